@@ -1,0 +1,19 @@
+//! Tells the linker where libtorch lies, so that the binary runs from any folder without `LD_LIBRARY_PATH`.
+
+use std::env;
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    // Where the checkout is: the default of `models_dir` for a binary that was built here and not installed.
+    println!("cargo:rustc-env=LATENTD_BUILD_ROOT={}", env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
+    // torch-sys declares `links = "tch"`, hence this name.
+    let Ok(lib) = env::var("DEP_TCH_LIBTORCH_LIB") else { return };
+    println!("cargo:rerun-if-env-changed=LIBTORCH");
+    // An installed binary finds libtorch beside itself (bin/ next to lib/), a built one where it was built against.
+    for path in ["$ORIGIN/../lib/torch/lib", &lib] {
+        println!("cargo:rustc-link-arg=-Wl,-rpath,{path}");
+    }
+    // torch_cuda must not become a load-time dependency: a machine without a GPU may not have its libraries.
+    println!("cargo:rustc-link-arg=-Wl,--as-needed");
+    println!("cargo:rustc-env=LATENTD_LIBTORCH_LIB={lib}");
+}

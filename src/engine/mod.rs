@@ -1,0 +1,82 @@
+//! The engine: what turns specs into pixels. This file is the seam; nothing above it knows tensors.
+
+use std::time::Duration;
+
+use crate::job::{JobError, Spec};
+
+/// Names one admitted job inside one engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// One finished image, 8 bits a channel, rows from the top, RGB: `pixels.len() == 3 * width * height`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels from left to right.
+    pub width: u32,
+    /// Pixels from top to bottom.
+    pub height: u32,
+    /// RGB bytes.
+    pub pixels: Vec<u8>,
+}
+
+/// How far a job is, in evaluations of the UNet over all of its images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Evaluations made.
+    pub done: u32,
+    /// Evaluations in all.
+    pub total: u32,
+}
+
+/// Where a job's time went inside the engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EngineTimings {
+    /// Tokenizer and text encoder.
+    pub text: Duration,
+    /// From the first evaluation to the last, as the job saw it (other jobs may have shared them).
+    pub denoise: Duration,
+    /// Autoencoder, latents to pixels.
+    pub decode: Duration,
+    /// Evaluations of the UNet, summed over images.
+    pub evaluations: u32,
+}
+
+/// What `advance` has to tell about one job.
+#[derive(Debug)]
+pub enum Event {
+    /// The job moved on.
+    Progress(Progress),
+    /// Image `index` of the job is done.
+    Image {
+        /// Position in the job, from 0.
+        index: u32,
+        /// The seed it was drawn from.
+        seed: u64,
+        /// The image.
+        picture: Picture,
+    },
+    /// Every image was delivered; nothing follows.
+    Finished(EngineTimings),
+    /// The job ended without all of its images; nothing follows.
+    Failed(JobError),
+}
+
+/// The engine stops: its device is gone or it met a bug. Jobs in hand were not finished.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine cannot go on: {reason}")]
+pub struct Poisoned {
+    /// What happened, for the log.
+    pub reason: String,
+}
+
+/// A machine that draws. It is built, run and dropped on one thread and never blocks on its callers.
+pub trait Engine {
+    /// Takes a job in: encodes its text and adds a lane an image. Warnings are for the job's result.
+    fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError>;
+    /// Makes one evaluation, shared by as many lanes as fit, and retires the lanes that it finished.
+    fn advance(&mut self) -> Result<Vec<(Ticket, Event)>, Poisoned>;
+    /// Forgets a job; its lanes are free at once. Unknown tickets are nothing.
+    fn cancel(&mut self, ticket: Ticket);
+    /// Whether any lane waits for an evaluation.
+    fn busy(&self) -> bool;
+}

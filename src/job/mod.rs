@@ -1,0 +1,14 @@
+//! Jobs: what is asked, checked, and answered. No I/O, no clock.
+mod spec;
+pub use spec::{Size, Spec};
+/// Why a job failed: all that a client sees.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct JobError {
+    /// A stable word for programs.
+    pub code: &'static str,
+    /// A sentence for people.
+    pub message: String,
+    /// The input field at fault, if one is.
+    pub field: Option<String>,
+}

@@ -1,0 +1,11 @@
+//! latentd serves Stable Diffusion from one binary. ARCHITECTURE.md is the map of these modules.
+
+pub mod app;
+pub mod batch;
+pub mod config;
+pub mod encode;
+pub mod engine;
+pub mod job;
+pub mod noise;
+pub mod sampler;
+pub mod telemetry;

@@ -36,5 +36,5 @@ impl FromIterator<(String, String)> for Environment {
 pub(super) fn default_models_dir() -> PathBuf {
     let program = env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
     let installed = program.ancestors().skip(1).take(2).map(|folder| folder.join("models")).find(|path| path.is_dir());
-    installed.unwrap_or_else(|| Path::new(env!("LATENTD_BUILD_ROOT")).join("models"))
+    installed.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"))
 }

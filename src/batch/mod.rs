@@ -24,16 +24,16 @@ pub struct Waiting {
     pub served: u64,
 }
 
-/// Positions in `lanes` (which are in order of admission) of those that make the next evaluation, at most `max_rows`
-/// rows in all unless one lane alone needs more. Empty only if `lanes` is.
-pub fn choose(lanes: &[Waiting], max_rows: usize) -> Vec<usize> {
+/// Positions in `lanes` (which are in order of admission) of those that make the next evaluation: at most as many rows
+/// as `max_rows` says for their size, unless one lane alone needs more. Empty only if `lanes` is.
+pub fn choose(lanes: &[Waiting], max_rows: impl Fn(Key) -> usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..lanes.len()).collect();
     order.sort_by_key(|&i| lanes[i].served); // stable: the oldest first among equals
     let Some(&first) = order.first() else { return Vec::new() };
     order.retain(|&i| lanes[i].key == lanes[first].key);
 
     let asked: usize = order.iter().map(|&i| lanes[i].rows).sum();
-    let room = largest_bucket(asked.min(max_rows)).max(lanes[first].rows);
+    let room = largest_bucket(asked.min(max_rows(lanes[first].key))).max(lanes[first].rows);
     let mut rows = 0;
     order.retain(|&i| {
         let fits = rows + lanes[i].rows <= room;
@@ -62,16 +62,16 @@ mod tests {
 
     #[test]
     fn one_lane_runs_alone_even_above_the_limit() {
-        assert_eq!(choose(&[lane(SMALL, 2, 0)], 1), [0]);
-        assert!(choose(&[], 8).is_empty());
+        assert_eq!(choose(&[lane(SMALL, 2, 0)], |_| 1), [0]);
+        assert!(choose(&[], |_| 8).is_empty());
     }
 
     #[test]
     fn rows_are_a_power_of_two_and_the_rest_goes_first_next_time() {
         let mut lanes = [lane(SMALL, 2, 0); 3];
-        assert_eq!(choose(&lanes, 16), [0, 1]);
+        assert_eq!(choose(&lanes, |_| 16), [0, 1]);
         (lanes[0].served, lanes[1].served) = (1, 1);
-        assert_eq!(choose(&lanes, 16), [2, 0]);
+        assert_eq!(choose(&lanes, |_| 16), [2, 0]);
     }
 
     #[test]
@@ -79,7 +79,7 @@ mod tests {
         let mut lanes = vec![lane(SMALL, 2, 0), lane(LARGE, 2, 0), lane(SMALL, 2, 0)];
         let mut turns = Vec::new();
         for tick in 1..=4 {
-            let chosen = choose(&lanes, 16);
+            let chosen = choose(&lanes, |_| 16);
             turns.push(lanes[chosen[0]].key);
             chosen.iter().for_each(|&i| lanes[i].served = tick);
         }
@@ -95,7 +95,7 @@ mod tests {
             let mut lanes: Vec<Waiting> =
                 shapes.iter().map(|&(size, rows)| lane(Key { height: size, width: 8 }, rows, 0)).collect();
             for tick in 1..=2 * lanes.len() as u64 {
-                let chosen = choose(&lanes, max_rows);
+                let chosen = choose(&lanes, |_| max_rows);
                 prop_assert!(!chosen.is_empty());
                 prop_assert!(chosen.iter().map(|&i| lanes[i].rows).sum::<usize>() <= max_rows);
                 prop_assert!(chosen.iter().all(|&i| lanes[i].key == lanes[chosen[0]].key));

@@ -2,6 +2,9 @@
 
 pub mod fake;
 pub mod host;
+pub mod tokenizer;
+#[cfg(feature = "torch")]
+pub mod torch;
 
 use std::time::Duration;
 

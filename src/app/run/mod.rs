@@ -205,9 +205,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_engine_that_dies_fails_the_job() {
-        for fake in
-            [Fake { poison_after: Some(2), ..Fake::default() }, Fake { panic_after: Some(2), ..Fake::default() }]
-        {
+        for fake in [Fake::poisoned_after(2), Fake::panicking_after(2)] {
             let failure = perform_on(fake, CancellationToken::new()).await.0.result.unwrap_err();
             assert_eq!((failure.exit, failure.error.code), (Exit::Failed, "engine_lost"));
         }

@@ -1,5 +1,7 @@
 //! The real binary as a process: exit codes, stdout, and what it says when something is wrong.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! Runs the folders of `handler-tests/` in the process, on an engine without a model.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

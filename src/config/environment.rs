@@ -10,6 +10,7 @@ pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
     /// The variables of this process.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
     pub fn of_process() -> Self {
         // What is not Unicode is no name of ours, and no value that any setting can have.
         env::vars_os().map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into())).collect()

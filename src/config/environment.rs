@@ -10,6 +10,7 @@ pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
     /// The variables of this process.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
     pub fn of_process() -> Self {
         // What is not Unicode is no name of ours, and no value that any setting can have.
         env::vars_os().map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into())).collect()
@@ -36,5 +37,5 @@ impl FromIterator<(String, String)> for Environment {
 pub(super) fn default_models_dir() -> PathBuf {
     let program = env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
     let installed = program.ancestors().skip(1).take(2).map(|folder| folder.join("models")).find(|path| path.is_dir());
-    installed.unwrap_or_else(|| Path::new(env!("LATENTD_BUILD_ROOT")).join("models"))
+    installed.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"))
 }

@@ -60,8 +60,9 @@ pub(super) fn merge(flags: &Flags, environment: &Environment, faults: &mut Vec<F
     merged
 }
 
-fn parse(text: &str) -> Result<Dict, Error> {
-    Ok(Toml::string(text).data()?.remove(&Profile::Default).unwrap_or_default())
+fn parse(text: &str) -> Result<Dict, String> {
+    let mut profiles = Toml::string(text).data().map_err(|cause| cause.to_string())?;
+    Ok(profiles.remove(&Profile::Default).unwrap_or_default())
 }
 
 fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Option<Layer> {
@@ -73,7 +74,7 @@ fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Op
     match fs::read_to_string(&path) {
         Ok(text) => match parse(&text) {
             Ok(settings) => return Some(Layer { origin: path.display().to_string(), settings }),
-            Err(cause) => faults.push(Fault::Syntax { path, cause: cause.to_string() }),
+            Err(cause) => faults.push(Fault::Syntax { path, cause }),
         },
         Err(cause) if named_by.is_none() && cause.kind() == io::ErrorKind::NotFound => {}
         Err(cause) => faults.push(Fault::File { path, origin: named_by.unwrap_or("the working directory"), cause }),

@@ -12,22 +12,22 @@ pub fn text_chunks(spec: &Spec, index: u32, model: &str) -> [(&'static str, Stri
 }
 
 fn parameters(spec: &Spec, index: u32, model: &str) -> String {
-    let mut text = spec.prompt.clone();
-    if let Some(negative) = spec.negative_prompt.as_deref().filter(|negative| !negative.is_empty()) {
-        text += &format!("\nNegative prompt: {negative}");
-    }
-    let (width, height) = (spec.size.width, spec.size.height);
-    text += &format!(
-        "\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {width}x{height}, Model: {}, Version: latentd {}",
+    let negative = spec.negative_prompt.as_deref().filter(|negative| !negative.is_empty());
+    format!(
+        "{}{}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}, Version: latentd {}",
+        spec.prompt,
+        negative.map(|negative| format!("\nNegative prompt: {negative}")).unwrap_or_default(),
         spec.steps,
         common_name(spec.sampler.name()),
         spec.guidance_scale,
         spec.seed_of(index),
+        spec.size.width,
+        spec.size.height,
         quoted(model),
         env!("CARGO_PKG_VERSION"),
-    );
+    )
     // Neither kind of PNG text chunk can hold a NUL.
-    text.replace('\0', "")
+    .replace('\0', "")
 }
 
 /// What image tools call one of our samplers, where they know it.

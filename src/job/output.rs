@@ -122,20 +122,21 @@ mod tests {
     fn a_completed_job_on_the_wire() {
         let image = Image { image: "iVBOR".into(), seed: u64::MAX };
         let report = Report::completed("j".into(), vec![image], timings(), vec!["cut".into()]);
-        let expected = format!(
-            r#"{{"delayTime":0,"executionTime":1800,"id":"j","output":[{{"image":"iVBOR","seed":18446744073709551615}}],"#
-        ) + &format!(
-            r#""status":"COMPLETED","timings":{TIMES},"warnings":["cut"],"workerId":"local"}}"#
-        );
-        assert_eq!(serde_json::to_string(&report).unwrap(), expected);
+        let expected = [
+            r#"{"delayTime":0,"executionTime":1800,"id":"j","output":[{"image":"iVBOR","seed":18446744073709551615}],"#,
+            &format!(r#""status":"COMPLETED","timings":{TIMES},"warnings":["cut"],"workerId":"local"}}"#),
+        ];
+        assert_eq!(serde_json::to_string(&report).unwrap(), expected.concat());
     }
 
     #[test]
     fn a_failed_job_on_the_wire() {
         let error = JobError { code: "invalid_input", message: "a; b".into(), field: None };
         let report = Report::failed("j".into(), &error, vec!["a".into(), "b".into()], timings());
-        let expected = r#"{"delayTime":0,"error":"a; b","errors":["a","b"],"executionTime":1800,"id":"j","#.to_owned()
-            + &format!(r#""status":"FAILED","timings":{TIMES},"workerId":"local"}}"#);
-        assert_eq!(serde_json::to_string(&report).unwrap(), expected);
+        let expected = [
+            r#"{"delayTime":0,"error":"a; b","errors":["a","b"],"executionTime":1800,"id":"j","#,
+            &format!(r#""status":"FAILED","timings":{TIMES},"workerId":"local"}}"#),
+        ];
+        assert_eq!(serde_json::to_string(&report).unwrap(), expected.concat());
     }
 }

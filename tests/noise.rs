@@ -55,11 +55,7 @@ impl Draw {
 
 fn distance(golden: &[f64], ours: &[f64]) -> f64 {
     assert_eq!(golden.len(), ours.len());
-    golden
-        .iter()
-        .zip(ours)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f64::max)
+    golden.iter().zip(ours).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
 /// `NOISE_GOLDEN` names another file of the script's, such as the full set.
@@ -72,20 +68,12 @@ fn draws_are_torchs() {
         let mut rng = TorchRng::new(case.seed.parse().unwrap());
         for draw in &case.draws {
             let off = draw.worst(&rng.randn(draw.n));
-            assert!(
-                off < CLOSE,
-                "seed {}, draw {draws} of {}: off by {off:e}",
-                case.seed,
-                draw.n
-            );
+            assert!(off < CLOSE, "seed {}, draw {draws} of {}: off by {off:e}", case.seed, draw.n);
             draws += 1;
             worst = worst.max(off);
         }
     }
-    assert!(
-        draws >= 30,
-        "the golden file is nearly empty: {draws} draws"
-    );
+    assert!(draws >= 30, "the golden file is nearly empty: {draws} draws");
     println!("{draws} draws, worst difference {worst:e}");
 }
 

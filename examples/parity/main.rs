@@ -3,6 +3,10 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this program is for")]
 
+#[cfg(feature = "torch")]
+mod calls;
+#[cfg(feature = "torch")]
+mod pictures;
 mod report;
 mod samplers;
 mod trajectory;
@@ -19,6 +23,15 @@ fn main() -> ExitCode {
     let mut report = Report::new();
     if let Err(error) = samplers::check(&dir, &mut report) {
         report.broken("samplers", &error);
+    }
+    #[cfg(feature = "torch")]
+    {
+        if let Err(error) = calls::check(&dir, &mut report) {
+            report.broken("calls", &error);
+        }
+        if let Err(error) = pictures::check(&dir, &mut report) {
+            report.broken("pictures", &error);
+        }
     }
     report.finish()
 }

@@ -17,11 +17,7 @@ const BOUND: f64 = 1e-5;
 /// by 1.3e-5 of that (K-LMS from step 250, against the reference's own formulas in float64).
 const BEGUN_BOUND: f64 = 2e-5;
 
-/// The same for KDPM2-A at 3 steps and fewer. The reference takes a σ as the root of a difference of float32 squares;
-/// where σ falls a hundredfold in a step two digits of it are left, and the processor's square root decides which.
-const STEEP_BOUND: f64 = 1e-4;
-
-/// Compares `dir/samplers`: one row for the noise schedules, two and more a sampler.
+/// Compares `dir/samplers`: one row for the noise schedules, two a sampler.
 pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
     let dir = dir.join("samplers");
     let mut schedules = HashMap::new();
@@ -34,23 +30,16 @@ pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
     report.row("samplers", "alphas_cumprod, bits", &bits, 0.0);
 
     for &sampler in Sampler::ALL {
-        let (mut whole, mut begun, mut steep) = (Worst::default(), Worst::default(), Worst::default());
+        let (mut whole, mut begun) = (Worst::default(), Worst::default());
         for case in trajectory::cases(&dir, sampler)? {
             let place = || format!("{} steps {} begin {}", case.config, case.steps, case.begin);
             let schedule = schedules.get(&case.config).with_context(place)?;
             let difference = case.difference(sampler, schedule).with_context(|| format!("{sampler} {}", place()))?;
-            let group = match case.begin {
-                _ if sampler == Sampler::Kdpm2A && case.steps <= 3 => &mut steep,
-                0 => &mut whole,
-                _ => &mut begun,
-            };
+            let group = if case.begin == 0 { &mut whole } else { &mut begun };
             group.see(difference, place);
         }
         report.row("samplers", sampler.name(), &whole, BOUND);
         report.row("samplers", &format!("{sampler}, begun later"), &begun, BEGUN_BOUND);
-        if sampler == Sampler::Kdpm2A {
-            report.row("samplers", &format!("{sampler}, 3 steps or fewer"), &steep, STEEP_BOUND);
-        }
     }
     Ok(())
 }

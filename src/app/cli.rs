@@ -29,6 +29,12 @@ pub(super) enum Command {
     /// Tells about the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Examines this machine: libtorch, device, memory, model; says what to do about what it finds.
+    Doctor {
+        /// As one JSON object: `{checks: […], fit}`.
+        #[arg(long)]
+        json: bool,
+    },
     #[command(hide = true)]
     Worker,
     #[command(hide = true)]

@@ -1,6 +1,7 @@
 //! What the binary does: reads the command line and the configuration, starts logging, and does what was asked for.
 
 mod cli;
+mod doctor;
 mod engine;
 mod exit;
 pub mod run;
@@ -47,6 +48,7 @@ fn obey() -> Exit {
     match command {
         Task::Run(args) => run::execute(&args, &config),
         Task::ShowConfig { json } => settings::show(&config, json),
+        Task::Doctor { json } => doctor::examine(&config, json),
     }
 }
 
@@ -54,6 +56,7 @@ fn obey() -> Exit {
 enum Task {
     Run(RunArgs),
     ShowConfig { json: bool },
+    Doctor { json: bool },
 }
 
 /// What is not there, and what to do instead.
@@ -73,6 +76,7 @@ fn command(command: Option<Command>, sdk: cli::SdkFlags, environment: &Environme
     match command {
         Some(Command::Run(args)) => Ok(Task::Run(args)),
         Some(Command::Config(ConfigCommand::Show { json })) => Ok(Task::ShowConfig { json }),
+        Some(Command::Doctor { json }) => Ok(Task::Doctor { json }),
         Some(Command::Worker) => Err(Missing::Yet("latentd worker", "worker")),
         Some(Command::Gateway) => Err(Missing::Yet("latentd gateway", "gateway")),
         Some(Command::Serve) => Err(Missing::Yet("latentd serve", "server")),

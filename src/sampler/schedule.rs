@@ -46,6 +46,14 @@ impl NoiseSchedule {
         (rises && bounded).then_some(Self { alphas_cumprod, sigmas, options })
     }
 
+    /// The same as the reference's `StableDiffusionPipeline` takes it: some published configurations leave `steps_offset`
+    /// at 0, which that pipeline corrects to 1 before any sampler is made from them.
+    #[must_use]
+    pub fn for_stable_diffusion(mut self) -> Self {
+        self.options.steps_offset = 1;
+        self
+    }
+
     /// Share of signal in the variance at each training timestep, ᾱ of DDPM: the reference's own f32 values.
     pub fn alphas_cumprod(&self) -> &[f32] {
         &self.alphas_cumprod

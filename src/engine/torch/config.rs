@@ -63,7 +63,11 @@ impl Config {
         match self.get(key) {
             Some(Value::Array(_)) => {
                 let list = self.list(key, positive, "whole numbers above 0")?;
-                if list.len() == len { Ok(list) } else { Err(self.refuse(key, &format!("one number for each of {len} levels"))) }
+                if list.len() == len {
+                    Ok(list)
+                } else {
+                    Err(self.refuse(key, &format!("one number for each of {len} levels")))
+                }
             }
             _ => Ok(vec![self.int(key, default)?; len]),
         }
@@ -80,7 +84,8 @@ impl Config {
     }
 
     fn list<T>(&self, key: &str, item: impl Fn(&Value) -> Option<T>, of: &str) -> Result<Vec<T>, LoadError> {
-        let items: Option<Vec<T>> = self.get(key).and_then(Value::as_array).and_then(|list| list.iter().map(item).collect());
+        let items: Option<Vec<T>> =
+            self.get(key).and_then(Value::as_array).and_then(|list| list.iter().map(item).collect());
         items.filter(|list| !list.is_empty()).ok_or_else(|| self.refuse(key, &format!("a list of {of}")))
     }
 
@@ -146,7 +151,8 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
-        let config = config(&json!({"act_fn": "mish", "heads": 8, "levels": [1, 2], "new_option": true, "_x": 1, "off": false}));
+        let config =
+            config(&json!({"act_fn": "mish", "heads": 8, "levels": [1, 2], "new_option": true, "_x": 1, "off": false}));
         let said = |result: Result<(), LoadError>| result.unwrap_err().to_string();
         assert_eq!(
             config.word("act_fn", &["silu", "gelu"]).unwrap_err().to_string(),

@@ -2,6 +2,7 @@
 //! machines with and without a GPU.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::{fmt, fs};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
 use tch::{Cuda, Device, Kind};
@@ -26,7 +27,9 @@ pub enum DeviceError {
         needed: String,
     },
     /// libtorch's CUDA half is missing or does not load.
-    #[error("a GPU is here, but libtorch's CUDA libraries do not load: {0}; run scripts/setup-libtorch --cuda, or use --device cpu")]
+    #[error(
+        "a GPU is here, but libtorch's CUDA libraries do not load: {0}; run scripts/setup-libtorch --cuda, or use --device cpu"
+    )]
     Libraries(String),
     /// CUDA itself complains.
     #[error("a GPU is here, but CUDA cannot use it: {0}; use --device cpu to compute on the processor")]
@@ -57,6 +60,24 @@ impl Target {
     /// f32 on the processor: the reference's own arithmetic.
     pub const REFERENCE: Self = Self { device: Device::Cpu, kind: Kind::Float };
 
+    /// Whether it is the processor.
+    pub fn is_cpu(&self) -> bool {
+        self.device == Device::Cpu
+    }
+
+    /// Free and total memory in bytes of the device.
+    pub fn memory(&self) -> Result<(usize, usize), DeviceError> {
+        if !self.is_cpu() {
+            return gpu_memory();
+        }
+        let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kib = |key: &str| {
+            info.lines()
+                .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix("kB")?.trim().parse::<usize>().ok())
+        };
+        Ok((kib("MemAvailable:").unwrap_or(0) << 10, kib("MemTotal:").unwrap_or(0) << 10))
+    }
+
     /// Resolves what the configuration says.
     ///
     /// `auto` takes the first GPU where there is an NVIDIA driver: a GPU that is there but unusable is an error, never a
@@ -82,8 +103,23 @@ impl Target {
     }
 }
 
+/// As the configuration writes it: `cuda:0 in f16`.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.device {
+            Device::Cuda(number) => write!(f, "cuda:{number}")?,
+            _ => f.write_str("cpu")?,
+        }
+        f.write_str(match self.kind {
+            Kind::Half => " in f16",
+            Kind::BFloat16 => " in bf16",
+            _ => " in f32",
+        })
+    }
+}
+
 /// Whether an NVIDIA driver is loaded in the kernel.
-pub fn has_driver() -> bool {
+fn has_driver() -> bool {
     std::path::Path::new("/proc/driver/nvidia/version").exists() || std::path::Path::new("/dev/nvidiactl").exists()
 }
 
@@ -108,11 +144,15 @@ fn open_cuda(number: usize) -> Result<Device, DeviceError> {
     let opened = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
     // Never closed: the backend stays registered for as long as the process lives.
     std::mem::forget(opened.map_err(|cause| DeviceError::Libraries(cause.to_string()))?);
-    if Cuda::is_available() { Ok(Device::Cuda(number)) } else { Err(DeviceError::Cuda("libtorch finds no usable GPU".into())) }
+    if Cuda::is_available() {
+        Ok(Device::Cuda(number))
+    } else {
+        Err(DeviceError::Cuda("libtorch finds no usable GPU".into()))
+    }
 }
 
 /// How many GPUs the CUDA runtime finds. libtorch_cpu is linked to that runtime, so it is in the process already.
-pub fn gpus() -> Result<usize, DeviceError> {
+fn gpus() -> Result<usize, DeviceError> {
     let runtime = Runtime::open()?;
     let (driver, needed) = (runtime.version(b"cudaDriverGetVersion\0")?, runtime.version(b"cudaRuntimeGetVersion\0")?);
     // Since CUDA 11 a driver serves every minor release of its major.
@@ -124,7 +164,7 @@ pub fn gpus() -> Result<usize, DeviceError> {
 }
 
 /// Free and total memory of the current GPU in bytes.
-pub fn gpu_memory() -> Result<(usize, usize), DeviceError> {
+fn gpu_memory() -> Result<(usize, usize), DeviceError> {
     let runtime = Runtime::open()?;
     let (mut free, mut total) = (0_usize, 0_usize);
     // SAFETY: the signature is that of the CUDA runtime API, cudaMemGetInfo(size_t*, size_t*).
@@ -179,7 +219,9 @@ impl Runtime {
         // SAFETY: const char* cudaGetErrorString(cudaError_t) gives a static string for every number.
         #[expect(unsafe_code, reason = "a call into the CUDA runtime")]
         let text = unsafe {
-            CStr::from_ptr(self.symbol::<unsafe extern "C" fn(c_int) -> *const c_char>(b"cudaGetErrorString\0")?(status))
+            CStr::from_ptr(self.symbol::<unsafe extern "C" fn(c_int) -> *const c_char>(b"cudaGetErrorString\0")?(
+                status,
+            ))
         };
         Err(DeviceError::Cuda(text.to_string_lossy().into_owned()))
     }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use tch::TchError;
 
-use crate::sampler::ScheduleError;
 use crate::engine::tokenizer::TokenizerError;
+use crate::sampler::ScheduleError;
 
 /// Why a model did not load.
 #[derive(Debug, thiserror::Error)]

@@ -122,7 +122,8 @@ impl Lane {
                 next.slots[..slots].iter().copied().chain([next.output]).chain(noise).map(|factor| factor as f32)
             })
             .collect();
-        let factors = Tensor::f_from_slice(&factors)?.f_reshape([slots as i64, -1])?.f_to_device(self.state.device())?;
+        let factors =
+            Tensor::f_from_slice(&factors)?.f_reshape([slots as i64, -1])?.f_to_device(self.state.device())?;
         self.state = factors.f_matmul(&terms.f_flatten(1, 3)?)?.f_reshape(self.state.size())?;
         self.row += 1;
         Ok(())

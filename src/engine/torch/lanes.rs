@@ -21,6 +21,8 @@ use crate::sampler;
 /// Rows of one evaluation at 64×64 latents (512×512 pixels of SD 1.5); more rows of smaller latents, fewer of larger.
 /// Beyond it a GPU gains little and memory grows.
 const MOST_ROWS: usize = 16;
+/// Characters of a prompt that a warning quotes.
+const MOST_QUOTED: usize = 200;
 /// Latent pixels that [`MOST_ROWS`] is meant for.
 const USUAL_AREA: usize = 64 * 64;
 
@@ -71,11 +73,11 @@ impl Lanes {
     }
 
     fn tokenize(&self, field: &str, text: &str, warnings: &mut Vec<String>) -> Result<Encoded, JobError> {
-        let encoded =
-            self.model.tokenizer.encode(text).map_err(|cause| invalid(field, format!("{field}: {cause}")))?;
+        let encoded = self.model.tokenizer.encode(text).map_err(|cause| invalid(field, format!("{field}: {cause}")))?;
         if let Some(cut) = encoded.cut {
             let (total, kept) = (encoded.total, encoded.ids.len());
-            warnings.push(format!("{field} has {total} tokens and was cut at {kept}; left out: {}", &text[cut..]));
+            let left_out: String = text[cut..].chars().take(MOST_QUOTED).collect();
+            warnings.push(format!("{field} has {total} tokens and was cut at {kept}; left out: {left_out:?}"));
         }
         Ok(encoded)
     }

@@ -167,7 +167,10 @@ impl Model {
 
 /// Refuses folders that hold another kind of pipeline.
 fn check_pipeline(index: &Config) -> Result<(), LoadError> {
-    index.word("_class_name", &["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"])?;
+    index.word(
+        "_class_name",
+        &["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"],
+    )?;
     Ok(())
 }
 
@@ -205,5 +208,7 @@ fn read_schedule(file: &Path) -> Result<NoiseSchedule, LoadError> {
 }
 
 fn parse_schedule(file: &Path, text: &str) -> Result<NoiseSchedule, LoadError> {
-    NoiseSchedule::from_json(text).map_err(|cause| LoadError::Schedule { file: file.to_owned(), cause })
+    NoiseSchedule::from_json(text)
+        .map(NoiseSchedule::for_stable_diffusion)
+        .map_err(|cause| LoadError::Schedule { file: file.to_owned(), cause })
 }

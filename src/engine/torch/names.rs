@@ -21,24 +21,35 @@ pub(super) fn original_unet(name: &str, levels: &[(usize, bool)]) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     let number = |text: &str| text.parse::<usize>().unwrap_or(0);
     // Block 0 is `conv_in`; every level but the last ends with a downsampling of its own.
-    let input = |level: &str, j: usize| 1 + levels.iter().take(number(level)).map(|(layers, _)| layers + 1).sum::<usize>() + j;
-    let output = |level: &str, j: usize| levels.iter().rev().take(number(level)).map(|(layers, _)| layers + 1).sum::<usize>() + j;
+    let input =
+        |level: &str, j: usize| 1 + levels.iter().take(number(level)).map(|(layers, _)| layers + 1).sum::<usize>() + j;
+    let output = |level: &str, j: usize| {
+        levels.iter().rev().take(number(level)).map(|(layers, _)| layers + 1).sum::<usize>() + j
+    };
     let told = match parts.as_slice() {
         ["time_embedding", "linear_1", rest] => format!("time_embed.0.{rest}"),
         ["time_embedding", "linear_2", rest] => format!("time_embed.2.{rest}"),
         ["conv_in", rest] => format!("input_blocks.0.0.{rest}"),
         ["conv_norm_out", rest] => format!("out.0.{rest}"),
         ["conv_out", rest] => format!("out.2.{rest}"),
-        ["down_blocks", i, "resnets", j, rest @ ..] => format!("input_blocks.{}.0.{}", input(i, number(j)), unet_resnet(rest)),
-        ["down_blocks", i, "attentions", j, rest @ ..] => format!("input_blocks.{}.1.{}", input(i, number(j)), rest.join(".")),
+        ["down_blocks", i, "resnets", j, rest @ ..] => {
+            format!("input_blocks.{}.0.{}", input(i, number(j)), unet_resnet(rest))
+        }
+        ["down_blocks", i, "attentions", j, rest @ ..] => {
+            format!("input_blocks.{}.1.{}", input(i, number(j)), rest.join("."))
+        }
         ["down_blocks", i, "downsamplers", "0", "conv", rest] => {
             let layers = levels.get(number(i)).map_or(0, |(layers, _)| *layers);
             format!("input_blocks.{}.0.op.{rest}", input(i, layers))
         }
         ["mid_block", "resnets", j, rest @ ..] => format!("middle_block.{}.{}", 2 * number(j), unet_resnet(rest)),
         ["mid_block", "attentions", _, rest @ ..] => format!("middle_block.1.{}", rest.join(".")),
-        ["up_blocks", i, "resnets", j, rest @ ..] => format!("output_blocks.{}.0.{}", output(i, number(j)), unet_resnet(rest)),
-        ["up_blocks", i, "attentions", j, rest @ ..] => format!("output_blocks.{}.1.{}", output(i, number(j)), rest.join(".")),
+        ["up_blocks", i, "resnets", j, rest @ ..] => {
+            format!("output_blocks.{}.0.{}", output(i, number(j)), unet_resnet(rest))
+        }
+        ["up_blocks", i, "attentions", j, rest @ ..] => {
+            format!("output_blocks.{}.1.{}", output(i, number(j)), rest.join("."))
+        }
         ["up_blocks", i, "upsamplers", "0", "conv", rest] => {
             let (layers, attends) = levels.iter().rev().nth(number(i)).copied().unwrap_or_default();
             format!("output_blocks.{}.{}.conv.{rest}", output(i, layers), if attends { 2 } else { 1 })
@@ -69,10 +80,16 @@ pub(super) fn original_autoencoder(name: &str, levels: usize) -> String {
     let shortcut = |rest: &[&str]| rest.join(".").replace("conv_shortcut", "nin_shortcut");
     let told = match parts.as_slice() {
         [side, "conv_norm_out", rest] => format!("{side}.norm_out.{rest}"),
-        [side, "mid_block", "resnets", j, rest @ ..] => format!("{side}.mid.block_{}.{}", number(j) + 1, shortcut(rest)),
+        [side, "mid_block", "resnets", j, rest @ ..] => {
+            format!("{side}.mid.block_{}.{}", number(j) + 1, shortcut(rest))
+        }
         [side, "mid_block", "attentions", _, rest @ ..] => format!("{side}.mid.attn_1.{}", autoencoder_attention(rest)),
-        ["encoder", "down_blocks", i, "resnets", j, rest @ ..] => format!("encoder.down.{i}.block.{j}.{}", shortcut(rest)),
-        ["encoder", "down_blocks", i, "downsamplers", "0", rest @ ..] => format!("encoder.down.{i}.downsample.{}", rest.join(".")),
+        ["encoder", "down_blocks", i, "resnets", j, rest @ ..] => {
+            format!("encoder.down.{i}.block.{j}.{}", shortcut(rest))
+        }
+        ["encoder", "down_blocks", i, "downsamplers", "0", rest @ ..] => {
+            format!("encoder.down.{i}.downsample.{}", rest.join("."))
+        }
         ["decoder", "up_blocks", i, rest @ ..] => {
             let level = (levels - 1).saturating_sub(number(i));
             match rest {
@@ -116,7 +133,10 @@ mod tests {
             ("up_blocks.0.upsamplers.0.conv.bias", "output_blocks.2.1.conv.bias"),
             ("up_blocks.1.upsamplers.0.conv.bias", "output_blocks.5.2.conv.bias"),
             ("up_blocks.3.resnets.2.conv_shortcut.bias", "output_blocks.11.0.skip_connection.bias"),
-            ("up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_k.weight", "output_blocks.11.1.transformer_blocks.0.attn2.to_k.weight"),
+            (
+                "up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_k.weight",
+                "output_blocks.11.1.transformer_blocks.0.attn2.to_k.weight",
+            ),
         ] {
             assert_eq!(original_unet(ours, &LEVELS), format!("model.diffusion_model.{file}"));
         }
@@ -134,6 +154,9 @@ mod tests {
         ] {
             assert_eq!(original_autoencoder(ours, 4), format!("first_stage_model.{file}"));
         }
-        assert_eq!(autoencoder("decoder.mid_block.attentions.0.to_out.0.bias")[1], "decoder.mid_block.attentions.0.proj_attn.bias");
+        assert_eq!(
+            autoencoder("decoder.mid_block.attentions.0.to_out.0.bias")[1],
+            "decoder.mid_block.attentions.0.proj_attn.bias"
+        );
     }
 }

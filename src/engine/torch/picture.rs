@@ -28,7 +28,8 @@ impl From<Fault> for JobError {
                 Self { code: "out_of_memory", message: format!("out of memory while decoding: {cause}"), field: None }
             }
             Fault::NotFinite(kind) => {
-                let message = format!("the picture has values that are no numbers; the model may need more than {kind:?}");
+                let message =
+                    format!("the picture has values that are no numbers; the model may need more than {kind:?}");
                 Self { code: "not_finite", message, field: None }
             }
         }
@@ -43,7 +44,7 @@ pub(super) fn decode(model: &Model, latents: &Tensor) -> Result<Picture, Fault> 
         // So that the time of the evaluations still under way is not counted as decoding.
         Cuda::synchronize(number as i64);
     }
-    let pixels = model.vae.decode(&latents.f_to_kind(target.kind)?)?.f_to_kind(Kind::Float)?;
+    let mut pixels = model.vae.decode(&latents.f_to_kind(target.kind)?)?.f_to_kind(Kind::Float)?;
     if i64::try_from(pixels.f_isfinite()?.f_all()?)? == 0 {
         return Err(Fault::NotFinite(target.kind));
     }

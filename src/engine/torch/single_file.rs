@@ -23,6 +23,14 @@ pub(super) struct Layout<'a> {
     shapes: HashMap<String, Vec<usize>>,
 }
 
+/// What a level of the UNet shows of itself.
+#[derive(Default)]
+struct Level {
+    channels: usize,
+    layers: usize,
+    attends: bool,
+}
+
 impl<'a> Layout<'a> {
     /// Reads off `weights`; refuses checkpoints of other families by name.
     pub(super) fn of(weights: &'a Weights) -> Result<Self, LoadError> {
@@ -45,44 +53,48 @@ impl<'a> Layout<'a> {
 
     /// The UNet's configuration, as its `config.json` would say it.
     pub(super) fn unet(&self) -> Config {
-        let key = |name: String| format!("model.diffusion_model.{name}");
-        let has = |name: String| self.shapes.contains_key(&key(name));
-        let (mut channels, mut layers, mut down) = (Vec::new(), Vec::new(), Vec::new());
-        let mut level = (0, 0, false);
+        let key = |name: &str| format!("model.diffusion_model.{name}");
+        let levels = self.levels();
+        let mut output = 0;
+        let mut attends_up = Vec::new();
+        for level in levels.iter().rev() {
+            attends_up.push(self.shapes.contains_key(&key(&format!("output_blocks.{output}.1.norm.weight"))));
+            output += level.layers + 1;
+        }
+        let named = |attends: bool, way: &str| format!("{}{way}Block2D", if attends { "CrossAttn" } else { "" });
+        let middle = "middle_block.1.transformer_blocks.";
+        let entered_by = self.shapes.get(&key("middle_block.1.proj_in.weight"));
+        self.config(json!({
+            "in_channels": self.size(&key("input_blocks.0.0.weight"), 1),
+            "block_out_channels": levels.iter().map(|level| level.channels).collect::<Vec<_>>(),
+            "layers_per_block": levels.iter().map(|level| level.layers).collect::<Vec<_>>(),
+            "down_block_types": levels.iter().map(|level| named(level.attends, "Down")).collect::<Vec<_>>(),
+            "up_block_types": attends_up.iter().map(|&attends| named(attends, "Up")).collect::<Vec<_>>(),
+            "cross_attention_dim": self.size(&key(&format!("{middle}0.attn2.to_k.weight")), 1),
+            "transformer_layers_per_block": self.count(&key(middle)),
+            "use_linear_projection": entered_by.is_some_and(|shape| shape.len() == 2),
+            "attention_head_dim": 8,
+        }))
+    }
+
+    /// The UNet's levels on the way down: blocks are numbered through, and a downsampling ends a level.
+    fn levels(&self) -> Vec<Level> {
+        let mut levels = vec![Level::default()];
         for n in 1.. {
-            if has(format!("input_blocks.{n}.0.op.weight")) {
-                channels.push(level.0);
-                layers.push(level.1);
-                down.push(level.2);
-                level = (0, 0, false);
-            } else if has(format!("input_blocks.{n}.0.in_layers.0.weight")) {
-                let attends = has(format!("input_blocks.{n}.1.norm.weight"));
-                level = (self.size(&key(format!("input_blocks.{n}.0.out_layers.3.weight")), 0), level.1 + 1, attends);
+            let key = |name: &str| format!("model.diffusion_model.input_blocks.{n}.{name}");
+            if self.shapes.contains_key(&key("0.op.weight")) {
+                levels.push(Level::default());
+            } else if let (Some(shape), Some(level)) =
+                (self.shapes.get(&key("0.out_layers.3.weight")), levels.last_mut())
+            {
+                level.channels = shape.first().copied().unwrap_or(0);
+                level.layers += 1;
+                level.attends = self.shapes.contains_key(&key("1.norm.weight"));
             } else {
                 break;
             }
         }
-        channels.push(level.0);
-        layers.push(level.1);
-        down.push(level.2);
-        let mut block = 0;
-        let up: Vec<bool> = layers.iter().rev().map(|count| (block, block += count + 1).0).map(|first| has(format!("output_blocks.{first}.1.norm.weight"))).collect();
-        let depth = self.count(&key("middle_block.1.transformer_blocks.".into()));
-        let named = |attends: &[bool], with: &str, without: &str| -> Vec<Value> {
-            attends.iter().map(|&attends| json!(if attends { with } else { without })).collect()
-        };
-        let projection = self.shapes.get(&key("middle_block.1.proj_in.weight")).map_or(0, Vec::len);
-        self.config(json!({
-            "in_channels": self.size(&key("input_blocks.0.0.weight".into()), 1),
-            "block_out_channels": channels,
-            "layers_per_block": layers,
-            "down_block_types": named(&down, "CrossAttnDownBlock2D", "DownBlock2D"),
-            "up_block_types": named(&up, "CrossAttnUpBlock2D", "UpBlock2D"),
-            "cross_attention_dim": self.size(&key("middle_block.1.transformer_blocks.0.attn2.to_k.weight".into()), 1),
-            "transformer_layers_per_block": depth,
-            "use_linear_projection": projection == 2,
-            "attention_head_dim": 8,
-        }))
+        levels
     }
 
     /// The autoencoder's configuration.
@@ -146,5 +158,7 @@ impl<'a> Layout<'a> {
 /// Tensors of single-file checkpoints that inference has no use for: training state, schedules, other components.
 pub(super) fn harmless(name: &str) -> bool {
     const PARTS: [&str; 3] = ["model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."];
-    !PARTS.iter().any(|part| name.starts_with(part)) || name.ends_with(".position_ids") || name.starts_with("first_stage_model.loss.")
+    !PARTS.iter().any(|part| name.starts_with(part))
+        || name.ends_with(".position_ids")
+        || name.starts_with("first_stage_model.loss.")
 }

@@ -34,7 +34,14 @@ impl TextConfig {
         config.word("model_type", &["clip_text_model"])?;
         // Legacy: transformers finds the end of the text by it, which only the pooled output needs.
         config.ignore(&["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "projection_dim"]);
-        config.ignore(&["torch_dtype", "dtype", "transformers_version", "use_cache", "output_attentions", "return_dict"]);
+        config.ignore(&[
+            "torch_dtype",
+            "dtype",
+            "transformers_version",
+            "use_cache",
+            "output_attentions",
+            "return_dict",
+        ]);
         config.ignore(&["attention_dropout", "dropout", "initializer_factor", "initializer_range"]);
         let activation = match config.word("hidden_act", &["quick_gelu", "gelu"])? {
             "gelu" => Activation::Gelu,

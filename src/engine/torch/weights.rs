@@ -59,7 +59,9 @@ impl Weights {
 
     /// Every tensor's name and shape.
     pub(super) fn shapes(&self) -> impl Iterator<Item = (String, Vec<usize>)> + '_ {
-        self.files.iter().flat_map(|file| file.metadata.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())))
+        self.files
+            .iter()
+            .flat_map(|file| file.metadata.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())))
     }
 
     /// The first file, for errors that concern all of them.

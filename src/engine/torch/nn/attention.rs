@@ -13,9 +13,18 @@ pub(in crate::engine::torch) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads
         x.f_reshape([batch, length, heads, channels / heads])?.f_transpose(1, 2)
     };
     let (batch, length, channels) = q.size3()?;
-    Tensor::f_scaled_dot_product_attention(&split(q)?, &split(k)?, &split(v)?, None::<Tensor>, 0.0, causal, None, false)?
-        .f_transpose(1, 2)?
-        .f_reshape([batch, length, channels])
+    Tensor::f_scaled_dot_product_attention(
+        &split(q)?,
+        &split(k)?,
+        &split(v)?,
+        None::<Tensor>,
+        0.0,
+        causal,
+        None,
+        false,
+    )?
+    .f_transpose(1, 2)?
+    .f_reshape([batch, length, channels])
 }
 
 /// Attention of a sequence to itself.
@@ -29,7 +38,12 @@ pub(in crate::engine::torch) struct SelfAttention {
 
 impl SelfAttention {
     /// `to_q`, `to_k`, `to_v` and `to_out.0` as diffusers names them; `biased` says whether the first three have biases.
-    pub(in crate::engine::torch) fn load(at: &Scope, channels: i64, heads: i64, biased: bool) -> Result<Self, LoadError> {
+    pub(in crate::engine::torch) fn load(
+        at: &Scope,
+        channels: i64,
+        heads: i64,
+        biased: bool,
+    ) -> Result<Self, LoadError> {
         let part = |name| Linear::load(&at.at(name), channels, channels, biased);
         let qkv = Linear::stacked(&[part("to_q")?, part("to_k")?, part("to_v")?])?;
         Ok(Self { qkv, out: Linear::load(&at.at("to_out.0"), channels, channels, true)?, heads })

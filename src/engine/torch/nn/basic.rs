@@ -64,7 +64,12 @@ pub(in crate::engine::torch) struct Conv2d {
 
 impl Conv2d {
     /// `weight` is `[outputs, inputs, kernel, kernel]`, with a bias.
-    pub(in crate::engine::torch) fn load(at: &Scope, inputs: i64, outputs: i64, window: Window) -> Result<Self, LoadError> {
+    pub(in crate::engine::torch) fn load(
+        at: &Scope,
+        inputs: i64,
+        outputs: i64,
+        window: Window,
+    ) -> Result<Self, LoadError> {
         let bias = at.tensor("bias", &[outputs])?;
         Ok(Self { bias: Some(bias), ..Self::load_without_bias(at, inputs, outputs, window)? })
     }
@@ -96,7 +101,12 @@ pub(in crate::engine::torch) struct GroupNorm {
 }
 
 impl GroupNorm {
-    pub(in crate::engine::torch) fn load(at: &Scope, channels: i64, groups: i64, epsilon: f64) -> Result<Self, LoadError> {
+    pub(in crate::engine::torch) fn load(
+        at: &Scope,
+        channels: i64,
+        groups: i64,
+        epsilon: f64,
+    ) -> Result<Self, LoadError> {
         Ok(Self { weight: at.tensor("weight", &[channels])?, bias: at.tensor("bias", &[channels])?, groups, epsilon })
     }
 

@@ -67,7 +67,8 @@ impl UnetConfig {
             frequency_shift: config.float("freq_shift", 0.0)?,
         };
         if let Some(level) = read.levels.iter().find(|level| level.channels % read.groups != 0) {
-            return Err(config.refuse("norm_num_groups", &format!("a divisor of every level's channels, {} too", level.channels)));
+            return Err(config
+                .refuse("norm_num_groups", &format!("a divisor of every level's channels, {} too", level.channels)));
         }
         config.finish()?;
         Ok(read)
@@ -151,7 +152,11 @@ impl UnetConfig {
         }
         // Read by nothing at inference, or only together with an option refused above.
         config.ignore(&["sample_size", "dropout", "addition_embed_type_num_heads", "addition_time_embed_dim"]);
-        config.ignore(&["projection_class_embeddings_input_dim", "class_embeddings_concat", "mid_block_only_cross_attention"]);
+        config.ignore(&[
+            "projection_class_embeddings_input_dim",
+            "class_embeddings_concat",
+            "mid_block_only_cross_attention",
+        ]);
         Ok(())
     }
 }

@@ -69,13 +69,7 @@ impl Unet {
 
     /// What [`Self::forward`] takes as `text`, from the text encoder's states `[batch, tokens, width]`. Made once a prompt.
     pub(super) fn project_text(&self, states: &Tensor) -> Forward<TextProjections> {
-        let layers = |blocks: &'_ [Block]| -> Vec<_> { blocks.iter().flat_map(|block| &block.layers).collect() };
-        let (down, up) = (layers(&self.down), layers(&self.up));
-        let transformers = down
-            .iter()
-            .filter_map(|layer| layer.transformer.as_ref())
-            .chain([&self.middle.1])
-            .chain(up.iter().filter_map(|layer| layer.transformer.as_ref()));
+        let transformers = transformers(&self.down).chain([&self.middle.1]).chain(transformers(&self.up));
         transformers.flat_map(|transformer| transformer.project(states)).collect()
     }
 
@@ -114,6 +108,11 @@ impl Unet {
         }
         self.leave.forward(&self.norm.forward(&x)?.f_silu_()?)
     }
+}
+
+/// In the order of the forward pass.
+fn transformers(blocks: &[Block]) -> impl Iterator<Item = &Transformer> {
+    blocks.iter().flat_map(|block| &block.layers).filter_map(|layer| layer.transformer.as_ref())
 }
 
 /// Hands out the text's projections in order.

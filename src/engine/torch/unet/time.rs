@@ -48,7 +48,8 @@ impl TimeEmbedding {
             .f_mul_scalar(-LONGEST_PERIOD.ln())?
             .f_div_scalar(self.half as f64 - self.frequency_shift)?;
         let angles = timesteps.f_mul(&exponents.f_exp()?)?;
-        let (first, second) = if self.cosine_first { (angles.f_cos()?, angles.f_sin()?) } else { (angles.f_sin()?, angles.f_cos()?) };
+        let (first, second) =
+            if self.cosine_first { (angles.f_cos()?, angles.f_sin()?) } else { (angles.f_sin()?, angles.f_cos()?) };
         let waves = Tensor::f_cat(&[first, second], 1)?.f_to_kind(self.kind)?.f_to_device(self.device)?;
         self.leave.forward(&self.enter.forward(&waves)?.f_silu_()?)?.f_silu_()
     }

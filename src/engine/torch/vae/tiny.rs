@@ -28,7 +28,9 @@ impl Tiny {
         let down = Stages::read(config, "encoder_block_out_channels", "num_encoder_blocks")?;
         let up = Stages::read(config, "decoder_block_out_channels", "num_decoder_blocks")?;
         if down.blocks.len() != up.blocks.len() {
-            return Err(config.refuse("num_decoder_blocks", &format!("as many stages as the encoder, {}", down.blocks.len())));
+            return Err(
+                config.refuse("num_decoder_blocks", &format!("as many stages as the encoder, {}", down.blocks.len()))
+            );
         }
         for (key, value) in [
             ("act_fn", json!("relu")),

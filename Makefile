@@ -44,6 +44,10 @@ lint: setup ## Check format, clippy, docs, dependencies and scripts
 	for script in $(SCRIPTS); do bash -n "$$script"; done
 	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
+.PHONY: parity
+parity: setup ## Compare with diffusers on the CPU, in a Python environment of its own
+	@scripts/parity/run
+
 .PHONY: audit
 audit: ## Compare the dependencies with the advisory database (needs the network)
 	@scripts/setup-lint

@@ -23,6 +23,7 @@ pub(super) async fn start(config: &Config, model: &Model) -> Result<Host, Failur
 /// There is none.
 #[cfg(not(feature = "torch"))]
 pub(super) fn start(_config: &Config, _model: &Model) -> std::future::Ready<Result<Host, Failure>> {
-    let message = "this build of latentd has no engine: build it with the feature `torch`";
-    std::future::ready(Err(Failure::usage(message.into())))
+    let message = "this build of latentd has no engine: build it with the feature `torch`".into();
+    let error = crate::job::JobError { code: "no_engine", message, field: None };
+    std::future::ready(Err(Failure { exit: super::Exit::Usage, error, errors: Vec::new() }))
 }

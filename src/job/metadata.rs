@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::spec::Spec;
+use crate::sampler::Sampler;
 
 /// The text chunks of image `index` of a job, as keyword and text.
 ///
@@ -18,7 +19,7 @@ fn parameters(spec: &Spec, index: u32, model: &str) -> String {
         spec.prompt,
         negative.map(|negative| format!("\nNegative prompt: {negative}")).unwrap_or_default(),
         spec.steps,
-        common_name(spec.sampler.name()),
+        common_name(spec.sampler),
         spec.guidance_scale,
         spec.seed_of(index),
         spec.size.width,
@@ -26,23 +27,21 @@ fn parameters(spec: &Spec, index: u32, model: &str) -> String {
         quoted(model),
         env!("CARGO_PKG_VERSION"),
     )
-    // Neither kind of PNG text chunk can hold a NUL.
-    .replace('\0', "")
 }
 
-/// What image tools call one of our samplers, where they know it.
-fn common_name(sampler: &str) -> &str {
+/// What image tools call a sampler, where they know it.
+fn common_name(sampler: Sampler) -> &'static str {
     match sampler {
-        "DPM-M" => "DPM++ 2M",
-        "DPM-S" => "DPM++ 2S",
-        "EULER-A" => "Euler a",
-        "EULER-D" => "Euler",
-        "HEUN" => "Heun",
-        "KDPM2-A" => "DPM2 a",
-        "KDPM2-D" => "DPM2",
-        "PNDM" => "PLMS",
-        "K-LMS" => "LMS",
-        same => same,
+        Sampler::DpmM => "DPM++ 2M",
+        Sampler::DpmS => "DPM++ 2S",
+        Sampler::EulerA => "Euler a",
+        Sampler::EulerD => "Euler",
+        Sampler::Heun => "Heun",
+        Sampler::Kdpm2A => "DPM2 a",
+        Sampler::Kdpm2D => "DPM2",
+        Sampler::Pndm => "PLMS",
+        Sampler::KLms => "LMS",
+        Sampler::Ddim | Sampler::Ddpm | Sampler::Ipndm => sampler.name(),
     }
 }
 
@@ -72,7 +71,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::job::{Offer, Size, validate};
-    use crate::sampler::Sampler;
 
     fn spec() -> Spec {
         Spec {
@@ -102,10 +100,10 @@ mod tests {
     }
 
     #[test]
-    fn parameters_leave_out_what_cannot_be_written() {
-        let spec = Spec { prompt: "a\0b".into(), negative_prompt: Some(String::new()), ..spec() };
+    fn parameters_stay_a_list_whatever_the_model_is_called() {
+        let spec = Spec { negative_prompt: Some(String::new()), sampler: Sampler::Ddpm, ..spec() };
         let [(_, text), _] = text_chunks(&spec, 0, "a, b");
-        assert!(text.starts_with("ab\nSteps: 20, "), "{text}");
+        assert!(text.starts_with("a red apple\nSteps: 20, Sampler: DDPM, "), "{text}");
         assert!(text.contains(r#", Model: "a, b", "#), "{text}");
     }
 

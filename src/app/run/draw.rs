@@ -71,7 +71,8 @@ pub(super) async fn draw(
 
 fn encoded(picture: &Picture, spec: &Spec, index: u32, model: &str) -> Result<Vec<u8>, JobError> {
     let chunks = text_chunks(spec, index, model);
-    encode::png(picture, &chunks.each_ref().map(|(keyword, text)| (*keyword, text.as_str()))).map_err(|cause| JobError {
+    let chunks = chunks.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));
+    encode::png(picture, &chunks).map_err(|cause| JobError {
         code: "encode_failed",
         message: format!("image {index} cannot be encoded: {cause}"),
         field: None,

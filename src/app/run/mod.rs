@@ -46,8 +46,10 @@ pub(super) fn execute(args: &RunArgs, config: &Config) -> Exit {
 async fn until_interrupted(args: &RunArgs, config: &Config, model: &Model) -> Exit {
     let cancel = CancellationToken::new();
     select! {
-        exit = run(args, config, model, cancel.clone()) => exit,
+        // In this order interrupts are heard before anything is begun.
+        biased;
         Ok(()) = interrupts(&cancel) => Exit::Interrupted,
+        exit = run(args, config, model, cancel.clone()) => exit,
     }
 }
 

@@ -28,13 +28,6 @@ pub struct Failure {
     pub errors: Vec<String>,
 }
 
-impl Failure {
-    /// The command line asks for what is not there.
-    pub(in crate::app) fn usage(message: String) -> Self {
-        Self { exit: Exit::Usage, ..JobError { code: "usage", message, field: None }.into() }
-    }
-}
-
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
         let exit = if error == JobError::cancelled() { Exit::Interrupted } else { Exit::Failed };

@@ -1,0 +1,96 @@
+//! `latentd run` as a process, with the embedded model.
+
+#![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use base64::Engine;
+use serde_json::Value;
+
+/// The binary in `folder`, with no variables at all.
+fn latentd(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    command.current_dir(folder).env_clear().args(arguments).args(["--device", "cpu"]);
+    command
+}
+
+fn stdout(output: &Output) -> &str {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+/// Size and text chunks of a PNG.
+fn look_into(file: &[u8]) -> ((u32, u32), Vec<(String, String)>) {
+    let reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
+    let info = reader.info();
+    let chunks = info.uncompressed_latin1_text.iter().map(|chunk| (chunk.keyword.clone(), chunk.text.clone()));
+    ((info.width, info.height), chunks.collect())
+}
+
+const SMALL: [&str; 8] =
+    ["--set", "width=128", "--set", "height=256", "--set", "num_inference_steps=2", "--set", "num_outputs=2"];
+
+#[test]
+fn a_prompt_becomes_files_that_are_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = [&["run", "A red apple!", "--set", "seed=7"][..], &SMALL].concat();
+    let first = latentd(folder.path(), &arguments).output().unwrap();
+    let lines: Vec<&str> = stdout(&first).lines().collect();
+    assert_eq!(lines[..2], ["a-red-apple-7.png", "a-red-apple-8.png"]);
+    assert!(lines[2].starts_with("load ") && lines[2].contains("(4 evaluations)"), "{}", lines[2]);
+    assert_eq!(lines.len(), 3);
+
+    let second = latentd(folder.path(), &arguments).output().unwrap();
+    assert!(stdout(&second).starts_with("a-red-apple-7-2.png\na-red-apple-8-2.png\n"));
+    let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
+    assert_eq!(read("a-red-apple-8.png"), read("a-red-apple-8-2.png"), "the same job twice");
+
+    let (size, chunks) = look_into(&read("a-red-apple-8.png"));
+    assert_eq!(size, (128, 256));
+    assert!(chunks[0].1.starts_with("A red apple!\nSteps: 2, Sampler: LMS, CFG scale: 7.5, Seed: 8, Size: 128x256, "));
+    // The file says how to draw it again, and alone it is the same within the last bits of a float.
+    let again = format!(r#"{{"input": {}}}"#, chunks[1].1);
+    let again = latentd(folder.path(), &["run", "--test-input", &again]).output().unwrap();
+    let again: Value = serde_json::from_str(stdout(&again)).unwrap();
+    assert_eq!((again["status"].as_str(), again["output"][0]["seed"].as_u64()), (Some("COMPLETED"), Some(8)));
+}
+
+#[test]
+fn a_job_becomes_one_line_of_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let job =
+        r#"{"id": "j1", "input": {"prompt": "", "width": 128, "height": 128, "num_inference_steps": 1, "seed": 3}}"#;
+    fs::write(folder.path().join("test_input.json"), job).unwrap();
+    let output = latentd(folder.path(), &["run", "--out", "pictures"]).output().unwrap();
+    assert_eq!(stdout(&output).lines().count(), 1);
+    let result: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!((result["status"].as_str(), result["id"].as_str()), (Some("COMPLETED"), Some("j1")));
+    assert_eq!(result["timings"]["evaluations"], 1);
+    let image = &result["output"][0];
+    let file = base64::prelude::BASE64_STANDARD.decode(image["image"].as_str().unwrap()).unwrap();
+    assert_eq!((look_into(&file).0, image["seed"].as_u64()), ((128, 128), Some(3)));
+    assert_eq!(fs::read(folder.path().join("pictures/j1_0.png")).unwrap(), file);
+}
+
+#[test]
+fn an_interrupt_ends_the_job_and_is_130() {
+    let folder = tempfile::tempdir().unwrap();
+    let job =
+        r#"{"input": {"prompt": "p", "width": 768, "height": 768, "num_outputs": 10, "num_inference_steps": 500}}"#;
+    let mut child = latentd(folder.path(), &["run", "--test-input", job, "--log-level", "debug"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("engine ready")), "the engine never was ready");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    // Read on, so that the process is not held up by what it says.
+    let last = log.map(Result::unwrap).last();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(130), &b""[..]), "{last:?}");
+}

@@ -25,21 +25,21 @@ SIZES = {"d": (14, 18)}
 def load(folder: Path) -> StableDiffusionPipeline:
     """The pipeline of a folder in f32, whichever layout it has."""
     half = not (folder / "unet" / "diffusion_pytorch_model.safetensors").exists()
-    pipe = StableDiffusionPipeline.from_pretrained(str(folder), torch_dtype=torch.float32, variant="fp16" if half else None, safety_checker=None, local_files_only=True)
+    pipe = StableDiffusionPipeline.from_pretrained(str(folder), dtype=torch.float32, variant="fp16" if half else None, safety_checker=None, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def calls(pipe: StableDiffusionPipeline, size: tuple[int, int]) -> dict[str, Tensor]:
-    """One call of each part, inputs and outputs."""
+def calls(pipe: StableDiffusionPipeline, size: tuple[int, int], vae_size: tuple[int, int] = (10, 14)) -> dict[str, Tensor]:
+    """One call of each part, inputs and outputs; sizes are heights and widths of latents."""
     generator = torch.Generator().manual_seed(7)
     ids = pipe.tokenizer(PROMPTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
     text = pipe.text_encoder(ids).last_hidden_state
     sample = torch.randn(3, 4, *size, generator=generator)
     timestep = torch.tensor(TIMESTEPS)
     context = torch.cat([text, text.flip(1)[:1]])
-    latents = torch.randn(2, 4, 10, 14, generator=generator) / pipe.vae.config.scaling_factor
-    image = torch.rand(1, 3, 8 * pipe.vae_scale_factor, 6 * pipe.vae_scale_factor, generator=generator) * 2 - 1
+    latents = torch.randn(2, 4, *vae_size, generator=generator) / pipe.vae.config.scaling_factor
+    image = torch.rand(1, 3, *(side * pipe.vae_scale_factor for side in reversed(vae_size)), generator=generator) * 2 - 1
     encoded = pipe.vae.encode(image)
     return {
         "text.ids": ids,

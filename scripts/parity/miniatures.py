@@ -52,7 +52,7 @@ SHAPES = {
         seed=12,
         text={"hidden_size": 128, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 512, "hidden_act": "quick_gelu"},
         unet={"block_out_channels": (32, 64, 64), "down": (CROSS, CROSS, PLAIN), "layers_per_block": 1, "attention_head_dim": 8, "norm_num_groups": 32},
-        vae={"block_out_channels": (32, 32, 64), "layers_per_block": 1, "norm_num_groups": 32, "scaling_factor": 0.18215},
+        vae={"block_out_channels": (32, 32, 32, 64), "layers_per_block": 1, "norm_num_groups": 32, "scaling_factor": 0.18215},
     ),
     "c": Shape(
         seed=13,
@@ -69,7 +69,7 @@ SHAPES = {
     "e": Shape(
         seed=15,
         text={"hidden_size": 96, "num_attention_heads": 4, "num_hidden_layers": 1, "intermediate_size": 160, "hidden_act": "quick_gelu"},
-        unet={"block_out_channels": (24, 24, 36), "down": (CROSS, CROSS, CROSS), "layers_per_block": 2, "attention_head_dim": 4, "norm_num_groups": 6},
+        unet={"block_out_channels": (24, 24, 36), "down": (PLAIN, CROSS, CROSS), "layers_per_block": 2, "attention_head_dim": 4, "norm_num_groups": 6},
         vae={"block_out_channels": (16,) * 3, "num_encoder_blocks": (1, 2, 1), "num_decoder_blocks": (2, 1, 1), "scaling_factor": 2.5},
         half_exact=True,
     ),
@@ -77,6 +77,19 @@ SHAPES = {
 SINGLE_FILES = ("a", "b")
 # The reference keeps the published prefix away since transformers 5; checkpoints have it.
 PUBLISHED_TEXT_KEYS = ("a", "b", "e")
+
+
+def write(shape: Shape, folder: Path, merges: int = 1022) -> StableDiffusionPipeline:
+    """Makes a miniature and writes it as a diffusers folder of f32 weights."""
+    shutil.rmtree(folder, ignore_errors=True)
+    cut_tokenizer(merges, folder / "tokenizer")
+    pipe = build(shape, folder / "tokenizer")
+    # The tokenizer and the scheduler stay as published: saved by this release they would say more, and other things.
+    for name, part in (("unet", pipe.unet), ("vae", pipe.vae), ("text_encoder", pipe.text_encoder)):
+        part.save_pretrained(folder / name)
+    pipe.save_config(folder)
+    shutil.copytree(BOXED / "scheduler", folder / "scheduler")
+    return pipe
 
 
 def cut_tokenizer(merges: int, out: Path) -> int:
@@ -178,10 +191,7 @@ def main() -> None:
     for name, shape in SHAPES.items():
         print(name)
         folder = out / name
-        cut_tokenizer(1022, folder / "tokenizer")
-        pipe = build(shape, folder / "tokenizer")
-        pipe.save_pretrained(folder)
-        shutil.copy(BOXED / "scheduler" / "scheduler_config.json", folder / "scheduler")
+        pipe = write(shape, folder)
         if name in PUBLISHED_TEXT_KEYS:
             rewrite(folder / "text_encoder" / "model.safetensors", publish_text_keys)
         if name in SINGLE_FILES:

@@ -15,5 +15,4 @@ fn main() {
     }
     // torch_cuda must not become a load-time dependency: a machine without a GPU may not have its libraries.
     println!("cargo:rustc-link-arg=-Wl,--as-needed");
-    println!("cargo:rustc-env=LATENTD_LIBTORCH_LIB={lib}");
 }

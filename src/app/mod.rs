@@ -1,2 +1,115 @@
-//! (being written)
-pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+//! What the binary does: reads the command line and the configuration, starts logging, and does what was asked for.
+
+mod cli;
+mod doctor;
+mod engine;
+mod exit;
+pub mod run;
+mod settings;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::panic;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::{Config, Environment};
+use crate::telemetry::logs;
+use cli::{Cli, Command, ConfigCommand, RunArgs};
+pub use exit::Exit;
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    // The panic's message is on stderr by then.
+    panic::catch_unwind(obey).unwrap_or(Exit::Bug).into()
+}
+
+fn obey() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            let exit = if answer.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Nobody may be listening, which is no fault of the command line.
+            let _ = answer.print();
+            return exit;
+        }
+    };
+    let environment = Environment::of_process();
+    let command = match command(cli.command, cli.sdk, &environment) {
+        Ok(command) => command,
+        Err(missing) => return usage(&missing),
+    };
+    let config = match Config::load(&cli.settings.flags(), &environment) {
+        Ok(config) => config,
+        Err(faults) => return usage(&faults),
+    };
+    logs::init(config.log);
+    match command {
+        Task::Run(args) => run::execute(&args, &config),
+        Task::ShowConfig { json } => settings::show(&config, json),
+        Task::Doctor { json } => doctor::examine(&config, json),
+    }
+}
+
+/// What this release can do.
+enum Task {
+    Run(RunArgs),
+    ShowConfig { json: bool },
+    Doctor { json: bool },
+}
+
+/// What is not there, and what to do instead.
+#[derive(Debug, thiserror::Error)]
+enum Missing {
+    #[error("{0}: this release has no {1} yet; it has `latentd run`")]
+    Yet(&'static str, &'static str),
+    #[error("{0} is not supported: {1}")]
+    OnPurpose(&'static str, &'static str),
+}
+
+/// The command that was given, else what the RunPod SDK would do.
+fn command(command: Option<Command>, sdk: cli::SdkFlags, environment: &Environment) -> Result<Task, Missing> {
+    if sdk.debugger {
+        return Err(Missing::OnPurpose("--rp_debugger", "every result has its timings"));
+    }
+    match command {
+        Some(Command::Run(args)) => Ok(Task::Run(args)),
+        Some(Command::Config(ConfigCommand::Show { json })) => Ok(Task::ShowConfig { json }),
+        Some(Command::Doctor { json }) => Ok(Task::Doctor { json }),
+        Some(Command::Worker) => Err(Missing::Yet("latentd worker", "worker")),
+        Some(Command::Gateway) => Err(Missing::Yet("latentd gateway", "gateway")),
+        Some(Command::Serve) => Err(Missing::Yet("latentd serve", "server")),
+        None if sdk.serve_api => Err(Missing::Yet("--rp_serve_api", "server")),
+        None if environment.get("RUNPOD_REALTIME_PORT").is_some_and(is_port) => {
+            Err(Missing::OnPurpose("RUNPOD_REALTIME_PORT", "the queue protocol is the way in"))
+        }
+        None if sdk.test_input.is_none() && environment.get("RUNPOD_WEBHOOK_GET_JOB").is_some() => {
+            Err(Missing::Yet("RUNPOD_WEBHOOK_GET_JOB", "worker"))
+        }
+        None => Ok(Task::Run(RunArgs { test_input: sdk.test_input, ..RunArgs::default() })),
+    }
+}
+
+/// The SDK takes the variable for unset when it is zero.
+fn is_port(text: &str) -> bool {
+    text.trim().parse::<u32>().is_ok_and(|port| port != 0)
+}
+
+fn usage(fault: &impl Display) -> Exit {
+    complain(fault);
+    Exit::Usage
+}
+
+/// Tells a person what is wrong.
+fn complain(fault: &impl Display) {
+    // A closed stderr leaves the exit code to tell it.
+    let _ = writeln!(io::stderr(), "latentd: {fault}");
+}
+
+/// Prints a result.
+fn say(result: &impl Display) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{result}")?;
+    stdout.flush()
+}

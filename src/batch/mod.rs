@@ -1,1 +1,107 @@
-//! (being written)
+//! Which lanes share the next evaluation. Pure: no clock, no tensors.
+//!
+//! Lanes can share a call of the UNet when their latents have one size. The lane that waited longest decides which size
+//! is next, so sizes take turns and nobody starves; others of that size fill the call up. The number of rows is rounded
+//! down to a power of two while more lanes wait than fit: few shapes recur, and what is left over goes first next time.
+
+/// Height and width of a latent: lanes with equal keys may share an evaluation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Rows of the latent.
+    pub height: u32,
+    /// Columns of the latent.
+    pub width: u32,
+}
+
+/// A lane as the policy sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    /// What it can share an evaluation with.
+    pub key: Key,
+    /// Rows of the UNet's batch that it needs: 2 with guidance, else 1.
+    pub rows: usize,
+    /// The evaluation that it took part in last, 0 if none: the smaller, the longer it waits.
+    pub served: u64,
+}
+
+/// Positions in `lanes` (which are in order of admission) of those that make the next evaluation: at most as many rows
+/// as `max_rows` says for their size, unless one lane alone needs more. Empty only if `lanes` is.
+pub fn choose(lanes: &[Waiting], max_rows: impl Fn(Key) -> usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..lanes.len()).collect();
+    order.sort_by_key(|&i| lanes[i].served); // stable: the oldest first among equals
+    let Some(&first) = order.first() else { return Vec::new() };
+    order.retain(|&i| lanes[i].key == lanes[first].key);
+
+    let asked: usize = order.iter().map(|&i| lanes[i].rows).sum();
+    let room = largest_bucket(asked.min(max_rows(lanes[first].key))).max(lanes[first].rows);
+    let mut rows = 0;
+    order.retain(|&i| {
+        let fits = rows + lanes[i].rows <= room;
+        rows += if fits { lanes[i].rows } else { 0 };
+        fits
+    });
+    order
+}
+
+/// The largest power of two that is at most `rows`; 1 for 0.
+fn largest_bucket(rows: usize) -> usize {
+    1 << rows.max(1).ilog2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SMALL: Key = Key { height: 16, width: 16 };
+    const LARGE: Key = Key { height: 64, width: 64 };
+
+    fn lane(key: Key, rows: usize, served: u64) -> Waiting {
+        Waiting { key, rows, served }
+    }
+
+    #[test]
+    fn one_lane_runs_alone_even_above_the_limit() {
+        assert_eq!(choose(&[lane(SMALL, 2, 0)], |_| 1), [0]);
+        assert!(choose(&[], |_| 8).is_empty());
+    }
+
+    #[test]
+    fn rows_are_a_power_of_two_and_the_rest_goes_first_next_time() {
+        let mut lanes = [lane(SMALL, 2, 0); 3];
+        assert_eq!(choose(&lanes, |_| 16), [0, 1]);
+        (lanes[0].served, lanes[1].served) = (1, 1);
+        assert_eq!(choose(&lanes, |_| 16), [2, 0]);
+    }
+
+    #[test]
+    fn sizes_take_turns() {
+        let mut lanes = vec![lane(SMALL, 2, 0), lane(LARGE, 2, 0), lane(SMALL, 2, 0)];
+        let mut turns = Vec::new();
+        for tick in 1..=4 {
+            let chosen = choose(&lanes, |_| 16);
+            turns.push(lanes[chosen[0]].key);
+            chosen.iter().for_each(|&i| lanes[i].served = tick);
+        }
+        assert_eq!(turns, [SMALL, LARGE, SMALL, LARGE]);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_starves_and_no_limit_is_passed(
+            shapes in prop::collection::vec((0..3u32, 1..=2usize), 1..24),
+            max_rows in 2..40usize,
+        ) {
+            let mut lanes: Vec<Waiting> =
+                shapes.iter().map(|&(size, rows)| lane(Key { height: size, width: 8 }, rows, 0)).collect();
+            for tick in 1..=2 * lanes.len() as u64 {
+                let chosen = choose(&lanes, |_| max_rows);
+                prop_assert!(!chosen.is_empty());
+                prop_assert!(chosen.iter().map(|&i| lanes[i].rows).sum::<usize>() <= max_rows);
+                prop_assert!(chosen.iter().all(|&i| lanes[i].key == lanes[chosen[0]].key));
+                chosen.iter().for_each(|&i| lanes[i].served = tick);
+            }
+            prop_assert!(lanes.iter().all(|lane| lane.served > 0), "a lane was never served");
+        }
+    }
+}

@@ -1,1 +1,291 @@
-//! (being written)
+//! The configuration: flags, variables, file and defaults become one checked value that knows where each part came from.
+
+mod environment;
+mod error;
+mod layers;
+mod model;
+mod setting;
+
+use std::path::PathBuf;
+
+use figment::Figment;
+
+pub use environment::Environment;
+pub use error::{ConfigError, Fault};
+pub use model::Model;
+pub use setting::{Device, Dtype, Format, Level};
+
+use setting::Setting;
+
+/// What the command line has to say about the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// The configuration file that was asked for.
+    pub file: Option<PathBuf>,
+    /// Settings by name, nesting by dots.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+/// The effective configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where models have names.
+    pub models_dir: PathBuf,
+    /// Where to compute.
+    pub device: Device,
+    /// What to compute in.
+    pub dtype: Dtype,
+    /// What is logged and how.
+    pub log: Log,
+    model: String,
+    entries: Vec<Entry>,
+}
+
+/// What is logged and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// How much.
+    pub level: Level,
+    /// As JSON rather than as text.
+    pub json: bool,
+    /// Whether prompts may be logged.
+    pub prompts: bool,
+}
+
+/// One setting, for people who ask what it is and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, nesting by dots.
+    pub key: String,
+    /// Its value.
+    pub value: serde_json::Value,
+    /// The flag, variable or file that it came from, or `default`.
+    pub source: String,
+}
+
+impl Config {
+    /// Merges and checks all layers.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, at once.
+    pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
+        let mut faults = Vec::new();
+        let merged = layers::merge(flags, environment, &mut faults);
+        let mut reader = Reader { merged, faults, entries: Vec::new() };
+
+        let model = reader.read("model");
+        let models_dir: Option<String> = reader.read("models_dir");
+        let device = reader.read("device");
+        let dtype = reader.read("dtype");
+        let level = reader.read("log.level");
+        let format = reader.read("log.format");
+        let prompts = reader.read("log.prompts");
+
+        let Reader { faults, mut entries, .. } = reader;
+        let (Some(model), Some(models_dir), Some(device), Some(dtype), Some(level), Some(format), Some(prompts), []) =
+            (model, models_dir, device, dtype, level, format, prompts, faults.as_slice())
+        else {
+            return Err(ConfigError(faults));
+        };
+        let models_dir = match models_dir.as_str() {
+            "auto" => environment::default_models_dir(),
+            path => path.into(),
+        };
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.key == "models_dir") {
+            entry.value = models_dir.display().to_string().into();
+        }
+        let json = match format {
+            Format::Auto => environment.get("RUNPOD_ENDPOINT_ID").is_some(),
+            Format::Text => false,
+            Format::Json => true,
+        };
+        Ok(Self { models_dir, device, dtype, log: Log { level, json, prompts }, model, entries })
+    }
+
+    /// Every setting with where it came from.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The model to draw with.
+    ///
+    /// # Errors
+    /// There is none by that name or at that path.
+    pub fn model(&self) -> Result<Model, ConfigError> {
+        Model::find(&self.model, &self.models_dir).ok_or_else(|| {
+            let origin = self.entries.iter().find(|entry| entry.key == "model").map(|entry| entry.source.clone());
+            ConfigError(vec![Fault::Value {
+                key: "model".into(),
+                value: format!("{:?}", self.model),
+                origin: origin.unwrap_or_default(),
+                allowed: format!(
+                    "a folder, a .safetensors file, or a name under {} ({})",
+                    self.models_dir.display(),
+                    match Model::names(&self.models_dir).as_slice() {
+                        [] => "which has none".to_owned(),
+                        names => names.join(", "),
+                    }
+                ),
+            }])
+        })
+    }
+}
+
+/// Takes typed settings out of merged layers.
+struct Reader {
+    merged: Figment,
+    faults: Vec<Fault>,
+    entries: Vec<Entry>,
+}
+
+impl Reader {
+    /// `None` comes with a fault.
+    fn read<S: Setting>(&mut self, key: &str) -> Option<S> {
+        let origin = self.merged.find_metadata(key).map(|metadata| metadata.name.to_string()).unwrap_or_default();
+        let value = self.merged.find_value(key).ok();
+        let shown = serde_json::to_value(&value).unwrap_or_default();
+        let read = value.as_ref().and_then(S::read);
+        if read.is_none() {
+            self.faults.push(Fault::Value {
+                key: key.into(),
+                value: shown.to_string(),
+                origin: origin.clone(),
+                allowed: S::ALLOWED.into(),
+            });
+        }
+        self.entries.push(Entry { key: key.into(), value: shown, source: origin });
+        read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> Environment {
+        variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    fn load(settings: &[(&'static str, &str)], file: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("my.toml");
+        fs::write(&path, file).unwrap();
+        let settings = settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let loaded = Config::load(&Flags { file: Some(path.clone()), settings }, &environment(variables));
+        loaded.map_err(|error| error.to_string().replace(path.to_str().unwrap(), "my.toml"))
+    }
+
+    fn source(config: &Config, key: &str) -> String {
+        let entry = config.entries().iter().find(|entry| entry.key == key).unwrap();
+        entry.source.rsplit('/').next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_defaults_are_a_configuration() {
+        let config = load(&[], "", &[]).unwrap();
+        assert_eq!((config.device, config.dtype), (Device::Auto, Dtype::Auto));
+        assert_eq!(config.log, Log { level: Level::Info, json: false, prompts: false });
+        assert!(config.models_dir.ends_with("models"));
+        assert_eq!(config.model, "miniature");
+        assert!(config.entries().iter().all(|entry| entry.source == "default"));
+    }
+
+    #[test]
+    fn every_key_of_the_default_file_is_read() {
+        let mut read: Vec<String> = load(&[], "", &[]).unwrap().entries.into_iter().map(|entry| entry.key).collect();
+        read.sort();
+        assert_eq!(read, layers::default_keys());
+    }
+
+    #[test]
+    fn the_nearest_layer_wins() {
+        let file = "[log]\nlevel = 'warn'\n";
+        let runpod = ("RUNPOD_LOG_LEVEL", "ERROR");
+        let older = ("RUNPOD_DEBUG_LEVEL", "DEBUG");
+        let ours = ("LATENTD_LOG__LEVEL", "trace");
+        for (flags, file, variables, level, from) in [
+            (&[][..], "", &[][..], Level::Info, "default"),
+            (&[], file, &[], Level::Warn, "my.toml"),
+            (&[], file, &[older], Level::Debug, "RUNPOD_DEBUG_LEVEL"),
+            (&[], file, &[older, runpod], Level::Error, "RUNPOD_LOG_LEVEL"),
+            (&[], file, &[older, runpod, ours], Level::Trace, "LATENTD_LOG__LEVEL"),
+            (&[("log.level", "off")], file, &[older, runpod, ours], Level::Off, "--log-level"),
+        ] {
+            let config = load(flags, file, variables).unwrap();
+            assert_eq!((config.log.level, source(&config, "log.level").as_str()), (level, from));
+        }
+    }
+
+    #[test]
+    fn a_file_changes_only_what_it_names() {
+        let config = load(&[], "device = 'cpu'\nlog.prompts = true\n[log]\n", &[]);
+        assert!(config.unwrap_err().starts_with("my.toml is not valid TOML: "), "a table twice");
+        let config = load(&[], "device = 'cpu'\n[log]\nprompts = true\n", &[]).unwrap();
+        assert_eq!(config.device, Device::Cpu);
+        assert_eq!(config.log, Log { level: Level::Info, json: false, prompts: true });
+    }
+
+    #[test]
+    fn all_faults_come_at_once_and_say_all() {
+        let file = "dtype = 'f64'\nmodel = 5\nthreads = 2\n'log.level' = 'info'\n[log]\nprompts = 'yes'\n";
+        let variables = [("LATENTD_DEVISE", "cpu"), ("LATENTD_LOG", "info"), ("RUNPOD_LOG_LEVEL", "LOUD")];
+        let faults = load(&[("device", "gpu")], file, &variables).unwrap_err();
+        assert_eq!(
+            faults.lines().collect::<Vec<_>>(),
+            [
+                r#""log.level" (from my.toml) is no setting; did you mean log.level?"#,
+                "threads (from my.toml) is no setting; `latentd config show` lists them all",
+                "devise (from LATENTD_DEVISE) is no setting; did you mean device?",
+                "log (from LATENTD_LOG) is no setting; `latentd config show` lists them all",
+                "model = 5 (from my.toml) is not possible: use a text that is not empty",
+                r#"device = "gpu" (from --device) is not possible: use auto, cpu, cuda or cuda:N"#,
+                r#"dtype = "f64" (from my.toml) is not possible: use auto, f32, bf16 or f16"#,
+                r#"log.level = "LOUD" (from RUNPOD_LOG_LEVEL) is not possible: use notset, trace, debug, info, warn, error or off"#,
+                r#"log.prompts = "yes" (from my.toml) is not possible: use true or false"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_file_that_was_named_must_be_there() {
+        let named = environment(&[("LATENTD_CONFIG", "/nowhere/latentd.toml")]);
+        let error = Config::load(&Flags::default(), &named).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the configuration file /nowhere/latentd.toml (from LATENTD_CONFIG) cannot be read: ")
+        );
+    }
+
+    #[test]
+    fn empty_variables_are_none_and_those_of_the_build_are_no_settings() {
+        let variables = [("LATENTD_DEVICE", ""), ("RUNPOD_LOG_LEVEL", ""), ("LATENTD_BUILD_ROOT", "/src")];
+        assert_eq!(load(&[], "", &variables).unwrap().device, Device::Auto);
+    }
+
+    #[test]
+    fn logs_are_json_on_an_endpoint_unless_told_otherwise() {
+        let endpoint = [("RUNPOD_ENDPOINT_ID", "ep1")];
+        assert!(load(&[], "", &endpoint).unwrap().log.json);
+        assert!(!load(&[("log.format", "text")], "", &endpoint).unwrap().log.json);
+        assert!(load(&[("log.format", "json")], "", &[]).unwrap().log.json);
+    }
+
+    #[test]
+    fn a_model_that_is_not_there_is_told_with_those_that_are() {
+        let models_dir = tempfile::tempdir().unwrap();
+        let at = models_dir.path().to_str().unwrap();
+        let error =
+            || load(&[("models_dir", at), ("model", "none")], "", &[]).unwrap().model().unwrap_err().to_string();
+        let expected = |names: &str| {
+            format!(
+                "model = \"none\" (from --model) is not possible: \
+                 use a folder, a .safetensors file, or a name under {at} ({names})"
+            )
+        };
+        assert_eq!(error(), expected("which has none"));
+        fs::create_dir_all(models_dir.path().join("tiny/unet")).unwrap();
+        assert_eq!(error(), expected("tiny"));
+    }
+}

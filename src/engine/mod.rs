@@ -1,5 +1,11 @@
 //! The engine: what turns specs into pixels. This file is the seam; nothing above it knows tensors.
 
+pub mod fake;
+pub mod host;
+pub mod tokenizer;
+#[cfg(feature = "torch")]
+pub mod torch;
+
 use std::time::Duration;
 
 use crate::job::{JobError, Spec};
@@ -44,6 +50,11 @@ pub struct EngineTimings {
 /// What `advance` has to tell about one job.
 #[derive(Debug)]
 pub enum Event {
+    /// The job has lanes. What was cut or changed on the way is told in warnings, for the job's result.
+    Admitted {
+        /// Sentences for the job's `warnings`.
+        warnings: Vec<String>,
+    },
     /// The job moved on.
     Progress(Progress),
     /// Image `index` of the job is done.
@@ -71,7 +82,7 @@ pub struct Poisoned {
 
 /// A machine that draws. It is built, run and dropped on one thread and never blocks on its callers.
 pub trait Engine {
-    /// Takes a job in: encodes its text and adds a lane an image. Warnings are for the job's result.
+    /// Takes a job in: encodes its text and adds a lane an image. Answers with warnings for the job's result.
     fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError>;
     /// Makes one evaluation, shared by as many lanes as fit, and retires the lanes that it finished.
     fn advance(&mut self) -> Result<Vec<(Ticket, Event)>, Poisoned>;

@@ -1,14 +1,16 @@
 //! Jobs: what is asked, checked, and answered. No I/O, no clock.
+
+mod error;
+mod form;
+mod metadata;
+mod output;
+mod request;
 mod spec;
+mod validate;
+
+pub use error::{Complaint, Complaints, JobError};
+pub use metadata::text_chunks;
+pub use output::{Image, Report, Timings};
+pub use request::{Request, RequestError};
 pub use spec::{Size, Spec};
-/// Why a job failed: all that a client sees.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct JobError {
-    /// A stable word for programs.
-    pub code: &'static str,
-    /// A sentence for people.
-    pub message: String,
-    /// The input field at fault, if one is.
-    pub field: Option<String>,
-}
+pub use validate::{Offer, validate};

@@ -1,7 +1,79 @@
 //! Samplers as tables: a pure function from noise schedule and step count to the arithmetic of every step.
-/// One of the twelve schedulers of the SD v1 endpoint. Placeholder until sampler/registry lands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Sampler {
-    /// `K-LMS`, alias `KLMS`.
-    KLms,
+//!
+//! Each of the twelve schedulers is linear in its sample, the model's output, fresh noise and what it remembers of
+//! earlier steps. So [`plan`] works out all coefficients beforehand, in f64, and whoever draws only multiplies and
+//! adds: jobs with different samplers and step counts can share one evaluation of the model. The reference is
+//! diffusers 0.42.1; where a sampler does something its paper does not, it is because the reference does.
+//!
+//! ```
+//! use latentd::sampler::{NoiseSchedule, Sampler, plan};
+//!
+//! let config = r#"{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#;
+//! let schedule = NoiseSchedule::from_json(config)?;
+//! let plan = plan(Sampler::EulerD, &schedule, 20, 0)?;
+//! assert_eq!(plan.rows.len(), 20);
+//! assert_eq!(plan.rows[0].timestep, 999.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod adams;
+mod betas;
+mod config;
+mod ddim;
+mod ddpm;
+mod dpm_m;
+mod dpm_s;
+mod euler_a;
+mod euler_d;
+mod heun;
+mod ipndm;
+mod kdpm2;
+mod ladder;
+mod level;
+mod linear;
+mod lms;
+mod pndm;
+mod registry;
+mod schedule;
+mod table;
+mod timesteps;
+
+pub use config::ScheduleError;
+pub use level::Level;
+pub use linear::{Linear, MAX_SLOTS, Source};
+pub use registry::Sampler;
+pub use schedule::NoiseSchedule;
+pub use table::{Plan, Row, Update};
+
+/// The most steps that [`plan`] divides a schedule into; the endpoint's own limit.
+pub const MAX_STEPS: usize = 500;
+
+/// Why there is no plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Too few or too many steps.
+    #[error("steps = {0}: must be 1 to {MAX_STEPS}")]
+    Steps(usize),
+    /// There is no such step to begin at.
+    #[error("begin = {begin}: must be below steps = {steps}")]
+    Begin {
+        /// The step that was asked for.
+        begin: usize,
+        /// Steps in all.
+        steps: usize,
+    },
+}
+
+/// The table of a whole sampling run: `steps` steps (1 to [`MAX_STEPS`]) over `schedule`, entered at step `begin`.
+///
+/// `begin` counts steps as the user does, from 0, whatever a step costs: txt2img begins at 0, img2img later, as the
+/// reference's `get_timesteps` has it. What a sampler remembers is empty there.
+pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize, begin: usize) -> Result<Plan, PlanError> {
+    if !(1..=MAX_STEPS).contains(&steps) {
+        return Err(PlanError::Steps(steps));
+    }
+    if begin >= steps {
+        return Err(PlanError::Begin { begin, steps });
+    }
+    Ok(sampler.planner()(schedule, steps, begin))
 }

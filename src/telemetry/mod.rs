@@ -1,1 +1,3 @@
-//! (being written)
+//! What the process tells its operator.
+
+pub mod logs;

@@ -1,0 +1,63 @@
+# `make` lists the targets. Each sets up what it needs inside the checkout; nothing is installed elsewhere.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+# One profile for everything, so that dependencies compile once; the lock file is the truth.
+FLAGS := --release --locked
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SCRIPTS := $(shell grep -rlI '^\#!.*bash' scripts .ci)
+
+PROMPT ?= a red apple
+LIBTORCH_SET ?= # --cpu or --cuda; empty: what suits this machine
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build ## Turn a prompt into a PNG and print where it is (PROMPT='a red apple')
+	@$(TARGET)/release/latentd run '$(subst ','\'',$(PROMPT))' --out $(TARGET)/demo
+
+.PHONY: test
+test: setup ## Run the tests
+	cargo test $(FLAGS)
+
+.PHONY: build
+build: setup ## Build target/release/latentd
+	cargo build $(FLAGS)
+
+.PHONY: setup
+setup: ## Lay libtorch under .libtorch (LIBTORCH_SET=--cpu or --cuda forces the set)
+	@scripts/setup-libtorch $(LIBTORCH_SET)
+
+.PHONY: lint
+lint: setup ## Check format, clippy, docs, dependencies and scripts
+	@scripts/setup-lint
+	cargo fmt --check
+	cargo clippy $(FLAGS) --all-targets -- -D warnings
+	cargo clippy $(FLAGS) --all-targets --no-default-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc $(FLAGS) --no-deps
+	.tools/bin/cargo-deny --locked check bans licenses sources
+	for script in $(SCRIPTS); do bash -n "$$script"; done
+	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
+
+.PHONY: parity
+parity: setup ## Compare with diffusers on the CPU, in a Python environment of its own
+	@scripts/parity/run
+
+.PHONY: audit
+audit: ## Compare the dependencies with the advisory database (needs the network)
+	@scripts/setup-lint
+	.tools/bin/cargo-deny --locked check advisories
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt
+
+.PHONY: clean
+clean: ## Remove what was built; .libtorch and .tools stay
+	cargo clean
+	rm -rf .libtorch.part .tools/build

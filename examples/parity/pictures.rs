@@ -1,0 +1,124 @@
+//! Whole pictures: prompts through tokenizer, text encoder, sampler, UNet and autoencoder to bytes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use latentd::engine::torch::Lanes;
+use latentd::engine::{Engine, Event, Ticket};
+use latentd::job::{Offer, Spec, validate};
+use serde::Deserialize;
+use serde_json::json;
+use tch::{Kind, Tensor};
+
+use crate::calls;
+use crate::report::{Report, Worst};
+
+/// Share of values that may differ by more than 1 of 255.
+const SHARE_BOUND: f64 = 1e-3;
+/// Largest difference of any value, of 255.
+const MOST_BOUND: f64 = 3.0;
+
+/// One job, as `scripts/parity/pictures.py` asked the reference.
+#[derive(Deserialize)]
+struct Case {
+    model: String,
+    file: String,
+    prompt: String,
+    negative_prompt: Option<String>,
+    width: u32,
+    height: u32,
+    steps: u32,
+    guidance_scale: f64,
+    scheduler: String,
+    num_outputs: u32,
+    seed: u64,
+}
+
+/// Compares every case of `dir/pictures.jsonl`, a row of figures a model and sampler.
+pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
+    let list = dir.join("pictures.jsonl");
+    let list = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
+    let mut cases: BTreeMap<String, Vec<Case>> = BTreeMap::new();
+    for line in list.lines() {
+        let case: Case = serde_json::from_str(line).with_context(|| line.to_owned())?;
+        cases.entry(case.model.clone()).or_default().push(case);
+    }
+    ensure!(!cases.is_empty(), "no case");
+    for (model, cases) in cases {
+        let mut engine = Lanes::new(calls::load(&path_of(dir, &model))?);
+        let mut groups: BTreeMap<String, [Worst; 2]> = BTreeMap::new();
+        for case in cases {
+            let spec = spec(&case)?;
+            let [share, most] = compare(&draw(&mut engine, &spec)?, &reference(dir, &case)?)?;
+            let place = || {
+                let Spec { steps, guidance_scale, size, num_outputs, .. } = &spec;
+                format!(
+                    "{} steps {steps} guidance {guidance_scale} {}x{} n {num_outputs}",
+                    case.file, size.width, size.height
+                )
+            };
+            let group = groups.entry(spec.sampler.name().to_owned()).or_default();
+            group[0].see(share, place);
+            group[1].see(most, place);
+        }
+        for (sampler, [share, most]) in groups {
+            report.row("off by >1", &format!("{model} {sampler}"), &share, SHARE_BOUND);
+            report.row("most off", &format!("{model} {sampler}"), &most, MOST_BOUND);
+        }
+    }
+    Ok(())
+}
+
+fn path_of(dir: &Path, model: &str) -> PathBuf {
+    dir.join("miniatures").join(model)
+}
+
+fn spec(case: &Case) -> Result<Spec> {
+    let input = json!({
+        "prompt": case.prompt,
+        "negative_prompt": case.negative_prompt,
+        "width": case.width,
+        "height": case.height,
+        "num_inference_steps": case.steps,
+        "guidance_scale": case.guidance_scale,
+        "scheduler": case.scheduler,
+        "num_outputs": case.num_outputs,
+        "seed": case.seed,
+    });
+    validate(&input, &Offer { model: case.model.clone() }, 0).with_context(|| case.file.clone())
+}
+
+/// The pictures of `spec` in order, as bytes.
+fn draw(engine: &mut Lanes, spec: &Spec) -> Result<Vec<Vec<u8>>> {
+    engine.admit(Ticket(0), spec)?;
+    let mut pictures = vec![Vec::new(); spec.num_outputs as usize];
+    while engine.busy() {
+        for (_, event) in engine.advance()? {
+            match event {
+                Event::Image { index, picture, .. } => pictures[index as usize] = picture.pixels,
+                Event::Failed(cause) => bail!(cause),
+                _ => {}
+            }
+        }
+    }
+    Ok(pictures)
+}
+
+fn reference(dir: &Path, case: &Case) -> Result<Vec<Vec<u8>>> {
+    let path = dir.join(&case.file);
+    let tensors = Tensor::read_safetensors(&path).with_context(|| path.display().to_string())?;
+    let (_, images) = tensors.into_iter().find(|(name, _)| name == "image").context("no tensor `image`")?;
+    ensure!(images.kind() == Kind::Uint8, "{}: not bytes", path.display());
+    (0..images.size()[0]).map(|i| Ok(Vec::<u8>::try_from(images.get(i).flatten(0, -1))?)).collect()
+}
+
+/// Share of values that differ by more than 1, and the largest difference.
+fn compare(ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> Result<[f64; 2]> {
+    let sizes = |pictures: &[Vec<u8>]| pictures.iter().map(Vec::len).collect::<Vec<_>>();
+    ensure!(sizes(ours) == sizes(theirs), "sizes {:?} for {:?}", sizes(ours), sizes(theirs));
+    let apart: Vec<u8> = ours.iter().flatten().zip(theirs.iter().flatten()).map(|(a, b)| a.abs_diff(*b)).collect();
+    let off = apart.iter().filter(|&&d| d > 1).count();
+    Ok([off as f64 / apart.len() as f64, f64::from(apart.iter().copied().max().unwrap_or(0))])
+}

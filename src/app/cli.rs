@@ -1,0 +1,171 @@
+//! The command line. Its help is the reference; `config` has the last word on values.
+
+use std::path::PathBuf;
+
+use clap::{Arg, Args, Parser, Subcommand};
+use serde_json::Value;
+
+use crate::config::Flags;
+
+/// Serves Stable Diffusion: prompts in, pictures out.
+///
+/// Without a command it does what the RunPod SDK would: one local job, or the worker where `RUNPOD_WEBHOOK_GET_JOB` is
+/// set.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    #[command(flatten)]
+    pub(super) sdk: SdkFlags,
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Runs one job here: a prompt becomes PNG files, or a job file becomes a result on stdout.
+    Run(RunArgs),
+    /// Tells about the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Examines this machine: libtorch, device, memory, model; says what to do about what it finds.
+    Doctor {
+        /// As one JSON object: `{checks: […], fit}`.
+        #[arg(long)]
+        json: bool,
+    },
+    #[command(hide = true)]
+    Worker,
+    #[command(hide = true)]
+    Gateway,
+    #[command(hide = true)]
+    Serve,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Shows every setting, its value and where that came from.
+    Show {
+        /// As one JSON object: `{key: {value, source}}`.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Default, Args)]
+pub(super) struct RunArgs {
+    /// What to draw; each image becomes a PNG file that is named after it.
+    #[arg(conflicts_with = "test_input")]
+    pub(super) prompt: Option<String>,
+    /// The job, `{"input": {…}}`, as a file or as JSON; without it and a prompt it is `test_input.json`.
+    #[arg(long, alias = "test_input", value_name = "FILE|JSON")]
+    pub(super) test_input: Option<String>,
+    /// One more field of the input, such as `seed=7`; the value is JSON if it reads as JSON, else text.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = field, requires = "prompt")]
+    pub(super) fields: Vec<(String, Value)>,
+    /// Where PNG files go: the current folder for a prompt, nowhere for a job.
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+/// Settings that may be given with any command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+pub(super) struct Settings {
+    /// Configuration file instead of ./latentd.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A model's name under --models-dir, its folder, or its .safetensors file.
+    #[arg(long, global = true)]
+    model: Option<String>,
+    /// Where models have names.
+    #[arg(long, global = true, value_name = "DIR")]
+    models_dir: Option<String>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, global = true)]
+    device: Option<String>,
+    /// auto, f32, bf16 or f16.
+    #[arg(long, global = true)]
+    dtype: Option<String>,
+    /// notset, trace, debug, info, warn, error or off.
+    #[arg(long, global = true, alias = "rp_log_level", value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// auto, text or json.
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<String>,
+}
+
+/// The RunPod SDK's own flags, for `latentd` without a command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "As the RunPod SDK has them, without a command", args = server_flags())]
+pub(super) struct SdkFlags {
+    /// One local job, as JSON or as a file.
+    #[arg(long = "test_input", value_name = "JSON")]
+    pub(super) test_input: Option<String>,
+    /// A local server: not in this release.
+    #[arg(long = "rp_serve_api")]
+    pub(super) serve_api: bool,
+    /// The SDK's debugger output: not to be had here.
+    #[arg(long = "rp_debugger")]
+    pub(super) debugger: bool,
+}
+
+/// What belongs to `--rp_serve_api`: accepted and without effect while there is no server.
+fn server_flags() -> [Arg; 3] {
+    ["rp_api_host", "rp_api_port", "rp_api_concurrency"].map(|name| Arg::new(name).long(name).hide(true))
+}
+
+impl Settings {
+    /// The flags by the names of their settings.
+    pub(super) fn flags(&self) -> Flags {
+        let given = [
+            ("model", &self.model),
+            ("models_dir", &self.models_dir),
+            ("device", &self.device),
+            ("dtype", &self.dtype),
+            ("log.level", &self.log_level),
+            ("log.format", &self.log_format),
+        ];
+        let settings = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
+        Flags { file: self.config.clone(), settings }
+    }
+}
+
+fn field(text: &str) -> Result<(String, Value), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => {
+            Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+        }
+        _ => Err("no KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_field_is_json_or_text() {
+        for (text, key, value) in [
+            ("seed=7", "seed", json!(7)),
+            ("scheduler=DDIM", "scheduler", json!("DDIM")),
+            ("prompt=a=b", "prompt", json!("a=b")),
+            ("negative_prompt=", "negative_prompt", json!("")),
+            ("seed=null", "seed", json!(null)),
+            ("seed=\"7\"", "seed", json!("7")),
+        ] {
+            assert_eq!(field(text), Ok((key.to_owned(), value)), "{text}");
+        }
+        assert!(field("seed").is_err());
+        assert!(field("=7").is_err());
+    }
+}

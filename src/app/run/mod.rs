@@ -1,0 +1,221 @@
+//! `latentd run`: one job, here and now.
+
+mod draw;
+mod files;
+mod outcome;
+mod source;
+mod tell;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime;
+use tokio::select;
+use tokio::signal::ctrl_c;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::cli::RunArgs;
+use super::{Exit, complain, engine, usage};
+use crate::config::{Config, Model};
+use crate::engine::Progress;
+use crate::engine::host::Host;
+use crate::job::{Offer, Request, Spec, Timings, validate};
+pub use draw::{Drawn, Png};
+pub use outcome::{Failure, Outcome};
+
+/// Runs the job that `args` ask for and tells what came of it.
+pub(super) fn execute(args: &RunArgs, config: &Config) -> Exit {
+    let model = match config.model() {
+        Ok(model) => model,
+        Err(fault) => return usage(&fault),
+    };
+    match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(until_interrupted(args, config, &model)),
+        Err(cause) => {
+            complain(&format!("no runtime: {cause}"));
+            Exit::Bug
+        }
+    }
+}
+
+/// Ends before the job when that is interrupted twice.
+async fn until_interrupted(args: &RunArgs, config: &Config, model: &Model) -> Exit {
+    let cancel = CancellationToken::new();
+    select! {
+        exit = run(args, config, model, cancel.clone()) => exit,
+        Ok(()) = interrupts(&cancel) => Exit::Interrupted,
+    }
+}
+
+/// The first interrupt cancels the job, which then ends in order; the second does not wait for that.
+async fn interrupts(cancel: &CancellationToken) -> io::Result<()> {
+    ctrl_c().await?;
+    cancel.cancel();
+    ctrl_c().await
+}
+
+async fn run(args: &RunArgs, config: &Config, model: &Model, cancel: CancellationToken) -> Exit {
+    let request = match &args.prompt {
+        Some(prompt) => Ok(source::of_prompt(prompt, &args.fields)),
+        None => source::of_job(args),
+    };
+    let bar = bar();
+    let outcome = match request {
+        Ok(request) => {
+            let terms = Terms {
+                offer: Offer { model: model.name.clone() },
+                entropy: RandomState::new().hash_one(0) as u16,
+                log_prompts: config.log.prompts,
+            };
+            let start = async || engine::start(config, model).await;
+            perform(request, &terms, start, cancel, |progress| show(&bar, progress)).await
+        }
+        Err(cause) => Outcome::unread(cause.to_string()),
+    };
+    bar.finish_and_clear();
+    match &args.prompt {
+        Some(prompt) => tell::person(outcome, prompt, args.out.as_deref().unwrap_or(Path::new("."))),
+        None => tell::program(outcome, args.out.as_deref()),
+    }
+}
+
+/// What a job is run on, beside the engine.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// What can be drawn with.
+    pub offer: Offer,
+    /// The seed of a job that leaves it open.
+    pub entropy: u16,
+    /// Whether its prompt may be logged.
+    pub log_prompts: bool,
+}
+
+/// Runs `request` from its check to its PNG files; the engine is started for a job that passes the check only.
+pub async fn perform(
+    request: Request,
+    terms: &Terms,
+    start: impl AsyncFnOnce() -> Result<Host, Failure>,
+    cancel: CancellationToken,
+    seen: impl FnMut(Progress),
+) -> Outcome {
+    let began = Instant::now();
+    let mut load = Duration::ZERO;
+    let result = async {
+        let spec = validate(&request.input, &terms.offer, terms.entropy)?;
+        log(&request.id, &spec, terms.log_prompts);
+        let host = start().await?;
+        load = host.load_time();
+        draw::draw(&host, &spec, &terms.offer.model, cancel, seen).await
+    }
+    .await;
+    let stages = match &result {
+        Ok(drawn) => Timings {
+            text: drawn.engine.text,
+            denoise: drawn.engine.denoise,
+            decode: drawn.engine.decode,
+            evaluations: drawn.engine.evaluations,
+            png: drawn.png,
+            ..Timings::default()
+        },
+        Err(_) => Timings::default(),
+    };
+    Outcome { id: request.id, result, timings: Timings { load, total: began.elapsed(), ..stages } }
+}
+
+fn log(id: &str, spec: &Spec, prompts: bool) {
+    debug!(
+        id,
+        prompt = prompts.then_some(&spec.prompt),
+        negative_prompt = spec.negative_prompt.as_ref().filter(|_| prompts),
+        width = spec.size.width,
+        height = spec.size.height,
+        outputs = spec.num_outputs,
+        steps = spec.steps,
+        sampler = spec.sampler.name(),
+        seed = spec.seed,
+        "job accepted"
+    );
+}
+
+/// A bar on stderr, which hides itself where nobody watches.
+fn bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} evaluations, {eta} left");
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn show(bar: &ProgressBar, progress: Progress) {
+    bar.set_length(progress.total.into());
+    bar.set_position(progress.done.into());
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::unreachable)]
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::fake::Fake;
+
+    fn request() -> Request {
+        let input = json!({"prompt": "p", "width": 128, "height": 128, "num_outputs": 3, "num_inference_steps": 4});
+        Request { id: "j".into(), input }
+    }
+
+    fn terms() -> Terms {
+        Terms { offer: Offer { model: "m".into() }, entropy: 40264, log_prompts: false }
+    }
+
+    async fn perform_on(fake: Fake, cancel: CancellationToken) -> (Outcome, Progress) {
+        let mut last = Progress::default();
+        let start = async || Ok(Host::start("engine-test", || Ok::<_, &str>(fake)).await?);
+        (perform(request(), &terms(), start, cancel, |progress| last = progress).await, last)
+    }
+
+    #[tokio::test]
+    async fn a_job_becomes_png_files_in_the_order_of_their_seeds() {
+        let (outcome, progress) = perform_on(Fake::default(), CancellationToken::new()).await;
+        let drawn = outcome.result.unwrap();
+        let seeds: Vec<u64> = drawn.images.iter().map(|image| image.seed).collect();
+        assert_eq!(seeds, [40264, 40265, 40266]);
+        assert!(drawn.images.iter().all(|image| image.file.starts_with(b"\x89PNG")));
+        assert_eq!(outcome.timings.evaluations, 12);
+        assert!(progress.done <= progress.total && outcome.timings.total >= outcome.timings.load);
+    }
+
+    #[tokio::test]
+    async fn a_bad_input_starts_no_engine() {
+        let request = Request { id: "j".into(), input: json!({}) };
+        let start = async || unreachable!("the engine was started");
+        let outcome = perform(request, &terms(), start, CancellationToken::new(), |_| ()).await;
+        let failure = outcome.result.unwrap_err();
+        assert_eq!((failure.exit, failure.errors), (Exit::Failed, vec!["prompt is a required input.".to_owned()]));
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_start_fails_the_job_with_its_words() {
+        let start = async || Ok(Host::start("engine-test", || Err::<Fake, _>("no weights")).await?);
+        let outcome = perform(request(), &terms(), start, CancellationToken::new(), |_| ()).await;
+        let failure = outcome.result.unwrap_err();
+        assert_eq!((failure.exit, failure.error.message.as_str()), (Exit::Failed, "no weights"));
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_dies_fails_the_job() {
+        for fake in [Fake::poisoned_after(2), Fake::panicking_after(2)] {
+            let failure = perform_on(fake, CancellationToken::new()).await.0.result.unwrap_err();
+            assert_eq!((failure.exit, failure.error.code), (Exit::Failed, "engine_lost"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_job_is_an_interrupted_one() {
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        let failure = perform_on(Fake::default(), cancel).await.0.result.unwrap_err();
+        assert_eq!(failure.exit, Exit::Interrupted);
+    }
+}

@@ -1,0 +1,93 @@
+//! Where `latentd run` gets its job from.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::app::cli::RunArgs;
+use crate::job::{Request, RequestError};
+
+/// What the SDK reads when nothing else is said.
+const USUAL_FILE: &str = "test_input.json";
+
+/// Why there is no job to run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SourceError {
+    /// Neither a prompt nor a job was given, and the usual file is not there.
+    #[error("{USUAL_FILE} not found: give a job with --test-input, or a prompt as in `latentd run \"a red apple\"`")]
+    NoUsualFile,
+    /// What was given starts like no JSON object, and no file has that name.
+    #[error("--test-input {0:?} is neither a file nor a JSON object")]
+    NoSuchFile(String),
+    /// The file is there, but cannot be read.
+    #[error("{file} cannot be read: {cause}")]
+    Unreadable { file: String, cause: io::Error },
+    /// What was read is no job.
+    #[error("{0}")]
+    NoJob(#[from] RequestError),
+}
+
+/// The job of a person who gave a prompt; `fields` are `KEY=VALUE`.
+pub(super) fn of_prompt(prompt: &str, fields: &[(String, Value)]) -> Request {
+    let mut input = Map::new();
+    input.insert("prompt".into(), prompt.into());
+    input.extend(fields.iter().cloned());
+    Request { id: Request::LOCAL_ID.into(), input: input.into() }
+}
+
+/// The job of a program, as it was given or as it lies in the current folder.
+pub(super) fn of_job(args: &RunArgs) -> Result<Request, SourceError> {
+    let text = match args.test_input.as_deref() {
+        Some(json) if json.trim_start().starts_with(['{', '[']) => json.to_owned(),
+        Some(file) => read(file, SourceError::NoSuchFile(file.to_owned()))?,
+        None => read(USUAL_FILE, SourceError::NoUsualFile)?,
+    };
+    Ok(Request::from_json(&text)?)
+}
+
+fn read(file: &str, missing: SourceError) -> Result<String, SourceError> {
+    fs::read_to_string(Path::new(file)).map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound => missing,
+        _ => SourceError::Unreadable { file: file.to_owned(), cause },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    fn given(test_input: &str) -> Result<Request, String> {
+        let args = RunArgs { test_input: Some(test_input.into()), ..RunArgs::default() };
+        of_job(&args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_prompt_is_the_first_field_and_others_follow() {
+        let fields = [("seed".into(), json!(7)), ("scheduler".into(), json!("DDIM"))];
+        assert_eq!(of_prompt("a", &fields).input.to_string(), r#"{"prompt":"a","seed":7,"scheduler":"DDIM"}"#);
+    }
+
+    #[test]
+    fn a_job_is_json_or_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("job.json");
+        fs::write(&file, r#"{"id": "j", "input": {}}"#).unwrap();
+        assert_eq!(given(file.to_str().unwrap()).unwrap().id, "j");
+        assert_eq!(given(" {\"input\": {}}").unwrap().id, "local_test");
+    }
+
+    #[test]
+    fn what_is_no_job_is_told_apart() {
+        assert_eq!(given("not json").unwrap_err(), "--test-input \"not json\" is neither a file nor a JSON object");
+        assert_eq!(
+            given("{").unwrap_err(),
+            "the job is not valid JSON: EOF while parsing an object at line 1 column 1"
+        );
+        assert!(given("/").unwrap_err().starts_with("/ cannot be read: "));
+    }
+}

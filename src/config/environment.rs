@@ -1,0 +1,41 @@
+//! The process's environment: read once, here and nowhere else.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The variables that can concern us. An empty variable counts as none.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The variables of this process.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads them")]
+    pub fn of_process() -> Self {
+        // What is not Unicode is no name of ours, and no value that any setting can have.
+        env::vars_os().map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into())).collect()
+    }
+
+    /// A variable's value.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Variables by name, each with what follows `prefix` in its name.
+    pub(super) fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str, &'a str)> {
+        self.0.iter().filter_map(move |(name, value)| Some((name.as_str(), name.strip_prefix(prefix)?, value.as_str())))
+    }
+}
+
+impl FromIterator<(String, String)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self(variables.into_iter().filter(|(_, value)| !value.is_empty()).collect())
+    }
+}
+
+/// `models/` beside the program, or beside the folder that it is in, else in the checkout that it was built from.
+pub(super) fn default_models_dir() -> PathBuf {
+    let program = env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+    let installed = program.ancestors().skip(1).take(2).map(|folder| folder.join("models")).find(|path| path.is_dir());
+    installed.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"))
+}

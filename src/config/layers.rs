@@ -1,0 +1,165 @@
+//! The layers of a configuration, each with the name of where it came from.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use figment::providers::{Format as _, Toml};
+use figment::util::nest;
+use figment::value::{Dict, Map, Value};
+use figment::{Error, Figment, Metadata, Profile, Provider};
+
+use super::error::Fault;
+use super::{Environment, Flags};
+
+/// The commented file in the binary: the only place of defaults.
+const DEFAULTS: &str = include_str!("default.toml");
+
+/// The file that is read when none is named.
+const USUAL_FILE: &str = "latentd.toml";
+
+/// Variables of our prefix that are no settings: the file's name, and what `cargo run` passes on from the build.
+const NO_SETTINGS: [&str; 3] = ["LATENTD_CONFIG", "LATENTD_BUILD_ROOT", "LATENTD_LIBTORCH_LIB"];
+
+/// Settings from one origin.
+struct Layer {
+    origin: String,
+    settings: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, Error> {
+        Ok(Profile::Default.collect(self.settings.clone()))
+    }
+}
+
+/// All layers, merged; what is no setting is left out and told in `faults`.
+pub(super) fn merge(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Figment {
+    let defaults = Layer { origin: "default".into(), settings: parse(DEFAULTS).unwrap_or_default() };
+    let known = keys(&defaults.settings);
+    let layers = file(flags, environment, faults)
+        .into_iter()
+        .chain(runpod(environment))
+        .chain(variables(environment))
+        .chain(from_flags(flags));
+    let mut merged = Figment::from(defaults);
+    for mut layer in layers {
+        let mut unknown = Vec::new();
+        prune(&mut layer.settings, "", &known, &mut unknown);
+        faults.extend(unknown.into_iter().map(|key| Fault::Unknown {
+            hint: nearest(&key, &known),
+            key,
+            origin: layer.origin.clone(),
+        }));
+        merged = merged.merge(layer);
+    }
+    merged
+}
+
+fn parse(text: &str) -> Result<Dict, String> {
+    let mut profiles = Toml::string(text).data().map_err(|cause| cause.to_string())?;
+    Ok(profiles.remove(&Profile::Default).unwrap_or_default())
+}
+
+fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Option<Layer> {
+    let (path, named_by) = match (&flags.file, environment.get("LATENTD_CONFIG")) {
+        (Some(path), _) => (path.clone(), Some("--config")),
+        (None, Some(path)) => (PathBuf::from(path), Some("LATENTD_CONFIG")),
+        (None, None) => (PathBuf::from(USUAL_FILE), None),
+    };
+    match fs::read_to_string(&path) {
+        Ok(text) => match parse(&text) {
+            Ok(settings) => return Some(Layer { origin: path.display().to_string(), settings }),
+            Err(cause) => faults.push(Fault::Syntax { path, cause }),
+        },
+        Err(cause) if named_by.is_none() && cause.kind() == io::ErrorKind::NotFound => {}
+        Err(cause) => faults.push(Fault::File { path, origin: named_by.unwrap_or("the working directory"), cause }),
+    }
+    None
+}
+
+/// The variables of the RunPod SDK that have a meaning here, in its own order of precedence.
+fn runpod(environment: &Environment) -> Option<Layer> {
+    ["RUNPOD_LOG_LEVEL", "RUNPOD_DEBUG_LEVEL"]
+        .into_iter()
+        .find_map(|name| Some(layer(name, "log.level", environment.get(name)?)))
+}
+
+fn variables(environment: &Environment) -> impl Iterator<Item = Layer> {
+    environment
+        .with_prefix("LATENTD_")
+        .filter(|(name, ..)| !NO_SETTINGS.contains(name))
+        .map(|(name, rest, value)| layer(name, &rest.to_ascii_lowercase().replace("__", "."), value))
+}
+
+fn from_flags(flags: &Flags) -> impl Iterator<Item = Layer> {
+    flags.settings.iter().map(|(key, value)| layer(&format!("--{}", key.replace(['.', '_'], "-")), key, value))
+}
+
+fn layer(origin: &str, key: &str, value: &str) -> Layer {
+    let settings = nest(key, value.into()).into_dict().unwrap_or_default();
+    Layer { origin: origin.into(), settings }
+}
+
+#[cfg(test)]
+pub(super) fn default_keys() -> Vec<String> {
+    keys(&parse(DEFAULTS).unwrap_or_default())
+}
+
+/// The paths of all values that are no tables.
+fn keys(settings: &Dict) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, value) in settings {
+        match value {
+            Value::Dict(_, inner) => found.extend(keys(inner).into_iter().map(|rest| format!("{key}.{rest}"))),
+            _ => found.push(key.clone()),
+        }
+    }
+    found
+}
+
+/// Moves the paths of what is not `known` from `settings`, a table at `path`, to `unknown`.
+fn prune(settings: &mut Dict, path: &str, known: &[String], unknown: &mut Vec<String>) {
+    settings.retain(|key, value| {
+        // A dot inside of a quoted key does not nest.
+        let key = if key.contains('.') { format!("{key:?}") } else { key.clone() };
+        let path = if path.is_empty() { key } else { format!("{path}.{key}") };
+        match value {
+            Value::Dict(_, inner) => {
+                prune(inner, &path, known, unknown);
+                !inner.is_empty()
+            }
+            _ if known.contains(&path) => true,
+            _ => {
+                unknown.push(path);
+                false
+            }
+        }
+    });
+}
+
+/// The known key that `key` was probably meant to be.
+fn nearest(key: &str, known: &[String]) -> Option<String> {
+    let (distance, near) = known.iter().map(|known| (distance(key, known), known)).min()?;
+    (distance <= 2).then(|| near.clone())
+}
+
+/// Letters to insert, remove or replace to make `b` of `a` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,68 @@
+//! Which files a model's name stands for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A model that was found; whether it is a good one, its reader says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// What jobs and pictures call it: the folder's name, or the file's without its extension.
+    pub name: String,
+    /// A folder in diffusers layout or a `.safetensors` file.
+    pub path: PathBuf,
+}
+
+impl Model {
+    /// Looks `wanted` up: a path if it has a separator, else a name under `models_dir`, else one in the working directory.
+    pub(super) fn find(wanted: &str, models_dir: &Path) -> Option<Self> {
+        let named = [models_dir.join(wanted), models_dir.join(format!("{wanted}.safetensors"))];
+        named.into_iter().filter(|_| !wanted.contains('/')).chain([wanted.into()]).find_map(Self::at)
+    }
+
+    /// Names of what looks like a model in `models_dir`, in ascending order.
+    pub(super) fn names(models_dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(models_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let models = entries.filter(|path| {
+            path.join("unet").is_dir() || path.extension().is_some_and(|extension| extension == "safetensors")
+        });
+        let mut names: Vec<String> = models.filter_map(Self::at).map(|model| model.name).collect();
+        names.sort();
+        names
+    }
+
+    fn at(path: PathBuf) -> Option<Self> {
+        // The name of `.` is that of the folder.
+        let full = path.canonicalize().ok()?;
+        let name = if full.is_dir() { full.file_name() } else { full.file_stem() }?;
+        Some(Self { name: name.to_string_lossy().into_owned(), path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_model_is_found_by_name_and_by_path() {
+        let models_dir = tempfile::tempdir().unwrap();
+        let folder = models_dir.path().join("tiny");
+        fs::create_dir_all(folder.join("unet")).unwrap();
+        let file = models_dir.path().join("one.safetensors");
+        fs::write(&file, "").unwrap();
+        fs::write(models_dir.path().join("README.md"), "").unwrap();
+        let found = |wanted: &str| Model::find(wanted, models_dir.path());
+        let model = |name: &str, path: &Path| Some(Model { name: name.into(), path: path.into() });
+
+        assert_eq!(found("tiny"), model("tiny", &folder));
+        assert_eq!(found("one"), model("one", &file));
+        assert_eq!(found("one.safetensors"), model("one", &file));
+        assert_eq!(found(folder.to_str().unwrap()), model("tiny", &folder));
+        let dotted = folder.join("unet/..");
+        assert_eq!(found(dotted.to_str().unwrap()), model("tiny", &dotted));
+        assert_eq!(found("none"), None);
+        assert_eq!(found("./tiny"), None, "a path is no name");
+        assert_eq!(Model::names(models_dir.path()), ["one", "tiny"]);
+        assert_eq!(Model::names(Path::new("/nowhere")), [""; 0]);
+    }
+}

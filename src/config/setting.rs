@@ -1,0 +1,172 @@
+//! The values that settings can have.
+
+use figment::value::Value;
+
+/// A type of value that a setting can have.
+pub(super) trait Setting: Sized {
+    /// What may be written, for people.
+    const ALLOWED: &'static str;
+    /// Reads what was written; variables and flags are always text.
+    fn read(value: &Value) -> Option<Self>;
+}
+
+impl Setting for String {
+    const ALLOWED: &'static str = "a text that is not empty";
+    fn read(value: &Value) -> Option<Self> {
+        value.as_str().filter(|text| !text.is_empty()).map(Self::from)
+    }
+}
+
+impl Setting for bool {
+    const ALLOWED: &'static str = "true or false";
+    fn read(value: &Value) -> Option<Self> {
+        value.to_bool().or_else(|| value.as_str()?.parse().ok())
+    }
+}
+
+/// Where to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The first GPU where there is one, else the processor.
+    Auto,
+    /// The processor, GPU or not.
+    Cpu,
+    /// The GPU of this number; without that GPU it is an error.
+    Cuda(usize),
+}
+
+impl Setting for Device {
+    const ALLOWED: &'static str = "auto, cpu, cuda or cuda:N";
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "auto" => Some(Self::Auto),
+            "cpu" => Some(Self::Cpu),
+            "cuda" => Some(Self::Cuda(0)),
+            // `parse` alone would take `+1`.
+            other => other
+                .strip_prefix("cuda:")
+                .filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+                .and_then(|number| number.parse().ok())
+                .map(Self::Cuda),
+        }
+    }
+}
+
+/// What numbers are computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// What suits the device.
+    Auto,
+    /// IEEE single precision.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// IEEE half precision.
+    F16,
+}
+
+impl Setting for Dtype {
+    const ALLOWED: &'static str = "auto, f32, bf16 or f16";
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "auto" => Some(Self::Auto),
+            "f32" => Some(Self::F32),
+            "bf16" => Some(Self::Bf16),
+            "f16" => Some(Self::F16),
+            _ => None,
+        }
+    }
+}
+
+/// How much is logged. The words are those of the RunPod SDK, in any case, and `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Everything: `notset` and `trace`.
+    Trace,
+    /// What helps to find a fault.
+    Debug,
+    /// What an operator wants to see.
+    Info,
+    /// What may go wrong.
+    Warn,
+    /// What went wrong.
+    Error,
+    /// Nothing.
+    Off,
+}
+
+impl Setting for Level {
+    const ALLOWED: &'static str = "notset, trace, debug, info, warn, error or off";
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()?.to_ascii_lowercase().as_str() {
+            "notset" | "trace" => Some(Self::Trace),
+            "debug" => Some(Self::Debug),
+            "info" => Some(Self::Info),
+            "warn" => Some(Self::Warn),
+            "error" => Some(Self::Error),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
+/// What log lines look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For machines on an endpoint, for people elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Setting for Format {
+    const ALLOWED: &'static str = "auto, text or json";
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "auto" => Some(Self::Auto),
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<S: Setting>(text: &str) -> Option<S> {
+        S::read(&Value::from(text))
+    }
+
+    #[test]
+    fn devices_are_named_as_in_torch() {
+        assert_eq!(read("auto"), Some(Device::Auto));
+        assert_eq!(read("cpu"), Some(Device::Cpu));
+        assert_eq!(read("cuda"), Some(Device::Cuda(0)));
+        assert_eq!(read("cuda:3"), Some(Device::Cuda(3)));
+        for wrong in ["", "CPU", "cuda:", "cuda:-1", "cuda:+1", "cuda:1x", "cuda:99999999999999999999", "mps"] {
+            assert_eq!(read::<Device>(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn levels_have_the_words_of_the_sdk_in_any_case() {
+        let words = ["NOTSET", "trace", "Debug", "INFO", "warn", "ERROR", "off"];
+        let levels = [Level::Trace, Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Off];
+        for (word, level) in words.into_iter().zip(levels) {
+            assert_eq!(read(word), Some(level), "{word}");
+        }
+        assert_eq!(read::<Level>("warning"), None);
+    }
+
+    #[test]
+    fn a_switch_is_a_boolean_or_its_name() {
+        assert_eq!(bool::read(&Value::from(true)), Some(true));
+        assert_eq!(read("false"), Some(false));
+        assert_eq!(read::<bool>("yes"), None);
+        assert_eq!(bool::read(&Value::from(1)), None);
+    }
+}

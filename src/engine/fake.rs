@@ -1,0 +1,92 @@
+//! An engine without a model: one flat-coloured picture a seed. It lets everything around the engine be tested.
+
+use std::collections::VecDeque;
+
+use super::{Engine, EngineTimings, Event, Picture, Poisoned, Progress, Ticket};
+use crate::job::{JobError, Spec};
+
+/// Evaluates one job at a time in turn, one evaluation an image and step, and costs nothing.
+#[derive(Debug, Default)]
+pub struct Fake {
+    jobs: VecDeque<Job>,
+    evaluations: u32,
+    poison_after: Option<u32>,
+    panic_after: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Job {
+    ticket: Ticket,
+    spec: Spec,
+    done: u32,
+}
+
+impl Fake {
+    /// A fake that stops at its `evaluations`th evaluation, as an engine does that lost its device.
+    pub fn poisoned_after(evaluations: u32) -> Self {
+        Self { poison_after: Some(evaluations), ..Self::default() }
+    }
+
+    /// A fake that panics at its `evaluations`th evaluation, as one with a bug does.
+    pub fn panicking_after(evaluations: u32) -> Self {
+        Self { panic_after: Some(evaluations), ..Self::default() }
+    }
+}
+
+impl Engine for Fake {
+    fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
+        self.jobs.push_back(Job { ticket, spec: spec.clone(), done: 0 });
+        Ok(Vec::new())
+    }
+
+    fn advance(&mut self) -> Result<Vec<(Ticket, Event)>, Poisoned> {
+        self.evaluations += 1;
+        if self.poison_after.is_some_and(|limit| self.evaluations >= limit) {
+            return Err(Poisoned { reason: "the fake was told to stop".into() });
+        }
+        assert!(self.panic_after.is_none_or(|limit| self.evaluations < limit), "the fake was told to panic");
+        let Some(mut job) = self.jobs.pop_front() else { return Ok(Vec::new()) };
+        job.done += job.spec.num_outputs;
+        let total = job.spec.steps * job.spec.num_outputs;
+        let mut events = vec![(job.ticket, Event::Progress(Progress { done: job.done, total }))];
+        if job.done < total {
+            self.jobs.push_back(job);
+            return Ok(events);
+        }
+        for index in 0..job.spec.num_outputs {
+            let seed = job.spec.seed_of(index);
+            events.push((job.ticket, Event::Image { index, seed, picture: flat(&job.spec, seed) }));
+        }
+        events.push((job.ticket, Event::Finished(EngineTimings { evaluations: total, ..EngineTimings::default() })));
+        Ok(events)
+    }
+
+    fn cancel(&mut self, ticket: Ticket) {
+        self.jobs.retain(|job| job.ticket != ticket);
+    }
+
+    fn busy(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+}
+
+/// A picture of one colour, which the seed decides.
+fn flat(spec: &Spec, seed: u64) -> Picture {
+    let [r, g, b, ..] = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+    let count = (spec.size.width * spec.size.height) as usize;
+    Picture { width: spec.size.width, height: spec.size.height, pixels: [r, g, b].repeat(count) }
+}
+
+/// A small job for tests: `num_outputs` images of 128×128 in `steps` steps.
+pub fn spec(num_outputs: u32, steps: u32) -> Spec {
+    Spec {
+        prompt: "a test".into(),
+        negative_prompt: None,
+        size: crate::job::Size { width: 128, height: 128 },
+        num_outputs,
+        steps,
+        guidance_scale: 7.5,
+        sampler: crate::sampler::Sampler::KLms,
+        seed: 1,
+    }
+}

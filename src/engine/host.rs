@@ -1,0 +1,305 @@
+//! The engine's thread: builds an [`Engine`], feeds it jobs between evaluations, and buries it.
+//!
+//! The engine never waits for a client: progress is a value that is overwritten, and the channel of a job holds as many
+//! events as the job can ever cause. A job ends when its receiver is dropped or its token is cancelled, at the latest
+//! after the evaluation that runs. A panic ends the engine, not the process.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::{Engine, Event, Progress, Ticket};
+use crate::job::{JobError, Spec};
+
+/// Jobs that may wait at the engine's door; more wait in [`Host::submit`].
+const DOOR: usize = 16;
+
+/// Why there is no engine to submit to.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The engine could not be built; the message says why.
+    #[error("{0}")]
+    Build(String),
+    /// The engine has stopped; the log says why.
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+/// A running engine. Dropping it lets the thread end after the evaluation that runs.
+#[derive(Debug)]
+pub struct Host {
+    door: mpsc::Sender<Submission>,
+    load: Duration,
+}
+
+/// A job inside the engine: what it has to tell.
+#[derive(Debug)]
+pub struct Running {
+    /// The latest progress.
+    pub progress: watch::Receiver<Progress>,
+    /// Warnings first, then images as they are done, then [`Event::Finished`] or [`Event::Failed`]; closed without
+    /// either if the engine stopped. [`Event::Progress`] never comes here.
+    pub events: mpsc::Receiver<Event>,
+}
+
+struct Submission {
+    spec: Spec,
+    cancel: CancellationToken,
+    progress: watch::Sender<Progress>,
+    events: mpsc::Sender<Event>,
+}
+
+struct Client {
+    cancel: CancellationToken,
+    progress: watch::Sender<Progress>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Host {
+    /// Builds an engine on a thread of its own called `name` and waits until it is ready.
+    ///
+    /// # Errors
+    /// [`HostError::Build`] with what `build` said, or that it panicked.
+    pub async fn start<E, B, F>(name: &str, build: B) -> Result<Self, HostError>
+    where
+        E: Engine,
+        F: std::fmt::Display,
+        B: FnOnce() -> Result<E, F> + Send + 'static,
+    {
+        let (door, submissions) = mpsc::channel(DOOR);
+        let (ready, built) = oneshot::channel();
+        let started = Instant::now();
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || live(build, ready, submissions))
+            .map_err(|cause| HostError::Build(format!("no thread for the engine: {cause}")))?;
+        built.await.map_err(|_| HostError::Build("the engine panicked while it was built".into()))??;
+        let load = started.elapsed();
+        info!(load_ms = load.as_millis() as u64, "engine ready");
+        Ok(Self { door, load })
+    }
+
+    /// How long the engine took to build: weights, device, warm-up.
+    pub fn load_time(&self) -> Duration {
+        self.load
+    }
+
+    /// Hands a job to the engine; waits while its door is full. Cancelling `cancel` ends the job.
+    ///
+    /// # Errors
+    /// [`HostError::Stopped`] when the engine is gone.
+    pub async fn submit(&self, spec: Spec, cancel: CancellationToken) -> Result<Running, HostError> {
+        let (progress, progress_seen) = watch::channel(Progress::default());
+        // Warnings, one image an output, one end: no send can ever find this full.
+        let (events, events_seen) = mpsc::channel(spec.num_outputs as usize + 2);
+        let submission = Submission { spec, cancel, progress, events };
+        self.door.send(submission).await.map_err(|_| HostError::Stopped)?;
+        Ok(Running { progress: progress_seen, events: events_seen })
+    }
+}
+
+/// The life of the engine's thread.
+fn live<E, B, F>(build: B, ready: oneshot::Sender<Result<(), HostError>>, submissions: mpsc::Receiver<Submission>)
+where
+    E: Engine,
+    F: std::fmt::Display,
+    B: FnOnce() -> Result<E, F>,
+{
+    // Tensors are dropped on the thread that made them, panic or not, because the engine lives inside this call.
+    let life = catch_unwind(AssertUnwindSafe(|| {
+        let engine = match build() {
+            Ok(engine) => engine,
+            Err(cause) => return drop(ready.send(Err(HostError::Build(cause.to_string())))),
+        };
+        if ready.send(Ok(())).is_ok() {
+            Shift { engine, submissions, clients: HashMap::new(), next: 0 }.run();
+        }
+    }));
+    if life.is_err() {
+        error!("the engine panicked; its jobs are lost to it and its thread ends");
+    }
+}
+
+/// One engine at work.
+struct Shift<E> {
+    engine: E,
+    submissions: mpsc::Receiver<Submission>,
+    clients: HashMap<Ticket, Client>,
+    next: u64,
+}
+
+impl<E: Engine> Shift<E> {
+    fn run(mut self) {
+        while self.take_in() {
+            self.drop_abandoned();
+            if !self.engine.busy() {
+                continue;
+            }
+            match self.engine.advance() {
+                Ok(events) => events.into_iter().for_each(|(ticket, event)| self.tell(ticket, event)),
+                Err(poison) => return self.bury(&poison.to_string()),
+            }
+        }
+    }
+
+    /// Admits what waits at the door; sleeps there when there is nothing else to do. False when nobody can come any more.
+    fn take_in(&mut self) -> bool {
+        if !self.engine.busy() {
+            match self.submissions.blocking_recv() {
+                Some(submission) => self.admit(submission),
+                None => return false,
+            }
+        }
+        loop {
+            match self.submissions.try_recv() {
+                Ok(submission) => self.admit(submission),
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+                // Jobs in hand are finished, for clients that hold their receivers still.
+                Err(mpsc::error::TryRecvError::Disconnected) => return self.engine.busy(),
+            }
+        }
+    }
+
+    fn admit(&mut self, submission: Submission) {
+        let Submission { spec, cancel, progress, events } = submission;
+        let ticket = Ticket(self.next);
+        self.next += 1;
+        if cancel.is_cancelled() {
+            return drop(events.try_send(Event::Failed(JobError::cancelled())));
+        }
+        self.clients.insert(ticket, Client { cancel, progress, events });
+        match self.engine.admit(ticket, &spec) {
+            Ok(warnings) => self.tell(ticket, Event::Admitted { warnings }),
+            Err(cause) => self.tell(ticket, Event::Failed(cause)),
+        }
+    }
+
+    fn drop_abandoned(&mut self) {
+        let gone: Vec<Ticket> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.cancel.is_cancelled() || client.events.is_closed())
+            .map(|(ticket, _)| *ticket)
+            .collect();
+        for ticket in gone {
+            self.engine.cancel(ticket);
+            self.tell(ticket, Event::Failed(JobError::cancelled()));
+        }
+    }
+
+    fn tell(&mut self, ticket: Ticket, event: Event) {
+        let Some(client) = self.clients.get(&ticket) else { return };
+        if let Event::Progress(progress) = event {
+            client.progress.send_replace(progress);
+            return;
+        }
+        let last = matches!(event, Event::Finished(_) | Event::Failed(_));
+        // A client that left is no fault; `drop_abandoned` frees its lanes.
+        let _ = client.events.try_send(event);
+        if last {
+            self.clients.remove(&ticket);
+        }
+    }
+
+    fn bury(&mut self, reason: &str) {
+        error!(reason, jobs = self.clients.len(), "the engine stops");
+        let tickets: Vec<Ticket> = self.clients.keys().copied().collect();
+        for ticket in tickets {
+            self.tell(ticket, Event::Failed(JobError::engine_lost(reason)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use crate::engine::fake::Fake;
+    use crate::engine::fake::spec;
+
+    async fn host(fake: Fake) -> Host {
+        Host::start("engine-test", move || Ok::<_, HostError>(fake)).await.unwrap()
+    }
+
+    async fn outcome(mut running: Running) -> (usize, Event) {
+        let mut images = 0;
+        loop {
+            match running.events.recv().await.unwrap() {
+                Event::Image { .. } => images += 1,
+                Event::Admitted { .. } => {}
+                last => return (images, last),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_delivers_every_image_and_its_progress() {
+        let host = host(Fake::default()).await;
+        let running = host.submit(spec(3, 4), CancellationToken::new()).await.unwrap();
+        let progress = running.progress.clone();
+        let (images, last) = outcome(running).await;
+        assert_eq!(images, 3);
+        assert!(matches!(last, Event::Finished(timings) if timings.evaluations == 12));
+        assert_eq!(*progress.borrow(), Progress { done: 12, total: 12 });
+    }
+
+    #[tokio::test]
+    async fn jobs_in_flight_share_the_engine() {
+        let host = host(Fake::default()).await;
+        let long = host.submit(spec(1, 400), CancellationToken::new()).await.unwrap();
+        let short = host.submit(spec(1, 2), CancellationToken::new()).await.unwrap();
+        assert!(matches!(outcome(short).await.1, Event::Finished(_)));
+        assert!(long.progress.borrow().done < 400, "the short job waited for the long one");
+        assert!(matches!(outcome(long).await.1, Event::Finished(_)));
+    }
+
+    #[tokio::test]
+    async fn cancelling_frees_the_lanes() {
+        let host = host(Fake::default()).await;
+        let cancel = CancellationToken::new();
+        let endless = host.submit(spec(10, 1_000_000), cancel.clone()).await.unwrap();
+        cancel.cancel();
+        let (images, last) = outcome(endless).await;
+        assert_eq!(images, 0);
+        assert!(matches!(last, Event::Failed(cause) if cause.code == "cancelled"));
+        assert_eq!(outcome(host.submit(spec(1, 1), CancellationToken::new()).await.unwrap()).await.0, 1);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_receiver_is_a_cancelled_job() {
+        let host = host(Fake::default()).await;
+        drop(host.submit(spec(1, 1_000_000), CancellationToken::new()).await.unwrap());
+        let (images, _) = outcome(host.submit(spec(2, 1), CancellationToken::new()).await.unwrap()).await;
+        assert_eq!(images, 2);
+    }
+
+    #[tokio::test]
+    async fn a_poisoned_engine_tells_its_jobs_and_takes_no_more() {
+        let host = host(Fake::poisoned_after(2)).await;
+        let (_, last) = outcome(host.submit(spec(1, 9), CancellationToken::new()).await.unwrap()).await;
+        assert!(matches!(last, Event::Failed(cause) if cause.code == "engine_lost"));
+        host.door.closed().await;
+        assert!(matches!(host.submit(spec(1, 1), CancellationToken::new()).await, Err(HostError::Stopped)));
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_the_engine_and_not_the_process() {
+        let host = host(Fake::panicking_after(1)).await;
+        let mut running = host.submit(spec(1, 9), CancellationToken::new()).await.unwrap();
+        while let Some(event) = running.events.recv().await {
+            assert!(!matches!(event, Event::Finished(_)));
+        }
+        host.door.closed().await;
+    }
+
+    #[tokio::test]
+    async fn a_failed_build_says_why() {
+        let built = Host::start("engine-test", || Err::<Fake, _>("no weights")).await;
+        assert!(matches!(built, Err(HostError::Build(why)) if why == "no weights"));
+    }
+}

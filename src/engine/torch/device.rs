@@ -1,0 +1,228 @@
+//! Where to compute and in what numbers. libtorch's CUDA half is opened here, at run time, so that one binary serves
+//! machines with and without a GPU.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::{fmt, fs};
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
+use tch::{Cuda, Device, Kind};
+
+use crate::config;
+
+/// Why a device cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// A GPU was asked for and there is no driver.
+    #[error("device = {0}: this machine has no NVIDIA driver; use --device cpu to compute on the processor")]
+    NoDriver(String),
+    /// The driver is older than this libtorch's CUDA.
+    #[error(
+        "the NVIDIA driver is too old: it ends at CUDA {driver}, and libtorch needs CUDA {needed}; update the driver, \
+         build with a libtorch 2.11.0 for an older CUDA, or use --device cpu"
+    )]
+    OldDriver {
+        /// Newest CUDA that the driver knows.
+        driver: String,
+        /// CUDA that libtorch was built for.
+        needed: String,
+    },
+    /// libtorch's CUDA half is missing or does not load.
+    #[error(
+        "a GPU is here, but libtorch's CUDA libraries do not load: {0}; run scripts/setup-libtorch --cuda, or use --device cpu"
+    )]
+    Libraries(String),
+    /// CUDA itself complains.
+    #[error("a GPU is here, but CUDA cannot use it: {0}; use --device cpu to compute on the processor")]
+    Cuda(String),
+    /// There is no such GPU.
+    #[error("device = cuda:{asked}: this machine has {present} GPUs, numbered from 0")]
+    NoSuchGpu {
+        /// The number asked for.
+        asked: usize,
+        /// How many there are.
+        present: usize,
+    },
+    /// The processor has no arithmetic for it.
+    #[error("dtype = f16 needs a GPU; on the processor use f32 or bf16")]
+    HalfOnCpu,
+}
+
+/// A device and the numbers to compute in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    /// Where.
+    pub device: Device,
+    /// In what.
+    pub kind: Kind,
+}
+
+impl Target {
+    /// f32 on the processor: the reference's own arithmetic.
+    pub const REFERENCE: Self = Self { device: Device::Cpu, kind: Kind::Float };
+
+    /// Whether it is the processor.
+    pub fn is_cpu(&self) -> bool {
+        self.device == Device::Cpu
+    }
+
+    /// Free and total memory in bytes of the device.
+    pub fn memory(&self) -> Result<(usize, usize), DeviceError> {
+        if !self.is_cpu() {
+            return gpu_memory();
+        }
+        let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kib = |key: &str| {
+            info.lines()
+                .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix("kB")?.trim().parse::<usize>().ok())
+        };
+        Ok((kib("MemAvailable:").unwrap_or(0) << 10, kib("MemTotal:").unwrap_or(0) << 10))
+    }
+
+    /// Resolves what the configuration says.
+    ///
+    /// `auto` takes the first GPU where there is an NVIDIA driver: a GPU that is there but unusable is an error, never a
+    /// silent fall back. Numbers: f16 on a GPU; on the processor bf16 where it multiplies bf16 matrices, else f32.
+    pub fn choose(device: config::Device, dtype: config::Dtype) -> Result<Self, DeviceError> {
+        let device = match device {
+            config::Device::Cpu => Device::Cpu,
+            config::Device::Cuda(number) if has_driver() => open_cuda(number)?,
+            config::Device::Cuda(number) => return Err(DeviceError::NoDriver(format!("cuda:{number}"))),
+            config::Device::Auto if has_driver() => open_cuda(0)?,
+            config::Device::Auto => Device::Cpu,
+        };
+        let kind = match dtype {
+            config::Dtype::F16 if device == Device::Cpu => return Err(DeviceError::HalfOnCpu),
+            config::Dtype::F16 => Kind::Half,
+            config::Dtype::Bf16 => Kind::BFloat16,
+            config::Dtype::F32 => Kind::Float,
+            config::Dtype::Auto if device != Device::Cpu => Kind::Half,
+            config::Dtype::Auto if multiplies_bf16() => Kind::BFloat16,
+            config::Dtype::Auto => Kind::Float,
+        };
+        Ok(Self { device, kind })
+    }
+}
+
+/// As the configuration writes it: `cuda:0 in f16`.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.device {
+            Device::Cuda(number) => write!(f, "cuda:{number}")?,
+            _ => f.write_str("cpu")?,
+        }
+        f.write_str(match self.kind {
+            Kind::Half => " in f16",
+            Kind::BFloat16 => " in bf16",
+            _ => " in f32",
+        })
+    }
+}
+
+/// Whether an NVIDIA driver is loaded in the kernel.
+fn has_driver() -> bool {
+    std::path::Path::new("/proc/driver/nvidia/version").exists() || std::path::Path::new("/dev/nvidiactl").exists()
+}
+
+/// Whether the processor has instructions for bf16 products; without them bf16 is slower than f32.
+pub fn multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let found = std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let found = false;
+    found
+}
+
+/// Opens libtorch's CUDA half, once a process, and checks GPU `number`.
+fn open_cuda(number: usize) -> Result<Device, DeviceError> {
+    let present = gpus()?;
+    if number >= present {
+        return Err(DeviceError::NoSuchGpu { asked: number, present });
+    }
+    // The binary's rpath leads to it, as it leads to the half that is linked.
+    // SAFETY: libtorch's own library; its initialisers register the CUDA backend and do nothing else.
+    #[expect(unsafe_code, reason = "opening a shared library runs its initialisers")]
+    let opened = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
+    // Never closed: the backend stays registered for as long as the process lives.
+    std::mem::forget(opened.map_err(|cause| DeviceError::Libraries(cause.to_string()))?);
+    if Cuda::is_available() {
+        Ok(Device::Cuda(number))
+    } else {
+        Err(DeviceError::Cuda("libtorch finds no usable GPU".into()))
+    }
+}
+
+/// How many GPUs the CUDA runtime finds. libtorch_cpu is linked to that runtime, so it is in the process already.
+fn gpus() -> Result<usize, DeviceError> {
+    let runtime = Runtime::open()?;
+    let (driver, needed) = (runtime.version(b"cudaDriverGetVersion\0")?, runtime.version(b"cudaRuntimeGetVersion\0")?);
+    // Since CUDA 11 a driver serves every minor release of its major.
+    if driver / 1000 < needed / 1000 {
+        let said = |version: c_int| format!("{}.{}", version / 1000, version % 1000 / 10);
+        return Err(DeviceError::OldDriver { driver: said(driver), needed: said(needed) });
+    }
+    runtime.version(b"cudaGetDeviceCount\0").map(|count| usize::try_from(count).unwrap_or(0))
+}
+
+/// Free and total memory of the current GPU in bytes.
+fn gpu_memory() -> Result<(usize, usize), DeviceError> {
+    let runtime = Runtime::open()?;
+    let (mut free, mut total) = (0_usize, 0_usize);
+    // SAFETY: the signature is that of the CUDA runtime API, cudaMemGetInfo(size_t*, size_t*).
+    #[expect(unsafe_code, reason = "a call into the CUDA runtime")]
+    let status = unsafe {
+        let call = runtime.symbol::<unsafe extern "C" fn(*mut usize, *mut usize) -> c_int>(b"cudaMemGetInfo\0")?;
+        call(&raw mut free, &raw mut total)
+    };
+    runtime.check(status)?;
+    Ok((free, total))
+}
+
+/// The CUDA runtime's C interface, as far as it is needed to tell what is wrong with a GPU.
+struct Runtime(Library);
+
+impl Runtime {
+    fn open() -> Result<Self, DeviceError> {
+        let mut fault = String::new();
+        for name in ["libcudart.so.13", "libcudart.so.12"] {
+            // SAFETY: NVIDIA's runtime; opening it does nothing but load it.
+            #[expect(unsafe_code, reason = "opening a shared library runs its initialisers")]
+            match unsafe { Library::open(Some(name), RTLD_NOW) } {
+                Ok(library) => return Ok(Self(library)),
+                Err(cause) => fault = cause.to_string(),
+            }
+        }
+        Err(DeviceError::Libraries(fault))
+    }
+
+    /// # Safety
+    /// `F` must be the signature of the function called `name`.
+    #[expect(unsafe_code, reason = "a symbol has the type that its caller says")]
+    unsafe fn symbol<F>(&self, name: &[u8]) -> Result<Symbol<F>, DeviceError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.get(name) }.map_err(|cause| DeviceError::Libraries(cause.to_string()))
+    }
+
+    /// Calls one of the runtime's functions that store an int and answer with a status.
+    fn version(&self, name: &[u8]) -> Result<c_int, DeviceError> {
+        let mut value: c_int = 0;
+        // SAFETY: all functions called here have the signature cudaError_t f(int*).
+        #[expect(unsafe_code, reason = "a call into the CUDA runtime")]
+        let status = unsafe { self.symbol::<unsafe extern "C" fn(*mut c_int) -> c_int>(name)?(&raw mut value) };
+        self.check(status)?;
+        Ok(value)
+    }
+
+    fn check(&self, status: c_int) -> Result<(), DeviceError> {
+        if status == 0 {
+            return Ok(());
+        }
+        // SAFETY: const char* cudaGetErrorString(cudaError_t) gives a static string for every number.
+        #[expect(unsafe_code, reason = "a call into the CUDA runtime")]
+        let text = unsafe {
+            CStr::from_ptr(self.symbol::<unsafe extern "C" fn(c_int) -> *const c_char>(b"cudaGetErrorString\0")?(
+                status,
+            ))
+        };
+        Err(DeviceError::Cuda(text.to_string_lossy().into_owned()))
+    }
+}

@@ -1,0 +1,112 @@
+//! What can be wrong with a model or a device, in words that name the file, the tensor, the key.
+
+use std::path::PathBuf;
+
+use tch::TchError;
+
+use crate::engine::tokenizer::TokenizerError;
+use crate::sampler::ScheduleError;
+
+/// Why a model did not load.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// There is nothing where the model should be.
+    #[error("{path}: {reason}")]
+    Path {
+        /// Where it should be.
+        path: PathBuf,
+        /// What is missing or wrong, and what to do.
+        reason: String,
+    },
+    /// A pickle runs code when it is read, so it is never read.
+    #[error("{0}: this is a pickle file, which can run code when it is opened; convert it to .safetensors first")]
+    Pickle(PathBuf),
+    /// The file is no intact safetensors file.
+    #[error("{file}: not an intact safetensors file: {reason}")]
+    Header {
+        /// The weight file.
+        file: PathBuf,
+        /// What its header says or lacks.
+        reason: String,
+    },
+    /// The configuration asks for a tensor that the file lacks.
+    #[error("{file}: tensor {tensor} is missing; its configuration asks for shape {expected:?}")]
+    Missing {
+        /// The weight file.
+        file: PathBuf,
+        /// The tensor's name in that file.
+        tensor: String,
+        /// The shape the configuration asks for.
+        expected: Vec<i64>,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("{file}: tensor {tensor} has shape {found:?}; its configuration asks for {expected:?}")]
+    Shape {
+        /// The weight file.
+        file: PathBuf,
+        /// The tensor's name in that file.
+        tensor: String,
+        /// The shape the configuration asks for.
+        expected: Vec<i64>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor's numbers are of a kind that weights never are.
+    #[error("{file}: tensor {tensor} holds {dtype}; weights must be F32, F16 or BF16")]
+    Dtype {
+        /// The weight file.
+        file: PathBuf,
+        /// The tensor's name in that file.
+        tensor: String,
+        /// The kind found.
+        dtype: String,
+    },
+    /// The file holds tensors that the configuration has no place for: the two do not belong together.
+    #[error("{file}: {count} tensors have no place in this configuration, the first: {}", .first.join(", "))]
+    Surplus {
+        /// The weight file.
+        file: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// Some of them.
+        first: Vec<String>,
+    },
+    /// A configuration file cannot be read as one.
+    #[error("{file}: {reason}")]
+    Config {
+        /// The configuration file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A configuration asks for something that latentd does not do.
+    #[error("{file}: {key} = {value} is not supported{}", .supported.as_ref().map(|s| format!("; supported: {s}")).unwrap_or_default())]
+    Unsupported {
+        /// The configuration file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value, as JSON.
+        value: String,
+        /// What would be.
+        supported: Option<String>,
+    },
+    /// The scheduler's configuration is not supported.
+    #[error("{file}: {cause}")]
+    Schedule {
+        /// The configuration file.
+        file: PathBuf,
+        /// What about it.
+        #[source]
+        cause: ScheduleError,
+    },
+    /// The tokenizer did not load.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] super::device::DeviceError),
+    /// libtorch failed.
+    #[error("libtorch: {0}")]
+    Torch(#[from] TchError),
+}

@@ -1,0 +1,137 @@
+//! A lane: one image on its way from noise to latents.
+
+use std::sync::Arc;
+
+use tch::{Device, Kind, Tensor};
+
+use super::nn::Forward;
+use super::unet::TextProjections;
+use crate::batch::Key;
+use crate::engine::Ticket;
+use crate::noise::TorchRng;
+use crate::sampler::{Plan, Row};
+
+/// A sampler's plan with what the UNet is told at each of its rows; shared by the lanes of a job.
+#[derive(Debug)]
+pub(super) struct Course {
+    /// The arithmetic.
+    pub(super) plan: Plan,
+    /// `[rows, time]`.
+    pub(super) times: Tensor,
+}
+
+/// What a lane wants of the picture; shared by the lanes of a job.
+#[derive(Debug, Clone)]
+pub(super) struct Wish {
+    /// What to draw.
+    pub(super) prompt: Arc<TextProjections>,
+    /// What to keep away from and how strongly; none where guidance is off, which saves half of the work.
+    pub(super) away: Option<(Arc<TextProjections>, f64)>,
+}
+
+/// One image being made. State is f32 whatever the model computes in, as in the reference.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) ticket: Ticket,
+    pub(super) index: u32,
+    pub(super) seed: u64,
+    pub(super) key: Key,
+    /// Evaluation that it took part in last; 0 before the first.
+    pub(super) served: u64,
+    pub(super) wish: Wish,
+    course: Arc<Course>,
+    row: usize,
+    /// `[slots, latent, height, width]`; slot 0 is the image.
+    state: Tensor,
+    noise: TorchRng,
+}
+
+impl Lane {
+    /// A lane at the beginning of `course`: pure noise from `seed`, `channels` × `key` latents.
+    pub(super) fn new(
+        (ticket, index, seed): (Ticket, u32, u64),
+        (key, channels): (Key, i64),
+        wish: Wish,
+        course: Arc<Course>,
+        device: Device,
+    ) -> Forward<Self> {
+        let mut noise = TorchRng::new(seed);
+        let shape = [1, channels, i64::from(key.height), i64::from(key.width)];
+        let begin = draw(&mut noise, &shape)?.f_mul_scalar(course.plan.initial_scale)?.f_to_device(device)?;
+        let memory = [course.plan.slots as i64 - 1, shape[1], shape[2], shape[3]];
+        let memory = Tensor::f_zeros(memory, (Kind::Float, device))?;
+        let state = Tensor::f_cat(&[begin, memory], 0)?;
+        Ok(Self { ticket, index, seed, key, served: 0, wish, course, row: 0, state, noise })
+    }
+
+    /// Rows that it needs in the UNet's batch.
+    pub(super) fn rows(&self) -> usize {
+        if self.wish.away.is_some() { 2 } else { 1 }
+    }
+
+    fn current(&self) -> &Row {
+        &self.course.plan.rows[self.row]
+    }
+
+    /// Whether no row is left.
+    pub(super) fn is_finished(&self) -> bool {
+        self.row == self.course.plan.rows.len()
+    }
+
+    /// The image's latents, `[1, latent, height, width]`.
+    pub(super) fn latents(&self) -> Forward {
+        self.state.f_narrow(0, 0, 1)
+    }
+
+    /// What the UNet sees of it at this row, `[1, latent, height, width]`.
+    pub(super) fn input(&self) -> Forward {
+        self.latents()?.f_mul_scalar(self.current().input_scale)
+    }
+
+    /// What the UNet is told of the time, `[1, time]`.
+    pub(super) fn time(&self) -> Forward {
+        self.course.times.f_narrow(0, self.row as i64, 1)
+    }
+
+    /// Its texts, a row of the UNet's batch each: what to keep away from first.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &Arc<TextProjections>> {
+        self.wish.away.iter().map(|(text, _)| text).chain([&self.wish.prompt])
+    }
+
+    /// Moves on by one row. `output` is the UNet's, `[rows, latent, height, width]` in f32, in the order of [`Self::texts`].
+    pub(super) fn step(&mut self, output: &Tensor) -> Forward<()> {
+        let output = match self.wish.away {
+            None => output.shallow_clone(),
+            Some((_, scale)) => {
+                let (away, toward) = (output.f_narrow(0, 0, 1)?, output.f_narrow(0, 1, 1)?);
+                toward.f_sub(&away)?.f_mul_scalar_(scale)?.f_add_(&away)?
+            }
+        };
+        let update = self.current().update;
+        let mut terms = vec![self.state.shallow_clone(), output];
+        if update.draws_noise() {
+            terms.push(draw(&mut self.noise, &terms[1].size())?.f_to_device(self.state.device())?);
+        }
+        let terms = Tensor::f_cat(&terms, 0)?;
+        // All slots at once: [slots, terms] times [terms, values].
+        let slots = self.course.plan.slots;
+        let factors: Vec<f32> = update.next[..slots]
+            .iter()
+            .flat_map(|next| {
+                let noise = update.draws_noise().then_some(next.noise);
+                next.slots[..slots].iter().copied().chain([next.output]).chain(noise).map(|factor| factor as f32)
+            })
+            .collect();
+        let factors =
+            Tensor::f_from_slice(&factors)?.f_reshape([slots as i64, -1])?.f_to_device(self.state.device())?;
+        self.state = factors.f_matmul(&terms.f_flatten(1, 3)?)?.f_reshape(self.state.size())?;
+        self.row += 1;
+        Ok(())
+    }
+}
+
+/// Standard normals on the processor, as the reference draws them there, in `shape`.
+fn draw(noise: &mut TorchRng, shape: &[i64]) -> Forward {
+    let count: i64 = shape.iter().product();
+    Tensor::f_from_slice(&noise.randn(count as usize))?.f_reshape(shape)
+}

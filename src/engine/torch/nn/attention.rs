@@ -1,0 +1,91 @@
+//! Attention (Vaswani et al. 2017) in the two forms of the UNet's transformer blocks.
+
+use tch::Tensor;
+
+use super::{Forward, Linear};
+use crate::engine::torch::error::LoadError;
+use crate::engine::torch::weights::Scope;
+
+/// `softmax(q kᵀ / √d) v` for `heads` heads; `q` is `[batch, length, channels]`, `k` and `v` have a length of their own.
+pub(in crate::engine::torch) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64, causal: bool) -> Forward {
+    let split = |x: &Tensor| {
+        let (batch, length, channels) = x.size3()?;
+        x.f_reshape([batch, length, heads, channels / heads])?.f_transpose(1, 2)
+    };
+    let (batch, length, channels) = q.size3()?;
+    Tensor::f_scaled_dot_product_attention(
+        &split(q)?,
+        &split(k)?,
+        &split(v)?,
+        None::<Tensor>,
+        0.0,
+        causal,
+        None,
+        false,
+    )?
+    .f_transpose(1, 2)?
+    .f_reshape([batch, length, channels])
+}
+
+/// Attention of a sequence to itself.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct SelfAttention {
+    /// Query, key and value in one product.
+    qkv: Linear,
+    out: Linear,
+    heads: i64,
+}
+
+impl SelfAttention {
+    /// `to_q`, `to_k`, `to_v` and `to_out.0` as diffusers names them; `biased` says whether the first three have biases.
+    pub(in crate::engine::torch) fn load(
+        at: &Scope,
+        channels: i64,
+        heads: i64,
+        biased: bool,
+    ) -> Result<Self, LoadError> {
+        let part = |name| Linear::load(&at.at(name), channels, channels, biased);
+        let qkv = Linear::stacked(&[part("to_q")?, part("to_k")?, part("to_v")?])?;
+        Ok(Self { qkv, out: Linear::load(&at.at("to_out.0"), channels, channels, true)?, heads })
+    }
+
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
+        let qkv = self.qkv.forward(x)?.f_chunk(3, 2)?;
+        self.out.forward(&attend(&qkv[0], &qkv[1], &qkv[2], self.heads, false)?)
+    }
+}
+
+/// Attention of a sequence to the text. What it needs of the text does not change from step to step: [`Self::project`]
+/// is called once a prompt, [`Self::forward`] at every evaluation.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct CrossAttention {
+    query: Linear,
+    /// Key and value in one product.
+    kv: Linear,
+    out: Linear,
+    heads: i64,
+}
+
+impl CrossAttention {
+    /// `text` is the width of the text's states.
+    pub(in crate::engine::torch) fn load(at: &Scope, channels: i64, text: i64, heads: i64) -> Result<Self, LoadError> {
+        let part = |name| Linear::load(&at.at(name), text, channels, false);
+        Ok(Self {
+            query: Linear::load(&at.at("to_q"), channels, channels, false)?,
+            kv: Linear::stacked(&[part("to_k")?, part("to_v")?])?,
+            out: Linear::load(&at.at("to_out.0"), channels, channels, true)?,
+            heads,
+        })
+    }
+
+    /// Keys and values of a text, `[batch, tokens, 2 · channels]`.
+    pub(in crate::engine::torch) fn project(&self, text: &Tensor) -> Forward {
+        self.kv.forward(text)
+    }
+
+    /// `text` is what [`Self::project`] gave.
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor, text: &Tensor) -> Forward {
+        let kv = text.f_chunk(2, 2)?;
+        self.out.forward(&attend(&self.query.forward(x)?, &kv[0], &kv[1], self.heads, false)?)
+    }
+}

@@ -1,0 +1,141 @@
+//! Linear maps, convolutions and norms.
+
+use tch::Tensor;
+
+use super::Forward;
+use crate::engine::torch::error::LoadError;
+use crate::engine::torch::weights::Scope;
+
+/// `y = x Wᵀ + b` over the last dimension.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// `weight` is `[outputs, inputs]`.
+    pub(in crate::engine::torch) fn load(at: &Scope, inputs: i64, outputs: i64, bias: bool) -> Result<Self, LoadError> {
+        let weight = at.tensor("weight", &[outputs, inputs])?;
+        let bias = bias.then(|| at.tensor("bias", &[outputs])).transpose()?;
+        Ok(Self { weight, bias })
+    }
+
+    /// One map that computes what `parts` compute, outputs side by side: one large product instead of several small.
+    pub(in crate::engine::torch) fn stacked(parts: &[Self]) -> Result<Self, LoadError> {
+        let weights: Vec<&Tensor> = parts.iter().map(|part| &part.weight).collect();
+        let biases: Vec<&Tensor> = parts.iter().filter_map(|part| part.bias.as_ref()).collect();
+        let bias = (!biases.is_empty()).then(|| Tensor::f_cat(&biases, 0)).transpose()?;
+        Ok(Self { weight: Tensor::f_cat(&weights, 0)?, bias })
+    }
+
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
+        x.f_linear(&self.weight, self.bias.as_ref())
+    }
+}
+
+/// How a convolution's window moves.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine::torch) struct Window {
+    /// Height and width of the kernel.
+    pub(in crate::engine::torch) kernel: i64,
+    /// Pixels from one position to the next.
+    pub(in crate::engine::torch) stride: i64,
+    /// Zeros added on every side.
+    pub(in crate::engine::torch) padding: i64,
+}
+
+impl Window {
+    /// 1×1: a linear map of every pixel.
+    pub(in crate::engine::torch) const POINT: Self = Self { kernel: 1, stride: 1, padding: 0 };
+    /// 3×3 that keeps the size.
+    pub(in crate::engine::torch) const SAME: Self = Self { kernel: 3, stride: 1, padding: 1 };
+    /// 3×3 that halves it.
+    pub(in crate::engine::torch) const HALVE: Self = Self { kernel: 3, stride: 2, padding: 1 };
+}
+
+/// A two-dimensional convolution.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct Conv2d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    window: Window,
+}
+
+impl Conv2d {
+    /// `weight` is `[outputs, inputs, kernel, kernel]`, with a bias.
+    pub(in crate::engine::torch) fn load(
+        at: &Scope,
+        inputs: i64,
+        outputs: i64,
+        window: Window,
+    ) -> Result<Self, LoadError> {
+        let bias = at.tensor("bias", &[outputs])?;
+        Ok(Self { bias: Some(bias), ..Self::load_without_bias(at, inputs, outputs, window)? })
+    }
+
+    /// The same without a bias.
+    pub(in crate::engine::torch) fn load_without_bias(
+        at: &Scope,
+        inputs: i64,
+        outputs: i64,
+        window: Window,
+    ) -> Result<Self, LoadError> {
+        let weight = at.tensor("weight", &[outputs, inputs, window.kernel, window.kernel])?;
+        Ok(Self { weight: channels_last(&weight)?, bias: None, window })
+    }
+
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
+        let Window { stride, padding, .. } = self.window;
+        x.f_conv2d(&self.weight, self.bias.as_ref(), [stride; 2], [padding; 2], [1; 2], 1)
+    }
+}
+
+/// Normalisation over groups of channels (Wu & He 2018).
+#[derive(Debug)]
+pub(in crate::engine::torch) struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: i64,
+    epsilon: f64,
+}
+
+impl GroupNorm {
+    pub(in crate::engine::torch) fn load(
+        at: &Scope,
+        channels: i64,
+        groups: i64,
+        epsilon: f64,
+    ) -> Result<Self, LoadError> {
+        Ok(Self { weight: at.tensor("weight", &[channels])?, bias: at.tensor("bias", &[channels])?, groups, epsilon })
+    }
+
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
+        x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.epsilon, true)
+    }
+}
+
+/// Normalisation over the last dimension (Ba et al. 2016).
+#[derive(Debug)]
+pub(in crate::engine::torch) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    channels: i64,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    pub(in crate::engine::torch) fn load(at: &Scope, channels: i64, epsilon: f64) -> Result<Self, LoadError> {
+        Ok(Self { weight: at.tensor("weight", &[channels])?, bias: at.tensor("bias", &[channels])?, channels, epsilon })
+    }
+
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
+        x.f_layer_norm([self.channels], Some(&self.weight), Some(&self.bias), self.epsilon, true)
+    }
+}
+
+/// The same values with channels adjacent in memory, the layout that convolutions are fastest in. tch has no memory
+/// formats, so the strides are made by hand.
+pub(in crate::engine::torch) fn channels_last(x: &Tensor) -> Forward {
+    x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
+}

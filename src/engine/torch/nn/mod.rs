@@ -1,0 +1,15 @@
+//! The layers that SD v1 is made of, for inference only. Images are `[batch, channels, height, width]` with channels
+//! last in memory, sequences `[batch, length, channels]`.
+
+mod attention;
+mod basic;
+mod resnet;
+mod transformer;
+
+pub(super) use attention::{CrossAttention, SelfAttention, attend};
+pub(super) use basic::{Conv2d, GroupNorm, LayerNorm, Linear, Window, channels_last};
+pub(super) use resnet::Resnet;
+pub(super) use transformer::{Transformer, TransformerShape};
+
+/// What a forward pass gives: a tensor, or libtorch's complaint (out of memory, most often).
+pub(super) type Forward<T = tch::Tensor> = Result<T, tch::TchError>;

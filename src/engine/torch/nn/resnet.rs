@@ -1,0 +1,55 @@
+//! The residual block of the UNet and of the KL autoencoder.
+
+use std::ops::Range;
+
+use tch::Tensor;
+
+use super::{Conv2d, Forward, GroupNorm, Window};
+use crate::engine::torch::error::LoadError;
+use crate::engine::torch::weights::Scope;
+
+/// Norm, SiLU, convolution, twice, around a shortcut (diffusers' `ResnetBlock2D`).
+#[derive(Debug)]
+pub(in crate::engine::torch) struct Resnet {
+    norm1: GroupNorm,
+    conv1: Conv2d,
+    norm2: GroupNorm,
+    conv2: Conv2d,
+    shortcut: Option<Conv2d>,
+    /// Which columns of the UNet's time projections belong to this block; none in an autoencoder.
+    time: Option<Range<i64>>,
+}
+
+impl Resnet {
+    pub(in crate::engine::torch) fn load(
+        at: &Scope,
+        inputs: i64,
+        outputs: i64,
+        (groups, epsilon): (i64, f64),
+        time: Option<Range<i64>>,
+    ) -> Result<Self, LoadError> {
+        let shortcut = || Conv2d::load(&at.at("conv_shortcut"), inputs, outputs, Window::POINT);
+        Ok(Self {
+            norm1: GroupNorm::load(&at.at("norm1"), inputs, groups, epsilon)?,
+            conv1: Conv2d::load(&at.at("conv1"), inputs, outputs, Window::SAME)?,
+            norm2: GroupNorm::load(&at.at("norm2"), outputs, groups, epsilon)?,
+            conv2: Conv2d::load(&at.at("conv2"), outputs, outputs, Window::SAME)?,
+            shortcut: (inputs != outputs).then(shortcut).transpose()?,
+            time,
+        })
+    }
+
+    /// `times` holds the time projections of all blocks, `[batch, columns]`.
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor, times: Option<&Tensor>) -> Forward {
+        let mut hidden = self.conv1.forward(&self.norm1.forward(x)?.f_silu_()?)?;
+        if let (Some(columns), Some(times)) = (&self.time, times) {
+            let shift = times.f_narrow(1, columns.start, columns.end - columns.start)?;
+            hidden = hidden.f_add_(&shift.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
+        }
+        let hidden = self.conv2.forward(&self.norm2.forward(&hidden)?.f_silu_()?)?;
+        match &self.shortcut {
+            Some(shortcut) => hidden.f_add(&shortcut.forward(x)?),
+            None => hidden.f_add(x),
+        }
+    }
+}

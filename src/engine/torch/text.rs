@@ -1,0 +1,147 @@
+//! The CLIP text encoder (Radford et al. 2021; transformers' `CLIPTextModel`).
+
+use serde_json::json;
+use tch::Tensor;
+
+use super::config::Config;
+use super::error::LoadError;
+use super::nn::{Forward, LayerNorm, Linear, attend};
+use super::weights::Scope;
+
+/// What `text_encoder/config.json` says.
+#[derive(Debug, Clone)]
+pub(super) struct TextConfig {
+    vocabulary: i64,
+    /// Tokens of a prompt, begin and end included.
+    length: i64,
+    width: i64,
+    inner: i64,
+    layers: i64,
+    heads: i64,
+    epsilon: f64,
+    activation: Activation,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Activation {
+    /// `x · sigmoid(1.702 x)`, what CLIP was trained with.
+    QuickGelu,
+    Gelu,
+}
+
+impl TextConfig {
+    pub(super) fn read(config: &Config) -> Result<Self, LoadError> {
+        config.word("model_type", &["clip_text_model"])?;
+        // Legacy: transformers finds the end of the text by it, which only the pooled output needs.
+        config.ignore(&["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "projection_dim"]);
+        config.ignore(&[
+            "torch_dtype",
+            "dtype",
+            "transformers_version",
+            "use_cache",
+            "output_attentions",
+            "return_dict",
+        ]);
+        config.ignore(&["attention_dropout", "dropout", "initializer_factor", "initializer_range"]);
+        let activation = match config.word("hidden_act", &["quick_gelu", "gelu"])? {
+            "gelu" => Activation::Gelu,
+            _ => Activation::QuickGelu,
+        };
+        let read = Self {
+            vocabulary: config.int("vocab_size", Some(49408))?,
+            length: config.int("max_position_embeddings", Some(77))?,
+            width: config.int("hidden_size", Some(512))?,
+            inner: config.int("intermediate_size", Some(2048))?,
+            layers: config.int("num_hidden_layers", Some(12))?,
+            heads: config.int("num_attention_heads", Some(8))?,
+            epsilon: config.float("layer_norm_eps", 1e-5)?,
+            activation,
+        };
+        config.only("use_attention_mask", &json!(false))?;
+        if read.width % read.heads != 0 {
+            return Err(config.refuse("num_attention_heads", &format!("a divisor of hidden_size = {}", read.width)));
+        }
+        config.finish()?;
+        Ok(read)
+    }
+}
+
+/// Token ids in, one state a token out.
+#[derive(Debug)]
+pub(super) struct TextEncoder {
+    tokens: Tensor,
+    positions: Tensor,
+    layers: Vec<Layer>,
+    norm: LayerNorm,
+}
+
+impl TextEncoder {
+    /// `at` is the place of `embeddings`, `encoder` and `final_layer_norm`.
+    pub(super) fn load(at: &Scope, config: &TextConfig) -> Result<Self, LoadError> {
+        let embedding = |name: &str, entries| at.at("embeddings").at(name).tensor("weight", &[entries, config.width]);
+        let layer = |i| Layer::load(&at.at(format!("encoder.layers.{i}")), config);
+        Ok(Self {
+            tokens: embedding("token_embedding", config.vocabulary)?,
+            positions: embedding("position_embedding", config.length)?,
+            layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
+            norm: LayerNorm::load(&at.at("final_layer_norm"), config.width, config.epsilon)?,
+        })
+    }
+
+    /// Entries of the vocabulary, width of the states, and most tokens of a text.
+    pub(super) fn shape(&self) -> Forward<[i64; 3]> {
+        let (vocabulary, width) = self.tokens.size2()?;
+        Ok([vocabulary, width, self.positions.size2()?.0])
+    }
+
+    /// `ids` is `[batch, length]` of i64; the result `[batch, length, width]`, after the final norm.
+    pub(super) fn forward(&self, ids: &Tensor) -> Forward {
+        let (_, length) = ids.size2()?;
+        let tokens = Tensor::f_embedding(&self.tokens, ids, -1, false, false)?;
+        let mut states = tokens.f_add(&self.positions.f_narrow(0, 0, length)?)?;
+        for layer in &self.layers {
+            states = layer.forward(states)?;
+        }
+        self.norm.forward(&states)
+    }
+}
+
+#[derive(Debug)]
+struct Layer {
+    norm1: LayerNorm,
+    qkv: Linear,
+    out: Linear,
+    norm2: LayerNorm,
+    up: Linear,
+    down: Linear,
+    heads: i64,
+    activation: Activation,
+}
+
+impl Layer {
+    fn load(at: &Scope, config: &TextConfig) -> Result<Self, LoadError> {
+        let &TextConfig { width, inner, epsilon, heads, activation, .. } = config;
+        let square = |name: &str| Linear::load(&at.at("self_attn").at(name), width, width, true);
+        Ok(Self {
+            norm1: LayerNorm::load(&at.at("layer_norm1"), width, epsilon)?,
+            qkv: Linear::stacked(&[square("q_proj")?, square("k_proj")?, square("v_proj")?])?,
+            out: square("out_proj")?,
+            norm2: LayerNorm::load(&at.at("layer_norm2"), width, epsilon)?,
+            up: Linear::load(&at.at("mlp.fc1"), width, inner, true)?,
+            down: Linear::load(&at.at("mlp.fc2"), inner, width, true)?,
+            heads,
+            activation,
+        })
+    }
+
+    fn forward(&self, x: Tensor) -> Forward {
+        let qkv = self.qkv.forward(&self.norm1.forward(&x)?)?.f_chunk(3, 2)?;
+        let x = self.out.forward(&attend(&qkv[0], &qkv[1], &qkv[2], self.heads, true)?)?.f_add(&x)?;
+        let inner = self.up.forward(&self.norm2.forward(&x)?)?;
+        let inner = match self.activation {
+            Activation::QuickGelu => inner.f_mul_scalar(1.702)?.f_sigmoid_()?.f_mul_(&inner)?,
+            Activation::Gelu => inner.f_gelu("none")?,
+        };
+        self.down.forward(&inner)?.f_add(&x)
+    }
+}

@@ -1,0 +1,32 @@
+//! DDPM: ancestral sampling with the smaller fixed variance (Ho et al., arXiv 2006.11239).
+
+use super::{
+    level::Level,
+    linear::Linear,
+    schedule::NoiseSchedule,
+    table::{Plan, Stage, Update},
+};
+
+/// One row a step, each but the last with noise. (The reference draws noise there too, and scales it by 1e-10.)
+pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
+    let timesteps = &schedule.whole_timesteps(steps)[begin..];
+    let below = timesteps.iter().skip(1).map(|&timestep| schedule.alpha(timestep)).chain([1.0]);
+    let stage = |(&timestep, next): (&i64, f32)| {
+        let alpha = schedule.alpha(timestep);
+        let update = Update::x(posterior(alpha, next));
+        Stage { timestep: timestep as f64, level: Level::of_alpha(alpha.into()), input_scale: 1.0, update }
+    };
+    Plan::of(1.0, &timesteps.iter().zip(below).map(stage).collect::<Vec<_>>())
+}
+
+/// A draw of x at ᾱ = `next` given x at ᾱ = `alpha` (eq. 6 and 7). The step's own α and β are taken in f32, as in the
+/// reference: over hundreds of steps β is so small that its rounding shows.
+fn posterior(alpha: f32, next: f32) -> Linear {
+    let step_alpha = alpha / next;
+    let (step_alpha, step_beta) = (f64::from(step_alpha), f64::from(1.0 - step_alpha));
+    let (alpha, next) = (f64::from(alpha), f64::from(next));
+    let clean = Level::of_alpha(alpha).denoise(Linear::X, Linear::OUTPUT);
+    clean * (next.sqrt() * step_beta / (1.0 - alpha))
+        + Linear::X * (step_alpha.sqrt() * (1.0 - next) / (1.0 - alpha))
+        + Linear::NOISE * (step_beta * (1.0 - next) / (1.0 - alpha)).sqrt()
+}

@@ -1,0 +1,22 @@
+//! IPNDM: fourth-order Adams-Bashforth in σ (after the iPNDM of Zhang and Chen, arXiv 2204.13902).
+//!
+//! Ours, not the reference's: diffusers' class of that name was made for a model that is told timesteps between 1 and 0
+//! and knows other betas, and gives garbage with Stable Diffusion.
+
+use super::{
+    adams::{REMEMBER, extrapolate},
+    ladder::Ladder,
+    linear::Linear,
+    schedule::NoiseSchedule,
+    table::{Plan, Update},
+};
+
+/// One row a step; slots 1 to 3 hold earlier outputs.
+pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
+    let ladder = Ladder::new(schedule, steps);
+    let stage = |i: usize| {
+        let x = Linear::X + extrapolate(i - begin + 1) * ladder.fall(i);
+        ladder.stage(i, Update::x_and(x, REMEMBER))
+    };
+    Plan::of(ladder.initial_scale, &(begin..steps).map(stage).collect::<Vec<_>>())
+}

@@ -1,0 +1,48 @@
+//! DPM-Solver-2 after k-diffusion (`sample_dpm_2`, `sample_dpm_2_ancestral`): the midpoint method in log σ
+//! (Lu et al., arXiv 2206.00927; Karras et al., arXiv 2206.00364).
+
+use super::{
+    euler_a::down_and_up,
+    ladder::{Ladder, input_scale},
+    level::Level,
+    linear::Linear,
+    schedule::NoiseSchedule,
+    table::{Plan, Stage, Update},
+};
+
+/// KDPM2-D: no noise.
+pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
+    midpoint(schedule, steps, begin, |_, next| (next, 0.0))
+}
+
+/// KDPM2-A: ancestral noise at the second row of each step. The middle of σ and where the solver goes is then the next
+/// σ itself, which the reference finds to within its f32 rounding (0.3 % in the steep first step of two).
+pub(super) fn plan_ancestral(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
+    midpoint(schedule, steps, begin, down_and_up)
+}
+
+/// Two rows a step, to the geometric mean of σ and back over the whole step, but one for the last, which goes straight
+/// to 0. Slot 1 holds the x that the step began with.
+///
+/// `split` divides a step between two σ into where the solver goes and how much noise follows.
+fn midpoint(schedule: &NoiseSchedule, steps: usize, begin: usize, split: impl Fn(f64, f64) -> (f64, f64)) -> Plan {
+    let ladder = Ladder::new(schedule, steps);
+    let mut stages = Vec::with_capacity(2 * steps);
+    for i in begin..steps {
+        let (sigma, next) = (ladder.sigmas[i], ladder.sigmas[i + 1]);
+        let (down, up) = split(sigma, next);
+        let middle = (sigma * down).sqrt();
+        let half = Linear::X + Linear::OUTPUT * (middle - sigma);
+        stages.push(ladder.stage(i, Update::x_and(half, [Linear::X])));
+        if i + 1 < steps {
+            let whole = Linear::slot(1) + Linear::OUTPUT * (down - sigma) + Linear::NOISE * up;
+            stages.push(Stage {
+                timestep: schedule.timestep_of(middle),
+                level: Level::of_sigma(next), // what the reference's index points at, not σ of the middle
+                input_scale: input_scale(middle),
+                update: Update::x(whole),
+            });
+        }
+    }
+    Plan::of(ladder.initial_scale, &stages)
+}

@@ -1,0 +1,47 @@
+//! The σ samplers' common ground: a falling ladder of noise levels for x = image + σ · noise.
+
+use super::{
+    level::Level,
+    schedule::{NoiseSchedule, Spacing},
+    table::{Stage, Update},
+};
+
+/// The levels of a run of n steps.
+pub(super) struct Ladder {
+    /// n timesteps, falling.
+    pub(super) timesteps: Vec<f64>,
+    /// n + 1 values of σ, falling; the last is 0.
+    pub(super) sigmas: Vec<f64>,
+    /// Standard deviation of the x that the run starts from.
+    pub(super) initial_scale: f64,
+}
+
+impl Ladder {
+    /// The levels of a run of `steps` steps.
+    pub(super) fn new(schedule: &NoiseSchedule, steps: usize) -> Self {
+        let timesteps = schedule.fractional_timesteps(steps);
+        let mut sigmas: Vec<f64> = timesteps.iter().map(|&timestep| schedule.sigma(timestep)).collect();
+        sigmas.push(0.0);
+        let initial_scale = match schedule.options.spacing {
+            Some(Spacing::Leading) => sigmas[0].hypot(1.0),
+            Some(Spacing::Linspace | Spacing::Trailing) | None => sigmas[0],
+        };
+        Self { timesteps, sigmas, initial_scale }
+    }
+
+    /// Change of σ over step `i`; below 0.
+    pub(super) fn fall(&self, i: usize) -> f64 {
+        self.sigmas[i + 1] - self.sigmas[i]
+    }
+
+    /// A stage that evaluates the model on rung `i`.
+    pub(super) fn stage(&self, i: usize, update: Update) -> Stage {
+        let sigma = self.sigmas[i];
+        Stage { timestep: self.timesteps[i], level: Level::of_sigma(sigma), input_scale: input_scale(sigma), update }
+    }
+}
+
+/// Brings x at noise σ to the variance that the model was trained on.
+pub(super) fn input_scale(sigma: f64) -> f64 {
+    1.0 / sigma.hypot(1.0)
+}

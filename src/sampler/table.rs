@@ -1,0 +1,140 @@
+//! The table a sampler is: one row an evaluation of the model.
+
+use super::{
+    level::Level,
+    linear::{Linear, MAX_SLOTS},
+};
+
+/// All the arithmetic of one sampling run but the model itself.
+///
+/// State is [`Plan::slots`] tensors of the latents' shape; slot 0 is the sample x, the others hold what the sampler
+/// remembers and are unset at first (no row reads a slot before one has written it). The run starts from
+/// `initial_scale · noise`, or for img2img from `begin.signal · init + begin.noise · noise`. Every row feeds
+/// `input_scale · x` at `timestep` to the model and replaces the state by its [`Update`]. After the last row, x is the
+/// picture's latents.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Standard deviation of the x that txt2img starts from.
+    pub initial_scale: f64,
+    /// Level of noise that img2img brings its init image to.
+    pub begin: Level,
+    /// Slots of state in use, x included: 1 to [`MAX_SLOTS`].
+    pub slots: usize,
+    /// Evaluations in order; at least one.
+    pub rows: Vec<Row>,
+}
+
+/// One evaluation of the model and what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Row {
+    /// What the model is told; fractional for some samplers, always exact as an f32.
+    pub timestep: f64,
+    /// The model sees `input_scale · x`.
+    pub input_scale: f64,
+    /// The state after this row.
+    pub update: Update,
+    /// Level at which inpainting puts back the kept area after this row; clean after the last.
+    pub keep: Level,
+}
+
+/// New state from old: `next[i]` is the new value of slot `i`, in terms of the old values of all slots.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Update {
+    /// One combination a slot; [`Linear::ZERO`] where no later row reads the slot.
+    pub next: [Linear; MAX_SLOTS],
+}
+
+impl Plan {
+    /// Whether the run begins at a level of next to no noise. A model that is shown pure noise there takes it for a
+    /// picture, so txt2img gives noise: the reference does so for the σ samplers at one step, which begin at timestep 0.
+    pub fn begins_clean(&self) -> bool {
+        self.begin.sigma() < 0.1
+    }
+
+    /// A plan of stages in order. What a sampler remembers beyond its last use is cut away, so that state is never
+    /// larger than it must be.
+    pub(super) fn of(initial_scale: f64, stages: &[Stage]) -> Self {
+        let mut read = [true, false, false, false];
+        let mut slots = 1;
+        let mut keep = Level::CLEAN;
+        let mut rows: Vec<Row> = Vec::with_capacity(stages.len());
+        for stage in stages.iter().rev() {
+            let update = stage.update.only(read);
+            read = update.reads();
+            slots = slots.max(1 + read.iter().rposition(|&slot| slot).unwrap_or(0));
+            rows.push(Row { timestep: stage.timestep, input_scale: stage.input_scale, update, keep });
+            keep = stage.level;
+        }
+        rows.reverse();
+        Self { initial_scale, begin: keep, slots, rows }
+    }
+}
+
+impl Update {
+    /// The update that makes `next` of the sample and remembers nothing.
+    pub(super) fn x(next: Linear) -> Self {
+        Self::x_and(next, [])
+    }
+
+    /// The update that makes `next` of the sample and remembers values in the slots from 1 on.
+    pub(super) fn x_and<const N: usize>(next: Linear, remembered: [Linear; N]) -> Self {
+        let mut values = std::iter::once(next).chain(remembered);
+        Self { next: std::array::from_fn(|_| values.next().unwrap_or(Linear::ZERO)) }
+    }
+
+    /// Whether the row draws noise: one standard normal a latent, used for all slots.
+    pub fn draws_noise(&self) -> bool {
+        self.next.iter().any(|slot| slot.noise != 0.0)
+    }
+
+    /// This update without the slots that are not wanted.
+    fn only(self, wanted: [bool; MAX_SLOTS]) -> Self {
+        Self { next: std::array::from_fn(|slot| if wanted[slot] { self.next[slot] } else { Linear::ZERO }) }
+    }
+
+    /// Slots whose old values a row with this update needs; x always, for the model.
+    fn reads(&self) -> [bool; MAX_SLOTS] {
+        std::array::from_fn(|slot| slot == 0 || self.next.iter().any(|next| next.slots[slot] != 0.0))
+    }
+}
+
+/// A row before it knows its neighbours: what a sampler's file produces.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stage {
+    /// What the model is told.
+    pub(super) timestep: f64,
+    /// The level that the reference adds noise to at this stage, for img2img and inpainting.
+    pub(super) level: Level,
+    /// The model sees `input_scale · x`.
+    pub(super) input_scale: f64,
+    /// The state after this stage.
+    pub(super) update: Update,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stage(noise: f64, update: Update) -> Stage {
+        Stage { timestep: 0.0, level: Level::of_sigma(noise), input_scale: 1.0, update }
+    }
+
+    #[test]
+    fn keep_is_the_level_of_the_next_stage_and_clean_at_the_end() {
+        let x = Update::x(Linear::X);
+        let plan = Plan::of(1.0, &[stage(3.0, x), stage(2.0, x)]);
+        assert_eq!(plan.begin, Level::of_sigma(3.0));
+        assert_eq!(plan.rows[0].keep, Level::of_sigma(2.0));
+        assert_eq!(plan.rows[1].keep, Level::CLEAN);
+    }
+
+    #[test]
+    fn what_no_later_row_reads_is_not_kept() {
+        let remember = Update::x_and(Linear::X + Linear::OUTPUT, [Linear::OUTPUT, Linear::slot(1)]);
+        let recall = Update::x_and(Linear::X + Linear::slot(1), [Linear::OUTPUT, Linear::slot(1)]);
+        let plan = Plan::of(1.0, &[stage(2.0, remember), stage(1.0, recall)]);
+        assert_eq!(plan.slots, 2);
+        assert_eq!(plan.rows[0].update, Update::x_and(Linear::X + Linear::OUTPUT, [Linear::OUTPUT]));
+        assert_eq!(plan.rows[1].update, Update::x(Linear::X + Linear::slot(1)));
+    }
+}

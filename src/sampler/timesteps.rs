@@ -1,0 +1,76 @@
+//! Which timesteps a run visits: numpy's arithmetic, down to how it rounds.
+
+use super::schedule::{NoiseSchedule, Spacing};
+
+/// `numpy.linspace(0, last, count)`.
+fn linspace(last: usize, count: usize) -> Vec<f64> {
+    let step = last as f64 / (count.max(2) - 1) as f64;
+    let mut values: Vec<f64> = (0..count).map(|i| i as f64 * step).collect();
+    if let [_, .., end] = values.as_mut_slice() {
+        *end = last as f64;
+    }
+    values
+}
+
+fn rounded(values: impl Iterator<Item = f64>) -> Vec<i64> {
+    values.map(|value| value.round_ties_even() as i64).collect()
+}
+
+impl NoiseSchedule {
+    /// Whole timesteps of a run of `steps` steps, falling; what DDIM, DDPM and PNDM visit.
+    pub(super) fn whole_timesteps(&self, steps: usize) -> Vec<i64> {
+        let last = self.train_steps() - 1;
+        match self.options.spacing.unwrap_or(Spacing::Leading) {
+            Spacing::Linspace => rounded(linspace(last, steps).into_iter().rev()),
+            Spacing::Leading => self.leading_timesteps(self.train_steps() / steps, 0..steps),
+            Spacing::Trailing => self.trailing_timesteps(steps),
+        }
+    }
+
+    /// Timesteps of a run of `steps` steps, falling, f32 where they are fractional; what the σ samplers visit.
+    pub(super) fn fractional_timesteps(&self, steps: usize) -> Vec<f64> {
+        match self.options.spacing.unwrap_or(Spacing::Linspace) {
+            Spacing::Linspace => {
+                let values = linspace(self.train_steps() - 1, steps);
+                values.into_iter().rev().map(|value| f64::from(value as f32)).collect()
+            }
+            _ => self.whole_timesteps(steps).into_iter().map(|timestep| timestep as f64).collect(),
+        }
+    }
+
+    /// Whole timesteps of a run of `steps` steps that does not visit the lowest; what DPM-Solver visits.
+    pub(super) fn upper_timesteps(&self, steps: usize, spacing: Spacing) -> Vec<i64> {
+        match spacing {
+            Spacing::Linspace => {
+                let values = linspace(self.train_steps() - 1, steps + 1);
+                rounded(values.into_iter().skip(1).rev())
+            }
+            Spacing::Leading => self.leading_timesteps(self.train_steps() / (steps + 1), 1..steps + 1),
+            Spacing::Trailing => self.trailing_timesteps(steps),
+        }
+    }
+
+    fn leading_timesteps(&self, stride: usize, multiples: std::ops::Range<usize>) -> Vec<i64> {
+        multiples.rev().map(|i| (i * stride + self.options.steps_offset) as i64).collect()
+    }
+
+    /// For a few counts of steps (61 is the lowest) the reference's division leaves a remainder, and it appends a
+    /// timestep of -1 that no model knows. It is not appended here.
+    fn trailing_timesteps(&self, steps: usize) -> Vec<i64> {
+        let top = self.train_steps() as f64;
+        let stride = top - (top - top / steps as f64); // numpy.arange keeps the difference of its first two values
+        rounded((0..steps).map(|i| top - i as f64 * stride)).into_iter().map(|timestep| timestep - 1).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn linspace_reaches_its_end_exactly() {
+        assert_eq!(linspace(999, 1), [0.0]);
+        assert_eq!(linspace(999, 2), [0.0, 999.0]);
+        assert_eq!(linspace(10, 4), [0.0, 10.0 / 3.0, 20.0 / 3.0, 10.0]);
+    }
+}

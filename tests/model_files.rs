@@ -1,0 +1,246 @@
+//! Model files that are not as they should be: every error names the file and what is wrong in it.
+
+#![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use latentd::engine::torch::{Model, Target};
+use safetensors::{Dtype, SafeTensors, View};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const UNET: &str = "unet/diffusion_pytorch_model.safetensors";
+
+/// A copy of the tiny model, to be broken.
+struct Patient {
+    folder: TempDir,
+}
+
+impl Patient {
+    fn new() -> Self {
+        let patient = Self { folder: tempfile::tempdir().unwrap() };
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/tiny"), patient.folder.path());
+        patient
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn edit_json(&self, name: &str, edit: impl Fn(&mut Value)) {
+        let mut value: Value = serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap();
+        edit(&mut value);
+        fs::write(self.path(name), value.to_string()).unwrap();
+    }
+
+    fn edit_weights(&self, edit: impl Fn(&mut BTreeMap<String, Raw>)) {
+        let bytes = fs::read(self.path(UNET)).unwrap();
+        let mut tensors = read(&bytes);
+        edit(&mut tensors);
+        fs::write(self.path(UNET), safetensors::serialize(tensors, None).unwrap()).unwrap();
+    }
+
+    /// The error of loading, without the folder's own name.
+    fn complaint(&self) -> String {
+        let cause = self.load().unwrap_err().to_string();
+        cause.replace(&format!("{}/", self.folder.path().display()), "")
+    }
+
+    fn load(&self) -> Result<Model, latentd::engine::torch::LoadError> {
+        Model::load(self.folder.path(), &self.path("tokenizer"), Target::REFERENCE)
+    }
+}
+
+/// A tensor as bytes.
+#[derive(Clone)]
+struct Raw {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Raw {
+    fn zeros(shape: &[usize]) -> Self {
+        Self { dtype: Dtype::F32, shape: shape.to_vec(), bytes: vec![0; 4 * shape.iter().product::<usize>()] }
+    }
+}
+
+impl View for Raw {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        self.bytes.as_slice().into()
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+fn read(bytes: &[u8]) -> BTreeMap<String, Raw> {
+    let tensors = SafeTensors::deserialize(bytes).unwrap();
+    let raw = |view: &safetensors::tensor::TensorView| Raw {
+        dtype: view.dtype(),
+        shape: view.shape().to_vec(),
+        bytes: view.data().to_vec(),
+    };
+    tensors.tensors().into_iter().map(|(name, view)| (name, raw(&view))).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to)
+        } else {
+            fs::copy(from, to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_patient_is_healthy_at_first() {
+    Patient::new().load().unwrap();
+}
+
+#[test]
+fn a_missing_tensor_is_named_with_its_shape() {
+    let patient = Patient::new();
+    patient.edit_weights(|tensors| drop(tensors.remove("conv_out.bias").unwrap()));
+    assert_eq!(
+        patient.complaint(),
+        format!("{UNET}: tensor conv_out.bias is missing; its configuration asks for shape [4]")
+    );
+}
+
+#[test]
+fn a_tensor_of_another_shape_is_named_with_both() {
+    let patient = Patient::new();
+    patient.edit_weights(|tensors| drop(tensors.insert("conv_out.bias".into(), Raw::zeros(&[7]))));
+    assert_eq!(
+        patient.complaint(),
+        format!("{UNET}: tensor conv_out.bias has shape [7]; its configuration asks for [4]")
+    );
+}
+
+#[test]
+fn surplus_tensors_are_named() {
+    let patient = Patient::new();
+    patient.edit_weights(|tensors| drop(tensors.insert("add_embedding.bias".into(), Raw::zeros(&[2]))));
+    assert_eq!(
+        patient.complaint(),
+        format!("{UNET}: 1 tensors have no place in this configuration, the first: add_embedding.bias")
+    );
+}
+
+#[test]
+fn numbers_that_weights_never_are_are_refused() {
+    let patient = Patient::new();
+    let ints = Raw { dtype: Dtype::I32, ..Raw::zeros(&[4]) };
+    patient.edit_weights(|tensors| drop(tensors.insert("conv_out.bias".into(), ints.clone())));
+    assert_eq!(
+        patient.complaint(),
+        format!("{UNET}: tensor conv_out.bias holds I32; weights must be F32, F16 or BF16")
+    );
+}
+
+#[test]
+fn truncated_and_hostile_files_are_refused() {
+    let header = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let overlapping = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}"#;
+    let huge = format!(r#"{{"a":{{"dtype":"F32","shape":[{0},{0},{0}],"data_offsets":[0,8]}}}}"#, u64::MAX / 2);
+    let intact = fs::read(Patient::new().path(UNET)).unwrap();
+    for bytes in [
+        Vec::new(),
+        vec![0; 7],
+        u64::MAX.to_le_bytes().to_vec(),
+        [&u64::MAX.to_le_bytes()[..], &[b'{'; 100]].concat(),
+        header("not json"),
+        header("{}"),
+        header(&"[".repeat(10_000)),
+        [header(overlapping), vec![0; 12]].concat(),
+        [header(&huge), vec![0; 8]].concat(),
+        intact[..intact.len() - 1].to_vec(),
+        intact[..100].to_vec(),
+        [intact.clone(), vec![0]].concat(),
+    ] {
+        let patient = Patient::new();
+        fs::write(patient.path(UNET), &bytes).unwrap();
+        let complaint = patient.complaint();
+        assert!(complaint.starts_with(&format!("{UNET}: ")), "{complaint}");
+    }
+}
+
+#[test]
+fn pickles_are_never_opened() {
+    let patient = Patient::new();
+    fs::remove_file(patient.path(UNET)).unwrap();
+    fs::write(patient.path("unet/diffusion_pytorch_model.bin"), b"\x80\x02.").unwrap();
+    assert!(patient.complaint().starts_with("unet/diffusion_pytorch_model.bin: this is a pickle file"));
+    let checkpoint = patient.path("model.ckpt");
+    fs::write(&checkpoint, b"PK").unwrap();
+    let cause = Model::load(&checkpoint, &patient.path("tokenizer"), Target::REFERENCE).unwrap_err().to_string();
+    assert!(cause.contains("model.ckpt: this is a pickle file"), "{cause}");
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    for (file, key, value, said) in [
+        ("unet/config.json", "in_channels", json!(9), "unet/config.json: in_channels = 9 is not supported"),
+        ("unet/config.json", "act_fn", json!("mish"), "unet/config.json: act_fn = \"mish\" is not supported"),
+        ("unet/config.json", "addition_embed_type", json!("text_time"), "addition_embed_type = \"text_time\""),
+        ("unet/config.json", "an_option_of_tomorrow", json!(3), "an_option_of_tomorrow = 3 is not supported"),
+        ("unet/config.json", "block_out_channels", json!([]), "block_out_channels = [] is not supported"),
+        ("unet/config.json", "block_out_channels", json!([16, 1.5]), "block_out_channels = [16,1.5]"),
+        ("unet/config.json", "norm_num_groups", json!(7), "norm_num_groups = 7 is not supported"),
+        ("unet/config.json", "attention_head_dim", json!(5), "attention_head_dim = 5 is not supported"),
+        ("vae/config.json", "_class_name", json!("VQModel"), "vae/config.json: _class_name = \"VQModel\""),
+        ("text_encoder/config.json", "hidden_act", json!("relu"), "text_encoder/config.json: hidden_act = \"relu\""),
+        ("model_index.json", "_class_name", json!("StableDiffusionXLPipeline"), "model_index.json: _class_name = "),
+        ("scheduler/scheduler_config.json", "prediction_type", json!("v_prediction"), "prediction_type"),
+    ] {
+        let patient = Patient::new();
+        patient.edit_json(file, |config| config[key] = value.clone());
+        let complaint = patient.complaint();
+        assert!(complaint.contains(said), "{complaint}");
+    }
+}
+
+#[test]
+fn parts_that_do_not_belong_together_are_told() {
+    let patient = Patient::new();
+    fs::remove_file(patient.path("model_index.json")).unwrap();
+    assert!(patient.complaint().contains("no model_index.json"));
+
+    let patient = Patient::new();
+    fs::remove_file(patient.path("vae/config.json")).unwrap();
+    assert!(patient.complaint().starts_with("vae/config.json: cannot be read"));
+
+    let patient = Patient::new();
+    fs::write(patient.path("unet/config.json"), "{").unwrap();
+    assert!(patient.complaint().starts_with("unet/config.json: is no JSON"));
+}
+
+#[test]
+fn checkpoints_of_other_families_are_refused_by_name() {
+    for (tensor, said) in [
+        ("conditioner.embedders.0.weight", "SDXL"),
+        ("cond_stage_model.model.token_embedding.weight", "SD 2"),
+        ("model.diffusion_model.out.2.bias", "no tensor begins with first_stage_model."),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("some.safetensors");
+        let tensors = BTreeMap::from([(tensor.to_owned(), Raw::zeros(&[4]))]);
+        fs::write(&path, safetensors::serialize(tensors, None).unwrap()).unwrap();
+        let cause = Model::load(&path, folder.path(), Target::REFERENCE).unwrap_err().to_string();
+        assert!(cause.contains("some.safetensors") && cause.contains(said), "{cause}");
+    }
+}

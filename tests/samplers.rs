@@ -1,0 +1,183 @@
+//! Sampler tables against recorded runs of the reference (`scripts/parity/samplers.py --golden`), and what must hold for
+//! any schedule, any number of steps and any beginning.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../examples/parity/trajectory.rs"]
+mod trajectory;
+
+use std::{collections::HashMap, path::Path};
+
+use latentd::sampler::{Level, Linear, MAX_STEPS, NoiseSchedule, Plan, PlanError, Sampler, Source, plan};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn golden() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/samplers"))
+}
+
+#[test]
+fn schedules_are_the_references_to_the_last_bit() {
+    let configs = trajectory::configs(golden()).unwrap();
+    assert_eq!(configs.len(), 19);
+    for config in configs {
+        assert!(config.is_same(&config.schedule().unwrap()), "{}", config.name);
+    }
+}
+
+#[test]
+fn tables_go_where_the_reference_goes() {
+    let configs = trajectory::configs(golden()).unwrap().into_iter();
+    let schedules: HashMap<_, _> = configs.map(|config| (config.name.clone(), config.schedule().unwrap())).collect();
+    for &sampler in Sampler::ALL {
+        let cases = trajectory::cases(golden(), sampler).unwrap();
+        assert_eq!(cases.len(), 20, "{sampler}");
+        for case in cases {
+            let difference = case.difference(sampler, &schedules[&case.config]).unwrap();
+            let place = format!("{sampler} {} steps {} begin {}", case.config, case.steps, case.begin);
+            assert!(difference < 1e-5, "{place}: {difference:e}");
+        }
+    }
+}
+
+fn sd15() -> NoiseSchedule {
+    let configs = trajectory::configs(golden()).unwrap();
+    configs.iter().find(|config| config.name == "sd15").unwrap().schedule().unwrap()
+}
+
+#[test]
+fn steps_and_begin_out_of_range_are_refused() {
+    for (steps, begin, error) in [
+        (0, 0, PlanError::Steps(0)),
+        (MAX_STEPS + 1, 0, PlanError::Steps(MAX_STEPS + 1)),
+        (20, 20, PlanError::Begin { begin: 20, steps: 20 }),
+    ] {
+        assert_eq!(plan(Sampler::Ddim, &sd15(), steps, begin), Err(error));
+    }
+}
+
+#[test]
+fn only_a_single_step_begins_where_nothing_is_left_to_do() {
+    for &sampler in Sampler::ALL {
+        let clean_at_one = !matches!(sampler, Sampler::DpmM | Sampler::DpmS);
+        assert_eq!(plan(sampler, &sd15(), 1, 0).unwrap().begins_clean(), clean_at_one, "{sampler}");
+        assert!(!plan(sampler, &sd15(), 2, 0).unwrap().begins_clean(), "{sampler}");
+    }
+}
+
+/// Scheduler configurations of every kind that is supported.
+fn configs() -> impl Strategy<Value = Value> {
+    let spacings = [None, Some("linspace"), Some("leading"), Some("trailing")];
+    (
+        prop::sample::select(vec!["linear", "scaled_linear"]),
+        1e-5..1e-3,
+        2e-3..0.02,
+        1000..2000,
+        prop::sample::select(spacings.to_vec()),
+        0..=1,
+        prop::option::of(any::<bool>()),
+    )
+        .prop_map(|(beta_schedule, beta_start, beta_end, train_steps, spacing, steps_offset, set_alpha_to_one)| {
+            json!({
+                "beta_schedule": beta_schedule, "beta_start": beta_start, "beta_end": beta_end,
+                "num_train_timesteps": train_steps, "timestep_spacing": spacing, "steps_offset": steps_offset,
+                "set_alpha_to_one": set_alpha_to_one,
+            })
+        })
+}
+
+/// A number of steps and a step to begin at.
+fn spans() -> impl Strategy<Value = (usize, usize)> {
+    prop_oneof![1..=8_usize, 1..=MAX_STEPS].prop_flat_map(|steps| (Just(steps), 0..steps))
+}
+
+fn samplers() -> impl Strategy<Value = Sampler> {
+    prop::sample::select(Sampler::ALL)
+}
+
+fn rows_of(sampler: Sampler, steps: usize, begin: usize) -> usize {
+    match sampler {
+        Sampler::Heun | Sampler::Kdpm2A | Sampler::Kdpm2D => 2 * (steps - begin) - 1,
+        Sampler::Pndm if steps > 1 => steps + 1 - begin,
+        _ => steps - begin,
+    }
+}
+
+fn is_finite(level: Level) -> bool {
+    level.signal.is_finite() && level.noise.is_finite()
+}
+
+/// The image and the noise in x at the end, if every output of the model is the noise that the run began with.
+fn with_the_noise_known(plan: &Plan) -> (f64, f64) {
+    let mut state = [(f64::NAN, f64::NAN); 4];
+    state[0] = (plan.begin.signal, plan.begin.noise);
+    for row in &plan.rows {
+        state = row.update.next.map(|next: Linear| {
+            next.terms().fold((0.0, 0.0), |(image, noise), (source, factor)| match source {
+                Source::Slot(slot) => (image + factor * state[slot].0, noise + factor * state[slot].1),
+                Source::Output => (image, noise + factor),
+                Source::Noise => (f64::NAN, f64::NAN),
+            })
+        });
+    }
+    state[0]
+}
+
+proptest! {
+    #[test]
+    fn every_plan_is_whole(sampler in samplers(), config in configs(), (steps, begin) in spans()) {
+        let schedule = NoiseSchedule::from_config(&config).unwrap();
+        let plan = plan(sampler, &schedule, steps, begin).unwrap();
+        prop_assert_eq!(plan.rows.len(), rows_of(sampler, steps, begin));
+        prop_assert!(plan.initial_scale.is_finite() && plan.initial_scale > 0.0 && is_finite(plan.begin));
+        let last = plan.rows.last().unwrap();
+        prop_assert_eq!(last.keep, Level::CLEAN);
+        prop_assert!(!last.update.draws_noise());
+
+        let top = (schedule.alphas_cumprod().len() - 1) as f64;
+        let mut known = vec![0];
+        for row in &plan.rows {
+            prop_assert!((0.0..=top).contains(&row.timestep), "timestep {}", row.timestep);
+            prop_assert_eq!(f64::from(row.timestep as f32).to_bits(), row.timestep.to_bits());
+            prop_assert!(row.input_scale > 0.0 && row.input_scale <= 1.0 && is_finite(row.keep));
+            for (source, factor) in row.update.next.iter().flat_map(Linear::terms) {
+                prop_assert!(factor.is_finite());
+                if let Source::Slot(slot) = source {
+                    prop_assert!(known.contains(&slot), "slot {} is read before it is written", slot);
+                }
+            }
+            let written = |slot: &usize| row.update.next[*slot] != Linear::ZERO;
+            known = (0..row.update.next.len()).filter(written).collect();
+            prop_assert!(known.contains(&0), "x is lost");
+            prop_assert!(known.iter().all(|&slot| slot < plan.slots));
+        }
+        prop_assert_eq!(known, vec![0], "something is remembered for nobody");
+    }
+
+    /// A model that knows the noise leads every sampler without noise of its own straight back to the image. Not so,
+    /// in the reference either, PNDM and K-LMS begun later, and DDIM and PNDM with timesteps that are not a stride apart;
+    /// and those two may be told to stop at the level of timestep 0.
+    #[test]
+    fn with_the_noise_known_the_image_comes_back(
+        sampler in samplers(), mut config in configs(), (steps, begin) in spans(),
+    ) {
+        if matches!(sampler, Sampler::Ddim | Sampler::Pndm) {
+            config["timestep_spacing"] = json!("leading");
+        }
+        let begin = if matches!(sampler, Sampler::Pndm | Sampler::KLms) { 0 } else { begin };
+        let schedule = NoiseSchedule::from_config(&config).unwrap();
+        let plan = plan(sampler, &schedule, steps, begin).unwrap();
+        if plan.rows.iter().any(|row| row.update.draws_noise()) {
+            return Ok(());
+        }
+        let lowest = f64::from(schedule.alphas_cumprod()[0]);
+        let (image, noise) = match sampler {
+            Sampler::Ddim if config["set_alpha_to_one"] == json!(false) => (lowest.sqrt(), (1.0 - lowest).sqrt()),
+            Sampler::Pndm if config["set_alpha_to_one"] != json!(true) => (lowest.sqrt(), (1.0 - lowest).sqrt()),
+            _ => (1.0, 0.0),
+        };
+        let found = with_the_noise_known(&plan);
+        prop_assert!((found.0 - image).abs() < 1e-6, "image {} not {image}", found.0);
+        prop_assert!((found.1 - noise).abs() < 1e-6, "noise {} not {noise}", found.1);
+    }
+}

@@ -1,0 +1,197 @@
+//! Every path that code names, with use-trees spread out and `self` and `super` resolved.
+
+use crate::lex::{Token, tokens};
+
+/// A path and the line it is on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// Its segments; the first is `crate` for a path into the package, and `*` ends a glob.
+    pub(crate) segments: Vec<String>,
+    /// Line, from 1.
+    pub(crate) line: usize,
+}
+
+impl Named {
+    /// Whether the path begins with `prefix`, written as in Rust.
+    pub(crate) fn starts_with(&self, prefix: &str) -> bool {
+        let mut segments = self.segments.iter();
+        prefix.split("::").all(|part| segments.next().is_some_and(|segment| segment == part))
+    }
+}
+
+/// Paths in the code of the module at `module`, which is empty for the root of the crate.
+pub(crate) fn paths(code: &str, module: &[&str]) -> Vec<Named> {
+    let tokens = tokens(code);
+    let mut reader = Reader { tokens: &tokens, found: Vec::new() };
+    let mut named = Vec::new();
+    let mut scopes: Vec<Option<&str>> = Vec::new(); // one an open brace; the name if it is a module's
+    let mut index = 0;
+    while index < tokens.len() {
+        let text = tokens[index].text;
+        let begins_path = starts_name(text) && reader.text(index + 1) == "::" && !follows_path(&tokens, index);
+        let next = match text {
+            "{" => {
+                let is_module = index >= 2 && tokens[index - 2].text == "mod";
+                scopes.push(is_module.then(|| tokens[index - 1].text));
+                index + 1
+            }
+            "}" => {
+                scopes.pop();
+                index + 1
+            }
+            "use" => reader.tree(index + 1, &[]),
+            _ if begins_path => reader.tree(index, &[]),
+            _ => index + 1,
+        };
+        let here: Vec<&str> = module.iter().copied().chain(scopes.iter().flatten().copied()).collect();
+        named.extend(reader.found.drain(..).map(|(at, segments)| Named {
+            segments: resolve(&segments, &here),
+            line: code[..at].matches('\n').count() + 1,
+        }));
+        index = next.max(index + 1);
+    }
+    named
+}
+
+fn starts_name(text: &str) -> bool {
+    text.starts_with(|first: char| first == '_' || first.is_alphabetic())
+}
+
+/// Whether the name at `index` goes on a path, or a method call, that began before it. `::name` begins one.
+fn follows_path(tokens: &[Token<'_>], index: usize) -> bool {
+    let before = |back: usize| index.checked_sub(back).map_or("", |index| tokens[index].text);
+    match before(1) {
+        "." => true,
+        "::" => starts_name(before(2)) || before(2) == ">",
+        _ => false,
+    }
+}
+
+/// `self` and `super` are told from the module that they are in.
+fn resolve(segments: &[&str], here: &[&str]) -> Vec<String> {
+    let ups = segments.iter().position(|&segment| segment != "self" && segment != "super").unwrap_or(segments.len());
+    if ups == 0 {
+        return segments.iter().map(|&segment| segment.to_owned()).collect();
+    }
+    let levels = segments[..ups].iter().filter(|&&segment| segment == "super").count();
+    let module = &here[..here.len().saturating_sub(levels)];
+    ["crate"].iter().chain(module).chain(&segments[ups..]).map(|&segment| segment.to_owned()).collect()
+}
+
+struct Reader<'a> {
+    tokens: &'a [Token<'a>],
+    found: Vec<(usize, Vec<&'a str>)>,
+}
+
+impl<'a> Reader<'a> {
+    fn text(&self, index: usize) -> &'a str {
+        self.tokens.get(index).map_or("", |token| token.text)
+    }
+
+    /// Reads the path or use-tree at `index`, which goes on from `prefix`; returns where it ends.
+    fn tree(&mut self, mut index: usize, prefix: &[&'a str]) -> usize {
+        let mut segments = prefix.to_vec();
+        index += usize::from(self.text(index) == "::");
+        let at = self.tokens.get(index).map_or(0, |token| token.at);
+        while starts_name(self.text(index)) || self.text(index) == "*" {
+            segments.push(self.text(index));
+            index += 1;
+            if self.text(index) != "::" {
+                break;
+            }
+            index += 1;
+        }
+        if self.text(index) == "{" && self.in_tree(index) {
+            return self.group(index + 1, &segments);
+        }
+        if segments.len() > prefix.len() {
+            self.found.push((at, segments));
+        }
+        index
+    }
+
+    /// Whether the brace at `index` opens a group of paths rather than a block.
+    fn in_tree(&self, index: usize) -> bool {
+        matches!(self.text(index.wrapping_sub(1)), "::" | "use" | "{" | ",")
+    }
+
+    fn group(&mut self, mut index: usize, prefix: &[&'a str]) -> usize {
+        while !matches!(self.text(index), "}" | "") {
+            // `self` alone is the group's own name again.
+            let end = if self.text(index) == "self" && self.text(index + 1) != "::" {
+                self.found.push((self.tokens[index].at, prefix.to_vec()));
+                index + 1
+            } else {
+                self.tree(index, prefix)
+            };
+            index = end.max(index + 1);
+            index += if self.text(index) == "as" { 2 } else { 0 };
+            index += usize::from(self.text(index) == ",");
+        }
+        index + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(code: &str, module: &[&str]) -> Vec<String> {
+        paths(code, module).into_iter().map(|named| named.segments.join("::")).collect()
+    }
+
+    #[test]
+    fn use_trees_are_spread_out() {
+        for (code, expected) in [
+            ("use crate::job::Spec;", &["crate::job::Spec"][..]),
+            (
+                "pub(crate) use crate::{a, b::{c, d as e}, f::*};",
+                &["crate::a", "crate::b::c", "crate::b::d", "crate::f::*"],
+            ),
+            ("use std::{env, io::{self, Write}};", &["std::env", "std::io", "std::io::Write"]),
+            ("use {tch::Tensor, ::axum as web};", &["tch::Tensor", "axum"]),
+            ("use tch;", &["tch"]),
+            ("use crate as latentd;", &["crate"]),
+            ("use crate::{self as all, a};", &["crate", "crate::a"]),
+        ] {
+            assert_eq!(found(code, &[]), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn paths_in_code_are_found() {
+        for (code, expected) in [
+            ("let x = crate::a::f(1) + ::std::env::var(y).z::<T>();", &["crate::a::f", "std::env::var"][..]),
+            ("fn f(x: &tch::Tensor) -> <A as crate::b::C>::D {}", &["tch::Tensor", "crate::b::C"]),
+            ("Vec::<u8>::new(); a.b::<C>(); x as usize * y", &["Vec"]),
+            ("$crate::a::b!()", &["crate::a::b"]),
+            ("impl Iterator<Item = T> + use<'_, T>", &[]),
+        ] {
+            assert_eq!(found(code, &[]), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn super_and_self_are_resolved() {
+        let deep = ["engine", "torch"];
+        for (code, module, expected) in [
+            ("use super::Engine;", &deep[..], "crate::engine::Engine"),
+            ("use super::super::job::Spec;", &deep, "crate::job::Spec"),
+            ("use self::nn::Conv;", &deep, "crate::engine::torch::nn::Conv"),
+            ("super::super::app::main()", &deep, "crate::app::main"),
+            ("mod inner { use super::super::job; }", &deep[..1], "crate::job"),
+            ("mod inner {} use super::job;", &deep[..1], "crate::job"),
+            ("use super::super::super::super::x;", &deep, "crate::x"),
+        ] {
+            assert_eq!(found(code, module), [expected], "{code}");
+        }
+    }
+
+    #[test]
+    fn lines_count_from_one_and_prefixes_are_whole_segments() {
+        let named = &paths("\n\nuse std::environment::x;", &[])[0];
+        assert_eq!(named.line, 3);
+        assert!(named.starts_with("std") && named.starts_with("std::environment"));
+        assert!(!named.starts_with("std::env") && !named.starts_with("std::environment::x::y"));
+    }
+}

@@ -1,0 +1,197 @@
+//! The lane engine on a real, tiny model: what a job gets does not depend on who shares the engine with it.
+
+#![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use latentd::engine::torch::{Lanes, Model, Target};
+use latentd::engine::{Engine, EngineTimings, Event, Picture, Ticket};
+use latentd::job::{JobError, Size, Spec};
+use latentd::sampler::Sampler;
+use proptest::prelude::*;
+
+fn engine(target: Target) -> Lanes {
+    // Tests run beside each other; threads that wait for each other on few cores are slower than one.
+    tch::set_num_threads(1);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/tiny");
+    Lanes::new(Model::load(&folder, &folder.join("tokenizer"), target).unwrap())
+}
+
+fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
+    Spec {
+        prompt: "a red apple".into(),
+        negative_prompt: None,
+        size: Size { width: 128, height: 128 },
+        num_outputs: 1,
+        steps,
+        guidance_scale: 7.5,
+        sampler,
+        seed,
+    }
+}
+
+/// What became of a job.
+#[derive(Default)]
+struct Outcome {
+    pictures: BTreeMap<u32, (u64, Picture)>,
+    timings: Option<EngineTimings>,
+    failed: Option<JobError>,
+}
+
+/// Runs the engine until it has nothing to do; outcomes by ticket.
+fn finish(engine: &mut Lanes) -> BTreeMap<Ticket, Outcome> {
+    let mut outcomes: BTreeMap<Ticket, Outcome> = BTreeMap::new();
+    while engine.busy() {
+        for (ticket, event) in engine.advance().unwrap() {
+            let outcome = outcomes.entry(ticket).or_default();
+            assert!(outcome.timings.is_none() && outcome.failed.is_none(), "an event after the last");
+            match event {
+                Event::Image { index, seed, picture } => drop(outcome.pictures.insert(index, (seed, picture))),
+                Event::Finished(timings) => outcome.timings = Some(timings),
+                Event::Failed(cause) => outcome.failed = Some(cause),
+                _ => {}
+            }
+        }
+    }
+    outcomes
+}
+
+fn run(engine: &mut Lanes, spec: &Spec) -> Outcome {
+    engine.admit(Ticket(0), spec).unwrap();
+    finish(engine).remove(&Ticket(0)).unwrap()
+}
+
+fn only(mut outcome: Outcome) -> Picture {
+    assert!(outcome.failed.is_none(), "{:?}", outcome.failed);
+    outcome.pictures.remove(&0).unwrap().1
+}
+
+fn furthest(a: &Picture, b: &Picture) -> u8 {
+    assert_eq!((a.width, a.height), (b.width, b.height));
+    a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
+#[test]
+fn the_same_job_twice_gives_the_same_bytes() {
+    let mut engine = engine(Target::REFERENCE);
+    let spec = spec(Sampler::EulerA, 5, 7);
+    assert_eq!(only(run(&mut engine, &spec)), only(run(&mut engine, &spec)));
+}
+
+#[test]
+fn jobs_of_all_kinds_share_evaluations_and_get_what_they_get_alone() {
+    let mut shared = engine(Target::REFERENCE);
+    let specs: Vec<Spec> = (0_u32..)
+        .zip(Sampler::ALL.iter().copied())
+        .map(|(i, sampler)| Spec {
+            prompt: format!("picture {i}"),
+            negative_prompt: (i % 3 == 0).then(|| "blurry".into()),
+            guidance_scale: if i % 4 == 0 { 1.0 } else { 3.0 + f64::from(i) },
+            size: Size { width: 128, height: if i % 5 == 4 { 256 } else { 128 } },
+            ..spec(sampler, 3 + i % 4, u64::from(i))
+        })
+        .collect();
+    for (i, spec) in (0..).zip(&specs) {
+        shared.admit(Ticket(i), spec).unwrap();
+    }
+    let mut together = finish(&mut shared);
+    let mut alone = engine(Target::REFERENCE);
+    for (i, spec) in (0..).zip(&specs) {
+        let (ours, theirs) = (only(run(&mut alone, spec)), only(together.remove(&Ticket(i)).unwrap()));
+        assert!(furthest(&ours, &theirs) <= 1, "{} differs by {}", spec.sampler.name(), furthest(&ours, &theirs));
+    }
+}
+
+#[test]
+fn image_i_is_the_single_image_of_seed_s_plus_i() {
+    let mut engine = engine(Target::REFERENCE);
+    let job = Spec { num_outputs: 3, ..spec(Sampler::Ddpm, 4, u64::MAX - 1) };
+    let outcome = run(&mut engine, &job);
+    assert_eq!(outcome.pictures.len(), 3);
+    for (index, (seed, picture)) in outcome.pictures {
+        assert_eq!(seed, job.seed.wrapping_add(u64::from(index)));
+        let single = only(run(&mut engine, &spec(Sampler::Ddpm, 4, seed)));
+        assert!(furthest(&picture, &single) <= 1);
+    }
+}
+
+#[test]
+fn seeds_prompts_and_guidance_matter() {
+    let mut engine = engine(Target::REFERENCE);
+    let base = spec(Sampler::Ddim, 4, 1);
+    let picture = only(run(&mut engine, &base));
+    for other in [
+        Spec { seed: 2, ..base.clone() },
+        Spec { prompt: "a blue pear".into(), ..base.clone() },
+        Spec { guidance_scale: 1.0, ..base.clone() },
+        Spec { negative_prompt: Some("a blue pear".into()), ..base.clone() },
+    ] {
+        assert!(furthest(&picture, &only(run(&mut engine, &other))) > 1, "{other:?}");
+    }
+}
+
+#[test]
+fn cancelling_a_job_leaves_its_neighbours_alone() {
+    let mut engine = engine(Target::REFERENCE);
+    let keep = spec(Sampler::Heun, 3, 5);
+    engine.admit(Ticket(1), &Spec { num_outputs: 4, steps: 500, ..spec(Sampler::Pndm, 9, 3) }).unwrap();
+    engine.admit(Ticket(2), &keep).unwrap();
+    engine.advance().unwrap();
+    engine.cancel(Ticket(1));
+    let mut outcomes = finish(&mut engine);
+    assert!(!outcomes.contains_key(&Ticket(1)));
+    let alone = only(run(&mut engine, &keep));
+    assert!(furthest(&alone, &only(outcomes.remove(&Ticket(2)).unwrap())) <= 1);
+}
+
+#[test]
+fn evaluations_and_warnings_are_told() {
+    let mut engine = engine(Target::REFERENCE);
+    let long = "very ".repeat(100);
+    let warnings =
+        engine.admit(Ticket(0), &Spec { prompt: long, num_outputs: 2, ..spec(Sampler::Heun, 4, 0) }).unwrap();
+    assert!(warnings[0].starts_with("prompt has "), "{warnings:?}");
+    assert!(warnings[0].contains("cut at 77"), "{warnings:?}");
+    let timings = finish(&mut engine).remove(&Ticket(0)).unwrap().timings.unwrap();
+    assert_eq!(timings.evaluations, 2 * 7);
+    let warnings = engine.admit(Ticket(1), &spec(Sampler::EulerD, 1, 0)).unwrap();
+    assert!(warnings[0].contains("num_inference_steps = 1"), "{warnings:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// Whatever validation lets through is drawn, in its size and number, or fails with an error.
+    #[test]
+    fn every_accepted_job_runs_or_fails_cleanly(
+        prompt in any::<String>(),
+        negative_prompt in proptest::option::of(any::<String>()),
+        (width, height) in (prop::sample::select(&Size::SIDES[..3]), prop::sample::select(&Size::SIDES[..3])),
+        num_outputs in 1..=3_u32,
+        steps in 1..=4_u32,
+        guidance_scale in 0.01..=20.0,
+        sampler in prop::sample::select(Sampler::ALL),
+        seed in any::<u64>(),
+    ) {
+        let mut engine = engine(Target::REFERENCE);
+        let size = Size { width, height };
+        let spec = Spec { prompt, negative_prompt, size, num_outputs, steps, guidance_scale, sampler, seed };
+        match engine.admit(Ticket(0), &spec) {
+            Err(cause) => prop_assert!(!cause.message.is_empty()),
+            Ok(_) => {
+                let outcome = finish(&mut engine).remove(&Ticket(0)).unwrap();
+                prop_assert!(outcome.failed.is_some() || outcome.timings.is_some());
+                if outcome.failed.is_none() {
+                    prop_assert_eq!(outcome.pictures.len(), num_outputs as usize);
+                    for (_, picture) in outcome.pictures.values() {
+                        prop_assert_eq!((picture.width, picture.height), (width, height));
+                        prop_assert_eq!(picture.pixels.len(), (3 * width * height) as usize);
+                    }
+                }
+            }
+        }
+        prop_assert!(!engine.busy());
+    }
+}

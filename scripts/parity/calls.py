@@ -1,0 +1,71 @@
+"""Writes what diffusers' text encoder, UNet and autoencoder answer, in f32 on the CPU.
+
+    calls.py OUT               writes OUT/miniatures/NAME/calls.safetensors beside every miniature's model_index.json
+
+Each file holds inputs and outputs: `text.ids` -> `text.out` (last hidden state after the final norm); `unet.sample`, `unet.timestep`,
+`unet.context` -> `unet.out`; `vae.latents` (already divided by the scaling factor) -> `vae.out` (before clamping); `vae.image` ->
+`vae.encoded` (mean of the posterior, or AutoencoderTiny's latents; not scaled).
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from safetensors.torch import save_file
+from torch import Tensor
+
+PROMPTS = ["a red apple on the table, fresh coffee in the morning", ""]
+# Rows may differ in timestep, and samplers ask for fractions.
+TIMESTEPS = [981.0, 501.25, 0.0]
+# Latent sides (height, width): not square, and where not named otherwise whole through every halving.
+SIZES = {"d": (14, 18)}
+
+
+def load(folder: Path) -> StableDiffusionPipeline:
+    """The pipeline of a folder in f32, whichever layout it has."""
+    half = not (folder / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    pipe = StableDiffusionPipeline.from_pretrained(str(folder), dtype=torch.float32, variant="fp16" if half else None, safety_checker=None, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def calls(pipe: StableDiffusionPipeline, size: tuple[int, int], vae_size: tuple[int, int] = (10, 14)) -> dict[str, Tensor]:
+    """One call of each part, inputs and outputs; sizes are heights and widths of latents."""
+    generator = torch.Generator().manual_seed(7)
+    ids = pipe.tokenizer(PROMPTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    text = pipe.text_encoder(ids).last_hidden_state
+    sample = torch.randn(3, 4, *size, generator=generator)
+    timestep = torch.tensor(TIMESTEPS)
+    context = torch.cat([text, text.flip(1)[:1]])
+    latents = torch.randn(2, 4, *vae_size, generator=generator) / pipe.vae.config.scaling_factor
+    image = torch.rand(1, 3, *(side * pipe.vae_scale_factor for side in reversed(vae_size)), generator=generator) * 2 - 1
+    encoded = pipe.vae.encode(image)
+    return {
+        "text.ids": ids,
+        "text.out": text,
+        "unet.sample": sample,
+        "unet.timestep": timestep,
+        "unet.context": context,
+        "unet.out": pipe.unet(sample, timestep, context).sample,
+        "vae.latents": latents,
+        "vae.out": pipe.vae.decode(latents).sample,
+        "vae.image": image,
+        "vae.encoded": encoded.latents if isinstance(pipe.vae, AutoencoderTiny) else encoded.latent_dist.mean,
+    }
+
+
+def main() -> None:
+    """Writes the calls of every miniature."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    out = parser.parse_args().out
+    torch.set_grad_enabled(False)
+    for folder in sorted(path.parent for path in out.glob("miniatures/*/model_index.json")):
+        found = calls(load(folder), SIZES.get(folder.name[0], (16, 24)))
+        save_file({name: tensor.contiguous() for name, tensor in found.items()}, folder / "calls.safetensors")
+        print(f"{folder.name}: unet {float(found['unet.out'].std()):.3f}, vae {float(found['vae.out'].std()):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Freezes a small part of the reference for tests that run without Python.
+
+    goldens.py                 writes tests/golden/torch/
+
+`tiny/` and `tiny-kl/` are miniatures (diffusers folders in f16) with their `calls.safetensors`; `pictures.jsonl` lists one job a sampler
+drawn with them, as pictures.py lists its own, and `pictures/` holds what diffusers drew.
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import calls
+import pictures
+from miniatures import CROSS, PLAIN, Shape, rewrite, write
+
+OUT = Path(__file__).resolve().parents[2] / "tests" / "golden" / "torch"
+TEXT = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 32}
+SHAPES = {
+    "tiny": Shape(
+        seed=21,
+        text={**TEXT, "hidden_act": "quick_gelu"},
+        unet={"block_out_channels": (16, 16), "down": (CROSS, PLAIN), "layers_per_block": 1, "attention_head_dim": 2, "norm_num_groups": 4},
+        vae={"block_out_channels": (8,) * 4, "num_encoder_blocks": (1, 1, 1, 1), "num_decoder_blocks": (1, 1, 1, 1), "scaling_factor": 2.5},
+        half_exact=True,
+    ),
+    "tiny-kl": Shape(
+        seed=22,
+        text={**TEXT, "hidden_act": "gelu"},
+        unet={"block_out_channels": (16, 16), "down": (PLAIN, CROSS), "layers_per_block": 1, "attention_head_dim": (1, 4), "norm_num_groups": 8, "use_linear_projection": True},
+        vae={"block_out_channels": (8, 8, 8, 16), "layers_per_block": 1, "norm_num_groups": 4, "scaling_factor": 0.18215},
+        half_exact=True,
+    ),
+}
+STEPS = (2, 3, 4)
+
+
+def cases() -> list[pictures.Case]:
+    """Every sampler once, the other values in turn."""
+    found = []
+    for number, scheduler in enumerate(pictures.SAMPLERS):
+        model = list(SHAPES)[number % 2]
+        prompt, negative = pictures.PROMPTS[number % 4]
+        guidance = 1.0 if number % 5 == 4 else 7.5
+        found.append(pictures.Case(model, prompt, negative, 128, 128, STEPS[number % 3], guidance, scheduler, 1, pictures.SEEDS[number % 7], f"pictures/{number}.png"))
+    return found
+
+
+def main() -> None:
+    """Writes the folder anew."""
+    torch.set_grad_enabled(False)
+    shutil.rmtree(OUT, ignore_errors=True)
+    (OUT / "pictures").mkdir(parents=True)
+    for name, shape in SHAPES.items():
+        write(shape, OUT / name, merges=254)
+        pipe = calls.load(OUT / name)
+        save_file(calls.calls(pipe, (8, 12), (4, 6)), OUT / name / "calls.safetensors")
+        for file in OUT.glob(f"{name}/*/*.safetensors"):
+            rewrite(file, lambda weights: {key: weight.half() for key, weight in weights.items()})
+    drawn = cases()
+    pipes = {name: calls.load(OUT / name) for name in SHAPES}
+    configs = {name: pipe.scheduler.config for name, pipe in pipes.items()}
+    for case in drawn:
+        image = pictures.pixels(pipes[case.model], configs[case.model], case)[0]
+        Image.fromarray(image).save(OUT / case.file, optimize=True)
+    (OUT / "pictures.jsonl").write_text("".join(json.dumps(asdict(case), ensure_ascii=False) + "\n" for case in drawn), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

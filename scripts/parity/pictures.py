@@ -1,0 +1,153 @@
+"""Draws whole txt2img pictures with diffusers' StableDiffusionPipeline, in f32 on the CPU, a CPU generator for each image.
+
+    pictures.py OUT [--full NAME] [--quick]     writes OUT/pictures.jsonl (one case a line) and OUT/pictures/N.safetensors
+
+Samplers x steps x guidance x sizes x outputs: every combination on the miniature NAME, on the others as many as bring every pair of
+values together. `image` is u8 [outputs, height, width, 3], rounded as diffusers rounds. Single files and copies in other layouts are
+the same models, so their lines name pictures of the originals.
+"""
+
+import argparse
+import itertools
+import json
+import shutil
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+import samplers
+from calls import load
+
+STEPS = (1, 2, 7, 20, 50)
+QUICK_STEPS = (2, 7)
+GUIDANCE = (1.0, 7.5)
+SHAPES = ("square", "not")
+OUTPUTS = (1, 3)
+LONG = "a very long list of things that goes on " * 12
+# (prompt, negative prompt)
+PROMPTS = (
+    ("a red apple on a table", None),
+    ("blue ocean at sunset, oil painting", "blurry, dark"),
+    ("", None),
+    ("ein Fuß im Schnee, 東京の夜, 🦊🌲", ""),
+    ("A PHOTO   of an astronaut\n", "low quality, 悪い"),
+    (LONG, "ugly"),
+    ("portrait of a woman, 4k, (masterpiece:1.2)", LONG),
+)
+# torch seeds its generator with the low 32 bits; the last one's second image wraps to seed 0.
+SEEDS = (0, 1, 40264, 2**31 + 7, 2**32 + 5, 2**53 + 1, 2**64 - 1)
+# Latents of 28 and 8 rows do not halve evenly all the way down a UNet of four levels.
+ODD = {"d": (448, 128)}
+COPIES = {"a.safetensors": "a", "a-old-attention": "a", "b.safetensors": "b", "e-half": "e"}
+
+
+class Ipndm(samplers.Ipndm):
+    """Our IPNDM as a pipeline calls it."""
+
+    def step(self, output, timestep, sample, return_dict=False):  # noqa: D102
+        return (super().step(output, timestep, sample).prev_sample,)
+
+
+SAMPLERS = samplers.SAMPLERS | {"IPNDM": Ipndm}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One job, as the endpoint would be asked."""
+
+    model: str
+    prompt: str
+    negative_prompt: str | None
+    width: int
+    height: int
+    steps: int
+    guidance_scale: float
+    scheduler: str
+    num_outputs: int
+    seed: int
+    file: str
+
+
+def pairwise(factors: tuple[tuple, ...]) -> list[tuple]:
+    """Few rows, one value of each factor a row, such that every pair of values meets in some row; greedy, always the same."""
+    places = list(itertools.combinations(range(len(factors)), 2))
+    rows = list(itertools.product(*factors))
+    missing = {(i, j, row[i], row[j]) for row in rows for i, j in places}
+    chosen, uses = [], Counter()
+    while missing:
+        # Among the rows that bring most new pairs, one whose values were used least.
+        best = max(rows, key=lambda row: (sum((i, j, row[i], row[j]) in missing for i, j in places), -sum(uses[place] for place in enumerate(row))))
+        missing -= {(i, j, best[i], best[j]) for i, j in places}
+        uses.update(enumerate(best))
+        chosen.append(best)
+    return chosen
+
+
+def cases(model: str, full: bool, quick: bool) -> list[Case]:
+    """What is drawn with one model. Prompts, seeds and orientation turn with the case's number."""
+    factors = (tuple(SAMPLERS), QUICK_STEPS if quick else STEPS, GUIDANCE, SHAPES, OUTPUTS)
+    found = []
+    for number, (scheduler, steps, guidance, shape, outputs) in enumerate(itertools.product(*factors) if full else pairwise(factors)):
+        prompt, negative = PROMPTS[number % len(PROMPTS)]
+        sides = (128, 128) if shape == "square" else (256, 128) if number % 3 else (128, 256)
+        found.append(Case(model, prompt, negative, *sides, steps, guidance, scheduler, outputs, SEEDS[number // 2 % len(SEEDS)], f"pictures/{model}-{number}.safetensors"))
+    if model in ODD:
+        found.append(Case(model, *PROMPTS[0], *ODD[model], 2, 7.5, "EULER-A", 1, 3, f"pictures/{model}-odd.safetensors"))
+    return found
+
+
+def pixels(pipe: diffusers.StableDiffusionPipeline, config: dict, case: Case) -> np.ndarray:
+    """What the reference draws for one case: u8 [outputs, height, width, 3]. `config` is that of the model's own scheduler."""
+    pipe.scheduler = SAMPLERS[case.scheduler].from_config(config)
+    images = pipe(
+        case.prompt, negative_prompt=case.negative_prompt, width=case.width, height=case.height, output_type="np",
+        num_inference_steps=case.steps, guidance_scale=case.guidance_scale, num_images_per_prompt=case.num_outputs,
+        generator=[torch.Generator().manual_seed((case.seed + i) % 2**64) for i in range(case.num_outputs)],
+    ).images  # fmt: skip
+    return (images * 255).round().astype("uint8")
+
+
+def draw(out: Path, batch: list[Case]) -> str:
+    """Draws cases of one model; gives a line about how the pictures use their range."""
+    torch.set_num_threads(1)
+    pipe = load(out / "miniatures" / batch[0].model)
+    config, edges, spread = pipe.scheduler.config, [], []
+    for case in batch:
+        image = pixels(pipe, config, case)
+        save_file({"image": image}, out / case.file)
+        if case.steps >= 7:
+            edges.append(np.mean((image == 0) | (image == 255)))
+            spread.append(image.std())
+    return f"{batch[0].model}: {len(batch)} cases; at 7 steps and more {np.mean(edges):.1%} of values at an end, standard deviation {np.mean(spread):.0f}"
+
+
+def main() -> None:
+    """Draws everything with two processes, and lists it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--full", default="c", metavar="NAME", help="the miniature that every combination is drawn with (c)")
+    parser.add_argument("--quick", action="store_true", help="pairs only, and few steps")
+    arguments = parser.parse_args()
+    out = arguments.out
+    shutil.rmtree(out / "pictures", ignore_errors=True)
+    (out / "pictures").mkdir(parents=True)
+    names = sorted({path.parent.name for path in out.glob("miniatures/*/model_index.json")} - COPIES.keys())
+    plan = {name: cases(name, name == arguments.full and not arguments.quick, arguments.quick) for name in names}
+    # Dealt like cards, so that every batch gets slow samplers and fast ones.
+    batches = [found[start::deal] for found in plan.values() for deal in [-(-len(found) // 60)] for start in range(deal)]
+    with ProcessPoolExecutor(2) as pool:
+        for line in pool.map(draw, itertools.repeat(out), batches):
+            print(line, flush=True)
+    lines = [asdict(case) for found in plan.values() for case in found]
+    lines += [asdict(case) | {"model": copy} for copy, original in COPIES.items() if original in plan for case in plan[original][:3]]
+    (out / "pictures.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -36,7 +36,7 @@ pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
         for (part, ours, theirs) in results {
             ensure!(ours.size() == theirs.size(), "{name} {part}: {:?} for {:?}", ours.size(), theirs.size());
             let mut worst = Worst::default();
-            worst.see(difference(&ours, theirs)?, || String::new());
+            worst.see(difference(&ours, theirs)?, String::new);
             report.row(part, &name, &worst, BOUND);
         }
     }

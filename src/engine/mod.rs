@@ -8,22 +8,12 @@ pub mod torch;
 
 use std::time::Duration;
 
+pub use crate::job::Picture;
 use crate::job::{JobError, Spec};
 
 /// Names one admitted job inside one engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
-
-/// One finished image, 8 bits a channel, rows from the top, RGB: `pixels.len() == 3 * width * height`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
-    /// Pixels from left to right.
-    pub width: u32,
-    /// Pixels from top to bottom.
-    pub height: u32,
-    /// RGB bytes.
-    pub pixels: Vec<u8>,
-}
 
 /// How far a job is, in evaluations of the UNet over all of its images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

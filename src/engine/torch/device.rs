@@ -84,20 +84,18 @@ impl Target {
     /// silent fall back. Numbers: f16 on a GPU; on the processor bf16 where it multiplies bf16 matrices, else f32.
     pub fn choose(device: config::Device, dtype: config::Dtype) -> Result<Self, DeviceError> {
         let device = match device {
-            config::Device::Cpu => Device::Cpu,
             config::Device::Cuda(number) if has_driver() => open_cuda(number)?,
             config::Device::Cuda(number) => return Err(DeviceError::NoDriver(format!("cuda:{number}"))),
             config::Device::Auto if has_driver() => open_cuda(0)?,
-            config::Device::Auto => Device::Cpu,
+            config::Device::Auto | config::Device::Cpu => Device::Cpu,
         };
         let kind = match dtype {
             config::Dtype::F16 if device == Device::Cpu => return Err(DeviceError::HalfOnCpu),
             config::Dtype::F16 => Kind::Half,
             config::Dtype::Bf16 => Kind::BFloat16,
-            config::Dtype::F32 => Kind::Float,
             config::Dtype::Auto if device != Device::Cpu => Kind::Half,
             config::Dtype::Auto if multiplies_bf16() => Kind::BFloat16,
-            config::Dtype::Auto => Kind::Float,
+            config::Dtype::Auto | config::Dtype::F32 => Kind::Float,
         };
         Ok(Self { device, kind })
     }
@@ -151,7 +149,7 @@ fn open_cuda(number: usize) -> Result<Device, DeviceError> {
     }
 }
 
-/// How many GPUs the CUDA runtime finds. libtorch_cpu is linked to that runtime, so it is in the process already.
+/// How many GPUs the CUDA runtime finds. libtorch itself is linked to that runtime, so it is in the process already.
 fn gpus() -> Result<usize, DeviceError> {
     let runtime = Runtime::open()?;
     let (driver, needed) = (runtime.version(b"cudaDriverGetVersion\0")?, runtime.version(b"cudaRuntimeGetVersion\0")?);

@@ -1,6 +1,6 @@
 //! A lane: one image on its way from noise to latents.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
@@ -24,9 +24,9 @@ pub(super) struct Course {
 #[derive(Debug, Clone)]
 pub(super) struct Wish {
     /// What to draw.
-    pub(super) prompt: Arc<TextProjections>,
+    pub(super) prompt: Rc<TextProjections>,
     /// What to keep away from and how strongly; none where guidance is off, which saves half of the work.
-    pub(super) away: Option<(Arc<TextProjections>, f64)>,
+    pub(super) away: Option<(Rc<TextProjections>, f64)>,
 }
 
 /// One image being made. State is f32 whatever the model computes in, as in the reference.
@@ -39,7 +39,7 @@ pub(super) struct Lane {
     /// Evaluation that it took part in last; 0 before the first.
     pub(super) served: u64,
     pub(super) wish: Wish,
-    course: Arc<Course>,
+    course: Rc<Course>,
     row: usize,
     /// `[slots, latent, height, width]`; slot 0 is the image.
     state: Tensor,
@@ -52,7 +52,7 @@ impl Lane {
         (ticket, index, seed): (Ticket, u32, u64),
         (key, channels): (Key, i64),
         wish: Wish,
-        course: Arc<Course>,
+        course: Rc<Course>,
         device: Device,
     ) -> Forward<Self> {
         let mut noise = TorchRng::new(seed);
@@ -94,7 +94,7 @@ impl Lane {
     }
 
     /// Its texts, a row of the UNet's batch each: what to keep away from first.
-    pub(super) fn texts(&self) -> impl Iterator<Item = &Arc<TextProjections>> {
+    pub(super) fn texts(&self) -> impl Iterator<Item = &Rc<TextProjections>> {
         self.wish.away.iter().map(|(text, _)| text).chain([&self.wish.prompt])
     }
 

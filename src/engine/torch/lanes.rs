@@ -1,7 +1,7 @@
 //! All lanes of an engine: admission, the shared evaluation, retirement.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::Instant;
 
 use tch::{Kind, TchError, Tensor};
@@ -32,7 +32,7 @@ pub struct Lanes {
     model: Model,
     prompts: Prompts,
     /// In order of admission.
-    lanes: Vec<Lane>,
+    active: Vec<Lane>,
     jobs: HashMap<Ticket, Job>,
     evaluations: u64,
     /// [`MOST_ROWS`] until memory ran out.
@@ -53,8 +53,8 @@ type Events = Vec<(Ticket, Event)>;
 impl Lanes {
     /// An engine on `model` with nothing to do.
     pub fn new(model: Model) -> Self {
-        let (lanes, jobs) = (Vec::new(), HashMap::new());
-        Self { model, prompts: Prompts::default(), lanes, jobs, evaluations: 0, most_rows: MOST_ROWS }
+        let (active, jobs) = (Vec::new(), HashMap::new());
+        Self { model, prompts: Prompts::default(), active, jobs, evaluations: 0, most_rows: MOST_ROWS }
     }
 
     /// The model it draws with.
@@ -111,14 +111,14 @@ impl Lanes {
 
     fn choose(&self) -> Vec<usize> {
         let waiting = |lane: &Lane| Waiting { key: lane.key, rows: lane.rows(), served: lane.served };
-        let waiting: Vec<Waiting> = self.lanes.iter().map(waiting).collect();
+        let waiting: Vec<Waiting> = self.active.iter().map(waiting).collect();
         batch::choose(&waiting, |key| self.most_rows * USUAL_AREA / area(key))
     }
 
     /// The UNet's output for `chosen` lanes, `[rows, latent, height, width]` in f32.
     fn predict(&self, chosen: &[usize]) -> Forward {
         let (mut inputs, mut times, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-        for lane in chosen.iter().map(|&i| &self.lanes[i]) {
+        for lane in chosen.iter().map(|&i| &self.active[i]) {
             let (input, time) = (lane.input()?, lane.time()?);
             for text in lane.texts() {
                 inputs.push(input.shallow_clone());
@@ -136,7 +136,7 @@ impl Lanes {
         let mut row = 0;
         let mut events = Events::new();
         for &i in chosen {
-            let lane = &mut self.lanes[i];
+            let lane = &mut self.active[i];
             let rows = lane.rows() as i64;
             lane.step(&output.f_narrow(0, row, rows)?)?;
             lane.served = self.evaluations;
@@ -151,10 +151,10 @@ impl Lanes {
 
     /// Memory ran out for `chosen`: fewer rows from now on, and if there was but one lane, its job fails.
     fn make_room(&mut self, chosen: &[usize]) -> Events {
-        let lanes = chosen.iter().map(|&i| &self.lanes[i]);
+        let lanes = chosen.iter().map(|&i| &self.active[i]);
         let rows: usize = lanes.clone().map(Lane::rows).sum();
         if let [only] = chosen {
-            let lane = &self.lanes[*only];
+            let lane = &self.active[*only];
             let (ticket, Key { height, width }) = (lane.ticket, lane.key);
             let factor = self.model.vae.factor();
             let message = format!("out of memory: one image of {}×{} does not fit", width * factor, height * factor);
@@ -169,8 +169,8 @@ impl Lanes {
     /// Decodes and lets go the lanes that have no row left.
     fn retire(&mut self) -> Result<Events, TchError> {
         let mut events = Events::new();
-        while let Some(at) = self.lanes.iter().position(Lane::is_finished) {
-            let lane = self.lanes.remove(at);
+        while let Some(at) = self.active.iter().position(Lane::is_finished) {
+            let lane = self.active.remove(at);
             let began = Instant::now();
             let drawn = picture::decode(&self.model, &lane.latents()?);
             let Some(job) = self.jobs.get_mut(&lane.ticket) else { continue };
@@ -206,16 +206,16 @@ impl Engine for Lanes {
         let began = Instant::now();
         let wish = self.wish(spec, &mut warnings)?;
         let text = began.elapsed();
-        let course = Arc::new(self.course(spec, &mut warnings)?);
+        let course = Rc::new(self.course(spec, &mut warnings)?);
         let total = course.plan.rows.len() as u32 * spec.num_outputs;
 
         let (channels, device) = (self.model.unet.latent_channels(), self.model.target.device);
         let lane = |index| {
             let name = (ticket, index, spec.seed_of(index));
-            Lane::new(name, (key, channels), wish.clone(), Arc::clone(&course), device).map_err(|cause| failed(&cause))
+            Lane::new(name, (key, channels), wish.clone(), Rc::clone(&course), device).map_err(|cause| failed(&cause))
         };
         let lanes: Vec<Lane> = (0..spec.num_outputs).map(lane).collect::<Result<_, _>>()?;
-        self.lanes.extend(lanes);
+        self.active.extend(lanes);
         let job = Job {
             images_left: spec.num_outputs,
             progress: Progress { done: 0, total },
@@ -234,7 +234,7 @@ impl Engine for Lanes {
         }
         self.evaluations += 1;
         let began = Instant::now();
-        for lane in chosen.iter().map(|&i| &self.lanes[i]) {
+        for lane in chosen.iter().map(|&i| &self.active[i]) {
             if let Some(job) = self.jobs.get_mut(&lane.ticket) {
                 job.first_evaluation.get_or_insert(began);
             }
@@ -250,12 +250,12 @@ impl Engine for Lanes {
     }
 
     fn cancel(&mut self, ticket: Ticket) {
-        self.lanes.retain(|lane| lane.ticket != ticket);
+        self.active.retain(|lane| lane.ticket != ticket);
         self.jobs.remove(&ticket);
     }
 
     fn busy(&self) -> bool {
-        !self.lanes.is_empty()
+        !self.active.is_empty()
     }
 }
 

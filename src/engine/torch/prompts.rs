@@ -1,7 +1,7 @@
 //! Prompts: text to what the UNet needs of it, remembered for the next job with the same words.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use tch::Tensor;
 
@@ -15,23 +15,22 @@ const REMEMBERED: usize = 16;
 /// A least-recently-used store of encoded prompts.
 #[derive(Debug, Default)]
 pub(super) struct Prompts {
-    known: VecDeque<(Vec<i64>, Arc<TextProjections>)>,
+    known: VecDeque<(Vec<i64>, Rc<TextProjections>)>,
 }
 
 impl Prompts {
     /// Keys and values of `text` for every cross-attention, one row each.
-    pub(super) fn encode(&mut self, model: &Model, text: &Encoded) -> Result<Arc<TextProjections>, tch::TchError> {
+    pub(super) fn encode(&mut self, model: &Model, text: &Encoded) -> Result<Rc<TextProjections>, tch::TchError> {
         let found = self.known.iter().position(|(ids, _)| *ids == text.ids);
-        let entry = match found.and_then(|at| self.known.remove(at)) {
-            Some(entry) => entry,
-            None => {
-                let ids = Tensor::f_from_slice(&text.ids)?.f_unsqueeze(0)?;
-                let states = model.encode_text(&ids)?;
-                (text.ids.clone(), Arc::new(model.unet.project_text(&states)?))
-            }
+        let entry = if let Some(entry) = found.and_then(|at| self.known.remove(at)) {
+            entry
+        } else {
+            let ids = Tensor::f_from_slice(&text.ids)?.f_unsqueeze(0)?;
+            let states = model.encode_text(&ids)?;
+            (text.ids.clone(), Rc::new(model.unet.project_text(&states)?))
         };
         self.known.truncate(REMEMBERED - 1);
-        let projections = Arc::clone(&entry.1);
+        let projections = Rc::clone(&entry.1);
         self.known.push_front(entry);
         Ok(projections)
     }

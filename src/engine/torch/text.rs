@@ -100,7 +100,7 @@ impl TextEncoder {
         let tokens = Tensor::f_embedding(&self.tokens, ids, -1, false, false)?;
         let mut states = tokens.f_add(&self.positions.f_narrow(0, 0, length)?)?;
         for layer in &self.layers {
-            states = layer.forward(states)?;
+            states = layer.forward(&states)?;
         }
         self.norm.forward(&states)
     }
@@ -134,9 +134,9 @@ impl Layer {
         })
     }
 
-    fn forward(&self, x: Tensor) -> Forward {
-        let qkv = self.qkv.forward(&self.norm1.forward(&x)?)?.f_chunk(3, 2)?;
-        let x = self.out.forward(&attend(&qkv[0], &qkv[1], &qkv[2], self.heads, true)?)?.f_add(&x)?;
+    fn forward(&self, x: &Tensor) -> Forward {
+        let qkv = self.qkv.forward(&self.norm1.forward(x)?)?.f_chunk(3, 2)?;
+        let x = self.out.forward(&attend(&qkv[0], &qkv[1], &qkv[2], self.heads, true)?)?.f_add(x)?;
         let inner = self.up.forward(&self.norm2.forward(&x)?)?;
         let inner = match self.activation {
             Activation::QuickGelu => inner.f_mul_scalar(1.702)?.f_sigmoid_()?.f_mul_(&inner)?,

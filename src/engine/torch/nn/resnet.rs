@@ -8,7 +8,7 @@ use super::{Conv2d, Forward, GroupNorm, Window};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
-/// Norm, SiLU, convolution, twice, around a shortcut (diffusers' `ResnetBlock2D`).
+/// Norm, `SiLU`, convolution, twice, around a shortcut (diffusers' `ResnetBlock2D`).
 #[derive(Debug)]
 pub(in crate::engine::torch) struct Resnet {
     norm1: GroupNorm,

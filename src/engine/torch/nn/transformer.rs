@@ -62,7 +62,7 @@ impl Transformer {
         let (_, _, height, width) = x.size4()?;
         let mut hidden = self.enter.to_sequence(&self.norm.forward(x)?)?;
         for (block, text) in self.blocks.iter().zip(text) {
-            hidden = block.forward(hidden, text)?;
+            hidden = block.forward(&hidden, text)?;
         }
         self.leave.to_image(&hidden, height, width)?.f_add(x)
     }
@@ -126,8 +126,8 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: Tensor, text: &Tensor) -> Forward {
-        let x = self.attention.forward(&self.norm1.forward(&x)?)?.f_add(&x)?;
+    fn forward(&self, x: &Tensor, text: &Tensor) -> Forward {
+        let x = self.attention.forward(&self.norm1.forward(x)?)?.f_add(x)?;
         let x = self.cross.forward(&self.norm2.forward(&x)?, text)?.f_add(&x)?;
         self.feed.forward(&self.norm3.forward(&x)?)?.f_add(&x)
     }

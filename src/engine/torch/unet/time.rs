@@ -39,7 +39,7 @@ impl TimeEmbedding {
         })
     }
 
-    /// `[timesteps, time]`: one embedding a timestep, after the SiLU that every residual block would apply again.
+    /// `[timesteps, time]`: one embedding a timestep, after the `SiLU` that every residual block would apply again.
     pub(super) fn forward(&self, timesteps: &[f64]) -> Forward {
         // In f32 like the reference: at timestep 999 the last bits of a frequency are seen.
         let timesteps: Vec<f32> = timesteps.iter().map(|&t| t as f32).collect();

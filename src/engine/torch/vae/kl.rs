@@ -56,7 +56,8 @@ impl Kl {
 
     pub(super) fn decode(&self, latents: &Tensor) -> Forward {
         let x = channels_last(latents)?;
-        self.decoder.forward(self.latents.as_ref().map_or(Ok(x.shallow_clone()), |conv| conv.forward(&x))?)
+        let x = self.latents.as_ref().map_or(Ok(x.shallow_clone()), |conv| conv.forward(&x))?;
+        self.decoder.forward(&x)
     }
 }
 
@@ -150,7 +151,7 @@ impl Encoder {
                 x = conv.forward(&x.f_constant_pad_nd([0, 1, 0, 1])?)?;
             }
         }
-        x = self.middle.forward(x)?;
+        x = self.middle.forward(&x)?;
         self.leave.forward(&self.norm.forward(&x)?.f_silu_()?)
     }
 }
@@ -184,9 +185,8 @@ impl Decoder {
         })
     }
 
-    fn forward(&self, latents: Tensor) -> Forward {
-        let mut x = self.middle.forward(self.enter.forward(&latents)?)?;
-        drop(latents);
+    fn forward(&self, latents: &Tensor) -> Forward {
+        let mut x = self.middle.forward(&self.enter.forward(latents)?)?;
         for (resnets, double) in &self.levels {
             x = pass(resnets, x)?;
             if let Some(conv) = double {
@@ -221,8 +221,8 @@ impl Middle {
         })
     }
 
-    fn forward(&self, x: Tensor) -> Forward {
-        let mut x = self.before.forward(&x, None)?;
+    fn forward(&self, x: &Tensor) -> Forward {
+        let mut x = self.before.forward(x, None)?;
         if let Some((norm, attention)) = &self.attention {
             let (_, _, height, width) = x.size4()?;
             let sequence = norm.forward(&x)?.f_flatten(2, 3)?.f_transpose(1, 2)?;

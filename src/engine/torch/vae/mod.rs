@@ -25,7 +25,7 @@ pub(super) struct Autoencoder {
 
 #[derive(Debug)]
 enum Form {
-    Kl(Kl),
+    Kl(Box<Kl>),
     Tiny(Tiny),
 }
 
@@ -37,7 +37,7 @@ impl Autoencoder {
         let shift = config.float("shift_factor", 0.0)?;
         let (form, factor) = if class == "AutoencoderKL" {
             let (kl, factor) = Kl::load(at, config, latent)?;
-            (Form::Kl(kl), factor)
+            (Form::Kl(Box::new(kl)), factor)
         } else {
             let (tiny, factor) = Tiny::load(at, config, latent)?;
             (Form::Tiny(tiny), factor)

@@ -1,5 +1,5 @@
 //! The noise of a seed is torch's, value for value. Goldens: `scripts/parity/noise.py`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use latentd::noise::TorchRng;
 use serde::Deserialize;
@@ -55,11 +55,7 @@ impl Draw {
 
 fn distance(golden: &[f64], ours: &[f64]) -> f64 {
     assert_eq!(golden.len(), ours.len());
-    golden
-        .iter()
-        .zip(ours)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f64::max)
+    golden.iter().zip(ours).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
 }
 
 /// `NOISE_GOLDEN` names another file of the script's, such as the full set.
@@ -82,10 +78,7 @@ fn draws_are_torchs() {
             worst = worst.max(off);
         }
     }
-    assert!(
-        draws >= 30,
-        "the golden file is nearly empty: {draws} draws"
-    );
+    assert!(draws >= 30, "the golden file is nearly empty: {draws} draws");
     println!("{draws} draws, worst difference {worst:e}");
 }
 

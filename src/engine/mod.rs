@@ -1,5 +1,7 @@
 //! The engine: what turns specs into pixels. This file is the seam; nothing above it knows tensors.
 
+pub mod tokenizer;
+
 use std::time::Duration;
 
 use crate::job::{JobError, Spec};

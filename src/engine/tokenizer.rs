@@ -1,0 +1,182 @@
+//! CLIP's tokenizer: the ids that `CLIPTokenizer` of transformers 5.23.0 gives, from the same files.
+//!
+//! The reference is a pipeline of the `tokenizers` library, and the same pipeline is built here. Special tokens are
+//! taken out of a text as they stand; the rest goes through NFC, white space runs to one space, lower case, a split into
+//! words (letters; single digits; runs of anything else), bytes, and byte-pair merges with `</w>` ending each word.
+
+mod special;
+mod vocabulary;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use tokenizers::models::bpe::BPE;
+use tokenizers::normalizers::replace::ReplacePattern;
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{Encoding, SplitDelimiterBehavior, Tokenizer as Pipeline};
+
+use special::Special;
+use vocabulary::{Serialized, Vocabulary};
+
+/// What CLIP takes as one word.
+const WORD: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// A CLIP tokenizer, loaded.
+#[derive(Debug)]
+pub struct Tokenizer {
+    pipeline: Pipeline,
+    max_length: usize,
+    vocab_size: usize,
+    begin: u32,
+    end: u32,
+    pad: u32,
+}
+
+/// A text as the text encoder takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Begin, the text's tokens as far as they fit, end, padding: always [`Tokenizer::max_length`] ids.
+    pub ids: Vec<i64>,
+    /// Tokens that the whole text has, begin and end included.
+    pub total: usize,
+    /// Where in the text, in bytes, the first token begins that did not fit: `&text[cut..]` is what the model will not see.
+    pub cut: Option<usize>,
+}
+
+/// Why a tokenizer could not be loaded, or a text not be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// A file could not be read.
+    #[error("{}: {reason}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// A file was read and is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Content {
+        /// The file, or the folder if it is about several.
+        path: PathBuf,
+        /// What is wrong, with the line, key or token at fault.
+        reason: String,
+    },
+    /// A text was refused.
+    #[error("a text of {bytes} bytes cannot be tokenized: {reason}")]
+    Text {
+        /// How long the text is.
+        bytes: usize,
+        /// What the `tokenizers` library said.
+        reason: tokenizers::Error,
+    },
+}
+
+impl TokenizerError {
+    fn content(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Content { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+impl Tokenizer {
+    /// Loads the `tokenizer` folder of a model.
+    ///
+    /// The vocabulary is that of `tokenizer.json`; without one, of `vocab.json` and `merges.txt`; without `vocab.json`,
+    /// the one that `merges.txt` determines. `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`
+    /// need not be there and count as they do in the reference.
+    pub fn from_folder(dir: &Path) -> Result<Self, TokenizerError> {
+        let serialized: Option<Serialized> = read_json(&dir.join("tokenizer.json"))?;
+        let special = Special::read(dir, serialized.as_ref())?;
+        let vocabulary = match serialized {
+            Some(serialized) => serialized.vocabulary(&dir.join("tokenizer.json"))?,
+            None => Vocabulary::read(dir, &special)?,
+        };
+        if !vocabulary.ids.contains_key(&special.unknown) {
+            let reason = format!("the unknown token {:?} is not in the vocabulary", special.unknown);
+            return Err(TokenizerError::content(dir, reason));
+        }
+        let highest = vocabulary.ids.values().max().copied();
+        let pipeline =
+            pipeline(vocabulary, &special).map_err(|error| TokenizerError::content(dir, error.to_string()))?;
+        let highest = highest.max(pipeline.get_added_tokens_decoder().into_keys().max());
+        // All three were added, which gives an id to any token but the empty one.
+        let id = |token: &str| {
+            let reason = || format!("the special token {token:?} has no id");
+            pipeline.token_to_id(token).ok_or_else(|| TokenizerError::content(dir, reason()))
+        };
+        let (begin, end, pad) = (id(&special.begin)?, id(&special.end)?, id(&special.pad)?);
+        let vocab_size = highest.map_or(0, |id| id as usize + 1);
+        Ok(Self { pipeline, max_length: special.max_length, vocab_size, begin, end, pad })
+    }
+
+    /// The ids of `text` as the text encoder takes them, and what had to be left out.
+    pub fn encode(&self, text: &str) -> Result<Encoded, TokenizerError> {
+        let encoding = self.run(text)?;
+        let all = encoding.get_ids();
+        let room = self.max_length - 2;
+        let mut ids = Vec::with_capacity(self.max_length);
+        ids.push(self.begin);
+        ids.extend(&all[..all.len().min(room)]);
+        ids.push(self.end);
+        ids.resize(self.max_length, self.pad);
+        let cut = encoding.get_offsets().get(room).map(|&(start, _)| text.floor_char_boundary(start));
+        Ok(Encoded { ids: ids.into_iter().map(i64::from).collect(), total: all.len() + 2, cut })
+    }
+
+    /// Every id of `text`, without begin, end, padding or limit.
+    pub fn encode_all(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        Ok(self.run(text)?.get_ids().to_vec())
+    }
+
+    /// Ids that the text encoder is given for each text; 77 for every CLIP.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
+    /// One more than the highest id, added tokens included: rows that the text encoder's token embedding must have.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    fn run(&self, text: &str) -> Result<Encoding, TokenizerError> {
+        self.pipeline.encode(text, false).map_err(|reason| TokenizerError::Text { bytes: text.len(), reason })
+    }
+}
+
+/// The pipeline that `CLIPTokenizer.__init__` builds; begin and end are left to [`Tokenizer::encode`].
+fn pipeline(vocabulary: Vocabulary, special: &Special) -> tokenizers::Result<Pipeline> {
+    let model = BPE::builder()
+        .vocab_and_merges(vocabulary.ids, vocabulary.merges)
+        .end_of_word_suffix(vocabulary::END_OF_WORD.into())
+        .unk_token(special.unknown.clone())
+        .build()?;
+    let spaces = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ")?;
+    let words = Split::new(SplitPattern::Regex(WORD.into()), SplitDelimiterBehavior::Removed, true)?;
+    let bytes = ByteLevel::default().add_prefix_space(false);
+    let mut pipeline = Pipeline::new(model);
+    // The normalizer before the tokens: some of them are looked for in normalized text and so are normalized themselves.
+    pipeline.with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])))?;
+    pipeline.with_pre_tokenizer(Some(PreTokenizers::new(vec![words.into(), bytes.into()])));
+    pipeline.add_tokens(special.added.iter().cloned())?;
+    pipeline.set_encode_special_tokens(special.split);
+    Ok(pipeline)
+}
+
+/// The bytes of a file; `None` if there is none.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(reason) if reason.kind() == ErrorKind::NotFound => Ok(None),
+        Err(reason) => Err(TokenizerError::Read { path: path.to_owned(), reason }),
+    }
+}
+
+/// A JSON file; `None` if there is none.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, TokenizerError> {
+    let Some(bytes) = read(path)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| TokenizerError::content(path, error.to_string()))
+}

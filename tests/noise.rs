@@ -68,12 +68,7 @@ fn draws_are_torchs() {
         let mut rng = TorchRng::new(case.seed.parse().unwrap());
         for draw in &case.draws {
             let off = draw.worst(&rng.randn(draw.n));
-            assert!(
-                off < CLOSE,
-                "seed {}, draw {draws} of {}: off by {off:e}",
-                case.seed,
-                draw.n
-            );
+            assert!(off < CLOSE, "seed {}, draw {draws} of {}: off by {off:e}", case.seed, draw.n);
             draws += 1;
             worst = worst.max(off);
         }

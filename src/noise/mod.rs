@@ -35,10 +35,7 @@ pub struct TorchRng {
 impl TorchRng {
     /// What `torch.Generator().manual_seed(seed)` gives. torch seeds its engine with the low 32 bits and ignores the rest.
     pub fn new(seed: u64) -> Self {
-        Self {
-            engine: Mt19937::new(seed as u32),
-            spare: None,
-        }
+        Self { engine: Mt19937::new(seed as u32), spare: None }
     }
 
     /// The next `n` standard normals: `torch.randn(n, generator=g, dtype=torch.float32)`, row-major for any shape of `n` values.

@@ -22,7 +22,7 @@ struct Patient {
 impl Patient {
     fn new() -> Self {
         let patient = Self { folder: tempfile::tempdir().unwrap() };
-        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/tiny"), patient.folder.path());
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures/tiny"), patient.folder.path());
         patient
     }
 

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 fn engine(target: Target) -> Lanes {
     // Tests run beside each other; threads that wait for each other on few cores are slower than one.
     tch::set_num_threads(1);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/tiny");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures/tiny");
     Lanes::new(Model::load(&folder, &folder.join("tokenizer"), target).unwrap())
 }
 
@@ -160,8 +160,26 @@ fn evaluations_and_warnings_are_told() {
     assert!(warnings[0].contains("num_inference_steps = 1"), "{warnings:?}");
 }
 
+/// The model that comes with the program, in the numbers that processors and GPUs multiply fastest.
+#[test]
+fn bf16_draws_what_f32_draws() {
+    tch::set_num_threads(1);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let draw = |target| {
+        let model = Model::load(&root.join("models/miniature"), &root.join("models/clip-tokenizer"), target).unwrap();
+        let size = Size { width: 512, height: 512 };
+        only(run(&mut Lanes::new(model), &Spec { size, ..spec(Sampler::KLms, 20, 1) }))
+    };
+    let (exact, rounded) = (draw(Target::REFERENCE), draw(Target { kind: tch::Kind::BFloat16, ..Target::REFERENCE }));
+    let errors = exact.pixels.iter().zip(&rounded.pixels).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
+    let mean = errors.sum::<f64>() / exact.pixels.len() as f64;
+    let psnr = 10.0 * (255.0_f64.powi(2) / mean).log10();
+    assert!(psnr >= 30.0, "{psnr:.1} dB");
+    assert!(mean > 0.0, "bf16 was not used");
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     /// Whatever validation lets through is drawn, in its size and number, or fails with an error.
     #[test]

@@ -26,6 +26,8 @@ fn main() -> ExitCode {
     }
     #[cfg(feature = "torch")]
     {
+        // Miniatures are too small for a second thread to help.
+        tch::set_num_threads(1);
         if let Err(error) = calls::check(&dir, &mut report) {
             report.broken("calls", &error);
         }

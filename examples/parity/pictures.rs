@@ -1,7 +1,8 @@
 //! Whole pictures: prompts through tokenizer, text encoder, sampler, UNet and autoencoder to bytes.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -106,8 +107,15 @@ fn draw(engine: &mut Lanes, spec: &Spec) -> Result<Vec<Vec<u8>>> {
     Ok(pictures)
 }
 
+/// What the reference drew: bytes in a safetensors file, or a single PNG.
 fn reference(dir: &Path, case: &Case) -> Result<Vec<Vec<u8>>> {
     let path = dir.join(&case.file);
+    if path.extension().is_some_and(|ending| ending == "png") {
+        let mut reader = png::Decoder::new(BufReader::new(File::open(&path)?)).read_info()?;
+        let mut pixels = vec![0; reader.output_buffer_size().context("too large")?];
+        reader.next_frame(&mut pixels)?;
+        return Ok(vec![pixels]);
+    }
     let tensors = Tensor::read_safetensors(&path).with_context(|| path.display().to_string())?;
     let (_, images) = tensors.into_iter().find(|(name, _)| name == "image").context("no tensor `image`")?;
     ensure!(images.kind() == Kind::Uint8, "{}: not bytes", path.display());

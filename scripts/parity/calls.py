@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from safetensors.torch import save_file
-from torch import Tensor
 
 PROMPTS = ["a red apple on the table, fresh coffee in the morning", ""]
 # Rows may differ in timestep, and samplers ask for fractions.
@@ -30,8 +29,8 @@ def load(folder: Path) -> StableDiffusionPipeline:
     return pipe
 
 
-def calls(pipe: StableDiffusionPipeline, size: tuple[int, int], vae_size: tuple[int, int] = (10, 14)) -> dict[str, Tensor]:
-    """One call of each part, inputs and outputs; sizes are heights and widths of latents."""
+def record(pipe: StableDiffusionPipeline, file: Path, size: tuple[int, int], vae_size: tuple[int, int] = (10, 14)) -> None:
+    """Writes one call of each part, inputs and outputs; sizes are heights and widths of latents."""
     generator = torch.Generator().manual_seed(7)
     ids = pipe.tokenizer(PROMPTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
     text = pipe.text_encoder(ids).last_hidden_state
@@ -41,7 +40,7 @@ def calls(pipe: StableDiffusionPipeline, size: tuple[int, int], vae_size: tuple[
     latents = torch.randn(2, 4, *vae_size, generator=generator) / pipe.vae.config.scaling_factor
     image = torch.rand(1, 3, *(side * pipe.vae_scale_factor for side in reversed(vae_size)), generator=generator) * 2 - 1
     encoded = pipe.vae.encode(image)
-    return {
+    found = {
         "text.ids": ids,
         "text.out": text,
         "unet.sample": sample,
@@ -53,6 +52,8 @@ def calls(pipe: StableDiffusionPipeline, size: tuple[int, int], vae_size: tuple[
         "vae.image": image,
         "vae.encoded": encoded.latents if isinstance(pipe.vae, AutoencoderTiny) else encoded.latent_dist.mean,
     }
+    save_file({name: tensor.contiguous() for name, tensor in found.items()}, file)
+    print(f"{file.parent.name}: unet {float(found['unet.out'].std()):.3f}, vae {float(found['vae.out'].std()):.3f}")
 
 
 def main() -> None:
@@ -62,9 +63,7 @@ def main() -> None:
     out = parser.parse_args().out
     torch.set_grad_enabled(False)
     for folder in sorted(path.parent for path in out.glob("miniatures/*/model_index.json")):
-        found = calls(load(folder), SIZES.get(folder.name[0], (16, 24)))
-        save_file({name: tensor.contiguous() for name, tensor in found.items()}, folder / "calls.safetensors")
-        print(f"{folder.name}: unet {float(found['unet.out'].std()):.3f}, vae {float(found['vae.out'].std()):.3f}")
+        record(load(folder), folder / "calls.safetensors", SIZES.get(folder.name, (16, 24)))
 
 
 if __name__ == "__main__":

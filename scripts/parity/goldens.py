@@ -2,7 +2,7 @@
 
     goldens.py                 writes tests/golden/torch/
 
-`tiny/` and `tiny-kl/` are miniatures (diffusers folders in f16) with their `calls.safetensors`; `pictures.jsonl` lists one job a sampler
+`miniatures/tiny/` and `miniatures/tiny-kl/` are miniatures (diffusers folders in f16) with their `calls.safetensors`; `pictures.jsonl` lists one job a sampler
 drawn with them, as pictures.py lists its own, and `pictures/` holds what diffusers drew.
 """
 
@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 import calls
 import pictures
@@ -56,14 +55,14 @@ def main() -> None:
     torch.set_grad_enabled(False)
     shutil.rmtree(OUT, ignore_errors=True)
     (OUT / "pictures").mkdir(parents=True)
+    models = OUT / "miniatures"
     for name, shape in SHAPES.items():
-        write(shape, OUT / name, merges=254)
-        pipe = calls.load(OUT / name)
-        save_file(calls.calls(pipe, (8, 12), (4, 6)), OUT / name / "calls.safetensors")
-        for file in OUT.glob(f"{name}/*/*.safetensors"):
+        write(shape, models / name, merges=254)
+        calls.record(calls.load(models / name), models / name / "calls.safetensors", (8, 12), (4, 6))
+        for file in models.glob(f"{name}/*/*.safetensors"):
             rewrite(file, lambda weights: {key: weight.half() for key, weight in weights.items()})
     drawn = cases()
-    pipes = {name: calls.load(OUT / name) for name in SHAPES}
+    pipes = {name: calls.load(models / name) for name in SHAPES}
     configs = {name: pipe.scheduler.config for name, pipe in pipes.items()}
     for case in drawn:
         image = pictures.pixels(pipes[case.model], configs[case.model], case)[0]

@@ -110,7 +110,8 @@ def pixels(pipe: diffusers.StableDiffusionPipeline, config: dict, case: Case) ->
         num_inference_steps=case.steps, guidance_scale=case.guidance_scale, num_images_per_prompt=case.num_outputs,
         generator=[torch.Generator().manual_seed((case.seed + i) % 2**64) for i in range(case.num_outputs)],
     ).images  # fmt: skip
-    return (images * 255).round().astype("uint8")
+    # Contiguous, because safetensors writes the bytes as they lie in memory.
+    return np.ascontiguousarray((images * 255).round().astype("uint8"))
 
 
 def draw(out: Path, batch: list[Case]) -> str:

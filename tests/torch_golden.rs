@@ -1,0 +1,36 @@
+//! Calls and pictures of tiny models against what diffusers computed, frozen in `tests/golden/torch` by
+//! `scripts/parity/goldens.py`: the same comparison as `make parity`, without Python.
+
+#![cfg(feature = "torch")]
+#![allow(clippy::print_stdout, reason = "the report is a table; cargo shows it when a test fails")]
+
+#[path = "../examples/parity/calls.rs"]
+mod calls;
+#[path = "../examples/parity/pictures.rs"]
+mod pictures;
+#[path = "../examples/parity/report.rs"]
+mod report;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use report::Report;
+
+fn within_bounds(check: impl FnOnce(&Path, &mut Report) -> anyhow::Result<()>) {
+    tch::set_num_threads(1);
+    let mut report = Report::new();
+    if let Err(error) = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch"), &mut report) {
+        report.broken("goldens", &error);
+    }
+    assert_eq!(report.finish(), ExitCode::SUCCESS);
+}
+
+#[test]
+fn single_calls_are_the_reference_s() {
+    within_bounds(calls::check);
+}
+
+#[test]
+fn pictures_are_the_reference_s() {
+    within_bounds(pictures::check);
+}

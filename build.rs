@@ -5,8 +5,6 @@ use std::env;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    // Where the checkout is: the default of `models_dir` for a binary that was built here and not installed.
-    println!("cargo:rustc-env=LATENTD_BUILD_ROOT={}", env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
     // torch-sys declares `links = "tch"`, hence this name.
     let Ok(lib) = env::var("DEP_TCH_LIBTORCH_LIB") else { return };
     println!("cargo:rerun-if-env-changed=LIBTORCH");

@@ -18,8 +18,8 @@ const DEFAULTS: &str = include_str!("default.toml");
 /// The file that is read when none is named.
 const USUAL_FILE: &str = "latentd.toml";
 
-/// Variables of our prefix that are no settings: the file's name, and what `cargo run` passes on from the build.
-const NO_SETTINGS: [&str; 3] = ["LATENTD_CONFIG", "LATENTD_BUILD_ROOT", "LATENTD_LIBTORCH_LIB"];
+/// A variable of our prefix that is no setting: the configuration file's name.
+const FILE_VARIABLE: &str = "LATENTD_CONFIG";
 
 /// Settings from one origin.
 struct Layer {
@@ -66,9 +66,9 @@ fn parse(text: &str) -> Result<Dict, String> {
 }
 
 fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Option<Layer> {
-    let (path, named_by) = match (&flags.file, environment.get("LATENTD_CONFIG")) {
+    let (path, named_by) = match (&flags.file, environment.get(FILE_VARIABLE)) {
         (Some(path), _) => (path.clone(), Some("--config")),
-        (None, Some(path)) => (PathBuf::from(path), Some("LATENTD_CONFIG")),
+        (None, Some(path)) => (PathBuf::from(path), Some(FILE_VARIABLE)),
         (None, None) => (PathBuf::from(USUAL_FILE), None),
     };
     match fs::read_to_string(&path) {
@@ -92,7 +92,7 @@ fn runpod(environment: &Environment) -> Option<Layer> {
 fn variables(environment: &Environment) -> impl Iterator<Item = Layer> {
     environment
         .with_prefix("LATENTD_")
-        .filter(|(name, ..)| !NO_SETTINGS.contains(name))
+        .filter(|(name, ..)| *name != FILE_VARIABLE)
         .map(|(name, rest, value)| layer(name, &rest.to_ascii_lowercase().replace("__", "."), value))
 }
 

@@ -259,8 +259,8 @@ mod tests {
     }
 
     #[test]
-    fn empty_variables_are_none_and_those_of_the_build_are_no_settings() {
-        let variables = [("LATENTD_DEVICE", ""), ("RUNPOD_LOG_LEVEL", ""), ("LATENTD_BUILD_ROOT", "/src")];
+    fn empty_variables_are_none() {
+        let variables = [("LATENTD_DEVICE", ""), ("RUNPOD_LOG_LEVEL", ""), ("LATENTD_NOTHING", "")];
         assert_eq!(load(&[], "", &variables).unwrap().device, Device::Auto);
     }
 

@@ -94,3 +94,20 @@ fn an_interrupt_ends_the_job_and_is_130() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(130), &b""[..]), "{last:?}");
 }
+
+#[test]
+fn the_doctor_draws_and_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let healthy = latentd(folder.path(), &["doctor", "--json"]).output().unwrap();
+    let report: Value = serde_json::from_str(stdout(&healthy)).unwrap();
+    let names: Vec<&str> =
+        report["checks"].as_array().unwrap().iter().filter_map(|check| check["name"].as_str()).collect();
+    assert_eq!(names, ["libtorch", "cpu", "device", "memory", "model", "picture"]);
+    assert_eq!(report["fit"], true);
+
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    let ill = latentd(folder.path(), &["doctor", "--model", "./empty"]).output().unwrap();
+    assert_eq!(ill.status.code(), Some(1));
+    let said = String::from_utf8(ill.stdout).unwrap();
+    assert!(said.contains("FAIL model") && said.contains("no model_index.json"), "{said}");
+}

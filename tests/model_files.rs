@@ -99,7 +99,7 @@ fn copy(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let (from, to) = (entry.path(), to.join(entry.file_name()));
         if from.is_dir() {
-            copy(&from, &to)
+            copy(&from, &to);
         } else {
             fs::copy(from, to).unwrap();
         }

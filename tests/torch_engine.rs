@@ -196,18 +196,15 @@ proptest! {
         let mut engine = engine(Target::REFERENCE);
         let size = Size { width, height };
         let spec = Spec { prompt, negative_prompt, size, num_outputs, steps, guidance_scale, sampler, seed };
-        match engine.admit(Ticket(0), &spec) {
-            Err(cause) => prop_assert!(!cause.message.is_empty()),
-            Ok(_) => {
-                let outcome = finish(&mut engine).remove(&Ticket(0)).unwrap();
-                prop_assert!(outcome.failed.is_some() || outcome.timings.is_some());
-                if outcome.failed.is_none() {
-                    prop_assert_eq!(outcome.pictures.len(), num_outputs as usize);
-                    for (_, picture) in outcome.pictures.values() {
-                        prop_assert_eq!((picture.width, picture.height), (width, height));
-                        prop_assert_eq!(picture.pixels.len(), (3 * width * height) as usize);
-                    }
-                }
+        if let Err(cause) = engine.admit(Ticket(0), &spec) {
+            prop_assert!(!cause.message.is_empty());
+        } else {
+            let outcome = finish(&mut engine).remove(&Ticket(0)).unwrap();
+            prop_assert!(outcome.failed.is_some() || outcome.timings.is_some());
+            prop_assert_eq!(outcome.pictures.len(), if outcome.failed.is_none() { num_outputs as usize } else { 0 });
+            for (_, picture) in outcome.pictures.values() {
+                prop_assert_eq!((picture.width, picture.height), (width, height));
+                prop_assert_eq!(picture.pixels.len(), (3 * width * height) as usize);
             }
         }
         prop_assert!(!engine.busy());

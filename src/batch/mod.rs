@@ -81,7 +81,9 @@ mod tests {
         for tick in 1..=4 {
             let chosen = choose(&lanes, |_| 16);
             turns.push(lanes[chosen[0]].key);
-            chosen.iter().for_each(|&i| lanes[i].served = tick);
+            for i in chosen {
+                lanes[i].served = tick;
+            }
         }
         assert_eq!(turns, [SMALL, LARGE, SMALL, LARGE]);
     }
@@ -99,7 +101,9 @@ mod tests {
                 prop_assert!(!chosen.is_empty());
                 prop_assert!(chosen.iter().map(|&i| lanes[i].rows).sum::<usize>() <= max_rows);
                 prop_assert!(chosen.iter().all(|&i| lanes[i].key == lanes[chosen[0]].key));
-                chosen.iter().for_each(|&i| lanes[i].served = tick);
+                for i in chosen {
+                lanes[i].served = tick;
+            }
             }
             prop_assert!(lanes.iter().all(|lane| lane.served > 0), "a lane was never served");
         }

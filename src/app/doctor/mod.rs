@@ -1,4 +1,5 @@
 //! `latentd doctor`: looks at what a worker needs, one thing after the other, and says what to do about what it finds.
+#![cfg_attr(not(feature = "torch"), allow(dead_code, reason = "a build without an engine has one check, which fails"))]
 
 #[cfg(feature = "torch")]
 mod machine;

@@ -20,10 +20,13 @@ pub(super) async fn start(config: &Config, model: &Model) -> Result<Host, Failur
     Ok(Host::start("engine-0", build).await?)
 }
 
+/// What a build without an engine says.
+#[cfg(not(feature = "torch"))]
+pub(super) const MISSING: &str = "this build of latentd has no engine: build it with the feature `torch`";
+
 /// There is none.
 #[cfg(not(feature = "torch"))]
 pub(super) fn start(_config: &Config, _model: &Model) -> std::future::Ready<Result<Host, Failure>> {
-    let message = "this build of latentd has no engine: build it with the feature `torch`".into();
-    let error = crate::job::JobError { code: "no_engine", message, field: None };
+    let error = crate::job::JobError { code: "no_engine", message: MISSING.into(), field: None };
     std::future::ready(Err(Failure { exit: super::Exit::Usage, error, errors: Vec::new() }))
 }

@@ -1,6 +1,7 @@
 //! What the binary does: reads the command line and the configuration, starts logging, and does what was asked for.
 
 mod cli;
+#[cfg(feature = "torch")]
 mod doctor;
 mod engine;
 mod exit;
@@ -48,8 +49,21 @@ fn obey() -> Exit {
     match command {
         Task::Run(args) => run::execute(&args, &config),
         Task::ShowConfig { json } => settings::show(&config, json),
+        #[cfg(feature = "torch")]
         Task::Doctor { json } => doctor::examine(&config, json),
+        #[cfg(not(feature = "torch"))]
+        Task::Doctor { json } => without_engine(json),
     }
+}
+
+/// There is nothing to examine, which a program learns on stdout too.
+#[cfg(not(feature = "torch"))]
+fn without_engine(as_json: bool) -> Exit {
+    if as_json {
+        // A closed stdout leaves the exit code to tell it.
+        let _ = say(&r#"{"checks":[],"fit":false}"#);
+    }
+    usage(&engine::MISSING)
 }
 
 /// What this release can do.

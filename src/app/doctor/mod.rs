@@ -1,11 +1,11 @@
 //! `latentd doctor`: looks at what a worker needs, one thing after the other, and says what to do about what it finds.
-#![cfg_attr(not(feature = "torch"), allow(dead_code, reason = "a build without an engine has one check, which fails"))]
 
-#[cfg(feature = "torch")]
 mod machine;
 
 use serde::Serialize;
 use serde_json::json;
+
+use machine::checks;
 
 use super::{Exit, say};
 use crate::config::Config;
@@ -71,15 +71,6 @@ fn line(check: &Check) -> String {
 
 fn conclusion(fit: bool) -> &'static str {
     if fit { "This machine can draw." } else { "This machine cannot draw as it is configured." }
-}
-
-#[cfg(feature = "torch")]
-use machine::checks;
-
-/// A build without an engine has nothing to look at but that.
-#[cfg(not(feature = "torch"))]
-fn checks(_config: &Config) -> Vec<Check> {
-    vec![Check::not_ok("engine", Verdict::Fail, "this build has none", "build latentd with the feature `torch`")]
 }
 
 #[cfg(test)]

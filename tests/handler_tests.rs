@@ -26,7 +26,8 @@ fn json_file(path: &Path) -> Value {
 
 async fn outcome(job: &Value) -> Outcome {
     let request = Request::from_json(&job.to_string()).unwrap();
-    let terms = Terms { offer: Offer { model: "miniature".into() }, entropy: 40264, log_prompts: false };
+    let terms =
+        Terms { offer: Offer { model: "miniature".into(), ..Offer::default() }, entropy: 40264, log_prompts: false };
     let start = async || Ok(Host::start("engine-test", || Ok::<_, &str>(Fake::default())).await?);
     perform(request, &terms, start, CancellationToken::new(), |_| ()).await
 }

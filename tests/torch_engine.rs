@@ -29,6 +29,8 @@ fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
         guidance_scale: 7.5,
         sampler,
         seed,
+        start: None,
+        lora: None,
     }
 }
 
@@ -195,7 +197,8 @@ proptest! {
     ) {
         let mut engine = engine(Target::REFERENCE);
         let size = Size { width, height };
-        let spec = Spec { prompt, negative_prompt, size, num_outputs, steps, guidance_scale, sampler, seed };
+        let (start, lora) = (None, None);
+        let spec = Spec { prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora };
         if let Err(cause) = engine.admit(Ticket(0), &spec) {
             prop_assert!(!cause.message.is_empty());
         } else {

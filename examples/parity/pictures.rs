@@ -88,7 +88,8 @@ fn spec(case: &Case) -> Result<Spec> {
         "num_outputs": case.num_outputs,
         "seed": case.seed,
     });
-    validate(&input, &Offer { model: case.model.clone() }, 0).with_context(|| case.file.clone())
+    let offer = Offer { model: case.model.clone(), ..Offer::default() };
+    Ok(validate(&input, &offer, 0).with_context(|| case.file.clone())?.with_start(None))
 }
 
 /// The pictures of `spec` in order, as bytes.

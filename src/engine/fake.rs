@@ -88,5 +88,7 @@ pub fn spec(num_outputs: u32, steps: u32) -> Spec {
         guidance_scale: 7.5,
         sampler: crate::sampler::Sampler::KLms,
         seed: 1,
+        start: None,
+        lora: None,
     }
 }

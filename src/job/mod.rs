@@ -14,5 +14,5 @@ pub use metadata::text_chunks;
 pub use output::{Image, Report, Timings};
 pub use picture::Picture;
 pub use request::{Request, RequestError};
-pub use spec::{Size, Spec};
+pub use spec::{Brought, Lora, Mask, Named, Shade, Size, Spec, Start};
 pub use validate::{Offer, validate};

@@ -1,5 +1,8 @@
 //! What a checked job is: the only form of input that the rest of the program sees.
 
+use std::sync::Arc;
+
+use super::picture::Picture;
 use crate::sampler::Sampler;
 
 /// Width and height of an image in pixels; each is one of [`Size::SIDES`].
@@ -16,15 +19,18 @@ impl Size {
     pub const SIDES: [u32; 9] = [128, 256, 384, 448, 512, 576, 640, 704, 768];
 }
 
-/// A checked text-to-image job. Built by [`crate::job::validate`] alone.
+/// A checked job. [`crate::job::validate`] builds it with images as they were [`Named`]; the engine takes it with images
+/// as they were [`Brought`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Spec {
+pub struct Spec<I = Brought> {
     /// What to draw.
     pub prompt: String,
     /// What to keep away from; `None` is the empty prompt.
     pub negative_prompt: Option<String>,
     /// Size of every image.
     pub size: Size,
+    /// What to begin from; `None` is pure noise.
+    pub start: Option<Start<I>>,
     /// Number of images, 1 to 10. Image `i` is drawn from `seed + i`.
     pub num_outputs: u32,
     /// Denoising steps asked for, 1 to 500.
@@ -35,11 +41,146 @@ pub struct Spec {
     pub sampler: Sampler,
     /// Seed of the first image, drawn if the request left it open.
     pub seed: u64,
+    /// What to change the model by.
+    pub lora: Option<Lora>,
 }
 
-impl Spec {
+/// An image to begin from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start<I = Brought> {
+    /// `init_image`.
+    pub image: I,
+    /// `prompt_strength`: the share of the steps that is made, 0 (none) to 1 (all).
+    pub strength: f64,
+    /// What of it to repaint; `None` is all.
+    pub mask: Option<Mask<I>>,
+}
+
+/// Which part of an image to repaint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mask<I = Brought> {
+    /// A picture in black and white; what lies between counts as the nearer of the two.
+    pub image: I,
+    /// Which of the two is repainted.
+    pub repaint: Shade,
+    /// Whether the kept part's own pixels are put back over the result.
+    pub paste: bool,
+}
+
+/// A part of a mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shade {
+    /// Below the middle.
+    Black,
+    /// The middle and above.
+    White,
+}
+
+/// A low-rank change of the model's weights (Hu et al. 2021).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// One of the names on offer.
+    pub name: String,
+    /// How much of it, above 0 and at most 1.
+    pub scale: f64,
+}
+
+/// An image as a job gives it: not fetched, not looked into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// Where it is to be had, by http or https.
+    Url(String),
+    /// The file itself in base64, from a `data:` URI or bare.
+    Inline(String),
+}
+
+/// An image at hand, resized to what the job draws.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Brought {
+    /// Its pixels.
+    pub picture: Arc<Picture>,
+    /// SHA-256 of the file that it came in, in hex.
+    pub sha256: String,
+}
+
+impl Named {
+    /// Reads what a job says: an http or https URL, a `data:` URI in base64, or bare base64 (either alphabet, white space
+    /// allowed). `None` for anything else.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let begins = |prefix: &str| text.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
+        if begins("http://") || begins("https://") {
+            return Some(Self::Url(text.to_owned()));
+        }
+        let file = if begins("data:") {
+            let (head, file) = text.split_once(',')?;
+            head.to_ascii_lowercase().ends_with(";base64").then_some(file)?
+        } else {
+            text
+        };
+        let known = |c: u8| c.is_ascii_alphanumeric() || c.is_ascii_whitespace() || b"+/-_=".contains(&c);
+        (!file.trim().is_empty() && file.bytes().all(known)).then(|| Self::Inline(file.to_owned()))
+    }
+}
+
+impl<I> Spec<I> {
     /// Seed of image `index`; wraps at 2^64.
     pub fn seed_of(&self, index: u32) -> u64 {
         self.seed.wrapping_add(u64::from(index))
+    }
+
+    /// The first of [`Spec::steps`] that is made: with an image to begin from, only the last `strength` of them are.
+    pub fn first_step(&self) -> u32 {
+        let made = self.start.as_ref().map_or(self.steps, |start| (f64::from(self.steps) * start.strength) as u32);
+        self.steps - made
+    }
+
+    /// The same job with other images to begin from.
+    pub fn with_start<J>(self, start: Option<Start<J>>) -> Spec<J> {
+        let Self { prompt, negative_prompt, size, num_outputs, steps, guidance_scale, sampler, seed, lora, .. } = self;
+        Spec { prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_come_by_url_or_inline() {
+        let url = |text: &str| Some(Named::Url(text.into()));
+        let inline = |text: &str| Some(Named::Inline(text.into()));
+        for (text, named) in [
+            ("http://x/i.png", url("http://x/i.png")),
+            ("HTTPS://x", url("HTTPS://x")),
+            ("data:image/png;base64,iVBOR+/=", inline("iVBOR+/=")),
+            ("DATA:;BASE64,AA", inline("AA")),
+            ("iVBO\nR_-=", inline("iVBO\nR_-=")),
+            ("", None),
+            (" \n", None),
+            ("data:image/png;base64,", None),
+            ("data:image/png,abc", None),
+            ("data:", None),
+            ("ftp://x/i.png", None),
+            ("file:///etc/passwd", None),
+            ("/etc/passwd\0", None),
+            ("é", None),
+        ] {
+            assert_eq!(Named::from_text(text), named, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn steps_are_cut_as_the_reference_cuts_them() {
+        let spec = crate::engine::fake::spec(1, 50);
+        let first = |steps: u32, strength: f64| {
+            let image = Named::Url("http://x".into());
+            Spec { steps, ..spec.clone() }.with_start(Some(Start { image, strength, mask: None })).first_step()
+        };
+        for (steps, strength, expected) in
+            [(50, 0.8, 10), (50, 1.0, 0), (50, 0.0, 50), (7, 0.3, 5), (1, 0.8, 1), (10, 0.29, 8)]
+        {
+            assert_eq!(first(steps, strength), expected, "{steps} × {strength}");
+        }
+        assert_eq!(spec.first_step(), 0);
     }
 }

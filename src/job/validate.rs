@@ -8,21 +8,23 @@ use serde_json::Value;
 
 use super::error::Complaints;
 use super::form::Form;
-use super::spec::{Size, Spec};
+use super::spec::{Lora, Mask, Named, Shade, Size, Spec, Start};
 use crate::sampler::Sampler;
 
 /// What this process can draw with: the part of validation that is not the same everywhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Offer {
     /// Name of the loaded model.
     pub model: String,
+    /// Names of the LoRA files at hand.
+    pub loras: Vec<String>,
 }
 
 /// Checks `input`. `entropy` is the seed of a job that leaves its seed open.
 ///
 /// # Errors
 /// All complaints, one a field: about keys in the order in which they were sent, then about what is missing.
-pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec, Complaints> {
+pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named>, Complaints> {
     let mut form = Form::open(input)?;
 
     // field, default, rule: the table of the endpoint's documentation.
@@ -30,9 +32,9 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec, Comp
     let negative_prompt = form.optional("negative_prompt", None, Some);
     let width = form.optional("width", 512, side);
     let height = form.optional("height", 512, side);
-    let init_image: Option<String> = form.optional("init_image", None, Some);
-    let mask: Option<String> = form.optional("mask", None, Some);
-    form.optional("prompt_strength", 0.8, between(0.0..=1.0));
+    let init_image = form.optional("init_image", None, image);
+    let mask = form.optional("mask", None, image);
+    let strength = form.optional("prompt_strength", 0.8, between(0.0..=1.0));
     let num_outputs = form.optional("num_outputs", 1, count(1..=10));
     let steps = form.optional("num_inference_steps", 50, count(1..=500));
     let guidance_scale = form.optional("guidance_scale", 7.5, |scale| (scale > 0.0 && scale <= 20.0).then_some(scale));
@@ -40,36 +42,57 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec, Comp
     let seed = form.optional("seed", entropy.into(), |seed| seed_or(entropy, seed));
     form.optional("nsfw", false, Some);
     let lora: Option<String> = form.optional("lora", None, Some);
-    form.optional("lora_scale", 1.0, between(0.0..=1.0));
+    let lora_scale = form.optional("lora_scale", 1.0, between(0.0..=1.0));
     // What this server adds to the documentation.
-    form.optional("mask_repaint", "black", one_of(["black", "white"]));
-    form.optional("mask_paste", false, Some);
+    let repaint = form.optional("mask_repaint", Shade::Black, shade);
+    let paste = form.optional("mask_paste", false, Some);
     let model: Option<String> = form.optional("model", None, Some);
     form.optional("preview", false, Some);
 
-    if mask.is_some() && !form.has("init_image") {
+    if form.has("mask") && !form.has("init_image") {
         form.complain("mask", "mask was provided without init_image".into());
     }
-    for (field, given) in [("init_image", init_image), ("mask", mask), ("lora", lora)] {
-        if given.is_some() {
-            form.complain(field, format!("{field} is not supported by this release."));
-        }
+    if let Some(lora) = lora.as_ref().filter(|lora| !offer.loras.contains(lora)) {
+        form.complain("lora", format!("lora {lora:?} is not offered, {}.", listed(&offer.loras)));
     }
     if let Some(model) = model.filter(|model| *model != offer.model) {
         form.complain("model", format!("model {model:?} is not loaded, only {:?} is.", offer.model));
     }
 
     form.close()?;
+    let mask = mask.map(|image| Mask { image, repaint, paste });
     Ok(Spec {
         prompt,
         negative_prompt,
         size: Size { width, height },
+        start: init_image.map(|image| Start { image, strength, mask }),
         num_outputs,
         steps,
         guidance_scale,
         sampler,
         seed,
+        // A scale of nothing is no change.
+        lora: lora.filter(|_| lora_scale > 0.0).map(|name| Lora { name, scale: lora_scale }),
     })
+}
+
+fn image(text: Option<String>) -> Option<Option<Named>> {
+    match text {
+        None => Some(None),
+        Some(text) => Named::from_text(&text).map(Some),
+    }
+}
+
+fn shade(word: String) -> Option<Shade> {
+    match word.as_str() {
+        "black" => Some(Shade::Black),
+        "white" => Some(Shade::White),
+        _ => None,
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none is".into() } else { format!("only {} are", names.join(", ")) }
 }
 
 fn side(pixels: i128) -> Option<u32> {
@@ -82,10 +105,6 @@ fn count(range: RangeInclusive<u32>) -> impl Fn(i128) -> Option<u32> {
 
 fn between(range: RangeInclusive<f64>) -> impl Fn(f64) -> Option<f64> {
     move |x| range.contains(&x).then_some(x)
-}
-
-fn one_of<const N: usize>(words: [&'static str; N]) -> impl Fn(String) -> Option<&'static str> {
-    move |word| words.into_iter().find(|known| *known == word)
 }
 
 /// No seed and a negative one ask for any seed.
@@ -104,8 +123,12 @@ mod tests {
 
     use super::*;
 
-    fn check(input: &Value) -> Result<Spec, Vec<String>> {
-        validate(input, &Offer { model: "miniature".into() }, 40264).map_err(|complaints| complaints.texts())
+    fn offer() -> Offer {
+        Offer { model: "miniature".into(), loras: vec!["ink".into(), "wool".into()] }
+    }
+
+    fn check(input: &Value) -> Result<Spec<Named>, Vec<String>> {
+        validate(input, &offer(), 40264).map_err(|complaints| complaints.texts())
     }
 
     fn errors(input: &Value) -> Vec<String> {
@@ -128,11 +151,13 @@ mod tests {
                 prompt: "a red apple".into(),
                 negative_prompt: None,
                 size: Size { width: 512, height: 512 },
+                start: None,
                 num_outputs: 1,
                 steps: 50,
                 guidance_scale: 7.5,
                 sampler: Sampler::KLms,
                 seed: 40264,
+                lora: None,
             }
         );
     }
@@ -144,7 +169,7 @@ mod tests {
             ("negative_prompt", json!([null, "", "n"])),
             ("width", json!(Size::SIDES)),
             ("height", json!(Size::SIDES)),
-            ("init_image", json!([null])),
+            ("init_image", json!([null, "http://x/i.png", "data:image/png;base64,AA==", "AA=="])),
             ("mask", json!([null])),
             ("prompt_strength", json!([0, 0.5, 0.8, 1, 1.0])),
             ("num_outputs", json!([1, 9, 10])),
@@ -152,7 +177,7 @@ mod tests {
             ("guidance_scale", json!([1e-300, 0.5, 1, 7.5, 20, 20.0])),
             ("seed", json!([null, 0, -1, i64::MIN, u64::MAX])),
             ("nsfw", json!([true, false])),
-            ("lora", json!([null])),
+            ("lora", json!([null, "ink", "wool"])),
             ("lora_scale", json!([0, 0.5, 1])),
             ("mask_repaint", json!(["black", "white"])),
             ("mask_paste", json!([true, false])),
@@ -185,6 +210,7 @@ mod tests {
             ("guidance_scale", json!([0, 0.0, -1, 20.001, 100.5])),
             ("scheduler", json!(["FOO", "k-lms", "", " K-LMS"])),
             ("seed", json!([1e30])),
+            ("init_image", json!(["", "ftp://x/i.png", "/etc/passwd.", "data:text/plain,x"])),
             ("lora_scale", json!([2, -0.5])),
             ("mask_repaint", json!(["grey", "Black", ""])),
         ];
@@ -256,15 +282,35 @@ mod tests {
     }
 
     #[test]
-    fn what_this_release_cannot_do_is_refused_by_name() {
-        let gone = |field: &str| format!("{field} is not supported by this release.");
-        assert_eq!(errors(&with("init_image", json!("http://x/i.png"))), [gone("init_image")]);
-        assert_eq!(errors(&with("init_image", json!(""))), [gone("init_image")]);
-        assert_eq!(errors(&with("lora", json!("name"))), [gone("lora")]);
+    fn what_is_not_at_hand_is_refused_by_name() {
         assert_eq!(errors(&with("mask", json!("http://x/m.png"))), ["mask was provided without init_image"]);
-        let both = json!({"prompt": "p", "mask": "m", "init_image": "i"});
-        assert_eq!(errors(&both), [gone("mask"), gone("init_image")]);
+        assert_eq!(errors(&with("lora", json!("Ink"))), [r#"lora "Ink" is not offered, only ink, wool are."#]);
         assert_eq!(errors(&with("model", json!("sd15"))), [r#"model "sd15" is not loaded, only "miniature" is."#]);
+        let none = Offer { model: "miniature".into(), ..Offer::default() };
+        let refused = validate(&with("lora", json!("ink")), &none, 0).unwrap_err();
+        assert_eq!(refused.texts(), [r#"lora "ink" is not offered, none is."#]);
+    }
+
+    #[test]
+    fn an_image_to_begin_from_is_taken_with_all_that_belongs_to_it() {
+        let start = |input: Value| check(&input).unwrap().start;
+        let image = Named::Url("http://x/i.png".into());
+        let plain = json!({"prompt": "p", "init_image": "http://x/i.png"});
+        assert_eq!(start(plain), Some(Start { image: image.clone(), strength: 0.8, mask: None }));
+        let whole = json!({
+            "prompt": "p", "init_image": "http://x/i.png", "prompt_strength": 1, "mask": "AAAA",
+            "mask_repaint": "white", "mask_paste": true
+        });
+        let mask = Mask { image: Named::Inline("AAAA".into()), repaint: Shade::White, paste: true };
+        assert_eq!(start(whole), Some(Start { image, strength: 1.0, mask: Some(mask) }));
+        assert_eq!(start(json!({"prompt": "p", "mask": null, "prompt_strength": 0.1})), None);
+    }
+
+    #[test]
+    fn a_lora_without_weight_is_none() {
+        let lora = |scale: Value| check(&json!({"prompt": "p", "lora": "ink", "lora_scale": scale})).unwrap().lora;
+        assert_eq!(lora(json!(0.25)), Some(Lora { name: "ink".into(), scale: 0.25 }));
+        assert_eq!(lora(json!(0)), None);
     }
 
     #[test]
@@ -379,8 +425,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_panics_and_every_complaint_names_a_field(input in prop_oneof![any_json(), near_input()]) {
-            let offer = Offer { model: "miniature".into() };
-            match validate(&input, &offer, 7) {
+            match validate(&input, &offer(), 7) {
                 Ok(spec) => {
                     prop_assert!(Size::SIDES.contains(&spec.size.width) && Size::SIDES.contains(&spec.size.height));
                     prop_assert!((1..=10).contains(&spec.num_outputs) && (1..=500).contains(&spec.steps));
@@ -400,7 +445,7 @@ mod tests {
 
         #[test]
         fn a_valid_input_means_what_it_says(input in valid_input(), entropy: u16) {
-            let spec = validate(&input, &Offer { model: "miniature".into() }, entropy).unwrap();
+            let spec = validate(&input, &offer(), entropy).unwrap();
             prop_assert_eq!(&input["prompt"], &json!(spec.prompt));
             prop_assert_eq!(meant(&input, "negative_prompt", json!(null)), json!(spec.negative_prompt));
             prop_assert_eq!(meant(&input, "width", json!(512)), json!(spec.size.width));

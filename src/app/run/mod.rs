@@ -23,7 +23,7 @@ use super::{Exit, complain, engine, usage};
 use crate::config::{Config, Model};
 use crate::engine::Progress;
 use crate::engine::host::Host;
-use crate::job::{Offer, Request, Spec, Timings, validate};
+use crate::job::{JobError, Named, Offer, Request, Spec, Timings, validate};
 pub use draw::{Drawn, Png};
 pub use outcome::{Failure, Outcome};
 
@@ -69,7 +69,7 @@ async fn run(args: &RunArgs, config: &Config, model: &Model, cancel: Cancellatio
     let outcome = match request {
         Ok(request) => {
             let terms = Terms {
-                offer: Offer { model: model.name.clone() },
+                offer: Offer { model: model.name.clone(), ..Offer::default() },
                 entropy: RandomState::new().hash_one(0) as u16,
                 log_prompts: config.log.prompts,
             };
@@ -109,6 +109,7 @@ pub async fn perform(
     let result = async {
         let spec = validate(&request.input, &terms.offer, terms.entropy)?;
         log(&request.id, &spec, terms.log_prompts);
+        let spec = bring(spec)?;
         let host = start().await?;
         load = host.load_time();
         draw::draw(&host, &spec, &terms.offer.model, cancel, seen).await
@@ -128,7 +129,16 @@ pub async fn perform(
     Outcome { id: request.id, result, timings: Timings { load, total: began.elapsed(), ..stages } }
 }
 
-fn log(id: &str, spec: &Spec, prompts: bool) {
+/// Brings in the images that a job names.
+fn bring(spec: Spec<Named>) -> Result<Spec, JobError> {
+    if spec.start.is_some() {
+        let message = "init_image is not supported by this release.".to_owned();
+        return Err(JobError { code: "unsupported", message, field: Some("init_image".into()) });
+    }
+    Ok(spec.with_start(None))
+}
+
+fn log<I>(id: &str, spec: &Spec<I>, prompts: bool) {
     debug!(
         id,
         prompt = prompts.then_some(&spec.prompt),
@@ -168,7 +178,7 @@ mod tests {
     }
 
     fn terms() -> Terms {
-        Terms { offer: Offer { model: "m".into() }, entropy: 40264, log_prompts: false }
+        Terms { offer: Offer { model: "m".into(), ..Offer::default() }, entropy: 40264, log_prompts: false }
     }
 
     async fn perform_on(fake: Fake, cancel: CancellationToken) -> (Outcome, Progress) {

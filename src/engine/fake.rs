@@ -1,4 +1,4 @@
-//! An engine without a model: one flat-coloured picture a seed. It lets everything around the engine be tested.
+//! An engine without a model: one flat-coloured picture a seed, or the init image where no step is made. It lets everything around the engine be tested.
 
 use std::collections::VecDeque;
 
@@ -46,8 +46,8 @@ impl Engine for Fake {
         }
         assert!(self.panic_after.is_none_or(|limit| self.evaluations < limit), "the fake was told to panic");
         let Some(mut job) = self.jobs.pop_front() else { return Ok(Vec::new()) };
-        job.done += job.spec.num_outputs;
-        let total = job.spec.steps * job.spec.num_outputs;
+        let total = (job.spec.steps - job.spec.first_step()) * job.spec.num_outputs;
+        job.done = total.min(job.done + job.spec.num_outputs);
         let mut events = vec![(job.ticket, Event::Progress(Progress { done: job.done, total }))];
         if job.done < total {
             self.jobs.push_back(job);
@@ -70,8 +70,11 @@ impl Engine for Fake {
     }
 }
 
-/// A picture of one colour, which the seed decides.
+/// A picture of one colour, which the seed decides; without a step, what the job began from.
 fn flat(spec: &Spec, seed: u64) -> Picture {
+    if let Some(start) = spec.start.as_ref().filter(|_| spec.first_step() == spec.steps) {
+        return Picture::clone(&start.image.picture);
+    }
     let [r, g, b, ..] = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
     let count = (spec.size.width * spec.size.height) as usize;
     Picture { width: spec.size.width, height: spec.size.height, pixels: [r, g, b].repeat(count) }

@@ -29,6 +29,8 @@ pub struct Progress {
 pub struct EngineTimings {
     /// Tokenizer and text encoder.
     pub text: Duration,
+    /// Autoencoder, pixels to latents.
+    pub encode: Duration,
     /// From the first evaluation to the last, as the job saw it (other jobs may have shared them).
     pub denoise: Duration,
     /// Autoencoder, latents to pixels.

@@ -1,13 +1,14 @@
 //! What a finished PNG says about itself.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::spec::Spec;
+use super::spec::{Brought, Spec};
 use crate::sampler::Sampler;
 
 /// The text chunks of image `index` of a job, as keyword and text.
 ///
 /// `parameters` is the line format that image tools read. `latentd` is JSON: an input that draws this very image again.
+/// Images that the job began from are named in it by their files' SHA-256: neither a URL nor a picture leaks.
 pub fn text_chunks(spec: &Spec, index: u32, model: &str) -> [(&'static str, String); 2] {
     [("parameters", parameters(spec, index, model)), ("latentd", input(spec, index, model))]
 }
@@ -15,7 +16,7 @@ pub fn text_chunks(spec: &Spec, index: u32, model: &str) -> [(&'static str, Stri
 fn parameters(spec: &Spec, index: u32, model: &str) -> String {
     let negative = spec.negative_prompt.as_deref().filter(|negative| !negative.is_empty());
     format!(
-        "{}{}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}, Version: latentd {}",
+        "{}{}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}, Version: latentd {}",
         spec.prompt,
         negative.map(|negative| format!("\nNegative prompt: {negative}")).unwrap_or_default(),
         spec.steps,
@@ -25,6 +26,11 @@ fn parameters(spec: &Spec, index: u32, model: &str) -> String {
         spec.size.width,
         spec.size.height,
         quoted(model),
+        spec.start.as_ref().map(|start| format!(", Denoising strength: {}", start.strength)).unwrap_or_default(),
+        spec.lora
+            .as_ref()
+            .map(|lora| format!(", Lora: {}, Lora scale: {}", quoted(&lora.name), lora.scale))
+            .unwrap_or_default(),
         env!("CARGO_PKG_VERSION"),
     )
 }
@@ -51,7 +57,7 @@ fn quoted(value: &str) -> String {
 }
 
 fn input(spec: &Spec, index: u32, model: &str) -> String {
-    json!({
+    let mut input = json!({
         "prompt": spec.prompt,
         "negative_prompt": spec.negative_prompt,
         "width": spec.size.width,
@@ -62,15 +68,34 @@ fn input(spec: &Spec, index: u32, model: &str) -> String {
         "scheduler": spec.sampler.name(),
         "seed": spec.seed_of(index),
         "model": model,
-    })
-    .to_string()
+    });
+    if let Some(start) = &spec.start {
+        input["init_image"] = digest(&start.image);
+        input["prompt_strength"] = start.strength.into();
+        if let Some(mask) = &start.mask {
+            input["mask"] = digest(&mask.image);
+            input["mask_repaint"] = mask.repaint.name().into();
+            input["mask_paste"] = mask.paste.into();
+        }
+    }
+    if let Some(lora) = &spec.lora {
+        input["lora"] = lora.name.as_str().into();
+        input["lora_scale"] = lora.scale.into();
+    }
+    input.to_string()
+}
+
+fn digest(image: &Brought) -> Value {
+    format!("sha256:{}", image.sha256).into()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::job::{Offer, Size, validate};
+    use std::sync::Arc;
+
+    use crate::job::{Lora, Mask, Offer, Picture, Shade, Size, Start, validate};
 
     fn spec() -> Spec {
         Spec {
@@ -107,6 +132,32 @@ mod tests {
         let [(_, text), _] = text_chunks(&spec, 0, "a, b");
         assert!(text.starts_with("a red apple\nSteps: 20, Sampler: DDPM, "), "{text}");
         assert!(text.contains(r#", Model: "a, b", "#), "{text}");
+    }
+
+    #[test]
+    fn what_a_job_began_from_is_told_without_showing_it() {
+        let image = |sha256: &str| {
+            let picture = Picture { width: 1, height: 1, pixels: vec![0; 3] };
+            Brought { picture: Arc::new(picture), sha256: sha256.into() }
+        };
+        let mask = Mask { image: image("bb"), repaint: Shade::White, paste: true };
+        let start = Start { image: image("aa"), strength: 0.3, mask: Some(mask) };
+        let lora = Lora { name: "ink".into(), scale: 0.5 };
+        let spec = Spec { start: Some(start), lora: Some(lora), ..spec() };
+        let [(_, line), (_, text)] = text_chunks(&spec, 0, "m");
+        assert!(line.contains(", Model: m, Denoising strength: 0.3, Lora: ink, Lora scale: 0.5, Version: "), "{line}");
+        let input: Value = serde_json::from_str(&text).unwrap();
+        for (field, value) in [
+            ("init_image", json!("sha256:aa")),
+            ("prompt_strength", json!(0.3)),
+            ("mask", json!("sha256:bb")),
+            ("mask_repaint", json!("white")),
+            ("mask_paste", json!(true)),
+            ("lora", json!("ink")),
+            ("lora_scale", json!(0.5)),
+        ] {
+            assert_eq!(input[field], value, "{field}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod error;
 mod form;
+mod mask;
 mod metadata;
 mod output;
 mod picture;

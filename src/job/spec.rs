@@ -103,6 +103,21 @@ pub struct Brought {
     pub sha256: String,
 }
 
+impl Shade {
+    /// Both, as a job names them.
+    const NAMES: [(&str, Self); 2] = [("black", Self::Black), ("white", Self::White)];
+
+    /// The shade of this name, letter for letter.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, shade)| shade)
+    }
+
+    /// What a job calls it.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize].0
+    }
+}
+
 impl Named {
     /// Reads what a job says: an http or https URL, a `data:` URI in base64, or bare base64 (either alphabet, white space
     /// allowed). `None` for anything else.

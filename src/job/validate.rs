@@ -26,6 +26,7 @@ pub struct Offer {
 /// All complaints, one a field: about keys in the order in which they were sent, then about what is missing.
 pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named>, Complaints> {
     let mut form = Form::open(input)?;
+    let image = |text: Option<String>| text.map_or(Some(None), |text| Named::from_text(&text).map(Some));
 
     // field, default, rule: the table of the endpoint's documentation.
     let prompt = form.required("prompt", Some);
@@ -44,7 +45,7 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named
     let lora: Option<String> = form.optional("lora", None, Some);
     let lora_scale = form.optional("lora_scale", 1.0, between(0.0..=1.0));
     // What this server adds to the documentation.
-    let repaint = form.optional("mask_repaint", Shade::Black, shade);
+    let repaint = form.optional("mask_repaint", Shade::Black, |name: String| Shade::from_name(&name));
     let paste = form.optional("mask_paste", false, Some);
     let model: Option<String> = form.optional("model", None, Some);
     form.optional("preview", false, Some);
@@ -74,21 +75,6 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named
         // A scale of nothing is no change.
         lora: lora.filter(|_| lora_scale > 0.0).map(|name| Lora { name, scale: lora_scale }),
     })
-}
-
-fn image(text: Option<String>) -> Option<Option<Named>> {
-    match text {
-        None => Some(None),
-        Some(text) => Named::from_text(&text).map(Some),
-    }
-}
-
-fn shade(word: String) -> Option<Shade> {
-    match word.as_str() {
-        "black" => Some(Shade::Black),
-        "white" => Some(Shade::White),
-        _ => None,
-    }
 }
 
 fn listed(names: &[String]) -> String {

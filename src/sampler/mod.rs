@@ -55,7 +55,7 @@ pub enum PlanError {
     #[error("steps = {0}: must be 1 to {MAX_STEPS}")]
     Steps(usize),
     /// There is no such step to begin at.
-    #[error("begin = {begin}: must be below steps = {steps}")]
+    #[error("begin = {begin}: must be at most steps = {steps}")]
     Begin {
         /// The step that was asked for.
         begin: usize,
@@ -67,12 +67,12 @@ pub enum PlanError {
 /// The table of a whole sampling run: `steps` steps (1 to [`MAX_STEPS`]) over `schedule`, entered at step `begin`.
 ///
 /// `begin` counts steps as the user does, from 0, whatever a step costs: txt2img begins at 0, img2img later, as the
-/// reference's `get_timesteps` has it. What a sampler remembers is empty there.
+/// reference's `get_timesteps` has it. What a sampler remembers is empty there. At the very end there is no row.
 pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize, begin: usize) -> Result<Plan, PlanError> {
     if !(1..=MAX_STEPS).contains(&steps) {
         return Err(PlanError::Steps(steps));
     }
-    if begin >= steps {
+    if begin > steps {
         return Err(PlanError::Begin { begin, steps });
     }
     Ok(sampler.planner()(schedule, steps, begin))

@@ -20,7 +20,7 @@ pub struct Plan {
     pub begin: Level,
     /// Slots of state in use, x included: 1 to [`MAX_SLOTS`].
     pub slots: usize,
-    /// Evaluations in order; at least one.
+    /// Evaluations in order; none for a run that is entered at its end.
     pub rows: Vec<Row>,
 }
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
+use super::canvas::{Canvas, Kept};
 use super::nn::Forward;
 use super::unet::TextProjections;
 use crate::batch::Key;
@@ -44,24 +45,30 @@ pub(super) struct Lane {
     /// `[slots, latent, height, width]`; slot 0 is the image.
     state: Tensor,
     noise: TorchRng,
+    canvas: Option<Rc<Canvas>>,
+    kept: Option<Kept>,
 }
 
 impl Lane {
-    /// A lane at the beginning of `course`: pure noise from `seed`, `channels` × `key` latents.
+    /// A lane at the beginning of `course`: `canvas`, or pure noise from `seed`; `channels` × `key` latents.
     pub(super) fn new(
         (ticket, index, seed): (Ticket, u32, u64),
         (key, channels): (Key, i64),
         wish: Wish,
         course: Rc<Course>,
+        canvas: Option<Rc<Canvas>>,
         device: Device,
     ) -> Forward<Self> {
         let mut noise = TorchRng::new(seed);
         let shape = [1, channels, i64::from(key.height), i64::from(key.width)];
-        let begin = draw(&mut noise, &shape)?.f_mul_scalar(course.plan.initial_scale)?.f_to_device(device)?;
+        let (begin, kept) = match &canvas {
+            None => (draw(&mut noise, &shape)?.f_mul_scalar(course.plan.initial_scale)?.f_to_device(device)?, None),
+            Some(canvas) => canvas.begin(&mut noise, &course.plan)?,
+        };
         let memory = [course.plan.slots as i64 - 1, shape[1], shape[2], shape[3]];
         let memory = Tensor::f_zeros(memory, (Kind::Float, device))?;
         let state = Tensor::f_cat(&[begin, memory], 0)?;
-        Ok(Self { ticket, index, seed, key, served: 0, wish, course, row: 0, state, noise })
+        Ok(Self { ticket, index, seed, key, served: 0, wish, course, row: 0, state, noise, canvas, kept })
     }
 
     /// Rows that it needs in the UNet's batch.
@@ -81,6 +88,11 @@ impl Lane {
     /// The image's latents, `[1, latent, height, width]`.
     pub(super) fn latents(&self) -> Forward {
         self.state.f_narrow(0, 0, 1)
+    }
+
+    /// What it began from.
+    pub(super) fn canvas(&self) -> Option<&Canvas> {
+        self.canvas.as_deref()
     }
 
     /// What the UNet sees of it at this row, `[1, latent, height, width]`.
@@ -125,13 +137,17 @@ impl Lane {
         let factors =
             Tensor::f_from_slice(&factors)?.f_reshape([slots as i64, -1])?.f_to_device(self.state.device())?;
         self.state = factors.f_matmul(&terms.f_flatten(1, 3)?)?.f_reshape(self.state.size())?;
+        if let Some(kept) = &self.kept {
+            let mut x = self.latents()?;
+            x.f_copy_(&kept.restore(&x, self.current().keep)?)?;
+        }
         self.row += 1;
         Ok(())
     }
 }
 
 /// Standard normals on the processor, as the reference draws them there, in `shape`.
-fn draw(noise: &mut TorchRng, shape: &[i64]) -> Forward {
+pub(super) fn draw(noise: &mut TorchRng, shape: &[i64]) -> Forward {
     let count: i64 = shape.iter().product();
     Tensor::f_from_slice(&noise.randn(count as usize))?.f_reshape(shape)
 }

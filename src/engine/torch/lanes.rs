@@ -7,6 +7,7 @@ use std::time::Instant;
 use tch::{Kind, TchError, Tensor};
 use tracing::warn;
 
+use super::canvas::Canvas;
 use super::lane::{Course, Lane, Wish};
 use super::model::Model;
 use super::nn::Forward;
@@ -83,10 +84,15 @@ impl Lanes {
     }
 
     fn course(&self, spec: &Spec, warnings: &mut Vec<String>) -> Result<Course, JobError> {
-        let plan = sampler::plan(spec.sampler, &self.model.schedule, spec.steps as usize, 0)
+        let plan = sampler::plan(spec.sampler, &self.model.schedule, spec.steps as usize, spec.first_step() as usize)
             .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
-        if plan.begins_clean() {
-            let (name, steps) = (spec.sampler.name(), spec.steps);
+        let (name, steps) = (spec.sampler.name(), spec.steps);
+        if plan.rows.is_empty() {
+            warnings.push(format!(
+                "prompt_strength leaves none of num_inference_steps = {steps}, so the picture is init_image, through the \
+                 autoencoder and back"
+            ));
+        } else if spec.start.is_none() && plan.begins_clean() {
             warnings.push(format!(
                 "scheduler {name} with num_inference_steps = {steps} begins at a timestep without noise, so the picture \
                  is noise; take more steps"
@@ -107,6 +113,11 @@ impl Lanes {
         let away = self.tokenize("negative_prompt", spec.negative_prompt.as_deref().unwrap_or_default(), warnings)?;
         let away = self.prompts.encode(&self.model, &away).map_err(|cause| failed(&cause))?;
         Ok(Wish { prompt, away: Some((away, spec.guidance_scale)) })
+    }
+
+    fn canvas(&self, spec: &Spec) -> Result<Option<Rc<Canvas>>, JobError> {
+        let canvas = |start| Canvas::of(start, &self.model.vae, self.model.target).map(Rc::new);
+        spec.start.as_ref().map(canvas).transpose().map_err(|cause| failed(&cause))
     }
 
     fn choose(&self) -> Vec<usize> {
@@ -172,7 +183,7 @@ impl Lanes {
         while let Some(at) = self.active.iter().position(Lane::is_finished) {
             let lane = self.active.remove(at);
             let began = Instant::now();
-            let drawn = picture::decode(&self.model, &lane.latents()?);
+            let drawn = picture::decode(&self.model, &lane);
             let Some(job) = self.jobs.get_mut(&lane.ticket) else { continue };
             job.timings.decode += began.elapsed();
             job.images_left -= 1;
@@ -181,8 +192,8 @@ impl Lanes {
                     events.push((lane.ticket, Event::Image { index: lane.index, seed: lane.seed, picture }));
                     if job.images_left == 0 {
                         let mut timings = job.timings;
-                        timings.denoise = job.first_evaluation.map_or(timings.denoise, |first| first.elapsed());
-                        timings.denoise -= timings.decode;
+                        let evaluating = job.first_evaluation.map(|first| first.elapsed()).unwrap_or_default();
+                        timings.denoise = evaluating.saturating_sub(timings.decode);
                         self.jobs.remove(&lane.ticket);
                         events.push((lane.ticket, Event::Finished(timings)));
                     }
@@ -207,19 +218,23 @@ impl Engine for Lanes {
         let wish = self.wish(spec, &mut warnings)?;
         let text = began.elapsed();
         let course = Rc::new(self.course(spec, &mut warnings)?);
+        let began = Instant::now();
+        let canvas = self.canvas(spec)?;
+        let encode = began.elapsed();
         let total = course.plan.rows.len() as u32 * spec.num_outputs;
 
         let (channels, device) = (self.model.unet.latent_channels(), self.model.target.device);
         let lane = |index| {
             let name = (ticket, index, spec.seed_of(index));
-            Lane::new(name, (key, channels), wish.clone(), Rc::clone(&course), device).map_err(|cause| failed(&cause))
+            Lane::new(name, (key, channels), wish.clone(), Rc::clone(&course), canvas.clone(), device)
+                .map_err(|cause| failed(&cause))
         };
         let lanes: Vec<Lane> = (0..spec.num_outputs).map(lane).collect::<Result<_, _>>()?;
         self.active.extend(lanes);
         let job = Job {
             images_left: spec.num_outputs,
             progress: Progress { done: 0, total },
-            timings: EngineTimings { text, evaluations: total, ..EngineTimings::default() },
+            timings: EngineTimings { text, encode, evaluations: total, ..EngineTimings::default() },
             first_evaluation: None,
         };
         self.jobs.insert(ticket, job);
@@ -228,9 +243,11 @@ impl Engine for Lanes {
 
     fn advance(&mut self) -> Result<Events, Poisoned> {
         let _guard = tch::no_grad_guard();
+        // Lanes that came without a row.
+        let mut events = self.retire().map_err(|cause| poisoned(&cause))?;
         let chosen = self.choose();
         if chosen.is_empty() {
-            return Ok(Events::new());
+            return Ok(events);
         }
         self.evaluations += 1;
         let began = Instant::now();
@@ -241,10 +258,13 @@ impl Engine for Lanes {
         }
         let output = match self.predict(&chosen) {
             Ok(output) => output,
-            Err(cause) if is_out_of_memory(&cause) => return Ok(self.make_room(&chosen)),
+            Err(cause) if is_out_of_memory(&cause) => {
+                events.extend(self.make_room(&chosen));
+                return Ok(events);
+            }
             Err(cause) => return Err(poisoned(&cause)),
         };
-        let mut events = self.step(&chosen, &output).map_err(|cause| poisoned(&cause))?;
+        events.extend(self.step(&chosen, &output).map_err(|cause| poisoned(&cause))?);
         events.extend(self.retire().map_err(|cause| poisoned(&cause))?);
         Ok(events)
     }

@@ -4,6 +4,7 @@
 //! all of them, and lets each lane apply its own row of its own sampler's table: jobs with other samplers, steps, seeds
 //! and guidance share the call, and come and go between calls.
 
+mod canvas;
 mod config;
 pub mod device;
 mod error;

@@ -1,7 +1,8 @@
 //! From latents to a picture.
 
-use tch::{Cuda, Device, Kind, TchError, Tensor};
+use tch::{Cuda, Device, Kind, TchError};
 
+use super::lane::Lane;
 use super::model::Model;
 use crate::engine::Picture;
 use crate::job::JobError;
@@ -36,15 +37,15 @@ impl From<Fault> for JobError {
     }
 }
 
-/// Decodes `latents` (`[1, latent, height, width]`, f32) and rounds as the reference does: `(x/2 + 0.5)`, clamped to 0..1,
+/// Decodes the latents of a finished lane and rounds as the reference does: `(x/2 + 0.5)`, clamped to 0..1,
 /// times 255, halves to even.
-pub(super) fn decode(model: &Model, latents: &Tensor) -> Result<Picture, Fault> {
+pub(super) fn decode(model: &Model, lane: &Lane) -> Result<Picture, Fault> {
     let target = model.target();
     if let Device::Cuda(number) = target.device {
         // So that the time of the evaluations still under way is not counted as decoding.
         Cuda::synchronize(number as i64);
     }
-    let mut pixels = model.vae.decode(&latents.f_to_kind(target.kind)?)?.f_to_kind(Kind::Float)?;
+    let mut pixels = model.vae.decode(&lane.latents()?.f_to_kind(target.kind)?)?.f_to_kind(Kind::Float)?;
     if i64::try_from(pixels.f_isfinite()?.f_all()?)? == 0 {
         return Err(Fault::NotFinite(target.kind));
     }
@@ -61,5 +62,9 @@ pub(super) fn decode(model: &Model, latents: &Tensor) -> Result<Picture, Fault> 
         .f_to_device(Device::Cpu)?;
     let (height, width, _) = pixels.size3()?;
     let pixels = Vec::<u8>::try_from(pixels.f_flatten(0, 2)?)?;
-    Ok(Picture { width: width as u32, height: height as u32, pixels })
+    let mut picture = Picture { width: width as u32, height: height as u32, pixels };
+    if let Some(canvas) = lane.canvas() {
+        canvas.paste(&mut picture);
+    }
+    Ok(picture)
 }

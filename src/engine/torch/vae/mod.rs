@@ -1,11 +1,14 @@
 //! Autoencoders: pixels to latents and back.
 
 mod kl;
+mod posterior;
 mod tiny;
 
-use tch::Tensor;
+use serde_json::json;
+use tch::{Kind, Tensor};
 
 use self::kl::Kl;
+pub(super) use self::posterior::Posterior;
 use self::tiny::Tiny;
 use super::config::Config;
 use super::error::LoadError;
@@ -20,7 +23,6 @@ pub(super) struct Autoencoder {
     latent: i64,
     factor: u32,
     scaling: f64,
-    shift: f64,
 }
 
 #[derive(Debug)]
@@ -34,7 +36,8 @@ impl Autoencoder {
         let latent = config.int("latent_channels", Some(4))?;
         let class = config.word("_class_name", &["AutoencoderKL", "AutoencoderTiny"])?;
         let scaling = config.float("scaling_factor", if class == "AutoencoderKL" { 0.18215 } else { 1.0 })?;
-        let shift = config.float("shift_factor", 0.0)?;
+        // The reference's pipelines of this family never apply it.
+        config.only("shift_factor", &json!(0))?;
         let (form, factor) = if class == "AutoencoderKL" {
             let (kl, factor) = Kl::load(at, config, latent)?;
             (Form::Kl(Box::new(kl)), factor)
@@ -43,7 +46,7 @@ impl Autoencoder {
             (Form::Tiny(tiny), factor)
         };
         config.finish()?;
-        Ok(Self { form, latent, factor, scaling, shift })
+        Ok(Self { form, latent, factor, scaling })
     }
 
     /// Channels of the latents.
@@ -58,7 +61,7 @@ impl Autoencoder {
 
     /// Latents in the UNet's scale to pixels, not yet clamped.
     pub(super) fn decode(&self, latents: &Tensor) -> Forward {
-        self.decode_raw(&latents.f_div_scalar(self.scaling)?.f_add_scalar(self.shift)?)
+        self.decode_raw(&latents.f_div_scalar(self.scaling)?)
     }
 
     /// Latents in the autoencoder's own scale to pixels, not yet clamped.
@@ -66,6 +69,15 @@ impl Autoencoder {
         match &self.form {
             Form::Kl(kl) => kl.decode(latents),
             Form::Tiny(tiny) => tiny.decode(latents),
+        }
+    }
+
+    /// Pixels to what is known of their latents, in the UNet's scale.
+    pub(super) fn encode(&self, pixels: &Tensor) -> Forward<Posterior> {
+        let wide = |encoded: Tensor| encoded.f_to_kind(Kind::Float);
+        match &self.form {
+            Form::Kl(kl) => Posterior::normal(&wide(kl.encode(pixels)?)?, self.scaling),
+            Form::Tiny(tiny) => Posterior::point(&wide(tiny.encode(pixels)?)?, self.scaling),
         }
     }
 

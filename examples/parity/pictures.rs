@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use latentd::engine::torch::Lanes;
 use latentd::engine::{Engine, Event, Ticket};
-use latentd::job::{Offer, Spec, validate};
+use latentd::job::{Brought, Mask, Offer, Picture, Shade, Spec, Start, validate};
 use serde::Deserialize;
 use serde_json::json;
 use tch::{Kind, Tensor};
@@ -35,6 +36,16 @@ struct Case {
     scheduler: String,
     num_outputs: u32,
     seed: u64,
+    start: Option<Begun>,
+}
+
+/// An image that a case begins from; files.
+#[derive(Deserialize)]
+struct Begun {
+    image: String,
+    strength: f64,
+    mask: Option<String>,
+    repaint: String,
 }
 
 /// Compares every case of `dir/pictures.jsonl`, a row of figures a model and sampler.
@@ -51,7 +62,7 @@ pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
         let mut engine = Lanes::new(calls::load(&path_of(dir, &model))?);
         let mut groups: BTreeMap<String, [Worst; 2]> = BTreeMap::new();
         for case in cases {
-            let spec = spec(&case)?;
+            let spec = spec(dir, &case)?;
             let [share, most] = compare(&draw(&mut engine, &spec)?, &reference(dir, &case)?)?;
             let place = || {
                 let Spec { steps, guidance_scale, size, num_outputs, .. } = &spec;
@@ -60,7 +71,12 @@ pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
                     case.file, size.width, size.height
                 )
             };
-            let group = groups.entry(spec.sampler.name().to_owned()).or_default();
+            let mode = match &spec.start {
+                None => "",
+                Some(Start { mask: None, .. }) => " image",
+                Some(_) => " mask",
+            };
+            let group = groups.entry(format!("{}{mode}", spec.sampler.name())).or_default();
             group[0].see(share, place);
             group[1].see(most, place);
         }
@@ -76,7 +92,7 @@ fn path_of(dir: &Path, model: &str) -> PathBuf {
     dir.join("miniatures").join(model)
 }
 
-fn spec(case: &Case) -> Result<Spec> {
+fn spec(dir: &Path, case: &Case) -> Result<Spec> {
     let input = json!({
         "prompt": case.prompt,
         "negative_prompt": case.negative_prompt,
@@ -89,7 +105,33 @@ fn spec(case: &Case) -> Result<Spec> {
         "seed": case.seed,
     });
     let offer = Offer { model: case.model.clone(), ..Offer::default() };
-    Ok(validate(&input, &offer, 0).with_context(|| case.file.clone())?.with_start(None))
+    let spec = validate(&input, &offer, 0).with_context(|| case.file.clone())?;
+    Ok(spec.with_start(case.start.as_ref().map(|begun| begun.read(dir)).transpose()?))
+}
+
+impl Begun {
+    fn read(&self, dir: &Path) -> Result<Start> {
+        let brought = |file: &String| -> Result<Brought> {
+            let (width, height, pixels) = png(&dir.join(file))?;
+            let picture = Arc::new(Picture { width, height, pixels });
+            Ok(Brought { picture, sha256: String::new() })
+        };
+        let mask = |file| -> Result<Mask> {
+            let repaint = Shade::from_name(&self.repaint).context("repaint")?;
+            Ok(Mask { image: brought(file)?, repaint, paste: false })
+        };
+        let mask = self.mask.as_ref().map(mask).transpose()?;
+        Ok(Start { image: brought(&self.image)?, strength: self.strength, mask })
+    }
+}
+
+/// Width, height and bytes of a file without alpha.
+fn png(path: &Path) -> Result<(u32, u32, Vec<u8>)> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let mut reader = png::Decoder::new(BufReader::new(file)).read_info()?;
+    let mut pixels = vec![0; reader.output_buffer_size().context("too large")?];
+    reader.next_frame(&mut pixels)?;
+    Ok((reader.info().width, reader.info().height, pixels))
 }
 
 /// The pictures of `spec` in order, as bytes.
@@ -112,10 +154,7 @@ fn draw(engine: &mut Lanes, spec: &Spec) -> Result<Vec<Vec<u8>>> {
 fn reference(dir: &Path, case: &Case) -> Result<Vec<Vec<u8>>> {
     let path = dir.join(&case.file);
     if path.extension().is_some_and(|ending| ending == "png") {
-        let mut reader = png::Decoder::new(BufReader::new(File::open(&path)?)).read_info()?;
-        let mut pixels = vec![0; reader.output_buffer_size().context("too large")?];
-        reader.next_frame(&mut pixels)?;
-        return Ok(vec![pixels]);
+        return Ok(vec![png(&path)?.2]);
     }
     let tensors = Tensor::read_safetensors(&path).with_context(|| path.display().to_string())?;
     let (_, images) = tensors.into_iter().find(|(name, _)| name == "image").context("no tensor `image`")?;

@@ -16,6 +16,7 @@ from PIL import Image
 
 import calls
 import pictures
+import starts
 from miniatures import CROSS, PLAIN, Shape, rewrite, write
 
 OUT = Path(__file__).resolve().parents[2] / "tests" / "golden" / "torch"
@@ -37,16 +38,22 @@ SHAPES = {
     ),
 }
 STEPS = (2, 3, 4)
+# Sampler, steps, strength, masked: each kind on both autoencoders.
+STARTED = (("EULER-A", 4, 0.8, False), ("DDIM", 3, 0.7, False), ("K-LMS", 4, 0.8, True), ("HEUN", 4, 0.8, True), ("KDPM2-A", 2, 1.0, True), ("DDPM", 2, 1.0, True))
 
 
 def cases() -> list[pictures.Case]:
-    """Every sampler once, the other values in turn."""
+    """Every sampler once, the other values in turn, then what begins from an image."""
     found = []
     for number, scheduler in enumerate(pictures.SAMPLERS):
         model = list(SHAPES)[number % 2]
         prompt, negative = pictures.PROMPTS[number % 4]
         guidance = 1.0 if number % 5 == 4 else 7.5
         found.append(pictures.Case(model, prompt, negative, 128, 128, STEPS[number % 3], guidance, scheduler, 1, pictures.SEEDS[number % 7], f"pictures/{number}.png"))
+    for number, (scheduler, steps, strength, mask) in enumerate(STARTED, len(found)):
+        start = starts.start(128, 128, strength, mask, number)
+        model = list(SHAPES)[number % 2]
+        found.append(pictures.Case(model, *pictures.PROMPTS[0], 128, 128, steps, 7.5, scheduler, 1, number, f"pictures/{number}.png", start))
     return found
 
 
@@ -65,7 +72,9 @@ def main() -> None:
     pipes = {name: calls.load(models / name) for name in SHAPES}
     configs = {name: pipe.scheduler.config for name, pipe in pipes.items()}
     for case in drawn:
-        image = pictures.pixels(pipes[case.model], configs[case.model], case)[0]
+        if case.start:
+            starts.paint(case.start, OUT)
+        image = pictures.pixels(pipes[case.model], configs[case.model], case, OUT)[0]
         Image.fromarray(image).save(OUT / case.file, optimize=True)
     (OUT / "pictures.jsonl").write_text("".join(json.dumps(asdict(case), ensure_ascii=False) + "\n" for case in drawn), encoding="utf-8")
 

@@ -1,9 +1,9 @@
-"""Draws whole txt2img pictures with diffusers' StableDiffusionPipeline, in f32 on the CPU, a CPU generator for each image.
+"""Draws whole pictures with diffusers' pipelines, in f32 on the CPU, a CPU generator for each image.
 
     pictures.py OUT [--full NAME] [--quick]     writes OUT/pictures.jsonl (one case a line) and OUT/pictures/N.safetensors
 
-Samplers x steps x guidance x sizes x outputs: every combination on the miniature NAME, on the others as many as bring every pair of
-values together. `image` is u8 [outputs, height, width, 3], rounded as diffusers rounds. Single files and copies in other layouts are
+Text to image: samplers x steps x guidance x sizes x outputs. From images, and with masks: samplers x steps and strengths x outputs x
+masked or not. Every combination on the miniature NAME, on the others as many as bring every pair of values together. `image` is u8 [outputs, height, width, 3], rounded as diffusers rounds. Single files and copies in other layouts are
 the same models, so their lines name pictures of the originals.
 """
 
@@ -22,11 +22,13 @@ import torch
 from safetensors.numpy import save_file
 
 import samplers
+import starts
 from calls import load
 
 STEPS = (1, 2, 7, 20, 50)
 QUICK_STEPS = (2, 7)
 GUIDANCE = (1.0, 7.5)
+STRENGTHS = (0.3, 0.8, 1.0)
 SHAPES = ("square", "not")
 OUTPUTS = (1, 3)
 LONG = "a very long list of things that goes on " * 12
@@ -72,6 +74,7 @@ class Case:
     num_outputs: int
     seed: int
     file: str
+    start: starts.Start | None = None
 
 
 def pairwise(factors: tuple[tuple, ...]) -> list[tuple]:
@@ -102,14 +105,32 @@ def cases(model: str, full: bool, quick: bool) -> list[Case]:
     return found
 
 
-def pixels(pipe: diffusers.StableDiffusionPipeline, config: dict, case: Case) -> np.ndarray:
-    """What the reference draws for one case: u8 [outputs, height, width, 3]. `config` is that of the model's own scheduler."""
+def cases_from_images(model: str, full: bool, quick: bool) -> list[Case]:
+    """The same for jobs that begin from an image. Sizes and guidance turn with the case's number, too."""
+    runs = [(steps, strength) for steps in (QUICK_STEPS if quick else STEPS) for strength in STRENGTHS if int(steps * strength) > 0]
+    factors = (tuple(SAMPLERS), tuple(runs), OUTPUTS, (False, True))
+    found = []
+    for number, (scheduler, (steps, strength), outputs, mask) in enumerate(itertools.product(*factors) if full else pairwise(factors)):
+        prompt, negative = PROMPTS[number % len(PROMPTS)]
+        sides = ((128, 128), (256, 128), (128, 128), (128, 256))[number % 4]
+        guidance, seed = GUIDANCE[number // 3 % 2], SEEDS[number // 2 % len(SEEDS)]
+        file = f"pictures/{model}-start-{number}.safetensors"
+        start = starts.start(*sides, strength, mask, number)
+        found.append(Case(model, prompt, negative, *sides, steps, guidance, scheduler, outputs, seed, file, start))
+    return found
+
+
+def pixels(pipe: diffusers.StableDiffusionPipeline, config: dict, case: Case, out: Path) -> np.ndarray:
+    """What the reference draws for one case: u8 [outputs, height, width, 3]. `config` is that of the model's own scheduler; files that
+    the case names are under `out`.
+    """
     pipe.scheduler = SAMPLERS[case.scheduler].from_config(config)
-    images = pipe(
-        case.prompt, negative_prompt=case.negative_prompt, width=case.width, height=case.height, output_type="np",
+    asked = dict(
+        prompt=case.prompt, negative_prompt=case.negative_prompt, width=case.width, height=case.height, output_type="np",
         num_inference_steps=case.steps, guidance_scale=case.guidance_scale, num_images_per_prompt=case.num_outputs,
         generator=[torch.Generator().manual_seed((case.seed + i) % 2**64) for i in range(case.num_outputs)],
-    ).images  # fmt: skip
+    )  # fmt: skip
+    images = starts.draw(pipe, case.start, out, asked) if case.start else pipe(**asked).images
     # Contiguous, because safetensors writes the bytes as they lie in memory.
     return np.ascontiguousarray((images * 255).round().astype("uint8"))
 
@@ -120,7 +141,7 @@ def draw(out: Path, batch: list[Case]) -> str:
     pipe = load(out / "miniatures" / batch[0].model)
     config, edges, spread = pipe.scheduler.config, [], []
     for case in batch:
-        image = pixels(pipe, config, case)
+        image = pixels(pipe, config, case, out)
         save_file({"image": image}, out / case.file)
         if case.steps >= 7:
             edges.append(np.mean((image == 0) | (image == 255)))
@@ -136,17 +157,24 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="pairs only, and few steps")
     arguments = parser.parse_args()
     out = arguments.out
-    shutil.rmtree(out / "pictures", ignore_errors=True)
+    for folder in ("pictures", "starts"):
+        shutil.rmtree(out / folder, ignore_errors=True)
     (out / "pictures").mkdir(parents=True)
     names = sorted({path.parent.name for path in out.glob("miniatures/*/model_index.json")} - COPIES.keys())
-    plan = {name: cases(name, name == arguments.full and not arguments.quick, arguments.quick) for name in names}
+    plan = {}
+    for name in names:
+        wanted = (name, name == arguments.full and not arguments.quick, arguments.quick)
+        plan[name] = cases(*wanted) + cases_from_images(*wanted)
+    for case in itertools.chain(*plan.values()):
+        if case.start:
+            starts.paint(case.start, out)
     # Dealt like cards, so that every batch gets slow samplers and fast ones.
     batches = [found[start::deal] for found in plan.values() for deal in [-(-len(found) // 60)] for start in range(deal)]
     with ProcessPoolExecutor(2) as pool:
         for line in pool.map(draw, itertools.repeat(out), batches):
             print(line, flush=True)
     lines = [asdict(case) for found in plan.values() for case in found]
-    lines += [asdict(case) | {"model": copy} for copy, original in COPIES.items() if original in plan for case in plan[original][:3]]
+    lines += [asdict(case) | {"model": copy} for copy, original in COPIES.items() if original in plan for case in plan[original][:3] + plan[original][-3:]]
     (out / "pictures.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 

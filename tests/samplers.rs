@@ -50,9 +50,17 @@ fn steps_and_begin_out_of_range_are_refused() {
     for (steps, begin, error) in [
         (0, 0, PlanError::Steps(0)),
         (MAX_STEPS + 1, 0, PlanError::Steps(MAX_STEPS + 1)),
-        (20, 20, PlanError::Begin { begin: 20, steps: 20 }),
+        (20, 21, PlanError::Begin { begin: 21, steps: 20 }),
     ] {
         assert_eq!(plan(Sampler::Ddim, &sd15(), steps, begin), Err(error));
+    }
+}
+
+#[test]
+fn a_run_entered_at_its_end_has_no_row_and_no_noise() {
+    for &sampler in Sampler::ALL {
+        let plan = plan(sampler, &sd15(), 7, 7).unwrap();
+        assert_eq!((plan.rows.len(), plan.begin), (0, Level::CLEAN), "{sampler}");
     }
 }
 

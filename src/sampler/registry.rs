@@ -4,7 +4,7 @@ use super::{
     ddim, ddpm, dpm_m, dpm_s, euler_a, euler_d, heun, ipndm, kdpm2, lms, pndm, schedule::NoiseSchedule, table::Plan,
 };
 
-/// A sampler's file as a function; steps are 1 to [`super::MAX_STEPS`] and begin is at most that.
+/// A sampler's file as a function; steps are 1 to [`super::MAX_STEPS`] and begin is below them.
 type Planner = fn(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan;
 
 macro_rules! samplers {

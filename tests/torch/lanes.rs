@@ -1,90 +1,25 @@
-//! The lane engine on a real, tiny model: what a job gets does not depend on who shares the engine with it.
+//! Lanes: what a job gets does not depend on who shares the engine with it.
 
-#![cfg(feature = "torch")]
-#![allow(clippy::unwrap_used, clippy::panic)]
-
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use latentd::engine::torch::{Lanes, Model, Target};
-use latentd::engine::{Engine, EngineTimings, Event, Picture, Ticket};
-use latentd::job::{JobError, Size, Spec};
+use latentd::engine::{Engine, Ticket};
+use latentd::job::{Size, Spec};
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
 
-fn engine(target: Target) -> Lanes {
-    // Tests run beside each other; threads that wait for each other on few cores are slower than one.
-    tch::set_num_threads(1);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures/tiny");
-    Lanes::new(Model::load(&folder, &folder.join("tokenizer"), target).unwrap())
-}
-
-fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
-    Spec {
-        prompt: "a red apple".into(),
-        negative_prompt: None,
-        size: Size { width: 128, height: 128 },
-        num_outputs: 1,
-        steps,
-        guidance_scale: 7.5,
-        sampler,
-        seed,
-        start: None,
-        lora: None,
-    }
-}
-
-/// What became of a job.
-#[derive(Default)]
-struct Outcome {
-    pictures: BTreeMap<u32, (u64, Picture)>,
-    timings: Option<EngineTimings>,
-    failed: Option<JobError>,
-}
-
-/// Runs the engine until it has nothing to do; outcomes by ticket.
-fn finish(engine: &mut Lanes) -> BTreeMap<Ticket, Outcome> {
-    let mut outcomes: BTreeMap<Ticket, Outcome> = BTreeMap::new();
-    while engine.busy() {
-        for (ticket, event) in engine.advance().unwrap() {
-            let outcome = outcomes.entry(ticket).or_default();
-            assert!(outcome.timings.is_none() && outcome.failed.is_none(), "an event after the last");
-            match event {
-                Event::Image { index, seed, picture } => drop(outcome.pictures.insert(index, (seed, picture))),
-                Event::Finished(timings) => outcome.timings = Some(timings),
-                Event::Failed(cause) => outcome.failed = Some(cause),
-                _ => {}
-            }
-        }
-    }
-    outcomes
-}
-
-fn run(engine: &mut Lanes, spec: &Spec) -> Outcome {
-    engine.admit(Ticket(0), spec).unwrap();
-    finish(engine).remove(&Ticket(0)).unwrap()
-}
-
-fn only(mut outcome: Outcome) -> Picture {
-    assert!(outcome.failed.is_none(), "{:?}", outcome.failed);
-    outcome.pictures.remove(&0).unwrap().1
-}
-
-fn furthest(a: &Picture, b: &Picture) -> u8 {
-    assert_eq!((a.width, a.height), (b.width, b.height));
-    a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
-}
+use crate::drawing::{engine, finish, furthest, only, run, spec};
 
 #[test]
 fn the_same_job_twice_gives_the_same_bytes() {
-    let mut engine = engine(Target::REFERENCE);
+    let mut engine = engine("tiny");
     let spec = spec(Sampler::EulerA, 5, 7);
     assert_eq!(only(run(&mut engine, &spec)), only(run(&mut engine, &spec)));
 }
 
 #[test]
 fn jobs_of_all_kinds_share_evaluations_and_get_what_they_get_alone() {
-    let mut shared = engine(Target::REFERENCE);
+    let mut shared = engine("tiny");
     let specs: Vec<Spec> = (0_u32..)
         .zip(Sampler::ALL.iter().copied())
         .map(|(i, sampler)| Spec {
@@ -99,7 +34,7 @@ fn jobs_of_all_kinds_share_evaluations_and_get_what_they_get_alone() {
         shared.admit(Ticket(i), spec).unwrap();
     }
     let mut together = finish(&mut shared);
-    let mut alone = engine(Target::REFERENCE);
+    let mut alone = engine("tiny");
     for (i, spec) in (0..).zip(&specs) {
         let (ours, theirs) = (only(run(&mut alone, spec)), only(together.remove(&Ticket(i)).unwrap()));
         assert!(furthest(&ours, &theirs) <= 1, "{} differs by {}", spec.sampler.name(), furthest(&ours, &theirs));
@@ -108,7 +43,7 @@ fn jobs_of_all_kinds_share_evaluations_and_get_what_they_get_alone() {
 
 #[test]
 fn image_i_is_the_single_image_of_seed_s_plus_i() {
-    let mut engine = engine(Target::REFERENCE);
+    let mut engine = engine("tiny");
     let job = Spec { num_outputs: 3, ..spec(Sampler::Ddpm, 4, u64::MAX - 1) };
     let outcome = run(&mut engine, &job);
     assert_eq!(outcome.pictures.len(), 3);
@@ -121,7 +56,7 @@ fn image_i_is_the_single_image_of_seed_s_plus_i() {
 
 #[test]
 fn seeds_prompts_and_guidance_matter() {
-    let mut engine = engine(Target::REFERENCE);
+    let mut engine = engine("tiny");
     let base = spec(Sampler::Ddim, 4, 1);
     let picture = only(run(&mut engine, &base));
     for other in [
@@ -136,7 +71,7 @@ fn seeds_prompts_and_guidance_matter() {
 
 #[test]
 fn cancelling_a_job_leaves_its_neighbours_alone() {
-    let mut engine = engine(Target::REFERENCE);
+    let mut engine = engine("tiny");
     let keep = spec(Sampler::Heun, 3, 5);
     engine.admit(Ticket(1), &Spec { num_outputs: 4, steps: 500, ..spec(Sampler::Pndm, 9, 3) }).unwrap();
     engine.admit(Ticket(2), &keep).unwrap();
@@ -150,7 +85,7 @@ fn cancelling_a_job_leaves_its_neighbours_alone() {
 
 #[test]
 fn evaluations_and_warnings_are_told() {
-    let mut engine = engine(Target::REFERENCE);
+    let mut engine = engine("tiny");
     let long = "very ".repeat(100);
     let warnings =
         engine.admit(Ticket(0), &Spec { prompt: long, num_outputs: 2, ..spec(Sampler::Heun, 4, 0) }).unwrap();
@@ -195,7 +130,7 @@ proptest! {
         sampler in prop::sample::select(Sampler::ALL),
         seed in any::<u64>(),
     ) {
-        let mut engine = engine(Target::REFERENCE);
+        let mut engine = engine("tiny");
         let size = Size { width, height };
         let (start, lora) = (None, None);
         let spec = Spec { prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora };

@@ -1,0 +1,77 @@
+//! Draws with tiny models.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use latentd::engine::torch::{Lanes, Model, Target};
+use latentd::engine::{Engine, EngineTimings, Event, Picture, Ticket};
+use latentd::job::{JobError, Size, Spec};
+use latentd::sampler::Sampler;
+
+/// An engine on one of the tiny models of the goldens, in the reference's arithmetic.
+pub(crate) fn engine(model: &str) -> Lanes {
+    // Tests run beside each other; threads that wait for each other on few cores are slower than one.
+    tch::set_num_threads(1);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures").join(model);
+    Lanes::new(Model::load(&folder, &folder.join("tokenizer"), Target::REFERENCE).unwrap())
+}
+
+/// A job of one image, 128×128.
+pub(crate) fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
+    Spec {
+        prompt: "a red apple".into(),
+        negative_prompt: None,
+        size: Size { width: 128, height: 128 },
+        num_outputs: 1,
+        steps,
+        guidance_scale: 7.5,
+        sampler,
+        seed,
+        start: None,
+        lora: None,
+    }
+}
+
+/// What became of a job.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) pictures: BTreeMap<u32, (u64, Picture)>,
+    pub(crate) timings: Option<EngineTimings>,
+    pub(crate) failed: Option<JobError>,
+}
+
+/// Runs the engine until it has nothing to do; outcomes by ticket.
+pub(crate) fn finish(engine: &mut Lanes) -> BTreeMap<Ticket, Outcome> {
+    let mut outcomes: BTreeMap<Ticket, Outcome> = BTreeMap::new();
+    while engine.busy() {
+        for (ticket, event) in engine.advance().unwrap() {
+            let outcome = outcomes.entry(ticket).or_default();
+            assert!(outcome.timings.is_none() && outcome.failed.is_none(), "an event after the last");
+            match event {
+                Event::Image { index, seed, picture } => drop(outcome.pictures.insert(index, (seed, picture))),
+                Event::Finished(timings) => outcome.timings = Some(timings),
+                Event::Failed(cause) => outcome.failed = Some(cause),
+                _ => {}
+            }
+        }
+    }
+    outcomes
+}
+
+/// Runs one job alone.
+pub(crate) fn run(engine: &mut Lanes, spec: &Spec) -> Outcome {
+    engine.admit(Ticket(0), spec).unwrap();
+    finish(engine).remove(&Ticket(0)).unwrap()
+}
+
+/// The first image of a job that must not fail.
+pub(crate) fn only(mut outcome: Outcome) -> Picture {
+    assert!(outcome.failed.is_none(), "{:?}", outcome.failed);
+    outcome.pictures.remove(&0).unwrap().1
+}
+
+/// The largest difference of any value.
+pub(crate) fn furthest(a: &Picture, b: &Picture) -> u8 {
+    assert_eq!((a.width, a.height), (b.width, b.height));
+    a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}

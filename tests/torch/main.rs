@@ -1,0 +1,8 @@
+//! The torch engine on real, tiny models.
+
+#![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod drawing;
+mod lanes;
+mod starts;

@@ -62,7 +62,7 @@ pub enum LoadError {
         dtype: String,
     },
     /// The file holds tensors that the configuration has no place for: the two do not belong together.
-    #[error("{file}: {count} tensors have no place in this configuration, the first: {}", .first.join(", "))]
+    #[error("{file}: this configuration has no place for {count} of its tensors, such as {}", .first.join(", "))]
     Surplus {
         /// The weight file.
         file: PathBuf,

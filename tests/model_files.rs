@@ -137,7 +137,7 @@ fn surplus_tensors_are_named() {
     patient.edit_weights(|tensors| drop(tensors.insert("add_embedding.bias".into(), Raw::zeros(&[2]))));
     assert_eq!(
         patient.complaint(),
-        format!("{UNET}: 1 tensors have no place in this configuration, the first: add_embedding.bias")
+        format!("{UNET}: 1 tensors have no place in this model, the first: add_embedding.bias")
     );
 }
 

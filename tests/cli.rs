@@ -119,6 +119,7 @@ fn the_configuration_knows_where_it_came_from() {
     let expected = json!({
         "model": {"value": "miniature", "source": "default"},
         "models_dir": {"value": "models", "source": "LATENTD_MODELS_DIR"},
+        "lora_dir": {"value": "", "source": "default"},
         "device": {"value": "cpu", "source": "--device"},
         "dtype": {"value": "bf16", "source": "LATENTD_DTYPE"},
         "log.level": {"value": "WARN", "source": "RUNPOD_DEBUG_LEVEL"},

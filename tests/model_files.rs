@@ -137,7 +137,7 @@ fn surplus_tensors_are_named() {
     patient.edit_weights(|tensors| drop(tensors.insert("add_embedding.bias".into(), Raw::zeros(&[2]))));
     assert_eq!(
         patient.complaint(),
-        format!("{UNET}: this configuration has no place for 1 of its tensors, such as add_embedding.bias")
+        format!("{UNET}: this model has no place for 1 of its tensors, such as add_embedding.bias")
     );
 }
 

@@ -1,11 +1,13 @@
-//! Calls and pictures of tiny models against what diffusers computed, frozen in `tests/golden/torch` by
-//! `scripts/parity/goldens.py`: the same comparison as `make parity`, without Python.
+//! Calls and pictures of tiny models, plain and with LoRAs, against what diffusers computed, frozen in
+//! `tests/golden/torch` by `scripts/parity/goldens.py`: the same comparison as `make parity`, without Python.
 
 #![cfg(feature = "torch")]
 #![allow(clippy::print_stdout, reason = "the report is a table; cargo shows it when a test fails")]
 
 #[path = "../examples/parity/calls.rs"]
 mod calls;
+#[path = "../examples/parity/loras.rs"]
+mod loras;
 #[path = "../examples/parity/pictures.rs"]
 mod pictures;
 #[path = "../examples/parity/report.rs"]
@@ -33,4 +35,9 @@ fn single_calls_are_the_reference_s() {
 #[test]
 fn pictures_are_the_reference_s() {
     within_bounds(pictures::check);
+}
+
+#[test]
+fn loras_change_pictures_as_in_the_reference() {
+    within_bounds(loras::check);
 }

@@ -6,6 +6,8 @@
 #[cfg(feature = "torch")]
 mod calls;
 #[cfg(feature = "torch")]
+mod loras;
+#[cfg(feature = "torch")]
 mod pictures;
 mod report;
 mod samplers;
@@ -33,6 +35,9 @@ fn main() -> ExitCode {
         }
         if let Err(error) = pictures::check(&dir, &mut report) {
             report.broken("pictures", &error);
+        }
+        if let Err(error) = loras::check(&dir, &mut report) {
+            report.broken("loras", &error);
         }
     }
     report.finish()

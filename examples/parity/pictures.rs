@@ -18,15 +18,15 @@ use crate::calls;
 use crate::report::{Report, Worst};
 
 /// Share of values that may differ by more than 1 of 255.
-const SHARE_BOUND: f64 = 1e-3;
+pub(crate) const SHARE_BOUND: f64 = 1e-3;
 /// Largest difference of any value, of 255.
-const MOST_BOUND: f64 = 3.0;
+pub(crate) const MOST_BOUND: f64 = 3.0;
 
 /// One job, as `scripts/parity/pictures.py` asked the reference.
 #[derive(Deserialize)]
-struct Case {
-    model: String,
-    file: String,
+pub(crate) struct Case {
+    pub(crate) model: String,
+    pub(crate) file: String,
     prompt: String,
     negative_prompt: Option<String>,
     width: u32,
@@ -92,7 +92,8 @@ fn path_of(dir: &Path, model: &str) -> PathBuf {
     dir.join("miniatures").join(model)
 }
 
-fn spec(dir: &Path, case: &Case) -> Result<Spec> {
+/// The job of a case, with its images from `dir`.
+pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
     let input = json!({
         "prompt": case.prompt,
         "negative_prompt": case.negative_prompt,
@@ -135,7 +136,7 @@ fn png(path: &Path) -> Result<(u32, u32, Vec<u8>)> {
 }
 
 /// The pictures of `spec` in order, as bytes.
-fn draw(engine: &mut Lanes, spec: &Spec) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn draw(engine: &mut Lanes, spec: &Spec) -> Result<Vec<Vec<u8>>> {
     engine.admit(Ticket(0), spec)?;
     let mut pictures = vec![Vec::new(); spec.num_outputs as usize];
     while engine.busy() {
@@ -151,7 +152,7 @@ fn draw(engine: &mut Lanes, spec: &Spec) -> Result<Vec<Vec<u8>>> {
 }
 
 /// What the reference drew: bytes in a safetensors file, or a single PNG.
-fn reference(dir: &Path, case: &Case) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn reference(dir: &Path, case: &Case) -> Result<Vec<Vec<u8>>> {
     let path = dir.join(&case.file);
     if path.extension().is_some_and(|ending| ending == "png") {
         return Ok(vec![png(&path)?.2]);
@@ -163,7 +164,7 @@ fn reference(dir: &Path, case: &Case) -> Result<Vec<Vec<u8>>> {
 }
 
 /// Share of values that differ by more than 1, and the largest difference.
-fn compare(ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> Result<[f64; 2]> {
+pub(crate) fn compare(ours: &[Vec<u8>], theirs: &[Vec<u8>]) -> Result<[f64; 2]> {
     let sizes = |pictures: &[Vec<u8>]| pictures.iter().map(Vec::len).collect::<Vec<_>>();
     ensure!(sizes(ours) == sizes(theirs), "sizes {:?} for {:?}", sizes(ours), sizes(theirs));
     let apart: Vec<u8> = ours.iter().flatten().zip(theirs.iter().flatten()).map(|(a, b)| a.abs_diff(*b)).collect();

@@ -3,7 +3,8 @@
     goldens.py                 writes tests/golden/torch/
 
 `miniatures/tiny/` and `miniatures/tiny-kl/` are miniatures (diffusers folders in f16) with their `calls.safetensors`; `pictures.jsonl` lists one job a sampler
-drawn with them, as pictures.py lists its own, and `pictures/` holds what diffusers drew.
+drawn with them, as pictures.py lists its own, and `pictures/` holds what diffusers drew; `loras.jsonl` and
+`loras/` are the same of loras.py.
 """
 
 import json
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 
 import calls
+import loras
 import pictures
 import starts
 from miniatures import CROSS, PLAIN, Shape, rewrite, write
@@ -77,6 +79,7 @@ def main() -> None:
         image = pictures.pixels(pipes[case.model], configs[case.model], case, OUT)[0]
         Image.fromarray(image).save(OUT / case.file, optimize=True)
     (OUT / "pictures.jsonl").write_text("".join(json.dumps(asdict(case), ensure_ascii=False) + "\n" for case in drawn), encoding="utf-8")
+    loras.record(OUT, loras.GOLDEN, 1, "png")
 
 
 if __name__ == "__main__":

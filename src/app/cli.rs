@@ -82,6 +82,9 @@ pub(super) struct Settings {
     /// Where models have names.
     #[arg(long, global = true, value_name = "DIR")]
     models_dir: Option<String>,
+    /// Where LoRA files lie; a job names one without .safetensors.
+    #[arg(long, global = true, value_name = "DIR")]
+    lora_dir: Option<String>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, global = true)]
     device: Option<String>,
@@ -122,6 +125,7 @@ impl Settings {
         let given = [
             ("model", &self.model),
             ("models_dir", &self.models_dir),
+            ("lora_dir", &self.lora_dir),
             ("device", &self.device),
             ("dtype", &self.dtype),
             ("log.level", &self.log_level),

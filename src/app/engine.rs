@@ -10,12 +10,12 @@ pub(super) async fn start(config: &Config, model: &Model) -> Result<Host, Failur
     use crate::engine::torch;
 
     let (device, dtype) = (config.device, config.dtype);
-    let path = model.path.clone();
+    let (path, loras) = (model.path.clone(), config.lora_dir.clone());
     // A checkpoint in one file brings no tokenizer.
     let tokenizer = config.models_dir.join("clip-tokenizer");
     let build = move || -> anyhow::Result<torch::Lanes> {
         let target = torch::Target::choose(device, dtype)?;
-        Ok(torch::Lanes::new(torch::Model::load(&path, &tokenizer, target)?))
+        Ok(torch::Lanes::new(torch::Model::load(&path, &tokenizer, target)?).with_loras(loras))
     };
     Ok(Host::start("engine-0", build).await?)
 }

@@ -1,16 +1,19 @@
 //! Which lanes share the next evaluation. Pure: no clock, no tensors.
 //!
-//! Lanes can share a call of the UNet when their latents have one size. The lane that waited longest decides which size
-//! is next, so sizes take turns and nobody starves; others of that size fill the call up. The number of rows is rounded
-//! down to a power of two while more lanes wait than fit: few shapes recur, and what is left over goes first next time.
+//! Lanes can share a call of the UNet when their latents have one size and no LoRA tells them apart. The lane that waited
+//! longest decides which key is next, so keys take turns and nobody starves; others of that key fill the call up. The
+//! number of rows is rounded down to a power of two while more lanes wait than fit: few shapes recur, and what is left
+//! over goes first next time.
 
-/// Height and width of a latent: lanes with equal keys may share an evaluation.
+/// What lanes must have in common to share an evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Rows of the latent.
     pub height: u32,
     /// Columns of the latent.
     pub width: u32,
+    /// Number of the networks that evaluate it: the model itself, or what a LoRA makes of it.
+    pub networks: u64,
 }
 
 /// A lane as the policy sees it.
@@ -25,7 +28,7 @@ pub struct Waiting {
 }
 
 /// Positions in `lanes` (which are in order of admission) of those that make the next evaluation: at most as many rows
-/// as `max_rows` says for their size, unless one lane alone needs more. Empty only if `lanes` is.
+/// as `max_rows` says for their key, unless one lane alone needs more. Empty only if `lanes` is.
 pub fn choose(lanes: &[Waiting], max_rows: impl Fn(Key) -> usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..lanes.len()).collect();
     order.sort_by_key(|&i| lanes[i].served); // stable: the oldest first among equals
@@ -53,8 +56,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SMALL: Key = Key { height: 16, width: 16 };
-    const LARGE: Key = Key { height: 64, width: 64 };
+    const SMALL: Key = Key { height: 16, width: 16, networks: 0 };
+    const LARGE: Key = Key { height: 64, width: 64, networks: 0 };
 
     fn lane(key: Key, rows: usize, served: u64) -> Waiting {
         Waiting { key, rows, served }
@@ -91,11 +94,11 @@ mod tests {
     proptest! {
         #[test]
         fn nobody_starves_and_no_limit_is_passed(
-            shapes in prop::collection::vec((0..3u32, 1..=2usize), 1..24),
+            shapes in prop::collection::vec((0..3u64, 1..=2usize), 1..24),
             max_rows in 2..40usize,
         ) {
             let mut lanes: Vec<Waiting> =
-                shapes.iter().map(|&(size, rows)| lane(Key { height: size, width: 8 }, rows, 0)).collect();
+                shapes.iter().map(|&(size, rows)| lane(Key { height: 8, width: 8, networks: size }, rows, 0)).collect();
             for tick in 1..=2 * lanes.len() as u64 {
                 let chosen = choose(&lanes, |_| max_rows);
                 prop_assert!(!chosen.is_empty());

@@ -3,6 +3,7 @@
 mod environment;
 mod error;
 mod layers;
+mod loras;
 mod model;
 mod setting;
 
@@ -31,6 +32,8 @@ pub struct Flags {
 pub struct Config {
     /// Where models have names.
     pub models_dir: PathBuf,
+    /// Where LoRA files lie, if anywhere.
+    pub lora_dir: Option<PathBuf>,
     /// Where to compute.
     pub device: Device,
     /// What to compute in.
@@ -75,6 +78,7 @@ impl Config {
 
         let model = reader.read("model");
         let models_dir: Option<String> = reader.read("models_dir");
+        let lora_dir = reader.read("lora_dir");
         let device = reader.read("device");
         let dtype = reader.read("dtype");
         let level = reader.read("log.level");
@@ -82,8 +86,17 @@ impl Config {
         let prompts = reader.read("log.prompts");
 
         let Reader { faults, mut entries, .. } = reader;
-        let (Some(model), Some(models_dir), Some(device), Some(dtype), Some(level), Some(format), Some(prompts), []) =
-            (model, models_dir, device, dtype, level, format, prompts, faults.as_slice())
+        let (
+            Some(model),
+            Some(models_dir),
+            Some(lora_dir),
+            Some(device),
+            Some(dtype),
+            Some(level),
+            Some(format),
+            Some(prompts),
+            [],
+        ) = (model, models_dir, lora_dir, device, dtype, level, format, prompts, faults.as_slice())
         else {
             return Err(ConfigError(faults));
         };
@@ -99,7 +112,7 @@ impl Config {
             Format::Text => false,
             Format::Json => true,
         };
-        Ok(Self { models_dir, device, dtype, log: Log { level, json, prompts }, model, entries })
+        Ok(Self { models_dir, lora_dir, device, dtype, log: Log { level, json, prompts }, model, entries })
     }
 
     /// Every setting with where it came from.
@@ -113,21 +126,29 @@ impl Config {
     /// There is none by that name or at that path.
     pub fn model(&self) -> Result<Model, ConfigError> {
         Model::find(&self.model, &self.models_dir).ok_or_else(|| {
-            let origin = self.entries.iter().find(|entry| entry.key == "model").map(|entry| entry.source.clone());
-            ConfigError(vec![Fault::Value {
-                key: "model".into(),
-                value: format!("{:?}", self.model),
-                origin: origin.unwrap_or_default(),
-                allowed: format!(
-                    "a folder, a .safetensors file, or a name under {} ({})",
-                    self.models_dir.display(),
-                    match Model::names(&self.models_dir).as_slice() {
-                        [] => "which has none".to_owned(),
-                        names => names.join(", "),
-                    }
-                ),
-            }])
+            let models = match Model::names(&self.models_dir).as_slice() {
+                [] => "which has none".to_owned(),
+                names => names.join(", "),
+            };
+            let folder = self.models_dir.display();
+            self.refuse("model", format!("a folder, a .safetensors file, or a name under {folder} ({models})"))
         })
+    }
+
+    /// Names of the LoRA files that lie in `lora_dir` now.
+    ///
+    /// # Errors
+    /// It is set and cannot be read.
+    pub fn loras(&self) -> Result<Vec<String>, ConfigError> {
+        let Some(folder) = &self.lora_dir else { return Ok(Vec::new()) };
+        loras::names(folder).map_err(|cause| self.refuse("lora_dir", format!("a folder that can be read ({cause})")))
+    }
+
+    /// The fault of a setting that became one only when it was used.
+    fn refuse(&self, key: &str, allowed: String) -> ConfigError {
+        let entry = self.entries.iter().find(|entry| entry.key == key);
+        let (value, origin) = entry.map(|entry| (entry.value.to_string(), entry.source.clone())).unwrap_or_default();
+        ConfigError(vec![Fault::Value { key: key.into(), value, origin, allowed }])
     }
 }
 
@@ -190,6 +211,7 @@ mod tests {
         assert_eq!(config.log, Log { level: Level::Info, json: false, prompts: false });
         assert!(config.models_dir.ends_with("models"));
         assert_eq!(config.model, "miniature");
+        assert_eq!((config.loras().unwrap(), &config.lora_dir), (vec![], &None));
         assert!(config.entries().iter().all(|entry| entry.source == "default"));
     }
 
@@ -287,5 +309,22 @@ mod tests {
         assert_eq!(error(), expected("which has none"));
         fs::create_dir_all(models_dir.path().join("tiny/unet")).unwrap();
         assert_eq!(error(), expected("tiny"));
+    }
+
+    #[test]
+    fn a_lora_is_on_offer_as_soon_as_its_file_is_there() {
+        let lora_dir = tempfile::tempdir().unwrap();
+        let at = lora_dir.path().to_str().unwrap();
+        let config = load(&[("lora_dir", at)], "", &[]).unwrap();
+        assert_eq!(config.loras().unwrap(), [""; 0]);
+        fs::write(lora_dir.path().join("ink.safetensors"), "").unwrap();
+        assert_eq!(config.loras().unwrap(), ["ink"]);
+    }
+
+    #[test]
+    fn a_folder_of_loras_that_is_not_there_is_told() {
+        let config = load(&[], "lora_dir = '/nowhere'", &[]).unwrap();
+        let error = config.loras().unwrap_err().to_string();
+        assert!(error.starts_with("lora_dir = \"/nowhere\" (from ") && error.contains("No such file"), "{error}");
     }
 }

@@ -1,5 +1,7 @@
 //! The values that settings can have.
 
+use std::path::PathBuf;
+
 use figment::value::Value;
 
 /// A type of value that a setting can have.
@@ -14,6 +16,13 @@ impl Setting for String {
     const ALLOWED: &'static str = "a text that is not empty";
     fn read(value: &Value) -> Option<Self> {
         value.as_str().filter(|text| !text.is_empty()).map(Self::from)
+    }
+}
+
+impl Setting for Option<PathBuf> {
+    const ALLOWED: &'static str = "a folder, or an empty text for none";
+    fn read(value: &Value) -> Option<Self> {
+        value.as_str().map(|text| (!text.is_empty()).then(|| text.into()))
     }
 }
 
@@ -160,6 +169,13 @@ mod tests {
             assert_eq!(read(word), Some(level), "{word}");
         }
         assert_eq!(read::<Level>("warning"), None);
+    }
+
+    #[test]
+    fn a_folder_may_be_none() {
+        assert_eq!(read::<Option<PathBuf>>(""), Some(None));
+        assert_eq!(read("a/b"), Some(Some(PathBuf::from("a/b"))));
+        assert_eq!(Option::<PathBuf>::read(&Value::from(false)), None);
     }
 
     #[test]

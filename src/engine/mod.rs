@@ -27,7 +27,7 @@ pub struct Progress {
 /// Where a job's time went inside the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EngineTimings {
-    /// Tokenizer and text encoder.
+    /// Tokenizer and text encoder, and a LoRA merged before them.
     pub text: Duration,
     /// Autoencoder, pixels to latents.
     pub encode: Duration,

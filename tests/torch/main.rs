@@ -5,4 +5,5 @@
 
 mod drawing;
 mod lanes;
+mod loras;
 mod starts;

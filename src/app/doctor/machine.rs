@@ -39,6 +39,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
                 }
                 Ok(named) => {
                     checks.push(memory(target, &named));
+                    checks.extend(loras(config));
                     checks.extend(model(config, &named, target));
                 }
             }
@@ -86,6 +87,21 @@ fn memory(target: Target, model: &Named) -> Check {
             Check::not_ok("memory", Verdict::Warn, found, "stop other processes, or take a smaller model or dtype")
         }
     }
+}
+
+/// Where LoRA files are to be had, how many there are.
+fn loras(config: &Config) -> Option<Check> {
+    let folder = config.lora_dir.as_ref()?;
+    Some(match config.loras() {
+        Err(cause) => {
+            Check::not_ok("loras", Verdict::Fail, cause.to_string(), "set lora_dir, or leave it empty for none")
+        }
+        Ok(names) if names.is_empty() => {
+            let found = format!("none in {}", folder.display());
+            Check::not_ok("loras", Verdict::Warn, found, "put .safetensors files there, or leave lora_dir empty")
+        }
+        Ok(names) => Check::ok("loras", format!("{} in {}: {}", names.len(), folder.display(), names.join(", "))),
+    })
 }
 
 /// Loads the model and draws with it; then its neighbours, by name.

@@ -29,12 +29,13 @@ pub use outcome::{Failure, Outcome};
 
 /// Runs the job that `args` ask for and tells what came of it.
 pub(super) fn execute(args: &RunArgs, config: &Config) -> Exit {
-    let model = match config.model() {
-        Ok(model) => model,
-        Err(fault) => return usage(&fault),
+    let (model, loras) = match (config.model(), config.loras()) {
+        (Ok(model), Ok(loras)) => (model, loras),
+        (Err(fault), _) | (_, Err(fault)) => return usage(&fault),
     };
+    let offer = Offer { model: model.name.clone(), loras };
     match runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(until_interrupted(args, config, &model)),
+        Ok(runtime) => runtime.block_on(until_interrupted(args, config, &model, offer)),
         Err(cause) => {
             complain(&format!("no runtime: {cause}"));
             Exit::Bug
@@ -43,13 +44,13 @@ pub(super) fn execute(args: &RunArgs, config: &Config) -> Exit {
 }
 
 /// Ends before the job when that is interrupted twice.
-async fn until_interrupted(args: &RunArgs, config: &Config, model: &Model) -> Exit {
+async fn until_interrupted(args: &RunArgs, config: &Config, model: &Model, offer: Offer) -> Exit {
     let cancel = CancellationToken::new();
     select! {
         // In this order interrupts are heard before anything is begun.
         biased;
         Ok(()) = interrupts(&cancel) => Exit::Interrupted,
-        exit = run(args, config, model, cancel.clone()) => exit,
+        exit = run(args, config, model, offer, cancel.clone()) => exit,
     }
 }
 
@@ -60,7 +61,7 @@ async fn interrupts(cancel: &CancellationToken) -> io::Result<()> {
     ctrl_c().await
 }
 
-async fn run(args: &RunArgs, config: &Config, model: &Model, cancel: CancellationToken) -> Exit {
+async fn run(args: &RunArgs, config: &Config, model: &Model, offer: Offer, cancel: CancellationToken) -> Exit {
     let request = match &args.prompt {
         Some(prompt) => Ok(source::of_prompt(prompt, &args.fields)),
         None => source::of_job(args),
@@ -68,11 +69,8 @@ async fn run(args: &RunArgs, config: &Config, model: &Model, cancel: Cancellatio
     let bar = bar();
     let outcome = match request {
         Ok(request) => {
-            let terms = Terms {
-                offer: Offer { model: model.name.clone(), ..Offer::default() },
-                entropy: RandomState::new().hash_one(0) as u16,
-                log_prompts: config.log.prompts,
-            };
+            let terms =
+                Terms { offer, entropy: RandomState::new().hash_one(0) as u16, log_prompts: config.log.prompts };
             let start = async || engine::start(config, model).await;
             perform(request, &terms, start, cancel, |progress| show(&bar, progress)).await
         }

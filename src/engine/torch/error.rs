@@ -7,6 +7,12 @@ use tch::TchError;
 use crate::engine::tokenizer::TokenizerError;
 use crate::sampler::ScheduleError;
 
+/// Told by text, for libtorch's C interface gives nothing else.
+pub(super) fn is_out_of_memory(cause: &TchError) -> bool {
+    let text = cause.to_string();
+    text.contains("out of memory") || text.contains("can't allocate memory")
+}
+
 /// Why a model did not load.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -61,8 +67,8 @@ pub enum LoadError {
         /// The kind found.
         dtype: String,
     },
-    /// The file holds tensors that the configuration has no place for: the two do not belong together.
-    #[error("{file}: this configuration has no place for {count} of its tensors, such as {}", .first.join(", "))]
+    /// The file holds tensors that the model has no place for: the two do not belong together.
+    #[error("{file}: this model has no place for {count} of its tensors, such as {}", .first.join(", "))]
     Surplus {
         /// The weight file.
         file: PathBuf,

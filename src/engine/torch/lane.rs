@@ -5,6 +5,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::canvas::{Canvas, Kept};
+use super::lora::Networks;
 use super::nn::Forward;
 use super::unet::TextProjections;
 use crate::batch::Key;
@@ -24,6 +25,8 @@ pub(super) struct Course {
 /// What a lane wants of the picture; shared by the lanes of a job.
 #[derive(Debug, Clone)]
 pub(super) struct Wish {
+    /// What draws it.
+    pub(super) networks: Rc<Networks>,
     /// What to draw.
     pub(super) prompt: Rc<TextProjections>,
     /// What to keep away from and how strongly; none where guidance is off, which saves half of the work.

@@ -1,6 +1,7 @@
 //! All lanes of an engine: admission, the shared evaluation, retirement.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -8,7 +9,9 @@ use tch::{Kind, TchError, Tensor};
 use tracing::warn;
 
 use super::canvas::Canvas;
+use super::error::is_out_of_memory;
 use super::lane::{Course, Lane, Wish};
+use super::lora::{Adapters, Networks};
 use super::model::Model;
 use super::nn::Forward;
 use super::picture;
@@ -31,6 +34,7 @@ const USUAL_AREA: usize = 64 * 64;
 #[derive(Debug)]
 pub struct Lanes {
     model: Model,
+    adapters: Adapters,
     prompts: Prompts,
     /// In order of admission.
     active: Vec<Lane>,
@@ -55,7 +59,14 @@ impl Lanes {
     /// An engine on `model` with nothing to do.
     pub fn new(model: Model) -> Self {
         let (active, jobs) = (Vec::new(), HashMap::new());
-        Self { model, prompts: Prompts::default(), active, jobs, evaluations: 0, most_rows: MOST_ROWS }
+        let adapters = Adapters::new(&model);
+        Self { model, adapters, prompts: Prompts::default(), active, jobs, evaluations: 0, most_rows: MOST_ROWS }
+    }
+
+    /// The same with LoRA files from `folder`.
+    #[must_use]
+    pub fn with_loras(self, folder: Option<PathBuf>) -> Self {
+        Self { adapters: self.adapters.with_folder(folder), ..self }
     }
 
     /// The model it draws with.
@@ -70,7 +81,7 @@ impl Lanes {
                 return Err(invalid(field, format!("{field} = {side}: this model draws multiples of {factor} only")));
             }
         }
-        Ok(Key { height: spec.size.height / factor, width: spec.size.width / factor })
+        Ok(Key { height: spec.size.height / factor, width: spec.size.width / factor, networks: 0 })
     }
 
     fn tokenize(&self, field: &str, text: &str, warnings: &mut Vec<String>) -> Result<Encoded, JobError> {
@@ -83,7 +94,7 @@ impl Lanes {
         Ok(encoded)
     }
 
-    fn course(&self, spec: &Spec, warnings: &mut Vec<String>) -> Result<Course, JobError> {
+    fn course(&self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<Course, JobError> {
         let plan = sampler::plan(spec.sampler, &self.model.schedule, spec.steps as usize, spec.first_step() as usize)
             .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
         let (name, steps) = (spec.sampler.name(), spec.steps);
@@ -99,20 +110,20 @@ impl Lanes {
             ));
         }
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
-        let times = self.model.unet.embed_times(&timesteps).map_err(|cause| failed(&cause))?;
+        let times = networks.unet.embed_times(&timesteps).map_err(|cause| failed(&cause))?;
         Ok(Course { plan, times })
     }
 
-    fn wish(&mut self, spec: &Spec, warnings: &mut Vec<String>) -> Result<Wish, JobError> {
+    fn wish(&mut self, networks: Rc<Networks>, spec: &Spec, warnings: &mut Vec<String>) -> Result<Wish, JobError> {
         let prompt = self.tokenize("prompt", &spec.prompt, warnings)?;
-        let prompt = self.prompts.encode(&self.model, &prompt).map_err(|cause| failed(&cause))?;
+        let prompt = self.prompts.encode(&networks, &prompt).map_err(|cause| failed(&cause))?;
         // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
         if spec.guidance_scale <= 1.0 {
-            return Ok(Wish { prompt, away: None });
+            return Ok(Wish { networks, prompt, away: None });
         }
         let away = self.tokenize("negative_prompt", spec.negative_prompt.as_deref().unwrap_or_default(), warnings)?;
-        let away = self.prompts.encode(&self.model, &away).map_err(|cause| failed(&cause))?;
-        Ok(Wish { prompt, away: Some((away, spec.guidance_scale)) })
+        let away = self.prompts.encode(&networks, &away).map_err(|cause| failed(&cause))?;
+        Ok(Wish { networks, prompt, away: Some((away, spec.guidance_scale)) })
     }
 
     fn canvas(&self, spec: &Spec) -> Result<Option<Rc<Canvas>>, JobError> {
@@ -140,7 +151,8 @@ impl Lanes {
         let layer = |i: usize| Tensor::f_cat(&texts.iter().map(|text| &text[i]).collect::<Vec<_>>(), 0);
         let text = (0..texts[0].len()).map(layer).collect::<Forward<Vec<_>>>()?;
         let input = Tensor::f_cat(&inputs, 0)?.f_to_kind(self.model.target.kind)?;
-        self.model.unet.forward(&input, &Tensor::f_cat(&times, 0)?, &text)?.f_to_kind(Kind::Float)
+        let networks = &self.active[chosen[0]].wish.networks;
+        networks.unet.forward(&input, &Tensor::f_cat(&times, 0)?, &text)?.f_to_kind(Kind::Float)
     }
 
     fn step(&mut self, chosen: &[usize], output: &Tensor) -> Forward<Events> {
@@ -160,13 +172,17 @@ impl Lanes {
         Ok(events)
     }
 
-    /// Memory ran out for `chosen`: fewer rows from now on, and if there was but one lane, its job fails.
+    /// Memory ran out for `chosen`: what no lane draws with goes first, then there are fewer rows from now on, and if there
+    /// was but one lane, its job fails.
     fn make_room(&mut self, chosen: &[usize]) -> Events {
+        if self.adapters.release() {
+            return Events::new();
+        }
         let lanes = chosen.iter().map(|&i| &self.active[i]);
         let rows: usize = lanes.clone().map(Lane::rows).sum();
         if let [only] = chosen {
             let lane = &self.active[*only];
-            let (ticket, Key { height, width }) = (lane.ticket, lane.key);
+            let (ticket, Key { height, width, .. }) = (lane.ticket, lane.key);
             let factor = self.model.vae.factor();
             let message = format!("out of memory: one image of {}×{} does not fit", width * factor, height * factor);
             self.cancel(ticket);
@@ -213,11 +229,13 @@ impl Engine for Lanes {
     fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
         let _guard = tch::no_grad_guard();
         let mut warnings = Vec::new();
-        let key = self.latent_size(spec)?;
+        let size = self.latent_size(spec)?;
         let began = Instant::now();
-        let wish = self.wish(spec, &mut warnings)?;
+        let networks = self.adapters.choose(spec.lora.as_ref())?;
+        let key = Key { networks: networks.number, ..size };
+        let wish = self.wish(Rc::clone(&networks), spec, &mut warnings)?;
         let text = began.elapsed();
-        let course = Rc::new(self.course(spec, &mut warnings)?);
+        let course = Rc::new(self.course(&networks, spec, &mut warnings)?);
         let began = Instant::now();
         let canvas = self.canvas(spec)?;
         let encode = began.elapsed();
@@ -300,10 +318,4 @@ fn poisoned(cause: &TchError) -> Poisoned {
 /// libtorch's errors end with a stack of C++ frames that nobody at an endpoint wants to read.
 fn first_line(cause: &TchError) -> String {
     cause.to_string().lines().next().unwrap_or_default().to_owned()
-}
-
-/// Told by text, for libtorch's C interface gives nothing else.
-fn is_out_of_memory(cause: &TchError) -> bool {
-    let text = cause.to_string();
-    text.contains("out of memory") || text.contains("can't allocate memory")
 }

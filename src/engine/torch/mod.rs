@@ -10,6 +10,7 @@ pub mod device;
 mod error;
 mod lane;
 mod lanes;
+mod lora;
 mod model;
 mod names;
 mod nn;

@@ -95,8 +95,7 @@ impl Model {
         let text_config = TextConfig::read(&layout.text_encoder())?;
         let unet_config = UnetConfig::read(&layout.unet())?;
         let autoencoder_config = layout.autoencoder();
-        let levels: Vec<(usize, bool)> =
-            unet_config.levels.iter().map(|level| (level.layers as usize, level.attends_up)).collect();
+        let levels = unet_config.layers();
         let depth = autoencoder_config.int_list("block_out_channels")?.len();
 
         let weights = weights.renamed(Box::new(move |name| {
@@ -139,7 +138,7 @@ impl Model {
 
     /// Text encoder: token ids `[batch, length]` (i64) to states `[batch, length, width]`.
     pub fn encode_text(&self, ids: &Tensor) -> Forward {
-        self.text.forward(&ids.f_to_device(self.target.device)?)
+        self.text.forward(ids)
     }
 
     /// UNet: latents `[batch, channels, height, width]`, one timestep a row, text states `[batch, length, width]`; gives

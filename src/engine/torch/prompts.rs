@@ -5,32 +5,35 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::model::Model;
+use super::lora::Networks;
 use super::unet::TextProjections;
 use crate::engine::tokenizer::Encoded;
 
 /// Prompts that are remembered. Of SD 1.5 in f16 one takes 4 MB; the empty negative prompt nearly always hits.
 const REMEMBERED: usize = 16;
 
+/// Which networks read it, its tokens, and what came of it.
+type Known = (u64, Vec<i64>, Rc<TextProjections>);
+
 /// A least-recently-used store of encoded prompts.
 #[derive(Debug, Default)]
 pub(super) struct Prompts {
-    known: VecDeque<(Vec<i64>, Rc<TextProjections>)>,
+    known: VecDeque<Known>,
 }
 
 impl Prompts {
-    /// Keys and values of `text` for every cross-attention, one row each.
-    pub(super) fn encode(&mut self, model: &Model, text: &Encoded) -> Result<Rc<TextProjections>, tch::TchError> {
-        let found = self.known.iter().position(|(ids, _)| *ids == text.ids);
+    /// Keys and values of `text` for every cross-attention of `networks`, one row each.
+    pub(super) fn encode(&mut self, networks: &Networks, text: &Encoded) -> Result<Rc<TextProjections>, tch::TchError> {
+        let found = self.known.iter().position(|(number, ids, _)| *number == networks.number && *ids == text.ids);
         let entry = if let Some(entry) = found.and_then(|at| self.known.remove(at)) {
             entry
         } else {
             let ids = Tensor::f_from_slice(&text.ids)?.f_unsqueeze(0)?;
-            let states = model.encode_text(&ids)?;
-            (text.ids.clone(), Rc::new(model.unet.project_text(&states)?))
+            let states = networks.text.forward(&ids)?;
+            (networks.number, text.ids.clone(), Rc::new(networks.unet.project_text(&states)?))
         };
         self.known.truncate(REMEMBERED - 1);
-        let projections = Rc::clone(&entry.1);
+        let projections = Rc::clone(&entry.2);
         self.known.push_front(entry);
         Ok(projections)
     }

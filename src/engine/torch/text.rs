@@ -1,11 +1,13 @@
 //! The CLIP text encoder (Radford et al. 2021; transformers' `CLIPTextModel`).
 
+use std::rc::Rc;
+
 use serde_json::json;
 use tch::Tensor;
 
 use super::config::Config;
 use super::error::LoadError;
-use super::nn::{Forward, LayerNorm, Linear, attend};
+use super::nn::{Forward, LayerNorm, Linear, Weight, attend};
 use super::weights::Scope;
 
 /// What `text_encoder/config.json` says.
@@ -66,11 +68,11 @@ impl TextConfig {
     }
 }
 
-/// Token ids in, one state a token out.
-#[derive(Debug)]
+/// Token ids in, one state a token out. Clones share their tensors.
+#[derive(Debug, Clone)]
 pub(super) struct TextEncoder {
-    tokens: Tensor,
-    positions: Tensor,
+    tokens: Rc<Tensor>,
+    positions: Rc<Tensor>,
     layers: Vec<Layer>,
     norm: LayerNorm,
 }
@@ -81,8 +83,8 @@ impl TextEncoder {
         let embedding = |name: &str, entries| at.at("embeddings").at(name).tensor("weight", &[entries, config.width]);
         let layer = |i| Layer::load(&at.at(format!("encoder.layers.{i}")), config);
         Ok(Self {
-            tokens: embedding("token_embedding", config.vocabulary)?,
-            positions: embedding("position_embedding", config.length)?,
+            tokens: Rc::new(embedding("token_embedding", config.vocabulary)?),
+            positions: Rc::new(embedding("position_embedding", config.length)?),
             layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
             norm: LayerNorm::load(&at.at("final_layer_norm"), config.width, config.epsilon)?,
         })
@@ -97,16 +99,24 @@ impl TextEncoder {
     /// `ids` is `[batch, length]` of i64; the result `[batch, length, width]`, after the final norm.
     pub(super) fn forward(&self, ids: &Tensor) -> Forward {
         let (_, length) = ids.size2()?;
-        let tokens = Tensor::f_embedding(&self.tokens, ids, -1, false, false)?;
+        let ids = ids.f_to_device(self.tokens.device())?;
+        let tokens = Tensor::f_embedding(&self.tokens, &ids, -1, false, false)?;
         let mut states = tokens.f_add(&self.positions.f_narrow(0, 0, length)?)?;
         for layer in &self.layers {
             states = layer.forward(&states)?;
         }
         self.norm.forward(&states)
     }
+
+    /// What a LoRA may change.
+    pub(super) fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        self.layers.iter_mut().flat_map(|layer| {
+            [&mut layer.qkv, &mut layer.out, &mut layer.up, &mut layer.down].into_iter().map(Linear::weight)
+        })
+    }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Layer {
     norm1: LayerNorm,
     qkv: Linear,

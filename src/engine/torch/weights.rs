@@ -1,12 +1,13 @@
-//! Weight files: mapped, checked, and handed out tensor by tensor until none is left over.
+//! Weight files: mapped or read, checked, and handed out tensor by tensor until none is left over.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::{Advice, Mmap};
+use memmap2::{Advice, Mmap, MmapMut};
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Device, Kind, Tensor};
@@ -38,8 +39,17 @@ struct MappedFile {
 impl Weights {
     /// Maps `paths` and checks their headers. Tensors will be given as `kind` on `device`.
     pub(super) fn open(paths: &[PathBuf], kind: Kind, device: Device) -> Result<Self, LoadError> {
-        let files = paths.iter().map(|path| MappedFile::open(path)).collect::<Result<_, _>>()?;
-        Ok(Self { files, names: Box::new(|name| vec![name.to_owned()]), used: RefCell::default(), kind, device })
+        let files = paths.iter().map(|path| MappedFile::open(path, map)).collect::<Result<_, _>>()?;
+        Ok(Self::of(files, kind, device))
+    }
+
+    /// Reads one file instead, and at most `largest` bytes of it: for files that people write over while we run.
+    pub(super) fn read(path: &Path, largest: u64, kind: Kind, device: Device) -> Result<Self, LoadError> {
+        Ok(Self::of(vec![MappedFile::open(path, |path| read(path, largest))?], kind, device))
+    }
+
+    fn of(files: Vec<MappedFile>, kind: Kind, device: Device) -> Self {
+        Self { files, names: Box::new(|name| vec![name.to_owned()]), used: RefCell::default(), kind, device }
     }
 
     /// The same files read through another naming.
@@ -62,6 +72,11 @@ impl Weights {
         self.files
             .iter()
             .flat_map(|file| file.metadata.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())))
+    }
+
+    /// What the first file says about itself under `key`.
+    pub(super) fn note(&self, key: &str) -> Option<&str> {
+        self.files[0].metadata.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
     /// The first file, for errors that concern all of them.
@@ -118,16 +133,11 @@ impl Weights {
 }
 
 impl MappedFile {
-    fn open(path: &Path) -> Result<Self, LoadError> {
-        let fault = |cause: std::io::Error| LoadError::Path { path: path.to_owned(), reason: cause.to_string() };
-        let file = File::open(path).map_err(fault)?;
-        // SAFETY: the mapping is private and read-only. A file that another process shortens while it is mapped ends this
-        // process with SIGBUS; replacing a model means writing a new file and renaming it, which leaves the old one intact.
-        #[expect(unsafe_code, reason = "mapping a file")]
-        let map = unsafe { Mmap::map(&file) }.map_err(fault)?;
+    fn open(path: &Path, bytes: impl FnOnce(&Path) -> io::Result<Mmap>) -> Result<Self, LoadError> {
+        let fault = |cause: io::Error| LoadError::Path { path: path.to_owned(), reason: cause.to_string() };
+        let map = bytes(path).map_err(fault)?;
         let header = |cause: SafeTensorError| LoadError::Header { file: path.to_owned(), reason: cause.to_string() };
         let (length, metadata) = SafeTensors::read_metadata(&map).map_err(header)?;
-        let _ = map.advise(Advice::WillNeed); // advice only: without it loading is slower, not wrong
         Ok(Self { path: path.to_owned(), map: Arc::new(map), metadata, data: length + 8, shared: Cell::new(false) })
     }
 
@@ -159,6 +169,28 @@ impl MappedFile {
     }
 }
 
+fn map(path: &Path) -> io::Result<Mmap> {
+    let file = File::open(path)?;
+    // SAFETY: the mapping is private and read-only. A file that another process shortens while it is mapped ends this
+    // process with SIGBUS; replacing a model means writing a new file and renaming it, which leaves the old one intact.
+    #[expect(unsafe_code, reason = "mapping a file")]
+    let map = unsafe { Mmap::map(&file) }?;
+    let _ = map.advise(Advice::WillNeed); // advice only: without it loading is slower, not wrong
+    Ok(map)
+}
+
+/// The same bytes in memory of our own, where nobody else can take them away.
+fn read(path: &Path, largest: u64) -> io::Result<Mmap> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    if length > largest {
+        return Err(io::Error::other(format!("it has {length} bytes, and at most {largest} are read")));
+    }
+    let mut memory = MmapMut::map_anon(length as usize)?;
+    file.read_exact(&mut memory)?;
+    memory.make_read_only()
+}
+
 /// A place in a part's tree of tensors, such as `down_blocks.0.resnets.1`.
 #[derive(Clone)]
 pub(super) struct Scope<'a> {
@@ -167,6 +199,11 @@ pub(super) struct Scope<'a> {
 }
 
 impl Scope<'_> {
+    /// What modules call this place, without the name of the part that a single file holds beside others.
+    pub(super) fn name(&self) -> &str {
+        self.prefix.rsplit('/').next().unwrap_or_default()
+    }
+
     /// The place `name` below this one.
     pub(super) fn at(&self, name: impl std::fmt::Display) -> Self {
         Self { weights: self.weights, prefix: self.path(name) }

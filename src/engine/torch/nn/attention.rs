@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Forward, Linear};
+use super::{Forward, Linear, Weight};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
@@ -28,7 +28,7 @@ pub(in crate::engine::torch) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads
 }
 
 /// Attention of a sequence to itself.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct SelfAttention {
     /// Query, key and value in one product.
     qkv: Linear,
@@ -53,11 +53,15 @@ impl SelfAttention {
         let qkv = self.qkv.forward(x)?.f_chunk(3, 2)?;
         self.out.forward(&attend(&qkv[0], &qkv[1], &qkv[2], self.heads, false)?)
     }
+
+    pub(super) fn weights(&mut self) -> [&mut Weight; 2] {
+        [self.qkv.weight(), self.out.weight()]
+    }
 }
 
 /// Attention of a sequence to the text. What it needs of the text does not change from step to step: [`Self::project`]
 /// is called once a prompt, [`Self::forward`] at every evaluation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct CrossAttention {
     query: Linear,
     /// Key and value in one product.
@@ -87,5 +91,9 @@ impl CrossAttention {
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor, text: &Tensor) -> Forward {
         let kv = text.f_chunk(2, 2)?;
         self.out.forward(&attend(&self.query.forward(x)?, &kv[0], &kv[1], self.heads, false)?)
+    }
+
+    pub(super) fn weights(&mut self) -> [&mut Weight; 3] {
+        [self.query.weight(), self.kv.weight(), self.out.weight()]
     }
 }

@@ -1,36 +1,43 @@
-//! Linear maps, convolutions and norms.
+//! Linear maps, convolutions and norms. Clones share their tensors.
+
+use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::Forward;
+use super::{Forward, Weight};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
 /// `y = x Wᵀ + b` over the last dimension.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Weight,
+    bias: Option<Rc<Tensor>>,
 }
 
 impl Linear {
     /// `weight` is `[outputs, inputs]`.
     pub(in crate::engine::torch) fn load(at: &Scope, inputs: i64, outputs: i64, bias: bool) -> Result<Self, LoadError> {
-        let weight = at.tensor("weight", &[outputs, inputs])?;
+        let weight = Weight::load(at, &[outputs, inputs])?;
         let bias = bias.then(|| at.tensor("bias", &[outputs])).transpose()?;
-        Ok(Self { weight, bias })
+        Ok(Self { weight, bias: bias.map(Rc::new) })
     }
 
     /// One map that computes what `parts` compute, outputs side by side: one large product instead of several small.
     pub(in crate::engine::torch) fn stacked(parts: &[Self]) -> Result<Self, LoadError> {
-        let weights: Vec<&Tensor> = parts.iter().map(|part| &part.weight).collect();
-        let biases: Vec<&Tensor> = parts.iter().filter_map(|part| part.bias.as_ref()).collect();
+        let weights: Vec<&Weight> = parts.iter().map(|part| &part.weight).collect();
+        let biases: Vec<&Tensor> = parts.iter().filter_map(|part| part.bias.as_deref()).collect();
         let bias = (!biases.is_empty()).then(|| Tensor::f_cat(&biases, 0)).transpose()?;
-        Ok(Self { weight: Tensor::f_cat(&weights, 0)?, bias })
+        Ok(Self { weight: Weight::stacked(&weights)?, bias: bias.map(Rc::new) })
     }
 
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
-        x.f_linear(&self.weight, self.bias.as_ref())
+        x.f_linear(self.weight.tensor(), self.bias.as_deref())
+    }
+
+    /// What a LoRA may change.
+    pub(in crate::engine::torch) fn weight(&mut self) -> &mut Weight {
+        &mut self.weight
     }
 }
 
@@ -55,10 +62,10 @@ impl Window {
 }
 
 /// A two-dimensional convolution.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct Conv2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Weight,
+    bias: Option<Rc<Tensor>>,
     window: Window,
 }
 
@@ -71,7 +78,7 @@ impl Conv2d {
         window: Window,
     ) -> Result<Self, LoadError> {
         let bias = at.tensor("bias", &[outputs])?;
-        Ok(Self { bias: Some(bias), ..Self::load_without_bias(at, inputs, outputs, window)? })
+        Ok(Self { bias: Some(Rc::new(bias)), ..Self::load_without_bias(at, inputs, outputs, window)? })
     }
 
     /// The same without a bias.
@@ -81,21 +88,26 @@ impl Conv2d {
         outputs: i64,
         window: Window,
     ) -> Result<Self, LoadError> {
-        let weight = at.tensor("weight", &[outputs, inputs, window.kernel, window.kernel])?;
-        Ok(Self { weight: channels_last(&weight)?, bias: None, window })
+        let weight = Weight::load(at, &[outputs, inputs, window.kernel, window.kernel])?;
+        Ok(Self { weight: weight.laid_out(channels_last)?, bias: None, window })
     }
 
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
         let Window { stride, padding, .. } = self.window;
-        x.f_conv2d(&self.weight, self.bias.as_ref(), [stride; 2], [padding; 2], [1; 2], 1)
+        x.f_conv2d(self.weight.tensor(), self.bias.as_deref(), [stride; 2], [padding; 2], [1; 2], 1)
+    }
+
+    /// What a LoRA may change.
+    pub(in crate::engine::torch) fn weight(&mut self) -> &mut Weight {
+        &mut self.weight
     }
 }
 
 /// Normalisation over groups of channels (Wu & He 2018).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct GroupNorm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Rc<Tensor>,
+    bias: Rc<Tensor>,
     groups: i64,
     epsilon: f64,
 }
@@ -107,30 +119,32 @@ impl GroupNorm {
         groups: i64,
         epsilon: f64,
     ) -> Result<Self, LoadError> {
-        Ok(Self { weight: at.tensor("weight", &[channels])?, bias: at.tensor("bias", &[channels])?, groups, epsilon })
+        let part = |name| at.tensor(name, &[channels]).map(Rc::new);
+        Ok(Self { weight: part("weight")?, bias: part("bias")?, groups, epsilon })
     }
 
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
-        x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.epsilon, true)
+        x.f_group_norm(self.groups, Some(&*self.weight), Some(&*self.bias), self.epsilon, true)
     }
 }
 
 /// Normalisation over the last dimension (Ba et al. 2016).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
+    weight: Rc<Tensor>,
+    bias: Rc<Tensor>,
     channels: i64,
     epsilon: f64,
 }
 
 impl LayerNorm {
     pub(in crate::engine::torch) fn load(at: &Scope, channels: i64, epsilon: f64) -> Result<Self, LoadError> {
-        Ok(Self { weight: at.tensor("weight", &[channels])?, bias: at.tensor("bias", &[channels])?, channels, epsilon })
+        let part = |name| at.tensor(name, &[channels]).map(Rc::new);
+        Ok(Self { weight: part("weight")?, bias: part("bias")?, channels, epsilon })
     }
 
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
-        x.f_layer_norm([self.channels], Some(&self.weight), Some(&self.bias), self.epsilon, true)
+        x.f_layer_norm([self.channels], Some(&*self.weight), Some(&*self.bias), self.epsilon, true)
     }
 }
 

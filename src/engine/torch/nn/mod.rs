@@ -5,11 +5,13 @@ mod attention;
 mod basic;
 mod resnet;
 mod transformer;
+mod weight;
 
 pub(super) use attention::{CrossAttention, SelfAttention, attend};
 pub(super) use basic::{Conv2d, GroupNorm, LayerNorm, Linear, Window, channels_last};
 pub(super) use resnet::Resnet;
 pub(super) use transformer::{Transformer, TransformerShape};
+pub(super) use weight::Weight;
 
 /// What a forward pass gives: a tensor, or libtorch's complaint (out of memory, most often).
 pub(super) type Forward<T = tch::Tensor> = Result<T, tch::TchError>;

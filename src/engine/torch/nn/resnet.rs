@@ -4,12 +4,12 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use super::{Conv2d, Forward, GroupNorm, Window};
+use super::{Conv2d, Forward, GroupNorm, Weight, Window};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
 /// Norm, `SiLU`, convolution, twice, around a shortcut (diffusers' `ResnetBlock2D`).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct Resnet {
     norm1: GroupNorm,
     conv1: Conv2d,
@@ -51,5 +51,10 @@ impl Resnet {
             Some(shortcut) => hidden.f_add(&shortcut.forward(x)?),
             None => hidden.f_add(x),
         }
+    }
+
+    /// What a LoRA may change; the time projection is the UNet's.
+    pub(in crate::engine::torch) fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        [&mut self.conv1, &mut self.conv2].into_iter().chain(&mut self.shortcut).map(Conv2d::weight)
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{Conv2d, CrossAttention, Forward, GroupNorm, LayerNorm, Linear, SelfAttention, Window};
+use super::{Conv2d, CrossAttention, Forward, GroupNorm, LayerNorm, Linear, SelfAttention, Weight, Window};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
@@ -28,7 +28,7 @@ pub(in crate::engine::torch) struct TransformerShape {
 }
 
 /// Pixels attend to each other and to the text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct Transformer {
     norm: GroupNorm,
     enter: Projection,
@@ -66,10 +66,16 @@ impl Transformer {
         }
         self.leave.to_image(&hidden, height, width)?.f_add(x)
     }
+
+    /// What a LoRA may change.
+    pub(in crate::engine::torch) fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        let ends = [self.enter.weight(), self.leave.weight()];
+        self.blocks.iter_mut().flat_map(Block::weights).chain(ends)
+    }
 }
 
 /// The way between an image and the sequence of its pixels.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Projection {
     Linear(Linear),
     Convolution(Conv2d),
@@ -100,9 +106,16 @@ impl Projection {
             Self::Convolution(conv) => conv.forward(&image(sequence)?),
         }
     }
+
+    fn weight(&mut self) -> &mut Weight {
+        match self {
+            Self::Linear(linear) => linear.weight(),
+            Self::Convolution(conv) => conv.weight(),
+        }
+    }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Block {
     norm1: LayerNorm,
     attention: SelfAttention,
@@ -131,10 +144,15 @@ impl Block {
         let x = self.cross.forward(&self.norm2.forward(&x)?, text)?.f_add(&x)?;
         self.feed.forward(&self.norm3.forward(&x)?)?.f_add(&x)
     }
+
+    fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        let feed = [self.feed.gate.weight(), self.feed.out.weight()];
+        self.attention.weights().into_iter().chain(self.cross.weights()).chain(feed)
+    }
 }
 
 /// Feed-forward with a gated GELU (Shazeer 2020), four times as wide inside.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct FeedForward {
     gate: Linear,
     out: Linear,

@@ -79,6 +79,11 @@ impl UnetConfig {
         4 * self.levels[0].channels
     }
 
+    /// For each level its residual blocks and whether it attends on the way up: what original names are counted by.
+    pub(in crate::engine::torch) fn layers(&self) -> Vec<(usize, bool)> {
+        self.levels.iter().map(|level| (level.layers as usize, level.attends_up)).collect()
+    }
+
     fn levels(config: &Config) -> Result<Vec<Level>, LoadError> {
         let channels = config.int_list("block_out_channels")?;
         let count = channels.len();

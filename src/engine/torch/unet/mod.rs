@@ -3,21 +3,25 @@
 mod config;
 mod time;
 
+use std::rc::Rc;
+
 use tch::Tensor;
 
 pub(super) use config::UnetConfig;
 
 use self::time::{TimeEmbedding, TimeProjections};
 use super::error::LoadError;
-use super::nn::{Conv2d, Forward, GroupNorm, Linear, Resnet, Transformer, TransformerShape, Window, channels_last};
+use super::nn::{
+    Conv2d, Forward, GroupNorm, Linear, Resnet, Transformer, TransformerShape, Weight, Window, channels_last,
+};
 use super::weights::Scope;
 
 /// What the UNet needs of a text: keys and values of every cross-attention, `[batch, tokens, 2 · channels]` each, in the
 /// order in which the UNet comes to them.
 pub(super) type TextProjections = Vec<Tensor>;
 
-/// A UNet of any size of the SD v1 architecture.
-#[derive(Debug)]
+/// A UNet of any size of the SD v1 architecture. Clones share their tensors.
+#[derive(Debug, Clone)]
 pub(super) struct Unet {
     time: TimeEmbedding,
     time_projections: Linear,
@@ -29,6 +33,7 @@ pub(super) struct Unet {
     leave: Conv2d,
     latent: i64,
     text: i64,
+    levels: Rc<[(usize, bool)]>,
 }
 
 impl Unet {
@@ -49,6 +54,7 @@ impl Unet {
             leave: Conv2d::load(&at.at("conv_out"), first, config.latent, Window::SAME)?,
             latent: config.latent,
             text: config.text,
+            levels: config.layers().into(),
         })
     }
 
@@ -60,6 +66,20 @@ impl Unet {
     /// Width of the text's states.
     pub(super) fn text_width(&self) -> i64 {
         self.text
+    }
+
+    /// Layers of each level, from the largest image, and whether it attends on the way up.
+    pub(super) fn levels(&self) -> &Rc<[(usize, bool)]> {
+        &self.levels
+    }
+
+    /// What a LoRA may change.
+    pub(super) fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        let (before, transformer, after) = &mut self.middle;
+        let middle = before.weights().chain(transformer.weights()).chain(after.weights());
+        let ends = [self.enter.weight(), self.leave.weight(), self.time_projections.weight()];
+        let blocks = self.down.iter_mut().chain(&mut self.up).flat_map(Block::weights);
+        self.time.weights().into_iter().chain(ends).chain(blocks).chain(middle)
     }
 
     /// `[timesteps, time]`: what [`Self::forward`] takes as `time`, a row a timestep. Made once a plan.
@@ -127,14 +147,20 @@ impl<'a> TextCursor<'a> {
 }
 
 /// A level on the way down or up.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Block {
     layers: Vec<Layer>,
     /// Halves the image on the way down; follows its doubling on the way up.
     resample: Option<Conv2d>,
 }
 
-#[derive(Debug)]
+impl Block {
+    fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        self.layers.iter_mut().flat_map(Layer::weights).chain(self.resample.as_mut().map(Conv2d::weight))
+    }
+}
+
+#[derive(Debug, Clone)]
 struct Layer {
     resnet: Resnet,
     transformer: Option<Transformer>,
@@ -147,6 +173,10 @@ impl Layer {
             Some(transformer) => transformer.forward(&x, text.take(transformer.depth())),
             None => Ok(x),
         }
+    }
+
+    fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        self.resnet.weights().chain(self.transformer.iter_mut().flat_map(Transformer::weights))
     }
 }
 

@@ -6,14 +6,14 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::UnetConfig;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::nn::{Forward, Linear};
+use crate::engine::torch::nn::{Forward, Linear, Weight};
 use crate::engine::torch::weights::Scope;
 
 /// The slowest sinusoid's period over 2π, in timesteps (Vaswani et al. 2017).
 const LONGEST_PERIOD: f64 = 10_000.0;
 
 /// Timesteps to embeddings.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct TimeEmbedding {
     enter: Linear,
     leave: Linear,
@@ -52,6 +52,10 @@ impl TimeEmbedding {
             if self.cosine_first { (angles.f_cos()?, angles.f_sin()?) } else { (angles.f_sin()?, angles.f_cos()?) };
         let waves = Tensor::f_cat(&[first, second], 1)?.f_to_kind(self.kind)?.f_to_device(self.device)?;
         self.leave.forward(&self.enter.forward(&waves)?.f_silu_()?)?.f_silu_()
+    }
+
+    pub(super) fn weights(&mut self) -> [&mut Weight; 2] {
+        [self.enter.weight(), self.leave.weight()]
     }
 }
 

@@ -1,0 +1,127 @@
+//! A model and what LoRA files make of it: the last few are remembered, and live on in the lanes that draw with them.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tch::Device;
+use tracing::{debug, warn};
+
+use super::Networks;
+use crate::engine::torch::error::{LoadError, is_out_of_memory};
+use crate::engine::torch::model::Model;
+use crate::job::{JobError, Lora};
+
+/// Changed models that are remembered. Of SD 1.5 in f16 one takes up to 1 GB beside the model.
+const REMEMBERED: usize = 3;
+
+/// A merge that takes longer is worth a word: every job waits for it.
+const LONG: Duration = Duration::from_secs(1);
+
+/// Networks by the LoRA that made them, the last used first.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct Adapters {
+    base: Rc<Networks>,
+    device: Device,
+    folder: Option<PathBuf>,
+    known: VecDeque<(Origin, Rc<Networks>)>,
+    made: u64,
+}
+
+/// Which file, in which state, at which scale.
+#[derive(Debug, PartialEq)]
+struct Origin {
+    name: String,
+    scale: f64,
+    /// Inode, size, and time of the last change in seconds and nanoseconds.
+    state: (u64, u64, i64, i64),
+}
+
+impl Origin {
+    fn of(path: &Path, lora: &Lora) -> io::Result<Self> {
+        let found = fs::metadata(path)?;
+        let state = (found.ino(), found.size(), found.mtime(), found.mtime_nsec());
+        Ok(Self { name: lora.name.clone(), scale: lora.scale, state })
+    }
+}
+
+impl Adapters {
+    /// Those of `model`; without a folder it can only be itself.
+    pub(in crate::engine::torch) fn new(model: &Model) -> Self {
+        let base = Rc::new(Networks { number: 0, text: model.text.clone(), unet: model.unet.clone() });
+        Self { base, device: model.target().device, folder: None, known: VecDeque::new(), made: 0 }
+    }
+
+    /// The same with LoRA files from `folder`.
+    pub(in crate::engine::torch) fn with_folder(self, folder: Option<PathBuf>) -> Self {
+        Self { folder, ..self }
+    }
+
+    /// What a job with `lora` draws with: the model itself where it has none.
+    ///
+    /// # Errors
+    /// Of the job alone: its file is gone, broken, or for another model, or does not fit into memory.
+    pub(in crate::engine::torch) fn choose(&mut self, lora: Option<&Lora>) -> Result<Rc<Networks>, JobError> {
+        // Times nothing it changes nothing, so it needs no copies.
+        let Some(lora) = lora.filter(|lora| lora.scale != 0.0) else { return Ok(Rc::clone(&self.base)) };
+        let file = format!("{}.safetensors", lora.name);
+        let Some(path) = self.folder.as_ref().map(|folder| folder.join(&file)) else {
+            return Err(failed("lora_failed", format!("lora {:?}: lora_dir is not set", lora.name)));
+        };
+        self.remembered(&path, lora).map_err(|cause| {
+            // Where the file lies is no concern of a client's.
+            let told = cause.to_string().replace(&path.display().to_string(), &file);
+            warn!(%cause, "a LoRA cannot be used");
+            let memory = matches!(&cause, LoadError::Torch(cause) if is_out_of_memory(cause));
+            let code = if memory { "out_of_memory" } else { "lora_failed" };
+            failed(code, format!("lora {:?}: {}", lora.name, told.lines().next().unwrap_or_default()))
+        })
+    }
+
+    fn remembered(&mut self, path: &Path, lora: &Lora) -> Result<Rc<Networks>, LoadError> {
+        let origin = Origin::of(path, lora)
+            .map_err(|cause| LoadError::Path { path: path.to_owned(), reason: cause.to_string() })?;
+        let found = self.known.iter().position(|(known, _)| *known == origin);
+        let found = found.and_then(|at| self.known.remove(at));
+        self.known.truncate(REMEMBERED - 1);
+        let entry = match found {
+            Some(entry) => entry,
+            None => (origin, Rc::new(self.merged(path, lora)?)),
+        };
+        let networks = Rc::clone(&entry.1);
+        self.known.push_front(entry);
+        Ok(networks)
+    }
+
+    fn merged(&mut self, path: &Path, lora: &Lora) -> Result<Networks, LoadError> {
+        let began = Instant::now();
+        self.made += 1;
+        let merge = |this: &Self| this.base.adapted(this.made, path, lora.scale, this.device);
+        let networks = match merge(self) {
+            Err(LoadError::Torch(cause)) if is_out_of_memory(&cause) && self.release() => merge(self),
+            merged => merged,
+        }?;
+        let (name, ms) = (&lora.name, began.elapsed().as_millis() as u64);
+        if began.elapsed() > LONG {
+            warn!(name, ms, "merging a LoRA took long, and every job waited for it; is lora_dir on a slow disk?");
+        } else {
+            debug!(name, ms, "LoRA merged");
+        }
+        Ok(networks)
+    }
+
+    /// Forgets what no lane draws with; whether there was any.
+    pub(in crate::engine::torch) fn release(&mut self) -> bool {
+        let before = self.known.len();
+        self.known.retain(|(_, networks)| Rc::strong_count(networks) > 1);
+        self.known.len() < before
+    }
+}
+
+fn failed(code: &'static str, message: String) -> JobError {
+    JobError { code, message, field: Some("lora".to_owned()) }
+}

@@ -1,0 +1,104 @@
+//! One LoRA file: found in order, it gives the change of each weight, and refuses what it has beyond that.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::names::{Part, Spelling};
+use super::notes::{self, Notes};
+use crate::engine::torch::error::LoadError;
+use crate::engine::torch::weights::Weights;
+
+/// No LoRA for SD v1 comes near it: a whole UNet at rank 256 in f32 has 1.5 GB.
+const LARGEST: u64 = 4 << 30;
+
+/// What is in tensors' names of other methods and other families, and what to call it.
+const FOREIGN: [(&str, &str); 9] = [
+    (".dora_scale", "DoRA"),
+    (".lora_magnitude_vector", "DoRA"),
+    (".hada_", "LoHa"),
+    (".lokr_", "LoKr"),
+    (".lora_mid.", "LoCon with a core tensor"),
+    (".oft_", "OFT"),
+    ("lora_te1_", "LoRA for SDXL"),
+    ("lora_te2_", "LoRA for SDXL"),
+    ("text_encoder_2.", "LoRA for SDXL"),
+];
+
+/// A file whose header was checked.
+pub(super) struct LoraFile {
+    weights: Weights,
+    shapes: HashMap<String, Vec<usize>>,
+    notes: Notes,
+}
+
+impl LoraFile {
+    /// Reads `path`; its tensors will be given in f32 on `device`.
+    pub(super) fn open(path: &Path, device: Device) -> Result<Self, LoadError> {
+        let weights = Weights::read(path, LARGEST, Kind::Float, device)?;
+        let shapes: HashMap<_, _> = weights.shapes().collect();
+        let fault = |reason: String| LoadError::Path { path: path.to_owned(), reason };
+        if shapes.is_empty() {
+            return Err(fault("it holds no tensor".to_owned()));
+        }
+        for (mark, kind) in FOREIGN {
+            if let Some(tensor) = shapes.keys().filter(|name| name.contains(mark)).min() {
+                return Err(fault(format!("tensor {tensor} is one of {kind}; only LoRA for SD v1 is supported")));
+            }
+        }
+        let notes = weights.note(notes::KEY).map(Notes::read).transpose().map_err(fault)?.unwrap_or_default();
+        Ok(Self { weights, shapes, notes })
+    }
+
+    /// What `module`'s weight of `shape` changes by at `scale`, in that shape; `None` where the file leaves it alone.
+    pub(super) fn delta(
+        &self,
+        part: &Part,
+        module: &str,
+        shape: &[i64],
+        scale: f64,
+    ) -> Result<Option<Tensor>, LoadError> {
+        let mut spellings = part.spellings(module).into_iter();
+        let held = |name: &String| self.shapes.contains_key(name);
+        let Some(spelling) = spellings.find(|one| held(&one.down) || held(&one.up) || held(&one.alpha)) else {
+            return Ok(None);
+        };
+        let rank = self.rank(&spelling);
+        let root = self.weights.root();
+        let down = root.tensor(&spelling.down, &[&[rank], &shape[1..]].concat())?;
+        let up = root.tensor(&spelling.up, &[shape[0], rank])?;
+        // One question for both, because asking a GPU means waiting for it.
+        if !f64::try_from(down.f_sum(Kind::Float)?.f_add(&up.f_sum(Kind::Float)?)?)?.is_finite() {
+            return Err(self.fault(format!("tensors {} and {} hold no finite numbers", spelling.down, spelling.up)));
+        }
+        let strength = scale * self.strength(part, module, &spelling, rank as f64)?;
+        Ok(Some(up.f_mul_scalar(strength)?.f_matmul(&down.f_reshape([rank, -1])?)?.f_reshape(shape)?))
+    }
+
+    /// The first size of `down`; 1, which any tensor missing or without a size will be told against, if there is none.
+    fn rank(&self, spelling: &Spelling) -> i64 {
+        let size = |name: &str, dimension: usize| self.shapes.get(name)?.get(dimension).copied();
+        size(&spelling.down, 0).or(size(&spelling.up, 1)).unwrap_or(1).max(1) as i64
+    }
+
+    fn strength(&self, part: &Part, module: &str, spelling: &Spelling, rank: f64) -> Result<f64, LoadError> {
+        if !self.shapes.contains_key(&spelling.alpha) {
+            return self.notes.strength(part.name(), module, rank).map_err(|reason| self.fault(reason));
+        }
+        let alpha = f64::try_from(self.weights.root().tensor(&spelling.alpha, &[])?)?;
+        if !alpha.is_finite() {
+            return Err(self.fault(format!("tensor {} is {alpha}", spelling.alpha)));
+        }
+        Ok(alpha / rank)
+    }
+
+    /// Refuses a file that has more than was asked for.
+    pub(super) fn finish(self) -> Result<(), LoadError> {
+        self.weights.finish(|_| false).map(drop)
+    }
+
+    fn fault(&self, reason: String) -> LoadError {
+        LoadError::Path { path: self.weights.path().to_owned(), reason }
+    }
+}

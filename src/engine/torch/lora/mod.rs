@@ -1,0 +1,45 @@
+//! LoRA (Hu et al. 2021): low-rank changes of a model, merged into copies of the weights that they touch.
+
+mod adapters;
+mod file;
+mod names;
+mod notes;
+
+use std::path::Path;
+use std::rc::Rc;
+
+use tch::Device;
+
+pub(super) use adapters::Adapters;
+
+use self::file::LoraFile;
+use self::names::Part;
+use super::error::LoadError;
+use super::text::TextEncoder;
+use super::unet::Unet;
+
+/// The parts of a model that a LoRA changes, as the model has them or changed.
+#[derive(Debug)]
+pub(super) struct Networks {
+    /// Theirs alone for as long as the engine lives.
+    pub(super) number: u64,
+    pub(super) text: TextEncoder,
+    pub(super) unet: Unet,
+}
+
+impl Networks {
+    /// Copies what the file at `path` touches and adds to it what the file says, times `scale`; all else stays shared.
+    fn adapted(&self, number: u64, path: &Path, scale: f64, device: Device) -> Result<Self, LoadError> {
+        let file = LoraFile::open(path, device)?;
+        let (mut text, mut unet) = (self.text.clone(), self.unet.clone());
+        let part = Part::Unet(Rc::clone(unet.levels()));
+        for weight in unet.weights() {
+            weight.add(|module, shape| file.delta(&part, module, shape, scale))?;
+        }
+        for weight in text.weights() {
+            weight.add(|module, shape| file.delta(&Part::Text, module, shape, scale))?;
+        }
+        file.finish()?;
+        Ok(Self { number, text, unet })
+    }
+}

@@ -30,6 +30,8 @@ RUN mkdir -p /opt/latentd/bin /opt/latentd/lib/torch \
     && find /opt/latentd/lib -name '*.a' -delete
 
 FROM debian:bookworm-slim
+# What https is checked with.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 COPY --from=build /opt/latentd /opt/latentd
 COPY models /opt/latentd/models
 COPY LICENSE LICENSE-MIT LICENSE-APACHE /opt/latentd/

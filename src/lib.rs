@@ -6,6 +6,7 @@ pub mod config;
 pub mod encode;
 pub mod engine;
 pub mod job;
+pub mod net;
 pub mod noise;
 pub mod sampler;
 pub mod telemetry;

@@ -7,7 +7,7 @@ use crate::paths::{Named, paths};
 const LAYERS: [&[&str]; 5] = [
     &["batch", "job", "noise", "sampler"],
     &["clock", "config", "net", "stop", "telemetry"],
-    &["deliver", "encode", "engine", "models", "source", "store"],
+    &["deliver", "encode", "engine", "intake", "models", "source", "store"],
     &["gateway", "worker"],
     &["app", "lib", "main"],
 ];
@@ -35,7 +35,7 @@ const BARRED: [(&str, &[&str], &str); 6] = [
     ("std::time::Instant", &["batch", "job", "noise", "sampler"], "the pure layer has no clock: take a duration"),
     (
         "std::time::Instant",
-        &["deliver", "gateway", "net", "source", "store", "worker"],
+        &["deliver", "gateway", "intake", "net", "source", "store", "worker"],
         "tests can pause tokio's clock",
     ),
     ("std::fs", &["batch", "job", "noise", "sampler"], "the pure layer does no I/O"),

@@ -112,7 +112,8 @@ fn all_faults_of_a_configuration_are_told() {
 fn the_configuration_knows_where_it_came_from() {
     let folder = folder();
     fs::write(folder.path().join("latentd.toml"), "dtype = 'f32'\n[log]\nprompts = true\n").unwrap();
-    let variables = [("LATENTD_DTYPE", "bf16"), ("RUNPOD_DEBUG_LEVEL", "WARN")];
+    let variables =
+        [("LATENTD_DTYPE", "bf16"), ("RUNPOD_DEBUG_LEVEL", "WARN"), ("LATENTD_NET__ALLOW_PRIVATE", "10.0.0.0/8")];
     let arguments = ["config", "show", "--json", "--device", "cpu"];
     let (code, stdout, stderr) = finish(&mut latentd(folder.path(), &variables, &arguments));
     assert_eq!((code, stderr.as_str()), (0, ""));
@@ -125,6 +126,10 @@ fn the_configuration_knows_where_it_came_from() {
         "log.level": {"value": "WARN", "source": "RUNPOD_DEBUG_LEVEL"},
         "log.format": {"value": "auto", "source": "default"},
         "log.prompts": {"value": true, "source": "latentd.toml"},
+        "images.max_bytes": {"value": 20 << 20, "source": "default"},
+        "images.max_pixels": {"value": 50_000_000, "source": "default"},
+        "images.timeout": {"value": 30, "source": "default"},
+        "net.allow_private": {"value": "10.0.0.0/8", "source": "LATENTD_NET__ALLOW_PRIVATE"},
     });
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap(), expected);
 }

@@ -21,6 +21,9 @@ const USUAL_FILE: &str = "latentd.toml";
 /// A variable of our prefix that is no setting: the configuration file's name.
 const FILE_VARIABLE: &str = "LATENTD_CONFIG";
 
+/// What `net.allow_private` is when nothing is forbidden.
+const EVERY_ADDRESS: &str = "0.0.0.0/0, ::/0";
+
 /// Settings from one origin.
 struct Layer {
     origin: String,
@@ -83,10 +86,14 @@ fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Op
 }
 
 /// The variables of the RunPod SDK that have a meaning here, in its own order of precedence.
-fn runpod(environment: &Environment) -> Option<Layer> {
-    ["RUNPOD_LOG_LEVEL", "RUNPOD_DEBUG_LEVEL"]
+fn runpod(environment: &Environment) -> impl Iterator<Item = Layer> {
+    let level = ["RUNPOD_LOG_LEVEL", "RUNPOD_DEBUG_LEVEL"]
         .into_iter()
-        .find_map(|name| Some(layer(name, "log.level", environment.get(name)?)))
+        .find_map(|name| Some(layer(name, "log.level", environment.get(name)?)));
+    let name = "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS";
+    let truthy = |text: &&str| ["1", "true", "yes"].contains(&text.trim().to_ascii_lowercase().as_str());
+    let private = environment.get(name).filter(truthy).map(|_| layer(name, "net.allow_private", EVERY_ADDRESS));
+    level.into_iter().chain(private)
 }
 
 fn variables(environment: &Environment) -> impl Iterator<Item = Layer> {

@@ -8,8 +8,10 @@ mod model;
 mod setting;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use figment::Figment;
+use ipnet::IpNet;
 
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
@@ -40,6 +42,10 @@ pub struct Config {
     pub dtype: Dtype,
     /// What is logged and how.
     pub log: Log,
+    /// What images that jobs name may cost.
+    pub images: Images,
+    /// Who may be called for jobs.
+    pub net: Net,
     model: String,
     entries: Vec<Entry>,
 }
@@ -53,6 +59,24 @@ pub struct Log {
     pub json: bool,
     /// Whether prompts may be logged.
     pub prompts: bool,
+}
+
+/// What an image that a job names may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Images {
+    /// Bytes of the file.
+    pub max_bytes: u64,
+    /// Pixels before it is resized.
+    pub max_pixels: u64,
+    /// Time to fetch it.
+    pub timeout: Duration,
+}
+
+/// Who may be called for jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Net {
+    /// Addresses beside the public ones.
+    pub allow_private: Vec<IpNet>,
 }
 
 /// One setting, for people who ask what it is and why.
@@ -84,20 +108,19 @@ impl Config {
         let level = reader.read("log.level");
         let format = reader.read("log.format");
         let prompts = reader.read("log.prompts");
+        let images = reader.images();
+        let allow_private = reader.read("net.allow_private");
 
         let Reader { faults, mut entries, .. } = reader;
-        let (
-            Some(model),
-            Some(models_dir),
-            Some(lora_dir),
-            Some(device),
-            Some(dtype),
-            Some(level),
-            Some(format),
-            Some(prompts),
-            [],
-        ) = (model, models_dir, lora_dir, device, dtype, level, format, prompts, faults.as_slice())
+        let (Some(model), Some(models_dir), Some(lora_dir), Some(device), Some(dtype)) =
+            (model, models_dir, lora_dir, device, dtype)
         else {
+            return Err(ConfigError(faults));
+        };
+        let (Some(level), Some(format), Some(prompts)) = (level, format, prompts) else {
+            return Err(ConfigError(faults));
+        };
+        let (Some(images), Some(allow_private), []) = (images, allow_private, faults.as_slice()) else {
             return Err(ConfigError(faults));
         };
         let models_dir = match models_dir.as_str() {
@@ -112,7 +135,17 @@ impl Config {
             Format::Text => false,
             Format::Json => true,
         };
-        Ok(Self { models_dir, lora_dir, device, dtype, log: Log { level, json, prompts }, model, entries })
+        Ok(Self {
+            models_dir,
+            lora_dir,
+            device,
+            dtype,
+            log: Log { level, json, prompts },
+            images,
+            net: Net { allow_private },
+            model,
+            entries,
+        })
     }
 
     /// Every setting with where it came from.
@@ -160,6 +193,12 @@ struct Reader {
 }
 
 impl Reader {
+    fn images(&mut self) -> Option<Images> {
+        let (max_bytes, max_pixels) = (self.read("images.max_bytes"), self.read("images.max_pixels"));
+        let timeout = self.read("images.timeout");
+        Some(Images { max_bytes: max_bytes?, max_pixels: max_pixels?, timeout: timeout? })
+    }
+
     /// `None` comes with a fault.
     fn read<S: Setting>(&mut self, key: &str) -> Option<S> {
         let origin = self.merged.find_metadata(key).map(|metadata| metadata.name.to_string()).unwrap_or_default();
@@ -210,6 +249,9 @@ mod tests {
         assert_eq!((config.device, config.dtype), (Device::Auto, Dtype::Auto));
         assert_eq!(config.log, Log { level: Level::Info, json: false, prompts: false });
         assert!(config.models_dir.ends_with("models"));
+        let timeout = Duration::from_secs(30);
+        assert_eq!(config.images, Images { max_bytes: 20 << 20, max_pixels: 50_000_000, timeout });
+        assert_eq!(config.net.allow_private, []);
         assert_eq!(config.model, "miniature");
         assert_eq!((config.loras().unwrap(), &config.lora_dir), (vec![], &None));
         assert!(config.entries().iter().all(|entry| entry.source == "default"));
@@ -239,6 +281,23 @@ mod tests {
             let config = load(flags, file, variables).unwrap();
             assert_eq!((config.log.level, source(&config, "log.level").as_str()), (level, from));
         }
+    }
+
+    #[test]
+    fn the_sdk_s_switch_allows_every_address_unless_we_are_told_which() {
+        let name = "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS";
+        let allowed = |variables: &[(&str, &str)], file: &str| {
+            load(&[], file, variables).unwrap().net.allow_private.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        for yes in ["1", "true", "YES"] {
+            assert_eq!(allowed(&[(name, yes)], ""), ["0.0.0.0/0", "::/0"], "{yes}");
+        }
+        for no in ["0", "false", "on"] {
+            assert_eq!(allowed(&[(name, no)], ""), [""; 0], "{no}");
+        }
+        let file = "[net]\nallow_private = ['10.0.0.0/8']\n";
+        assert_eq!(allowed(&[(name, "no")], file), ["10.0.0.0/8"]);
+        assert_eq!(allowed(&[(name, "1"), ("LATENTD_NET__ALLOW_PRIVATE", "::1/128")], file), ["::1/128"]);
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The values that settings can have.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use figment::value::Value;
+use ipnet::IpNet;
 
 /// A type of value that a setting can have.
 pub(super) trait Setting: Sized {
@@ -30,6 +33,42 @@ impl Setting for bool {
     const ALLOWED: &'static str = "true or false";
     fn read(value: &Value) -> Option<Self> {
         value.to_bool().or_else(|| value.as_str()?.parse().ok())
+    }
+}
+
+impl Setting for u64 {
+    const ALLOWED: &'static str = "a whole number above 0";
+    fn read(value: &Value) -> Option<Self> {
+        let number = whole(value).and_then(|number| number.try_into().ok());
+        number.or_else(|| value.as_str()?.parse().ok()).filter(|number| *number > 0)
+    }
+}
+
+/// The number that was written without a fraction.
+fn whole(value: &Value) -> Option<i128> {
+    value.to_i128().or_else(|| value.to_u128()?.try_into().ok())
+}
+
+impl Setting for Duration {
+    const ALLOWED: &'static str = "a number of seconds above 0";
+    fn read(value: &Value) -> Option<Self> {
+        let seconds = match value.as_str() {
+            Some(text) => text.parse().ok()?,
+            None => value.to_f64().or_else(|| Some(whole(value)? as f64))?,
+        };
+        Self::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
+    }
+}
+
+impl Setting for Vec<IpNet> {
+    const ALLOWED: &'static str = "a list of addresses and ranges such as 10.1.0.0/16, in a text separated by commas";
+    fn read(value: &Value) -> Option<Self> {
+        let range = |text: &str| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        match (value.as_array(), value.as_str()) {
+            (Some(ranges), _) => ranges.iter().map(|text| range(text.as_str()?)).collect(),
+            (None, Some(text)) => text.split(',').map(|text| range(text.trim())).collect(),
+            (None, None) => None,
+        }
     }
 }
 
@@ -176,6 +215,35 @@ mod tests {
         assert_eq!(read::<Option<PathBuf>>(""), Some(None));
         assert_eq!(read("a/b"), Some(Some(PathBuf::from("a/b"))));
         assert_eq!(Option::<PathBuf>::read(&Value::from(false)), None);
+    }
+
+    #[test]
+    fn numbers_are_above_zero() {
+        assert_eq!((read("5"), u64::read(&Value::from(5))), (Some(5_u64), Some(5)));
+        assert_eq!(
+            (read("0.5"), Duration::read(&Value::from(2))),
+            (Some(Duration::from_millis(500)), Some(Duration::from_secs(2)))
+        );
+        assert_eq!(Duration::read(&Value::from(1.5)), Some(Duration::from_millis(1500)));
+        for wrong in ["0", "-1", "", "x", "1e400", "nan", "18446744073709551616000000"] {
+            assert_eq!((read::<u64>(wrong), read::<Duration>(wrong)), (None, None), "{wrong}");
+        }
+        assert_eq!(
+            (u64::read(&Value::from(-1)), u64::read(&Value::from(1.5)), u64::read(&Value::from(true))),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn ranges_of_addresses_come_as_a_list_or_a_text() {
+        let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().ok()).collect::<Option<Vec<IpNet>>>();
+        assert_eq!(read("10.1.0.0/16, ::1"), ranges(&["10.1.0.0/16", "::1/128"]));
+        assert_eq!(Vec::read(&Value::from(vec!["127.0.0.1"])), ranges(&["127.0.0.1/32"]));
+        assert_eq!(Vec::<IpNet>::read(&Value::from(Vec::<String>::new())), Some(Vec::new()));
+        for wrong in ["", "10.1.0.0/33", "localhost", "10.1.0.0/16 10.2.0.0/16", "10.1.0.0/16,"] {
+            assert_eq!(read::<Vec<IpNet>>(wrong), None, "{wrong}");
+        }
+        assert_eq!(Vec::<IpNet>::read(&Value::from(vec![10])), None);
     }
 
     #[test]

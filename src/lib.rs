@@ -5,6 +5,7 @@ pub mod batch;
 pub mod config;
 pub mod encode;
 pub mod engine;
+pub mod intake;
 pub mod job;
 pub mod net;
 pub mod noise;

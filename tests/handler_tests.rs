@@ -4,11 +4,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use latentd::app::run::{Outcome, Terms, perform};
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
+use latentd::intake::{Intake, Limits};
 use latentd::job::{Offer, Request};
+use latentd::net::{Client, Guard};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +29,10 @@ fn json_file(path: &Path) -> Value {
 
 async fn outcome(job: &Value) -> Outcome {
     let request = Request::from_json(&job.to_string()).unwrap();
-    let terms =
-        Terms { offer: Offer { model: "miniature".into(), ..Offer::default() }, entropy: 40264, log_prompts: false };
+    let limits = Limits { bytes: 20 << 20, pixels: 50_000_000, time: Duration::from_secs(30) };
+    let intake = Intake::new(Client::new(Guard::default()).unwrap(), limits);
+    let offer = Offer { model: "miniature".into(), ..Offer::default() };
+    let terms = Terms { offer, entropy: 40264, log_prompts: false, intake };
     let start = async || Ok(Host::start("engine-test", || Ok::<_, &str>(Fake::default())).await?);
     perform(request, &terms, start, CancellationToken::new(), |_| ()).await
 }

@@ -50,7 +50,7 @@ pub struct Timings {
     pub encode: Duration,
     /// Evaluations of the UNet, summed over images.
     pub evaluations: u32,
-    /// Downloads of images that the job names.
+    /// Images that the job names: downloaded, decoded and resized.
     #[serde(serialize_with = "milliseconds")]
     pub fetch: Duration,
     /// Model and device; nothing in a process that has them already.

@@ -20,10 +20,12 @@ use tracing::debug;
 
 use super::cli::RunArgs;
 use super::{Exit, complain, engine, usage};
-use crate::config::{Config, Model};
+use crate::config::{Config, Images, Model};
 use crate::engine::Progress;
 use crate::engine::host::Host;
-use crate::job::{JobError, Named, Offer, Request, Spec, Timings, validate};
+use crate::intake::{Intake, Limits};
+use crate::job::{JobError, Offer, Request, Spec, Timings, validate};
+use crate::net::{Client, Guard, NoClient};
 pub use draw::{Drawn, Png};
 pub use outcome::{Failure, Outcome};
 
@@ -35,7 +37,12 @@ pub(super) fn execute(args: &RunArgs, config: &Config) -> Exit {
     };
     let offer = Offer { model: model.name.clone(), loras };
     match runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(until_interrupted(args, config, &model, offer)),
+        Ok(runtime) => {
+            let exit = runtime.block_on(until_interrupted(args, config, &model, offer));
+            // A name that is still being looked up for a job that was interrupted is not waited for.
+            runtime.shutdown_background();
+            exit
+        }
         Err(cause) => {
             complain(&format!("no runtime: {cause}"));
             Exit::Bug
@@ -62,6 +69,13 @@ async fn interrupts(cancel: &CancellationToken) -> io::Result<()> {
 }
 
 async fn run(args: &RunArgs, config: &Config, model: &Model, offer: Offer, cancel: CancellationToken) -> Exit {
+    let intake = match intake(config) {
+        Ok(intake) => intake,
+        Err(cause) => {
+            complain(&cause);
+            return Exit::Failed;
+        }
+    };
     let request = match &args.prompt {
         Some(prompt) => Ok(source::of_prompt(prompt, &args.fields)),
         None => source::of_job(args),
@@ -69,8 +83,12 @@ async fn run(args: &RunArgs, config: &Config, model: &Model, offer: Offer, cance
     let bar = bar();
     let outcome = match request {
         Ok(request) => {
-            let terms =
-                Terms { offer, entropy: RandomState::new().hash_one(0) as u16, log_prompts: config.log.prompts };
+            let terms = Terms {
+                offer,
+                entropy: RandomState::new().hash_one(0) as u16,
+                log_prompts: config.log.prompts,
+                intake,
+            };
             let start = async || engine::start(config, model).await;
             perform(request, &terms, start, cancel, |progress| show(&bar, progress)).await
         }
@@ -92,6 +110,15 @@ pub struct Terms {
     pub entropy: u16,
     /// Whether its prompt may be logged.
     pub log_prompts: bool,
+    /// What brings in its images.
+    pub intake: Intake,
+}
+
+/// What brings in images as `config` has it.
+fn intake(config: &Config) -> Result<Intake, NoClient> {
+    let client = Client::new(Guard::new(config.net.allow_private.clone()))?;
+    let Images { max_bytes: bytes, max_pixels: pixels, timeout: time } = config.images;
+    Ok(Intake::new(client, Limits { bytes, pixels, time }))
 }
 
 /// Runs `request` from its check to its PNG files; the engine is started for a job that passes the check only.
@@ -103,11 +130,18 @@ pub async fn perform(
     seen: impl FnMut(Progress),
 ) -> Outcome {
     let began = Instant::now();
-    let mut load = Duration::ZERO;
+    let (mut fetch, mut load) = (Duration::ZERO, Duration::ZERO);
     let result = async {
         let spec = validate(&request.input, &terms.offer, terms.entropy)?;
         log(&request.id, &spec, terms.log_prompts);
-        let spec = bring(spec)?;
+        let asked = spec.start.as_ref().map(|_| Instant::now());
+        let brought = select! {
+            biased;
+            () = cancel.cancelled() => Err(JobError::cancelled()),
+            brought = terms.intake.bring(spec) => brought,
+        };
+        fetch = asked.map_or(Duration::ZERO, |asked| asked.elapsed());
+        let spec = brought?;
         let host = start().await?;
         load = host.load_time();
         draw::draw(&host, &spec, &terms.offer.model, cancel, seen).await
@@ -124,16 +158,7 @@ pub async fn perform(
         },
         Err(_) => Timings::default(),
     };
-    Outcome { id: request.id, result, timings: Timings { load, total: began.elapsed(), ..stages } }
-}
-
-/// Brings in the images that a job names.
-fn bring(spec: Spec<Named>) -> Result<Spec, JobError> {
-    if spec.start.is_some() {
-        let message = "init_image is not supported by this release.".to_owned();
-        return Err(JobError { code: "unsupported", message, field: Some("init_image".into()) });
-    }
-    Ok(spec.with_start(None))
+    Outcome { id: request.id, result, timings: Timings { fetch, load, total: began.elapsed(), ..stages } }
 }
 
 fn log<I>(id: &str, spec: &Spec<I>, prompts: bool) {
@@ -176,7 +201,9 @@ mod tests {
     }
 
     fn terms() -> Terms {
-        Terms { offer: Offer { model: "m".into(), ..Offer::default() }, entropy: 40264, log_prompts: false }
+        let limits = Limits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
+        let intake = Intake::new(Client::new(Guard::new(vec!["127.0.0.1/32".parse().unwrap()])).unwrap(), limits);
+        Terms { offer: Offer { model: "m".into(), ..Offer::default() }, entropy: 40264, log_prompts: false, intake }
     }
 
     async fn perform_on(fake: Fake, cancel: CancellationToken) -> (Outcome, Progress) {

@@ -83,8 +83,11 @@ struct Stages(Timings);
 
 impl fmt::Display for Stages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Timings { load, text, denoise, decode, png, total, evaluations, .. } = self.0;
+        let Timings { fetch, load, text, denoise, decode, png, total, evaluations, .. } = self.0;
         let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
+        if !fetch.is_zero() {
+            write!(f, "images {}, ", seconds(fetch))?;
+        }
         write!(
             f,
             "load {}, text {}, denoise {} ({evaluations} evaluations), decode {}, png {}, total {}",
@@ -147,5 +150,7 @@ mod tests {
             Stages(timings).to_string(),
             "load 1.23 s, text 0.00 s, denoise 61.00 s (50 evaluations), decode 0.00 s, png 0.00 s, total 62.00 s"
         );
+        let fetched = Stages(Timings { fetch: Duration::from_millis(250), ..timings }).to_string();
+        assert!(fetched.starts_with("images 0.25 s, load 1.23 s, "), "{fetched}");
     }
 }

@@ -1,0 +1,150 @@
+//! Images in: what a job names becomes pixels of the job's size, or the job fails with the field, the host and the reason.
+
+mod decode;
+mod fault;
+mod inline;
+mod jpeg;
+mod resize;
+mod webp;
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::try_join;
+
+use crate::job::{Brought, JobError, Mask, Named, Size, Spec, Start};
+use crate::net::{self, Client, FetchError, Reason};
+use fault::Fault;
+
+/// Images that are decoded at the same time, over all jobs: each can take 11 bytes a pixel.
+const DECODERS: usize = 2;
+
+/// What one image may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Pixels, before it is resized.
+    pub pixels: u64,
+    /// Time to fetch it.
+    pub time: Duration,
+}
+
+/// Brings in the images that jobs name.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    client: Client,
+    limits: Limits,
+    decoders: Arc<Semaphore>,
+}
+
+impl Intake {
+    /// Fetches with `client`, within `limits`.
+    pub fn new(client: Client, limits: Limits) -> Self {
+        Self { client, limits, decoders: Arc::new(Semaphore::new(DECODERS)) }
+    }
+
+    /// Brings in what `spec` begins from, both images at once. Dropping the future ends the fetches.
+    ///
+    /// # Errors
+    /// `image_fetch_failed` or `image_invalid`, with the field at fault.
+    pub async fn bring(&self, mut spec: Spec<Named>) -> Result<Spec, JobError> {
+        let Some(Start { image, strength, mask }) = spec.start.take() else { return Ok(spec.with_start(None)) };
+        let size = spec.size;
+        let start = match mask {
+            None => Start { image: self.one("init_image", image, size).await?, strength, mask: None },
+            // One file serves as both.
+            Some(Mask { image: other, repaint, paste }) if other == image => {
+                let image = self.one("init_image", image, size).await?;
+                Start { image: image.clone(), strength, mask: Some(Mask { image, repaint, paste }) }
+            }
+            Some(Mask { image: other, repaint, paste }) => {
+                let both = try_join!(self.one("init_image", image, size), self.one("mask", other, size));
+                let (image, other) = both?;
+                Start { image, strength, mask: Some(Mask { image: other, repaint, paste }) }
+            }
+        };
+        Ok(spec.with_start(Some(start)))
+    }
+
+    async fn one(&self, field: &'static str, named: Named, size: Size) -> Result<Brought, JobError> {
+        let Limits { bytes, pixels, time } = self.limits;
+        match named {
+            Named::Url(url) => {
+                let file = self.client.fetch(&url, net::Limits { bytes, time }).await;
+                let file = file.map_err(|cause| not_fetched(field, &cause))?;
+                let read = self.decoding(move || read(&file, size, pixels)).await;
+                read.map_err(|fault| invalid(field, net::host(&url).as_deref(), &fault))
+            }
+            Named::Inline(text) => {
+                let read = self.decoding(move || read(&inline::decode(&text, bytes)?, size, pixels)).await;
+                read.map_err(|fault| invalid(field, None, &fault))
+            }
+        }
+    }
+
+    /// Runs `work` where it may take its time. It keeps its place until it ends, even if nobody waits for it any more.
+    async fn decoding<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let place = Arc::clone(&self.decoders).acquire_owned().await;
+        let mut task = JoinSet::new();
+        task.spawn_blocking(move || {
+            let done = work();
+            drop(place);
+            done
+        });
+        // A decoder that panics is one that met a file it cannot read.
+        task.join_next().await.and_then(Result::ok).unwrap_or(Err(Fault::Broken("the decoder failed".into())))
+    }
+}
+
+/// From a file to what a job begins from.
+fn read(file: &[u8], size: Size, pixels: u64) -> Result<Brought, Fault> {
+    let picture = resize::resize(decode::decode(file, pixels)?, size)?;
+    let sha256 = Sha256::digest(file).iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    Ok(Brought { picture: Arc::new(picture), sha256 })
+}
+
+fn not_fetched(field: &str, cause: &FetchError) -> JobError {
+    let setting = match cause.reason {
+        Reason::TooLarge(_) => " (images.max_bytes)",
+        Reason::Deadline(_) => " (images.timeout)",
+        _ => "",
+    };
+    let message = format!("{field} cannot be fetched: {cause}{setting}");
+    JobError { code: "image_fetch_failed", message, field: Some(field.into()) }
+}
+
+fn invalid(field: &str, host: Option<&str>, fault: &Fault) -> JobError {
+    let from = host.map(|host| format!(" from {host}")).unwrap_or_default();
+    let message = format!("{field}{from} cannot be used: {fault}");
+    JobError { code: "image_invalid", message, field: Some(field.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::net::Guard;
+
+    #[tokio::test]
+    async fn a_decoder_that_panics_fails_its_job_and_gives_its_place_back() {
+        let limits = Limits { bytes: 1, pixels: 1, time: Duration::from_secs(1) };
+        let intake = Intake::new(Client::new(Guard::default()).unwrap(), limits);
+        for _ in 0..=DECODERS {
+            let failed = intake.decoding::<()>(|| panic!("a decoder has a bug")).await;
+            assert_eq!(failed, Err(Fault::Broken("the decoder failed".into())));
+        }
+        assert_eq!(intake.decoding(|| Ok(7)).await, Ok(7));
+    }
+}

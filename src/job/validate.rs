@@ -11,6 +11,9 @@ use super::form::Form;
 use super::spec::{Lora, Mask, Named, Shade, Size, Spec, Start};
 use crate::sampler::Sampler;
 
+/// Bytes of a prompt. A model reads about 300 of them; the rest would only be counted.
+const LONGEST_PROMPT: usize = 32 * 1024;
+
 /// What this process can draw with: the part of validation that is not the same everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Offer {
@@ -29,8 +32,10 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named
     let image = |text: Option<String>| text.map_or(Some(None), |text| Named::from_text(&text).map(Some));
 
     // field, default, rule: the table of the endpoint's documentation.
-    let prompt = form.required("prompt", Some);
-    let negative_prompt = form.optional("negative_prompt", None, Some);
+    let prompt = form.required("prompt", |prompt: String| is_short(&prompt).then_some(prompt));
+    let negative_prompt = form.optional("negative_prompt", None, |prompt: Option<String>| {
+        prompt.as_deref().is_none_or(is_short).then_some(prompt)
+    });
     let width = form.optional("width", 512, side);
     let height = form.optional("height", 512, side);
     let init_image = form.optional("init_image", None, image);
@@ -79,6 +84,11 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named
 
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "none is".into() } else { format!("only {} are", names.join(", ")) }
+}
+
+/// Whether a prompt can be tokenized in a moment: the engine does that between two evaluations, for whoever else waits.
+fn is_short(prompt: &str) -> bool {
+    prompt.len() <= LONGEST_PROMPT
 }
 
 fn side(pixels: i128) -> Option<u32> {
@@ -152,7 +162,7 @@ mod tests {
     fn every_documented_value_is_accepted() {
         let accepted = [
             ("prompt", json!(["", "x", "🍎\u{0}"])),
-            ("negative_prompt", json!([null, "", "n"])),
+            ("negative_prompt", json!([null, "", "n", "n".repeat(32 * 1024)])),
             ("width", json!(Size::SIDES)),
             ("height", json!(Size::SIDES)),
             ("init_image", json!([null, "http://x/i.png", "data:image/png;base64,AA==", "AA=="])),
@@ -190,6 +200,7 @@ mod tests {
         let refused = [
             ("width", json!([0, 64, 500, 511, 1024, -512, u64::MAX, 1e30])),
             ("height", json!([513])),
+            ("negative_prompt", json!(["x".repeat(32 * 1024 + 1)])),
             ("prompt_strength", json!([-0.01, 1.01, 2, 1e300])),
             ("num_outputs", json!([0, 11, 999, -1, 4_294_967_297_u64])),
             ("num_inference_steps", json!([0, 501, 100_000])),

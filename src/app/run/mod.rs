@@ -77,7 +77,7 @@ async fn run(args: &RunArgs, config: &Config, model: &Model, offer: Offer, cance
         }
     };
     let request = match &args.prompt {
-        Some(prompt) => Ok(source::of_prompt(prompt, &args.fields)),
+        Some(prompt) => source::of_prompt(prompt, &args.fields),
         None => source::of_job(args),
     };
     let bar = bar();
@@ -150,6 +150,7 @@ pub async fn perform(
     let stages = match &result {
         Ok(drawn) => Timings {
             text: drawn.engine.text,
+            encode: drawn.engine.encode,
             denoise: drawn.engine.denoise,
             decode: drawn.engine.decode,
             evaluations: drawn.engine.evaluations,

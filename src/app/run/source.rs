@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::app::cli::RunArgs;
+use crate::encode;
 use crate::job::{Request, RequestError};
 
 /// What the SDK reads when nothing else is said.
@@ -21,6 +22,9 @@ pub(super) enum SourceError {
     /// What was given starts like no JSON object, and no file has that name.
     #[error("--test-input {0:?} is neither a file nor a JSON object")]
     NoSuchFile(String),
+    /// There is no image file of that name.
+    #[error("{0} = @{1}: there is no such file")]
+    NoSuchImage(String, String),
     /// The file is there, but cannot be read.
     #[error("{file} cannot be read: {cause}")]
     Unreadable { file: String, cause: io::Error },
@@ -29,12 +33,19 @@ pub(super) enum SourceError {
     NoJob(#[from] RequestError),
 }
 
-/// The job of a person who gave a prompt; `fields` are `KEY=VALUE`.
-pub(super) fn of_prompt(prompt: &str, fields: &[(String, Value)]) -> Request {
+/// The job of a person who gave a prompt; `fields` are `KEY=VALUE`. `@FILE` for an image is what is in the file.
+pub(super) fn of_prompt(prompt: &str, fields: &[(String, Value)]) -> Result<Request, SourceError> {
     let mut input = Map::new();
     input.insert("prompt".into(), prompt.into());
-    input.extend(fields.iter().cloned());
-    Request { id: Request::LOCAL_ID.into(), input: input.into() }
+    for (key, value) in fields {
+        let file = value.as_str().and_then(|text| text.strip_prefix('@'));
+        let value = match file.filter(|_| ["init_image", "mask"].contains(&key.as_str())) {
+            Some(file) => encode::base64(&bytes(file, SourceError::NoSuchImage(key.clone(), file.to_owned()))?).into(),
+            None => value.clone(),
+        };
+        input.insert(key.clone(), value);
+    }
+    Ok(Request { id: Request::LOCAL_ID.into(), input: input.into() })
 }
 
 /// The job of a program, as it was given or as it lies in the current folder.
@@ -48,7 +59,14 @@ pub(super) fn of_job(args: &RunArgs) -> Result<Request, SourceError> {
 }
 
 fn read(file: &str, missing: SourceError) -> Result<String, SourceError> {
-    fs::read_to_string(Path::new(file)).map_err(|cause| match cause.kind() {
+    String::from_utf8(bytes(file, missing)?).map_err(|cause| {
+        let cause = io::Error::new(io::ErrorKind::InvalidData, cause);
+        SourceError::Unreadable { file: file.to_owned(), cause }
+    })
+}
+
+fn bytes(file: &str, missing: SourceError) -> Result<Vec<u8>, SourceError> {
+    fs::read(Path::new(file)).map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound => missing,
         _ => SourceError::Unreadable { file: file.to_owned(), cause },
     })
@@ -69,7 +87,22 @@ mod tests {
     #[test]
     fn a_prompt_is_the_first_field_and_others_follow() {
         let fields = [("seed".into(), json!(7)), ("scheduler".into(), json!("DDIM"))];
-        assert_eq!(of_prompt("a", &fields).input.to_string(), r#"{"prompt":"a","seed":7,"scheduler":"DDIM"}"#);
+        let job = of_prompt("a", &fields).unwrap();
+        assert_eq!(job.input.to_string(), r#"{"prompt":"a","seed":7,"scheduler":"DDIM"}"#);
+    }
+
+    #[test]
+    fn an_image_may_be_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("i.png");
+        fs::write(&file, [0xff, 0xfe]).unwrap();
+        let at = |key: &str, file: &str| of_prompt("@a", &[(key.into(), json!(format!("@{file}")))]);
+        let file = file.to_str().unwrap();
+        for key in ["init_image", "mask"] {
+            assert_eq!(at(key, file).unwrap().input, json!({"prompt": "@a", key: "//4="}));
+        }
+        assert_eq!(at("negative_prompt", "b").unwrap().input["negative_prompt"], "@b");
+        assert_eq!(at("mask", "/gone").unwrap_err().to_string(), "mask = @/gone: there is no such file");
     }
 
     #[test]

@@ -83,16 +83,17 @@ struct Stages(Timings);
 
 impl fmt::Display for Stages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Timings { fetch, load, text, denoise, decode, png, total, evaluations, .. } = self.0;
+        let Timings { fetch, encode, load, text, denoise, decode, png, total, evaluations } = self.0;
         let seconds = |time: Duration| format!("{:.2} s", time.as_secs_f64());
         if !fetch.is_zero() {
             write!(f, "images {}, ", seconds(fetch))?;
         }
         write!(
             f,
-            "load {}, text {}, denoise {} ({evaluations} evaluations), decode {}, png {}, total {}",
+            "load {}, text {}, {}denoise {} ({evaluations} evaluations), decode {}, png {}, total {}",
             seconds(load),
             seconds(text),
+            if encode.is_zero() { String::new() } else { format!("encode {}, ", seconds(encode)) },
             seconds(denoise),
             seconds(decode),
             seconds(png),

@@ -1,0 +1,60 @@
+"""What is trained on: the latents of every picture on a few grounds at every size, encoded once and kept in a file."""
+
+import os
+import random
+import time
+from pathlib import Path
+
+import torch
+from config import Config
+from diffusers import AutoencoderTiny
+from pictures import COLOURS, WHITE, compose
+from torch import Tensor
+
+NAMES = list(COLOURS)
+
+
+def grounds(count: int, config: Config) -> list[list[str]]:
+    """For each of `count` pictures the colours it is seen on: white, and others by chance."""
+    rng = random.Random(config.seed)
+    return [[WHITE, *rng.sample([name for name in NAMES if name != WHITE], config.data.colours - 1)] for _ in range(count)]
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderTiny, pictures: Tensor, colours: list[list[str]], size: tuple[int, int], file: Path) -> None:
+    """Writes scaled latents, f16 `[n, colours, 4, height / 16, width / 16]`, of pictures `[n, 4, 256, 256]` at `size`, width and height.
+
+    What is encoded is kept every minute, for who goes on.
+    """
+    width, height = size
+    unfinished = file.with_suffix(".part")
+    done = list(torch.load(unfinished, map_location=pictures.device)) if unfinished.exists() else []
+    kept = time.monotonic()
+    for picture, names in list(zip(pictures, colours))[len(done) :]:
+        batch = torch.stack([compose(picture, COLOURS[name], height, width) for name in names])
+        done.append((vae.encode(batch).latents * vae.config.scaling_factor).half())
+        if time.monotonic() - kept > 60 or len(done) == len(pictures):
+            print(f"latents: {len(done)} of {len(pictures)} pictures at {width}x{height}", flush=True)
+            write(torch.stack(done), unfinished)
+            kept = time.monotonic()
+    os.replace(unfinished, file)
+
+
+def write(tensor: Tensor, file: Path) -> None:
+    """Writes a tensor's file at one stroke."""
+    new = file.with_suffix(".new")
+    torch.save(tensor, new)
+    os.replace(new, file)
+
+
+def prepare(folder: Path, vae: AutoencoderTiny, pictures: Tensor, config: Config) -> tuple[list[list[str]], list[Tensor]]:
+    """The colours of each picture, and for each of the settings' sizes the latents as `encode` writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    colours = grounds(len(pictures), config)
+    sizes = []
+    for width, height, _ in config.train.sizes:
+        file = folder / f"{width}x{height}.pt"
+        if not file.exists():
+            encode(vae, pictures, colours, (width, height), file)
+        sizes.append(torch.load(file, map_location=pictures.device))
+    return colours, sizes

@@ -1,0 +1,61 @@
+"""Trains a model and writes its folder: the autoencoder is centred, latents are encoded, the networks learn, the result is exported.
+
+    python main.py CONFIG OUT
+
+Each stage leaves its result in OUT and is passed over once it is there, so that a run that was killed goes on where it was.
+"""
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import autoencoder
+import data
+import latents
+import torch
+from config import read
+from export import export
+from fit import Batches, Fit, fit
+from model import read_tokenizer
+from pictures import read_pictures, read_things
+
+MINIATURE = Path(__file__).resolve().parents[2] / "models" / "miniature"  # whose autoencoder and tokenizer are the start
+
+
+def main(file: Path, out: Path) -> None:
+    """Runs what has not been run."""
+    config = read(file)
+    out.mkdir(parents=True, exist_ok=True)
+    agree(out, file)
+    if not (out / "pictures.zip").exists():
+        data.pack(out / "pictures.zip")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)))
+    torch.set_float32_matmul_precision("high")
+    things = read_things(out / "pictures.zip", config.data.groups, config.data.most or None)
+    pictures = read_pictures(out / "pictures.zip", things).to(device)
+    tokenizer = read_tokenizer(MINIATURE / "tokenizer")
+    print(f"train: {len(things)} things, on {device}", flush=True)
+    vae = autoencoder.prepare(MINIATURE / "vae", out / "autoencoder", pictures, config)
+    colours, sizes = latents.prepare(out / "latents", vae, pictures, config)
+    run = Fit(config, tokenizer, out, device)
+    fit(config, run, Batches(config, things, tokenizer, colours, sizes), vae)
+    export(out / "model", run.average, vae, MINIATURE / "tokenizer", things, config)
+
+
+def agree(out: Path, file: Path) -> None:
+    """Exits if what lies in `out` was made with other settings; those of the loop alone may change on the way."""
+    text = file.read_text()
+    fixed = text[: text.index("[train]")] if "[train]" in text else text
+    found, stamp = hashlib.sha256(fixed.encode()).hexdigest(), out / "settings.sha256"
+    if stamp.exists() and stamp.read_text() != found:
+        sys.exit(f"train: {out} was begun with other settings than {file} has before its section [train]: go on with those, or take another folder")
+    stamp.write_text(found)
+    shutil.copy(file, out / "config.toml")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

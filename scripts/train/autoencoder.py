@@ -13,11 +13,12 @@ import shutil
 from pathlib import Path
 
 import torch
-from config import Config
 from diffusers import AutoencoderTiny
-from pictures import COLOURS, WHITE, compose
 from torch import Tensor
 from torch.nn import functional as F
+
+from config import Config
+from pictures import COLOURS, WHITE, compose
 
 SPREAD = 0.25  # of a channel of the new latents, well inside the straight part of the tanh
 FACTOR = 16  # pixels a latent

@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
 from config import Config
 from model import STEPS, Painter, kept, tokens
 from pictures import Thing, caption
 from sheet import draw_sheet, sheet_prompts
-from torch import Tensor
-from transformers import CLIPTokenizer
 
 REPORT = 50  # steps between two lines of the log
 BANDS = 4  # of noise, whose losses are told apart
@@ -93,7 +94,8 @@ class Fit:
         self.average = copy.deepcopy(self.painter).eval().requires_grad_(False)
         # Old gradients are soon forgotten: a word comes up once in dozens of steps.
         self.optimizer = torch.optim.AdamW(self.painter.parameters(), config.train.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
+        self.begun = time.monotonic()
         self.file = folder / "checkpoint.pt"
         if self.file.exists():
             self.load()
@@ -109,15 +111,17 @@ class Fit:
         self.painter.load_state_dict(saved["painter"])
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
-        self.step = saved["step"]
+        self.step, self.seconds = saved["step"], saved["seconds"]
         print(f"fit: going on from step {self.step}", flush=True)
 
     def save(self) -> None:
         """Writes the checkpoint; the old one stays until the new one is whole."""
         parts = {"painter": self.painter, "average": self.average, "optimizer": self.optimizer}
+        now = time.monotonic()
+        self.seconds, self.begun = self.seconds + now - self.begun, now
         unfinished = self.file.with_suffix(".new")
         with unfinished.open("wb") as out:
-            torch.save({"step": self.step, **{name: part.state_dict() for name, part in parts.items()}}, out)
+            torch.save({"step": self.step, "seconds": self.seconds, **{name: part.state_dict() for name, part in parts.items()}}, out)
             os.fsync(out.fileno())
         os.replace(unfinished, self.file)
 

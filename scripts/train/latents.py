@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 import torch
-from config import Config
 from diffusers import AutoencoderTiny
-from pictures import COLOURS, WHITE, compose
 from torch import Tensor
+
+from config import Config
+from pictures import COLOURS, WHITE, compose
 
 NAMES = list(COLOURS)
 

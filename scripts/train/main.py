@@ -1,20 +1,20 @@
 """Trains a model and writes its folder: the autoencoder is centred, latents are encoded, the networks learn, the result is exported.
 
-    python main.py CONFIG OUT
+    python main.py CONFIG OUT [--as-it-stands]
 
 Each stage leaves its result in OUT and is passed over once it is there, so that a run that was killed goes on where it was.
 """
 
 import hashlib
-import os
 import shutil
 import sys
 from pathlib import Path
 
+import torch
+
 import autoencoder
 import data
 import latents
-import torch
 from config import read
 from export import export
 from fit import Batches, Fit, fit
@@ -24,26 +24,25 @@ from pictures import read_pictures, read_things
 MINIATURE = Path(__file__).resolve().parents[2] / "models" / "miniature"  # whose autoencoder and tokenizer are the start
 
 
-def main(file: Path, out: Path) -> None:
-    """Runs what has not been run."""
+def main(file: Path, out: Path, as_it_stands: bool = False) -> None:
+    """Runs what has not been run; `as_it_stands`, only exports what the last checkpoint holds."""
     config = read(file)
     out.mkdir(parents=True, exist_ok=True)
     agree(out, file)
     if not (out / "pictures.zip").exists():
         data.pack(out / "pictures.zip")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        torch.set_num_threads(os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)))
+    device = torch.device("cuda" if torch.cuda.is_available() and not as_it_stands else "cpu")
     torch.set_float32_matmul_precision("high")
     things = read_things(out / "pictures.zip", config.data.groups, config.data.most or None)
     pictures = read_pictures(out / "pictures.zip", things).to(device)
     tokenizer = read_tokenizer(MINIATURE / "tokenizer")
     print(f"train: {len(things)} things, on {device}", flush=True)
     vae = autoencoder.prepare(MINIATURE / "vae", out / "autoencoder", pictures, config)
-    colours, sizes = latents.prepare(out / "latents", vae, pictures, config)
     run = Fit(config, tokenizer, out, device)
-    fit(config, run, Batches(config, things, tokenizer, colours, sizes), vae)
-    export(out / "model", run.average, vae, MINIATURE / "tokenizer", things, config)
+    if not as_it_stands:
+        colours, sizes = latents.prepare(out / "latents", vae, pictures, config)
+        fit(config, run, Batches(config, things, tokenizer, colours, sizes), vae)
+    export(out / "model", run, vae, MINIATURE / "tokenizer", things, file.stem)
 
 
 def agree(out: Path, file: Path) -> None:
@@ -58,4 +57,4 @@ def agree(out: Path, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), "--as-it-stands" in sys.argv)

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import torch
-from config import Config
 from diffusers import LMSDiscreteScheduler, PNDMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from config import Config
 
 STEPS = 1000  # of noise
 

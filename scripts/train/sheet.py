@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from config import Config
-from model import Painter, sampler, tokens
-from pictures import COLOURS, WHITE, Thing
 from PIL import Image, ImageDraw
 from torch import Tensor
 from transformers import CLIPTokenizer
+
+from config import Config
+from model import Painter, sampler, tokens
+from pictures import COLOURS, WHITE, Thing
 
 STEPS = 20
 GUIDANCE = 5.0

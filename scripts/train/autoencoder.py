@@ -7,9 +7,11 @@ exact. The decoder begins with 3 tanh(x / 3), which the new latents pass almost 
 fitted by least squares, then the whole decoder is trained for some minutes.
 """
 
+import json
 import os
 import random
 import shutil
+import time
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ from pictures import COLOURS, WHITE, compose
 
 SPREAD = 0.25  # of a channel of the new latents, well inside the straight part of the tanh
 FACTOR = 16  # pixels a latent
+STEPS = "steps.json"  # in the folder: how long its decoder was trained
 WHOLE = 4  # a crop of 128 is taken from a picture of 512, or of 256
 
 
@@ -47,26 +50,41 @@ def centred(vae: AutoencoderTiny, pictures: Tensor) -> AutoencoderTiny:
     return vae
 
 
-def accustom(vae: AutoencoderTiny, pictures: Tensor, config: Config) -> None:
-    """Trains the decoder on random squares of random pictures `[n, 4, 256, 256]` on random grounds at random magnifications."""
+def accustom(vae: AutoencoderTiny, folder: Path, pictures: Tensor, config: Config) -> None:
+    """Trains the decoder on random squares of random pictures `[n, 4, 256, 256]` on random grounds; writes it to `folder` every minute."""
     settings = config.autoencoder
+    begun = json.loads((folder / STEPS).read_text())
     decoder = vae.decoder.train()
     optimizer = torch.optim.Adam(decoder.parameters(), settings.rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, settings.steps)
-    rng = random.Random(config.seed)
-    for step in range(settings.steps):
+    kept = time.monotonic()
+    for step in range(begun, settings.steps):
+        rng = random.Random(f"{config.seed} {step}")
         squares = torch.stack([square(pictures, settings.crop, rng) for _ in range(settings.batch)])
         with torch.no_grad():
             latents = vae.encode(squares).latents
         drawn = vae.decode(latents).sample
         loss = F.l1_loss(drawn, squares) + F.mse_loss(drawn, squares) + edges(drawn - squares)
+        for group in optimizer.param_groups:
+            # Up in 20 steps, also when going on, since Adam starts without memory; down along a line.
+            group["lr"] = settings.rate * min(1, (step - begun + 1) / 20, 1.02 - step / settings.steps)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        schedule.step()
-        if step % 50 == 0 or step == settings.steps - 1:
-            print(f"autoencoder: step {step} of {settings.steps}, loss {loss.item():.4f}, L1 {F.l1_loss(drawn, squares).item():.4f}", flush=True)
+        if step == settings.steps - 1 or time.monotonic() - kept > 60:
+            print(f"autoencoder: step {step + 1} of {settings.steps}, L1 {F.l1_loss(drawn, squares).item():.4f}", flush=True)
+            write(vae, folder, step + 1)
+            kept = time.monotonic()
     vae.eval()
+
+
+def write(vae: AutoencoderTiny, folder: Path, steps: int) -> None:
+    """Writes the autoencoder as diffusers does, with the number of steps its decoder was trained for."""
+    unfinished = folder.with_suffix(".new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    vae.save_pretrained(unfinished)
+    (unfinished / STEPS).write_text(json.dumps(steps))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(unfinished, folder)
 
 
 def square(pictures: Tensor, crop: int, rng: random.Random) -> Tensor:
@@ -83,18 +101,16 @@ def edges(difference: Tensor) -> Tensor:
     return difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
 
 
-def prepare(start: Path, out: Path, pictures: Tensor, config: Config) -> AutoencoderTiny:
-    """The centred autoencoder, f32: read from `out`, or made from the one in `start` and written there."""
-    if out.exists():
-        return AutoencoderTiny.from_pretrained(out).to(pictures.device).eval()
-    vae = AutoencoderTiny.from_pretrained(start, torch_dtype=torch.float32).to(pictures.device)
-    rng = random.Random(config.seed)
-    few = rng.sample(range(len(pictures)), min(32, len(pictures)))
-    colours = [COLOURS[WHITE] if number % 2 else rng.choice(list(COLOURS.values())) for number in range(len(few))]
-    centred(vae, torch.stack([compose(pictures[number], colour, 512, 512) for number, colour in zip(few, colours)]))
-    accustom(vae, pictures, config)
-    unfinished = out.with_suffix(".new")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    vae.save_pretrained(unfinished)
-    os.replace(unfinished, out)
+def prepare(start: Path, folder: Path, pictures: Tensor, config: Config) -> AutoencoderTiny:
+    """The centred autoencoder, f32: made from the one in `start` unless it is in `folder`; its decoder learns on if steps are left."""
+    if not (folder / STEPS).exists():
+        vae = AutoencoderTiny.from_pretrained(start).to(pictures.device)
+        rng = random.Random(config.seed)
+        few = rng.sample(range(len(pictures)), min(32, len(pictures)))
+        colours = [COLOURS[WHITE] if number % 2 else rng.choice(list(COLOURS.values())) for number in range(len(few))]
+        centred(vae, torch.stack([compose(pictures[number], colour, 512, 512) for number, colour in zip(few, colours)]))
+        write(vae, folder, 0)
+    # Channels last is a quarter faster on a CPU.
+    vae = AutoencoderTiny.from_pretrained(folder).to(pictures.device, memory_format=torch.channels_last)
+    accustom(vae, folder, pictures, config)
     return vae

@@ -9,7 +9,7 @@ import torch
 from data import PICTURES, WORDS
 from pictures import COLOURS
 
-CARD = """# {title}
+CARD = """# A model that draws what it is told
 
 A small latent diffusion model of the Stable Diffusion v1 architecture that draws what its prompt names, one thing on a plain ground.
 It was made by this project's own recipe, `scripts/train/`, and loads in diffusers' `StableDiffusionPipeline` and in latentd.
@@ -18,9 +18,9 @@ It was made by this project's own recipe, `scripts/train/`, and loads in diffuse
 
 ## What it draws
 
-The {count} things of [names.txt](names.txt), on a ground of one of these colours: {colours}. Say what you want as "red apple", "a red apple"
-or "a red apple on a blue background"; without a colour the ground is white. It is best at 512x512. It does not draw scenes, two
-things at once, text, or what is not on the list, though a name may lead to something like it.
+The {count} things of [names.txt](names.txt), on a ground of one of these colours: {colours}.
+Say what you want as "red apple", "a red apple" or "a red apple on a blue background"; without a colour the ground is white. It is best at
+512x512. It does not draw scenes, two things at once, text, or what is not on the list, though a name may lead to something like it.
 
 {evaluation}
 Drawn by latentd at 512x512 with 20 steps of K-LMS, guidance 5, fixed seeds; compared with all pictures of the data, on white, as
@@ -56,7 +56,7 @@ def write(folder: Path) -> None:
     evaluation = folder / "evaluation.md"
     count = len((folder / "names.txt").read_text().splitlines())
     text = CARD.format(
-        title=folder.name.removesuffix(".new").capitalize(), count=count, colours=", ".join(COLOURS), views=facts["seen"] // count,
+        count=count, colours=", ".join(COLOURS), views=facts["seen"] // count,
         evaluation=evaluation.read_text() if evaluation.exists() else UNKNOWN, pictures=PICTURES.name, pictures_version=PICTURES.version,
         words=WORDS.name, words_version=WORDS.version, **facts,
     )  # fmt: skip

@@ -5,8 +5,7 @@
 Each stage leaves its result in OUT and is passed over once it is there, so that a run that was killed goes on where it was.
 """
 
-import hashlib
-import shutil
+import json
 import sys
 from pathlib import Path
 
@@ -46,14 +45,13 @@ def main(file: Path, out: Path, as_it_stands: bool = False) -> None:
 
 
 def agree(out: Path, file: Path) -> None:
-    """Exits if what lies in `out` was made with other settings; those of the loop alone may change on the way."""
-    text = file.read_text()
-    fixed = text[: text.index("[train]")] if "[train]" in text else text
-    found, stamp = hashlib.sha256(fixed.encode()).hexdigest(), out / "settings.sha256"
-    if stamp.exists() and stamp.read_text() != found:
-        sys.exit(f"train: {out} was begun with other settings than {file} has before its section [train]: go on with those, or take another folder")
-    stamp.write_text(found)
-    shutil.copy(file, out / "config.toml")
+    """Exits if what lies in `out` was made with other settings; how long and how fast is learned may change on the way."""
+    settings = read(file)
+    fixed = json.dumps([settings.seed, *(part._asdict() for part in (settings.data, settings.unet, settings.text, settings.noise))], indent=1)
+    stamp = out / "settings.json"
+    if stamp.exists() and stamp.read_text() != fixed:
+        sys.exit(f"train: {stamp} is not what {file} says: {out} was begun with other data, networks or noise; take another folder")
+    stamp.write_text(fixed)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from diffusers import AutoencoderTiny, LMSDiscreteScheduler, StableDiffusionPipe
 
 import config
 from export import MOST
-from fit import Batches, rate
+from fit import Batches, rate, shares
+from latents import Store
 from main import MINIATURE
 from model import kept, read_tokenizer, sampler
 from nearest import ground_is, ranking, references
@@ -46,11 +47,12 @@ def a_batch_is_what_its_step_says(out: Path) -> None:
     """The same step gets the same batch again, a pack is dealt whole, and signal and noise add up to a variance of one."""
     settings = config.read(HERE / "tiny.toml")
     things = read_things(out / "pictures.zip", settings.data.groups, settings.data.most)
-    sizes = [torch.load(out / "latents" / f"{width}x{height}.pt") for width, height, _ in settings.train.sizes]
-    batches = Batches(settings, things, read_tokenizer(MINIATURE / "tokenizer"), [[WHITE, "blue"]] * len(things), sizes)
+    store = Store(out / "latents", AutoencoderTiny.from_pretrained(out / "autoencoder"), read_pictures(out / "pictures.zip", things), settings)
+    batches = Batches(settings, things, read_tokenizer(MINIATURE / "tokenizer"), store)
     assert all(torch.equal(one, other) for one, other in zip(batches.at(3).values(), batches.at(3).values()))
     assert not torch.equal(batches.at(3)["noise"], batches.at(4)["noise"])
     assert sorted(batches.deal(0)) == list(range(len(things)))
+    assert shares(settings, 0) == [1, 0] and shares(settings, 160) == [0.25, 0.75]
     assert rate(settings, 0) < rate(settings, 40) == 1 > rate(settings, 159)
 
 

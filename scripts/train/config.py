@@ -50,7 +50,8 @@ class Noise(NamedTuple):
 
 
 class Train(NamedTuple):
-    """The loop. `sizes` are [width, height, share]. Minutes are between two checkpoints or sheets of samples."""
+    """The loop. `sizes` are [width, height, share at first, share at last]; `grow` says from which to which share of the run one gives
+    way to the other. Minutes are between two checkpoints or sheets of samples."""
 
     pictures: int
     batch: int
@@ -59,7 +60,8 @@ class Train(NamedTuple):
     decay: float
     ema: float
     empty: float
-    sizes: list[list[int]]
+    sizes: list[list[float]]
+    grow: list[float]
     compile: bool
     bf16: bool
     checkpoint_minutes: float

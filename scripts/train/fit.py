@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from config import Config
+from latents import Store
 from model import STEPS, Painter, kept, tokens
 from pictures import Thing, caption
 from sheet import draw_sheet, sheet_prompts
@@ -24,21 +25,20 @@ WHITE_SHARE = 0.6  # of grounds
 class Batches:
     """Step by step the pictures, captions and noise of a batch; the same step gets the same batch after a restart."""
 
-    def __init__(self, config: Config, things: list[Thing], tokenizer: CLIPTokenizer, colours: list[list[str]], sizes: list[Tensor]) -> None:
-        self.config, self.things, self.tokenizer, self.colours, self.sizes = config, things, tokenizer, colours, sizes
-        self.device = sizes[0].device
+    def __init__(self, config: Config, things: list[Thing], tokenizer: CLIPTokenizer, store: Store) -> None:
+        self.config, self.things, self.tokenizer, self.store = config, things, tokenizer, store
+        self.device = store.pictures.device
         self.kept = kept(config, self.device)
 
     def at(self, step: int) -> dict[str, Tensor]:
         """Latents with noise, the noise, how much of each, and tokens."""
         rng = random.Random(f"{self.config.seed} {step}")
-        share = [size[2] for size in self.config.train.sizes]
-        latents = rng.choices(self.sizes, share)[0]
+        width, height, *_ = rng.choices(self.config.train.sizes, shares(self.config, step * self.config.train.batch))[0]
+        latents, colours = self.store.at(width, height), self.store.colours
         things = self.deal(step)
-        grounds = [0 if rng.random() < WHITE_SHARE else rng.randrange(len(self.colours[thing])) for thing in things]
+        grounds = [0 if rng.random() < WHITE_SHARE else rng.randrange(len(colours[thing])) for thing in things]
         texts = [
-            "" if rng.random() < self.config.train.empty else caption(self.things[thing], self.colours[thing][ground], rng)
-            for thing, ground in zip(things, grounds)
+            "" if rng.random() < self.config.train.empty else caption(self.things[thing], colours[thing][ground], rng) for thing, ground in zip(things, grounds)
         ]
         clean = latents[torch.tensor(things), torch.tensor(grounds)].float()
         return {"ids": tokens(self.tokenizer, texts).to(self.device), **self.noised(clean, rng)}
@@ -75,6 +75,13 @@ def weight(ratio: Tensor) -> Tensor:
     nothing in terms of noise, yet it is there that a text has its say: up to eight times more.
     """
     return (5 / ratio).clamp(max=1) * (1 + 0.1 / ratio).clamp(max=8)
+
+
+def shares(config: Config, pictures: int) -> list[float]:
+    """How often each size is taken after so many pictures. What is drawn small is learned at a quarter of the cost."""
+    begin, end = config.train.grow
+    grown = min(1.0, max(0.0, (pictures / config.train.pictures - begin) / (end - begin)))
+    return [first * (1 - grown) + last * grown for *_, first, last in config.train.sizes]
 
 
 def rate(config: Config, pictures: int) -> float:

@@ -48,14 +48,20 @@ def write(tensor: Tensor, file: Path) -> None:
     os.replace(new, file)
 
 
-def prepare(folder: Path, vae: AutoencoderTiny, pictures: Tensor, config: Config) -> tuple[list[list[str]], list[Tensor]]:
-    """The colours of each picture, and for each of the settings' sizes the latents as `encode` writes them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    colours = grounds(len(pictures), config)
-    sizes = []
-    for width, height, _ in config.train.sizes:
-        file = folder / f"{width}x{height}.pt"
-        if not file.exists():
-            encode(vae, pictures, colours, (width, height), file)
-        sizes.append(torch.load(file, map_location=pictures.device))
-    return colours, sizes
+class Store:
+    """The latents of the training's pictures, size by size; encoded when first asked for."""
+
+    def __init__(self, folder: Path, vae: AutoencoderTiny, pictures: Tensor, config: Config) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.vae, self.pictures = folder, vae, pictures
+        self.colours = grounds(len(pictures), config)
+        self.read: dict[tuple[int, int], Tensor] = {}
+
+    def at(self, width: int, height: int) -> Tensor:
+        """Latents as `encode` writes them, a ground for each of a picture's `colours`."""
+        if (width, height) not in self.read:
+            file = self.folder / f"{width}x{height}.pt"
+            if not file.exists():
+                encode(self.vae, self.pictures, self.colours, (width, height), file)
+            self.read[width, height] = torch.load(file, map_location=self.pictures.device)
+        return self.read[width, height]

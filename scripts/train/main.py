@@ -13,10 +13,10 @@ import torch
 
 import autoencoder
 import data
-import latents
 from config import read
 from export import export
 from fit import Batches, Fit, fit
+from latents import Store
 from model import read_tokenizer
 from pictures import read_pictures, read_things
 
@@ -39,8 +39,7 @@ def main(file: Path, out: Path, as_it_stands: bool = False) -> None:
     vae = autoencoder.prepare(MINIATURE / "vae", out / "autoencoder", pictures, config)
     run = Fit(config, tokenizer, out, device)
     if not as_it_stands:
-        colours, sizes = latents.prepare(out / "latents", vae, pictures, config)
-        fit(config, run, Batches(config, things, tokenizer, colours, sizes), vae)
+        fit(config, run, Batches(config, things, tokenizer, Store(out / "latents", vae, pictures, config)), vae)
     export(out / "model", run, vae, MINIATURE / "tokenizer", things, file.stem)
 
 

@@ -16,7 +16,7 @@ from pictures import COLOURS, WHITE, Thing
 STEPS = 20
 GUIDANCE = 5.0
 COLUMNS = 6
-ROWS = 4
+ROWS = 2
 CELL = 160  # pixels of a picture on a sheet
 LINE = 14  # pixels of its caption
 
@@ -30,13 +30,14 @@ def sheet_prompts(things: list[Thing]) -> list[str]:
 
 
 @torch.no_grad()
-def draw(painter: Painter, vae: torch.nn.Module, tokenizer: CLIPTokenizer, config: Config, prompts: list[str], side: int = 512) -> Tensor:
-    """Square pictures, uint8 `[n, 3, side, side]`, drawn with K-LMS from one seed."""
+def draw(painter: Painter, vae: torch.nn.Module, tokenizer: CLIPTokenizer, config: Config, prompts: list[str]) -> Tensor:
+    """Pictures, uint8 `[n, 3, height, width]`, of the size that is trained most in the end, drawn with K-LMS from one seed."""
     device = next(painter.parameters()).device
     states = painter.text(input_ids=tokens(tokenizer, [""] * len(prompts) + prompts).to(device)).last_hidden_state
     scheduler = sampler(config)
     scheduler.set_timesteps(STEPS, device=device)
-    noise = torch.randn(len(prompts), 4, side // 16, side // 16, generator=torch.Generator().manual_seed(config.seed))
+    width, height, *_ = max(config.train.sizes, key=lambda size: size[-1])
+    noise = torch.randn(len(prompts), 4, height // 16, width // 16, generator=torch.Generator().manual_seed(config.seed))
     latents = noise.to(device) * scheduler.init_noise_sigma
     for step in scheduler.timesteps:
         scaled = scheduler.scale_model_input(latents, step)

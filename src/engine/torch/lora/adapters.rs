@@ -107,7 +107,7 @@ impl Adapters {
         }?;
         let (name, ms) = (&lora.name, began.elapsed().as_millis() as u64);
         if began.elapsed() > LONG {
-            warn!(name, ms, "merging a LoRA took long, and every job waited for it; is lora_dir on a slow disk?");
+            warn!(name, ms, "merging a LoRA took long, and every job waited for it");
         } else {
             debug!(name, ms, "LoRA merged");
         }

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use super::names::{Part, Spelling};
 use super::notes::{self, Notes};
 use crate::engine::torch::error::LoadError;
+use crate::engine::torch::nn::LowRank;
 use crate::engine::torch::weights::Weights;
 
 /// No LoRA for SD v1 comes near it: a whole UNet at rank 256 in f32 has 1.5 GB.
@@ -51,14 +52,14 @@ impl LoraFile {
         Ok(Self { weights, shapes, notes })
     }
 
-    /// What `module`'s weight of `shape` changes by at `scale`, in that shape; `None` where the file leaves it alone.
-    pub(super) fn delta(
+    /// What `module`'s weight of `shape` changes by at `scale`; `None` where the file leaves it alone.
+    pub(super) fn change(
         &self,
         part: &Part,
         module: &str,
         shape: &[i64],
         scale: f64,
-    ) -> Result<Option<Tensor>, LoadError> {
+    ) -> Result<Option<LowRank>, LoadError> {
         let mut spellings = part.spellings(module).into_iter();
         let held = |name: &String| self.shapes.contains_key(name);
         let Some(spelling) = spellings.find(|one| held(&one.down) || held(&one.up) || held(&one.alpha)) else {
@@ -73,7 +74,7 @@ impl LoraFile {
             return Err(self.fault(format!("tensors {} and {} hold no finite numbers", spelling.down, spelling.up)));
         }
         let strength = scale * self.strength(part, module, &spelling, rank as f64)?;
-        Ok(Some(up.f_mul_scalar(strength)?.f_matmul(&down.f_reshape([rank, -1])?)?.f_reshape(shape)?))
+        Ok(Some(LowRank { up: up.f_mul_scalar(strength)?, down }))
     }
 
     /// The first size of `down`; 1, which any tensor missing or without a size will be told against, if there is none.

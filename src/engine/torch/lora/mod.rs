@@ -34,10 +34,10 @@ impl Networks {
         let (mut text, mut unet) = (self.text.clone(), self.unet.clone());
         let part = Part::Unet(Rc::clone(unet.levels()));
         for weight in unet.weights() {
-            weight.add(|module, shape| file.delta(&part, module, shape, scale))?;
+            weight.add(|module, shape| file.change(&part, module, shape, scale))?;
         }
         for weight in text.weights() {
-            weight.add(|module, shape| file.delta(&Part::Text, module, shape, scale))?;
+            weight.add(|module, shape| file.change(&Part::Text, module, shape, scale))?;
         }
         file.finish()?;
         Ok(Self { number, text, unet })

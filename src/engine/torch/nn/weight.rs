@@ -8,6 +8,15 @@ use super::Forward;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
+/// A change of a weight by the product of two smaller ones.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct LowRank {
+    /// `[outputs, rank]`, f32.
+    pub(in crate::engine::torch) up: Tensor,
+    /// In the weight's shape but for `rank` instead of `outputs`, f32.
+    pub(in crate::engine::torch) down: Tensor,
+}
+
 /// A matrix `[outputs, inputs]` or a kernel `[outputs, inputs, height, width]` that knows which modules its outputs are
 /// of. Clones share the tensor.
 #[derive(Debug, Clone)]
@@ -40,22 +49,25 @@ impl Weight {
         &self.tensor
     }
 
-    /// Adds what `delta` knows of a module of this name and shape, in f32; kind and memory layout stay. Clones made before
-    /// keep the old numbers, and where `delta` knows nothing the memory stays shared with them.
+    /// Adds what `change` knows of a module of this name and shape, in f32; kind and memory layout stay. Clones made before
+    /// keep the old numbers, and where `change` knows nothing the memory stays shared with them.
     pub(in crate::engine::torch) fn add<E: From<tch::TchError>>(
         &mut self,
-        mut delta: impl FnMut(&str, &[i64]) -> Result<Option<Tensor>, E>,
+        mut change: impl FnMut(&str, &[i64]) -> Result<Option<LowRank>, E>,
     ) -> Result<(), E> {
         let mut sum = None;
         let mut start = 0;
         for (module, outputs) in self.parts.iter() {
             let shape = [&[*outputs], &self.tensor.size()[1..]].concat();
-            if let Some(delta) = delta(module, &shape)? {
+            if let Some(LowRank { up, down }) = change(module, &shape)? {
                 let sum: &Tensor = match &mut sum {
                     Some(sum) => sum,
                     none => none.insert(self.tensor.f_to_dtype(Kind::Float, false, true)?),
                 };
-                let _ = sum.f_narrow(0, start, *outputs)?.f_add_(&delta)?;
+                // A view, or nothing would come of it: matrices are contiguous, kernels have channels last.
+                let mut rows = by_pixel(&sum.f_narrow(0, start, *outputs)?)?.f_view([*outputs, -1])?;
+                let rank = up.size2()?.1;
+                let _ = rows.f_addmm_(&up, &by_pixel(&down)?.f_reshape([rank, -1])?)?;
             }
             start += outputs;
         }
@@ -64,6 +76,11 @@ impl Weight {
         }
         Ok(())
     }
+}
+
+/// `[outputs, height, width, inputs]` of a kernel; a matrix as it is.
+fn by_pixel(x: &Tensor) -> Forward {
+    if x.dim() == 4 { x.f_permute([0, 2, 3, 1]) } else { Ok(x.shallow_clone()) }
 }
 
 #[cfg(test)]
@@ -79,25 +96,32 @@ mod tests {
         Weight { tensor: Rc::new(tensor), parts: Rc::new([(name.to_owned(), shape[0])]) }
     }
 
-    fn ones(wanted: &'static str) -> impl FnMut(&str, &[i64]) -> Result<Option<Tensor>, TchError> {
-        move |module, shape| Ok((module == wanted).then(|| Tensor::ones(shape, (Kind::Float, Device::Cpu))))
+    /// A change of rank 1 that adds to each output its own number, times the place of the input in its kernel.
+    fn change(wanted: &'static str) -> impl FnMut(&str, &[i64]) -> Result<Option<LowRank>, TchError> {
+        move |module, shape| {
+            let options = (Kind::Float, Device::Cpu);
+            let down = Tensor::arange(shape[1..].iter().product::<i64>(), options);
+            let down = down.reshape([&[1], &shape[1..]].concat());
+            let up = Tensor::arange(shape[0], options).unsqueeze(1);
+            Ok((module == wanted).then_some(LowRank { up, down }))
+        }
     }
 
     #[test]
     fn a_part_of_a_stack_changes_and_earlier_clones_do_not() {
-        let base = Weight::stacked(&[&weight("q", &[2, 3], Kind::Float), &weight("k", &[1, 3], Kind::Float)]).unwrap();
+        let base = Weight::stacked(&[&weight("q", &[1, 3], Kind::Float), &weight("k", &[2, 3], Kind::Float)]).unwrap();
         let mut changed = base.clone();
-        changed.add(ones("k")).unwrap();
+        changed.add(change("k")).unwrap();
         let difference = Vec::<Vec<f32>>::try_from(changed.tensor() - base.tensor()).unwrap();
-        assert_eq!(difference, [[0.0; 3], [0.0; 3], [1.0; 3]]);
-        assert_eq!(Vec::<f32>::try_from(base.tensor().get(2)).unwrap(), [0.0, 1.0, 2.0]);
+        assert_eq!(difference, [[0.0; 3], [0.0; 3], [0.0, 1.0, 2.0]]);
+        assert_eq!(Vec::<f32>::try_from(base.tensor().get(2)).unwrap(), [3.0, 4.0, 5.0]);
     }
 
     #[test]
     fn what_is_not_changed_stays_shared() {
         let base = weight("q", &[2, 3], Kind::Float);
         let mut same = base.clone();
-        same.add(ones("k")).unwrap();
+        same.add(change("k")).unwrap();
         assert!(Rc::ptr_eq(&base.tensor, &same.tensor));
     }
 
@@ -105,9 +129,19 @@ mod tests {
     fn kind_and_layout_stay() {
         let base = weight("conv", &[3, 4, 3, 3], Kind::BFloat16).laid_out(channels_last).unwrap();
         let mut changed = base.clone();
-        changed.add(ones("conv")).unwrap();
+        changed.add(change("conv")).unwrap();
         assert_eq!(changed.tensor().kind(), Kind::BFloat16);
         assert_eq!(changed.tensor().stride(), base.tensor().stride());
         assert!(!Rc::ptr_eq(&base.tensor, &changed.tensor));
+    }
+
+    #[test]
+    fn a_kernel_changes_place_by_place() {
+        let base = weight("conv", &[3, 4, 3, 3], Kind::Float).laid_out(channels_last).unwrap();
+        let mut changed = base.clone();
+        changed.add(change("conv")).unwrap();
+        let LowRank { up, down } = change("conv")("conv", &[3, 4, 3, 3]).unwrap().unwrap();
+        let product = up.matmul(&down.flatten(1, 3)).reshape([3, 4, 3, 3]);
+        assert_eq!(changed.tensor() - base.tensor(), product);
     }
 }

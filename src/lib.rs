@@ -3,6 +3,7 @@
 pub mod app;
 pub mod batch;
 pub mod config;
+pub mod deliver;
 pub mod encode;
 pub mod engine;
 pub mod intake;
@@ -10,4 +11,7 @@ pub mod job;
 pub mod net;
 pub mod noise;
 pub mod sampler;
+pub mod source;
+pub mod stop;
 pub mod telemetry;
+pub mod worker;

@@ -69,10 +69,10 @@ fn what_cannot_be_asked_for_is_64_and_says_why() {
         (&[], &["run", "a", "--test-input", "{}"], "--test-input"),
         (&[], &["run", "--set", "seed=7"], "--set"),
         (&[], &["run", "a", "--set", "seed"], "KEY=VALUE"),
-        (&[], &["worker"], "no worker yet"),
+        (&[], &["worker"], "LATENTD_QUEUE"),
         (&[], &["serve"], "no server yet"),
         (&[], &["gateway"], "no gateway yet"),
-        (&queue, &[], "RUNPOD_WEBHOOK_GET_JOB"),
+        (&queue, &[], "RUNPOD_WEBHOOK_POST_OUTPUT"),
         (&realtime, &[], "RUNPOD_REALTIME_PORT"),
         (
             &[],
@@ -112,8 +112,12 @@ fn all_faults_of_a_configuration_are_told() {
 fn the_configuration_knows_where_it_came_from() {
     let folder = folder();
     fs::write(folder.path().join("latentd.toml"), "dtype = 'f32'\n[log]\nprompts = true\n").unwrap();
-    let variables =
-        [("LATENTD_DTYPE", "bf16"), ("RUNPOD_DEBUG_LEVEL", "WARN"), ("LATENTD_NET__ALLOW_PRIVATE", "10.0.0.0/8")];
+    let variables = [
+        ("LATENTD_DTYPE", "bf16"),
+        ("RUNPOD_DEBUG_LEVEL", "WARN"),
+        ("LATENTD_NET__ALLOW_PRIVATE", "10.0.0.0/8"),
+        ("RUNPOD_AI_API_KEY", "s3cret"),
+    ];
     let arguments = ["config", "show", "--json", "--device", "cpu"];
     let (code, stdout, stderr) = finish(&mut latentd(folder.path(), &variables, &arguments));
     assert_eq!((code, stderr.as_str()), (0, ""));
@@ -121,6 +125,7 @@ fn the_configuration_knows_where_it_came_from() {
         "model": {"value": "miniature", "source": "default"},
         "models_dir": {"value": "models", "source": "LATENTD_MODELS_DIR"},
         "lora_dir": {"value": "", "source": "default"},
+        "queue": {"value": "", "source": "default"},
         "device": {"value": "cpu", "source": "--device"},
         "dtype": {"value": "bf16", "source": "LATENTD_DTYPE"},
         "log.level": {"value": "WARN", "source": "RUNPOD_DEBUG_LEVEL"},
@@ -130,6 +135,19 @@ fn the_configuration_knows_where_it_came_from() {
         "images.max_pixels": {"value": 50_000_000, "source": "default"},
         "images.timeout": {"value": 30, "source": "default"},
         "net.allow_private": {"value": "10.0.0.0/8", "source": "LATENTD_NET__ALLOW_PRIVATE"},
+        "worker.concurrency": {"value": "auto", "source": "default"},
+        "worker.drain": {"value": 600, "source": "default"},
+        "worker.start_deadline": {"value": "off", "source": "default"},
+        "worker.send_timings": {"value": true, "source": "default"},
+        "worker.refresh": {"value": false, "source": "default"},
+        "deliver.max_bytes": {"value": "auto", "source": "default"},
+        "runpod.get_job": {"value": "", "source": "default"},
+        "runpod.post_output": {"value": "", "source": "default"},
+        "runpod.post_stream": {"value": "", "source": "default"},
+        "runpod.ping": {"value": "", "source": "default"},
+        "runpod.ping_interval": {"value": 10000, "source": "default"},
+        "runpod.api_key": {"value": "hidden", "source": "RUNPOD_AI_API_KEY"},
+        "runpod.pod_id": {"value": "", "source": "default"},
     });
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap(), expected);
 }
@@ -192,7 +210,13 @@ fn logs_go_to_stderr_as_text_or_json_and_hold_no_prompt() {
     assert!(text.contains("a secret"), "{text}");
     let (.., lines) = outcome(&[("RUNPOD_ENDPOINT_ID", "ep1")], &debug);
     let line: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
-    assert_eq!(line["message"], "job accepted");
+    let keys: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!((&keys[..3], keys.last()), (&["requestId", "message", "level"][..], Some(&"time")));
+    assert_eq!(
+        (&line["requestId"], &line["message"], &line["level"]),
+        (&json!("local_test"), &json!("job accepted"), &json!("DEBUG"))
+    );
+    assert_eq!(line["width"], 512);
     let (.., silence) = outcome(&[], &["run", "--test-input", "{}", "--log-level", "off"]);
     assert_eq!(silence, "");
 }

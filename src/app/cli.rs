@@ -35,7 +35,7 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    #[command(hide = true)]
+    /// Takes jobs from a queue and delivers their results, until it is told to stop.
     Worker,
     #[command(hide = true)]
     Gateway,
@@ -85,6 +85,9 @@ pub(super) struct Settings {
     /// Where LoRA files lie; a job names one without .safetensors.
     #[arg(long, global = true, value_name = "DIR")]
     lora_dir: Option<String>,
+    /// The worker's queue, such as <http://host:8000/v2/stable-diffusion-v1>.
+    #[arg(long, global = true, value_name = "URL")]
+    queue: Option<String>,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, global = true)]
     device: Option<String>,
@@ -126,6 +129,7 @@ impl Settings {
             ("model", &self.model),
             ("models_dir", &self.models_dir),
             ("lora_dir", &self.lora_dir),
+            ("queue", &self.queue),
             ("device", &self.device),
             ("dtype", &self.dtype),
             ("log.level", &self.log_level),

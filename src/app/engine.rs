@@ -1,8 +1,8 @@
 //! Which engine this build has: the one place that chooses.
 
-use super::run::Failure;
 use crate::config::{Config, Model};
 use crate::engine::host::Host;
+use crate::worker::Failure;
 
 /// Starts the engine on a thread of its own and waits until it is ready.
 #[cfg(feature = "torch")]
@@ -20,6 +20,9 @@ pub(super) async fn start(config: &Config, model: &Model) -> Result<Host, Failur
     Ok(Host::start("engine-0", build).await?)
 }
 
+/// The code of a job that a build without an engine cannot run.
+pub(super) const NOT_BUILT: &str = "not_built";
+
 /// What a build without an engine says.
 #[cfg(not(feature = "torch"))]
 pub(super) const MISSING: &str = "this build of latentd has no engine: build it with the feature `torch`";
@@ -27,6 +30,6 @@ pub(super) const MISSING: &str = "this build of latentd has no engine: build it 
 /// There is none.
 #[cfg(not(feature = "torch"))]
 pub(super) fn start(_config: &Config, _model: &Model) -> std::future::Ready<Result<Host, Failure>> {
-    let error = crate::job::JobError { code: "no_engine", message: MISSING.into(), field: None };
-    std::future::ready(Err(Failure { exit: super::Exit::Usage, error, errors: Vec::new() }))
+    let error = crate::job::JobError { code: NOT_BUILT, message: MISSING.into(), field: None };
+    std::future::ready(Err(error.into()))
 }

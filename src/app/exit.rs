@@ -11,8 +11,12 @@ pub enum Exit {
     Failed,
     /// The command line or the configuration is wrong, or asks for what this build does not have.
     Usage,
+    /// The queue can never work.
+    Unavailable,
     /// A bug.
     Bug,
+    /// This process can do no more, and another in its place can.
+    Restart,
     /// Interrupted from the keyboard.
     Interrupted,
 }
@@ -23,7 +27,9 @@ impl From<Exit> for ExitCode {
             Exit::Done => 0,
             Exit::Failed => 1,
             Exit::Usage => 64,
+            Exit::Unavailable => 69,
             Exit::Bug => 70,
+            Exit::Restart => 75,
             Exit::Interrupted => 130,
         })
     }

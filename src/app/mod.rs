@@ -7,6 +7,7 @@ mod engine;
 mod exit;
 pub mod run;
 mod settings;
+mod worker;
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -48,6 +49,7 @@ fn obey() -> Exit {
     logs::init(config.log);
     match command {
         Task::Run(args) => run::execute(&args, &config),
+        Task::Work => worker::execute(&config),
         Task::ShowConfig { json } => settings::show(&config, json),
         #[cfg(feature = "torch")]
         Task::Doctor { json } => doctor::examine(&config, json),
@@ -69,6 +71,7 @@ fn without_engine(as_json: bool) -> Exit {
 /// What this release can do.
 enum Task {
     Run(RunArgs),
+    Work,
     ShowConfig { json: bool },
     Doctor { json: bool },
 }
@@ -76,7 +79,7 @@ enum Task {
 /// What is not there, and what to do instead.
 #[derive(Debug, thiserror::Error)]
 enum Missing {
-    #[error("{0}: this release has no {1} yet; it has `latentd run`")]
+    #[error("{0}: this release has no {1} yet; it has `latentd run` and `latentd worker`")]
     Yet(&'static str, &'static str),
     #[error("{0} is not supported: {1}")]
     OnPurpose(&'static str, &'static str),
@@ -91,16 +94,14 @@ fn command(command: Option<Command>, sdk: cli::SdkFlags, environment: &Environme
         Some(Command::Run(args)) => Ok(Task::Run(args)),
         Some(Command::Config(ConfigCommand::Show { json })) => Ok(Task::ShowConfig { json }),
         Some(Command::Doctor { json }) => Ok(Task::Doctor { json }),
-        Some(Command::Worker) => Err(Missing::Yet("latentd worker", "worker")),
+        Some(Command::Worker) => Ok(Task::Work),
         Some(Command::Gateway) => Err(Missing::Yet("latentd gateway", "gateway")),
         Some(Command::Serve) => Err(Missing::Yet("latentd serve", "server")),
         None if sdk.serve_api => Err(Missing::Yet("--rp_serve_api", "server")),
         None if environment.get("RUNPOD_REALTIME_PORT").is_some_and(is_port) => {
             Err(Missing::OnPurpose("RUNPOD_REALTIME_PORT", "the queue protocol is the way in"))
         }
-        None if sdk.test_input.is_none() && environment.get("RUNPOD_WEBHOOK_GET_JOB").is_some() => {
-            Err(Missing::Yet("RUNPOD_WEBHOOK_GET_JOB", "worker"))
-        }
+        None if sdk.test_input.is_none() && environment.get("RUNPOD_WEBHOOK_GET_JOB").is_some() => Ok(Task::Work),
         None => Ok(Task::Run(RunArgs { test_input: sdk.test_input, ..RunArgs::default() })),
     }
 }

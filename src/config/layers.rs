@@ -24,6 +24,19 @@ const FILE_VARIABLE: &str = "LATENTD_CONFIG";
 /// What `net.allow_private` is when nothing is forbidden.
 const EVERY_ADDRESS: &str = "0.0.0.0/0, ::/0";
 
+/// What the hosted platform tells a worker, and the settings it becomes. Of two for one, the later wins.
+const QUEUE: [(&str, &str); 8] = [
+    ("RUNPOD_WEBHOOK_GET_JOB", "runpod.get_job"),
+    ("RUNPOD_WEBHOOK_POST_OUTPUT", "runpod.post_output"),
+    // The older name of the next.
+    ("RUNPOD_WEBHOOK_JOB_STREAM", "runpod.post_stream"),
+    ("RUNPOD_WEBHOOK_POST_STREAM", "runpod.post_stream"),
+    ("RUNPOD_WEBHOOK_PING", "runpod.ping"),
+    ("RUNPOD_PING_INTERVAL", "runpod.ping_interval"),
+    ("RUNPOD_AI_API_KEY", "runpod.api_key"),
+    ("RUNPOD_POD_ID", "runpod.pod_id"),
+];
+
 /// Settings from one origin.
 struct Layer {
     origin: String,
@@ -93,7 +106,8 @@ fn runpod(environment: &Environment) -> impl Iterator<Item = Layer> {
     let name = "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS";
     let truthy = |text: &&str| ["1", "true", "yes"].contains(&text.trim().to_ascii_lowercase().as_str());
     let private = environment.get(name).filter(truthy).map(|_| layer(name, "net.allow_private", EVERY_ADDRESS));
-    level.into_iter().chain(private)
+    let queue = QUEUE.into_iter().filter_map(|(name, key)| Some(layer(name, key, environment.get(name)?)));
+    level.into_iter().chain(private).chain(queue)
 }
 
 fn variables(environment: &Environment) -> impl Iterator<Item = Layer> {

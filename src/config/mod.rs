@@ -6,6 +6,7 @@ mod layers;
 mod loras;
 mod model;
 mod setting;
+mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +17,8 @@ use ipnet::IpNet;
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
 pub use model::Model;
-pub use setting::{Device, Dtype, Format, Level};
+pub use setting::{Device, Dtype, Format, Level, Secret};
+pub use worker::{Queue, Worker};
 
 use setting::Setting;
 
@@ -46,6 +48,10 @@ pub struct Config {
     pub images: Images,
     /// Who may be called for jobs.
     pub net: Net,
+    /// How the worker behaves.
+    pub worker: Worker,
+    queue: Option<String>,
+    runpod: worker::RunPod,
     model: String,
     entries: Vec<Entry>,
 }
@@ -110,6 +116,9 @@ impl Config {
         let prompts = reader.read("log.prompts");
         let images = reader.images();
         let allow_private = reader.read("net.allow_private");
+        let queue = reader.read("queue");
+        let worker = reader.worker();
+        let runpod = reader.runpod();
 
         let Reader { faults, mut entries, .. } = reader;
         let (Some(model), Some(models_dir), Some(lora_dir), Some(device), Some(dtype)) =
@@ -118,6 +127,9 @@ impl Config {
             return Err(ConfigError(faults));
         };
         let (Some(level), Some(format), Some(prompts)) = (level, format, prompts) else {
+            return Err(ConfigError(faults));
+        };
+        let (Some(queue), Some(worker), Some(runpod)) = (queue, worker, runpod) else {
             return Err(ConfigError(faults));
         };
         let (Some(images), Some(allow_private), []) = (images, allow_private, faults.as_slice()) else {
@@ -143,6 +155,9 @@ impl Config {
             log: Log { level, json, prompts },
             images,
             net: Net { allow_private },
+            worker,
+            queue,
+            runpod,
             model,
             entries,
         })
@@ -203,7 +218,10 @@ impl Reader {
     fn read<S: Setting>(&mut self, key: &str) -> Option<S> {
         let origin = self.merged.find_metadata(key).map(|metadata| metadata.name.to_string()).unwrap_or_default();
         let value = self.merged.find_value(key).ok();
-        let shown = serde_json::to_value(&value).unwrap_or_default();
+        let mut shown = serde_json::to_value(&value).unwrap_or_default();
+        if S::SECRET && shown != "" {
+            shown = "hidden".into();
+        }
         let read = value.as_ref().and_then(S::read);
         if read.is_none() {
             self.faults.push(Fault::Value {
@@ -351,6 +369,47 @@ mod tests {
         assert!(load(&[], "", &endpoint).unwrap().log.json);
         assert!(!load(&[("log.format", "text")], "", &endpoint).unwrap().log.json);
         assert!(load(&[("log.format", "json")], "", &[]).unwrap().log.json);
+    }
+
+    #[test]
+    fn a_queue_is_named_by_its_base_or_by_templates_that_win() {
+        let base = ("LATENTD_QUEUE", "http://h:8000/v2/e/");
+        let queue = load(&[], "", &[base]).unwrap().queue().unwrap();
+        assert_eq!(queue.take, "http://h:8000/v2/e/job-take/$ID");
+        assert_eq!(queue.done, "http://h:8000/v2/e/job-done/$RUNPOD_POD_ID/$ID");
+        assert_eq!(queue.stream.as_deref(), Some("http://h:8000/v2/e/job-stream/$RUNPOD_POD_ID/$ID"));
+        assert_eq!(queue.ping.as_deref(), Some("http://h:8000/v2/e/ping/$RUNPOD_POD_ID"));
+        assert_eq!((queue.interval, queue.key, queue.worker), (Duration::from_secs(10), None, None));
+
+        let own = [
+            base,
+            ("RUNPOD_WEBHOOK_GET_JOB", "http://a/$ID"),
+            ("RUNPOD_WEBHOOK_JOB_STREAM", "http://old"),
+            ("RUNPOD_PING_INTERVAL", "500"),
+            ("RUNPOD_AI_API_KEY", "s3cret"),
+            ("RUNPOD_POD_ID", "pod"),
+        ];
+        let config = load(&[], "", &own).unwrap();
+        let queue = config.queue().unwrap();
+        assert_eq!((queue.take.as_str(), queue.stream.as_deref()), ("http://a/$ID", Some("http://old")));
+        assert_eq!(queue.done, "http://h:8000/v2/e/job-done/$RUNPOD_POD_ID/$ID");
+        assert_eq!((queue.interval, queue.worker.as_deref()), (Duration::from_secs(1), Some("pod")));
+        assert_eq!(queue.key.as_ref().map(Secret::reveal), Some("s3cret"));
+        assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
+        let key = config.entries().iter().find(|entry| entry.key == "runpod.api_key").unwrap();
+        assert_eq!((&key.value, key.source.as_str()), (&"hidden".into(), "RUNPOD_AI_API_KEY"));
+    }
+
+    #[test]
+    fn a_worker_needs_a_queue_to_take_from_and_to_answer() {
+        let fault = |variables: &[(&str, &str)]| load(&[], "", variables).unwrap().queue().unwrap_err().to_string();
+        assert!(fault(&[]).contains("LATENTD_QUEUE"));
+        assert!(fault(&[("RUNPOD_WEBHOOK_GET_JOB", "http://a/$ID")]).contains("RUNPOD_WEBHOOK_POST_OUTPUT must be"));
+        let wrong = [("RUNPOD_PING_INTERVAL", "often"), ("LATENTD_WORKER__CONCURRENCY", "0")];
+        let faults = load(&[], "[worker]\ndrain = -1\n", &wrong).unwrap_err();
+        for fault in ["runpod.ping_interval = \"often\"", "worker.concurrency = \"0\"", "worker.drain = -1"] {
+            assert!(faults.contains(fault), "{faults}");
+        }
     }
 
     #[test]

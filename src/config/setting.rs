@@ -1,5 +1,6 @@
 //! The values that settings can have.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use ipnet::IpNet;
 pub(super) trait Setting: Sized {
     /// What may be written, for people.
     const ALLOWED: &'static str;
+    /// Whether the value is shown to nobody.
+    const SECRET: bool = false;
     /// Reads what was written; variables and flags are always text.
     fn read(value: &Value) -> Option<Self>;
 }
@@ -19,6 +22,13 @@ impl Setting for String {
     const ALLOWED: &'static str = "a text that is not empty";
     fn read(value: &Value) -> Option<Self> {
         value.as_str().filter(|text| !text.is_empty()).map(Self::from)
+    }
+}
+
+impl Setting for Option<String> {
+    const ALLOWED: &'static str = "a text, or an empty one for none";
+    fn read(value: &Value) -> Option<Self> {
+        value.as_str().map(|text| (!text.is_empty()).then(|| text.into()))
     }
 }
 
@@ -57,6 +67,47 @@ impl Setting for Duration {
             None => value.to_f64().or_else(|| Some(whole(value)? as f64))?,
         };
         Self::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
+    }
+}
+
+/// A time that may have no end.
+impl Setting for Option<Duration> {
+    const ALLOWED: &'static str = "a number of seconds above 0, or off";
+    fn read(value: &Value) -> Option<Self> {
+        if value.as_str() == Some("off") { Some(None) } else { Duration::read(value).map(Some) }
+    }
+}
+
+/// A number that may be left to us.
+impl Setting for Option<u64> {
+    const ALLOWED: &'static str = "a whole number above 0, or auto";
+    fn read(value: &Value) -> Option<Self> {
+        if value.as_str() == Some("auto") { Some(None) } else { u64::read(value).map(Some) }
+    }
+}
+
+/// What may be shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself, for whom it is meant.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Setting for Option<Secret> {
+    const ALLOWED: &'static str = "a text, or an empty one for none";
+    const SECRET: bool = true;
+    fn read(value: &Value) -> Option<Self> {
+        Option::<String>::read(value).map(|text| text.map(Secret))
     }
 }
 
@@ -232,6 +283,21 @@ mod tests {
             (u64::read(&Value::from(-1)), u64::read(&Value::from(1.5)), u64::read(&Value::from(true))),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn a_number_or_a_time_may_be_left_open() {
+        assert_eq!([read("auto"), read("7")], [Some(None), Some(Some(7_u64))]);
+        assert_eq!([read("off"), read("2")], [Some(None), Some(Some(Duration::from_secs(2)))]);
+        assert_eq!((read::<Option<u64>>("off"), read::<Option<Duration>>("auto")), (None, None));
+        assert_eq!((read::<Option<u64>>("0"), read::<Option<Duration>>("")), (None, None));
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let secret = read::<Option<Secret>>("s3cret").flatten();
+        assert_eq!(secret.as_ref().map(Secret::reveal), Some("s3cret"));
+        assert_eq!(format!("{secret:?}"), "Some(Secret)");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Fetches files: every name and every redirect passes the guard where it is dialled, and time and bytes have an end.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +7,14 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{LOCATION, RETRY_AFTER};
 use reqwest::{Response, Url, redirect, retry as protocol};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::RootCertStore;
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
 use super::error::{FetchError, Reason};
 use super::guard::Guard;
-use super::retry::pause;
+use super::retry::{jitter, pause};
+use super::tls::{self, NoClient};
 
 /// Redirects that are followed, as in the RunPod SDK.
 const REDIRECTS: usize = 5;
@@ -43,11 +42,6 @@ pub struct Client {
     trusts: bool,
 }
 
-/// TLS could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("no HTTP client: {0}")]
-pub struct NoClient(String);
-
 impl Client {
     /// A client that asks the system for addresses.
     pub fn new(guard: Guard) -> Result<Self, NoClient> {
@@ -56,21 +50,13 @@ impl Client {
 
     /// A client that asks `names` for addresses.
     pub fn with_names(guard: Guard, names: Arc<dyn Resolve>) -> Result<Self, NoClient> {
-        // The machine's own certificates: an operator can add to them, and the system keeps them fresh.
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Self::trusting(guard, names, roots)
+        Self::trusting(guard, names, tls::roots())
     }
 
     fn trusting(guard: Guard, names: Arc<dyn Resolve>, roots: RootCertStore) -> Result<Self, NoClient> {
         let trusts = !roots.is_empty();
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|cause| NoClient(cause.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
+            .tls_backend_preconfigured(tls::trusting(roots)?)
             .dns_resolver(Arc::new(Checked { guard: guard.clone(), names }))
             .redirect(redirect::Policy::none())
             .retry(protocol::never())
@@ -81,7 +67,7 @@ impl Client {
             .pool_max_idle_per_host(0)
             .user_agent(concat!("latentd/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|cause| NoClient(cause.to_string()))?;
+            .map_err(NoClient::new)?;
         Ok(Self { http, guard, trusts })
     }
 
@@ -159,12 +145,22 @@ fn target(from: &Url, response: &Response) -> Option<Result<Url, Reason>> {
 }
 
 /// The file, if there is one and it is not larger than `most` bytes.
-async fn body(mut response: Response, most: u64) -> Result<Vec<u8>, Reason> {
+async fn body(response: Response, most: u64) -> Result<Vec<u8>, Reason> {
     let status = response.status();
     if !status.is_success() {
-        let told = response.headers().get(RETRY_AFTER).and_then(|seconds| seconds.to_str().ok()?.trim().parse().ok());
-        return Err(Reason::Status { status, again: told.map(Duration::from_secs) });
+        return Err(Reason::Status { status, again: again(&response) });
     }
+    whole(response, most).await
+}
+
+/// When a host wants to be asked again, if it says so in seconds.
+pub(super) fn again(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// The body of an answer, if it is not larger than `most` bytes.
+pub(super) async fn whole(mut response: Response, most: u64) -> Result<Vec<u8>, Reason> {
     // What is announced is refused before it is sent; what is sent is counted, whatever was announced.
     if response.content_length().is_some_and(|announced| announced > most) {
         return Err(Reason::TooLarge(most));
@@ -186,11 +182,6 @@ fn literal(host: &str) -> Option<IpAddr> {
 
 fn own_addresses() -> std::io::Result<Vec<IpAddr>> {
     Ok(if_addrs::get_if_addrs()?.iter().map(if_addrs::Interface::ip).collect())
-}
-
-/// Between 0 and 1, another each time.
-fn jitter() -> f64 {
-    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }
 
 /// The system's resolver.

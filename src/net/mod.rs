@@ -1,13 +1,22 @@
-//! The HTTP client for addresses that strangers name: it calls public hosts alone, and takes no more than it was told to.
+//! The HTTP clients: a guarded one for addresses that strangers name, which calls public hosts alone and takes no more than it
+//! was told to, and a trusting one for hosts that the operator names.
 
 mod client;
 mod error;
 mod guard;
 mod retry;
+mod template;
+mod tls;
+mod trusted;
 
-pub use client::{Client, Limits, NoClient};
+pub use client::{Client, Limits};
 pub use error::{FetchError, Reason};
 pub use guard::{Guard, Refused};
+pub use reqwest::Url;
+pub use retry::{Pauses, jitter};
+pub use template::{NoUrl, Template};
+pub use tls::NoClient;
+pub use trusted::{Answer, Call, Trusted};
 
 /// The host of a URL, with its port where it names one: what may be told of it.
 pub fn host(url: &str) -> Option<String> {

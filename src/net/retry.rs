@@ -1,5 +1,6 @@
 //! When a failed call is made again.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// Calls in all, as in the RunPod SDK.
@@ -11,14 +12,37 @@ const FIRST: Duration = Duration::from_millis(500);
 /// What a server may ask us to wait.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// Pauses that double from `first` to `most`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pauses {
+    /// After the first failure, at most.
+    pub first: Duration,
+    /// However many failures there were.
+    pub most: Duration,
+}
+
+impl Pauses {
+    /// The pause after `failures`, at least one.
+    ///
+    /// The server's own wish (`told`) is a lower bound as far as it is reasonable, that is up to `most`. `jitter`, 0 to 1, shortens
+    /// the pause by up to half, so that clients that failed together do not come back together.
+    pub fn after(&self, failures: u32, told: Duration, jitter: f64) -> Duration {
+        let full = self.first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(self.most);
+        full.mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0)).max(told.min(self.most))
+    }
+}
+
+/// Between 0 and 1, another each time.
+pub fn jitter() -> f64 {
+    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
+}
+
 /// How long to wait after `failures`, at least one; `None` to give up.
 ///
 /// The server's own wish (`told`) is a lower bound as far as it is reasonable. `jitter`, 0 to 1, shortens the pause by up to half,
 /// so that clients that failed together do not come back together.
 pub(super) fn pause(failures: u32, told: Duration, jitter: f64) -> Option<Duration> {
-    let full = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(8));
-    let own = full.mul_f64(1.0 - 0.5 * jitter.clamp(0.0, 1.0));
-    (failures < TRIES).then(|| own.max(told.min(LONGEST)))
+    (failures < TRIES).then(|| Pauses { first: FIRST, most: LONGEST }.after(failures, told, jitter))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
 
+use super::json::Lines;
 use crate::config::{Level, Log};
 
 /// Begins to log, for the whole process. A second call changes nothing.
@@ -11,7 +12,7 @@ pub fn init(log: Log) {
     let lines = tracing_subscriber::fmt().with_max_level(filter(log.level)).with_writer(io::stderr).with_target(false);
     // Someone who logs already, as a test may, keeps their logs.
     let _ = if log.json {
-        lines.json().flatten_event(true).try_init()
+        lines.event_format(Lines).try_init()
     } else if io::stderr().is_terminal() {
         lines.try_init()
     } else {

@@ -1,3 +1,4 @@
 //! What the process tells its operator.
 
+mod json;
 pub mod logs;

@@ -1,6 +1,5 @@
 //! `latentd run`: one job, here and now.
 
-mod draw;
 mod files;
 mod outcome;
 mod source;
@@ -9,14 +8,13 @@ mod tell;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime;
 use tokio::select;
 use tokio::signal::ctrl_c;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
 
 use super::cli::RunArgs;
 use super::{Exit, complain, engine, usage};
@@ -24,10 +22,11 @@ use crate::config::{Config, Images, Model};
 use crate::engine::Progress;
 use crate::engine::host::Host;
 use crate::intake::{Intake, Limits};
-use crate::job::{JobError, Offer, Request, Spec, Timings, validate};
+use crate::job::{Offer, Request};
 use crate::net::{Client, Guard, NoClient};
-pub use draw::{Drawn, Png};
-pub use outcome::{Failure, Outcome};
+pub use crate::worker::{Drawn, Failure, Png, Terms};
+use crate::worker::{Seen, render};
+pub use outcome::Outcome;
 
 /// Runs the job that `args` ask for and tells what came of it.
 pub(super) fn execute(args: &RunArgs, config: &Config) -> Exit {
@@ -101,21 +100,8 @@ async fn run(args: &RunArgs, config: &Config, model: &Model, offer: Offer, cance
     }
 }
 
-/// What a job is run on, beside the engine.
-#[derive(Debug, Clone)]
-pub struct Terms {
-    /// What can be drawn with.
-    pub offer: Offer,
-    /// The seed of a job that leaves it open.
-    pub entropy: u16,
-    /// Whether its prompt may be logged.
-    pub log_prompts: bool,
-    /// What brings in its images.
-    pub intake: Intake,
-}
-
 /// What brings in images as `config` has it.
-fn intake(config: &Config) -> Result<Intake, NoClient> {
+pub(super) fn intake(config: &Config) -> Result<Intake, NoClient> {
     let client = Client::new(Guard::new(config.net.allow_private.clone()))?;
     let Images { max_bytes: bytes, max_pixels: pixels, timeout: time } = config.images;
     Ok(Intake::new(client, Limits { bytes, pixels, time }))
@@ -127,54 +113,20 @@ pub async fn perform(
     terms: &Terms,
     start: impl AsyncFnOnce() -> Result<Host, Failure>,
     cancel: CancellationToken,
-    seen: impl FnMut(Progress),
+    mut seen: impl FnMut(Progress),
 ) -> Outcome {
-    let began = Instant::now();
-    let (mut fetch, mut load) = (Duration::ZERO, Duration::ZERO);
-    let result = async {
-        let spec = validate(&request.input, &terms.offer, terms.entropy)?;
-        log(&request.id, &spec, terms.log_prompts);
-        let asked = spec.start.as_ref().map(|_| Instant::now());
-        let brought = select! {
-            biased;
-            () = cancel.cancelled() => Err(JobError::cancelled()),
-            brought = terms.intake.bring(spec) => brought,
-        };
-        fetch = asked.map_or(Duration::ZERO, |asked| asked.elapsed());
-        let spec = brought?;
+    let engine = async {
         let host = start().await?;
-        load = host.load_time();
-        draw::draw(&host, &spec, &terms.offer.model, cancel, seen).await
-    }
-    .await;
-    let stages = match &result {
-        Ok(drawn) => Timings {
-            text: drawn.engine.text,
-            encode: drawn.engine.encode,
-            denoise: drawn.engine.denoise,
-            decode: drawn.engine.decode,
-            evaluations: drawn.engine.evaluations,
-            png: drawn.png,
-            ..Timings::default()
-        },
-        Err(_) => Timings::default(),
+        let load = host.load_time();
+        Ok((Arc::new(host), load))
     };
-    Outcome { id: request.id, result, timings: Timings { fetch, load, total: began.elapsed(), ..stages } }
-}
-
-fn log<I>(id: &str, spec: &Spec<I>, prompts: bool) {
-    debug!(
-        id,
-        prompt = prompts.then_some(&spec.prompt),
-        negative_prompt = spec.negative_prompt.as_ref().filter(|_| prompts),
-        width = spec.size.width,
-        height = spec.size.height,
-        outputs = spec.num_outputs,
-        steps = spec.steps,
-        sampler = spec.sampler.name(),
-        seed = spec.seed,
-        "job accepted"
-    );
+    let see = |news| {
+        if let Seen::Progress(progress) = news {
+            seen(progress);
+        }
+    };
+    let drawn = render(&request.id, &request.input, terms, engine, cancel, see).await;
+    Outcome { id: request.id, result: drawn.result, timings: drawn.timings }
 }
 
 /// A bar on stderr, which hides itself where nobody watches.
@@ -191,10 +143,13 @@ fn show(bar: &ProgressBar, progress: Progress) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::unreachable)]
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
     use crate::engine::fake::Fake;
+    use outcome::exit;
 
     fn request() -> Request {
         let input = json!({"prompt": "p", "width": 128, "height": 128, "num_outputs": 3, "num_inference_steps": 4});
@@ -230,7 +185,10 @@ mod tests {
         let start = async || unreachable!("the engine was started");
         let outcome = perform(request, &terms(), start, CancellationToken::new(), |_| ()).await;
         let failure = outcome.result.unwrap_err();
-        assert_eq!((failure.exit, failure.errors), (Exit::Failed, vec!["prompt is a required input.".to_owned()]));
+        assert_eq!(
+            (exit(&failure), failure.errors.clone()),
+            (Exit::Failed, vec!["prompt is a required input.".to_owned()])
+        );
     }
 
     #[tokio::test]
@@ -238,14 +196,14 @@ mod tests {
         let start = async || Ok(Host::start("engine-test", || Err::<Fake, _>("no weights")).await?);
         let outcome = perform(request(), &terms(), start, CancellationToken::new(), |_| ()).await;
         let failure = outcome.result.unwrap_err();
-        assert_eq!((failure.exit, failure.error.message.as_str()), (Exit::Failed, "no weights"));
+        assert_eq!((exit(&failure), failure.error.message.as_str()), (Exit::Failed, "no weights"));
     }
 
     #[tokio::test]
     async fn an_engine_that_dies_fails_the_job() {
         for fake in [Fake::poisoned_after(2), Fake::panicking_after(2)] {
             let failure = perform_on(fake, CancellationToken::new()).await.0.result.unwrap_err();
-            assert_eq!((failure.exit, failure.error.code), (Exit::Failed, "engine_lost"));
+            assert_eq!((exit(&failure), failure.error.code), (Exit::Failed, "engine_lost"));
         }
     }
 
@@ -254,6 +212,6 @@ mod tests {
         let cancel = CancellationToken::new();
         cancel.cancel();
         let failure = perform_on(Fake::default(), cancel).await.0.result.unwrap_err();
-        assert_eq!(failure.exit, Exit::Interrupted);
+        assert_eq!(exit(&failure), Exit::Interrupted);
     }
 }

@@ -1,10 +1,9 @@
 //! What became of a job, and how that is told.
 
-use super::draw::Drawn;
-use crate::app::Exit;
+use super::{Drawn, Failure, Png};
+use crate::app::{Exit, engine};
 use crate::encode;
-use crate::engine::host::HostError;
-use crate::job::{Complaints, Image, JobError, Report, Timings};
+use crate::job::{Image, JobError, Report, Timings};
 
 /// A job that was run, or could not be.
 #[derive(Debug)]
@@ -17,37 +16,12 @@ pub struct Outcome {
     pub timings: Timings,
 }
 
-/// Why a job has no images.
-#[derive(Debug)]
-pub struct Failure {
-    /// What the process ends with.
-    pub exit: Exit,
-    /// What the client is told.
-    pub error: JobError,
-    /// The complaints about the input, if that is what it failed of.
-    pub errors: Vec<String>,
-}
-
-impl From<JobError> for Failure {
-    fn from(error: JobError) -> Self {
-        let exit = if error == JobError::cancelled() { Exit::Interrupted } else { Exit::Failed };
-        Self { exit, error, errors: Vec::new() }
-    }
-}
-
-impl From<Complaints> for Failure {
-    fn from(complaints: Complaints) -> Self {
-        let errors = complaints.texts();
-        Self { errors, ..JobError::from(complaints).into() }
-    }
-}
-
-impl From<HostError> for Failure {
-    fn from(cause: HostError) -> Self {
-        match cause {
-            HostError::Build(message) => JobError { code: "no_engine", message, field: None }.into(),
-            HostError::Stopped => JobError::engine_lost("it had stopped before").into(),
-        }
+/// What the process ends with after a job that failed.
+pub(super) fn exit(failure: &Failure) -> Exit {
+    match failure.error.code {
+        engine::NOT_BUILT => Exit::Usage,
+        code if code == JobError::cancelled().code => Exit::Interrupted,
+        _ => Exit::Failed,
     }
 }
 
@@ -62,8 +36,8 @@ impl Outcome {
     pub fn report(self) -> Report {
         match self.result {
             Ok(drawn) => {
-                let image = |png: &super::Png| Image { image: encode::base64(&png.file), seed: png.seed };
-                let images = drawn.images.iter().map(image).collect();
+                let image = |png: &Png| Image { image: encode::base64(&png.file), seed: png.seed };
+                let images = drawn.images.iter().map(|png| image(png)).collect();
                 Report::completed(self.id, images, self.timings, drawn.warnings)
             }
             Err(failure) => Report::failed(self.id, &failure.error, failure.errors, self.timings),

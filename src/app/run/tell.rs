@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::json;
 use tracing::error;
 
-use super::{Outcome, files};
+use super::files;
+use super::outcome::{Outcome, exit};
 use crate::app::{Exit, complain, say};
 use crate::job::{JobError, Timings};
 
@@ -18,7 +19,7 @@ pub(super) fn person(outcome: Outcome, prompt: &str, folder: &Path) -> Exit {
         Ok(drawn) => drawn,
         Err(failure) => {
             complain(&failure.error);
-            return failure.exit;
+            return exit(&failure);
         }
     };
     for warning in &drawn.warnings {
@@ -44,20 +45,20 @@ pub(super) fn program(mut outcome: Outcome, folder: Option<&Path>) -> Exit {
     if let Some(folder) = folder {
         outcome = keep(outcome, folder);
     }
-    let exit = match &outcome.result {
+    let end = match &outcome.result {
         Ok(_) => Exit::Done,
-        Err(failure) if failure.exit == Exit::Failed => {
+        Err(failure) if exit(failure) == Exit::Failed => {
             error!(id = outcome.id, code = failure.error.code, "{}", failure.error);
             Exit::Failed
         }
         // Not the job's end: it was interrupted, or was none of this build.
         Err(failure) => {
             complain(&failure.error);
-            return failure.exit;
+            return exit(failure);
         }
     };
     match say(&json!(outcome.report())) {
-        Ok(()) => exit,
+        Ok(()) => end,
         Err(cause) => {
             complain(&format!("cannot print the result: {cause}"));
             Exit::Failed
@@ -106,13 +107,14 @@ impl fmt::Display for Stages {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::fs;
+    use std::sync::Arc;
 
     use super::*;
     use crate::app::run::{Drawn, Png};
     use crate::engine::EngineTimings;
 
     fn outcome(id: &str) -> Outcome {
-        let images = [1, 2].map(|seed| Png { seed, file: vec![seed as u8] }).into();
+        let images = [1, 2].map(|seed| Arc::new(Png { seed, file: vec![seed as u8] })).into();
         let engine = EngineTimings::default();
         let drawn = Drawn { images, warnings: Vec::new(), engine, png: Duration::ZERO };
         Outcome { id: id.into(), result: Ok(drawn), timings: Timings::default() }
@@ -134,7 +136,7 @@ mod tests {
     fn images_that_cannot_be_kept_fail_the_job() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let failure = keep(outcome("j1"), file.path()).result.unwrap_err();
-        assert_eq!((failure.exit, failure.error.code), (Exit::Failed, "write_failed"));
+        assert_eq!((exit(&failure), failure.error.code), (Exit::Failed, "write_failed"));
         assert!(failure.error.message.contains(file.path().to_str().unwrap()));
     }
 

@@ -1,21 +1,24 @@
 //! Drives one job through the engine and makes PNG files of what comes out.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::select;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Failure;
+use super::render::{Failure, Seen};
 use crate::encode;
 use crate::engine::host::Host;
-use crate::engine::{EngineTimings, Event, Picture, Progress};
+use crate::engine::{EngineTimings, Event, Picture};
 use crate::job::{JobError, Spec, text_chunks};
 
 /// All images of a job.
 #[derive(Debug)]
 pub struct Drawn {
     /// In the order of their seeds.
-    pub images: Vec<Png>,
+    pub images: Vec<Arc<Png>>,
     /// What the engine cut or changed.
     pub warnings: Vec<String>,
     /// Where the time went inside the engine.
@@ -33,16 +36,16 @@ pub struct Png {
     pub file: Vec<u8>,
 }
 
-/// Draws `spec`; `seen` is told of progress as it comes.
+/// Draws `spec`; `see` is told of progress and images as they come.
 pub(super) async fn draw(
     host: &Host,
     spec: &Spec,
     model: &str,
     cancel: CancellationToken,
-    mut seen: impl FnMut(Progress),
+    mut see: impl FnMut(Seen),
 ) -> Result<Drawn, Failure> {
     let mut running = host.submit(spec.clone(), cancel).await?;
-    let mut images: Vec<(u32, Png)> = Vec::new();
+    let mut images: Vec<(u32, Arc<Png>)> = Vec::new();
     let mut warnings = Vec::new();
     let mut png = Duration::ZERO;
     loop {
@@ -52,10 +55,12 @@ pub(super) async fn draw(
                 Some(Event::Admitted { warnings: told }) => warnings = told,
                 Some(Event::Image { index, seed, picture }) => {
                     let began = Instant::now();
-                    images.push((index, Png { seed, file: encoded(&picture, spec, index, model)? }));
+                    let image = Arc::new(Png { seed, file: encoded(picture, spec, index, model).await? });
                     png += began.elapsed();
+                    see(Seen::Image(Arc::clone(&image), spec.num_outputs));
+                    images.push((index, image));
                 }
-                Some(Event::Progress(progress)) => seen(progress),
+                Some(Event::Progress(progress)) => see(Seen::Progress(progress)),
                 Some(Event::Failed(cause)) => return Err(cause.into()),
                 Some(Event::Finished(engine)) => {
                     images.sort_by_key(|(index, _)| *index);
@@ -64,15 +69,21 @@ pub(super) async fn draw(
                 }
                 None => return Err(JobError::engine_lost("it ended without a word").into()),
             },
-            Ok(()) = running.progress.changed() => seen(*running.progress.borrow_and_update()),
+            Ok(()) = running.progress.changed() => see(Seen::Progress(*running.progress.borrow_and_update())),
         }
     }
 }
 
-fn encoded(picture: &Picture, spec: &Spec, index: u32, model: &str) -> Result<Vec<u8>, JobError> {
+/// Encodes where it may take its time: other jobs have heartbeats and deliveries to make.
+async fn encoded(picture: Picture, spec: &Spec, index: u32, model: &str) -> Result<Vec<u8>, JobError> {
     let chunks = text_chunks(spec, index, model);
-    let chunks = chunks.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));
-    encode::png(picture, &chunks).map_err(|cause| JobError {
+    let mut task = JoinSet::new();
+    task.spawn_blocking(move || {
+        let chunks = chunks.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));
+        encode::png(&picture, &chunks).map_err(|cause| cause.to_string())
+    });
+    let png = task.join_next().await.and_then(Result::ok).unwrap_or_else(|| Err("the encoder failed".to_owned()));
+    png.map_err(|cause| JobError {
         code: "encode_failed",
         message: format!("image {index} cannot be encoded: {cause}"),
         field: None,

@@ -1,0 +1,128 @@
+//! Results by the RunPod serverless protocol: POSTs to the job-done and job-stream URLs, tried again for as long as it may help.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use super::{Done, Parcel, Sink, Undelivered};
+use crate::net::{Answer, Call, NoUrl, Pauses, Template, Trusted, jitter};
+
+/// Between tries.
+const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(30) };
+
+/// For one try: a large body over a slow line.
+const TRY: Duration = Duration::from_secs(120);
+
+/// For a progress update, which the end of its job waits for.
+const PROGRESS: Duration = Duration::from_secs(5);
+
+/// Bytes of an answer, which is not looked at.
+const MOST: u64 = 1 << 20;
+
+/// The result routes of a queue, as one worker sees them.
+#[derive(Debug)]
+pub struct JobDone {
+    http: Trusted,
+    done: Template,
+    stream: Option<Template>,
+}
+
+impl JobDone {
+    /// Routes from their templates, for the worker with this id.
+    ///
+    /// # Errors
+    /// A template that makes no URL, with the name of its setting.
+    pub fn new(http: Trusted, done: &str, stream: Option<&str>, worker: &str) -> Result<Self, (&'static str, NoUrl)> {
+        let template = |text: &str| Template::new(text).fill("$RUNPOD_POD_ID", worker);
+        let (done, stream) = (template(done), stream.map(template));
+        done.url().map_err(|cause| ("runpod.post_output", cause))?;
+        if let Some(Err(cause)) = stream.as_ref().map(Template::url) {
+            return Err(("runpod.post_stream", cause));
+        }
+        Ok(Self { http, done, stream })
+    }
+
+    async fn post(&self, to: &Template, id: &str, body: Vec<u8>, streamed: bool, time: Duration) -> Reply {
+        let url = to.fill("$ID", id).with("isStream", if streamed { "true" } else { "false" });
+        let url = match url.url() {
+            Ok(url) => url,
+            Err(cause) => return Reply::Refused(cause.to_string(), 0),
+        };
+        // As the SDK has them, though the body is JSON: a queue may have come to rely on it.
+        let headers = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("charset", "utf-8"),
+            ("x-request-id", id),
+            ("accept", "*/*"),
+        ];
+        match self.http.call(Call { url: &url, body: Some(body), headers: &headers, time, most: MOST }).await {
+            Ok(Answer { status: 200..=299, .. }) => Reply::Taken,
+            Ok(Answer { status: status @ (408 | 425 | 429 | 500..=599), again, .. }) => {
+                Reply::Later(format!("the queue answered {status}"), again.unwrap_or_default())
+            }
+            Ok(Answer { status, .. }) => Reply::Refused(format!("the queue answered {status}"), status),
+            Err(cause) => Reply::Later(cause.to_string(), Duration::ZERO),
+        }
+    }
+
+    async fn persistently(&self, to: &Template, parcel: Parcel) -> Result<(), Undelivered> {
+        let Parcel { id, mut body, streamed, time } = parcel;
+        let end = Instant::now() + time;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (why, again) = match self.post(to, &id, body.clone(), streamed, TRY).await {
+                Reply::Taken => return Ok(()),
+                // The client learns why it gets nothing.
+                Reply::Refused(why, 413) if tries == 1 => {
+                    warn!(id, bytes = body.len(), "the result is too large for the queue");
+                    let told = format!("the result has {} bytes, which is more than the queue takes", body.len());
+                    body = Done::failed(told).json();
+                    (why, Duration::ZERO)
+                }
+                Reply::Refused(why, _) => return Err(Undelivered { why, tries }),
+                Reply::Later(why, again) => (why, again),
+            };
+            let pause = PAUSES.after(tries, again, jitter());
+            if Instant::now() + pause > end {
+                return Err(Undelivered { why, tries });
+            }
+            warn!(id, tries, "the result is sent again in {} ms: {why}", pause.as_millis());
+            sleep(pause).await;
+        }
+    }
+}
+
+/// What a queue makes of a POST.
+enum Reply {
+    Taken,
+    /// Another try may help, not before this time has passed.
+    Later(String, Duration),
+    /// No other try helps; the status.
+    Refused(String, u16),
+}
+
+impl Sink for JobDone {
+    async fn done(&self, parcel: Parcel) -> Result<(), Undelivered> {
+        self.persistently(&self.done, parcel).await
+    }
+
+    async fn progress(&self, id: &str, body: Vec<u8>) -> Result<(), Undelivered> {
+        match self.post(&self.done, id, body, false, PROGRESS).await {
+            Reply::Taken => Ok(()),
+            Reply::Later(why, _) | Reply::Refused(why, _) => Err(Undelivered { why, tries: 1 }),
+        }
+    }
+
+    async fn part(&self, parcel: Parcel) -> Result<(), Undelivered> {
+        match &self.stream {
+            Some(stream) => self.persistently(stream, parcel).await,
+            None => Ok(()),
+        }
+    }
+
+    fn takes_parts(&self) -> bool {
+        self.stream.is_some()
+    }
+}

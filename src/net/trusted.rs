@@ -1,0 +1,115 @@
+//! The HTTP client for hosts that the operator names, such as the queue: any address, connections kept, answers read whole.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Url, redirect, retry as protocol};
+use tokio::time::timeout;
+
+use super::client::{again, whole};
+use super::error::{FetchError, Reason};
+use super::tls::{self, NoClient};
+
+/// Redirects that are followed. A redirect elsewhere does not take the key along.
+const REDIRECTS: usize = 5;
+
+/// For a connection, TLS included.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Calls hosts that the operator trusts.
+#[derive(Clone)]
+pub struct Trusted {
+    http: reqwest::Client,
+    headers: HeaderMap,
+}
+
+/// One call.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    /// Where to.
+    pub url: &'a Url,
+    /// What to send by POST; `None` is a GET.
+    pub body: Option<Vec<u8>>,
+    /// Beside those that every call has.
+    pub headers: &'a [(&'static str, &'a str)],
+    /// For all of it.
+    pub time: Duration,
+    /// Bytes that the answer may have.
+    pub most: u64,
+}
+
+/// What a host answered, whatever the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The content type without its parameters, in lower case; empty if there was none.
+    pub content_type: String,
+    /// When it wants to be asked again.
+    pub again: Option<Duration>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Trusted {
+    /// A client that sends `key`, if there is one, raw as `Authorization`.
+    ///
+    /// # Errors
+    /// TLS could not be set up, or the key has characters that no header can have.
+    pub fn new(key: Option<&str>) -> Result<Self, NoClient> {
+        let mut headers = HeaderMap::new();
+        if let Some(key) = key {
+            let mut key = HeaderValue::from_str(key).map_err(|_| NoClient::new("the key is no text for a header"))?;
+            key.set_sensitive(true);
+            headers.insert(AUTHORIZATION, key);
+        }
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::trusting(tls::roots())?)
+            .redirect(redirect::Policy::limited(REDIRECTS))
+            .retry(protocol::never())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(CONNECT)
+            .user_agent(concat!("latentd/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(NoClient::new)?;
+        Ok(Self { http, headers })
+    }
+
+    /// Makes a call. Dropping the future breaks it off.
+    ///
+    /// # Errors
+    /// There was no whole answer. Any answer is one.
+    pub async fn call(&self, call: Call<'_>) -> Result<Answer, FetchError> {
+        let (url, time) = (call.url, call.time);
+        let answer = timeout(time, self.exchange(call)).await.unwrap_or(Err(Reason::Deadline(time)));
+        answer.map_err(|reason| FetchError::new(url, url, reason))
+    }
+
+    async fn exchange(&self, call: Call<'_>) -> Result<Answer, Reason> {
+        let mut headers = self.headers.clone();
+        for (name, value) in call.headers {
+            // What no header can have is left out: it is in the URL, too.
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        let request = match call.body {
+            Some(body) => self.http.post(call.url.clone()).body(body),
+            None => self.http.get(call.url.clone()),
+        };
+        let response = request.headers(headers).send().await?;
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
+        let content_type = content_type.trim().to_ascii_lowercase();
+        let (status, again) = (response.status().as_u16(), again(&response));
+        Ok(Answer { status, content_type, again, body: whole(response, call.most).await? })
+    }
+}
+
+impl fmt::Debug for Trusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trusted").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,54 @@
+//! Where jobs come from.
+
+pub mod runpod;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::job::{Delivered, NotAJob};
+
+/// A queue that hands out jobs.
+pub trait JobSource: Send + Sync + 'static {
+    /// Asks once for up to `most` jobs, at least one, and waits for the answer as long as the queue likes. `busy` says whether
+    /// jobs are in hand. When `enough` is cancelled, the wait ends at once, with nothing.
+    fn take(
+        &self,
+        most: usize,
+        busy: bool,
+        enough: &CancellationToken,
+    ) -> impl Future<Output = Result<Taken, TakeError>> + Send;
+
+    /// Tells the queue that we live and which jobs we hold.
+    fn beat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> impl Future<Output = Infallible> + Send;
+
+    /// Hears of jobs that are no longer wanted.
+    fn hear_stops(&self, stop: impl Fn(&str) + Send + Sync) -> impl Future<Output = Infallible> + Send;
+}
+
+/// What a queue handed out: jobs, and what should have been one.
+#[derive(Debug, Default, PartialEq)]
+pub struct Taken(pub Vec<Result<Delivered, NotAJob>>);
+
+/// There was no answer that jobs could be in.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct TakeError {
+    /// What happened, without a secret.
+    pub why: String,
+    /// What to do about it.
+    pub verdict: Verdict,
+}
+
+/// What to do after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ask again after a pause, at the earliest when the queue wishes.
+    Retry(Duration),
+    /// Ask again: the same question was put in another way.
+    Again,
+    /// Never ask again: there is no such queue.
+    Stop,
+}

@@ -1,0 +1,53 @@
+//! Tells the queue that we live, and which jobs we hold.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{debug, warn};
+
+use super::RunPod;
+use crate::net::Call;
+
+/// Before each try of one ping, as in the SDK.
+const TRIES: [Duration; 4] = [Duration::ZERO, Duration::ZERO, Duration::from_secs(2), Duration::from_secs(4)];
+
+/// Bytes of an answer, which is not looked at.
+const MOST: u64 = 1 << 16;
+
+/// Pings at once, and then again and again, with what `held` says at that moment.
+pub(super) async fn beat(queue: &RunPod, held: impl Fn() -> Vec<String>) -> Infallible {
+    if queue.urls.ping(&[]).is_none() {
+        warn!("no heartbeat: RUNPOD_WEBHOOK_PING is not set");
+        return std::future::pending().await;
+    }
+    let mut ticks = interval(queue.interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(why) = ping(queue, &held).await {
+            warn!("the queue hears no heartbeat: {why}");
+        }
+    }
+}
+
+async fn ping(queue: &RunPod, held: &impl Fn() -> Vec<String>) -> Result<(), String> {
+    let mut why = String::new();
+    for pause in TRIES {
+        sleep(pause).await;
+        // Asked anew for each try: what was finished meanwhile must not be listed.
+        let Some(url) = queue.urls.ping(&held()) else { return Ok(()) };
+        let time = queue.interval * 2;
+        match queue.http.call(Call { url: &url, body: None, headers: &[], time, most: MOST }).await {
+            Ok(answer) if matches!(answer.status, 429 | 500 | 502 | 503 | 504) => {
+                why = format!("it answered {}", answer.status);
+            }
+            Ok(answer) => {
+                debug!(status = answer.status, "ping");
+                return Ok(());
+            }
+            Err(cause) => why = cause.to_string(),
+        }
+    }
+    Err(why)
+}

@@ -1,0 +1,59 @@
+//! Jobs from a queue that speaks the RunPod serverless protocol, as its Python SDK 1.12.0 does, and politer where that hammers.
+
+mod heartbeat;
+mod stops;
+mod take;
+mod urls;
+mod wire;
+
+use std::convert::Infallible;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{JobSource, TakeError, Taken};
+use crate::net::{Pauses, Trusted};
+pub use urls::Urls;
+
+/// For an answer, as in the SDK; a queue holds a poll for less.
+const POLL: Duration = Duration::from_secs(90);
+
+/// After errors.
+const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(15) };
+
+/// What a queue that answers 429 is left alone for, unless it says so itself.
+const TOO_MANY: Duration = Duration::from_secs(5);
+
+/// A queue, as one worker sees it.
+#[derive(Debug)]
+pub struct RunPod {
+    http: Trusted,
+    urls: Urls,
+    interval: Duration,
+    /// Whether the queue has answered anything but errors.
+    known: AtomicBool,
+    /// Whether the queue hands out several jobs at once.
+    batch: AtomicBool,
+}
+
+impl RunPod {
+    /// The queue at `urls`, told of us every `interval`.
+    pub fn new(http: Trusted, urls: Urls, interval: Duration) -> Self {
+        Self { http, urls, interval, known: AtomicBool::new(false), batch: AtomicBool::new(true) }
+    }
+}
+
+impl JobSource for RunPod {
+    async fn take(&self, most: usize, busy: bool, enough: &CancellationToken) -> Result<Taken, TakeError> {
+        take::take(self, most, busy, enough).await
+    }
+
+    async fn beat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> Infallible {
+        heartbeat::beat(self, held).await
+    }
+
+    async fn hear_stops(&self, stop: impl Fn(&str) + Send + Sync) -> Infallible {
+        stops::hear(self, stop).await
+    }
+}

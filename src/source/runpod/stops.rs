@@ -1,0 +1,56 @@
+//! Hears of jobs that are no longer wanted.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use super::{PAUSES, POLL, RunPod, TOO_MANY, wire};
+use crate::net::{Call, FetchError, Reason, jitter};
+
+/// Between polls, as in the SDK.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Bytes of an answer: many ids.
+const MOST: u64 = 1 << 20;
+
+/// Polls again and again; `stop` is told each id.
+pub(super) async fn hear(queue: &RunPod, stop: impl Fn(&str)) -> Infallible {
+    let Some(url) = queue.urls.stop() else {
+        warn!("jobs cannot be stopped: the take URL has no /job-take/ to make a stop URL of");
+        return std::future::pending().await;
+    };
+    let mut failures = 0;
+    loop {
+        let headers = [("content-type", "application/json")];
+        let call = Call { url: &url, body: None, headers: &headers, time: POLL, most: MOST };
+        let fault = match queue.http.call(call).await {
+            Ok(answer) if answer.status == 200 => wire::stops(&answer.body).map_or_else(Some, |ids| {
+                ids.iter().for_each(|id| stop(id));
+                None
+            }),
+            Ok(answer) if (200..300).contains(&answer.status) => None,
+            Ok(answer) if answer.status == 429 => {
+                sleep(answer.again.unwrap_or(TOO_MANY)).await;
+                continue;
+            }
+            Ok(answer) => Some(format!("the queue answered {}", answer.status)),
+            Err(FetchError { reason: Reason::Deadline(_), .. }) => None,
+            Err(cause) => Some(cause.to_string()),
+        };
+        let Some(why) = fault else {
+            failures = 0;
+            sleep(PAUSE).await;
+            continue;
+        };
+        failures += 1;
+        // A queue without this route would fill the log.
+        if failures == 1 {
+            warn!("jobs cannot be stopped for now: {why}");
+        } else {
+            debug!(failures, "jobs cannot be stopped: {why}");
+        }
+        sleep(PAUSES.after(failures, Duration::ZERO, jitter())).await;
+    }
+}

@@ -1,0 +1,89 @@
+//! One poll for jobs.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::select;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::super::{TakeError, Taken, Verdict};
+use super::{POLL, RunPod, TOO_MANY, wire};
+use crate::net::{Answer, Call, FetchError, Reason};
+
+/// Bytes of an answer: several inputs with pictures in them.
+const MOST: u64 = 256 << 20;
+
+/// Polls once.
+pub(super) async fn take(
+    queue: &RunPod,
+    most: usize,
+    busy: bool,
+    enough: &CancellationToken,
+) -> Result<Taken, TakeError> {
+    let batch = queue.batch.load(Ordering::Relaxed);
+    let url = queue.urls.take(most, batch, busy);
+    let url = url.map_err(|cause| TakeError { why: cause.to_string(), verdict: Verdict::Stop })?;
+    let headers = [("content-type", "application/json")];
+    let call = Call { url: &url, body: None, headers: &headers, time: POLL, most: MOST };
+    let answer = select! {
+        // A job that is here already is not lost to a stop that comes in the same moment.
+        biased;
+        answer = queue.http.call(call) => answer,
+        // Breaks the connection off, so that the queue hands nothing out on it.
+        () = enough.cancelled() => return Ok(Taken::default()),
+    };
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(FetchError { reason: Reason::Deadline(_), .. }) => return Ok(Taken::default()),
+        Err(cause) => return Err(retry(cause.to_string())),
+    };
+    match understood(&answer) {
+        Meaning::Jobs(taken) => {
+            queue.known.store(true, Ordering::Relaxed);
+            Ok(taken)
+        }
+        Meaning::NotThere if batch && most > 1 => {
+            queue.batch.store(false, Ordering::Relaxed);
+            warn!("the queue hands out no batches: jobs are taken one by one");
+            Err(TakeError { why: "no batches".into(), verdict: Verdict::Again })
+        }
+        Meaning::NotThere if !queue.known.load(Ordering::Relaxed) => {
+            let why = "the queue answered 404 Not Found: check the endpoint's name in queue or RUNPOD_WEBHOOK_GET_JOB";
+            Err(TakeError { why: why.into(), verdict: Verdict::Stop })
+        }
+        Meaning::NotThere => Err(retry("the queue answered 404 Not Found, and knew us before".into())),
+        Meaning::Error(error) => Err(error),
+    }
+}
+
+enum Meaning {
+    Jobs(Taken),
+    NotThere,
+    Error(TakeError),
+}
+
+fn understood(answer: &Answer) -> Meaning {
+    match answer.status {
+        200 if answer.content_type != "application/json" || answer.body.is_empty() => {
+            Meaning::Error(retry(format!("the queue answered with {:?}, not with JSON", answer.content_type)))
+        }
+        200 => match wire::jobs(&answer.body) {
+            Ok(jobs) => Meaning::Jobs(Taken(jobs)),
+            Err(why) => Meaning::Error(retry(why)),
+        },
+        // 400 is what the hosted platform answers to workers that it is about to put to sleep.
+        201..=299 | 400 => Meaning::Jobs(Taken::default()),
+        404 => Meaning::NotThere,
+        429 => {
+            let verdict = Verdict::Retry(answer.again.unwrap_or(TOO_MANY));
+            Meaning::Error(TakeError { why: "the queue answered 429 Too Many Requests".into(), verdict })
+        }
+        status @ (401 | 403) => Meaning::Error(retry(format!("the queue answered {status}: check RUNPOD_AI_API_KEY"))),
+        status => Meaning::Error(retry(format!("the queue answered {status}"))),
+    }
+}
+
+fn retry(why: String) -> TakeError {
+    TakeError { why, verdict: Verdict::Retry(Duration::ZERO) }
+}

@@ -1,0 +1,83 @@
+//! Results on their way to a queue that may not take them.
+
+use std::time::Duration;
+
+use latentd::deliver::{Parcel, Sink};
+
+use crate::engine::sink;
+use crate::queue::{Asked, Queue, Reply, status};
+
+fn parcel(time: Duration) -> Parcel {
+    Parcel { id: "j1".into(), body: br#"{"output":5}"#.into(), streamed: false, time }
+}
+
+const LONG: Duration = Duration::from_secs(600);
+
+/// What was posted when the queue answered like this, and what of it came to nothing.
+async fn posted(replies: Vec<Reply>, time: Duration) -> (Vec<Asked>, Option<String>) {
+    let queue = Queue::start().await;
+    for reply in replies {
+        queue.answer("done", reply);
+    }
+    let failure = sink(&queue).done(parcel(time)).await.err();
+    (queue.asked("done"), failure.map(|cause| cause.why))
+}
+
+#[tokio::test]
+async fn a_result_looks_like_the_sdk_s() {
+    let (posts, failure) = posted(vec![status(200)], LONG).await;
+    assert_eq!(failure, None);
+    let [post] = posts.as_slice() else { panic!("{posts:?}") };
+    assert_eq!((post.method.as_str(), post.body.as_str()), ("POST", r#"{"output":5}"#));
+    assert_eq!(post.path, "/v2/ep1/job-done/pod-abc/j1?gpu=X&isStream=false");
+    for (name, value) in [
+        ("authorization", "KEY123"),
+        ("charset", "utf-8"),
+        ("content-length", "12"),
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("x-request-id", "j1"),
+    ] {
+        assert_eq!(post.headers[name], value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again() {
+    for first in [status(500), status(503), status(429), Reply::Drop] {
+        let (posts, failure) = posted(vec![first], LONG).await;
+        assert_eq!((posts.len(), failure), (2, None));
+        assert_eq!(posts[0].body, posts[1].body);
+    }
+}
+
+#[tokio::test]
+async fn what_the_queue_refuses_is_not_tried_again() {
+    for refused in [400, 401, 404] {
+        let (posts, failure) = posted(vec![status(refused)], LONG).await;
+        assert_eq!((posts.len(), failure.unwrap()), (1, format!("the queue answered {refused}")));
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_the_queue_finds_too_large_becomes_a_failure() {
+    let (posts, failure) = posted(vec![status(413)], LONG).await;
+    assert_eq!((posts.len(), failure), (2, None));
+    assert_eq!(posts[1].body, r#"{"error":"the result has 12 bytes, which is more than the queue takes"}"#);
+    assert_eq!(posted(vec![status(413), status(413)], LONG).await.1.unwrap(), "the queue answered 413");
+}
+
+#[tokio::test]
+async fn tries_end_with_the_time() {
+    let (posts, failure) = posted(vec![status(500), status(500)], Duration::from_millis(10)).await;
+    assert_eq!((posts.len(), failure.unwrap().as_str()), (1, "the queue answered 500"));
+}
+
+#[tokio::test]
+async fn a_job_s_id_stays_inside_of_its_place() {
+    let queue = Queue::start().await;
+    let id = "../a?b&c\r\nd".to_owned();
+    sink(&queue).done(Parcel { id, ..parcel(LONG) }).await.unwrap();
+    let post = &queue.asked("done")[0];
+    assert_eq!(post.path, "/v2/ep1/job-done/pod-abc/..%2Fa%3Fb%26c%0D%0Ad?gpu=X&isStream=false");
+    assert_eq!(post.headers.get("x-request-id"), None);
+}

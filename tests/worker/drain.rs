@@ -1,0 +1,112 @@
+//! A worker that is told to stop.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use latentd::engine::fake::Fake;
+use latentd::job::Delivered;
+use latentd::source::{JobSource, TakeError, Taken};
+use latentd::stop::Stop;
+use latentd::worker::{End, Manners, work};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{MANNERS, Worker, input, means, sink};
+use crate::queue::{Queue, Reply, status};
+
+#[tokio::test]
+async fn an_idle_worker_breaks_its_poll_off_and_ends() {
+    let queue = Queue::start().await;
+    let worker = Worker::start(&queue, MANNERS).await;
+    queue.until("take", 1).await;
+    assert_eq!(worker.stop().await, End::Drained);
+    queue.until("gone take", 1).await;
+    assert_eq!((queue.asked("take").len(), queue.asked("done").len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_busy_worker_takes_no_more_and_delivers_what_it_has() {
+    let queue = Queue::start().await;
+    queue.job("j1", input("endless")).answer("done", status(500));
+    let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+    queue.until("take", 1).await;
+    worker.stop.draining.cancel();
+    queue.until("gone take", 1).await;
+    // It lives, and says so, until the last is delivered.
+    let pings = queue.asked("ping").len();
+    queue.until("ping", pings + 3).await;
+    worker.hand.release();
+    assert_eq!(worker.end().await, End::Drained);
+    let last = queue.asked("done").pop().unwrap().json();
+    assert!(last["output"][0]["seed"] == 7, "{last}");
+    assert_eq!(queue.asked("take").len() + queue.asked("take-batch").len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_done_in_time_is_given_back_without_a_word() {
+    for signals in [1, 2] {
+        let queue = Queue::start().await;
+        queue.job("j1", input("endless"));
+        let drain = Duration::from_millis(if signals == 1 { 100 } else { 100_000 });
+        let worker = Worker::start(&queue, Manners { drain, ..MANNERS }).await;
+        queue.when(|log| log.iter().any(|asked| asked.path.contains("job_id=j1"))).await;
+        worker.stop.draining.cancel();
+        if signals == 2 {
+            worker.stop.now.cancel();
+        }
+        assert_eq!(worker.end().await, End::Drained);
+        assert_eq!(queue.asked("done").len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_is_not_waited_for_without_end() {
+    let queue = Queue::start().await;
+    queue.job("j1", input("a")).answer("done", Reply::Hold);
+    let worker = Worker::start(&queue, Manners { drain: Duration::from_millis(100), ..MANNERS }).await;
+    queue.until("done", 1).await;
+    assert_eq!(worker.stop().await, End::Drained);
+}
+
+/// A queue that hands a job out in the moment in which it is told that it is enough.
+struct Late(Arc<AtomicUsize>);
+
+impl JobSource for Late {
+    async fn take(&self, _: usize, _: bool, enough: &CancellationToken) -> Result<Taken, TakeError> {
+        enough.cancelled().await;
+        let job = Delivered::from_value(json!({"id": "late", "input": input("a")}));
+        Ok(Taken(vec![job]))
+    }
+
+    async fn beat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> Infallible {
+        loop {
+            self.0.fetch_add(held().len(), Ordering::SeqCst);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn hear_stops(&self, _: impl Fn(&str) + Send + Sync) -> Infallible {
+        pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_comes_while_draining_is_given_back() {
+    let queue = Queue::start().await;
+    let (stop, listed) = (Stop::default(), Arc::new(AtomicUsize::new(0)));
+    stop.draining.cancel();
+    let source = Late(Arc::clone(&listed));
+    assert_eq!(work(source, sink(&queue), means(Fake::default()).await, MANNERS, stop).await, End::Drained);
+    let stop = Stop::default();
+    let source = Late(Arc::clone(&listed));
+    let worker = work(source, sink(&queue), means(Fake::default()).await, MANNERS, stop.clone());
+    let stopper = async {
+        tokio::task::yield_now().await;
+        stop.draining.cancel();
+    };
+    assert_eq!(tokio::join!(worker, stopper).0, End::Drained);
+    assert_eq!((queue.routes(), listed.load(Ordering::SeqCst)), (vec![], 0));
+}

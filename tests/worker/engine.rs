@@ -1,0 +1,167 @@
+//! An engine that draws some jobs at once and others when it is told to; and a worker on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use latentd::deliver::runpod::JobDone;
+use latentd::engine::fake::Fake;
+use latentd::engine::host::Host;
+use latentd::engine::{Engine, Event, Poisoned, Progress, Ticket};
+use latentd::intake::{Intake, Limits};
+use latentd::job::{JobError, Offer, Spec};
+use latentd::net::{Client, Guard, Trusted};
+use latentd::source::runpod::{RunPod, Urls};
+use latentd::stop::Stop;
+use latentd::worker::{End, Manners, Means, work};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::queue::Queue;
+
+/// An input of this prompt that takes no time, unless the prompt is `endless`.
+pub(crate) fn input(prompt: &str) -> Value {
+    json!({"prompt": prompt, "width": 128, "height": 128, "num_inference_steps": 2, "seed": 7})
+}
+
+/// What a test sees of the engine and does to it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hand {
+    released: Arc<AtomicBool>,
+    cancelled: Arc<AtomicUsize>,
+}
+
+impl Hand {
+    /// Lets endless jobs end.
+    pub(crate) fn release(&self) {
+        self.released.store(true, Ordering::SeqCst);
+    }
+
+    /// Endless jobs that were ended from outside.
+    pub(crate) fn cancelled(&self) -> usize {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+}
+
+/// A [`Fake`] with patience: jobs with the prompt `endless` go on until they are released.
+#[derive(Debug, Default)]
+pub(crate) struct Patient {
+    fake: Fake,
+    endless: Vec<(Ticket, Spec, u32)>,
+    hand: Hand,
+}
+
+impl Engine for Patient {
+    fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
+        match spec.prompt.as_str() {
+            "endless" => self.endless.push((ticket, spec.clone(), 0)),
+            "panic" => panic!("the engine was told to panic"),
+            _ => drop(self.fake.admit(ticket, spec)?),
+        }
+        Ok(vec!["a warning".into()])
+    }
+
+    fn advance(&mut self) -> Result<Vec<(Ticket, Event)>, Poisoned> {
+        if self.hand.released.load(Ordering::SeqCst) {
+            for (ticket, spec, _) in self.endless.drain(..) {
+                let _ = self.fake.admit(ticket, &spec);
+            }
+        }
+        let mut events = if self.fake.busy() { self.fake.advance()? } else { Vec::new() };
+        for (ticket, _, done) in &mut self.endless {
+            *done += 1;
+            events.push((*ticket, Event::Progress(Progress { done: *done, total: u32::MAX })));
+        }
+        // As long as a real evaluation, that the machine has time for others.
+        thread::park_timeout(Duration::from_millis(1));
+        Ok(events)
+    }
+
+    fn cancel(&mut self, ticket: Ticket) {
+        let before = self.endless.len();
+        self.endless.retain(|(endless, ..)| *endless != ticket);
+        self.hand.cancelled.fetch_add(before - self.endless.len(), Ordering::SeqCst);
+        self.fake.cancel(ticket);
+    }
+
+    fn busy(&self) -> bool {
+        !self.endless.is_empty() || self.fake.busy()
+    }
+}
+
+/// A worker with one slot, that sends no timings.
+pub(crate) const MANNERS: Manners = Manners {
+    slots: 1,
+    drain: Duration::from_secs(100),
+    start_deadline: None,
+    refresh: false,
+    send_timings: false,
+    max_bytes: None,
+};
+
+/// A worker at work.
+pub(crate) struct Worker {
+    pub(crate) stop: Stop,
+    pub(crate) hand: Hand,
+    task: JoinSet<End>,
+}
+
+impl Worker {
+    /// On `queue`, with all of its routes.
+    pub(crate) async fn start(queue: &Queue, manners: Manners) -> Self {
+        let hand = Hand::default();
+        let engine = Patient { hand: hand.clone(), ..Patient::default() };
+        Self::with(queue, manners, engine, hand).await
+    }
+
+    pub(crate) async fn with<E: Engine + Send + 'static>(
+        queue: &Queue,
+        manners: Manners,
+        engine: E,
+        hand: Hand,
+    ) -> Self {
+        let (source, sink) = (source(queue), sink(queue));
+        let (means, stop) = (means(engine).await, Stop::default());
+        let mut task = JoinSet::new();
+        task.spawn(work(source, sink, means, manners, stop.clone()));
+        Self { stop, hand, task }
+    }
+
+    /// How it ends.
+    pub(crate) async fn end(mut self) -> End {
+        self.task.join_next().await.unwrap().unwrap()
+    }
+
+    /// Tells it to stop, and waits for it.
+    pub(crate) async fn stop(self) -> End {
+        self.stop.draining.cancel();
+        self.end().await
+    }
+}
+
+pub(crate) async fn means<E: Engine + Send + 'static>(engine: E) -> Means {
+    let host = Host::start("engine-test", move || Ok::<_, String>(engine)).await.unwrap();
+    let limits = Limits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
+    Means {
+        host: Arc::new(host),
+        intake: Intake::new(Client::new(Guard::default()).unwrap(), limits),
+        offer: Box::new(|| Offer { model: "m".into(), ..Offer::default() }),
+        log_prompts: false,
+    }
+}
+
+/// `queue` as a source of jobs for the worker `pod-abc`, with heartbeats that tests can wait for.
+pub(crate) fn source(queue: &Queue) -> RunPod {
+    let base = queue.base();
+    let (take, ping) = (format!("{base}/job-take/$ID?gpu=X"), format!("{base}/ping/$RUNPOD_POD_ID?gpu=X"));
+    let urls = Urls::new(&take, Some(&ping), "pod-abc").unwrap();
+    RunPod::new(Trusted::new(Some("KEY123")).unwrap(), urls, Duration::from_millis(100))
+}
+
+/// `queue` as a place for results.
+pub(crate) fn sink(queue: &Queue) -> JobDone {
+    let route = |name: &str| format!("{}/{name}/$RUNPOD_POD_ID/$ID?gpu=X", queue.base());
+    let http = Trusted::new(Some("KEY123")).unwrap();
+    JobDone::new(http, &route("job-done"), Some(&route("job-stream")), "pod-abc").unwrap()
+}

@@ -1,0 +1,94 @@
+//! How often a queue is asked, on a clock that is paused.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use latentd::engine::fake::Fake;
+use latentd::source::{JobSource, TakeError, Taken, Verdict};
+use latentd::stop::Stop;
+use latentd::worker::{End, work};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{MANNERS, means, sink};
+use crate::queue::Queue;
+
+/// What a poll comes to, and after how long.
+type Step = (u64, Result<(), Verdict>);
+
+/// A queue by script, which ends the worker after that.
+struct Script {
+    steps: Mutex<VecDeque<Step>>,
+    asked: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl JobSource for Script {
+    async fn take(&self, _: usize, _: bool, _: &CancellationToken) -> Result<Taken, TakeError> {
+        self.asked.lock().unwrap().push(Instant::now());
+        let step = self.steps.lock().unwrap().pop_front().unwrap_or((0, Err(Verdict::Stop)));
+        sleep(Duration::from_millis(step.0)).await;
+        step.1.map(|()| Taken::default()).map_err(|verdict| TakeError { why: "so it is".into(), verdict })
+    }
+
+    async fn beat(&self, _: impl Fn() -> Vec<String> + Send + Sync) -> Infallible {
+        pending().await
+    }
+
+    async fn hear_stops(&self, _: impl Fn(&str) + Send + Sync) -> Infallible {
+        pending().await
+    }
+}
+
+/// Milliseconds from the end of each step to the next poll. Each of two sleeps is rounded up to the next one.
+async fn pauses(steps: Vec<Step>) -> Vec<u64> {
+    let queue = Queue::start().await;
+    let (means, asked) = (means(Fake::default()).await, Arc::new(Mutex::new(Vec::new())));
+    tokio::time::pause();
+    let source = Script { steps: Mutex::new(steps.clone().into()), asked: Arc::clone(&asked) };
+    let end = work(source, sink(&queue), means, MANNERS, Stop::default()).await;
+    assert_eq!(end, End::NoQueue("so it is".into()));
+    let asked = asked.lock().unwrap();
+    let gaps = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_millis() as u64);
+    gaps.zip(steps).map(|(gap, (took, _))| gap - took).collect()
+}
+
+#[tokio::test]
+async fn a_queue_that_holds_polls_is_asked_again_at_once() {
+    let held = pauses(vec![(20_000, Ok(())); 5]).await;
+    assert!(held.iter().all(|pause| *pause <= 2), "{held:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_hold_them_is_asked_ever_less_often() {
+    let pauses = pauses(vec![(0, Ok(())); 15]).await;
+    assert!(pauses[0] <= 2 && (100..=102).contains(&pauses[1]), "{pauses:?}");
+    assert!(pauses.is_sorted() && (1000..=1002).contains(&pauses[14]), "{pauses:?}");
+}
+
+#[tokio::test]
+async fn errors_are_answered_with_patience() {
+    let pauses = pauses(vec![(0, Err(Verdict::Retry(Duration::ZERO))); 8]).await;
+    for (pause, (least, most)) in pauses.iter().zip([(1000, 1002), (1000, 2002), (2000, 4002), (4000, 8002)]) {
+        assert!((least..=most).contains(pause), "{pauses:?}");
+    }
+    assert!(pauses[4..].iter().all(|pause| (7500..=15_002).contains(pause)), "{pauses:?}");
+}
+
+#[tokio::test]
+async fn one_good_answer_forgets_the_errors_before_it() {
+    let error = || (0, Err(Verdict::Retry(Duration::ZERO)));
+    let pauses = pauses(vec![error(), error(), error(), error(), (5000, Ok(())), error()]).await;
+    assert!(pauses[3] >= 4000 && pauses[5] <= 1002, "{pauses:?}");
+}
+
+#[tokio::test]
+async fn a_queue_says_when_it_wants_to_be_asked() {
+    let wants = |seconds| (0, Err(Verdict::Retry(Duration::from_secs(seconds))));
+    let pauses = pauses(vec![wants(5), (5000, Ok(())), wants(3600), (5000, Ok(())), (0, Err(Verdict::Again))]).await;
+    assert!((5000..=5002).contains(&pauses[0]), "{pauses:?}");
+    assert!((15_000..=15_002).contains(&pauses[2]), "what is beyond reason is not waited for: {pauses:?}");
+    assert!(pauses[4] <= 2, "{pauses:?}");
+}

@@ -1,0 +1,85 @@
+//! `latentd worker` as a process.
+
+use std::process::{Command, Output};
+
+/// The binary in an empty folder, with no variables but these.
+fn latentd(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    command.current_dir(folder.path()).env_clear().envs(variables.iter().copied()).args(arguments);
+    command.output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_worker_without_a_queue_says_how_to_name_one() {
+    let output = latentd(&[], &["worker"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("LATENTD_QUEUE"), "{}", stderr(&output));
+}
+
+#[test]
+fn all_faults_come_at_once() {
+    let output = latentd(&[("RUNPOD_WEBHOOK_GET_JOB", "http://127.0.0.1:9/job-take/$ID")], &["--model", "none"]);
+    assert_eq!(output.status.code(), Some(64));
+    for fault in ["RUNPOD_WEBHOOK_POST_OUTPUT", "model = \"none\""] {
+        assert!(stderr(&output).contains(fault), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_queue_that_is_no_url_can_never_work() {
+    for (take, done, setting) in
+        [("nowhere", "http://h/$ID", "runpod.get_job"), ("http://h/$ID", "JOB_DONE_URL", "runpod.post_output")]
+    {
+        let variables =
+            [("RUNPOD_WEBHOOK_GET_JOB", take), ("RUNPOD_WEBHOOK_POST_OUTPUT", done), ("RUNPOD_AI_API_KEY", "s3cret")];
+        // Without a command: the variable makes it a worker.
+        let output = latentd(&variables, &[]);
+        assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
+        assert!(stderr(&output).contains(setting) && !stderr(&output).contains("s3cret"), "{}", stderr(&output));
+    }
+}
+
+#[cfg(feature = "torch")]
+mod with_an_engine {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::input;
+    use crate::queue::Queue;
+
+    /// The real binary, with the model in the box, between its first job and its end by SIGTERM.
+    #[tokio::test]
+    async fn a_worker_draws_delivers_and_drains_on_sigterm() {
+        let queue = Queue::start().await;
+        queue.job("j1", input("a"));
+        let mut command = worker(&queue.base());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        // Read on, so that the process is not held up by what it says.
+        let reader = std::thread::Builder::new().spawn(move || log.lines().map(Result::unwrap).collect::<Vec<_>>());
+        queue.until("take", 2).await;
+        assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+        queue.until("gone take", 1).await;
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let log = reader.unwrap().join().unwrap().join("\n");
+        let body = queue.asked("done").pop().unwrap().json();
+        assert_eq!(body["output"][0]["seed"], 7, "{log}");
+        assert_eq!(body["timings"]["evaluations"], json!(2));
+        assert!(log.contains("draining") && !log.contains("s3cret") && !log.contains("iVBOR"), "{log}");
+    }
+
+    fn worker(base: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
+        command.env_clear().env("RUNPOD_AI_API_KEY", "s3cret");
+        command.args(["worker", "--device", "cpu", "--queue", base]);
+        command
+    }
+}

@@ -1,5 +1,6 @@
 //! Jobs: what is asked, checked, and answered. No I/O, no clock.
 
+mod delivered;
 mod error;
 mod form;
 mod mask;
@@ -10,6 +11,7 @@ mod request;
 mod spec;
 mod validate;
 
+pub use delivered::{Delivered, NotAJob, Policy, Webhook};
 pub use error::{Complaint, Complaints, JobError};
 pub use metadata::text_chunks;
 pub use output::{Image, Report, Timings};

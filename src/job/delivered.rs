@@ -1,0 +1,184 @@
+//! A job as a queue hands it out: an id, an input, and wishes about how long it may take and where its result goes.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+/// A job that was taken from a queue and not looked into yet.
+///
+/// Only `id` and `input` are demanded. Other keys are read as far as they make sense, because a queue may know more than
+/// we do; what does not make sense is as if it were absent.
+#[derive(Clone, PartialEq)]
+pub struct Delivered {
+    /// Names the job to the queue; never empty.
+    pub id: String,
+    /// What [`crate::job::validate`] checks.
+    pub input: Value,
+    /// Whom to tell when it is done.
+    pub webhook: Option<Webhook>,
+    /// Where its images go, with keys to it: never to be logged.
+    pub s3_config: Option<Value>,
+    /// How long it may take.
+    pub policy: Policy,
+    /// The batch that it belongs to.
+    pub batch_id: Option<String>,
+    /// Every other key, as sent.
+    pub raw: Map<String, Value>,
+}
+
+/// Whom to tell of a job's end. Neither part may be logged: both can hold secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Webhook {
+    /// Where to POST.
+    pub url: String,
+    /// What to send along, name and value.
+    pub headers: Vec<(String, String)>,
+}
+
+/// How long a job may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Policy {
+    /// Milliseconds from its start to its end; above 0.
+    pub execution_timeout_ms: Option<u64>,
+    /// Milliseconds that it is wanted for, from when it was submitted; above 0.
+    pub ttl_ms: Option<u64>,
+}
+
+/// What was delivered is no job.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NotAJob {
+    /// Its id, if it has one by which the queue can be answered.
+    pub id: Option<String>,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl Delivered {
+    /// Reads a job object.
+    ///
+    /// # Errors
+    /// It is no object, or lacks an id or an input. An input of `null` or `{}` is an input.
+    pub fn from_value(value: Value) -> Result<Self, NotAJob> {
+        let Value::Object(mut raw) = value else {
+            return Err(NotAJob { id: None, why: "a job is a JSON object" });
+        };
+        let id = match raw.shift_remove("id") {
+            Some(Value::String(id)) if !id.is_empty() => id,
+            None => return Err(NotAJob { id: None, why: "a job has the key \"id\"" }),
+            Some(_) => return Err(NotAJob { id: None, why: "a job's \"id\" is a string that is not empty" }),
+        };
+        let Some(input) = raw.shift_remove("input") else {
+            return Err(NotAJob { id: Some(id), why: "Job has missing field(s): input." });
+        };
+        let webhook = raw.shift_remove("webhook").and_then(Webhook::read);
+        let second = raw.shift_remove("webhookV2").and_then(Webhook::read);
+        let s3_config = raw.shift_remove("s3Config").filter(Value::is_object);
+        let policy = raw.shift_remove("policy").map_or_else(Policy::default, |policy| Policy::read(&policy));
+        let batch_id = match raw.shift_remove("batchId") {
+            Some(Value::String(id)) => Some(id),
+            _ => None,
+        };
+        Ok(Self { id, input, webhook: webhook.or(second), s3_config, policy, batch_id, raw })
+    }
+}
+
+impl Webhook {
+    /// A URL, or an object with `url` and perhaps `headers`.
+    fn read(value: Value) -> Option<Self> {
+        let (url, headers) = match value {
+            Value::String(url) => (url, Vec::new()),
+            Value::Object(mut hook) => {
+                let Some(Value::String(url)) = hook.shift_remove("url") else { return None };
+                let headers = match hook.shift_remove("headers") {
+                    Some(Value::Object(headers)) => headers,
+                    _ => Map::new(),
+                };
+                let text = |(name, value)| if let Value::String(value) = value { Some((name, value)) } else { None };
+                (url, headers.into_iter().filter_map(text).collect())
+            }
+            _ => return None,
+        };
+        (!url.is_empty()).then_some(Self { url, headers })
+    }
+}
+
+impl Policy {
+    fn read(value: &Value) -> Self {
+        let above_zero = |key: &str| value.get(key)?.as_u64().filter(|time| *time > 0);
+        Self { execution_timeout_ms: above_zero("executionTimeout"), ttl_ms: above_zero("ttl") }
+    }
+}
+
+/// Names the job and says nothing of what it holds.
+impl fmt::Debug for Delivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivered").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Says that there is one.
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhook").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_job_comes_with_its_wishes() {
+        let job = Delivered::from_value(json!({
+            "id": "j1", "input": {"prompt": "p"}, "webhook": "http://x/y", "s3Config": {"accessId": "a"},
+            "policy": {"executionTimeout": 5000, "ttl": 60000, "lowPriority": true}, "batchId": "b", "extra": [1],
+        }));
+        let job = job.unwrap();
+        assert_eq!((job.id.as_str(), &job.input, job.batch_id.as_deref()), ("j1", &json!({"prompt": "p"}), Some("b")));
+        assert_eq!(job.webhook, Some(Webhook { url: "http://x/y".into(), headers: vec![] }));
+        assert_eq!(job.s3_config, Some(json!({"accessId": "a"})));
+        assert_eq!(job.policy, Policy { execution_timeout_ms: Some(5000), ttl_ms: Some(60_000) });
+        assert_eq!(Value::from(job.raw), json!({"extra": [1]}));
+    }
+
+    #[test]
+    fn a_webhook_may_be_an_object_or_have_its_newer_name() {
+        let webhook = |job: Value| Delivered::from_value(job).unwrap().webhook;
+        let hook = json!({"url": "http://x", "headers": {"Authorization": "a", "n": 5}});
+        let expected = Webhook { url: "http://x".into(), headers: vec![("Authorization".into(), "a".into())] };
+        assert_eq!(webhook(json!({"id": "j", "input": 1, "webhook": hook})), Some(expected));
+        let newer = webhook(json!({"id": "j", "input": 1, "webhook": null, "webhookV2": "http://y"}));
+        assert_eq!(newer.unwrap().url, "http://y");
+        for none in [json!(null), json!(""), json!(5), json!({}), json!({"url": 5})] {
+            assert_eq!(webhook(json!({"id": "j", "input": 1, "webhook": none})), None);
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_as_if_it_were_absent() {
+        let odd = json!({"id": "j", "input": null, "policy": {"executionTimeout": -1, "ttl": "1"}, "s3Config": "x", "batchId": 5});
+        let job = Delivered::from_value(odd).unwrap();
+        let plain = Delivered::from_value(json!({"id": "j", "input": null})).unwrap();
+        assert_eq!(job, plain);
+    }
+
+    #[test]
+    fn what_is_no_job_is_answered_where_it_has_an_id() {
+        let fault = |job: Value| Delivered::from_value(job).unwrap_err();
+        assert_eq!(fault(json!({"id": "j"})).id.as_deref(), Some("j"));
+        for job in [json!(null), json!([]), json!({}), json!({"id": "", "input": 1}), json!({"id": 5, "input": 1})] {
+            assert_eq!(fault(job).id, None);
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_in_what_is_printed() {
+        let job = json!({"id": "j", "input": "secret", "webhook": "http://secret", "s3Config": {"k": "secret"}, "k": "secret"});
+        let job = Delivered::from_value(job).unwrap();
+        assert!(!format!("{job:?} {:?}", job.webhook).contains("secret"));
+    }
+}

@@ -2,7 +2,9 @@
 
 pub mod app;
 pub mod batch;
+pub mod clock;
 pub mod config;
+pub mod deliver;
 pub mod encode;
 pub mod engine;
 pub mod intake;

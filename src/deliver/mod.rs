@@ -1,7 +1,11 @@
-//! Where results go.
+//! Where results go, and what keeps them until they have arrived.
+//!
+//! [`spool`] is the part that lasts: letters on disk, which an earlier process's successor sends again. The worker does not
+//! write to it yet: its results live in memory until they are delivered.
 
 mod body;
 pub mod runpod;
+pub mod spool;
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,0 +1,148 @@
+//! A letter that is kept until it has arrived.
+
+use std::future::pending;
+use std::io;
+use std::mem::replace;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, fs};
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use super::letter::{DAMAGED, Damage, Head};
+use super::{Note, Shared, SpoolError};
+use crate::clock::UnixTime;
+
+/// A letter on its way. Dropped before [`Kept::done`], it stays on disk for the next process, and counts until then.
+pub struct Kept<N> {
+    shared: Arc<Shared>,
+    head: Head<N>,
+    pub(super) place: Place,
+}
+
+/// Where the letter is.
+pub(super) enum Place {
+    Disk {
+        path: PathBuf,
+        size: u64,
+    },
+    Memory(Bytes),
+    /// It has arrived.
+    Gone,
+}
+
+impl Place {
+    /// What it counts; see [`super::account::Account::add`].
+    fn size(&self) -> Option<u64> {
+        match self {
+            Self::Disk { size, .. } => Some(*size),
+            Self::Memory(_) => None,
+            Self::Gone => Some(0),
+        }
+    }
+}
+
+impl<N> Kept<N> {
+    pub(super) fn new(shared: Arc<Shared>, head: Head<N>, place: Place) -> Self {
+        shared.account.add(place.size());
+        Self { shared, head, place }
+    }
+}
+
+impl<N: Note> Kept<N> {
+    /// What stands on it.
+    pub fn note(&self) -> &N {
+        &self.head.note
+    }
+
+    /// When nobody waits for it any more.
+    pub fn deadline(&self) -> UnixTime {
+        UnixTime::from_millis(self.head.deadline)
+    }
+
+    /// Its body, read from disk and checked, so that what waits for its next try takes no memory.
+    ///
+    /// # Errors
+    /// [`SpoolError::Damaged`]: there is nothing to send any more.
+    pub async fn body(&self) -> Result<Bytes, SpoolError> {
+        let path = match &self.place {
+            Place::Disk { path, .. } => path.clone(),
+            Place::Memory(body) => return Ok(body.clone()),
+            Place::Gone => return Ok(Bytes::new()),
+        };
+        blocking(move || match Head::<N>::read(&path) {
+            Ok((_, body)) => Ok(body),
+            Err(damage) => {
+                set_aside(&path, &damage);
+                Err(SpoolError::Damaged { file: path, why: damage.to_string() })
+            }
+        })
+        .await
+    }
+
+    /// It has arrived, or nobody will ever take it: removes it.
+    pub async fn done(self) {
+        blocking(move || {
+            let mut kept = self;
+            let place = replace(&mut kept.place, Place::Gone);
+            if let Place::Disk { path, .. } = &place {
+                remove(path);
+            }
+            kept.shared.account.remove(place.size());
+        })
+        .await;
+    }
+}
+
+impl<N> Drop for Kept<N> {
+    fn drop(&mut self) {
+        // What lies on disk still lies there; what was in memory ends here.
+        if matches!(self.place, Place::Memory(_)) {
+            self.shared.account.remove(None);
+        }
+    }
+}
+
+/// Names the job and where the letter lies; bodies are pictures, and notes may hold what a stranger keeps secret.
+impl<N: Note> fmt::Debug for Kept<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = match &self.place {
+            Place::Disk { path, .. } => Some(path),
+            Place::Memory(_) | Place::Gone => None,
+        };
+        f.debug_struct("Kept").field("job", &self.note().job()).field("path", &path).finish_non_exhaustive()
+    }
+}
+
+/// Runs what waits for the disk where it holds up nobody. Once begun it ends, even if nobody waits for it any more.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let mut task = JoinSet::new();
+    task.spawn_blocking(work);
+    match task.join_next().await {
+        Some(Ok(done)) => done,
+        Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+        // The runtime ends, and this task with it.
+        _ => pending().await,
+    }
+}
+
+/// Renames what cannot be read, so that it is neither met again nor lost to who wants to look into it.
+pub(super) fn set_aside(path: &Path, damage: &Damage) {
+    let aside = path.with_extension(DAMAGED);
+    match fs::rename(path, &aside) {
+        Ok(()) => warn!("{} is no letter: {damage}; it is set aside as {}", path.display(), aside.display()),
+        Err(cause) => warn!("{} is no letter: {damage}; and cannot be set aside: {cause}", path.display()),
+    }
+}
+
+pub(super) fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        // Who cleared the folder by hand was told by us that it was full.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+        Err(cause) => warn!("{} cannot be removed, and will be sent again: {cause}", path.display()),
+    }
+}

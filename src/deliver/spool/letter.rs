@@ -1,0 +1,186 @@
+//! One letter in a file: a checksum of the rest, a line of JSON, and the body as it is sent.
+//!
+//! A file has its name only when it is whole: it is written under another, synced, renamed, and its folder synced. So a crash
+//! leaves a draft, which nobody reads, or a whole letter.
+
+use std::fmt::Write as _;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// What whole letters are called at the end.
+pub(super) const LETTER: &str = "letter";
+
+/// What letters that are being written are called at the end.
+pub(super) const DRAFT: &str = "draft";
+
+/// What letters that cannot be read are called at the end.
+pub(super) const DAMAGED: &str = "damaged";
+
+/// Counted up when the format changes: what another release wrote is set aside rather than misread.
+const FORMAT: u32 = 1;
+
+/// Hexadecimal digits of a checksum.
+const CHECKSUM: usize = 64;
+
+/// What stands over a body.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Head<N> {
+    format: u32,
+    /// Milliseconds since 1970 after which nobody waits for it.
+    pub(super) deadline: u64,
+    pub(super) note: N,
+}
+
+/// Why a file is no letter.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Damage {
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("it was cut off or changed")]
+    Checksum,
+    #[error("another release wrote it: {0}")]
+    Head(String),
+}
+
+impl<N: Serialize + DeserializeOwned> Head<N> {
+    pub(super) fn new(note: N, deadline: u64) -> Self {
+        Self { format: FORMAT, deadline, note }
+    }
+
+    /// Writes a letter into `folder`, and returns its size. On an error there is none.
+    pub(super) fn write(&self, folder: &Path, name: &str, body: &[u8]) -> io::Result<u64> {
+        let mut head = serde_json::to_vec(self)?;
+        head.push(b'\n');
+        let checksum = format!("{}\n", checksum(&head, body));
+        let (draft, letter) = (folder.join(name).with_extension(DRAFT), folder.join(name).with_extension(LETTER));
+        let written = write_synced(&draft, &[checksum.as_bytes(), &head, body])
+            .and_then(|()| fs::rename(&draft, &letter))
+            .and_then(|()| File::open(folder)?.sync_all());
+        if let Err(cause) = written {
+            // Whichever of them is there.
+            let _ = fs::remove_file(&draft);
+            let _ = fs::remove_file(&letter);
+            return Err(cause);
+        }
+        Ok((checksum.len() + head.len() + body.len()) as u64)
+    }
+
+    /// Reads and checks the letter at `path`.
+    pub(super) fn read(path: &Path) -> Result<(Self, Bytes), Damage> {
+        let file = Bytes::from(fs::read(path)?);
+        let (told, rest) = match file.get(CHECKSUM) {
+            Some(b'\n') => (&file[..CHECKSUM], file.slice(CHECKSUM + 1..)),
+            _ => return Err(Damage::Checksum),
+        };
+        if told != checksum(&rest, &[]).as_bytes() {
+            return Err(Damage::Checksum);
+        }
+        let end = rest.iter().position(|byte| *byte == b'\n').ok_or(Damage::Checksum)?;
+        let head: Self = serde_json::from_slice(&rest[..end]).map_err(|cause| Damage::Head(cause.to_string()))?;
+        if head.format != FORMAT {
+            return Err(Damage::Head(format!("its format is {}, not {FORMAT}", head.format)));
+        }
+        Ok((head, rest.slice(end + 1..)))
+    }
+}
+
+fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    // Results are their owners': nobody else on this machine reads them.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.sync_all()
+}
+
+fn checksum(head: &[u8], body: &[u8]) -> String {
+    let digest = Sha256::new().chain_update(head).chain_update(body).finalize();
+    digest.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(note: &str, body: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let size = Head::new(note.to_owned(), 7).write(folder.path(), "a", body).unwrap();
+        let path = folder.path().join("a.letter");
+        assert_eq!(fs::metadata(&path).unwrap().len(), size);
+        (folder, path)
+    }
+
+    #[test]
+    fn only_its_owner_reads_a_letter_and_no_draft_is_left() {
+        let (folder, path) = written("n", b"body");
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_another_release_wrote_is_not_misread() {
+        let folder = tempfile::tempdir().unwrap();
+        Head { format: 2, deadline: 0, note: 5 }.write(folder.path(), "a", b"").unwrap();
+        let damage = Head::<u32>::read(&folder.path().join("a.letter")).unwrap_err();
+        assert_eq!(damage.to_string(), "another release wrote it: its format is 2, not 1");
+        let damage = Head::<String>::read(&folder.path().join("a.letter")).unwrap_err();
+        assert!(matches!(damage, Damage::Head(_)), "{damage}");
+    }
+
+    #[test]
+    fn a_letter_that_cannot_be_written_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        // Something that cannot be replaced lies where the letter should.
+        fs::create_dir_all(folder.path().join("a.letter/x")).unwrap();
+        Head::new(1, 0).write(folder.path(), "a", b"body").unwrap_err();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Bodies with anything in them, lines and zeros among it.
+        #[test]
+        fn what_is_written_is_read(note in ".*", body in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let (_folder, path) = written(&note, &body);
+            let (head, read) = Head::<String>::read(&path).unwrap();
+            prop_assert_eq!((head.note, head.deadline, read), (note, 7, Bytes::from(body)));
+        }
+
+        #[test]
+        fn what_was_changed_or_cut_off_is_no_letter(at in any::<prop::sample::Index>(), flip in 1..=255_u8) {
+            let (_folder, path) = written("note", b"some body");
+            let whole = fs::read(&path).unwrap();
+            let mut changed = whole.clone();
+            changed[at.index(whole.len())] ^= flip;
+            for broken in [&changed[..], &whole[..at.index(whole.len())]] {
+                fs::write(&path, broken).unwrap();
+                prop_assert!(Head::<String>::read(&path).is_err());
+            }
+        }
+
+        #[test]
+        fn what_is_no_letter_is_refused(garbage in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let (_folder, path) = written("note", b"");
+            fs::write(&path, garbage).unwrap();
+            prop_assert!(Head::<String>::read(&path).is_err());
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Letters on disk: what must reach somebody is written down before it is first sent, and removed when it has arrived.
+//!
+//! A spool is a folder. Each process has a numbered folder in it to itself, by a lock that ends with the process, and takes
+//! over what lies in those that no process has. So several workers share `spool.dir`, each with its own `spool.max_bytes`, and
+//! what a worker left is sent by the next that starts, whichever it is. Within there is a folder a kind, a [`Tray`].
+//!
+//! Delivery is at least once: who dies between arrival and removal sends again. A letter holds a body and a note, which
+//! says where it goes; no key to a queue or bucket is ever part of either.
+
+mod account;
+mod kept;
+mod letter;
+mod seat;
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::{error, info, warn};
+
+pub use kept::Kept;
+
+use crate::clock::UnixTime;
+use account::Account;
+use kept::{Place, blocking, remove, set_aside};
+use letter::{DRAFT, Head, LETTER};
+use seat::{Seat, files, make};
+
+/// Why a spool cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// It cannot be made, read or locked.
+    #[error("the spool {} cannot be used: {cause}; check the folder, or set spool.dir to another", folder.display())]
+    Folder {
+        /// Which folder.
+        folder: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// There are no folders left for this process.
+    #[error("the spool {} serves {seats} processes already: set spool.dir to another folder", folder.display())]
+    Taken {
+        /// Which spool.
+        folder: PathBuf,
+        /// How many processes it serves.
+        seats: usize,
+    },
+    /// A letter was whole and is not any more.
+    #[error("{} is damaged and was set aside: {why}", file.display())]
+    Damaged {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// What stands on a letter: where it goes, and nothing secret that a restart could not do without.
+pub trait Note: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The id of the job it is about, for the logs.
+    fn job(&self) -> &str;
+}
+
+/// This process's folder, and how full it is. Ends with its last [`Tray`] and [`Kept`].
+#[derive(Debug, Clone)]
+pub struct Spool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    seat: Seat,
+    account: Account,
+    /// Whether the disk refused the last letter.
+    refused: AtomicBool,
+}
+
+impl Spool {
+    /// Takes a folder under `root` that holds `max_bytes` before [`Spool::has_room`] is false. Blocks.
+    pub fn open(root: &Path, max_bytes: u64) -> Result<Self, SpoolError> {
+        let (seat, account) = (Seat::take(root)?, Account::new(max_bytes));
+        Ok(Self(Arc::new(Shared { seat, account, refused: AtomicBool::new(false) })))
+    }
+
+    /// The tray called `name`, and what an earlier process left in it, the most urgent first. What is past its deadline is dropped, what
+    /// cannot be read set aside; both are logged. Blocks. To be opened once: twice would hand out the same letters twice.
+    pub fn tray<N: Note>(&self, name: &str, now: UnixTime) -> Result<(Tray<N>, Vec<Kept<N>>), SpoolError> {
+        let folder = self.0.seat.folder.join(name);
+        let fail = |cause| SpoolError::Folder { folder: folder.clone(), cause };
+        make(&folder).map_err(fail)?;
+        for draft in files(&folder, DRAFT).map_err(fail)? {
+            fs::remove_file(&draft).map_err(fail)?;
+        }
+        let letters = files(&folder, LETTER).map_err(fail)?;
+        let left = letters.into_iter().filter_map(|path| self.pick_up(path, now)).collect();
+        Ok((Tray { shared: Arc::clone(&self.0), folder, notes: PhantomData }, left))
+    }
+
+    /// Whether there is room for what new work would leave. What is already worked on is kept even if there is none.
+    pub fn has_room(&self) -> bool {
+        self.0.account.has_room()
+    }
+
+    /// Waits until [`Spool::has_room`].
+    pub async fn room(&self) {
+        self.0.account.room().await;
+    }
+
+    fn pick_up<N: Note>(&self, path: PathBuf, now: UnixTime) -> Option<Kept<N>> {
+        let head = match Head::<N>::read(&path) {
+            Ok((head, _)) => head,
+            Err(damage) => {
+                set_aside(&path, &damage);
+                return None;
+            }
+        };
+        if UnixTime::from_millis(head.deadline) <= now {
+            warn!(job = head.note.job(), "nobody waits any more for what an earlier process left; it is dropped");
+            remove(&path);
+            return None;
+        }
+        let size = fs::metadata(&path).map_or(0, |file| file.len());
+        Some(Kept::new(Arc::clone(&self.0), head, Place::Disk { path, size }))
+    }
+}
+
+impl Shared {
+    /// Says that the disk refuses letters when it begins to, and that it takes them when it does so again.
+    fn say(&self, written: Result<(), &io::Error>) {
+        match (written, self.refused.swap(written.is_err(), Ordering::Relaxed)) {
+            (Err(cause), false) => error!(
+                "the spool {} cannot be written: {cause}; what is done meanwhile would not survive a restart, and no new job is \
+                 taken before it is delivered",
+                self.seat.folder.display()
+            ),
+            (Ok(()), true) => info!("the spool {} can be written again", self.seat.folder.display()),
+            (Err(_), true) | (Ok(()), false) => {}
+        }
+    }
+}
+
+/// The letters of one kind.
+#[derive(Debug)]
+pub struct Tray<N> {
+    shared: Arc<Shared>,
+    folder: PathBuf,
+    notes: PhantomData<fn() -> N>,
+}
+
+impl<N: Note> Tray<N> {
+    /// Keeps a letter; once this returns, it survives the process. It never fails: what the disk does not take is kept in memory,
+    /// and [`Spool::has_room`] is false for as long.
+    pub async fn keep(&self, note: N, deadline: UnixTime, body: Bytes) -> Kept<N> {
+        let (folder, shared) = (self.folder.clone(), Arc::clone(&self.shared));
+        blocking(move || {
+            let head = Head::new(note, deadline.as_millis());
+            let name = name(deadline);
+            let written = head.write(&folder, &name, &body);
+            shared.say(written.as_ref().map(|_| ()));
+            let place = match written {
+                Ok(size) => Place::Disk { path: folder.join(name).with_extension(LETTER), size },
+                Err(_) => Place::Memory(body),
+            };
+            Kept::new(shared, head, place)
+        })
+        .await
+    }
+}
+
+/// A name for a letter that none had before; the most urgent come first.
+fn name(deadline: UnixTime) -> String {
+    format!("{:016x}-{:016x}", deadline.as_millis(), RandomState::new().hash_one(0))
+}
+
+#[cfg(test)]
+mod tests;

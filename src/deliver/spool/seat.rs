@@ -1,0 +1,154 @@
+//! A folder that one process has to itself.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use tracing::{info, warn};
+
+use super::SpoolError;
+use super::letter::LETTER;
+
+/// Processes that share a spool on one machine.
+const SEATS: usize = 64;
+
+/// One of the numbered folders of a spool, and the lock on it, which ends with the value and with the process.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) folder: PathBuf,
+    _lock: File,
+}
+
+impl Seat {
+    /// Takes the first folder under `root` that no process has, and what lies in others that no process has.
+    pub(super) fn take(root: &Path) -> Result<Self, SpoolError> {
+        let fail = |cause| SpoolError::Folder { folder: root.to_owned(), cause };
+        make(root).map_err(fail)?;
+        for number in 0..SEATS {
+            if let Some(seat) = Self::take_if_free(root.join(number.to_string())).map_err(fail)? {
+                // All below are taken.
+                for other in number + 1..SEATS {
+                    seat.inherit(&root.join(other.to_string()));
+                }
+                return Ok(seat);
+            }
+        }
+        Err(SpoolError::Taken { folder: root.to_owned(), seats: SEATS })
+    }
+
+    fn take_if_free(folder: PathBuf) -> io::Result<Option<Self>> {
+        make(&folder)?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(Self { folder, _lock: lock })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(cause)) => Err(cause),
+        }
+    }
+
+    /// Moves the letters of a folder that no process has into this one.
+    fn inherit(&self, other: &Path) {
+        if !other.is_dir() {
+            return;
+        }
+        let moved = Self::take_if_free(other.to_owned()).and_then(|other| match other {
+            Some(other) => trays(&other.folder)?.iter().map(|tray| self.inherit_tray(tray)).sum(),
+            None => Ok(0),
+        });
+        match moved {
+            Ok(0) => {}
+            Ok(letters) => info!(letters, "took over what another worker left in {}", other.display()),
+            Err(cause) => warn!("what another worker left in {} is left there: {cause}", other.display()),
+        }
+    }
+
+    fn inherit_tray(&self, tray: &Path) -> io::Result<usize> {
+        let own = self.folder.join(tray.file_name().unwrap_or_default());
+        make(&own)?;
+        let mut letters = 0;
+        for letter in files(tray, LETTER)? {
+            // Names are not used twice, and a letter is in one of the two places whatever happens.
+            fs::rename(&letter, own.join(letter.file_name().unwrap_or_default()))?;
+            letters += 1;
+        }
+        Ok(letters)
+    }
+}
+
+/// Makes a folder that others on this machine cannot look into, if it is not there.
+pub(super) fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// The files in `folder` whose names end so, in the order of their names.
+pub(super) fn files(folder: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|found| found == ending) && entry.file_type()?.is_file() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn trays(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    entries.filter(|path| path.as_ref().map_or(true, |path| path.is_dir())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn every_process_has_a_folder_of_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join("spool").join(name);
+        let [a, b] = [(), ()].map(|()| Seat::take(&at("")).unwrap());
+        assert_eq!([&a.folder, &b.folder], [&at("0"), &at("1")]);
+        drop(a);
+        let again = Seat::take(&at("")).unwrap();
+        assert_eq!(again.folder, at("0"));
+        assert_eq!(fs::metadata(at("0")).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_a_process_left_goes_to_the_next() {
+        let root = tempfile::tempdir().unwrap();
+        let seats = [(), (), ()].map(|()| Seat::take(root.path()).unwrap());
+        for (seat, name) in seats.iter().zip(["a.letter", "b.letter", "c.letter"]) {
+            make(&seat.folder.join("results")).unwrap();
+            fs::write(seat.folder.join("results").join(name), name).unwrap();
+        }
+        let [a, b, c] = seats;
+        drop((a, c));
+        let heir = Seat::take(root.path()).unwrap();
+        let names = |seat: &Seat| {
+            let found = files(&seat.folder.join("results"), LETTER).unwrap();
+            found.into_iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!((names(&heir), names(&b)), (vec!["a.letter".into(), "c.letter".into()], vec!["b.letter".into()]));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_told() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Seat::take(&file.path().join("spool")).unwrap_err().to_string();
+        assert!(error.contains(file.path().to_str().unwrap()) && error.contains("spool.dir"), "{error}");
+    }
+
+    #[test]
+    fn there_is_an_end_of_seats() {
+        let root = tempfile::tempdir().unwrap();
+        let seats: Vec<Seat> = (0..SEATS).map(|_| Seat::take(root.path()).unwrap()).collect();
+        let error = Seat::take(root.path()).unwrap_err().to_string();
+        assert!(error.contains("64 processes"), "{error}");
+        drop(seats);
+    }
+}

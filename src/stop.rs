@@ -37,7 +37,7 @@ impl Signals {
         self.next().await;
         info!("ending at once");
         stop.now.cancel();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     async fn next(&mut self) {

@@ -12,7 +12,7 @@ use crate::net::{Answer, Call, NoUrl, Pauses, Template, Trusted, jitter};
 const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 
 /// For one try: a large body over a slow line.
-const TRY: Duration = Duration::from_secs(120);
+const TRY: Duration = Duration::from_mins(2);
 
 /// For a progress update, which the end of its job waits for.
 const PROGRESS: Duration = Duration::from_secs(5);

@@ -30,7 +30,7 @@ const RUNSYNC: u64 = 20 << 20;
 /// How a job ended.
 enum End {
     /// Something is to be delivered; whether images were streamed.
-    Told(Done, bool),
+    Told(Box<Done>, bool),
     /// Nobody wants to know.
     Silence(&'static str),
 }
@@ -50,7 +50,7 @@ pub(super) async fn work<K: Sink>(
     info!(id, "Started.");
     let end = match job {
         Ok(job) => until_told(&shop, job, &hold, slot.is_none(), began, time).await,
-        Err(fault) => End::Told(Done::failed(fault.why), false),
+        Err(fault) => End::Told(Box::new(Done::failed(fault.why)), false),
     };
     match end {
         End::Told(mut done, streamed) => {
@@ -93,7 +93,8 @@ async fn until_told<K: Sink>(
         () = shop.let_go.cancelled() => return End::Silence("Given back."),
         () = late => {
             let ms = time.unwrap_or_default().as_millis();
-            return End::Told(Done::failed(format!("the job took longer than the {ms} ms that its policy gives it")), false);
+            let why = format!("the job took longer than the {ms} ms that its policy gives it");
+            return End::Told(Box::new(Done::failed(why)), false);
         }
         drawn = drawn => drawn,
     };
@@ -104,7 +105,7 @@ async fn until_told<K: Sink>(
             shop.enough.cancel();
             End::Silence("Given back.")
         }
-        _ => End::Told(told(outcome, shop.manners.send_timings), streamed),
+        _ => End::Told(Box::new(told(outcome, shop.manners.send_timings)), streamed),
     }
 }
 

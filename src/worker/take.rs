@@ -43,7 +43,9 @@ pub(super) async fn until_enough<S: JobSource, K: Sink>(
             Ok(Taken(taken)) => {
                 (failures, answered) = (0, true);
                 quick = if taken.is_empty() && asked.elapsed() < QUICK { quick + 1 } else { 0 };
-                taken.into_iter().for_each(|job| accept(shop, jobs, job, slots.pop()));
+                for job in taken {
+                    accept(shop, jobs, job, slots.pop());
+                }
                 // The first is polled again at once, as in the SDK.
                 QUICK.min(STEP * u32::saturating_sub(quick, 1))
             }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use latentd::app::Exit;
 use latentd::app::run::{Terms, perform};
 use latentd::engine::host::Host;
 use latentd::intake::{Intake, Limits};
@@ -165,5 +164,5 @@ async fn an_interrupt_ends_a_fetch() {
         }
         cancel.cancel();
     });
-    assert_eq!(outcome.result.unwrap_err().exit, Exit::Interrupted);
+    assert_eq!(outcome.result.unwrap_err().error.code, "cancelled");
 }

@@ -11,7 +11,7 @@ fn parcel(time: Duration) -> Parcel {
     Parcel { id: "j1".into(), body: br#"{"output":5}"#.into(), streamed: false, time }
 }
 
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 /// What was posted when the queue answered like this, and what of it came to nothing.
 async fn posted(replies: Vec<Reply>, time: Duration) -> (Vec<Asked>, Option<String>) {

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// However busy the machine is.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 /// What becomes of one request.
 pub(crate) enum Reply {
@@ -33,6 +33,7 @@ pub(crate) fn status(status: u16) -> Reply {
 }
 
 /// A body of JSON.
+#[expect(clippy::needless_pass_by_value, reason = "callers make it on the spot")]
 pub(crate) fn json(body: Value) -> Reply {
     text(&body.to_string())
 }
@@ -115,6 +116,7 @@ impl Queue {
     }
 
     /// Hands out this job.
+    #[expect(clippy::needless_pass_by_value, reason = "callers make it on the spot")]
     pub(crate) fn job(&self, id: &str, input: Value) -> &Self {
         self.answer("take", json(json!({"id": id, "input": input})))
     }
@@ -144,9 +146,7 @@ impl Queue {
     /// Waits until this holds of everything that was asked.
     pub(crate) async fn when(&self, holds: impl Fn(&Vec<Asked>) -> bool) {
         let mut log = self.log.subscribe();
-        if timeout(LONG, log.wait_for(holds)).await.is_err() {
-            panic!("it never held: {:?}", self.routes());
-        }
+        assert!(timeout(LONG, log.wait_for(holds)).await.is_ok(), "it never held: {:?}", self.routes());
     }
 }
 

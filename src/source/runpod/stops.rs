@@ -27,7 +27,9 @@ pub(super) async fn hear(queue: &RunPod, stop: impl Fn(&str)) -> Infallible {
         let call = Call { url: &url, body: None, headers: &headers, time: POLL, most: MOST };
         let fault = match queue.http.call(call).await {
             Ok(answer) if answer.status == 200 => wire::stops(&answer.body).map_or_else(Some, |ids| {
-                ids.iter().for_each(|id| stop(id));
+                for id in &ids {
+                    stop(id);
+                }
                 None
             }),
             Ok(answer) if (200..300).contains(&answer.status) => None,

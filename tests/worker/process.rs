@@ -56,7 +56,8 @@ mod with_an_engine {
     use crate::queue::Queue;
 
     /// The real binary, with the model in the box, between its first job and its end by SIGTERM.
-    #[tokio::test]
+    // The queue answers on another thread while this one waits for the process.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_worker_draws_delivers_and_drains_on_sigterm() {
         let queue = Queue::start().await;
         queue.job("j1", input("a"));
@@ -78,7 +79,8 @@ mod with_an_engine {
 
     fn worker(base: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
-        command.env_clear().env("RUNPOD_AI_API_KEY", "s3cret");
+        // One slot: the second poll means that the job is delivered.
+        command.env_clear().env("RUNPOD_AI_API_KEY", "s3cret").env("LATENTD_WORKER__CONCURRENCY", "1");
         command.args(["worker", "--device", "cpu", "--queue", base]);
         command
     }

@@ -112,8 +112,15 @@ fn all_faults_of_a_configuration_are_told() {
 fn the_configuration_knows_where_it_came_from() {
     let folder = folder();
     fs::write(folder.path().join("latentd.toml"), "dtype = 'f32'\n[log]\nprompts = true\n").unwrap();
-    let variables =
-        [("LATENTD_DTYPE", "bf16"), ("RUNPOD_DEBUG_LEVEL", "WARN"), ("LATENTD_NET__ALLOW_PRIVATE", "10.0.0.0/8")];
+    let variables = [
+        ("LATENTD_DTYPE", "bf16"),
+        ("RUNPOD_DEBUG_LEVEL", "WARN"),
+        ("LATENTD_NET__ALLOW_PRIVATE", "10.0.0.0/8"),
+        ("XDG_DATA_HOME", "/data"),
+        ("BUCKET_ENDPOINT_URL", "https://s3.example"),
+        ("BUCKET_ACCESS_KEY_ID", "s3cret"),
+        ("BUCKET_SECRET_ACCESS_KEY", "s3cret"),
+    ];
     let arguments = ["config", "show", "--json", "--device", "cpu"];
     let (code, stdout, stderr) = finish(&mut latentd(folder.path(), &variables, &arguments));
     assert_eq!((code, stderr.as_str()), (0, ""));
@@ -130,6 +137,19 @@ fn the_configuration_knows_where_it_came_from() {
         "images.max_pixels": {"value": 50_000_000, "source": "default"},
         "images.timeout": {"value": 30, "source": "default"},
         "net.allow_private": {"value": "10.0.0.0/8", "source": "LATENTD_NET__ALLOW_PRIVATE"},
+        "spool.dir": {"value": "/data/latentd/spool", "source": "default"},
+        "spool.max_bytes": {"value": 1 << 30, "source": "default"},
+        "webhook.deliver": {"value": "auto", "source": "default"},
+        "webhook.platform_hosts": {"value": ["api.runpod.ai"], "source": "default"},
+        "webhook.attempts": {"value": 3, "source": "default"},
+        "webhook.pause": {"value": 10, "source": "default"},
+        "webhook.timeout": {"value": 30, "source": "default"},
+        "webhook.secret": {"value": "", "source": "default"},
+        "bucket.endpoint_url": {"value": "https://s3.example", "source": "BUCKET_ENDPOINT_URL"},
+        "bucket.access_key_id": {"value": "hidden", "source": "BUCKET_ACCESS_KEY_ID"},
+        "bucket.secret_access_key": {"value": "hidden", "source": "BUCKET_SECRET_ACCESS_KEY"},
+        "bucket.name": {"value": "", "source": "default"},
+        "bucket.region": {"value": "", "source": "default"},
     });
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap(), expected);
 }

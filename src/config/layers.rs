@@ -24,6 +24,13 @@ const FILE_VARIABLE: &str = "LATENTD_CONFIG";
 /// What `net.allow_private` is when nothing is forbidden.
 const EVERY_ADDRESS: &str = "0.0.0.0/0, ::/0";
 
+/// The storage that the RunPod SDK uploads to, and the settings it becomes.
+const BUCKET: [(&str, &str); 3] = [
+    ("BUCKET_ENDPOINT_URL", "bucket.endpoint_url"),
+    ("BUCKET_ACCESS_KEY_ID", "bucket.access_key_id"),
+    ("BUCKET_SECRET_ACCESS_KEY", "bucket.secret_access_key"),
+];
+
 /// Settings from one origin.
 struct Layer {
     origin: String,
@@ -93,7 +100,8 @@ fn runpod(environment: &Environment) -> impl Iterator<Item = Layer> {
     let name = "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS";
     let truthy = |text: &&str| ["1", "true", "yes"].contains(&text.trim().to_ascii_lowercase().as_str());
     let private = environment.get(name).filter(truthy).map(|_| layer(name, "net.allow_private", EVERY_ADDRESS));
-    level.into_iter().chain(private)
+    let bucket = BUCKET.into_iter().filter_map(|(name, key)| Some(layer(name, key, environment.get(name)?)));
+    level.into_iter().chain(private).chain(bucket)
 }
 
 fn variables(environment: &Environment) -> impl Iterator<Item = Layer> {

@@ -1,5 +1,6 @@
 //! The configuration: flags, variables, file and defaults become one checked value that knows where each part came from.
 
+mod delivery;
 mod environment;
 mod error;
 mod layers;
@@ -13,10 +14,11 @@ use std::time::Duration;
 use figment::Figment;
 use ipnet::IpNet;
 
+pub use delivery::{Bucket, Spool, Webhooks};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
 pub use model::Model;
-pub use setting::{Device, Dtype, Format, Level};
+pub use setting::{Device, Dtype, Format, Level, Secret, SigningKey, WebhookBy};
 
 use setting::Setting;
 
@@ -46,6 +48,12 @@ pub struct Config {
     pub images: Images,
     /// Who may be called for jobs.
     pub net: Net,
+    /// What is kept on disk until it has arrived.
+    pub spool: Spool,
+    /// How webhooks are delivered.
+    pub webhook: Webhooks,
+    /// Where images go, if not into results.
+    pub bucket: Option<Bucket>,
     model: String,
     entries: Vec<Entry>,
 }
@@ -110,6 +118,7 @@ impl Config {
         let prompts = reader.read("log.prompts");
         let images = reader.images();
         let allow_private = reader.read("net.allow_private");
+        let delivery = (reader.spool(), reader.webhooks(), reader.bucket());
 
         let Reader { faults, mut entries, .. } = reader;
         let (Some(model), Some(models_dir), Some(lora_dir), Some(device), Some(dtype)) =
@@ -120,6 +129,7 @@ impl Config {
         let (Some(level), Some(format), Some(prompts)) = (level, format, prompts) else {
             return Err(ConfigError(faults));
         };
+        let (Some(mut spool), Some(webhook), Some(bucket)) = delivery else { return Err(ConfigError(faults)) };
         let (Some(images), Some(allow_private), []) = (images, allow_private, faults.as_slice()) else {
             return Err(ConfigError(faults));
         };
@@ -127,8 +137,13 @@ impl Config {
             "auto" => environment::default_models_dir(),
             path => path.into(),
         };
-        if let Some(entry) = entries.iter_mut().find(|entry| entry.key == "models_dir") {
-            entry.value = models_dir.display().to_string().into();
+        if spool.dir.as_os_str() == "auto" {
+            spool.dir = environment.data_dir().join("spool");
+        }
+        for (key, path) in [("models_dir", &models_dir), ("spool.dir", &spool.dir)] {
+            if let Some(entry) = entries.iter_mut().find(|entry| entry.key == key) {
+                entry.value = path.display().to_string().into();
+            }
         }
         let json = match format {
             Format::Auto => environment.get("RUNPOD_ENDPOINT_ID").is_some(),
@@ -143,6 +158,9 @@ impl Config {
             log: Log { level, json, prompts },
             images,
             net: Net { allow_private },
+            spool,
+            webhook,
+            bucket,
             model,
             entries,
         })
@@ -203,7 +221,10 @@ impl Reader {
     fn read<S: Setting>(&mut self, key: &str) -> Option<S> {
         let origin = self.merged.find_metadata(key).map(|metadata| metadata.name.to_string()).unwrap_or_default();
         let value = self.merged.find_value(key).ok();
-        let shown = serde_json::to_value(&value).unwrap_or_default();
+        let mut shown = serde_json::to_value(&value).unwrap_or_default();
+        if S::SECRET && shown != "" {
+            shown = "hidden".into();
+        }
         let read = value.as_ref().and_then(S::read);
         if read.is_none() {
             self.faults.push(Fault::Value {
@@ -351,6 +372,58 @@ mod tests {
         assert!(load(&[], "", &endpoint).unwrap().log.json);
         assert!(!load(&[("log.format", "text")], "", &endpoint).unwrap().log.json);
         assert!(load(&[("log.format", "json")], "", &[]).unwrap().log.json);
+    }
+
+    #[test]
+    fn what_is_kept_lies_in_the_folder_for_data() {
+        let dir = |variables: &[(&str, &str)]| load(&[], "", variables).unwrap().spool.dir.display().to_string();
+        assert_eq!(dir(&[("XDG_DATA_HOME", "/data"), ("HOME", "/me")]), "/data/latentd/spool");
+        assert_eq!(dir(&[("HOME", "/me")]), "/me/.local/share/latentd/spool");
+        assert_eq!(dir(&[("HOME", "me"), ("XDG_DATA_HOME", "data")]), "/var/lib/latentd/spool");
+        assert_eq!(dir(&[("HOME", "/me"), ("LATENTD_SPOOL__DIR", "here")]), "here");
+        let shown = load(&[], "", &[("HOME", "/me")]).unwrap();
+        let shown = shown.entries().iter().find(|entry| entry.key == "spool.dir").unwrap();
+        assert_eq!(shown.value, "/me/.local/share/latentd/spool");
+    }
+
+    #[test]
+    fn a_bucket_has_an_endpoint_and_both_keys() {
+        let all = [
+            ("BUCKET_ENDPOINT_URL", "https://s3.eu-west-1.amazonaws.com"),
+            ("BUCKET_ACCESS_KEY_ID", "AKs3cret"),
+            ("BUCKET_SECRET_ACCESS_KEY", "s3cret"),
+        ];
+        let config = load(&[], "[bucket]\nname = 'pics'\n", &all).unwrap();
+        let bucket = config.bucket.clone().unwrap();
+        assert_eq!((bucket.endpoint_url.as_str(), bucket.name.as_deref()), (all[0].1, Some("pics")));
+        assert_eq!((bucket.access_key_id.reveal(), bucket.secret_access_key.reveal()), (all[1].1, all[2].1));
+        assert_eq!(source(&config, "bucket.secret_access_key"), "BUCKET_SECRET_ACCESS_KEY");
+        assert!(!format!("{config:?}").contains("s3cret"));
+        for absent in 0..3 {
+            let some: Vec<_> =
+                all.into_iter().enumerate().filter(|(at, _)| *at != absent).map(|(_, set)| set).collect();
+            let error = load(&[], "", &some).unwrap_err();
+            let key = ["endpoint_url", "access_key_id", "secret_access_key"][absent];
+            assert!(error.starts_with(&format!("bucket.{key} = \"\" (from default) is not possible")), "{error}");
+            assert!(error.lines().count() == 1 && !error.contains("s3cret"), "{error}");
+        }
+        assert_eq!(load(&[], "", &[]).unwrap().bucket, None);
+    }
+
+    #[test]
+    fn webhooks_are_told_from_each_other_and_their_key_is_checked() {
+        let webhook = load(&[], "", &[]).unwrap().webhook;
+        assert_eq!((webhook.deliver, webhook.attempts, webhook.secret), (WebhookBy::Auto, 3, None));
+        assert_eq!(webhook.platform_hosts, ["api.runpod.ai"]);
+        let own =
+            [("LATENTD_WEBHOOK__PLATFORM_HOSTS", "a.example, b.example:8000"), ("LATENTD_WEBHOOK__DELIVER", "off")];
+        let webhook = load(&[], "", &own).unwrap().webhook;
+        assert_eq!(
+            (webhook.deliver, webhook.platform_hosts),
+            (WebhookBy::Off, vec!["a.example".into(), "b.example:8000".into()])
+        );
+        let error = load(&[], "[webhook]\nsecret = 's3cret'\n", &[]).unwrap_err();
+        assert!(error.contains("webhook.secret = \"hidden\"") && !error.contains("s3cret"), "{error}");
     }
 
     #[test]

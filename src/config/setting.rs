@@ -1,9 +1,12 @@
 //! The values that settings can have.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use figment::value::Value;
 use ipnet::IpNet;
 
@@ -11,6 +14,8 @@ use ipnet::IpNet;
 pub(super) trait Setting: Sized {
     /// What may be written, for people.
     const ALLOWED: &'static str;
+    /// Whether the value is shown to nobody.
+    const SECRET: bool = false;
     /// Reads what was written; variables and flags are always text.
     fn read(value: &Value) -> Option<Self>;
 }
@@ -19,6 +24,13 @@ impl Setting for String {
     const ALLOWED: &'static str = "a text that is not empty";
     fn read(value: &Value) -> Option<Self> {
         value.as_str().filter(|text| !text.is_empty()).map(Self::from)
+    }
+}
+
+impl Setting for Option<String> {
+    const ALLOWED: &'static str = "a text, or an empty one for none";
+    fn read(value: &Value) -> Option<Self> {
+        value.as_str().map(|text| (!text.is_empty()).then(|| text.into()))
     }
 }
 
@@ -60,6 +72,76 @@ impl Setting for Duration {
     }
 }
 
+/// What may be shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself, for whom it is meant.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Setting for Option<Secret> {
+    const ALLOWED: &'static str = "a text, or an empty one for none";
+    const SECRET: bool = true;
+    fn read(value: &Value) -> Option<Self> {
+        Option::<String>::read(value).map(|text| text.map(Secret))
+    }
+}
+
+/// What webhooks are signed with, after the Standard Webhooks specification.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningKey(Vec<u8>);
+
+impl SigningKey {
+    /// Reads `whsec_` and 24 to 64 bytes in base64.
+    pub fn parse(text: &str) -> Option<Self> {
+        let key = STANDARD.decode(text.strip_prefix("whsec_")?).ok()?;
+        (24..=64).contains(&key.len()).then_some(Self(key))
+    }
+
+    /// The key itself.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey")
+    }
+}
+
+impl Setting for Option<SigningKey> {
+    const ALLOWED: &'static str = "whsec_ and 24 to 64 bytes in base64, or an empty text for none";
+    const SECRET: bool = true;
+    fn read(value: &Value) -> Option<Self> {
+        let text = value.as_str()?;
+        if text.is_empty() { Some(None) } else { SigningKey::parse(text).map(Some) }
+    }
+}
+
+impl Setting for Vec<String> {
+    const ALLOWED: &'static str = "a list of texts that are not empty, in a text separated by commas";
+    fn read(value: &Value) -> Option<Self> {
+        let texts: Vec<&str> = match (value.as_array(), value.as_str()) {
+            (Some(texts), _) => texts.iter().map(Value::as_str).collect::<Option<_>>()?,
+            (None, Some(text)) => text.split(',').collect(),
+            (None, None) => return None,
+        };
+        let texts = texts.into_iter().map(|text| text.trim().to_owned());
+        texts.map(|text| (!text.is_empty()).then_some(text)).collect()
+    }
+}
+
 impl Setting for Vec<IpNet> {
     const ALLOWED: &'static str = "a list of addresses and ranges such as 10.1.0.0/16, in a text separated by commas";
     fn read(value: &Value) -> Option<Self> {
@@ -68,6 +150,32 @@ impl Setting for Vec<IpNet> {
             (Some(ranges), _) => ranges.iter().map(|text| range(text.as_str()?)).collect(),
             (None, Some(text)) => text.split(',').map(|text| range(text.trim())).collect(),
             (None, None) => None,
+        }
+    }
+}
+
+/// Who delivers webhooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookBy {
+    /// The queue where it does, else the worker.
+    Auto,
+    /// The worker.
+    Worker,
+    /// The queue.
+    Gateway,
+    /// Nobody.
+    Off,
+}
+
+impl Setting for WebhookBy {
+    const ALLOWED: &'static str = "auto, worker, gateway or off";
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "auto" => Some(Self::Auto),
+            "worker" => Some(Self::Worker),
+            "gateway" => Some(Self::Gateway),
+            "off" => Some(Self::Off),
+            _ => None,
         }
     }
 }
@@ -232,6 +340,35 @@ mod tests {
             (u64::read(&Value::from(-1)), u64::read(&Value::from(1.5)), u64::read(&Value::from(true))),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let secret = read::<Option<Secret>>("s3cret").flatten();
+        assert_eq!(secret.as_ref().map(Secret::reveal), Some("s3cret"));
+        assert_eq!(format!("{secret:?}"), "Some(Secret)");
+    }
+
+    #[test]
+    fn a_signing_key_is_what_the_specification_says() {
+        let key = read::<Option<SigningKey>>("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").flatten();
+        assert_eq!(key.as_ref().map(|key| key.reveal().len()), Some(24));
+        assert_eq!(format!("{key:?}"), "Some(SigningKey)");
+        assert_eq!(read::<Option<SigningKey>>(""), Some(None));
+        let long = format!("whsec_{}", STANDARD.encode([7; 65]));
+        for wrong in ["whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ9r8GKYqrTwjU", "whsec_!", &long] {
+            assert_eq!(read::<Option<SigningKey>>(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn texts_come_as_a_list_or_a_text() {
+        assert_eq!(read("a, b"), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(Vec::read(&Value::from(vec!["a"])), Some(vec!["a".to_owned()]));
+        assert_eq!(Vec::<String>::read(&Value::from(Vec::<String>::new())), Some(Vec::new()));
+        for wrong in ["", "a,", "a,,b"] {
+            assert_eq!(read::<Vec<String>>(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

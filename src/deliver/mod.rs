@@ -1,4 +1,4 @@
-//! What lasts of a delivery: results and webhooks are on disk before they are sent.
+//! What lasts of a delivery: results and webhooks are on disk before they are sent, and images go to object storage.
 //!
 //! A worker opens one [`spool::Spool`] at start and takes no job while [`spool::Spool::has_room`] is false.
 //!
@@ -6,7 +6,9 @@
 //!   process left comes back from [`spool::Spool::tray`], to be sent first.
 //! * A webhook's body goes into the [`outbox::Outbox`], with a [`webhook::Hook`] that says where to. A task of the worker's runs
 //!   [`outbox::Deliveries`] and sees to the rest.
+//! * [`upload::Uploads`] puts images into a [`upload::Place`], the operator's or the job's own, and returns links.
 
 pub mod outbox;
 pub mod spool;
+pub mod upload;
 pub mod webhook;

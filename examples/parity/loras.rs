@@ -1,10 +1,9 @@
 //! Whole pictures drawn with LoRAs, a file a key layout.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use latentd::engine::torch::Lanes;
 use latentd::job::{Lora, Spec};
 use serde::Deserialize;
@@ -24,17 +23,8 @@ struct Case {
 
 /// Compares every case of `dir/loras.jsonl`, a row of figures a file.
 pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
-    let list = dir.join("loras.jsonl");
-    let list = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
-    let mut cases: BTreeMap<String, Vec<Case>> = BTreeMap::new();
-    for line in list.lines() {
-        let case: Case = serde_json::from_str(line).with_context(|| line.to_owned())?;
-        cases.entry(case.picture.model.clone()).or_default().push(case);
-    }
-    ensure!(!cases.is_empty(), "no case");
-    for (model, cases) in cases {
-        let mut engine =
-            Lanes::new(calls::load(&dir.join("miniatures").join(&model))?).with_loras(Some(dir.join("loras")));
+    for (model, cases) in pictures::by_model(&dir.join("loras.jsonl"), |case: &Case| &case.picture.model)? {
+        let mut engine = Lanes::new(calls::load(&pictures::path_of(dir, &model))?).with_loras(Some(dir.join("loras")));
         let mut groups: BTreeMap<String, [Worst; 2]> = BTreeMap::new();
         for Case { picture, lora, lora_scale } in cases {
             let change = Some(Lora { name: lora.clone(), scale: lora_scale });

@@ -11,6 +11,7 @@ use latentd::engine::torch::Lanes;
 use latentd::engine::{Engine, Event, Ticket};
 use latentd::job::{Brought, Mask, Offer, Picture, Shade, Spec, Start, validate};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
@@ -50,15 +51,7 @@ struct Begun {
 
 /// Compares every case of `dir/pictures.jsonl`, a row of figures a model and sampler.
 pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
-    let list = dir.join("pictures.jsonl");
-    let list = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
-    let mut cases: BTreeMap<String, Vec<Case>> = BTreeMap::new();
-    for line in list.lines() {
-        let case: Case = serde_json::from_str(line).with_context(|| line.to_owned())?;
-        cases.entry(case.model.clone()).or_default().push(case);
-    }
-    ensure!(!cases.is_empty(), "no case");
-    for (model, cases) in cases {
+    for (model, cases) in by_model(&dir.join("pictures.jsonl"), |case: &Case| &case.model)? {
         let mut engine = Lanes::new(calls::load(&path_of(dir, &model))?);
         let mut groups: BTreeMap<String, [Worst; 2]> = BTreeMap::new();
         for case in cases {
@@ -88,7 +81,23 @@ pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn path_of(dir: &Path, model: &str) -> PathBuf {
+/// The cases of a file, a line each, by the name of their model; at least one.
+pub(crate) fn by_model<C: DeserializeOwned>(
+    list: &Path,
+    model: impl Fn(&C) -> &str,
+) -> Result<BTreeMap<String, Vec<C>>> {
+    let lines = fs::read_to_string(list).with_context(|| list.display().to_string())?;
+    let mut cases: BTreeMap<String, Vec<C>> = BTreeMap::new();
+    for line in lines.lines() {
+        let case: C = serde_json::from_str(line).with_context(|| line.to_owned())?;
+        cases.entry(model(&case).to_owned()).or_default().push(case);
+    }
+    ensure!(!cases.is_empty(), "{}: no case", list.display());
+    Ok(cases)
+}
+
+/// Where a model lies.
+pub(crate) fn path_of(dir: &Path, model: &str) -> PathBuf {
     dir.join("miniatures").join(model)
 }
 

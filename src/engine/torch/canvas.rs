@@ -19,7 +19,7 @@ pub(super) struct Canvas {
     posterior: Posterior,
     /// Whether all of the run is made.
     whole: bool,
-    mask: Option<Mask>,
+    mask: Option<Rc<Mask>>,
 }
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct Paste {
 /// What one lane keeps of an image: its own draw of the latents, and the noise to bring them to a row's level.
 #[derive(Debug)]
 pub(super) struct Kept {
-    canvas: Rc<Canvas>,
+    mask: Rc<Mask>,
     image: Tensor,
     noise: Tensor,
 }
@@ -52,24 +52,22 @@ impl Canvas {
             let repainted = mask.repainted();
             let repaint = at_latents(&repainted, &start.image.picture, vae.factor())?.f_to_device(target.device)?;
             let paste = mask.paste.then(|| Paste { image: Arc::clone(&start.image.picture), repainted });
-            Forward::Ok(Mask { repaint, paste })
+            Forward::Ok(Rc::new(Mask { repaint, paste }))
         });
         Ok(Self { posterior, whole: start.strength >= 1.0, mask: mask.transpose()? })
     }
 
     /// What a lane begins with, `[1, latent, height, width]`, and what it keeps, drawn in the order of the reference: the
     /// image's latents, noise, and for a mask the latents of the masked image, which only a UNet of 9 channels makes use of.
-    pub(super) fn begin(self: &Rc<Self>, rng: &mut TorchRng, plan: &Plan) -> Forward<(Tensor, Option<Kept>)> {
+    pub(super) fn begin(&self, rng: &mut TorchRng, plan: &Plan) -> Forward<(Tensor, Option<Kept>)> {
         let image = self.posterior.sample(rng)?;
         let noise = draw(rng, &image.size())?.f_to_device(image.device())?;
-        if self.mask.is_none() {
-            return Ok((at_level(&image, &noise, plan.begin)?, None));
-        }
+        let Some(mask) = &self.mask else { return Ok((at_level(&image, &noise, plan.begin)?, None)) };
         let _ = self.posterior.sample(rng)?;
         // The reference's inpainting forgets the image where all of the run is made; its image to image never does.
         let x =
             if self.whole { noise.f_mul_scalar(plan.initial_scale)? } else { at_level(&image, &noise, plan.begin)? };
-        Ok((x, Some(Kept { canvas: Rc::clone(self), image, noise })))
+        Ok((x, Some(Kept { mask: Rc::clone(mask), image, noise })))
     }
 
     /// Puts the kept part's own pixels over a result, if the job asks for that.
@@ -85,10 +83,10 @@ impl Canvas {
 impl Kept {
     /// `x` with the kept part of the image, at `level`, in its place.
     pub(super) fn restore(&self, x: &Tensor, level: Level) -> Forward {
-        let Some(mask) = &self.canvas.mask else { return Ok(x.shallow_clone()) };
         let own = at_level(&self.image, &self.noise, level)?;
         // own + repaint · (x - own), but exact at both ends.
-        x.f_mul(&mask.repaint)?.f_add(&own.f_mul(&mask.repaint.f_rsub_scalar(1)?)?)
+        let repaint = &self.mask.repaint;
+        x.f_mul(repaint)?.f_add(&own.f_mul(&repaint.f_rsub_scalar(1)?)?)
     }
 }
 

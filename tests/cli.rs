@@ -85,6 +85,11 @@ fn what_cannot_be_asked_for_is_64_and_says_why() {
         (&[], &["run", "a", "--device", "tpu"], "auto, cpu, cuda or cuda:N"),
         (&[], &["run", "a", "--model", "none"], "models (miniature)"),
         (&[("LATENTD_MODLE", "none")], &["config", "show"], "did you mean model?"),
+        (
+            &[("BUCKET_ENDPOINT_URL", "minio")],
+            &["config", "show"],
+            "bucket.endpoint_url = \"minio\" (from BUCKET_ENDPOINT_URL)",
+        ),
         (&[], &["config", "show", "--config", "none.toml"], "none.toml"),
     ] {
         let (code, stdout, stderr) = outcome(variables, arguments);
@@ -117,6 +122,10 @@ fn the_configuration_knows_where_it_came_from() {
         ("RUNPOD_DEBUG_LEVEL", "WARN"),
         ("LATENTD_NET__ALLOW_PRIVATE", "10.0.0.0/8"),
         ("RUNPOD_AI_API_KEY", "s3cret"),
+        ("XDG_DATA_HOME", "/data"),
+        ("BUCKET_ENDPOINT_URL", "https://s3.example"),
+        ("BUCKET_ACCESS_KEY_ID", "s3cret"),
+        ("BUCKET_SECRET_ACCESS_KEY", "s3cret"),
     ];
     let arguments = ["config", "show", "--json", "--device", "cpu"];
     let (code, stdout, stderr) = finish(&mut latentd(folder.path(), &variables, &arguments));
@@ -148,6 +157,19 @@ fn the_configuration_knows_where_it_came_from() {
         "runpod.ping_interval": {"value": 10000, "source": "default"},
         "runpod.api_key": {"value": "hidden", "source": "RUNPOD_AI_API_KEY"},
         "runpod.pod_id": {"value": "", "source": "default"},
+        "spool.dir": {"value": "/data/latentd/spool", "source": "default"},
+        "spool.max_bytes": {"value": 1 << 30, "source": "default"},
+        "webhook.deliver": {"value": "auto", "source": "default"},
+        "webhook.platform_hosts": {"value": ["api.runpod.ai"], "source": "default"},
+        "webhook.attempts": {"value": 3, "source": "default"},
+        "webhook.pause": {"value": 10, "source": "default"},
+        "webhook.timeout": {"value": 30, "source": "default"},
+        "webhook.secret": {"value": "", "source": "default"},
+        "bucket.endpoint_url": {"value": "https://s3.example", "source": "BUCKET_ENDPOINT_URL"},
+        "bucket.access_key_id": {"value": "hidden", "source": "BUCKET_ACCESS_KEY_ID"},
+        "bucket.secret_access_key": {"value": "hidden", "source": "BUCKET_SECRET_ACCESS_KEY"},
+        "bucket.name": {"value": "", "source": "default"},
+        "bucket.region": {"value": "", "source": "default"},
     });
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap(), expected);
 }

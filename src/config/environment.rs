@@ -21,6 +21,14 @@ impl Environment {
         self.0.get(name).map(String::as_str)
     }
 
+    /// Where this program keeps what outlives it, after the XDG Base Directory Specification, which demands absolute paths.
+    pub(super) fn data_dir(&self) -> PathBuf {
+        let absolute = |name: &str| self.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || absolute("HOME").map(|home| home.join(".local/share"));
+        // Services and containers may have no home.
+        absolute("XDG_DATA_HOME").or_else(home).unwrap_or_else(|| "/var/lib".into()).join("latentd")
+    }
+
     /// Variables by name, each with what follows `prefix` in its name.
     pub(super) fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str, &'a str)> {
         self.0.iter().filter_map(move |(name, value)| Some((name.as_str(), name.strip_prefix(prefix)?, value.as_str())))

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::Entry;
+
 /// One thing that is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -50,6 +52,15 @@ pub enum Fault {
         /// What is wrong and where.
         cause: String,
     },
+}
+
+impl Fault {
+    /// The fault of a setting that is among `entries`.
+    pub(super) fn of(entries: &[Entry], key: &str, allowed: String) -> Self {
+        let entry = entries.iter().find(|entry| entry.key == key);
+        let (value, origin) = entry.map(|entry| (entry.value.to_string(), entry.source.clone())).unwrap_or_default();
+        Self::Value { key: key.into(), value, origin, allowed }
+    }
 }
 
 /// Everything that is wrong with a configuration, one fault a line.

@@ -37,6 +37,13 @@ const QUEUE: [(&str, &str); 8] = [
     ("RUNPOD_POD_ID", "runpod.pod_id"),
 ];
 
+/// The storage that the RunPod SDK uploads to, and the settings it becomes.
+const BUCKET: [(&str, &str); 3] = [
+    ("BUCKET_ENDPOINT_URL", "bucket.endpoint_url"),
+    ("BUCKET_ACCESS_KEY_ID", "bucket.access_key_id"),
+    ("BUCKET_SECRET_ACCESS_KEY", "bucket.secret_access_key"),
+];
+
 /// Settings from one origin.
 struct Layer {
     origin: String,
@@ -106,8 +113,9 @@ fn runpod(environment: &Environment) -> impl Iterator<Item = Layer> {
     let name = "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS";
     let truthy = |text: &&str| ["1", "true", "yes"].contains(&text.trim().to_ascii_lowercase().as_str());
     let private = environment.get(name).filter(truthy).map(|_| layer(name, "net.allow_private", EVERY_ADDRESS));
-    let queue = QUEUE.into_iter().filter_map(|(name, key)| Some(layer(name, key, environment.get(name)?)));
-    level.into_iter().chain(private).chain(queue)
+    let named = QUEUE.into_iter().chain(BUCKET);
+    let named = named.filter_map(|(name, key)| Some(layer(name, key, environment.get(name)?)));
+    level.into_iter().chain(private).chain(named)
 }
 
 fn variables(environment: &Environment) -> impl Iterator<Item = Layer> {

@@ -1,26 +1,30 @@
 //! The configuration: flags, variables, file and defaults become one checked value that knows where each part came from.
 
+mod delivery;
 mod environment;
 mod error;
 mod layers;
 mod loras;
 mod model;
+mod reader;
+mod secret;
 mod setting;
 mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use figment::Figment;
 use ipnet::IpNet;
 
+pub use delivery::{Bucket, BucketName, Spool, Webhooks};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
 pub use model::Model;
-pub use setting::{Device, Dtype, Format, Level, Secret};
+pub use secret::{Secret, SigningKey};
+pub use setting::{Device, Dtype, Format, Level, WebhookBy};
 pub use worker::{Queue, Worker};
 
-use setting::Setting;
+use reader::Reader;
 
 /// What the command line has to say about the configuration.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +54,12 @@ pub struct Config {
     pub net: Net,
     /// How the worker behaves.
     pub worker: Worker,
+    /// What is kept on disk until it has arrived.
+    pub spool: Spool,
+    /// How webhooks are delivered.
+    pub webhook: Webhooks,
+    /// Where images go, if not into results.
+    pub bucket: Option<Bucket>,
     queue: Option<String>,
     runpod: worker::RunPod,
     model: String,
@@ -104,63 +114,13 @@ impl Config {
     pub fn load(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
         let mut faults = Vec::new();
         let merged = layers::merge(flags, environment, &mut faults);
-        let mut reader = Reader { merged, faults, entries: Vec::new() };
-
-        let model = reader.read("model");
-        let models_dir: Option<String> = reader.read("models_dir");
-        let lora_dir = reader.read("lora_dir");
-        let device = reader.read("device");
-        let dtype = reader.read("dtype");
-        let level = reader.read("log.level");
-        let format = reader.read("log.format");
-        let prompts = reader.read("log.prompts");
-        let images = reader.images();
-        let allow_private = reader.read("net.allow_private");
-        let queue = reader.read("queue");
-        let worker = reader.worker();
-        let runpod = reader.runpod();
-
-        let Reader { faults, mut entries, .. } = reader;
-        let (Some(model), Some(models_dir), Some(lora_dir), Some(device), Some(dtype)) =
-            (model, models_dir, lora_dir, device, dtype)
-        else {
-            return Err(ConfigError(faults));
-        };
-        let (Some(level), Some(format), Some(prompts)) = (level, format, prompts) else {
-            return Err(ConfigError(faults));
-        };
-        let (Some(queue), Some(worker), Some(runpod)) = (queue, worker, runpod) else {
-            return Err(ConfigError(faults));
-        };
-        let (Some(images), Some(allow_private), []) = (images, allow_private, faults.as_slice()) else {
-            return Err(ConfigError(faults));
-        };
-        let models_dir = match models_dir.as_str() {
-            "auto" => environment::default_models_dir(),
-            path => path.into(),
-        };
-        if let Some(entry) = entries.iter_mut().find(|entry| entry.key == "models_dir") {
-            entry.value = models_dir.display().to_string().into();
+        let mut reader = Reader::new(merged, faults);
+        let config = reader.config(environment);
+        let (entries, faults) = reader.end();
+        match config {
+            Some(config) if faults.is_empty() => Ok(Self { entries, ..config }),
+            _ => Err(ConfigError(faults)),
         }
-        let json = match format {
-            Format::Auto => environment.get("RUNPOD_ENDPOINT_ID").is_some(),
-            Format::Text => false,
-            Format::Json => true,
-        };
-        Ok(Self {
-            models_dir,
-            lora_dir,
-            device,
-            dtype,
-            log: Log { level, json, prompts },
-            images,
-            net: Net { allow_private },
-            worker,
-            queue,
-            runpod,
-            model,
-            entries,
-        })
     }
 
     /// Every setting with where it came from.
@@ -194,45 +154,53 @@ impl Config {
 
     /// The fault of a setting that became one only when it was used.
     fn refuse(&self, key: &str, allowed: String) -> ConfigError {
-        let entry = self.entries.iter().find(|entry| entry.key == key);
-        let (value, origin) = entry.map(|entry| (entry.value.to_string(), entry.source.clone())).unwrap_or_default();
-        ConfigError(vec![Fault::Value { key: key.into(), value, origin, allowed }])
+        ConfigError(vec![Fault::of(&self.entries, key, allowed)])
     }
 }
 
-/// Takes typed settings out of merged layers.
-struct Reader {
-    merged: Figment,
-    faults: Vec<Fault>,
-    entries: Vec<Entry>,
-}
-
 impl Reader {
+    /// The configuration without its entries; `None` comes with a fault.
+    fn config(&mut self, environment: &Environment) -> Option<Config> {
+        // All are read before any may end this: all faults are told at once.
+        let (model, models_dir) = (self.read("model"), self.folder("models_dir", environment::default_models_dir));
+        let (lora_dir, queue) = (self.read("lora_dir"), self.read("queue"));
+        let (device, dtype) = (self.read("device"), self.read("dtype"));
+        let (log, images, allow_private) = (self.log(environment), self.images(), self.read("net.allow_private"));
+        let (worker, runpod) = (self.worker(), self.runpod());
+        let (spool, webhook, bucket) = (self.spool(environment), self.webhooks(), self.bucket());
+        Some(Config {
+            models_dir: models_dir?,
+            lora_dir: lora_dir?,
+            device: device?,
+            dtype: dtype?,
+            log: log?,
+            images: images?,
+            net: Net { allow_private: allow_private? },
+            worker: worker?,
+            spool: spool?,
+            webhook: webhook?,
+            bucket: bucket?,
+            queue: queue?,
+            runpod: runpod?,
+            model: model?,
+            entries: Vec::new(),
+        })
+    }
+
+    fn log(&mut self, environment: &Environment) -> Option<Log> {
+        let (level, format, prompts) = (self.read("log.level"), self.read("log.format"), self.read("log.prompts"));
+        let json = match format? {
+            Format::Auto => environment.get("RUNPOD_ENDPOINT_ID").is_some(),
+            Format::Text => false,
+            Format::Json => true,
+        };
+        Some(Log { level: level?, json, prompts: prompts? })
+    }
+
     fn images(&mut self) -> Option<Images> {
         let (max_bytes, max_pixels) = (self.read("images.max_bytes"), self.read("images.max_pixels"));
         let timeout = self.read("images.timeout");
         Some(Images { max_bytes: max_bytes?, max_pixels: max_pixels?, timeout: timeout? })
-    }
-
-    /// `None` comes with a fault.
-    fn read<S: Setting>(&mut self, key: &str) -> Option<S> {
-        let origin = self.merged.find_metadata(key).map(|metadata| metadata.name.to_string()).unwrap_or_default();
-        let value = self.merged.find_value(key).ok();
-        let mut shown = serde_json::to_value(&value).unwrap_or_default();
-        if S::SECRET && shown != "" {
-            shown = "hidden".into();
-        }
-        let read = value.as_ref().and_then(S::read);
-        if read.is_none() {
-            self.faults.push(Fault::Value {
-                key: key.into(),
-                value: shown.to_string(),
-                origin: origin.clone(),
-                allowed: S::ALLOWED.into(),
-            });
-        }
-        self.entries.push(Entry { key: key.into(), value: shown, source: origin });
-        read
     }
 }
 
@@ -410,6 +378,71 @@ mod tests {
         for fault in ["runpod.ping_interval = \"often\"", "worker.concurrency = \"0\"", "worker.drain = -1"] {
             assert!(faults.contains(fault), "{faults}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_lies_in_the_folder_for_data() {
+        let dir = |variables: &[(&str, &str)]| load(&[], "", variables).unwrap().spool.dir.display().to_string();
+        assert_eq!(dir(&[("XDG_DATA_HOME", "/data"), ("HOME", "/me")]), "/data/latentd/spool");
+        assert_eq!(dir(&[("HOME", "/me")]), "/me/.local/share/latentd/spool");
+        assert_eq!(dir(&[("HOME", "me"), ("XDG_DATA_HOME", "data")]), "/var/lib/latentd/spool");
+        assert_eq!(dir(&[("HOME", "/me"), ("LATENTD_SPOOL__DIR", "here")]), "here");
+        let shown = load(&[], "", &[("HOME", "/me")]).unwrap();
+        let shown = shown.entries().iter().find(|entry| entry.key == "spool.dir").unwrap();
+        assert_eq!(shown.value, "/me/.local/share/latentd/spool");
+    }
+
+    #[test]
+    fn a_bucket_has_an_endpoint_and_both_keys() {
+        let all = [
+            ("BUCKET_ENDPOINT_URL", "https://s3.eu-west-1.amazonaws.com"),
+            ("BUCKET_ACCESS_KEY_ID", "AKs3cret"),
+            ("BUCKET_SECRET_ACCESS_KEY", "s3cret"),
+        ];
+        let config = load(&[], "[bucket]\nname = 'pics'\n", &all).unwrap();
+        let bucket = config.bucket.clone().unwrap();
+        assert_eq!(
+            (bucket.endpoint_url.as_str(), bucket.name),
+            ("https://s3.eu-west-1.amazonaws.com/", BucketName::parse("pics"))
+        );
+        assert_eq!((bucket.access_key_id.reveal(), bucket.secret_access_key.reveal()), (all[1].1, all[2].1));
+        assert_eq!(source(&config, "bucket.secret_access_key"), "BUCKET_SECRET_ACCESS_KEY");
+        assert!(!format!("{config:?}").contains("s3cret"));
+        for absent in 0..3 {
+            let some: Vec<_> =
+                all.into_iter().enumerate().filter(|(at, _)| *at != absent).map(|(_, set)| set).collect();
+            let error = load(&[], "", &some).unwrap_err();
+            let key = ["endpoint_url", "access_key_id", "secret_access_key"][absent];
+            assert!(error.starts_with(&format!("bucket.{key} = \"\" (from default) is not possible")), "{error}");
+            assert!(error.lines().count() == 1 && !error.contains("s3cret"), "{error}");
+        }
+        assert_eq!(load(&[], "", &[]).unwrap().bucket, None);
+        for (key, value, shown) in [
+            ("endpoint_url", "minio:9000", "\"minio:9000\""),
+            ("endpoint_url", "https://me:s3cret@h", "\"hidden\""),
+            ("name", "pics/../others", "\"pics/../others\""),
+        ] {
+            let error =
+                load(&[], &format!("[bucket]\n{key} = '{value}'\n"), &all[usize::from(key == "endpoint_url")..]);
+            let error = error.unwrap_err();
+            assert!(error.starts_with(&format!("bucket.{key} = {shown} (from my.toml) is not possible")), "{error}");
+        }
+    }
+
+    #[test]
+    fn webhooks_are_told_from_each_other_and_their_key_is_checked() {
+        let webhook = load(&[], "", &[]).unwrap().webhook;
+        assert_eq!((webhook.deliver, webhook.attempts, webhook.secret), (WebhookBy::Auto, 3, None));
+        assert_eq!(webhook.platform_hosts, ["api.runpod.ai"]);
+        let own =
+            [("LATENTD_WEBHOOK__PLATFORM_HOSTS", "a.example, b.example:8000"), ("LATENTD_WEBHOOK__DELIVER", "off")];
+        let webhook = load(&[], "", &own).unwrap().webhook;
+        assert_eq!(
+            (webhook.deliver, webhook.platform_hosts),
+            (WebhookBy::Off, vec!["a.example".into(), "b.example:8000".into()])
+        );
+        let error = load(&[], "[webhook]\nsecret = 's3cret'\n", &[]).unwrap_err();
+        assert!(error.contains("webhook.secret = \"hidden\"") && !error.contains("s3cret"), "{error}");
     }
 
     #[test]

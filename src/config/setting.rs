@@ -1,6 +1,5 @@
 //! The values that settings can have.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,10 +11,12 @@ use ipnet::IpNet;
 pub(super) trait Setting: Sized {
     /// What may be written, for people.
     const ALLOWED: &'static str;
-    /// Whether the value is shown to nobody.
-    const SECRET: bool = false;
     /// Reads what was written; variables and flags are always text.
     fn read(value: &Value) -> Option<Self>;
+    /// Whether what was written is shown to nobody.
+    fn hides(_: &Value) -> bool {
+        false
+    }
 }
 
 impl Setting for String {
@@ -86,28 +87,16 @@ impl Setting for Option<u64> {
     }
 }
 
-/// What may be shown to nobody.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself, for whom it is meant.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-impl Setting for Option<Secret> {
-    const ALLOWED: &'static str = "a text, or an empty one for none";
-    const SECRET: bool = true;
+impl Setting for Vec<String> {
+    const ALLOWED: &'static str = "a list of texts that are not empty, in a text separated by commas";
     fn read(value: &Value) -> Option<Self> {
-        Option::<String>::read(value).map(|text| text.map(Secret))
+        let texts: Vec<&str> = match (value.as_array(), value.as_str()) {
+            (Some(texts), _) => texts.iter().map(Value::as_str).collect::<Option<_>>()?,
+            (None, Some(text)) => text.split(',').collect(),
+            (None, None) => return None,
+        };
+        let texts = texts.into_iter().map(|text| text.trim().to_owned());
+        texts.map(|text| (!text.is_empty()).then_some(text)).collect()
     }
 }
 
@@ -119,6 +108,32 @@ impl Setting for Vec<IpNet> {
             (Some(ranges), _) => ranges.iter().map(|text| range(text.as_str()?)).collect(),
             (None, Some(text)) => text.split(',').map(|text| range(text.trim())).collect(),
             (None, None) => None,
+        }
+    }
+}
+
+/// Who delivers webhooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookBy {
+    /// The queue where it does, else the worker.
+    Auto,
+    /// The worker.
+    Worker,
+    /// The queue.
+    Gateway,
+    /// Nobody.
+    Off,
+}
+
+impl Setting for WebhookBy {
+    const ALLOWED: &'static str = "auto, worker, gateway or off";
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "auto" => Some(Self::Auto),
+            "worker" => Some(Self::Worker),
+            "gateway" => Some(Self::Gateway),
+            "off" => Some(Self::Off),
+            _ => None,
         }
     }
 }
@@ -294,10 +309,13 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_not_printed() {
-        let secret = read::<Option<Secret>>("s3cret").flatten();
-        assert_eq!(secret.as_ref().map(Secret::reveal), Some("s3cret"));
-        assert_eq!(format!("{secret:?}"), "Some(Secret)");
+    fn texts_come_as_a_list_or_a_text() {
+        assert_eq!(read("a, b"), Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(Vec::read(&Value::from(vec!["a"])), Some(vec!["a".to_owned()]));
+        assert_eq!(Vec::<String>::read(&Value::from(Vec::<String>::new())), Some(Vec::new()));
+        for wrong in ["", "a,", "a,,b"] {
+            assert_eq!(read::<Vec<String>>(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::setting::Secret;
-use super::{Config, ConfigError, Reader};
+use super::reader::Reader;
+use super::{Config, ConfigError, Secret};
 
 /// How the worker behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,15 @@
 //! Where results go, and what keeps them until they have arrived.
 //!
-//! [`spool`] is the part that lasts: letters on disk, which an earlier process's successor sends again. The worker does not
-//! write to it yet: its results live in memory until they are delivered.
+//! [`spool`] is what lasts: letters on disk, which the next process sends again. Webhooks lie in the [`outbox`] until they are taken, and
+//! [`upload`] puts images into S3-compatible storage. The worker does not use the three yet: its results live in memory until they
+//! are delivered.
 
 mod body;
+pub mod outbox;
 pub mod runpod;
 pub mod spool;
+pub mod upload;
+pub mod webhook;
 
 use std::future::Future;
 use std::time::Duration;

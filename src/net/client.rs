@@ -17,7 +17,7 @@ use super::retry::{jitter, pause};
 use super::tls::{self, NoClient};
 
 /// Redirects that are followed, as in the RunPod SDK.
-const REDIRECTS: usize = 5;
+pub(super) const REDIRECTS: usize = 5;
 
 /// For a connection to one host, over all of its addresses; TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ pub struct Limits {
 /// go to the host that it names, as in the RunPod SDK, and to no other that it redirects to.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    pub(super) http: reqwest::Client,
     guard: Guard,
     trusts: bool,
 }
@@ -115,6 +115,12 @@ impl Client {
     }
 
     async fn get(&self, url: &Url) -> Result<Response, Reason> {
+        self.admit(url)?;
+        Ok(self.http.get(url.clone()).send().await?)
+    }
+
+    /// Judges what the resolver will not see of a URL.
+    pub(super) fn admit(&self, url: &Url) -> Result<(), Reason> {
         match url.scheme() {
             "https" if !self.trusts => return Err(Reason::NoRoots),
             "http" | "https" => {}
@@ -124,12 +130,12 @@ impl Client {
         if let Some(address) = url.host_str().and_then(literal) {
             self.guard.judge(address, &own_addresses().map_err(Reason::Own)?)?;
         }
-        Ok(self.http.get(url.clone()).send().await?)
+        Ok(())
     }
 }
 
 /// Where a redirect leads; `None` for any other answer.
-fn target(from: &Url, response: &Response) -> Option<Result<Url, Reason>> {
+pub(super) fn target(from: &Url, response: &Response) -> Option<Result<Url, Reason>> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }

@@ -75,6 +75,11 @@ impl Guard {
         Self { allowed }
     }
 
+    /// A guard that lets every address pass: for hosts that the operator names.
+    pub fn open() -> Self {
+        Self::new(vec![IpNet::V4(v4(0, 0, 0, 0, 0)), IpNet::V6(v6([0; 4], 0))])
+    }
+
     /// Whether `address` may be called by a host that has the addresses `own`.
     ///
     /// # Errors
@@ -232,6 +237,13 @@ mod tests {
             ("169.254.169.254", false),
         ] {
             assert_eq!(guard.judge(address.parse().unwrap(), &own).is_ok(), passes, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_open_guard_lets_everything_pass() {
+        for address in ["127.0.0.1", "8.8.8.8", "::1", "::ffff:10.0.0.1", "fe80::1"] {
+            assert_eq!(Guard::open().judge(address.parse().unwrap(), &[]), Ok(()), "{address}");
         }
     }
 

@@ -4,6 +4,7 @@
 mod client;
 mod error;
 mod guard;
+mod message;
 mod retry;
 mod template;
 mod tls;
@@ -12,9 +13,10 @@ mod trusted;
 pub use client::{Client, Limits};
 pub use error::{FetchError, Reason};
 pub use guard::{Guard, Refused};
+pub use message::{Message, Reply};
 pub use reqwest::Url;
 pub use retry::{Pauses, jitter};
-pub use template::{NoUrl, Template};
+pub use template::{NoUrl, Template, base};
 pub use tls::NoClient;
 pub use trusted::{Answer, Call, Trusted};
 

@@ -60,6 +60,17 @@ impl Template {
     }
 }
 
+/// The URL that others begin with: one that could be called, and with nothing in it that they would lose or tell.
+///
+/// # Errors
+/// As for [`Template::url`]; or it has more than scheme, host, port and path.
+pub fn base(text: &str) -> Result<Url, NoUrl> {
+    let url = Template::new(text).url()?;
+    let bare =
+        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    if bare { Ok(url) } else { Err(NoUrl("it has a user, a password, a query or a fragment".into())) }
+}
+
 /// `text` with all but letters, digits and `plain` as `%XX`.
 fn escaped(text: &str, plain: &str) -> String {
     let mut escaped = String::new();
@@ -108,6 +119,18 @@ mod tests {
             let why = Template::new(text).url().unwrap_err().to_string();
             assert!(!why.contains("s3cret"), "{why}");
         }
+        for text in [
+            "http://me:s3cret@h",
+            "http://s3cret@h",
+            "http://h?s3cret",
+            "http://h#s3cret",
+            "h/s3cret",
+            "file:///s3cret",
+        ] {
+            let why = base(text).unwrap_err().to_string();
+            assert!(!why.contains("s3cret"), "{why}");
+        }
+        assert_eq!(base("http://h:1/x").unwrap().as_str(), "http://h:1/x");
         let url = Template::new("http://me:pa55@h:1/s3cret?s3cret");
         assert!(url.url().is_ok());
         assert_eq!(format!("{url:?}"), "Template(Some(\"h:1\"))");

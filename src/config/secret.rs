@@ -1,0 +1,123 @@
+//! Settings that are shown to nobody, and one that may hold what is.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use figment::value::Value;
+
+use super::setting::Setting;
+use crate::net::{self, Url};
+
+/// What may be shown to nobody.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself, for whom it is meant.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Setting for Option<Secret> {
+    const ALLOWED: &'static str = "a text, or an empty one for none";
+    fn read(value: &Value) -> Option<Self> {
+        Option::<String>::read(value).map(|text| text.map(Secret))
+    }
+    fn hides(value: &Value) -> bool {
+        value.as_str() != Some("")
+    }
+}
+
+/// What webhooks are signed with, after the Standard Webhooks specification.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningKey(Vec<u8>);
+
+impl SigningKey {
+    /// Reads `whsec_` and 24 to 64 bytes in base64.
+    pub fn parse(text: &str) -> Option<Self> {
+        let key = STANDARD.decode(text.strip_prefix("whsec_")?).ok()?;
+        (24..=64).contains(&key.len()).then_some(Self(key))
+    }
+
+    /// The key itself.
+    pub fn reveal(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey")
+    }
+}
+
+impl Setting for Option<SigningKey> {
+    const ALLOWED: &'static str = "whsec_ and 24 to 64 bytes in base64, or an empty text for none";
+    fn read(value: &Value) -> Option<Self> {
+        let text = value.as_str()?;
+        if text.is_empty() { Some(None) } else { SigningKey::parse(text).map(Some) }
+    }
+    fn hides(value: &Value) -> bool {
+        Option::<Secret>::hides(value)
+    }
+}
+
+/// The base of somebody's URLs.
+impl Setting for Option<Url> {
+    const ALLOWED: &'static str =
+        "an http or https URL of a host, with neither user, password nor query, or an empty text for none";
+    fn read(value: &Value) -> Option<Self> {
+        let text = value.as_str()?;
+        if text.is_empty() { Some(None) } else { net::base(text).ok().map(Some) }
+    }
+    /// Where a password or a token could be.
+    fn hides(value: &Value) -> bool {
+        value.as_str().is_some_and(|text| text.contains(['@', '?']))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<S: Setting>(text: &str) -> Option<S> {
+        S::read(&Value::from(text))
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let secret = read::<Option<Secret>>("s3cret").flatten();
+        assert_eq!(secret.as_ref().map(Secret::reveal), Some("s3cret"));
+        assert_eq!(format!("{secret:?}"), "Some(Secret)");
+    }
+
+    #[test]
+    fn a_signing_key_is_what_the_specification_says() {
+        let key = read::<Option<SigningKey>>("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").flatten();
+        assert_eq!(key.as_ref().map(|key| key.reveal().len()), Some(24));
+        assert_eq!(format!("{key:?}"), "Some(SigningKey)");
+        assert_eq!(read::<Option<SigningKey>>(""), Some(None));
+        let long = format!("whsec_{}", STANDARD.encode([7; 65]));
+        for wrong in ["whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ9r8GKYqrTwjU", "whsec_!", &long] {
+            assert_eq!(read::<Option<SigningKey>>(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_base_is_told_unless_it_may_hold_a_password() {
+        assert_eq!(read::<Option<Url>>(""), Some(None));
+        assert_eq!(read("https://s3.example/x"), Some("https://s3.example/x".parse::<Url>().ok()));
+        for wrong in ["s3.example", "ftp://h", "http://", "http://a:s3cret@h", "http://h?s3cret", "5"] {
+            assert_eq!(read::<Option<Url>>(wrong), None, "{wrong}");
+            assert_eq!(Option::<Url>::hides(&Value::from(wrong)), wrong.contains("s3cret"), "{wrong}");
+        }
+    }
+}

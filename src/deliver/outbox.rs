@@ -1,0 +1,178 @@
+//! Webhooks that survive the process: written down first, then sent until they are taken or have had their attempts.
+//!
+//! An [`Outbox`] is a handle. What it accepts is on disk; [`Deliveries::run`], which somebody owns as a task, sends it,
+//! and begins with what an earlier process left. At least once: who dies after a receiver has answered sends again, with the
+//! same `webhook-id`. Attempts are counted anew after a restart.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::spool::{Kept, Spool, SpoolError, Tray};
+use super::webhook::{Hook, Signer, message};
+use crate::clock::WallClock;
+use crate::net::{self, Client, Reason};
+
+/// How long after its event a webhook is still worth sending.
+const KEPT: Duration = Duration::from_hours(24);
+
+/// Receivers that are called at the same time. Who pauses is not counted.
+const CALLS: usize = 16;
+
+/// Webhooks that are under way at the same time, pauses included; more wait their turn.
+const UNDER_WAY: usize = 1024;
+
+/// How often and how fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempts {
+    /// In all; at least one.
+    pub most: u64,
+    /// From the end of one to the next.
+    pub pause: Duration,
+    /// For each, redirects included.
+    pub time: Duration,
+}
+
+/// What webhooks are sent with.
+#[derive(Debug, Clone)]
+pub struct Postman {
+    /// Its guard decides who may be called.
+    pub client: Client,
+    /// Signs, if webhooks are signed.
+    pub signer: Option<Signer>,
+    /// How often and how fast.
+    pub attempts: Attempts,
+    /// For timestamps, and for what is too late.
+    pub clock: Arc<dyn WallClock>,
+}
+
+/// Takes webhooks in.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    tray: Arc<Tray<Hook>>,
+    queue: mpsc::Sender<Kept<Hook>>,
+    clock: Arc<dyn WallClock>,
+}
+
+/// Sends what the outbox took in.
+#[derive(Debug)]
+pub struct Deliveries {
+    left: Vec<Kept<Hook>>,
+    queue: mpsc::Receiver<Kept<Hook>>,
+    sender: Arc<Sender>,
+}
+
+#[derive(Debug)]
+struct Sender {
+    postman: Postman,
+    calls: Semaphore,
+}
+
+impl Outbox {
+    /// The outbox in `spool`, and what sends for it. To be opened once. Blocks.
+    pub fn open(spool: &Spool, postman: Postman) -> Result<(Self, Deliveries), SpoolError> {
+        let (tray, left) = spool.tray("webhooks", postman.clock.now())?;
+        let (sender, receiver) = mpsc::channel(UNDER_WAY);
+        let outbox = Self { tray: Arc::new(tray), queue: sender, clock: Arc::clone(&postman.clock) };
+        let sender = Arc::new(Sender { postman, calls: Semaphore::new(CALLS) });
+        Ok((outbox, Deliveries { left, queue: receiver, sender }))
+    }
+
+    /// Takes in a webhook with its whole body; once this returns, it survives the process.
+    pub async fn accept(&self, hook: Hook, body: Bytes) {
+        let kept = self.tray.keep(hook, self.clock.now() + KEPT, body).await;
+        // Nobody sends any more: it is on disk, for the next process.
+        let _ = self.queue.send(kept).await;
+    }
+}
+
+impl Deliveries {
+    /// Sends until `stop`, or until every [`Outbox`] is gone and all is sent. What is under way at `stop` is dropped, and comes
+    /// back with the next process.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut under_way = JoinSet::new();
+        for kept in self.left.drain(..) {
+            under_way.spawn(Arc::clone(&self.sender).deliver(kept));
+        }
+        let mut open = true;
+        while open || !under_way.is_empty() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some(ended) = under_way.join_next() => {
+                    if let Err(cause) = ended {
+                        error!("a webhook's delivery failed, and will be made again after a restart: {cause}");
+                    }
+                }
+                next = self.queue.recv(), if open && under_way.len() < UNDER_WAY => match next {
+                    Some(kept) => {
+                        under_way.spawn(Arc::clone(&self.sender).deliver(kept));
+                    }
+                    None => open = false,
+                },
+            }
+        }
+    }
+}
+
+/// What came of an attempt.
+enum Outcome {
+    Taken,
+    /// Another may help.
+    Failed(String),
+    /// None will help.
+    Refused(String),
+}
+
+impl Sender {
+    async fn deliver(self: Arc<Self>, kept: Kept<Hook>) {
+        let hook = kept.note();
+        let host = net::host(&hook.url).unwrap_or_default();
+        let (job, id) = (super::spool::Note::job(hook), hook.id());
+        let most = self.postman.attempts.most.max(1);
+        for attempt in 1..=most {
+            if kept.deadline() <= self.postman.clock.now() {
+                error!(job, id, host, "the webhook is given up: nobody waits for it any more");
+                break;
+            }
+            match self.attempt(&kept).await {
+                Outcome::Taken => {
+                    info!(job, id, host, attempt, "the webhook was taken");
+                    break;
+                }
+                Outcome::Failed(cause) if attempt < most => {
+                    warn!(job, id, host, attempt, "the webhook failed and will be sent again: {cause}");
+                    sleep(self.postman.attempts.pause).await;
+                }
+                Outcome::Failed(cause) | Outcome::Refused(cause) => {
+                    error!(job, id, host, attempt, "the webhook is given up: {cause}");
+                    break;
+                }
+            }
+        }
+        kept.done().await;
+    }
+
+    async fn attempt(&self, kept: &Kept<Hook>) -> Outcome {
+        // Never closed. Bodies are read under it, so that only those of open calls are in memory.
+        let _call = self.calls.acquire().await;
+        let Postman { client, signer, attempts, clock } = &self.postman;
+        let body = match kept.body().await {
+            Ok(body) => body,
+            Err(damage) => return Outcome::Refused(damage.to_string()),
+        };
+        match client.post(&message(kept.note(), signer.as_ref(), clock.now(), body, attempts.time)).await {
+            Ok(reply) if reply.status.is_success() => Outcome::Taken,
+            Ok(reply) => Outcome::Failed(format!("it answered {}", reply.status)),
+            Err(error) => match error.reason {
+                Reason::Url(_) | Reason::Scheme(_) | Reason::Refused(_) => Outcome::Refused(error.to_string()),
+                _ => Outcome::Failed(error.to_string()),
+            },
+        }
+    }
+}

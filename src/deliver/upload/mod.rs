@@ -1,0 +1,152 @@
+//! Images to S3-compatible storage, answered by URLs that anybody can fetch for a week.
+//!
+//! `rusty-s3` signs and this calls, so that a job's own endpoint stands under the same guard as every other address that a
+//! stranger names. Requests are signed in the URL (Signature Version 4), bucket and key are its path.
+
+mod bucket;
+mod region;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use rusty_s3::S3Action as _;
+use tokio::time::sleep;
+use tracing::{debug, warn};
+
+use crate::clock::WallClock;
+use crate::net::{Client, FetchError, Message, Reason, Reply};
+pub use bucket::{NoPlace, Place};
+
+/// Attempts in all, as in the RunPod SDK.
+const TRIES: u32 = 3;
+
+/// After the first failure; the next is twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// For one attempt: a large image over a slow line.
+const TIME: Duration = Duration::from_mins(2);
+
+/// How long a link works: a week, the most that there is.
+const LINK: Duration = Duration::from_hours(7 * 24);
+
+const PNG: &str = "image/png";
+
+/// An image that is not in its bucket. Names host and bucket, and no key.
+#[derive(Debug, thiserror::Error)]
+#[error("the upload of {key} to bucket {bucket} of {host} failed: {why}")]
+pub struct UploadError {
+    /// What would have been its name there.
+    pub key: String,
+    /// The bucket, as named or the month.
+    pub bucket: String,
+    /// The storage.
+    pub host: String,
+    /// What went wrong last.
+    pub why: String,
+}
+
+/// Puts images into buckets.
+#[derive(Debug, Clone)]
+pub struct Uploads {
+    guarded: Client,
+    open: Client,
+    clock: Arc<dyn WallClock>,
+}
+
+impl Uploads {
+    /// Uploads that call the endpoints of jobs by `guarded`, and the operator's by `open`, whose guard lets all pass
+    /// ([`crate::net::Guard::open`]).
+    pub fn new(guarded: Client, open: Client, clock: Arc<dyn WallClock>) -> Self {
+        Self { guarded, open, clock }
+    }
+
+    /// Puts image `index` of a job, a PNG, into `place`, and returns a link to it.
+    pub async fn put(&self, place: &Place, job: &str, index: usize, png: Bytes) -> Result<String, UploadError> {
+        let key = key(job, index);
+        let now = self.clock.now();
+        let fail = |bucket: &str, why| UploadError { key: key.clone(), bucket: bucket.into(), host: place.host(), why };
+        let bucket = place.bucket(now).map_err(|cause| fail("", cause.to_string()))?;
+        let client = if place.guarded { &self.guarded } else { &self.open };
+        let mut tries = 1;
+        loop {
+            // Signed anew each time: the clock that judges the signature goes on.
+            let mut action = bucket.put_object(Some(place.credentials()), &key);
+            action.headers_mut().insert("content-type", PNG);
+            let url = action.sign_with_time(TIME * 5, &bucket::timestamp(self.clock.now()));
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(PNG))]);
+            let private = HeaderMap::new();
+            let message = Message { url: url.as_str(), headers, private, body: png.clone(), time: TIME };
+            let (why, again) = match judge(client.put(&message).await) {
+                Ok(()) => break,
+                Err(failure) => failure,
+            };
+            if !again || tries == TRIES {
+                return Err(fail(bucket.name(), why));
+            }
+            warn!(
+                job,
+                host = place.host(),
+                bucket = bucket.name(),
+                tries,
+                "an upload failed and is tried again: {why}"
+            );
+            sleep(PAUSE * (1 << (tries - 1))).await;
+            tries += 1;
+        }
+        debug!(job, host = place.host(), bucket = bucket.name(), bytes = png.len(), "uploaded {key}");
+        Ok(bucket.get_object(Some(place.credentials()), &key).sign_with_time(LINK, &bucket::timestamp(now)).into())
+    }
+}
+
+/// Whether it arrived; else why not, and whether another attempt may help.
+fn judge(sent: Result<Reply, FetchError>) -> Result<(), (String, bool)> {
+    match sent {
+        Ok(reply) if reply.status.is_success() => Ok(()),
+        Ok(Reply { status, said }) => {
+            let word = code(&said).map(|code| format!(" ({code})")).unwrap_or_default();
+            let again = status.is_server_error() || matches!(status.as_u16(), 408 | 429);
+            Err((format!("it answered {status}{word}"), again))
+        }
+        Err(error) => {
+            let again = matches!(error.reason, Reason::Connection(_) | Reason::Deadline(_));
+            Err((error.reason.to_string(), again))
+        }
+    }
+}
+
+/// The word by which S3 names what is wrong. The rest of what it says may hold what was signed.
+fn code(said: &[u8]) -> Option<&str> {
+    let said = str::from_utf8(said).ok()?;
+    let (word, _) = said.split_once("<Code>")?.1.split_once("</Code>")?;
+    (word.len() <= 64 && word.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(word)
+}
+
+/// `{job}_{index}.png`. What could be a folder or a query in a job's id becomes a hyphen.
+fn key(job: &str, index: usize) -> String {
+    let plain = |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '-' };
+    format!("{}_{index}.png", job.chars().map(plain).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_stays_in_its_bucket() {
+        assert_eq!(key("a1-b2_c.d", 3), "a1-b2_c.d_3.png");
+        assert_eq!(key("../x/y?z#ä", 0), "..-x-y-z--_0.png");
+    }
+
+    #[test]
+    fn only_s3_s_own_word_is_told() {
+        let said = |text: &str| code(text.as_bytes()).map(str::to_owned);
+        let xml = "<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>AK</AWSAccessKeyId></Error>";
+        assert_eq!(said(xml).as_deref(), Some("SignatureDoesNotMatch"));
+        for none in ["", "<Code>", "<Code>AK s3cret</Code>", "</Code><Code>"] {
+            assert_eq!(said(none), None, "{none}");
+        }
+        assert_eq!(code(&[0xff]), None);
+    }
+}

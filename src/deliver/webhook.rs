@@ -1,0 +1,221 @@
+//! What a webhook carries beside its body, after the Standard Webhooks specification.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit, Mac};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tracing::warn;
+
+use super::spool::Note;
+use crate::clock::UnixTime;
+use crate::config::SigningKey;
+use crate::job::Webhook;
+use crate::net::Message;
+
+/// Headers that are ours or HTTP's: who is told of a job cannot set them.
+const RESERVED: [&str; 14] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+];
+
+/// Whom to tell of what. It may hold secrets of the one who asked: in the URL, and in headers.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    job: String,
+    /// Names this event of this job, in every attempt alike, so that a receiver knows it again.
+    id: String,
+    pub(super) url: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Hook {
+    /// Tells `to` of `event`, which names one of the ends that the job called `job` can have: told again, it is the same event.
+    pub fn new(job: &str, event: &str, to: &Webhook) -> Self {
+        // Lengths keep the parts apart; half of a digest is as good as a UUID.
+        let digest = Sha256::digest(format!("{}:{job}{event}", job.len()));
+        let id = digest[..16].iter().fold("msg_".to_owned(), |id, byte| format!("{id}{byte:02x}"));
+        Self { job: job.into(), id, url: to.url.clone(), headers: to.headers.clone() }
+    }
+
+    /// The same in every attempt.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The headers that say what this is, signed if there is a key.
+    pub(super) fn headers(&self, signer: Option<&Signer>, now: UnixTime, body: &[u8]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert("webhook-timestamp", now.as_secs().into());
+        let signature = signer.and_then(|signer| signer.sign(&self.id, now, body));
+        for (name, value) in [("webhook-id", Some(self.id.clone())), ("webhook-signature", signature)] {
+            // Both are hexadecimal and base64, unless somebody changed the spool.
+            if let Some(value) = value.and_then(|value| value.parse().ok()) {
+                headers.insert(name, value);
+            }
+        }
+        headers
+    }
+
+    /// The headers that were asked for. What cannot be sent is left out, and told by its name.
+    pub(super) fn private(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let reserved = |name: &HeaderName| RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-");
+            match (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+                (Ok(name), Ok(mut value)) if !reserved(&name) => {
+                    value.set_sensitive(true);
+                    headers.append(name, value);
+                }
+                (name, _) => {
+                    let name = name.map_or_else(|_| "with a name that is none".to_owned(), |name| name.to_string());
+                    warn!(job = self.job, "the webhook's header {name} is left out: it cannot be set, or not to this");
+                }
+            }
+        }
+        headers
+    }
+}
+
+impl Note for Hook {
+    fn job(&self) -> &str {
+        &self.job
+    }
+}
+
+/// Names the event alone.
+impl fmt::Debug for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hook").field("job", &self.job).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Signs webhooks, so that their receiver knows that they are ours.
+#[derive(Debug, Clone)]
+pub struct Signer(SigningKey);
+
+impl Signer {
+    /// A signer with `key`.
+    pub fn new(key: SigningKey) -> Self {
+        Self(key)
+    }
+
+    /// The signature of what is sent as `id` at `now`; `None` never, because HMAC takes keys of any length.
+    fn sign(&self, id: &str, now: UnixTime, body: &[u8]) -> Option<String> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.reveal()).ok()?;
+        mac.update(format!("{id}.{}.", now.as_secs()).as_bytes());
+        mac.update(body);
+        Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+    }
+}
+
+/// One attempt at a webhook.
+pub(super) fn message<'a>(
+    hook: &'a Hook,
+    signer: Option<&Signer>,
+    now: UnixTime,
+    body: Bytes,
+    time: Duration,
+) -> Message<'a> {
+    let (headers, private) = (hook.headers(signer, now, &body), hook.private());
+    Message { url: &hook.url, headers, private, body, time }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn hook(headers: &[(&str, &str)]) -> Hook {
+        let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Hook::new("job", "COMPLETED", &Webhook { url: "https://me:pa55@x/?s3cret".into(), headers })
+    }
+
+    /// Messages and signatures of the test suites of the specification's own libraries.
+    #[test]
+    fn signatures_are_those_of_the_specification() {
+        for (secret, id, time, body, signature) in [
+            (
+                "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                1_614_265_330_000,
+                r#"{"test": 2432232314}"#,
+                "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+            ),
+            (
+                "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+                "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+                1_649_367_553_000,
+                r#"{"email":"test@example.com","username":"test_user"}"#,
+                "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
+            ),
+        ] {
+            let signed =
+                Signer::new(SigningKey::parse(secret).unwrap()).sign(id, UnixTime::from_millis(time), body.as_bytes());
+            assert_eq!(signed.as_deref(), Some(signature));
+        }
+    }
+
+    #[test]
+    fn an_event_has_one_id() {
+        let id = |job: &str, event: &str| Hook::new(job, event, &Webhook { url: String::new(), headers: vec![] }).id;
+        assert_eq!(id("job", "COMPLETED"), id("job", "COMPLETED"));
+        assert_eq!(id("job", "COMPLETED").len(), 36);
+        let ids = [id("job", "COMPLETED"), id("job", "FAILED"), id("jobC", "OMPLETED"), id("", "jobCOMPLETED")];
+        assert!(ids.iter().enumerate().all(|(n, id)| !ids[..n].contains(id)), "{ids:?}");
+    }
+
+    #[test]
+    fn headers_of_ours_and_of_http_cannot_be_set() {
+        let hook = hook(&[
+            ("Authorization", "Bearer s3cret"),
+            ("X-Two", "1"),
+            ("x-two", "2"),
+            ("Host", "internal"),
+            ("CONTENT-LENGTH", "5"),
+            ("content-type", "text/html"),
+            ("Transfer-Encoding", "chunked"),
+            ("Proxy-Authorization", "x"),
+            ("Webhook-Id", "mine"),
+            ("with space", "x"),
+            ("X-Line", "a\r\nHost: b"),
+        ]);
+        let private = hook.private();
+        let names: Vec<&str> = private.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["authorization", "x-two"]);
+        assert_eq!(private.get_all("x-two").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert!(!format!("{hook:?} {private:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_webhook_is_signed_only_with_a_key() {
+        let now = UnixTime::from_millis(1_614_265_330_999);
+        let plain = hook(&[]).headers(None, now, b"{}");
+        let names: Vec<&str> = plain.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["content-type", "webhook-timestamp", "webhook-id"]);
+        assert_eq!(plain["webhook-timestamp"], "1614265330");
+        let signer = Signer::new(SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
+        let signed = hook(&[]).headers(Some(&signer), now, b"{}");
+        let signature = signer.sign(hook(&[]).id(), now, b"{}").unwrap();
+        assert_eq!(signed["webhook-signature"], *signature);
+        assert!(!format!("{signer:?}").contains("MfKQ"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Sends to hosts that strangers name, under the guard.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::HeaderMap;
+use reqwest::{Method, Response, StatusCode, Url};
+use tokio::time::timeout;
+
+use super::client::{Client, REDIRECTS, target};
+use super::error::{FetchError, Reason};
+
+/// What is read of a refusal: enough for the word that names its reason.
+const SAID: usize = 4096;
+
+/// For those words; the host that does not find them has answered all the same.
+const SAYING: Duration = Duration::from_secs(2);
+
+/// What is sent.
+#[derive(Clone)]
+pub struct Message<'a> {
+    /// Where to.
+    pub url: &'a str,
+    /// Beside those that HTTP asks for.
+    pub headers: HeaderMap,
+    /// Headers for the host that is named, and for no other that it redirects to.
+    pub private: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// For one try, with redirects.
+    pub time: Duration,
+}
+
+/// What a host answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// How a refusal begins; of a success nothing is read.
+    pub said: Vec<u8>,
+}
+
+impl Client {
+    /// Sends `message` by POST, once. A redirect gets it by POST, too, unless it asks for another method (303).
+    pub async fn post(&self, message: &Message<'_>) -> Result<Reply, FetchError> {
+        self.send(Method::POST, message, REDIRECTS).await
+    }
+
+    /// Sends `message` by PUT, once, and to no other host than it is for.
+    pub async fn put(&self, message: &Message<'_>) -> Result<Reply, FetchError> {
+        self.send(Method::PUT, message, 0).await
+    }
+
+    async fn send(&self, method: Method, message: &Message<'_>, redirects: usize) -> Result<Reply, FetchError> {
+        let invalid = |cause| FetchError { host: None, redirected: None, reason: Reason::Url(format!("{cause}")) };
+        let url: Url = message.url.parse().map_err(invalid)?;
+        timeout(message.time, self.carry(method, &url, message, redirects))
+            .await
+            .unwrap_or_else(|_| Err(FetchError::new(&url, &url, Reason::Deadline(message.time))))
+    }
+
+    async fn carry(
+        &self,
+        method: Method,
+        named: &Url,
+        message: &Message<'_>,
+        redirects: usize,
+    ) -> Result<Reply, FetchError> {
+        let mut url = named.clone();
+        let mut private = Some(message.private.clone());
+        for followed in 0.. {
+            let fail = |reason| FetchError::new(named, &url, reason);
+            self.admit(&url).map_err(fail)?;
+            let request = self.http.request(method.clone(), url.clone()).headers(message.headers.clone());
+            let request = request.headers(private.clone().unwrap_or_default());
+            let sent = request.body(message.body.clone()).send().await;
+            let response = sent.map_err(|cause| fail(cause.into()))?;
+            let elsewhere =
+                target(&url, &response).filter(|_| redirects > 0 && response.status() != StatusCode::SEE_OTHER);
+            let Some(next) = elsewhere else { return Ok(reply(response).await) };
+            if followed == redirects {
+                break;
+            }
+            let next = next.map_err(fail)?;
+            if next.origin() != url.origin() {
+                private = None;
+            }
+            url = next;
+        }
+        Err(FetchError::new(named, named, Reason::Redirects(redirects)))
+    }
+}
+
+async fn reply(mut response: Response) -> Reply {
+    let (status, mut said) = (response.status(), Vec::new());
+    if !status.is_success() {
+        let listen = async {
+            while let Ok(Some(chunk)) = response.chunk().await
+                && said.len() < SAID
+            {
+                said.extend_from_slice(&chunk);
+            }
+        };
+        // What was heard by then is what was said.
+        let _ = timeout(SAYING, listen).await;
+    }
+    said.truncate(SAID);
+    Reply { status, said }
+}

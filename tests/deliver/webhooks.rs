@@ -1,0 +1,205 @@
+//! Webhooks to receivers that misbehave, through restarts, on a paused clock.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use latentd::clock::{FakeClock, UnixTime};
+use latentd::config::SigningKey;
+use latentd::deliver::outbox::{Attempts, Deliveries, Outbox, Postman};
+use latentd::deliver::spool::Spool;
+use latentd::deliver::webhook::{Hook, Signer};
+use latentd::job::Webhook;
+use latentd::net::{Client, Guard};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::server::{Answer, Server, moved, status};
+
+const BODY: &[u8] = br#"{"id": "j", "status": "COMPLETED"}"#;
+
+const NOW: UnixTime = UnixTime::from_millis(1_795_000_000_500);
+
+fn hook(url: &str, headers: &[(&str, &str)]) -> Hook {
+    let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    Hook::new("j", "COMPLETED", &Webhook { url: url.into(), headers })
+}
+
+fn open_at(root: &Path, allowed: &str, now: UnixTime) -> (Spool, Outbox, Deliveries) {
+    let spool = Spool::open(root, 1 << 20).unwrap();
+    let allowed = allowed.split(' ').filter(|range| !range.is_empty()).map(|range| range.parse().unwrap()).collect();
+    let postman = Postman {
+        client: Client::new(Guard::new(allowed)).unwrap(),
+        signer: SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").map(Signer::new),
+        attempts: Attempts { most: 3, pause: Duration::from_secs(10), time: Duration::from_secs(30) },
+        clock: Arc::new(FakeClock::at(now)),
+    };
+    let (outbox, deliveries) = Outbox::open(&spool, postman).unwrap();
+    (spool, outbox, deliveries)
+}
+
+fn open(root: &Path) -> (Spool, Outbox, Deliveries) {
+    open_at(root, "127.0.0.1/32", NOW)
+}
+
+fn letters(root: &Path) -> usize {
+    std::fs::read_dir(root.join("0/webhooks")).unwrap().count()
+}
+
+/// Accepts one webhook, sends all there are, and returns how long that took.
+async fn deliver(root: &Path, hook: Hook) -> Duration {
+    let (_spool, outbox, deliveries) = open(root);
+    let start = Instant::now();
+    outbox.accept(hook, Bytes::from_static(BODY)).await;
+    drop(outbox);
+    deliveries.run(CancellationToken::new()).await;
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_is_told_once_with_its_headers_and_a_signature() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _| status("204 No Content")).await;
+    let hook = hook(&server.url("/hook?token=x"), &[("Authorization", "Bearer k"), ("Host", "elsewhere")]);
+    deliver(root.path(), hook.clone()).await;
+    let [asked] = server.asked().try_into().unwrap();
+    assert_eq!((asked.method.as_str(), asked.target.as_str(), asked.body.as_slice()), ("POST", "/hook?token=x", BODY));
+    let host = server.address.to_string();
+    for (name, value) in [
+        ("content-type", "application/json"),
+        ("authorization", "Bearer k"),
+        ("host", &host),
+        ("webhook-id", hook.id()),
+        ("webhook-timestamp", "1795000000"),
+        ("user-agent", concat!("latentd/", env!("CARGO_PKG_VERSION"))),
+    ] {
+        assert_eq!(asked.header(name), value, "{name}");
+    }
+    let signature = asked.header("webhook-signature");
+    assert!(signature.starts_with("v1,") && signature.len() == 47, "{signature}");
+    assert_eq!(letters(root.path()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_attempts_are_ten_seconds_apart_and_have_one_id() {
+    for (answers, attempts, seconds) in [
+        (["500 Internal Server Error", "200 OK", ""], 2, 10),
+        (["429 Too Many Requests", "404 Not Found", "201 Created"], 3, 20),
+        (["400 Bad Request", "410 Gone", "503 Service Unavailable"], 3, 20),
+        (["303 See Other", "hangs up", "200 OK"], 3, 20),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let server = Server::start(move |number, _| match answers[number] {
+            "hangs up" => Answer::HangUp,
+            line => status(line),
+        })
+        .await;
+        let took = deliver(root.path(), hook(&server.url("/"), &[])).await;
+        let asked = server.asked();
+        assert_eq!((asked.len(), took.as_secs()), (attempts, seconds), "{answers:?}");
+        assert!(asked.iter().all(|request| request.header("webhook-id") == asked[0].header("webhook-id")));
+        assert_eq!(letters(root.path()), 0, "done or given up");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_silent_has_thirty_seconds() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(|number, _| if number < 2 { Answer::Silence } else { status("200 OK") }).await;
+    let took = deliver(root.path(), hook(&server.url("/"), &[])).await;
+    assert_eq!((server.asked().len(), took.as_secs()), (3, 80));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_sent_is_sent_after_a_restart() {
+    let root = tempfile::tempdir().unwrap();
+    let server =
+        Server::start(|number, _| status(if number == 0 { "500 Internal Server Error" } else { "200 OK" })).await;
+    let hook = hook(&server.url("/"), &[("X-Own", "kept")]);
+    let (spool, outbox, deliveries) = open(root.path());
+    outbox.accept(hook.clone(), Bytes::from_static(BODY)).await;
+    let stop = CancellationToken::new();
+    let stopper = async {
+        // Within the pause after the first attempt.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stop.cancel();
+    };
+    tokio::join!(deliveries.run(stop.clone()), stopper);
+    assert_eq!((server.asked().len(), letters(root.path())), (1, 1));
+    // Nobody sends any more, and still it is not lost.
+    outbox.accept(self::hook(&server.url("/second"), &[]), Bytes::from_static(BODY)).await;
+    drop((spool, outbox));
+
+    let (_spool, outbox, deliveries) = open(root.path());
+    drop(outbox);
+    deliveries.run(CancellationToken::new()).await;
+    let asked = server.asked();
+    assert_eq!((asked.len(), letters(root.path())), (3, 0));
+    let again = asked[1..].iter().find(|request| request.target == "/").unwrap();
+    assert_eq!((again.header("webhook-id"), again.header("x-own"), again.body.as_slice()), (hook.id(), "kept", BODY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_old_is_not_sent() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _| status("200 OK")).await;
+    let (spool, outbox, deliveries) = open(root.path());
+    drop(deliveries);
+    outbox.accept(hook(&server.url("/"), &[]), Bytes::from_static(BODY)).await;
+    drop((spool, outbox));
+    let (_spool, outbox, deliveries) = open_at(root.path(), "127.0.0.1/32", NOW + Duration::from_hours(24));
+    drop(outbox);
+    deliveries.run(CancellationToken::new()).await;
+    assert_eq!((server.asked().len(), letters(root.path())), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn private_addresses_are_not_called_and_not_tried_again() {
+    let root = tempfile::tempdir().unwrap();
+    let secret = Server::start(|_, _| status("200 OK")).await;
+    let port = secret.address.port();
+    let target = format!("http://127.0.0.2:{port}/");
+    let public = Server::start(move |_, _| moved("307", &target)).await;
+    for url in [public.url("/"), "not a url".into(), "file:///etc/passwd".into(), format!("http://[::1]:{port}/")] {
+        let took = deliver(root.path(), hook(&url, &[])).await;
+        assert_eq!((took, letters(root.path())), (Duration::ZERO, 0), "{url}");
+    }
+    assert_eq!((public.asked().len(), secret.asked().len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_keeps_the_body_and_does_not_take_own_headers_elsewhere() {
+    let root = tempfile::tempdir().unwrap();
+    let there = Server::start(|_, _| status("200 OK")).await;
+    let target = there.url("/there");
+    let here =
+        Server::start(move |number, _| if number == 0 { moved("301", "/near") } else { moved("308", &target) }).await;
+    deliver(root.path(), hook(&here.url("/"), &[("Authorization", "Bearer k")])).await;
+    let (here, there) = (here.asked(), there.asked());
+    assert_eq!((here[1].target.as_str(), here[1].header("authorization")), ("/near", "Bearer k"));
+    assert_eq!((there[0].method.as_str(), there[0].body.as_slice()), ("POST", BODY));
+    assert_eq!((there[0].header("authorization"), there[0].header("content-type")), ("", "application/json"));
+    assert_eq!(there[0].header("webhook-signature"), here[0].header("webhook-signature"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_receiver_does_not_hold_up_others() {
+    let root = tempfile::tempdir().unwrap();
+    let server =
+        Server::start(|_, request| if request.target == "/slow" { Answer::Silence } else { status("200 OK") }).await;
+    let (_spool, outbox, deliveries) = open(root.path());
+    let start = Instant::now();
+    for path in ["/slow", "/quick"] {
+        outbox.accept(hook(&server.url(path), &[]), Bytes::from_static(BODY)).await;
+    }
+    let quick = async {
+        while !server.asked().iter().any(|request| request.target == "/quick") {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        drop(outbox);
+    };
+    tokio::join!(deliveries.run(CancellationToken::new()), quick);
+    assert_eq!(letters(root.path()), 0);
+}

@@ -239,6 +239,13 @@ fn logs_go_to_stderr_as_text_or_json_and_hold_no_prompt() {
         (&json!("local_test"), &json!("job accepted"), &json!("DEBUG"))
     );
     assert_eq!(line["width"], 512);
+    let job = format!(r#"{{"input": {{"prompt": "{}"}}}}"#, "x".repeat(5000));
+    for endpoint in
+        [&[("LATENTD_LOG__PROMPTS", "true")][..], &[("LATENTD_LOG__PROMPTS", "true"), ("RUNPOD_ENDPOINT_ID", "e")]]
+    {
+        let (.., cut) = outcome(endpoint, &["run", "--test-input", &job, "--log-level", "debug"]);
+        assert!(cut.contains("...TRUNCATED 90") && !cut.contains(&"x".repeat(2049)), "{cut}");
+    }
     let (.., silence) = outcome(&[], &["run", "--test-input", "{}", "--log-level", "off"]);
     assert_eq!(silence, "");
 }

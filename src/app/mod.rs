@@ -5,6 +5,7 @@ mod cli;
 mod doctor;
 mod engine;
 mod exit;
+mod office;
 pub mod run;
 mod settings;
 mod worker;

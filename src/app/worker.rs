@@ -8,7 +8,7 @@ use tokio::select;
 use tracing::{error, info, warn};
 
 use super::run::intake;
-use super::{Exit, complain, engine, usage};
+use super::{Exit, complain, engine, office, usage};
 use crate::config::{Config, Model, Queue, Secret};
 use crate::deliver::runpod::JobDone;
 use crate::job::Offer;
@@ -69,9 +69,9 @@ async fn start(config: &Config, queue: Queue, model: &Model, stop: Stop) -> Exit
             return Exit::Unavailable;
         }
     };
-    let intake = match intake(config) {
-        Ok(intake) => intake,
-        Err(cause) => {
+    let (intake, office) = match (intake(config), office::open(config, &queue, &id, sink)) {
+        (Ok(intake), Ok(office)) => (intake, office),
+        (Err(cause), _) | (_, Err(cause)) => {
             error!("{cause}");
             return Exit::Failed;
         }
@@ -92,7 +92,7 @@ async fn start(config: &Config, queue: Queue, model: &Model, stop: Stop) -> Exit
     info!(worker = id, model = model.name, slots, "taking jobs");
     let means =
         Means { host, intake, offer: offer(config.clone(), model.name.clone()), log_prompts: config.log.prompts };
-    match work(source, sink, means, manners(config, slots), stop).await {
+    match work(source, office, means, manners(config, slots), stop).await {
         End::Drained => Exit::Done,
         End::NoQueue(why) => {
             error!("the queue can never work: {why}");

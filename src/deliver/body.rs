@@ -1,7 +1,9 @@
 //! What a queue is told of a job, as JSON.
 
+use std::time::Duration;
+
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::job::{Image, Timings};
 
@@ -54,17 +56,88 @@ pub fn progress(evaluation: u32, total: u32) -> Vec<u8> {
     json!({"status": "IN_PROGRESS", "output": {"evaluation": evaluation, "total": total}}).to_string().into_bytes()
 }
 
-/// The body of `done` if it has at most `most` bytes, else one that says how many there are.
-pub fn fitting(done: &Done, most: u64) -> Vec<u8> {
+/// `done` with its body if that has at most `most` bytes, else a failure that says how many there are.
+pub fn fitting(done: Done, most: u64) -> (Done, Vec<u8>) {
     let body = done.json();
     let bytes = body.len() as u64;
     if bytes <= most {
-        return body;
+        return (done, body);
     }
     let why = format!(
-        "the result has {bytes} bytes and deliver.max_bytes is {most}: ask for fewer or smaller images, or raise it if the queue takes more"
+        "the result has {bytes} bytes and deliver.max_bytes is {most}: ask for fewer or smaller images, have them uploaded (s3Config of \
+         the job, or BUCKET_ENDPOINT_URL), or raise it if the queue takes more"
     );
-    Done { stop_pod: done.stop_pod, ..Done::failed(why) }.json()
+    let done = Done { stop_pod: done.stop_pod, ..Done::failed(why) };
+    let body = done.json();
+    (done, body)
+}
+
+/// The end of a job as its webhook is told: the status object of the endpoint, with the input and the webhook itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended<'a> {
+    /// The job.
+    pub id: &'a str,
+    /// As it was taken.
+    pub input: &'a Value,
+    /// Whom to tell.
+    pub webhook: &'a str,
+    /// As the queue is told.
+    pub done: &'a Done,
+    /// From its start to its end.
+    pub took: Duration,
+    /// Who worked on it.
+    pub worker: &'a str,
+}
+
+impl Ended<'_> {
+    /// The state that the queue makes of it.
+    pub fn status(&self) -> &'static str {
+        if self.done.error.is_some() { "FAILED" } else { "COMPLETED" }
+    }
+
+    /// The body. `delayTime` is 0: only the queue knows when the job was submitted, and clients expect the key.
+    pub fn json(&self) -> Vec<u8> {
+        // One text, as in the status object: a list is told as JSON.
+        let error = self.done.error.as_ref().map(|error| match error {
+            Fault::Input(complaints) => json!(complaints).to_string(),
+            Fault::Other(why) => why.clone(),
+        });
+        let object = Object {
+            delay_time: 0,
+            error,
+            execution_time: self.took.as_millis() as u64,
+            id: self.id,
+            input: self.input,
+            output: self.done.output.as_deref(),
+            status: self.status(),
+            timings: self.done.timings,
+            warnings: &self.done.warnings,
+            webhook: self.webhook,
+            worker_id: self.worker,
+        };
+        json!(object).to_string().into_bytes()
+    }
+}
+
+/// Keys in ascending order, as in the endpoint's replies.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Object<'a> {
+    delay_time: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    execution_time: u64,
+    id: &'a str,
+    input: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<&'a [Image]>,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timings: Option<Timings>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+    webhook: &'a str,
+    worker_id: &'a str,
 }
 
 #[cfg(test)]
@@ -102,9 +175,31 @@ mod tests {
     fn what_is_too_large_becomes_a_failure_with_the_sizes() {
         let done = Done { stop_pod: true, ..drawn() };
         let bytes = done.json().len() as u64;
-        assert_eq!(fitting(&done, bytes), done.json());
-        let body = text(fitting(&done, bytes - 1));
+        assert_eq!(fitting(done.clone(), bytes), (done.clone(), done.json()));
+        let (failed, body) = fitting(done, bytes - 1);
+        assert_eq!(failed.json(), body);
+        let body = text(body);
         let start = format!(r#"{{"error":"the result has {bytes} bytes and deliver.max_bytes is {}"#, bytes - 1);
         assert!(body.starts_with(&start) && body.ends_with(r#","stopPod":true}"#), "{body}");
+    }
+
+    #[test]
+    fn a_webhook_is_told_the_status_object_with_input_and_webhook() {
+        let told = |done: &Done| {
+            let (input, took) = (json!({"prompt": "p"}), Duration::from_micros(1_500_999));
+            let ended = Ended { id: "j", input: &input, webhook: "http://x", done, took, worker: "w" };
+            text(ended.json())
+        };
+        let start = r#"{"delayTime":0,"executionTime":1500,"id":"j","input":{"prompt":"p"},"#;
+        let output = r#""output":[{"image":"iVBOR","seed":18446744073709551615}],"status":"COMPLETED","#;
+        let end = r#""webhook":"http://x","workerId":"w"}"#;
+        assert_eq!(told(&drawn()), [start, output, end].concat());
+        let warned = told(&Done { timings: Some(Timings::default()), warnings: vec!["cut".into()], ..drawn() });
+        assert!(warned.contains(r#""status":"COMPLETED","timings":{"decode":0,"#), "{warned}");
+        assert!(warned.ends_with(r#""warnings":["cut"],"webhook":"http://x","workerId":"w"}"#), "{warned}");
+        let failed = told(&Done { error: Some(Fault::Input(vec!["a".into()])), stop_pod: true, ..Done::failed("") });
+        let start = r#"{"delayTime":0,"error":"[\"a\"]","executionTime":1500,"id":"j","#;
+        assert!(failed.starts_with(start) && failed.contains(r#""status":"FAILED","#), "{failed}");
+        assert!(!failed.contains("output") && !failed.contains("stopPod"), "{failed}");
     }
 }

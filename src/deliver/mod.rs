@@ -1,11 +1,13 @@
 //! Where results go, and what keeps them until they have arrived.
 //!
-//! [`spool`] is what lasts: letters on disk, which the next process sends again. Webhooks lie in the [`outbox`] until they are taken, and
-//! [`upload`] puts images into S3-compatible storage. The worker does not use the three yet: its results live in memory until they
-//! are delivered.
+//! A worker has an [`Office`]. What must arrive is a letter in its [`spool`] before it is first sent, so that the next process sends it
+//! again: the ends of jobs by [`results`], which a queue takes, and webhooks by the [`outbox`]. Images of jobs that name a bucket, or of
+//! an operator who does, go into it by [`upload`], and links to them into the results.
 
 mod body;
+mod office;
 pub mod outbox;
+pub mod results;
 pub mod runpod;
 pub mod spool;
 pub mod upload;
@@ -14,7 +16,10 @@ pub mod webhook;
 use std::future::Future;
 use std::time::Duration;
 
-pub use body::{Done, Fault, fitting, progress};
+use bytes::Bytes;
+
+pub use body::{Done, Ended, Fault, fitting, progress};
+pub use office::{Office, Webhooks};
 
 /// A place that results are sent to.
 pub trait Sink: Send + Sync + 'static {
@@ -37,7 +42,7 @@ pub struct Parcel {
     /// The job.
     pub id: String,
     /// JSON.
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// Whether parts were sent before.
     pub streamed: bool,
     /// For all tries.

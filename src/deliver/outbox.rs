@@ -1,6 +1,6 @@
 //! Webhooks that survive the process: written down first, then sent until they are taken or have had their attempts.
 //!
-//! An [`Outbox`] is a handle. What it accepts is on disk; [`Deliveries::run`], which somebody owns as a task, sends it,
+//! An [`Outbox`] is a handle. What it keeps is on disk; [`Deliveries::run`], which somebody owns as a task, sends it,
 //! and begins with what an earlier process left. At least once: who dies after a receiver has answered sends again, with the
 //! same `webhook-id`. Attempts are counted anew after a restart.
 
@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::spool::{Kept, Spool, SpoolError, Tray};
+use super::spool::{Kept, Spool, Tray};
 use super::webhook::{Hook, Signer, message};
 use crate::clock::WallClock;
 use crate::net::{self, Client, Reason};
@@ -76,26 +76,30 @@ struct Sender {
 
 impl Outbox {
     /// The outbox in `spool`, and what sends for it. To be opened once. Blocks.
-    pub fn open(spool: &Spool, postman: Postman) -> Result<(Self, Deliveries), SpoolError> {
-        let (tray, left) = spool.tray("webhooks", postman.clock.now())?;
+    pub fn open(spool: &Spool, postman: Postman) -> (Self, Deliveries) {
+        let (tray, left) = spool.tray("webhooks", postman.clock.now());
         let (sender, receiver) = mpsc::channel(UNDER_WAY);
         let outbox = Self { tray: Arc::new(tray), queue: sender, clock: Arc::clone(&postman.clock) };
         let sender = Arc::new(Sender { postman, calls: Semaphore::new(CALLS) });
-        Ok((outbox, Deliveries { left, queue: receiver, sender }))
+        (outbox, Deliveries { left, queue: receiver, sender })
     }
 
-    /// Takes in a webhook with its whole body; once this returns, it survives the process.
-    pub async fn accept(&self, hook: Hook, body: Bytes) {
-        let kept = self.tray.keep(hook, self.clock.now() + KEPT, body).await;
+    /// Writes a webhook down with its whole body. Dropped before it is sent, it is sent by the next process.
+    pub async fn keep(&self, hook: Hook, body: Bytes) -> Kept<Hook> {
+        self.tray.keep(hook, self.clock.now() + KEPT, body).await
+    }
+
+    /// Has a webhook sent.
+    pub async fn send(&self, kept: Kept<Hook>) {
         // Nobody sends any more: it is on disk, for the next process.
         let _ = self.queue.send(kept).await;
     }
 }
 
 impl Deliveries {
-    /// Sends until `stop`, or until every [`Outbox`] is gone and all is sent. What is under way at `stop` is dropped, and comes
-    /// back with the next process.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Sends until every [`Outbox`] is gone, or it is `enough`, and all that it was handed until then is sent. What is under way
+    /// when it is dropped comes back with the next process.
+    pub async fn run(mut self, enough: CancellationToken) {
         let mut under_way = JoinSet::new();
         for kept in self.left.drain(..) {
             under_way.spawn(Arc::clone(&self.sender).deliver(kept));
@@ -103,7 +107,7 @@ impl Deliveries {
         let mut open = true;
         while open || !under_way.is_empty() {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = enough.cancelled(), if !self.queue.is_closed() => self.queue.close(),
                 Some(ended) = under_way.join_next() => {
                     if let Err(cause) = ended {
                         error!("a webhook's delivery failed, and will be made again after a restart: {cause}");

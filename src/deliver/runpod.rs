@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
@@ -26,6 +28,7 @@ pub struct JobDone {
     http: Trusted,
     done: Template,
     stream: Option<Template>,
+    mark: String,
 }
 
 impl JobDone {
@@ -34,16 +37,24 @@ impl JobDone {
     /// # Errors
     /// A template that makes no URL, with the name of its setting.
     pub fn new(http: Trusted, done: &str, stream: Option<&str>, worker: &str) -> Result<Self, (&'static str, NoUrl)> {
+        // Queries tell of the worker's machine.
+        let digest = Sha256::digest(done.split('?').next().unwrap_or_default());
+        let mark = digest[..8].iter().fold(String::new(), |mark, byte| format!("{mark}{byte:02x}"));
         let template = |text: &str| Template::new(text).fill("$RUNPOD_POD_ID", worker);
         let (done, stream) = (template(done), stream.map(template));
         done.url().map_err(|cause| ("runpod.post_output", cause))?;
         if let Some(Err(cause)) = stream.as_ref().map(Template::url) {
             return Err(("runpod.post_stream", cause));
         }
-        Ok(Self { http, done, stream })
+        Ok(Self { http, done, stream, mark })
     }
 
-    async fn post(&self, to: &Template, id: &str, body: Vec<u8>, streamed: bool, time: Duration) -> Reply {
+    /// Names the queue among others, and what waits for it on disk: the same for each of its workers, and each URL with a query.
+    pub fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    async fn post(&self, to: &Template, id: &str, body: Bytes, streamed: bool, time: Duration) -> Reply {
         let url = to.fill("$ID", id).with("isStream", if streamed { "true" } else { "false" });
         let url = match url.url() {
             Ok(url) => url,
@@ -78,7 +89,7 @@ impl JobDone {
                 Reply::Refused(why, 413) if tries == 1 => {
                     warn!(id, bytes = body.len(), "the result is too large for the queue");
                     let told = format!("the result has {} bytes, which is more than the queue takes", body.len());
-                    body = Done::failed(told).json();
+                    body = Done::failed(told).json().into();
                     (why, Duration::ZERO)
                 }
                 Reply::Refused(why, _) => return Err(Undelivered { why, tries }),
@@ -109,7 +120,7 @@ impl Sink for JobDone {
     }
 
     async fn progress(&self, id: &str, body: Vec<u8>) -> Result<(), Undelivered> {
-        match self.post(&self.done, id, body, false, PROGRESS).await {
+        match self.post(&self.done, id, body.into(), false, PROGRESS).await {
             Reply::Taken => Ok(()),
             Reply::Later(why, _) | Reply::Refused(why, _) => Err(Undelivered { why, tries: 1 }),
         }

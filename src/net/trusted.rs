@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Url, redirect, retry as protocol};
 use tokio::time::timeout;
@@ -30,7 +31,7 @@ pub struct Call<'a> {
     /// Where to.
     pub url: &'a Url,
     /// What to send by POST; `None` is a GET.
-    pub body: Option<Vec<u8>>,
+    pub body: Option<Bytes>,
     /// Beside those that every call has.
     pub headers: &'a [(&'static str, &'a str)],
     /// For all of it.
@@ -48,6 +49,8 @@ pub struct Answer {
     pub content_type: String,
     /// When it wants to be asked again.
     pub again: Option<Duration>,
+    /// Every header.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -103,8 +106,8 @@ impl Trusted {
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
         let content_type = content_type.trim().to_ascii_lowercase();
-        let (status, again) = (response.status().as_u16(), again(&response));
-        Ok(Answer { status, content_type, again, body: whole(response, call.most).await? })
+        let (status, again, headers) = (response.status().as_u16(), again(&response), response.headers().clone());
+        Ok(Answer { status, content_type, again, headers, body: whole(response, call.most).await? })
     }
 }
 

@@ -30,7 +30,12 @@ pub trait JobSource: Send + Sync + 'static {
 
 /// What a queue handed out: jobs, and what should have been one.
 #[derive(Debug, Default, PartialEq)]
-pub struct Taken(pub Vec<Result<Delivered, NotAJob>>);
+pub struct Taken {
+    /// One by one.
+    pub jobs: Vec<Result<Delivered, NotAJob>>,
+    /// Whether the queue is a gateway of our own, which calls webhooks itself and takes larger results than others.
+    pub gateway: bool,
+}
 
 /// There was no answer that jobs could be in.
 #[derive(Debug, thiserror::Error)]

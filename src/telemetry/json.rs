@@ -10,6 +10,8 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::cut::cut;
+
 /// `requestId` (the job, or null), `message`, `level`; then the line's own fields and its time.
 pub(super) struct Lines;
 
@@ -50,11 +52,11 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, format!("{value:?}").into());
+        self.put(field, cut(&format!("{value:?}")).into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.into());
+        self.put(field, cut(value).into());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {

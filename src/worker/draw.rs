@@ -30,6 +30,8 @@ pub struct Drawn {
 /// One image.
 #[derive(Debug)]
 pub struct Png {
+    /// Which of its job's images it is, from 0.
+    pub index: u32,
     /// The seed that draws it again.
     pub seed: u64,
     /// A PNG file.
@@ -45,7 +47,7 @@ pub(super) async fn draw(
     mut see: impl FnMut(Seen),
 ) -> Result<Drawn, Failure> {
     let mut running = host.submit(spec.clone(), cancel).await?;
-    let mut images: Vec<(u32, Arc<Png>)> = Vec::new();
+    let mut images: Vec<Arc<Png>> = Vec::new();
     let mut warnings = Vec::new();
     let mut png = Duration::ZERO;
     loop {
@@ -55,16 +57,15 @@ pub(super) async fn draw(
                 Some(Event::Admitted { warnings: told }) => warnings = told,
                 Some(Event::Image { index, seed, picture }) => {
                     let began = Instant::now();
-                    let image = Arc::new(Png { seed, file: encoded(picture, spec, index, model).await? });
+                    let image = Arc::new(Png { index, seed, file: encoded(picture, spec, index, model).await? });
                     png += began.elapsed();
                     see(Seen::Image(Arc::clone(&image), spec.num_outputs));
-                    images.push((index, image));
+                    images.push(image);
                 }
                 Some(Event::Progress(progress)) => see(Seen::Progress(progress)),
                 Some(Event::Failed(cause)) => return Err(cause.into()),
                 Some(Event::Finished(engine)) => {
-                    images.sort_by_key(|(index, _)| *index);
-                    let images = images.into_iter().map(|(_, image)| image).collect();
+                    images.sort_by_key(|image| image.index);
                     return Ok(Drawn { images, warnings, engine, png });
                 }
                 None => return Err(JobError::engine_lost("it ended without a word").into()),

@@ -12,7 +12,7 @@ pub(super) struct Held(Arc<Mutex<BTreeMap<String, CancellationToken>>>);
 /// One job in hand; dropping it lets go of it.
 #[derive(Debug)]
 pub(super) struct Hold {
-    id: String,
+    pub(super) id: String,
     held: Held,
     /// Cancelled when the job is no longer wanted.
     pub(super) stop: CancellationToken,

@@ -2,141 +2,146 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::select;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tokio::{join, select};
+use tokio::try_join;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::finish::{Told, finish};
 use super::held::Hold;
-use super::{Failure, Outcome, Shop, Terms, render, report};
-use crate::deliver::{Done, Fault, Parcel, Sink, fitting};
-use crate::encode;
+use super::report::{self, Way};
+use super::{Failure, Outcome, Shop, Terms, render};
+use crate::deliver::{Done, Fault, Sink};
 use crate::job::{Delivered, Image, JobError, NotAJob, Policy, Timings};
 
-/// For a job that names no time of its own, as queues have it.
-const USUAL: Duration = Duration::from_mins(10);
-
-/// For a delivery, however late it is.
-const LEAST: Duration = Duration::from_secs(30);
-
-/// Bytes that the hosted platform takes, by how a job was submitted.
-const RUN: u64 = 10 << 20;
-const RUNSYNC: u64 = 20 << 20;
+/// What a job is worked on with.
+pub(super) struct Ticket {
+    /// In hand until this is dropped.
+    pub(super) hold: Hold,
+    /// `None` if the queue handed out more than was asked for: then one is waited for.
+    pub(super) slot: Option<OwnedSemaphorePermit>,
+    /// Whether the queue is a gateway of our own.
+    pub(super) gateway: bool,
+}
 
 /// How a job ended.
 enum End {
-    /// Something is to be delivered; whether images were streamed.
-    Told(Box<Done>, bool),
+    /// Something is to be delivered.
+    Told(Box<Done>),
     /// Nobody wants to know.
     Silence(&'static str),
 }
 
 /// Works on a job; its slot is free again and it is no longer in hand when this ends.
-pub(super) async fn work<K: Sink>(
-    shop: Arc<Shop<K>>,
-    job: Result<Delivered, NotAJob>,
-    hold: Hold,
-    slot: Option<OwnedSemaphorePermit>,
-) {
-    let began = Instant::now();
+pub(super) async fn work<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, NotAJob>, ticket: Ticket) {
+    let (began, streamed) = (Instant::now(), AtomicBool::new(false));
     let (id, time) = match &job {
         Ok(job) => (job.id.clone(), self::time(job.policy)),
         Err(fault) => (fault.id.clone().unwrap_or_default(), None),
     };
     info!(id, "Started.");
-    let end = match job {
-        Ok(job) => until_told(&shop, job, &hold, slot.is_none(), began, time).await,
-        Err(fault) => End::Told(Box::new(Done::failed(fault.why)), false),
+    let job = job.map(Arc::new);
+    let end = match &job {
+        Ok(job) => {
+            let drawn = async {
+                let slotless = ticket.slot.is_none();
+                let _slot = if slotless { Arc::clone(&shop.slots).acquire_owned().await.ok() } else { None };
+                draw(&shop, job, &streamed).await
+            };
+            until_told(&shop, &ticket.hold, drawn, time.map(|time| (began, time))).await
+        }
+        Err(fault) => End::Told(Box::new(Done::failed(fault.why))),
     };
     match end {
-        End::Told(mut done, streamed) => {
-            done.stop_pod = shop.manners.refresh;
-            let usual = if id.starts_with("sync-") { RUNSYNC } else { RUN };
-            let body = fitting(&done, shop.manners.max_bytes.unwrap_or(usual));
-            let left = time.unwrap_or(USUAL).saturating_sub(began.elapsed()).max(LEAST);
-            deliver(&shop, &hold, Parcel { id, body, streamed, time: left }, began).await;
-            if shop.manners.refresh {
-                shop.enough.cancel();
-            }
+        End::Told(done) => {
+            let streamed = streamed.load(Ordering::Relaxed);
+            let told = Told { id, job: job.ok(), done: *done, streamed, began, time, gateway: ticket.gateway };
+            finish(&shop, &ticket.hold, told).await;
         }
         End::Silence(why) => info!(id, "{why}"),
     }
 }
 
-/// Draws the job, unless something ends that.
+/// Waits for what was drawn, unless something ends that.
 async fn until_told<K: Sink>(
-    shop: &Arc<Shop<K>>,
-    job: Delivered,
+    shop: &Shop<K>,
     hold: &Hold,
-    slotless: bool,
-    began: Instant,
-    time: Option<Duration>,
+    drawn: impl Future<Output = (Outcome, Vec<Image>)>,
+    time: Option<(Instant, Duration)>,
 ) -> End {
-    let id = job.id.clone();
     let late = async {
         match time {
-            Some(time) => sleep_until(began + time).await,
+            Some((began, time)) => sleep_until(began + time).await,
             None => std::future::pending().await,
         }
     };
-    let drawn = async {
-        let _slot = if slotless { Arc::clone(&shop.slots).acquire_owned().await.ok() } else { None };
-        draw(shop, job).await
-    };
-    let (outcome, streamed) = select! {
+    let (outcome, images) = select! {
         biased;
         () = hold.stop.cancelled() => return End::Silence("Stopped."),
         () = shop.let_go.cancelled() => return End::Silence("Given back."),
         () = late => {
-            let ms = time.unwrap_or_default().as_millis();
-            let why = format!("the job took longer than the {ms} ms that its policy gives it");
-            return End::Told(Box::new(Done::failed(why)), false);
+            let ms = time.unzip().1.unwrap_or_default().as_millis();
+            return End::Told(Box::new(Done::failed(format!(
+                "the job took longer than the {ms} ms that its policy gives it"
+            ))));
         }
         drawn = drawn => drawn,
     };
     match outcome.result {
         Err(Failure { error, .. }) if error.code == JobError::engine_lost("").code => {
-            error!(id, "{error}");
+            error!(id = hold.id, "{error}");
             shop.lost.cancel();
             shop.enough.cancel();
             End::Silence("Given back.")
         }
-        _ => End::Told(Box::new(told(outcome, shop.manners.send_timings)), streamed),
+        _ => End::Told(Box::new(told(outcome, images, shop.manners.send_timings))),
     }
 }
 
 /// Draws the job on a task of its own, so that a bug ends no more than that; tells the queue how it comes along.
-async fn draw<K: Sink>(shop: &Arc<Shop<K>>, job: Delivered) -> (Outcome, bool) {
+async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBool) -> (Outcome, Vec<Image>) {
+    let began = Instant::now();
+    let place = match shop.uploads.place(job.s3_config.as_ref()) {
+        Ok(place) => place,
+        Err(cause) => return (failed("invalid_s3_config", format!("s3Config: {cause}")), Vec::new()),
+    };
     let means = &shop.means;
     let entropy = RandomState::new().hash_one(0) as u16;
     let terms = Terms { offer: (means.offer)(), entropy, log_prompts: means.log_prompts, intake: means.intake.clone() };
-    let host = Arc::clone(&means.host);
+    let (host, job_drawn) = (Arc::clone(&means.host), Arc::clone(job));
     let (mouth, ear) = report::way();
-    let id = job.id.clone();
     let mut task = JoinSet::new();
     task.spawn(async move {
         let engine = std::future::ready(Ok((host, Duration::ZERO)));
-        render(&job.id, &job.input, &terms, engine, CancellationToken::new(), |news| mouth.say(news)).await
+        let news = |news| mouth.say(news);
+        render(&job_drawn.id, &job_drawn.input, &terms, engine, CancellationToken::new(), news).await
     });
-    let (outcome, streamed) = join!(task.join_next(), report::send_on(&shop.sink, &id, ear));
-    let outcome = outcome.and_then(Result::ok).unwrap_or_else(|| {
-        let message = "the worker met a bug in itself; its log has more".to_owned();
-        let bug = JobError { code: "bug", message, field: None };
-        Outcome { result: Err(bug.into()), timings: Timings::default() }
-    });
-    (outcome, streamed)
+    let way = Way { id: &job.id, sink: &shop.results.sink, uploads: &shop.uploads, place, streamed };
+    // What cannot be uploaded need not be drawn to its end: the task ends with this.
+    match try_join!(async { Ok(task.join_next().await) }, way.send_on(ear)) {
+        Ok((Some(Ok(mut outcome)), images)) => {
+            outcome.timings.total = began.elapsed();
+            (outcome, images)
+        }
+        Ok(_) => (failed("bug", "the worker met a bug in itself; its log has more".to_owned()), Vec::new()),
+        Err(cause) => (Outcome { result: Err(cause.into()), timings: Timings::default() }, Vec::new()),
+    }
 }
 
-fn told(outcome: Outcome, send_timings: bool) -> Done {
+fn failed(code: &'static str, message: String) -> Outcome {
+    Outcome { result: Err(JobError { code, message, field: None }.into()), timings: Timings::default() }
+}
+
+fn told(outcome: Outcome, images: Vec<Image>, send_timings: bool) -> Done {
     let timings = send_timings.then_some(outcome.timings);
     match outcome.result {
         Ok(drawn) => {
-            let images = drawn.images.iter();
-            let images = images.map(|png| Image { image: encode::base64(&png.file), seed: png.seed }).collect();
             let warnings = if send_timings { drawn.warnings } else { Vec::new() };
             Done { output: Some(images), error: None, timings, warnings, stop_pod: false }
         }
@@ -144,20 +149,6 @@ fn told(outcome: Outcome, send_timings: bool) -> Done {
             let fault = if errors.is_empty() { Fault::Other(error.message) } else { Fault::Input(errors) };
             Done { error: Some(fault), timings, ..Done::failed("") }
         }
-    }
-}
-
-async fn deliver<K: Sink>(shop: &Shop<K>, hold: &Hold, parcel: Parcel, began: Instant) {
-    let (id, bytes) = (parcel.id.clone(), parcel.body.len());
-    let delivered = select! {
-        biased;
-        delivered = shop.sink.done(parcel) => delivered,
-        () = hold.stop.cancelled() => return info!(id, "Stopped, while its end was delivered."),
-        () = shop.let_go.cancelled() => return error!(id, bytes, "the end of the job is not delivered: time is over"),
-    };
-    match delivered {
-        Ok(()) => info!(id, bytes, ms = began.elapsed().as_millis() as u64, "Finished."),
-        Err(cause) => error!(id, bytes, tries = cause.tries, "the end of the job is not delivered: {cause}"),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The worker: takes jobs from a queue as it has slots for them, has them drawn side by side, and delivers what came of them.
 //!
-//! A slot is held before the queue is asked, and until the job's end is delivered. A job that we let go of without a word, because
+//! A slot is held before the queue is asked, and until the job's end is delivered; what came of it is on disk before it is first sent. A job that we let go of without a word, because
 //! it came while draining, the engine was lost or time ran out, is one that no heartbeat lists any more: the queue gives it to
 //! somebody else. That is all the giving back that the RunPod protocol has, and more than a failure, which a client would see.
 
 mod draw;
+mod finish;
 mod held;
 mod job;
 mod render;
@@ -17,12 +18,17 @@ use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::deliver::Sink;
+use crate::deliver::outbox::Deliveries;
+use crate::deliver::results::Results;
+use crate::deliver::spool::Spool;
+use crate::deliver::upload::Uploads;
+use crate::deliver::{Office, Sink, Webhooks};
 use crate::engine::host::Host;
 use crate::intake::Intake;
 use crate::job::Offer;
@@ -77,7 +83,10 @@ pub enum End {
 
 /// What the jobs of a worker share.
 struct Shop<K> {
-    sink: K,
+    results: Results<K>,
+    spool: Spool,
+    uploads: Uploads,
+    webhooks: Option<Webhooks>,
     means: Means,
     manners: Manners,
     held: Held,
@@ -90,10 +99,20 @@ struct Shop<K> {
     lost: CancellationToken,
 }
 
-/// Works until it is told to stop, or cannot go on.
-pub async fn work<S: JobSource, K: Sink>(source: S, sink: K, means: Means, manners: Manners, stop: Stop) -> End {
+/// Works until it is told to stop, or cannot go on. What is not delivered by then lies in the office's spool.
+pub async fn work<S: JobSource, K: Sink>(
+    source: S,
+    office: Office<K>,
+    means: Means,
+    manners: Manners,
+    stop: Stop,
+) -> End {
+    let Office { spool, results, left, uploads, webhooks, deliveries } = office;
     let shop = Arc::new(Shop {
-        sink,
+        results,
+        spool,
+        uploads,
+        webhooks,
         means,
         manners,
         held: Held::default(),
@@ -102,9 +121,11 @@ pub async fn work<S: JobSource, K: Sink>(source: S, sink: K, means: Means, manne
         let_go: CancellationToken::new(),
         lost: CancellationToken::new(),
     });
+    let jobs = TaskTracker::new();
+    finish::resend(&shop, left, &jobs);
     // The heartbeat is last to end: until then the queue must know that we live.
     select! {
-        end = serve(&source, &shop, &stop) => end,
+        end = serve(&source, &shop, &jobs, deliveries, &stop) => end,
         never = source.beat(|| shop.held.ids()) => match never {},
         never = source.hear_stops(|id| heed(&shop.held, id)) => match never {},
     }
@@ -116,14 +137,28 @@ fn heed(held: &Held, id: &str) {
     }
 }
 
-async fn serve<S: JobSource, K: Sink>(source: &S, shop: &Arc<Shop<K>>, stop: &Stop) -> End {
-    let jobs = TaskTracker::new();
-    let taken = take::until_enough(source, shop, &jobs).await;
+async fn serve<S: JobSource, K: Sink>(
+    source: &S,
+    shop: &Arc<Shop<K>>,
+    jobs: &TaskTracker,
+    deliveries: Option<Deliveries>,
+    stop: &Stop,
+) -> End {
+    let (mut webhooks, all_handed_over) = (JoinSet::new(), CancellationToken::new());
+    if let Some(deliveries) = deliveries {
+        webhooks.spawn(deliveries.run(all_handed_over.clone()));
+    }
+    let taken = take::until_enough(source, shop, jobs).await;
     jobs.close();
     info!(jobs = jobs.len(), "no more jobs are taken");
+    let drained = async {
+        jobs.wait().await;
+        all_handed_over.cancel();
+        while webhooks.join_next().await.is_some() {}
+    };
     select! {
         biased;
-        () = jobs.wait() => {}
+        () = drained => {}
         () = stop.now.cancelled() => warn!(jobs = jobs.len(), "jobs in hand are let go of"),
         () = sleep(shop.manners.drain) => {
             warn!(jobs = jobs.len(), "worker.drain is over: jobs in hand are let go of");

@@ -1,19 +1,24 @@
-//! Tells the queue how a job comes along: progress now and then, images of several as they are done.
+//! Tells the queue how a job comes along: progress now and then, images of several as they are done. Makes of each image what a
+//! result holds: a link to its bucket where there is one, else base64.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::select;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::{Png, Seen};
+use crate::deliver::upload::{Place, Uploads};
 use crate::deliver::{Parcel, Sink, progress};
 use crate::encode;
 use crate::engine::Progress;
-use crate::job::Image;
+use crate::job::{Image, JobError};
 
 /// Between progress updates, and before the first.
 const PACE: Duration = Duration::from_secs(1);
@@ -27,13 +32,13 @@ const WAITING: usize = 16;
 /// The end that a job speaks into; it never waits.
 pub(super) struct Mouth {
     progress: watch::Sender<Progress>,
-    images: mpsc::Sender<Arc<Png>>,
+    images: mpsc::Sender<Made>,
 }
 
 /// The end that is sent on.
 pub(super) struct Ear {
     progress: watch::Receiver<Progress>,
-    images: mpsc::Receiver<Arc<Png>>,
+    images: mpsc::Receiver<Made>,
 }
 
 /// A way from a job to its queue.
@@ -47,50 +52,92 @@ impl Mouth {
     pub(super) fn say(&self, news: Seen) {
         match news {
             Seen::Progress(progress) => drop(self.progress.send_replace(progress)),
-            // The image of a job of one is its result.
-            Seen::Image(_, 1) => {}
-            // A job has at most ten.
-            Seen::Image(png, _) => drop(self.images.try_send(png)),
+            // There is room: a job has at most ten.
+            Seen::Image(png, of) => drop(self.images.try_send((png, of > 1))),
         }
     }
 }
 
-/// Sends on what is heard until the mouth is dropped; whether images were among it. What is lost is in the result, too.
-pub(super) async fn send_on<K: Sink>(sink: &K, id: &str, ear: Ear) -> bool {
-    let Ear { mut progress, mut images } = ear;
-    let mut streamed = false;
-    let mut next = Instant::now() + PACE;
-    loop {
-        select! {
-            biased;
-            image = images.recv() => match image {
-                Some(png) if sink.takes_parts() => {
-                    streamed = true;
-                    part(sink, id, &png).await;
+/// Where what is heard goes to.
+pub(super) struct Way<'a, K> {
+    pub(super) id: &'a str,
+    pub(super) sink: &'a K,
+    pub(super) uploads: &'a Uploads,
+    /// The bucket that images go to.
+    pub(super) place: Option<Place>,
+    /// Whether an image was streamed.
+    pub(super) streamed: &'a AtomicBool,
+}
+
+/// An image, and whether it is one of several.
+type Made = (Arc<Png>, bool);
+
+impl<K: Sink> Way<'_, K> {
+    /// Sends on what is heard until the mouth is dropped; the images that were among it, in their order. What is lost of parts is
+    /// in the result, too.
+    ///
+    /// # Errors
+    /// An image cannot be uploaded. The others are not waited for.
+    pub(super) async fn send_on(&self, ear: Ear) -> Result<Vec<Image>, JobError> {
+        let Ear { mut progress, mut images } = ear;
+        let (mut ready, mut uploads, mut more) = (BTreeMap::new(), JoinSet::new(), true);
+        let mut next = Instant::now() + PACE;
+        while more || !uploads.is_empty() {
+            select! {
+                biased;
+                Some(uploaded) = uploads.join_next() => {
+                    let (made, link) = uploaded.unwrap_or_else(|cause| Err(failed(&cause)))?;
+                    self.part(made, link, &mut ready).await;
                 }
-                Some(_) => {}
-                None => return streamed,
-            },
-            Ok(now) = update(&mut progress, next) => {
-                if let Err(cause) = sink.progress(id, self::progress(now.done, now.total)).await {
-                    debug!(id, "the queue heard of no progress: {cause}");
+                image = images.recv(), if more => match (image, &self.place) {
+                    (Some(made), Some(place)) => {
+                        let (uploads_of, place, id) = (self.uploads.clone(), place.clone(), self.id.to_owned());
+                        uploads.spawn(async move {
+                            let (index, file) = (made.0.index, made.0.file.clone().into());
+                            let link = uploads_of.put(&place, &id, index, file).await.map_err(|cause| failed(&cause))?;
+                            Ok((made, link))
+                        });
+                    }
+                    (Some(made), None) => {
+                        let file = encode::base64(&made.0.file);
+                        self.part(made, file, &mut ready).await;
+                    }
+                    (None, _) => more = false,
+                },
+                Ok(now) = update(&mut progress, next), if more => {
+                    if let Err(cause) = self.sink.progress(self.id, self::progress(now.done, now.total)).await {
+                        debug!(id = self.id, "the queue heard of no progress: {cause}");
+                    }
+                    next = Instant::now() + PACE;
                 }
-                next = Instant::now() + PACE;
             }
         }
+        Ok(ready.into_values().collect())
     }
+
+    /// One more image is ready, and sent if it is one of several.
+    async fn part(&self, (png, of_several): Made, image: String, ready: &mut BTreeMap<u32, Image>) {
+        let image = Image { image, seed: png.seed };
+        if of_several && self.sink.takes_parts() {
+            // Before it is sent: whoever ends this meanwhile must know that the queue may have it.
+            self.streamed.store(true, Ordering::Relaxed);
+            let body = json!({ "output": image }).to_string().into();
+            let parcel = Parcel { id: self.id.to_owned(), body, streamed: false, time: PART };
+            if let Err(cause) = self.sink.part(parcel).await {
+                warn!(id = self.id, seed = png.seed, "an image is not streamed, but comes with the result: {cause}");
+            }
+        }
+        ready.insert(png.index, image);
+    }
+}
+
+/// An image that is not where it should be fails its job: who asked for a link expects no picture in its place.
+fn failed(cause: &impl ToString) -> JobError {
+    JobError { code: "upload_failed", message: cause.to_string(), field: None }
 }
 
 async fn update(progress: &mut watch::Receiver<Progress>, next: Instant) -> Result<Progress, watch::error::RecvError> {
     sleep_until(next).await;
     progress.changed().await?;
     Ok(*progress.borrow_and_update())
-}
-
-async fn part<K: Sink>(sink: &K, id: &str, png: &Png) {
-    let image = Image { image: encode::base64(&png.file), seed: png.seed };
-    let body = json!({ "output": image }).to_string().into_bytes();
-    if let Err(cause) = sink.part(Parcel { id: id.to_owned(), body, streamed: false, time: PART }).await {
-        warn!(id, seed = png.seed, "an image is not streamed, but comes with the result: {cause}");
-    }
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::select;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::{Shop, job};
+use super::Shop;
+use super::job::{self, Ticket};
 use crate::deliver::Sink;
 use crate::job::{Delivered, NotAJob};
 use crate::net::{Pauses, jitter};
@@ -36,15 +36,15 @@ pub(super) async fn until_enough<S: JobSource, K: Sink>(
 ) -> Result<(), String> {
     let began = Instant::now();
     let (mut failures, mut quick, mut answered) = (0, 0, false);
-    while let Some(mut slots) = free(&shop.slots, &shop.enough).await {
+    while let Some(mut slots) = free(shop).await {
         let asked = Instant::now();
         let taken = source.take(slots.len(), !shop.held.none(), &shop.enough).await;
         let pause = match taken {
-            Ok(Taken(taken)) => {
+            Ok(Taken { jobs: taken, gateway }) => {
                 (failures, answered) = (0, true);
                 quick = if taken.is_empty() && asked.elapsed() < QUICK { quick + 1 } else { 0 };
                 for job in taken {
-                    accept(shop, jobs, job, slots.pop());
+                    accept(shop, jobs, job, slots.pop(), gateway);
                 }
                 // The first is polled again at once, as in the SDK.
                 QUICK.min(STEP * u32::saturating_sub(quick, 1))
@@ -72,14 +72,22 @@ pub(super) async fn until_enough<S: JobSource, K: Sink>(
     Ok(())
 }
 
-/// Every slot that is free, at least one; `None` when it is enough.
-async fn free(slots: &Arc<Semaphore>, enough: &CancellationToken) -> Option<Vec<OwnedSemaphorePermit>> {
+/// Every slot that is free, at least one, when there is room for what would come of it; `None` when it is enough.
+async fn free<K: Sink>(shop: &Shop<K>) -> Option<Vec<OwnedSemaphorePermit>> {
+    let room = async {
+        if !shop.spool.has_room() {
+            warn!("spool.max_bytes is reached: no jobs are taken until results or webhooks have arrived");
+            shop.spool.room().await;
+            info!("the spool has room again");
+        }
+        Arc::clone(&shop.slots).acquire_owned().await
+    };
     let first = select! {
         biased;
-        () = enough.cancelled() => return None,
-        slot = Arc::clone(slots).acquire_owned() => slot.ok()?,
+        () = shop.enough.cancelled() => return None,
+        slot = room => slot.ok()?,
     };
-    let others = std::iter::from_fn(|| Arc::clone(slots).try_acquire_owned().ok());
+    let others = std::iter::from_fn(|| Arc::clone(&shop.slots).try_acquire_owned().ok());
     Some([first].into_iter().chain(others).collect())
 }
 
@@ -89,6 +97,7 @@ fn accept<K: Sink>(
     jobs: &TaskTracker,
     job: Result<Delivered, NotAJob>,
     slot: Option<OwnedSemaphorePermit>,
+    gateway: bool,
 ) {
     let id = match &job {
         Ok(job) => &job.id,
@@ -101,5 +110,5 @@ fn accept<K: Sink>(
     let Some(hold) = shop.held.hold(id) else {
         return warn!(id, "the job is in hand already, and is not begun again");
     };
-    jobs.spawn(job::work(Arc::clone(shop), job, hold, slot));
+    jobs.spawn(job::work(Arc::clone(shop), job, Ticket { hold, slot, gateway }));
 }

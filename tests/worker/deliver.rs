@@ -8,7 +8,7 @@ use crate::engine::sink;
 use crate::queue::{Asked, Queue, Reply, status};
 
 fn parcel(time: Duration) -> Parcel {
-    Parcel { id: "j1".into(), body: br#"{"output":5}"#.into(), streamed: false, time }
+    Parcel { id: "j1".into(), body: br#"{"output":5}"#[..].into(), streamed: false, time }
 }
 
 const LONG: Duration = Duration::from_mins(10);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use latentd::deliver::spool::Spool;
 use latentd::engine::fake::Fake;
 use latentd::job::Delivered;
 use latentd::source::{JobSource, TakeError, Taken};
@@ -14,7 +15,7 @@ use latentd::worker::{End, Manners, work};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{MANNERS, Worker, input, means, sink};
+use crate::engine::{MANNERS, Worker, input, means, office, sink};
 use crate::queue::{Queue, Reply, status};
 
 #[tokio::test]
@@ -78,7 +79,7 @@ impl JobSource for Late {
     async fn take(&self, _: usize, _: bool, enough: &CancellationToken) -> Result<Taken, TakeError> {
         enough.cancelled().await;
         let job = Delivered::from_value(json!({"id": "late", "input": input("a")}));
-        Ok(Taken(vec![job]))
+        Ok(Taken { jobs: vec![job], gateway: false })
     }
 
     async fn beat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> Infallible {
@@ -99,10 +100,14 @@ async fn a_job_that_comes_while_draining_is_given_back() {
     let (stop, listed) = (Stop::default(), Arc::new(AtomicUsize::new(0)));
     stop.draining.cancel();
     let source = Late(Arc::clone(&listed));
-    assert_eq!(work(source, sink(&queue), means(Fake::default()).await, MANNERS, stop).await, End::Drained);
+    assert_eq!(
+        work(source, office(sink(&queue), Spool::in_memory(1)), means(Fake::default()).await, MANNERS, stop).await,
+        End::Drained
+    );
     let stop = Stop::default();
     let source = Late(Arc::clone(&listed));
-    let worker = work(source, sink(&queue), means(Fake::default()).await, MANNERS, stop.clone());
+    let worker =
+        work(source, office(sink(&queue), Spool::in_memory(1)), means(Fake::default()).await, MANNERS, stop.clone());
     let stopper = async {
         tokio::task::yield_now().await;
         stop.draining.cancel();

@@ -1,14 +1,22 @@
-//! An engine that draws some jobs at once and others when it is told to; and a worker on it.
+//! An engine that draws some jobs at once and others when it is told to; an office; and a worker with them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use latentd::clock::{SystemClock, WallClock};
+use latentd::config::SigningKey;
+use latentd::deliver::outbox::{Attempts, Outbox, Postman};
+use latentd::deliver::results::Results;
 use latentd::deliver::runpod::JobDone;
+use latentd::deliver::spool::Spool;
+use latentd::deliver::upload::Uploads;
+use latentd::deliver::webhook::Signer;
+use latentd::deliver::{Office, Sink, Webhooks};
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
-use latentd::engine::{Engine, Event, Poisoned, Progress, Ticket};
+use latentd::engine::{Engine, Event, Picture, Poisoned, Progress, Ticket};
 use latentd::intake::{Intake, Limits};
 use latentd::job::{JobError, Offer, Spec};
 use latentd::net::{Client, Guard, Trusted};
@@ -20,7 +28,7 @@ use tokio::task::JoinSet;
 
 use crate::queue::Queue;
 
-/// An input of this prompt that takes no time, unless the prompt is `endless`.
+/// An input of this prompt that takes no time, unless the prompt is `endless`, or `first`: then it has its first image.
 pub(crate) fn input(prompt: &str) -> Value {
     json!({"prompt": prompt, "width": 128, "height": 128, "num_inference_steps": 2, "seed": 7})
 }
@@ -55,7 +63,7 @@ pub(crate) struct Patient {
 impl Engine for Patient {
     fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
         match spec.prompt.as_str() {
-            "endless" => self.endless.push((ticket, spec.clone(), 0)),
+            "endless" | "first" => self.endless.push((ticket, spec.clone(), 0)),
             "panic" => panic!("the engine was told to panic"),
             _ => drop(self.fake.admit(ticket, spec)?),
         }
@@ -69,8 +77,13 @@ impl Engine for Patient {
             }
         }
         let mut events = if self.fake.busy() { self.fake.advance()? } else { Vec::new() };
-        for (ticket, _, done) in &mut self.endless {
+        for (ticket, spec, done) in &mut self.endless {
             *done += 1;
+            if *done == 1 && spec.prompt == "first" {
+                let (width, height) = (spec.size.width, spec.size.height);
+                let picture = Picture { width, height, pixels: vec![7; (width * height * 3) as usize] };
+                events.push((*ticket, Event::Image { index: 0, seed: spec.seed, picture }));
+            }
             events.push((*ticket, Event::Progress(Progress { done: *done, total: u32::MAX })));
         }
         // As long as a real evaluation, that the machine has time for others.
@@ -121,10 +134,26 @@ impl Worker {
         engine: E,
         hand: Hand,
     ) -> Self {
-        let (source, sink) = (source(queue), sink(queue));
+        Self::from(queue, office(sink(queue), Spool::in_memory(1 << 30)), manners, engine, hand).await
+    }
+
+    /// On `queue`, with this office.
+    pub(crate) async fn at<K: Sink>(queue: &Queue, office: Office<K>, manners: Manners) -> Self {
+        let hand = Hand::default();
+        let engine = Patient { hand: hand.clone(), ..Patient::default() };
+        Self::from(queue, office, manners, engine, hand).await
+    }
+
+    async fn from<K: Sink, E: Engine + Send + 'static>(
+        queue: &Queue,
+        office: Office<K>,
+        manners: Manners,
+        engine: E,
+        hand: Hand,
+    ) -> Self {
         let (means, stop) = (means(engine).await, Stop::default());
         let mut task = JoinSet::new();
-        task.spawn(work(source, sink, means, manners, stop.clone()));
+        task.spawn(work(source(queue), office, means, manners, stop.clone()));
         Self { stop, hand, task }
     }
 
@@ -138,6 +167,19 @@ impl Worker {
         self.stop.draining.cancel();
         self.end().await
     }
+}
+
+/// An office that calls what is at home on this machine, and webhooks signed, and again after a short pause.
+pub(crate) fn office<K: Sink>(sink: K, spool: Spool) -> Office<K> {
+    let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
+    let here = Client::new(Guard::new(vec!["127.0.0.1/32".parse().unwrap()])).unwrap();
+    let attempts = Attempts { most: 3, pause: Duration::from_millis(50), time: Duration::from_secs(30) };
+    let signer = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").map(Signer::new);
+    let (results, left) = Results::open(&spool, sink, Arc::clone(&clock));
+    let uploads = Uploads::new(here.clone(), here.clone(), None, Arc::clone(&clock));
+    let (outbox, deliveries) = Outbox::open(&spool, Postman { client: here, signer, attempts, clock });
+    let webhooks = Some(Webhooks { outbox, always: false, worker: "pod-abc".into() });
+    Office { spool, results, left, uploads, webhooks, deliveries: Some(deliveries) }
 }
 
 pub(crate) async fn means<E: Engine + Send + 'static>(engine: E) -> Means {

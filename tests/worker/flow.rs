@@ -173,6 +173,15 @@ async fn a_job_has_the_time_of_its_policy() {
 }
 
 #[tokio::test]
+async fn a_job_that_ran_out_of_time_says_that_images_were_streamed() {
+    let mut two = input("first");
+    two["num_outputs"] = json!(2);
+    let policy = json!({"executionTimeout": 1000});
+    let (body, streamed) = told(json!({"id": "j1", "input": two, "policy": policy}), MANNERS).await;
+    assert!(body["error"].as_str().unwrap().contains("1000 ms") && streamed, "{body}");
+}
+
+#[tokio::test]
 async fn what_is_no_job_is_answered_where_it_can_be_and_harms_no_other() {
     let queue = Queue::start().await;
     let good = json!({"id": "good", "input": input("a")});

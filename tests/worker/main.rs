@@ -1,4 +1,4 @@
-//! The worker on a queue that answers as it is told to.
+//! The worker on a queue that answers as it is told to, with receivers and storage that misbehave.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -6,7 +6,14 @@ mod deliver;
 mod drain;
 mod engine;
 mod flow;
+mod lasting;
 mod pace;
 mod process;
 mod queue;
+mod s3;
+mod secrets;
+mod server;
 mod source;
+mod telling;
+mod uploads;
+mod webhooks;

@@ -6,6 +6,7 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use latentd::deliver::spool::Spool;
 use latentd::engine::fake::Fake;
 use latentd::source::{JobSource, TakeError, Taken, Verdict};
 use latentd::stop::Stop;
@@ -13,7 +14,7 @@ use latentd::worker::{End, work};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{MANNERS, means, sink};
+use crate::engine::{MANNERS, means, office, sink};
 use crate::queue::Queue;
 
 /// What a poll comes to, and after how long.
@@ -48,7 +49,7 @@ async fn pauses(steps: Vec<Step>) -> Vec<u64> {
     let (means, asked) = (means(Fake::default()).await, Arc::new(Mutex::new(Vec::new())));
     tokio::time::pause();
     let source = Script { steps: Mutex::new(steps.clone().into()), asked: Arc::clone(&asked) };
-    let end = work(source, sink(&queue), means, MANNERS, Stop::default()).await;
+    let end = work(source, office(sink(&queue), Spool::in_memory(1)), means, MANNERS, Stop::default()).await;
     assert_eq!(end, End::NoQueue("so it is".into()));
     let asked = asked.lock().unwrap();
     let gaps = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_millis() as u64);

@@ -19,7 +19,7 @@ async fn taken(reply: Reply) -> Result<Vec<Option<String>>, Verdict> {
     let source = source(&queue);
     let enough = CancellationToken::new();
     assert_eq!(source.take(1, false, &enough).await.unwrap(), Taken::default());
-    let Taken(jobs) = source.take(1, false, &enough).await.map_err(|cause| cause.verdict)?;
+    let jobs = source.take(1, false, &enough).await.map_err(|cause| cause.verdict)?.jobs;
     Ok(jobs.into_iter().map(|job| job.map(|job| job.id).ok()).collect())
 }
 
@@ -49,12 +49,25 @@ async fn every_answer_to_a_poll_has_its_meaning() {
 }
 
 #[tokio::test]
+async fn a_gateway_of_our_own_says_so() {
+    let queue = Queue::start().await;
+    let told = |more| Reply::Answer { status: 200, kind: "application/json", more, body: b"[]".to_vec() };
+    for more in ["", "X-Latentd-Webhooks: gateway\r\n", "x-latentd-webhooks: worker\r\n"] {
+        queue.answer("take", told(more));
+    }
+    let (source, enough) = (source(&queue), CancellationToken::new());
+    for gateway in [false, true, false] {
+        assert_eq!(source.take(1, false, &enough).await.unwrap(), Taken { jobs: vec![], gateway });
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_is_followed_without_the_key() {
     let (queue, other) = (Queue::start().await, Queue::start().await);
     let more: &'static str = format!("Location: {}/job-take/x\r\n", other.base()).leak();
     queue.answer("take", Reply::Answer { status: 307, kind: "", more, body: vec![] });
     other.job("j1", json!({}));
-    let Taken(jobs) = source(&queue).take(1, false, &CancellationToken::new()).await.unwrap();
+    let jobs = source(&queue).take(1, false, &CancellationToken::new()).await.unwrap().jobs;
     assert_eq!(jobs.len(), 1);
     assert_eq!(queue.asked("take")[0].headers["authorization"], "KEY123");
     // Another port is another host.
@@ -76,7 +89,7 @@ async fn a_queue_without_batches_is_asked_for_one_job_at_a_time() {
     queue.answer("take-batch", status(404)).job("j1", json!({}));
     let (source, enough) = (source(&queue), CancellationToken::new());
     assert_eq!(source.take(3, false, &enough).await.unwrap_err().verdict, Verdict::Again);
-    assert_eq!(source.take(3, false, &enough).await.unwrap().0.len(), 1);
+    assert_eq!(source.take(3, false, &enough).await.unwrap().jobs.len(), 1);
     assert_eq!(queue.asked("take")[0].path, "/v2/ep1/job-take/pod-abc?gpu=X&job_in_progress=0");
 }
 

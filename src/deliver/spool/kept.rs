@@ -35,12 +35,12 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// What it counts; see [`super::account::Account::add`].
-    fn size(&self) -> Option<u64> {
+    /// What it counts.
+    fn size(&self) -> u64 {
         match self {
-            Self::Disk { size, .. } => Some(*size),
-            Self::Memory(_) => None,
-            Self::Gone => Some(0),
+            Self::Disk { size, .. } => *size,
+            Self::Memory(body) => body.len() as u64,
+            Self::Gone => 0,
         }
     }
 }
@@ -56,6 +56,11 @@ impl<N: Note> Kept<N> {
     /// What stands on it.
     pub fn note(&self) -> &N {
         &self.head.note
+    }
+
+    /// Whether it would outlive this process.
+    pub fn lasts(&self) -> bool {
+        matches!(self.place, Place::Disk { .. })
     }
 
     /// When nobody waits for it any more.
@@ -101,7 +106,7 @@ impl<N> Drop for Kept<N> {
     fn drop(&mut self) {
         // What lies on disk still lies there; what was in memory ends here.
         if matches!(self.place, Place::Memory(_)) {
-            self.shared.account.remove(None);
+            self.shared.account.remove(self.place.size());
         }
     }
 }

@@ -74,7 +74,8 @@ pub struct Spool(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    seat: Seat,
+    /// `None` if letters are kept in memory alone.
+    seat: Option<Seat>,
     account: Account,
     /// Whether the disk refused the last letter.
     refused: AtomicBool,
@@ -83,22 +84,31 @@ struct Shared {
 impl Spool {
     /// Takes a folder under `root` that holds `max_bytes` before [`Spool::has_room`] is false. Blocks.
     pub fn open(root: &Path, max_bytes: u64) -> Result<Self, SpoolError> {
-        let (seat, account) = (Seat::take(root)?, Account::new(max_bytes));
-        Ok(Self(Arc::new(Shared { seat, account, refused: AtomicBool::new(false) })))
+        Ok(Self::with(Some(Seat::take(root)?), max_bytes))
+    }
+
+    /// Where no folder can be had: letters are sent as from one, and end with the process.
+    pub fn in_memory(max_bytes: u64) -> Self {
+        Self::with(None, max_bytes)
+    }
+
+    fn with(seat: Option<Seat>, max_bytes: u64) -> Self {
+        Self(Arc::new(Shared { seat, account: Account::new(max_bytes), refused: AtomicBool::new(false) }))
     }
 
     /// The tray called `name`, and what an earlier process left in it, the most urgent first. What is past its deadline is dropped, what
-    /// cannot be read set aside; both are logged. Blocks. To be opened once: twice would hand out the same letters twice.
-    pub fn tray<N: Note>(&self, name: &str, now: UnixTime) -> Result<(Tray<N>, Vec<Kept<N>>), SpoolError> {
-        let folder = self.0.seat.folder.join(name);
-        let fail = |cause| SpoolError::Folder { folder: folder.clone(), cause };
-        make(&folder).map_err(fail)?;
-        for draft in files(&folder, DRAFT).map_err(fail)? {
-            fs::remove_file(&draft).map_err(fail)?;
-        }
-        let letters = files(&folder, LETTER).map_err(fail)?;
-        let left = letters.into_iter().filter_map(|path| self.pick_up(path, now)).collect();
-        Ok((Tray { shared: Arc::clone(&self.0), folder, notes: PhantomData }, left))
+    /// cannot be read set aside, and without a folder letters are kept in memory; all of it is logged. Blocks. To be opened once:
+    /// twice would hand out the same letters twice.
+    pub fn tray<N: Note>(&self, name: &str, now: UnixTime) -> (Tray<N>, Vec<Kept<N>>) {
+        let folder = self.0.seat.as_ref().map(|seat| seat.folder.join(name));
+        let mut tray = Tray { shared: Arc::clone(&self.0), folder, notes: PhantomData };
+        let letters = tray.folder.as_deref().map_or(Ok(Vec::new()), letters);
+        let letters = letters.unwrap_or_else(|cause| {
+            tray.folder = None;
+            self.0.say(Err(&cause));
+            Vec::new()
+        });
+        (tray, letters.into_iter().filter_map(|path| self.pick_up(path, now)).collect())
     }
 
     /// Whether there is room for what new work would leave. What is already worked on is kept even if there is none.
@@ -132,33 +142,44 @@ impl Spool {
 impl Shared {
     /// Says that the disk refuses letters when it begins to, and that it takes them when it does so again.
     fn say(&self, written: Result<(), &io::Error>) {
+        let folder = self.seat.as_ref().map(|seat| seat.folder.display()).into_iter();
+        let folder = folder.fold(String::new(), |_, folder| folder.to_string());
         match (written, self.refused.swap(written.is_err(), Ordering::Relaxed)) {
             (Err(cause), false) => error!(
-                "the spool {} cannot be written: {cause}; what is done meanwhile would not survive a restart, and no new job is \
-                 taken before it is delivered",
-                self.seat.folder.display()
+                "the spool {folder} cannot be written: {cause}; what is done is sent all the same, and what is not sent when this \
+                 process ends is lost"
             ),
-            (Ok(()), true) => info!("the spool {} can be written again", self.seat.folder.display()),
+            (Ok(()), true) => info!("the spool {folder} can be written again"),
             (Err(_), true) | (Ok(()), false) => {}
         }
     }
+}
+
+/// The whole letters in a tray's folder, which is made if it is not there; drafts are removed.
+fn letters(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    make(folder)?;
+    for draft in files(folder, DRAFT)? {
+        fs::remove_file(&draft)?;
+    }
+    files(folder, LETTER)
 }
 
 /// The letters of one kind.
 #[derive(Debug)]
 pub struct Tray<N> {
     shared: Arc<Shared>,
-    folder: PathBuf,
+    folder: Option<PathBuf>,
     notes: PhantomData<fn() -> N>,
 }
 
 impl<N: Note> Tray<N> {
     /// Keeps a letter; once this returns, it survives the process. It never fails: what the disk does not take is kept in memory,
-    /// and [`Spool::has_room`] is false for as long.
+    /// and counts as much there.
     pub async fn keep(&self, note: N, deadline: UnixTime, body: Bytes) -> Kept<N> {
-        let (folder, shared) = (self.folder.clone(), Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
+        let head = Head::new(note, deadline.as_millis());
+        let Some(folder) = self.folder.clone() else { return Kept::new(shared, head, Place::Memory(body)) };
         blocking(move || {
-            let head = Head::new(note, deadline.as_millis());
             let name = name(deadline);
             let written = head.write(&folder, &name, &body);
             shared.say(written.as_ref().map(|_| ()));

@@ -34,7 +34,7 @@ fn later(seconds: u64) -> UnixTime {
 /// A spool that holds 1000 bytes, its tray, and what was left in it.
 fn open(root: &Path, now: UnixTime) -> (Spool, Tray<Slip>, Vec<Kept<Slip>>) {
     let spool = Spool::open(root, 1000).unwrap();
-    let (tray, left) = spool.tray("results", now).unwrap();
+    let (tray, left) = spool.tray("results", now);
     (spool, tray, left)
 }
 
@@ -167,15 +167,35 @@ async fn a_disk_that_refuses_is_survived() {
     fs::remove_dir(&folder).unwrap();
     let [a, b] = ["a", "b"].map(|job| tray.keep(slip(job), later(60), Bytes::from_static(b"body")));
     let (a, b) = tokio::join!(a, b);
-    assert!(!spool.has_room() && spool.0.refused.load(Ordering::Relaxed));
+    assert!(spool.has_room() && !a.lasts() && spool.0.refused.load(Ordering::Relaxed));
     assert_eq!(a.body().await.unwrap(), "body");
+    let large = tray.keep(slip("large"), later(60), vec![0; 992].into()).await;
+    assert!(!spool.has_room(), "memory is not without end either");
     a.done().await;
+    assert!(spool.has_room());
+    let more = tray.keep(slip("more"), later(60), vec![0; 8].into()).await;
     assert!(!spool.has_room());
-    drop(b);
+    drop((b, large, more));
     assert!(spool.has_room(), "what is lost with its owner does not stop the taking for ever");
     fs::create_dir(&folder).unwrap();
     tray.keep(slip("c"), later(60), Bytes::from_static(b"body")).await.done().await;
     assert!(spool.has_room() && !spool.0.refused.load(Ordering::Relaxed));
+}
+
+#[tokio::test]
+async fn without_a_folder_letters_are_kept_in_memory() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("0")).unwrap();
+    fs::write(root.path().join("0/results"), "a file where a tray should be").unwrap();
+    let (homeless, trayless) = (Spool::in_memory(8), Spool::open(root.path(), 8).unwrap());
+    for spool in [homeless, trayless] {
+        let (tray, left) = spool.tray::<Slip>("results", NOW);
+        assert!(left.is_empty());
+        let kept = tray.keep(slip("j"), later(60), Bytes::from_static(b"12345678")).await;
+        assert_eq!((kept.body().await.unwrap(), kept.lasts(), spool.has_room()), ("12345678".into(), false, false));
+        kept.done().await;
+        assert!(spool.has_room());
+    }
 }
 
 #[tokio::test]
@@ -196,8 +216,8 @@ async fn trays_do_not_mix() {
     let root = tempfile::tempdir().unwrap();
     a_letter(&root, "j").await;
     let spool = Spool::open(root.path(), 1000).unwrap();
-    assert_eq!(jobs(&spool.tray("webhooks", NOW).unwrap().1), [""; 0]);
-    assert_eq!(jobs(&spool.tray("results", NOW).unwrap().1), ["j"]);
+    assert_eq!(jobs(&spool.tray("webhooks", NOW).1), [""; 0]);
+    assert_eq!(jobs(&spool.tray("results", NOW).1), ["j"]);
 }
 
 proptest! {

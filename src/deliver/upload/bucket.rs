@@ -48,15 +48,18 @@ impl Place {
         }
     }
 
-    /// The one of a job's `s3Config`: called under the guard. `bucketName` may be absent.
-    pub fn of_job(config: &Value) -> Result<Self, NoPlace> {
+    /// The one of a job's `s3Config`: called under the guard. `bucketName` may be absent; if all are, there is none.
+    pub fn of_job(config: &Value) -> Result<Option<Self>, NoPlace> {
         let text = |key: &str| config.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+        if ["endpointUrl", "accessId", "accessSecret", "bucketName"].into_iter().all(|key| text(key).is_none()) {
+            return Ok(None);
+        }
         let demand = |key: &'static str| text(key).ok_or(NoPlace::Missing(key));
         let (endpoint, id, secret) = (demand("endpointUrl")?, demand("accessId")?, demand("accessSecret")?);
         let endpoint = net::base(endpoint).map_err(|cause| NoPlace::Endpoint(cause.to_string()))?;
         let name = text("bucketName").map(|name| BucketName::parse(name).ok_or(NoPlace::Name)).transpose()?;
         let (region, credentials) = (region_of(&endpoint), Credentials::new(id, secret));
-        Ok(Self { guarded: true, endpoint, region, name, credentials })
+        Ok(Some(Self { guarded: true, endpoint, region, name, credentials }))
     }
 
     /// The endpoint's host, for messages.
@@ -125,7 +128,7 @@ mod tests {
     fn the_bucket_that_a_job_names_is_taken() {
         let mut config = json!({"endpointUrl": " http://minio:9000 ", "accessId": "AK", "accessSecret": "s3cret", "bucketName": "pics"});
         let at = |config: &Value| {
-            let place = Place::of_job(config).unwrap();
+            let place = Place::of_job(config).unwrap().unwrap();
             assert!(place.guarded);
             place.bucket(UnixTime::from_millis(1_795_000_000_000)).unwrap().base_url().to_string()
         };
@@ -163,6 +166,8 @@ mod tests {
         for name in ["a/b", "..", "a?b", "a b", "ä"] {
             assert!(with("bucketName", json!(name)).starts_with("bucketName is none"), "{name}");
         }
-        assert_eq!(Place::of_job(&json!([])).unwrap_err(), NoPlace::Missing("endpointUrl"));
+        for none in [json!([]), json!({}), json!({"accessId": null, "endpointUrl": ""})] {
+            assert!(Place::of_job(&none).unwrap().is_none(), "{none}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use rusty_s3::S3Action as _;
+use serde_json::Value;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
@@ -52,18 +53,31 @@ pub struct UploadError {
 pub struct Uploads {
     guarded: Client,
     open: Client,
+    usual: Option<Place>,
     clock: Arc<dyn WallClock>,
 }
 
 impl Uploads {
     /// Uploads that call the endpoints of jobs by `guarded`, and the operator's by `open`, whose guard lets all pass
-    /// ([`crate::net::Guard::open`]).
-    pub fn new(guarded: Client, open: Client, clock: Arc<dyn WallClock>) -> Self {
-        Self { guarded, open, clock }
+    /// ([`crate::net::Guard::open`]). Images of jobs that name no place go to the `usual` one, if there is one.
+    pub fn new(guarded: Client, open: Client, usual: Option<Place>, clock: Arc<dyn WallClock>) -> Self {
+        Self { guarded, open, usual, clock }
+    }
+
+    /// Where the images of a job with this `s3Config` go; `None` is into its result.
+    ///
+    /// # Errors
+    /// It names a place, which is none.
+    pub fn place(&self, of_job: Option<&Value>) -> Result<Option<Place>, NoPlace> {
+        match of_job.map(Place::of_job) {
+            Some(Ok(Some(place))) => Ok(Some(place)),
+            Some(Err(cause)) => Err(cause),
+            Some(Ok(None)) | None => Ok(self.usual.clone()),
+        }
     }
 
     /// Puts image `index` of a job, a PNG, into `place`, and returns a link to it.
-    pub async fn put(&self, place: &Place, job: &str, index: usize, png: Bytes) -> Result<String, UploadError> {
+    pub async fn put(&self, place: &Place, job: &str, index: u32, png: Bytes) -> Result<String, UploadError> {
         let key = key(job, index);
         let now = self.clock.now();
         let fail = |bucket: &str, why| UploadError { key: key.clone(), bucket: bucket.into(), host: place.host(), why };
@@ -120,11 +134,12 @@ fn judge(sent: Result<Reply, FetchError>) -> Result<(), (String, bool)> {
 fn code(said: &[u8]) -> Option<&str> {
     let said = str::from_utf8(said).ok()?;
     let (word, _) = said.split_once("<Code>")?.1.split_once("</Code>")?;
-    (word.len() <= 64 && word.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(word)
+    // Its words are letters; keys that a storage may echo have digits.
+    (word.len() <= 64 && word.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some(word)
 }
 
 /// `{job}_{index}.png`. What could be a folder or a query in a job's id becomes a hyphen.
-fn key(job: &str, index: usize) -> String {
+fn key(job: &str, index: u32) -> String {
     let plain = |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '-' };
     format!("{}_{index}.png", job.chars().map(plain).collect::<String>())
 }
@@ -144,7 +159,7 @@ mod tests {
         let said = |text: &str| code(text.as_bytes()).map(str::to_owned);
         let xml = "<Error><Code>SignatureDoesNotMatch</Code><AWSAccessKeyId>AK</AWSAccessKeyId></Error>";
         assert_eq!(said(xml).as_deref(), Some("SignatureDoesNotMatch"));
-        for none in ["", "<Code>", "<Code>AK s3cret</Code>", "</Code><Code>"] {
+        for none in ["", "<Code>", "<Code>AK s3cret</Code>", "<Code>AKIA5EXAMPLE</Code>", "</Code><Code>"] {
             assert_eq!(said(none), None, "{none}");
         }
         assert_eq!(code(&[0xff]), None);

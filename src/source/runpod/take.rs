@@ -69,7 +69,7 @@ fn understood(answer: &Answer) -> Meaning {
             Meaning::Error(retry(format!("the queue answered with {:?}, not with JSON", answer.content_type)))
         }
         200 => match wire::jobs(&answer.body) {
-            Ok(jobs) => Meaning::Jobs(Taken(jobs)),
+            Ok(jobs) => Meaning::Jobs(Taken { jobs, gateway: is_gateway(answer) }),
             Err(why) => Meaning::Error(retry(why)),
         },
         // 400 is what the hosted platform answers to workers that it is about to put to sleep.
@@ -82,6 +82,11 @@ fn understood(answer: &Answer) -> Meaning {
         status @ (401 | 403) => Meaning::Error(retry(format!("the queue answered {status}: check RUNPOD_AI_API_KEY"))),
         status => Meaning::Error(retry(format!("the queue answered {status}"))),
     }
+}
+
+/// By this header, an answer is known as that of a gateway of our own.
+fn is_gateway(answer: &Answer) -> bool {
+    answer.headers.get("x-latentd-webhooks").is_some_and(|value| value == "gateway")
 }
 
 fn retry(why: String) -> TakeError {

@@ -1,11 +1,15 @@
 //! A host that answers as it is told to, on a loopback address, and remembers what it was sent.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::queue::LONG;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +40,7 @@ pub(crate) enum Answer {
 /// A server that ends with its value.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    asked: Arc<Mutex<Vec<Request>>>,
+    asked: Arc<watch::Sender<Vec<Request>>>,
     _task: JoinSet<()>,
 }
 
@@ -45,7 +49,7 @@ impl Server {
     pub(crate) async fn start(answer: impl Fn(usize, &Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::new(watch::Sender::new(Vec::new()));
         let (seen, answer) = (Arc::clone(&asked), Arc::new(answer));
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -63,21 +67,29 @@ impl Server {
     }
 
     pub(crate) fn asked(&self) -> Vec<Request> {
-        self.asked.lock().unwrap().clone()
+        self.asked.borrow().clone()
+    }
+
+    /// Waits until it was asked so often.
+    pub(crate) async fn until(&self, times: usize) -> Vec<Request> {
+        let mut asked = self.asked.subscribe();
+        let enough = asked.wait_for(|asked| asked.len() >= times);
+        assert!(timeout(LONG, enough).await.is_ok(), "it was asked {} times, not {times}", self.asked().len());
+        self.asked()
     }
 }
 
 async fn serve(
     mut stream: TcpStream,
-    seen: Arc<Mutex<Vec<Request>>>,
+    seen: Arc<watch::Sender<Vec<Request>>>,
     answer: Arc<impl Fn(usize, &Request) -> Answer + Send + Sync + 'static>,
 ) {
     let Some(request) = read(&mut stream).await else { return };
-    let number = {
-        let mut seen = seen.lock().unwrap();
+    let mut number = 0;
+    seen.send_modify(|seen| {
+        number = seen.len();
         seen.push(request.clone());
-        seen.len() - 1
-    };
+    });
     match answer(number, &request) {
         // Whoever hangs up first ends this.
         Answer::Whole(answer) => drop(stream.write_all(answer.as_bytes()).await),

@@ -35,12 +35,16 @@ fn open_at(root: &Path, allowed: &str, now: UnixTime) -> (Spool, Outbox, Deliver
         attempts: Attempts { most: 3, pause: Duration::from_secs(10), time: Duration::from_secs(30) },
         clock: Arc::new(FakeClock::at(now)),
     };
-    let (outbox, deliveries) = Outbox::open(&spool, postman).unwrap();
+    let (outbox, deliveries) = Outbox::open(&spool, postman);
     (spool, outbox, deliveries)
 }
 
 fn open(root: &Path) -> (Spool, Outbox, Deliveries) {
     open_at(root, "127.0.0.1/32", NOW)
+}
+
+async fn send(outbox: &Outbox, hook: Hook) {
+    outbox.send(outbox.keep(hook, Bytes::from_static(BODY)).await).await;
 }
 
 fn letters(root: &Path) -> usize {
@@ -51,7 +55,7 @@ fn letters(root: &Path) -> usize {
 async fn deliver(root: &Path, hook: Hook) -> Duration {
     let (_spool, outbox, deliveries) = open(root);
     let start = Instant::now();
-    outbox.accept(hook, Bytes::from_static(BODY)).await;
+    send(&outbox, hook).await;
     drop(outbox);
     deliveries.run(CancellationToken::new()).await;
     start.elapsed()
@@ -118,17 +122,13 @@ async fn what_was_not_sent_is_sent_after_a_restart() {
         Server::start(|number, _| status(if number == 0 { "500 Internal Server Error" } else { "200 OK" })).await;
     let hook = hook(&server.url("/"), &[("X-Own", "kept")]);
     let (spool, outbox, deliveries) = open(root.path());
-    outbox.accept(hook.clone(), Bytes::from_static(BODY)).await;
-    let stop = CancellationToken::new();
-    let stopper = async {
-        // Within the pause after the first attempt.
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        stop.cancel();
-    };
-    tokio::join!(deliveries.run(stop.clone()), stopper);
+    send(&outbox, hook.clone()).await;
+    // Within the pause after the first attempt.
+    let stopped = tokio::time::timeout(Duration::from_secs(5), deliveries.run(CancellationToken::new())).await;
+    assert!(stopped.is_err());
     assert_eq!((server.asked().len(), letters(root.path())), (1, 1));
     // Nobody sends any more, and still it is not lost.
-    outbox.accept(self::hook(&server.url("/second"), &[]), Bytes::from_static(BODY)).await;
+    send(&outbox, self::hook(&server.url("/second"), &[])).await;
     drop((spool, outbox));
 
     let (_spool, outbox, deliveries) = open(root.path());
@@ -146,7 +146,7 @@ async fn what_is_too_old_is_not_sent() {
     let server = Server::start(|_, _| status("200 OK")).await;
     let (spool, outbox, deliveries) = open(root.path());
     drop(deliveries);
-    outbox.accept(hook(&server.url("/"), &[]), Bytes::from_static(BODY)).await;
+    send(&outbox, hook(&server.url("/"), &[])).await;
     drop((spool, outbox));
     let (_spool, outbox, deliveries) = open_at(root.path(), "127.0.0.1/32", NOW + Duration::from_hours(24));
     drop(outbox);
@@ -191,7 +191,7 @@ async fn a_slow_receiver_does_not_hold_up_others() {
     let (_spool, outbox, deliveries) = open(root.path());
     let start = Instant::now();
     for path in ["/slow", "/quick"] {
-        outbox.accept(hook(&server.url(path), &[]), Bytes::from_static(BODY)).await;
+        send(&outbox, hook(&server.url(path), &[])).await;
     }
     let quick = async {
         while !server.asked().iter().any(|request| request.target == "/quick") {
@@ -202,4 +202,19 @@ async fn a_slow_receiver_does_not_hold_up_others() {
     };
     tokio::join!(deliveries.run(CancellationToken::new()), quick);
     assert_eq!(letters(root.path()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_it_is_enough_what_was_handed_over_is_sent() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(|number, _| status(if number == 0 { "500 Oh" } else { "200 OK" })).await;
+    let (_spool, outbox, deliveries) = open(root.path());
+    let (first, late) = (hook(&server.url("/first"), &[]), hook(&server.url("/late"), &[]));
+    send(&outbox, first).await;
+    let enough = CancellationToken::new();
+    enough.cancel();
+    deliveries.run(enough).await;
+    assert_eq!((server.asked().len(), letters(root.path())), (2, 0));
+    send(&outbox, late).await;
+    assert_eq!((server.asked().len(), letters(root.path())), (2, 1), "it is for the next process");
 }

@@ -1,0 +1,56 @@
+//! What a worker delivers with, as the configuration has it.
+
+use std::sync::Arc;
+
+use tracing::error;
+
+use crate::clock::{SystemClock, WallClock};
+use crate::config::{Config, Queue, WebhookBy};
+use crate::deliver::outbox::{Attempts, Outbox, Postman};
+use crate::deliver::results::Results;
+use crate::deliver::runpod::JobDone;
+use crate::deliver::spool::Spool;
+use crate::deliver::upload::{Place, Uploads};
+use crate::deliver::webhook::Signer;
+use crate::deliver::{Office, Webhooks};
+use crate::net::{self, Client, Guard, NoClient};
+
+/// Opens the office of the worker called `id`, whose results go to `sink`.
+pub(super) fn open(config: &Config, queue: &Queue, id: &str, sink: JobDone) -> Result<Office<JobDone>, NoClient> {
+    let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
+    let guarded = Client::new(Guard::new(config.net.allow_private.clone()))?;
+    let usual = config.bucket.as_ref().map(Place::new);
+    let uploads = Uploads::new(guarded.clone(), Client::new(Guard::open())?, usual, Arc::clone(&clock));
+    // What was meant for one queue is not posted to another.
+    let spool = Spool::open(&config.spool.dir.join(sink.mark()), config.spool.max_bytes).unwrap_or_else(|cause| {
+        error!(
+            "{cause}; results and webhooks are sent all the same, and what is not sent when this process ends is lost"
+        );
+        Spool::in_memory(config.spool.max_bytes)
+    });
+    let (results, left) = Results::open(&spool, sink, Arc::clone(&clock));
+    let hooks = &config.webhook;
+    let (webhooks, deliveries) = by_worker(config, queue)
+        .then(|| {
+            let attempts = Attempts { most: hooks.attempts, pause: hooks.pause, time: hooks.timeout };
+            let signer = hooks.secret.clone().map(Signer::new);
+            let (outbox, deliveries) = Outbox::open(&spool, Postman { client: guarded, signer, attempts, clock });
+            let always = hooks.deliver == WebhookBy::Worker;
+            (Webhooks { outbox, always, worker: id.to_owned() }, deliveries)
+        })
+        .unzip();
+    Ok(Office { spool, results, left, uploads, webhooks, deliveries })
+}
+
+/// Whether webhooks are the worker's, as far as that is known before the queue has answered.
+fn by_worker(config: &Config, queue: &Queue) -> bool {
+    match config.webhook.deliver {
+        WebhookBy::Worker => true,
+        WebhookBy::Gateway | WebhookBy::Off => false,
+        WebhookBy::Auto => {
+            let host = net::host(&queue.take).unwrap_or_default();
+            let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
+            !config.webhook.platform_hosts.iter().any(|known| [host.as_str(), name].contains(&known.as_str()))
+        }
+    }
+}

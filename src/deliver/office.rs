@@ -1,0 +1,34 @@
+//! Everything that the ends of a worker's jobs go through.
+
+use super::outbox::{Deliveries, Outbox};
+use super::results::{Results, Slip};
+use super::spool::{Kept, Spool};
+use super::upload::Uploads;
+
+/// Where a worker's results, images and webhooks go.
+#[derive(Debug)]
+pub struct Office<K> {
+    /// What they lie in until they have arrived.
+    pub spool: Spool,
+    /// Posts results.
+    pub results: Results<K>,
+    /// Results that an earlier process left.
+    pub left: Vec<Kept<Slip>>,
+    /// Puts images into buckets.
+    pub uploads: Uploads,
+    /// Takes webhooks in, if they are the worker's.
+    pub webhooks: Option<Webhooks>,
+    /// Sends them.
+    pub deliveries: Option<Deliveries>,
+}
+
+/// Webhooks that the worker calls.
+#[derive(Debug)]
+pub struct Webhooks {
+    /// Where they lie.
+    pub outbox: Outbox,
+    /// Whether they are called even for a queue that says that it does.
+    pub always: bool,
+    /// Who the worker is, which they are told.
+    pub worker: String,
+}

@@ -1,0 +1,98 @@
+//! What a worker says of its work, at its most talkative.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use latentd::worker::{End, Manners};
+use serde_json::{Value, json};
+use tracing::level_filters::LevelFilter;
+
+use crate::engine::{MANNERS, Worker, input, office, sink};
+use crate::lasting::spool;
+use crate::queue::{Queue, json, status};
+use crate::server::{self, Server};
+
+/// A log that can be read.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// In every place of a job that can hold a secret there is this.
+const SECRET: &str = "s3cret";
+
+/// What a PNG begins with in base64.
+const PNG: &str = "iVBORw0KGgo";
+
+fn job(id: &str, server: &Server, changes: &Value) -> Value {
+    let mut input = input(&format!("{SECRET} prompt"));
+    input["negative_prompt"] = json!(format!("{SECRET} negative"));
+    let mut job = json!({
+        "id": id,
+        "input": input,
+        "webhook": {"url": server.url("/s3cret?s3cret"), "headers": {"Authorization": SECRET, "Bad\n": SECRET, "Host": SECRET}},
+        "s3Config": {"endpointUrl": server.url(""), "accessId": SECRET, "accessSecret": SECRET, "bucketName": "b"},
+        "more": SECRET,
+    });
+    for (key, value) in changes.as_object().unwrap() {
+        let inside = ["init_image", "num_outputs"].contains(&key.as_str());
+        *if inside { &mut job["input"][key] } else { &mut job[key] } = value.clone();
+    }
+    job
+}
+
+/// The log is that of every test that runs meanwhile, none of which may tell either.
+#[tokio::test]
+async fn no_log_holds_a_secret_or_an_image() {
+    let log = Log::default();
+    let writer = log.clone();
+    let lines = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(move || writer.clone());
+    lines.init();
+
+    let (queue, root) = (Queue::start().await, tempfile::tempdir().unwrap());
+    // Every other call of the receiver and of the storage fails.
+    let server = Server::start(|number, request| match number % 2 {
+        0 => server::said("500 Oh", &format!("<Code>{SECRET}</Code>{}", request.target)),
+        _ => server::status("200 OK"),
+    })
+    .await;
+    let picture = format!("{PNG}s3cret");
+    for (id, changes) in [
+        ("j1", json!({})),
+        ("j2", json!({"s3Config": null, "num_outputs": 2})),
+        (
+            "j3",
+            json!({"s3Config": {"endpointUrl": "http://s3cret:s3cret@s3cret?s3cret", "accessId": SECRET, "accessSecret": SECRET}}),
+        ),
+        ("j4", json!({"init_image": format!("{}/s3cret.png?s3cret", server.url(""))})),
+        ("j5", json!({"init_image": picture})),
+        ("j6", json!({"webhook": "http://s3cret:s3cret@10.0.0.1/s3cret"})),
+        ("j7", json!({"webhook": "ftp://me:s3cret@h/s3cret"})),
+    ] {
+        queue.answer("take", json(job(id, &server, &changes)));
+    }
+    for failure in [500, 429, 413, 404] {
+        queue.answer("done", status(failure));
+    }
+    let office = office(sink(&queue), spool(root.path()));
+    let worker = Worker::at(&queue, office, Manners { slots: 2, ..MANNERS }).await;
+    queue.when(|log| log.iter().filter(|asked| asked.route() == "done").count() >= 9).await;
+    assert_eq!(worker.stop().await, End::Drained);
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for word in ["j1", "j7", "Finished.", "webhook", "upload"] {
+        assert!(log.contains(word), "the log says nothing of {word}: {log}");
+    }
+    for word in [SECRET, PNG, "KEY123", "MfKQ9r8"] {
+        let told: Vec<&str> = log.lines().filter(|line| line.contains(word)).collect();
+        assert!(told.is_empty(), "{told:#?}");
+    }
+}

@@ -54,3 +54,35 @@ fn by_worker(config: &Config, queue: &Queue) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::{Environment, Flags};
+
+    #[test]
+    fn webhooks_are_the_worker_s_unless_the_queue_is_known_to_call_them() {
+        for (queue, deliver, hosts, worker) in [
+            ("https://api.runpod.ai/v2/e", "auto", "", false),
+            ("https://API.runpod.ai/v2/e", "worker", "", true),
+            ("http://api.runpod.ai.example/v2/e", "auto", "", true),
+            ("http://q:8000/v2/e", "auto", "", true),
+            ("http://q:8000/v2/e", "auto", "a, q", false),
+            ("http://q:8000/v2/e", "auto", "q:8000", false),
+            ("http://q:8000/v2/e", "auto", "q:80", true),
+            ("http://q:8000/v2/e", "gateway", "", false),
+            ("http://q:8000/v2/e", "off", "", false),
+        ] {
+            let variables = [
+                ("LATENTD_QUEUE", queue),
+                ("LATENTD_WEBHOOK__DELIVER", deliver),
+                ("LATENTD_WEBHOOK__PLATFORM_HOSTS", hosts),
+            ];
+            let environment: Environment =
+                variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+            let config = Config::load(&Flags::default(), &environment).unwrap();
+            assert_eq!(by_worker(&config, &config.queue().unwrap()), worker, "{queue} {deliver} {hosts}");
+        }
+    }
+}

@@ -49,7 +49,7 @@ impl JobDone {
         Ok(Self { http, done, stream, mark })
     }
 
-    /// Names the queue among others, and what waits for it on disk: the same for each of its workers, and each URL with a query.
+    /// Names the queue among others: what waits for it on disk lies under this. The same for all of its workers.
     pub fn mark(&self) -> &str {
         &self.mark
     }

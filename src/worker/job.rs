@@ -114,13 +114,13 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
     let means = &shop.means;
     let entropy = RandomState::new().hash_one(0) as u16;
     let terms = Terms { offer: (means.offer)(), entropy, log_prompts: means.log_prompts, intake: means.intake.clone() };
-    let (host, job_drawn) = (Arc::clone(&means.host), Arc::clone(job));
+    let (host, drawing) = (Arc::clone(&means.host), Arc::clone(job));
     let (mouth, ear) = report::way();
     let mut task = JoinSet::new();
     task.spawn(async move {
         let engine = std::future::ready(Ok((host, Duration::ZERO)));
         let news = |news| mouth.say(news);
-        render(&job_drawn.id, &job_drawn.input, &terms, engine, CancellationToken::new(), news).await
+        render(&drawing.id, &drawing.input, &terms, engine, CancellationToken::new(), news).await
     });
     let way = Way { id: &job.id, sink: &shop.results.sink, uploads: &shop.uploads, place, streamed };
     // What cannot be uploaded need not be drawn to its end: the task ends with this.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::{Png, Seen};
-use crate::deliver::upload::{Place, Uploads};
+use crate::deliver::upload::{Place, UploadError, Uploads};
 use crate::deliver::{Parcel, Sink, progress};
 use crate::encode;
 use crate::engine::Progress;
@@ -72,37 +72,35 @@ pub(super) struct Way<'a, K> {
 /// An image, and whether it is one of several.
 type Made = (Arc<Png>, bool);
 
+/// Images on their way to a bucket, each to be answered by a link.
+type Links = JoinSet<Result<(Made, String), UploadError>>;
+
 impl<K: Sink> Way<'_, K> {
     /// Sends on what is heard until the mouth is dropped; the images that were among it, in their order. What is lost of parts is
     /// in the result, too.
     ///
     /// # Errors
-    /// An image cannot be uploaded. The others are not waited for.
+    /// An image is not where it should be, which fails its job: who asked for a link expects no picture in its place. Others are
+    /// not waited for.
     pub(super) async fn send_on(&self, ear: Ear) -> Result<Vec<Image>, JobError> {
         let Ear { mut progress, mut images } = ear;
-        let (mut ready, mut uploads, mut more) = (BTreeMap::new(), JoinSet::new(), true);
+        let (mut ready, mut links, mut more) = (BTreeMap::new(), Links::new(), true);
         let mut next = Instant::now() + PACE;
-        while more || !uploads.is_empty() {
+        while more || !links.is_empty() {
             select! {
                 biased;
-                Some(uploaded) = uploads.join_next() => {
-                    let (made, link) = uploaded.unwrap_or_else(|cause| Err(failed(&cause)))?;
-                    self.part(made, link, &mut ready).await;
+                Some(link) = links.join_next() => {
+                    let uploaded = link.map_err(|cause| failed(&cause))?;
+                    let ((png, of_several), link) = uploaded.map_err(|cause| failed(&cause))?;
+                    ready.insert(png.index, self.part(&png, of_several, link).await);
                 }
-                image = images.recv(), if more => match (image, &self.place) {
-                    (Some(made), Some(place)) => {
-                        let (uploads_of, place, id) = (self.uploads.clone(), place.clone(), self.id.to_owned());
-                        uploads.spawn(async move {
-                            let (index, file) = (made.0.index, made.0.file.clone().into());
-                            let link = uploads_of.put(&place, &id, index, file).await.map_err(|cause| failed(&cause))?;
-                            Ok((made, link))
-                        });
+                image = images.recv(), if more => match image {
+                    Some(made) if self.place.is_some() => self.upload(made, &mut links),
+                    Some((png, of_several)) => {
+                        let image = self.part(&png, of_several, encode::base64(&png.file)).await;
+                        ready.insert(png.index, image);
                     }
-                    (Some(made), None) => {
-                        let file = encode::base64(&made.0.file);
-                        self.part(made, file, &mut ready).await;
-                    }
-                    (None, _) => more = false,
+                    None => more = false,
                 },
                 Ok(now) = update(&mut progress, next), if more => {
                     if let Err(cause) = self.sink.progress(self.id, self::progress(now.done, now.total)).await {
@@ -115,8 +113,17 @@ impl<K: Sink> Way<'_, K> {
         Ok(ready.into_values().collect())
     }
 
-    /// One more image is ready, and sent if it is one of several.
-    async fn part(&self, (png, of_several): Made, image: String, ready: &mut BTreeMap<u32, Image>) {
+    fn upload(&self, made: Made, links: &mut Links) {
+        let Some(place) = self.place.clone() else { return };
+        let (uploads, id) = (self.uploads.clone(), self.id.to_owned());
+        links.spawn(async move {
+            let link = uploads.put(&place, &id, made.0.index, made.0.file.clone().into()).await?;
+            Ok((made, link))
+        });
+    }
+
+    /// The image as a result holds it, which is sent at once if it is one of several.
+    async fn part(&self, png: &Png, of_several: bool, image: String) -> Image {
         let image = Image { image, seed: png.seed };
         if of_several && self.sink.takes_parts() {
             // Before it is sent: whoever ends this meanwhile must know that the queue may have it.
@@ -127,11 +134,10 @@ impl<K: Sink> Way<'_, K> {
                 warn!(id = self.id, seed = png.seed, "an image is not streamed, but comes with the result: {cause}");
             }
         }
-        ready.insert(png.index, image);
+        image
     }
 }
 
-/// An image that is not where it should be fails its job: who asked for a link expects no picture in its place.
 fn failed(cause: &impl ToString) -> JobError {
     JobError { code: "upload_failed", message: cause.to_string(), field: None }
 }

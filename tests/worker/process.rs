@@ -44,6 +44,17 @@ fn a_queue_that_is_no_url_can_never_work() {
     }
 }
 
+#[cfg(not(feature = "torch"))]
+#[test]
+fn a_spool_that_cannot_be_is_told_and_no_reason_to_end() {
+    let queue = ["worker", "--queue", "http://127.0.0.1:9/v2/e"];
+    let output = latentd(&[("LATENTD_SPOOL__DIR", "/dev/null/spool")], &queue);
+    // What ends it is that this build has no engine.
+    assert_eq!(output.status.code(), Some(64), "{}", stderr(&output));
+    let said = stderr(&output);
+    assert!(said.contains("/dev/null/spool") && said.contains("set spool.dir") && said.contains("no engine"), "{said}");
+}
+
 #[cfg(feature = "torch")]
 mod with_an_engine {
     use std::io::{BufRead, BufReader};
@@ -59,9 +70,10 @@ mod with_an_engine {
     // The queue answers on another thread while this one waits for the process.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_worker_draws_delivers_and_drains_on_sigterm() {
-        let queue = Queue::start().await;
+        let (queue, data) = (Queue::start().await, tempfile::tempdir().unwrap());
         queue.job("j1", input("a"));
         let mut command = worker(&queue.base());
+        command.env("XDG_DATA_HOME", data.path());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         // Read on, so that the process is not held up by what it says.

@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::engine::{MANNERS, Worker, input, office, sink};
 use crate::lasting::spool;
-use crate::queue::{Queue, json, status};
+use crate::queue::{Asked, Queue, json, status};
 use crate::server::{self, Server};
 
 /// A log that can be read.
@@ -84,7 +84,9 @@ async fn no_log_holds_a_secret_or_an_image() {
     }
     let office = office(sink(&queue), spool(root.path()));
     let worker = Worker::at(&queue, office, Manners { slots: 2, ..MANNERS }).await;
-    queue.when(|log| log.iter().filter(|asked| asked.route() == "done").count() >= 9).await;
+    let posted =
+        |log: &Vec<Asked>, id: &str| log.iter().any(|asked| asked.route() == "done" && asked.path.contains(id));
+    queue.when(|log| (1..=7).all(|n| posted(log, &format!("/j{n}?")))).await;
     assert_eq!(worker.stop().await, End::Drained);
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

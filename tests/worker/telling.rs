@@ -129,6 +129,17 @@ async fn a_webhook_of_a_result_that_is_not_delivered_yet_waits_with_it() {
 }
 
 #[tokio::test]
+async fn a_worker_without_an_engine_leaves_webhooks_to_the_next() {
+    let (queue, root) = (Queue::start().await, tempfile::tempdir().unwrap());
+    let server = Server::start(|_, _| Answer::Silence).await;
+    let panic = json!({"id": "j2", "input": input("panic")});
+    queue.answer("take", json(job(&server, "a"))).answer("take", json(panic));
+    let worker = worker(&queue, root.path(), MANNERS).await;
+    assert_eq!(worker.end().await, End::EngineLost);
+    assert_eq!((queue.asked("done").len(), letters(root.path(), "webhooks")), (1, 1));
+}
+
+#[tokio::test]
 async fn nobody_is_told_of_a_job_that_was_stopped() {
     for (prompt, route) in [("endless", "ping"), ("a", "done")] {
         let (queue, root) = (Queue::start().await, tempfile::tempdir().unwrap());

@@ -5,6 +5,7 @@ mod error;
 mod layers;
 mod loras;
 mod model;
+mod models;
 mod setting;
 mod worker;
 
@@ -17,6 +18,7 @@ use ipnet::IpNet;
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
 pub use model::Model;
+pub use models::Served;
 pub use setting::{Device, Dtype, Format, Level, Secret};
 pub use worker::{Queue, Worker};
 
@@ -53,6 +55,8 @@ pub struct Config {
     queue: Option<String>,
     runpod: worker::RunPod,
     model: String,
+    listed: Vec<models::Listed>,
+    models_memory: Option<u64>,
     entries: Vec<Entry>,
 }
 
@@ -107,6 +111,7 @@ impl Config {
         let mut reader = Reader { merged, faults, entries: Vec::new() };
 
         let model = reader.read("model");
+        let (listed, models_memory) = (reader.read("models"), reader.read("models_memory"));
         let models_dir: Option<String> = reader.read("models_dir");
         let lora_dir = reader.read("lora_dir");
         let device = reader.read("device");
@@ -124,6 +129,9 @@ impl Config {
         let (Some(model), Some(models_dir), Some(lora_dir), Some(device), Some(dtype)) =
             (model, models_dir, lora_dir, device, dtype)
         else {
+            return Err(ConfigError(faults));
+        };
+        let (Some(listed), Some(models_memory)) = (listed, models_memory) else {
             return Err(ConfigError(faults));
         };
         let (Some(level), Some(format), Some(prompts)) = (level, format, prompts) else {
@@ -159,6 +167,8 @@ impl Config {
             queue,
             runpod,
             model,
+            listed,
+            models_memory,
             entries,
         })
     }

@@ -114,12 +114,16 @@ async fn draw<K: Sink>(shop: &Arc<Shop<K>>, job: Delivered) -> (Outcome, bool) {
     let means = &shop.means;
     let entropy = RandomState::new().hash_one(0) as u16;
     let terms = Terms { offer: (means.offer)(), entropy, log_prompts: means.log_prompts, intake: means.intake.clone() };
-    let host = Arc::clone(&means.host);
+    let fleet = Arc::clone(&means.fleet);
     let (mouth, ear) = report::way();
     let id = job.id.clone();
     let mut task = JoinSet::new();
     task.spawn(async move {
-        let engine = std::future::ready(Ok((host, Duration::ZERO)));
+        let engine = async move |model: String| {
+            let lease = fleet.engine(&model).await?;
+            let waited = lease.waited();
+            Ok((lease, waited))
+        };
         render(&job.id, &job.input, &terms, engine, CancellationToken::new(), |news| mouth.say(news)).await
     });
     let (outcome, streamed) = join!(task.join_next(), report::send_on(&shop.sink, &id, ear));

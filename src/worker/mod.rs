@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::deliver::Sink;
-use crate::engine::host::Host;
+use crate::engine::fleet::Fleet;
 use crate::intake::Intake;
 use crate::job::Offer;
 use crate::source::JobSource;
@@ -37,8 +37,8 @@ const LET_GO: Duration = Duration::from_secs(2);
 
 /// What a worker draws with.
 pub struct Means {
-    /// The engine.
-    pub host: Arc<Host>,
+    /// The engines.
+    pub fleet: Arc<Fleet>,
     /// What brings in images.
     pub intake: Intake,
     /// What can be drawn with, asked for each job.
@@ -142,6 +142,6 @@ async fn serve<S: JobSource, K: Sink>(source: &S, shop: &Arc<Shop<K>>, stop: &St
 
 impl fmt::Debug for Means {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Means").field("host", &self.host).field("intake", &self.intake).finish_non_exhaustive()
+        f.debug_struct("Means").field("fleet", &self.fleet).field("intake", &self.intake).finish_non_exhaustive()
     }
 }

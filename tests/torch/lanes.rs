@@ -132,8 +132,9 @@ proptest! {
     ) {
         let mut engine = engine("tiny");
         let size = Size { width, height };
-        let (start, lora) = (None, None);
-        let spec = Spec { prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora };
+        let (model, start, lora) = ("m".into(), None, None);
+        let spec =
+            Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora };
         if let Err(cause) = engine.admit(Ticket(0), &spec) {
             prop_assert!(!cause.message.is_empty());
         } else {

@@ -82,7 +82,7 @@ fn what_cannot_be_asked_for_is_64_and_says_why() {
         (&[], &["--rp_debugger"], "--rp_debugger"),
         (&[], &["--rp_log_level", "BOGUS"], "log.level = \"BOGUS\""),
         (&[("RUNPOD_LOG_LEVEL", "BOGUS")], &[], "from RUNPOD_LOG_LEVEL"),
-        (&[], &["run", "a", "--device", "tpu"], "auto, cpu, cuda or cuda:N"),
+        (&[], &["run", "a", "--device", "tpu"], "auto, cpu, cuda, cuda:N or cuda:all"),
         (&[], &["run", "a", "--model", "none"], "models (miniature)"),
         (&[("LATENTD_MODLE", "none")], &["config", "show"], "did you mean model?"),
         (&[], &["config", "show", "--config", "none.toml"], "none.toml"),
@@ -124,6 +124,8 @@ fn the_configuration_knows_where_it_came_from() {
     let expected = json!({
         "model": {"value": "miniature", "source": "default"},
         "models_dir": {"value": "models", "source": "LATENTD_MODELS_DIR"},
+        "models": {"value": [], "source": "default"},
+        "models_memory": {"value": "auto", "source": "default"},
         "lora_dir": {"value": "", "source": "default"},
         "queue": {"value": "", "source": "default"},
         "device": {"value": "cpu", "source": "--device"},

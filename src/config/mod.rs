@@ -350,7 +350,7 @@ mod tests {
                 "devise (from LATENTD_DEVISE) is no setting; did you mean device?",
                 "log (from LATENTD_LOG) is no setting; `latentd config show` lists them all",
                 "model = 5 (from my.toml) is not possible: use a text that is not empty",
-                r#"device = "gpu" (from --device) is not possible: use auto, cpu, cuda or cuda:N"#,
+                r#"device = "gpu" (from --device) is not possible: use auto, cpu, cuda, cuda:N or cuda:all"#,
                 r#"dtype = "f64" (from my.toml) is not possible: use auto, f32, bf16 or f16"#,
                 r#"log.level = "LOUD" (from RUNPOD_LOG_LEVEL) is not possible: use notset, trace, debug, info, warn, error or off"#,
                 r#"log.prompts = "yes" (from my.toml) is not possible: use true or false"#,

@@ -88,7 +88,7 @@ pub(super) struct Settings {
     /// The worker's queue, such as <http://host:8000/v2/stable-diffusion-v1>.
     #[arg(long, global = true, value_name = "URL")]
     queue: Option<String>,
-    /// auto, cpu, cuda or cuda:N.
+    /// auto, cpu, cuda, cuda:N or cuda:all.
     #[arg(long, global = true)]
     device: Option<String>,
     /// auto, f32, bf16 or f16.

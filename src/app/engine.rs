@@ -1,35 +1,101 @@
 //! Which engine this build has: the one place that chooses.
 
-use crate::config::{Config, Model};
-use crate::engine::host::Host;
-use crate::worker::Failure;
-
-/// Starts the engine on a thread of its own and waits until it is ready.
 #[cfg(feature = "torch")]
-pub(super) async fn start(config: &Config, model: &Model) -> Result<Host, Failure> {
-    use crate::engine::torch;
-
-    let (device, dtype) = (config.device, config.dtype);
-    let (path, loras) = (model.path.clone(), config.lora_dir.clone());
-    // A checkpoint in one file brings no tokenizer.
-    let tokenizer = config.models_dir.join("clip-tokenizer");
-    let build = move || -> anyhow::Result<torch::Lanes> {
-        let target = torch::Target::choose(device, dtype)?;
-        Ok(torch::Lanes::new(torch::Model::load(&path, &tokenizer, target)?).with_loras(loras))
-    };
-    Ok(Host::start("engine-0", build).await?)
-}
+pub(super) use with_torch::{fleet, start_one};
+#[cfg(not(feature = "torch"))]
+pub(super) use without::{MISSING, fleet, start_one};
 
 /// The code of a job that a build without an engine cannot run.
 pub(super) const NOT_BUILT: &str = "not_built";
 
-/// What a build without an engine says.
-#[cfg(not(feature = "torch"))]
-pub(super) const MISSING: &str = "this build of latentd has no engine: build it with the feature `torch`";
+#[cfg(feature = "torch")]
+mod with_torch {
+    use tokio::task::JoinSet;
 
-/// There is none.
+    use crate::config::{Config, Device, Model, Served};
+    use crate::engine::fleet::{Fleet, Member};
+    use crate::engine::host::{Host, HostError};
+    use crate::engine::torch::{self, device};
+    use crate::worker::Failure;
+
+    /// Starts an engine of the model `name`, one of `models`, and waits until it is ready.
+    pub(in super::super) async fn start_one(config: &Config, models: &[Served], name: String) -> Result<Host, Failure> {
+        Ok(start(config, find(models, &name)?, config.device, 0).await?)
+    }
+
+    /// All `models` on all devices; those are loaded that are to be from the start.
+    pub(in super::super) async fn fleet(config: &Config, models: Vec<Served>) -> Result<Fleet, Failure> {
+        let devices = device::each(config.device).map_err(|cause| HostError::Build(cause.to_string()))?;
+        let members =
+            models.iter().map(|served| Member { name: served.model.name.clone(), bytes: served.bytes }).collect();
+        let wanted: Vec<String> =
+            models.iter().filter(|served| served.at_start).map(|served| served.model.name.clone()).collect();
+        let (settings, models) = (config.clone(), models);
+        let start = move |name: String| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
+            let (settings, devices) = (settings.clone(), devices.clone());
+            let model = find(&models, &name).cloned();
+            Box::pin(async move { start_all(&settings, &model?, &devices).await })
+        };
+        let fleet = Fleet::new(members, config.models_memory(), Box::new(start));
+        for name in wanted {
+            fleet.engine(&name).await?;
+        }
+        Ok(fleet)
+    }
+
+    /// An engine on each device; they load side by side.
+    async fn start_all(config: &Config, model: &Model, devices: &[Device]) -> Result<Vec<Host>, HostError> {
+        let mut starting = JoinSet::new();
+        for (number, device) in devices.iter().copied().enumerate() {
+            let (config, model) = (config.clone(), model.clone());
+            starting.spawn(async move { start(&config, &model, device, number).await });
+        }
+        starting.join_all().await.into_iter().collect()
+    }
+
+    /// Starts an engine on a thread of its own.
+    async fn start(config: &Config, model: &Model, device: Device, number: usize) -> Result<Host, HostError> {
+        let dtype = config.dtype;
+        let (path, loras) = (model.path.clone(), config.lora_dir.clone());
+        // A checkpoint in one file brings no tokenizer.
+        let tokenizer = config.models_dir.join("clip-tokenizer");
+        let build = move || -> anyhow::Result<torch::Lanes> {
+            let target = torch::Target::choose(device, dtype)?;
+            Ok(torch::Lanes::new(torch::Model::load(&path, &tokenizer, target)?).with_loras(loras))
+        };
+        Host::start(&format!("engine-{number}"), build).await
+    }
+
+    fn find<'a>(models: &'a [Served], name: &str) -> Result<&'a Model, HostError> {
+        let found = models.iter().find(|served| served.model.name == name);
+        found.map(|served| &served.model).ok_or_else(|| HostError::Build(format!("there is no model {name:?}")))
+    }
+}
+
 #[cfg(not(feature = "torch"))]
-pub(super) fn start(_config: &Config, _model: &Model) -> std::future::Ready<Result<Host, Failure>> {
-    let error = crate::job::JobError { code: NOT_BUILT, message: MISSING.into(), field: None };
-    std::future::ready(Err(error.into()))
+mod without {
+    use std::future::{Ready, ready};
+
+    use crate::config::{Config, Served};
+    use crate::engine::fleet::Fleet;
+    use crate::engine::host::Host;
+    use crate::job::JobError;
+    use crate::worker::Failure;
+
+    /// What a build without an engine says.
+    pub(in super::super) const MISSING: &str = "this build of latentd has no engine: build it with the feature `torch`";
+
+    fn missing() -> Failure {
+        JobError { code: super::NOT_BUILT, message: MISSING.into(), field: None }.into()
+    }
+
+    /// There is none.
+    pub(in super::super) fn start_one(_: &Config, _: &[Served], _: String) -> Ready<Result<Host, Failure>> {
+        ready(Err(missing()))
+    }
+
+    /// There is none.
+    pub(in super::super) fn fleet(_: &Config, _: Vec<Served>) -> Ready<Result<Fleet, Failure>> {
+        ready(Err(missing()))
+    }
 }

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 use super::run::intake;
 use super::{Exit, complain, engine, office, usage};
-use crate::config::{Config, Model, Queue, Secret};
+use crate::config::{Config, Queue, Secret, Served};
 use crate::deliver::runpod::JobDone;
 use crate::job::Offer;
 use crate::net::{NoUrl, Trusted};
@@ -22,17 +22,17 @@ const SLOTS: u64 = 4;
 
 /// Works until it is told to stop.
 pub(super) fn execute(config: &Config) -> Exit {
-    let (queue, model) = match (config.queue(), config.model(), config.loras()) {
-        (Ok(queue), Ok(model), Ok(_)) => (queue, model),
-        (queue, model, loras) => {
-            let faults = [queue.err(), model.err(), loras.err()].into_iter().flatten();
+    let (queue, models) = match (config.queue(), config.models(), config.loras()) {
+        (Ok(queue), Ok(models), Ok(_)) => (queue, models),
+        (queue, models, loras) => {
+            let faults = [queue.err(), models.err(), loras.err()].into_iter().flatten();
             faults.for_each(|fault| complain(&fault));
             return Exit::Usage;
         }
     };
     match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
-            let exit = runtime.block_on(until_stopped(config, queue, &model));
+            let exit = runtime.block_on(until_stopped(config, queue, models));
             // What still looks up a name is not waited for.
             runtime.shutdown_background();
             exit
@@ -44,7 +44,7 @@ pub(super) fn execute(config: &Config) -> Exit {
     }
 }
 
-async fn until_stopped(config: &Config, queue: Queue, model: &Model) -> Exit {
+async fn until_stopped(config: &Config, queue: Queue, models: Vec<Served>) -> Exit {
     let stop = Stop::default();
     // Before anything that takes time: process 1 of a container hears no signal that it does not catch.
     let signals = match Signals::catch() {
@@ -55,12 +55,12 @@ async fn until_stopped(config: &Config, queue: Queue, model: &Model) -> Exit {
         }
     };
     select! {
-        exit = start(config, queue, model, stop.clone()) => exit,
+        exit = start(config, queue, models, stop.clone()) => exit,
         () = signals.pass_on(stop) => Exit::Done,
     }
 }
 
-async fn start(config: &Config, queue: Queue, model: &Model, stop: Stop) -> Exit {
+async fn start(config: &Config, queue: Queue, models: Vec<Served>, stop: Stop) -> Exit {
     let id = queue.worker.clone().unwrap_or_else(|| format!("latentd-{:016x}", RandomState::new().hash_one(0)));
     let (source, sink) = match ends(&queue, &id) {
         Ok(ends) => ends,
@@ -76,12 +76,13 @@ async fn start(config: &Config, queue: Queue, model: &Model, stop: Stop) -> Exit
             return Exit::Failed;
         }
     };
-    let host = select! {
-        host = engine::start(config, model) => host,
+    let names: Vec<String> = models.iter().map(|served| served.model.name.clone()).collect();
+    let fleet = select! {
+        fleet = engine::fleet(config, models) => fleet,
         () = stop.draining.cancelled() => return Exit::Done,
     };
-    let host = match host {
-        Ok(host) => Arc::new(host),
+    let fleet = match fleet {
+        Ok(fleet) => Arc::new(fleet),
         Err(failure) if failure.error.code == engine::NOT_BUILT => return usage(&failure.error),
         Err(failure) => {
             error!("the worker is not fit: {}", failure.error);
@@ -89,9 +90,8 @@ async fn start(config: &Config, queue: Queue, model: &Model, stop: Stop) -> Exit
         }
     };
     let slots = config.worker.concurrency.unwrap_or(SLOTS).try_into().unwrap_or(usize::MAX >> 4);
-    info!(worker = id, model = model.name, slots, "taking jobs");
-    let means =
-        Means { host, intake, offer: offer(config.clone(), model.name.clone()), log_prompts: config.log.prompts };
+    info!(worker = id, models = names.join(", "), slots, "taking jobs");
+    let means = Means { fleet, intake, offer: offer(config.clone(), names), log_prompts: config.log.prompts };
     match work(source, office, means, manners(config, slots), stop).await {
         End::Drained => Exit::Done,
         End::NoQueue(why) => {
@@ -124,12 +124,12 @@ fn manners(config: &Config, slots: usize) -> Manners {
 }
 
 /// What can be drawn with now: LoRA files come and go.
-fn offer(config: Config, model: String) -> Box<dyn Fn() -> Offer + Send + Sync> {
+fn offer(config: Config, models: Vec<String>) -> Box<dyn Fn() -> Offer + Send + Sync> {
     Box::new(move || {
         let loras = config.loras().unwrap_or_else(|cause| {
             warn!("{cause}");
             Vec::new()
         });
-        Offer { model: model.clone(), loras }
+        Offer { models: models.clone(), loras }
     })
 }

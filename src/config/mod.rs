@@ -6,6 +6,7 @@ mod error;
 mod layers;
 mod loras;
 mod model;
+mod models;
 mod reader;
 mod secret;
 mod setting;
@@ -20,6 +21,7 @@ pub use delivery::{Bucket, BucketName, Spool, Webhooks};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
 pub use model::Model;
+pub use models::Served;
 pub use secret::{Secret, SigningKey};
 pub use setting::{Device, Dtype, Format, Level, WebhookBy};
 pub use worker::{Queue, Worker};
@@ -63,6 +65,8 @@ pub struct Config {
     queue: Option<String>,
     runpod: worker::RunPod,
     model: String,
+    listed: Vec<models::Listed>,
+    models_memory: Option<u64>,
     entries: Vec<Entry>,
 }
 
@@ -163,6 +167,7 @@ impl Reader {
     fn config(&mut self, environment: &Environment) -> Option<Config> {
         // All are read before any may end this: all faults are told at once.
         let (model, models_dir) = (self.read("model"), self.folder("models_dir", environment::default_models_dir));
+        let (listed, models_memory) = (self.read("models"), self.read("models_memory"));
         let (lora_dir, queue) = (self.read("lora_dir"), self.read("queue"));
         let (device, dtype) = (self.read("device"), self.read("dtype"));
         let (log, images, allow_private) = (self.log(environment), self.images(), self.read("net.allow_private"));
@@ -183,6 +188,8 @@ impl Reader {
             queue: queue?,
             runpod: runpod?,
             model: model?,
+            listed: listed?,
+            models_memory: models_memory?,
             entries: Vec::new(),
         })
     }
@@ -308,7 +315,7 @@ mod tests {
                 "devise (from LATENTD_DEVISE) is no setting; did you mean device?",
                 "log (from LATENTD_LOG) is no setting; `latentd config show` lists them all",
                 "model = 5 (from my.toml) is not possible: use a text that is not empty",
-                r#"device = "gpu" (from --device) is not possible: use auto, cpu, cuda or cuda:N"#,
+                r#"device = "gpu" (from --device) is not possible: use auto, cpu, cuda, cuda:N or cuda:all"#,
                 r#"dtype = "f64" (from my.toml) is not possible: use auto, f32, bf16 or f16"#,
                 r#"log.level = "LOUD" (from RUNPOD_LOG_LEVEL) is not possible: use notset, trace, debug, info, warn, error or off"#,
                 r#"log.prompts = "yes" (from my.toml) is not possible: use true or false"#,

@@ -147,15 +147,18 @@ pub enum Device {
     Cpu,
     /// The GPU of this number; without that GPU it is an error.
     Cuda(usize),
+    /// All GPUs, for who can use several; else the first.
+    AllCuda,
 }
 
 impl Setting for Device {
-    const ALLOWED: &'static str = "auto, cpu, cuda or cuda:N";
+    const ALLOWED: &'static str = "auto, cpu, cuda, cuda:N or cuda:all";
     fn read(value: &Value) -> Option<Self> {
         match value.as_str()? {
             "auto" => Some(Self::Auto),
             "cpu" => Some(Self::Cpu),
             "cuda" => Some(Self::Cuda(0)),
+            "cuda:all" => Some(Self::AllCuda),
             // `parse` alone would take `+1`.
             other => other
                 .strip_prefix("cuda:")

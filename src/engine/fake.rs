@@ -83,6 +83,7 @@ fn flat(spec: &Spec, seed: u64) -> Picture {
 /// A small job for tests: `num_outputs` images of 128×128 in `steps` steps.
 pub fn spec(num_outputs: u32, steps: u32) -> Spec {
     Spec {
+        model: "m".into(),
         prompt: "a test".into(),
         negative_prompt: None,
         size: crate::job::Size { width: 128, height: 128 },

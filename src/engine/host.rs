@@ -35,6 +35,8 @@ pub enum HostError {
 pub struct Host {
     door: mpsc::Sender<Submission>,
     load: Duration,
+    /// Cancelled when the thread has dropped the engine.
+    ended: CancellationToken,
 }
 
 /// A job inside the engine: what it has to tell.
@@ -74,14 +76,25 @@ impl Host {
         let (door, submissions) = mpsc::channel(DOOR);
         let (ready, built) = oneshot::channel();
         let started = Instant::now();
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || live(build, ready, submissions))
+            .spawn(move || {
+                live(build, ready, submissions);
+                drop(end);
+            })
             .map_err(|cause| HostError::Build(format!("no thread for the engine: {cause}")))?;
         built.await.map_err(|_| HostError::Build("the engine panicked while it was built".into()))??;
         let load = started.elapsed();
         info!(load_ms = load.as_millis() as u64, "engine ready");
-        Ok(Self { door, load })
+        Ok(Self { door, load, ended })
+    }
+
+    /// Ends the engine after the jobs that it has, and waits until what it held is free.
+    pub async fn end(self) {
+        drop(self.door);
+        self.ended.cancelled().await;
     }
 
     /// How long the engine took to build: weights, device, warm-up.
@@ -295,6 +308,14 @@ mod tests {
             assert!(!matches!(event, Event::Finished(_)));
         }
         host.door.closed().await;
+    }
+
+    #[tokio::test]
+    async fn an_engine_ends_after_its_jobs() {
+        let host = host(Fake::default()).await;
+        let running = host.submit(spec(2, 100), CancellationToken::new()).await.unwrap();
+        host.end().await;
+        assert_eq!(outcome(running).await.0, 2);
     }
 
     #[tokio::test]

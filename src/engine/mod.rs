@@ -1,6 +1,7 @@
 //! The engine: what turns specs into pixels. This file is the seam; nothing above it knows tensors.
 
 pub mod fake;
+pub mod fleet;
 pub mod host;
 pub mod tokenizer;
 #[cfg(feature = "torch")]

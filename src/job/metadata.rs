@@ -9,11 +9,11 @@ use crate::sampler::Sampler;
 ///
 /// `parameters` is the line format that image tools read. `latentd` is JSON: an input that draws this very image again.
 /// Images that the job began from are named in it by their files' SHA-256: neither a URL nor a picture leaks.
-pub fn text_chunks(spec: &Spec, index: u32, model: &str) -> [(&'static str, String); 2] {
-    [("parameters", parameters(spec, index, model)), ("latentd", input(spec, index, model))]
+pub fn text_chunks(spec: &Spec, index: u32) -> [(&'static str, String); 2] {
+    [("parameters", parameters(spec, index)), ("latentd", input(spec, index))]
 }
 
-fn parameters(spec: &Spec, index: u32, model: &str) -> String {
+fn parameters(spec: &Spec, index: u32) -> String {
     let negative = spec.negative_prompt.as_deref().filter(|negative| !negative.is_empty());
     format!(
         "{}{}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}, Version: latentd {}",
@@ -25,7 +25,7 @@ fn parameters(spec: &Spec, index: u32, model: &str) -> String {
         spec.seed_of(index),
         spec.size.width,
         spec.size.height,
-        quoted(model),
+        quoted(&spec.model),
         spec.start.as_ref().map(|start| format!(", Denoising strength: {}", start.strength)).unwrap_or_default(),
         spec.lora
             .as_ref()
@@ -56,7 +56,7 @@ fn quoted(value: &str) -> String {
     if value.contains([',', ':', '\n']) { json!(value).to_string() } else { value.to_owned() }
 }
 
-fn input(spec: &Spec, index: u32, model: &str) -> String {
+fn input(spec: &Spec, index: u32) -> String {
     let mut input = json!({
         "prompt": spec.prompt,
         "negative_prompt": spec.negative_prompt,
@@ -67,7 +67,7 @@ fn input(spec: &Spec, index: u32, model: &str) -> String {
         "guidance_scale": spec.guidance_scale,
         "scheduler": spec.sampler.name(),
         "seed": spec.seed_of(index),
-        "model": model,
+        "model": spec.model,
     });
     if let Some(start) = &spec.start {
         input["init_image"] = digest(&start.image);
@@ -99,6 +99,7 @@ mod tests {
 
     fn spec() -> Spec {
         Spec {
+            model: "miniature".into(),
             prompt: "a red apple".into(),
             negative_prompt: Some("a worm".into()),
             size: Size { width: 512, height: 448 },
@@ -115,7 +116,7 @@ mod tests {
     #[test]
     fn parameters_read_as_image_tools_write_them() {
         let tail = concat!("Version: latentd ", env!("CARGO_PKG_VERSION"));
-        let [(keyword, text), _] = text_chunks(&spec(), 0, "miniature");
+        let [(keyword, text), _] = text_chunks(&spec(), 0);
         assert_eq!(keyword, "parameters");
         assert_eq!(
             text,
@@ -128,8 +129,9 @@ mod tests {
 
     #[test]
     fn parameters_stay_a_list_whatever_the_model_is_called() {
-        let spec = Spec { negative_prompt: Some(String::new()), sampler: Sampler::Ddpm, ..spec() };
-        let [(_, text), _] = text_chunks(&spec, 0, "a, b");
+        let negative_prompt = Some(String::new());
+        let spec = Spec { model: "a, b".into(), negative_prompt, sampler: Sampler::Ddpm, ..spec() };
+        let [(_, text), _] = text_chunks(&spec, 0);
         assert!(text.starts_with("a red apple\nSteps: 20, Sampler: DDPM, "), "{text}");
         assert!(text.contains(r#", Model: "a, b", "#), "{text}");
     }
@@ -143,8 +145,8 @@ mod tests {
         let mask = Mask { image: image("bb"), repaint: Shade::White, paste: true };
         let start = Start { image: image("aa"), strength: 0.3, mask: Some(mask) };
         let lora = Lora { name: "ink".into(), scale: 0.5 };
-        let spec = Spec { start: Some(start), lora: Some(lora), ..spec() };
-        let [(_, line), (_, text)] = text_chunks(&spec, 0, "m");
+        let spec = Spec { model: "m".into(), start: Some(start), lora: Some(lora), ..spec() };
+        let [(_, line), (_, text)] = text_chunks(&spec, 0);
         assert!(line.contains(", Model: m, Denoising strength: 0.3, Lora: ink, Lora scale: 0.5, Version: "), "{line}");
         let input: Value = serde_json::from_str(&text).unwrap();
         for (field, value) in [
@@ -162,9 +164,9 @@ mod tests {
 
     #[test]
     fn the_json_draws_the_same_image_again() {
-        let [_, (keyword, text)] = text_chunks(&spec(), 2, "miniature");
+        let [_, (keyword, text)] = text_chunks(&spec(), 2);
         assert_eq!(keyword, "latentd");
-        let offer = Offer { model: "miniature".into(), ..Offer::default() };
+        let offer = Offer { models: vec!["miniature".into()], ..Offer::default() };
         let again = validate(&serde_json::from_str(&text).unwrap(), &offer, 0).unwrap();
         assert_eq!(again.with_start(None), Spec { num_outputs: 1, seed: 1, ..spec() });
     }

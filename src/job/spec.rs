@@ -23,6 +23,8 @@ impl Size {
 /// as they were [`Brought`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec<I = Brought> {
+    /// The name of the model that draws.
+    pub model: String,
     /// What to draw.
     pub prompt: String,
     /// What to keep away from; `None` is the empty prompt.
@@ -151,8 +153,10 @@ impl<I> Spec<I> {
 
     /// The same job with other images to begin from.
     pub fn with_start<J>(self, start: Option<Start<J>>) -> Spec<J> {
-        let Self { prompt, negative_prompt, size, num_outputs, steps, guidance_scale, sampler, seed, lora, .. } = self;
-        Spec { prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora }
+        let Self {
+            model, prompt, negative_prompt, size, num_outputs, steps, guidance_scale, sampler, seed, lora, ..
+        } = self;
+        Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora }
     }
 }
 

@@ -17,8 +17,8 @@ const LONGEST_PROMPT: usize = 32 * 1024;
 /// What this process can draw with: the part of validation that is not the same everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Offer {
-    /// Name of the loaded model.
-    pub model: String,
+    /// Names of the models, first the one of jobs that name none.
+    pub models: Vec<String>,
     /// Names of the LoRA files at hand.
     pub loras: Vec<String>,
 }
@@ -61,13 +61,14 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named
     if let Some(lora) = lora.as_ref().filter(|lora| !offer.loras.contains(lora)) {
         form.complain("lora", format!("lora {lora:?} is not offered, {}.", listed(&offer.loras)));
     }
-    if let Some(model) = model.filter(|model| *model != offer.model) {
-        form.complain("model", format!("model {model:?} is not loaded, only {:?} is.", offer.model));
+    if let Some(model) = model.as_ref().filter(|model| !offer.models.contains(model)) {
+        form.complain("model", format!("model {model:?} is not offered, {}.", listed(&offer.models)));
     }
 
     form.close()?;
     let mask = mask.map(|image| Mask { image, repaint, paste });
     Ok(Spec {
+        model: model.or_else(|| offer.models.first().cloned()).unwrap_or_default(),
         prompt,
         negative_prompt,
         size: Size { width, height },
@@ -83,7 +84,11 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named
 }
 
 fn listed(names: &[String]) -> String {
-    if names.is_empty() { "none is".into() } else { format!("only {} are", names.join(", ")) }
+    match names {
+        [] => "none is".into(),
+        [name] => format!("only {name} is"),
+        names => format!("only {} are", names.join(", ")),
+    }
 }
 
 /// Whether a prompt can be tokenized in a moment: the engine does that between two evaluations, for whoever else waits.
@@ -120,7 +125,7 @@ mod tests {
     use super::*;
 
     fn offer() -> Offer {
-        Offer { model: "miniature".into(), loras: vec!["ink".into(), "wool".into()] }
+        Offer { models: vec!["miniature".into()], loras: vec!["ink".into(), "wool".into()] }
     }
 
     fn check(input: &Value) -> Result<Spec<Named>, Vec<String>> {
@@ -144,6 +149,7 @@ mod tests {
         assert_eq!(
             spec,
             Spec {
+                model: "miniature".into(),
                 prompt: "a red apple".into(),
                 negative_prompt: None,
                 size: Size { width: 512, height: 512 },
@@ -282,8 +288,8 @@ mod tests {
     fn what_is_not_at_hand_is_refused_by_name() {
         assert_eq!(errors(&with("mask", json!("http://x/m.png"))), ["mask was provided without init_image"]);
         assert_eq!(errors(&with("lora", json!("Ink"))), [r#"lora "Ink" is not offered, only ink, wool are."#]);
-        assert_eq!(errors(&with("model", json!("sd15"))), [r#"model "sd15" is not loaded, only "miniature" is."#]);
-        let none = Offer { model: "miniature".into(), ..Offer::default() };
+        assert_eq!(errors(&with("model", json!("sd15"))), [r#"model "sd15" is not offered, only miniature is."#]);
+        let none = Offer::default();
         let refused = validate(&with("lora", json!("ink")), &none, 0).unwrap_err();
         assert_eq!(refused.texts(), [r#"lora "ink" is not offered, none is."#]);
     }

@@ -42,7 +42,6 @@ pub struct Png {
 pub(super) async fn draw(
     host: &Host,
     spec: &Spec,
-    model: &str,
     cancel: CancellationToken,
     mut see: impl FnMut(Seen),
 ) -> Result<Drawn, Failure> {
@@ -57,7 +56,7 @@ pub(super) async fn draw(
                 Some(Event::Admitted { warnings: told }) => warnings = told,
                 Some(Event::Image { index, seed, picture }) => {
                     let began = Instant::now();
-                    let image = Arc::new(Png { index, seed, file: encoded(picture, spec, index, model).await? });
+                    let image = Arc::new(Png { index, seed, file: encoded(picture, spec, index).await? });
                     png += began.elapsed();
                     see(Seen::Image(Arc::clone(&image), spec.num_outputs));
                     images.push(image);
@@ -76,8 +75,8 @@ pub(super) async fn draw(
 }
 
 /// Encodes where it may take its time: other jobs have heartbeats and deliveries to make.
-async fn encoded(picture: Picture, spec: &Spec, index: u32, model: &str) -> Result<Vec<u8>, JobError> {
-    let chunks = text_chunks(spec, index, model);
+async fn encoded(picture: Picture, spec: &Spec, index: u32) -> Result<Vec<u8>, JobError> {
+    let chunks = text_chunks(spec, index);
     let mut task = JoinSet::new();
     task.spawn_blocking(move || {
         let chunks = chunks.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));

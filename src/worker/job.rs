@@ -114,11 +114,15 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
     let means = &shop.means;
     let entropy = RandomState::new().hash_one(0) as u16;
     let terms = Terms { offer: (means.offer)(), entropy, log_prompts: means.log_prompts, intake: means.intake.clone() };
-    let (host, drawing) = (Arc::clone(&means.host), Arc::clone(job));
+    let (fleet, drawing) = (Arc::clone(&means.fleet), Arc::clone(job));
     let (mouth, ear) = report::way();
     let mut task = JoinSet::new();
     task.spawn(async move {
-        let engine = std::future::ready(Ok((host, Duration::ZERO)));
+        let engine = async move |model: String| {
+            let lease = fleet.engine(&model).await?;
+            let waited = lease.waited();
+            Ok((lease, waited))
+        };
         let news = |news| mouth.say(news);
         render(&drawing.id, &drawing.input, &terms, engine, CancellationToken::new(), news).await
     });

@@ -29,7 +29,7 @@ use crate::deliver::results::Results;
 use crate::deliver::spool::Spool;
 use crate::deliver::upload::Uploads;
 use crate::deliver::{Office, Sink, Webhooks};
-use crate::engine::host::Host;
+use crate::engine::fleet::Fleet;
 use crate::intake::Intake;
 use crate::job::Offer;
 use crate::source::JobSource;
@@ -43,8 +43,8 @@ const LET_GO: Duration = Duration::from_secs(2);
 
 /// What a worker draws with.
 pub struct Means {
-    /// The engine.
-    pub host: Arc<Host>,
+    /// The engines.
+    pub fleet: Arc<Fleet>,
     /// What brings in images.
     pub intake: Intake,
     /// What can be drawn with, asked for each job.
@@ -180,6 +180,6 @@ async fn serve<S: JobSource, K: Sink>(
 
 impl fmt::Debug for Means {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Means").field("host", &self.host).field("intake", &self.intake).finish_non_exhaustive()
+        f.debug_struct("Means").field("fleet", &self.fleet).field("intake", &self.intake).finish_non_exhaustive()
     }
 }

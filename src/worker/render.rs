@@ -1,6 +1,6 @@
 //! One job from its check to its PNG files: what `latentd run` and the worker do alike.
 
-use std::future::Future;
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,12 +77,13 @@ impl From<HostError> for Failure {
     }
 }
 
-/// Runs a job. `engine` is waited for by a job that passes the check only; it comes with the time that it took to load.
-pub async fn render(
+/// Runs a job. `engine`, of the model that it names, is asked for by a job that passes the check only; it comes with the time that it
+/// took to load.
+pub async fn render<H: Borrow<Host>>(
     id: &str,
     input: &Value,
     terms: &Terms,
-    engine: impl Future<Output = Result<(Arc<Host>, Duration), Failure>>,
+    engine: impl AsyncFnOnce(String) -> Result<(H, Duration), Failure>,
     cancel: CancellationToken,
     see: impl FnMut(Seen),
 ) -> Outcome {
@@ -99,9 +100,9 @@ pub async fn render(
         };
         fetch = asked.map_or(Duration::ZERO, |asked| asked.elapsed());
         let spec = brought?;
-        let (host, took) = engine.await?;
+        let (host, took) = engine(spec.model.clone()).await?;
         load = took;
-        draw::draw(&host, &spec, &terms.offer.model, cancel, see).await
+        draw::draw(host.borrow(), &spec, cancel, see).await
     }
     .await;
     let stages = match &result {

@@ -150,13 +150,13 @@ async fn an_interrupt_ends_a_fetch() {
     let server = Server::start(|_, _| (Vec::new(), Then::Silence)).await;
     let cancel = CancellationToken::new();
     let terms = Terms {
-        offer: Offer { model: "m".into(), ..Offer::default() },
+        offer: Offer { models: vec!["m".into()], ..Offer::default() },
         entropy: 1,
         log_prompts: false,
         intake: intake(),
     };
     let request = Request { id: "j".into(), input: json!({"prompt": "p", "init_image": server.url("/")}) };
-    let start = async || -> Result<Host, _> { Err(JobError::engine_lost("it was started").into()) };
+    let start = async |_| -> Result<Host, _> { Err(JobError::engine_lost("it was started").into()) };
     let (outcome, ()) = join!(perform(request, &terms, start, cancel.clone(), |_| ()), async {
         // Always ready, so that the paused clock stands still.
         while server.asked().is_empty() {

@@ -19,6 +19,7 @@ pub(crate) fn engine(model: &str) -> Lanes {
 /// A job of one image, 128×128.
 pub(crate) fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
     Spec {
+        model: "m".into(),
         prompt: "a red apple".into(),
         negative_prompt: None,
         size: Size { width: 128, height: 128 },

@@ -1,10 +1,11 @@
 //! Lanes: what a job gets does not depend on who shares the engine with it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use latentd::engine::torch::{Lanes, Model, Target};
-use latentd::engine::{Engine, Ticket};
-use latentd::job::{Size, Spec};
+use latentd::engine::{Engine, Picture, Ticket};
+use latentd::job::{Brought, Mask, Shade, Size, Spec, Start};
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
 
@@ -115,6 +116,12 @@ fn bf16_draws_what_f32_draws() {
     assert!(mean > 0.0, "bf16 was not used");
 }
 
+/// One grey all over.
+fn plain(Size { width, height }: Size, grey: u8) -> Brought {
+    let pixels = vec![grey; (3 * width * height) as usize];
+    Brought { picture: Arc::new(Picture { width, height, pixels }), sha256: "00".into() }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
@@ -129,11 +136,16 @@ proptest! {
         guidance_scale in 0.01..=20.0,
         sampler in prop::sample::select(Sampler::ALL),
         seed in any::<u64>(),
+        start in proptest::option::of((any::<u8>(), 0.0..=1.0)),
+        mask in proptest::option::of((any::<u8>(), prop::sample::select(vec![Shade::Black, Shade::White]), any::<bool>())),
     ) {
         let mut engine = engine("tiny");
         let size = Size { width, height };
-        let (start, lora) = (None, None);
-        let spec = Spec { prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora };
+        let mask = mask.map(|(grey, repaint, paste)| Mask { image: plain(size, grey), repaint, paste });
+        let start = start.map(|(grey, strength)| Start { image: plain(size, grey), strength, mask });
+        let (model, lora) = ("m".into(), None);
+        let spec =
+            Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora };
         if let Err(cause) = engine.admit(Ticket(0), &spec) {
             prop_assert!(!cause.message.is_empty());
         } else {

@@ -1,7 +1,7 @@
 //! An engine that draws some jobs at once and others when it is told to; an office; and a worker with them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use latentd::deliver::upload::Uploads;
 use latentd::deliver::webhook::Signer;
 use latentd::deliver::{Office, Sink, Webhooks};
 use latentd::engine::fake::Fake;
+use latentd::engine::fleet::{Fleet, Member, Start};
 use latentd::engine::host::Host;
 use latentd::engine::{Engine, Event, Picture, Poisoned, Progress, Ticket};
 use latentd::intake::{Intake, Limits};
@@ -183,12 +184,21 @@ pub(crate) fn office<K: Sink>(sink: K, spool: Spool) -> Office<K> {
 }
 
 pub(crate) async fn means<E: Engine + Send + 'static>(engine: E) -> Means {
-    let host = Host::start("engine-test", move || Ok::<_, String>(engine)).await.unwrap();
+    let engine = Mutex::new(Some(engine));
+    let start: Box<Start> = Box::new(move |_| {
+        let engine = engine.lock().unwrap().take();
+        Box::pin(async move {
+            Ok(vec![Host::start("engine-test", move || engine.ok_or("the engine was there before")).await?])
+        })
+    });
+    let fleet = Fleet::new(vec![Member { name: "m".into(), bytes: 1 }], None, start);
+    // Loaded from the start, as in the worker.
+    drop(fleet.engine("m").await.unwrap());
     let limits = Limits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
     Means {
-        host: Arc::new(host),
+        fleet: Arc::new(fleet),
         intake: Intake::new(Client::new(Guard::default()).unwrap(), limits),
-        offer: Box::new(|| Offer { model: "m".into(), ..Offer::default() }),
+        offer: Box::new(|| Offer { models: vec!["m".into()], ..Offer::default() }),
         log_prompts: false,
     }
 }

@@ -135,7 +135,7 @@ fn model(config: &Config, named: &Named, target: Target) -> Vec<Check> {
 /// The smallest job there is.
 fn draw(engine: &mut Lanes, model: &str) -> Result<(), String> {
     let input = json!({"prompt": "a test", "width": 128, "height": 128, "num_inference_steps": 2, "scheduler": "DDIM"});
-    let spec = validate(&input, &Offer { model: model.to_owned(), ..Offer::default() }, 0)
+    let spec = validate(&input, &Offer { models: vec![model.to_owned()], ..Offer::default() }, 0)
         .map_err(|cause| cause.to_string())?
         .with_start(None);
     engine.admit(Ticket(0), &spec).map_err(|cause| cause.to_string())?;

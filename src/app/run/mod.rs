@@ -8,7 +8,6 @@ mod tell;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime;
@@ -18,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cli::RunArgs;
 use super::{Exit, complain, engine, usage};
-use crate::config::{Config, Images, Model};
+use crate::config::{Config, Images, Served};
 use crate::engine::Progress;
 use crate::engine::host::Host;
 use crate::intake::{Intake, Limits};
@@ -30,14 +29,14 @@ pub use outcome::Outcome;
 
 /// Runs the job that `args` ask for and tells what came of it.
 pub(super) fn execute(args: &RunArgs, config: &Config) -> Exit {
-    let (model, loras) = match (config.model(), config.loras()) {
-        (Ok(model), Ok(loras)) => (model, loras),
+    let (models, loras) = match (config.models(), config.loras()) {
+        (Ok(models), Ok(loras)) => (models, loras),
         (Err(fault), _) | (_, Err(fault)) => return usage(&fault),
     };
-    let offer = Offer { model: model.name.clone(), loras };
+    let offer = Offer { models: models.iter().map(|served| served.model.name.clone()).collect(), loras };
     match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
-            let exit = runtime.block_on(until_interrupted(args, config, &model, offer));
+            let exit = runtime.block_on(until_interrupted(args, config, &models, offer));
             // A name that is still being looked up for a job that was interrupted is not waited for.
             runtime.shutdown_background();
             exit
@@ -50,13 +49,13 @@ pub(super) fn execute(args: &RunArgs, config: &Config) -> Exit {
 }
 
 /// Ends before the job when that is interrupted twice.
-async fn until_interrupted(args: &RunArgs, config: &Config, model: &Model, offer: Offer) -> Exit {
+async fn until_interrupted(args: &RunArgs, config: &Config, models: &[Served], offer: Offer) -> Exit {
     let cancel = CancellationToken::new();
     select! {
         // In this order interrupts are heard before anything is begun.
         biased;
         Ok(()) = interrupts(&cancel) => Exit::Interrupted,
-        exit = run(args, config, model, offer, cancel.clone()) => exit,
+        exit = run(args, config, models, offer, cancel.clone()) => exit,
     }
 }
 
@@ -67,7 +66,7 @@ async fn interrupts(cancel: &CancellationToken) -> io::Result<()> {
     ctrl_c().await
 }
 
-async fn run(args: &RunArgs, config: &Config, model: &Model, offer: Offer, cancel: CancellationToken) -> Exit {
+async fn run(args: &RunArgs, config: &Config, models: &[Served], offer: Offer, cancel: CancellationToken) -> Exit {
     let intake = match intake(config) {
         Ok(intake) => intake,
         Err(cause) => {
@@ -88,7 +87,7 @@ async fn run(args: &RunArgs, config: &Config, model: &Model, offer: Offer, cance
                 log_prompts: config.log.prompts,
                 intake,
             };
-            let start = async || engine::start(config, model).await;
+            let start = async |name| engine::start_one(config, models, name).await;
             perform(request, &terms, start, cancel, |progress| show(&bar, progress)).await
         }
         Err(cause) => Outcome::unread(cause.to_string()),
@@ -111,14 +110,14 @@ pub(super) fn intake(config: &Config) -> Result<Intake, NoClient> {
 pub async fn perform(
     request: Request,
     terms: &Terms,
-    start: impl AsyncFnOnce() -> Result<Host, Failure>,
+    start: impl AsyncFnOnce(String) -> Result<Host, Failure>,
     cancel: CancellationToken,
     mut seen: impl FnMut(Progress),
 ) -> Outcome {
-    let engine = async {
-        let host = start().await?;
+    let engine = async |model| {
+        let host = start(model).await?;
         let load = host.load_time();
-        Ok((Arc::new(host), load))
+        Ok((host, load))
     };
     let see = |news| {
         if let Seen::Progress(progress) = news {
@@ -159,12 +158,17 @@ mod tests {
     fn terms() -> Terms {
         let limits = Limits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
         let intake = Intake::new(Client::new(Guard::new(vec!["127.0.0.1/32".parse().unwrap()])).unwrap(), limits);
-        Terms { offer: Offer { model: "m".into(), ..Offer::default() }, entropy: 40264, log_prompts: false, intake }
+        Terms {
+            offer: Offer { models: vec!["m".into()], ..Offer::default() },
+            entropy: 40264,
+            log_prompts: false,
+            intake,
+        }
     }
 
     async fn perform_on(fake: Fake, cancel: CancellationToken) -> (Outcome, Progress) {
         let mut last = Progress::default();
-        let start = async || Ok(Host::start("engine-test", || Ok::<_, &str>(fake)).await?);
+        let start = async |_| Ok(Host::start("engine-test", || Ok::<_, &str>(fake)).await?);
         (perform(request(), &terms(), start, cancel, |progress| last = progress).await, last)
     }
 
@@ -182,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn a_bad_input_starts_no_engine() {
         let request = Request { id: "j".into(), input: json!({}) };
-        let start = async || unreachable!("the engine was started");
+        let start = async |_| unreachable!("the engine was started");
         let outcome = perform(request, &terms(), start, CancellationToken::new(), |_| ()).await;
         let failure = outcome.result.unwrap_err();
         assert_eq!(
@@ -193,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_engine_that_does_not_start_fails_the_job_with_its_words() {
-        let start = async || Ok(Host::start("engine-test", || Err::<Fake, _>("no weights")).await?);
+        let start = async |_| Ok(Host::start("engine-test", || Err::<Fake, _>("no weights")).await?);
         let outcome = perform(request(), &terms(), start, CancellationToken::new(), |_| ()).await;
         let failure = outcome.result.unwrap_err();
         assert_eq!((exit(&failure), failure.error.message.as_str()), (Exit::Failed, "no weights"));

@@ -86,7 +86,8 @@ impl Target {
         let device = match device {
             config::Device::Cuda(number) if has_driver() => open_cuda(number)?,
             config::Device::Cuda(number) => return Err(DeviceError::NoDriver(format!("cuda:{number}"))),
-            config::Device::Auto if has_driver() => open_cuda(0)?,
+            config::Device::Auto | config::Device::AllCuda if has_driver() => open_cuda(0)?,
+            config::Device::AllCuda => return Err(DeviceError::NoDriver("cuda:all".into())),
             config::Device::Auto | config::Device::Cpu => Device::Cpu,
         };
         let kind = match dtype {
@@ -98,6 +99,18 @@ impl Target {
             config::Dtype::Auto | config::Dtype::F32 => Kind::Float,
         };
         Ok(Self { device, kind })
+    }
+}
+
+/// One by one what `device` stands for: `cuda:all` is every GPU.
+///
+/// # Errors
+/// All GPUs were asked for and they cannot be counted.
+pub fn each(device: config::Device) -> Result<Vec<config::Device>, DeviceError> {
+    match device {
+        config::Device::AllCuda if has_driver() => Ok((0..gpus()?).map(config::Device::Cuda).collect()),
+        config::Device::AllCuda => Err(DeviceError::NoDriver("cuda:all".into())),
+        one => Ok(vec![one]),
     }
 }
 

@@ -1,0 +1,163 @@
+//! Several models in one process: which there are, and what they may take.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use figment::value::Value;
+use serde::Deserialize;
+
+use super::setting::Setting;
+use super::{Config, ConfigError, Fault, Model};
+
+const MIB: u64 = 1 << 20;
+
+/// An entry of `[[models]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listed {
+    name: String,
+    path: Option<PathBuf>,
+    memory: Option<u64>,
+    #[serde(default)]
+    load: Load,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Load {
+    Start,
+    #[default]
+    Demand,
+}
+
+impl Setting for Vec<Listed> {
+    const ALLOWED: &'static str =
+        "tables with a name and, if need be, a path, memory (MiB) and load (\"start\" or \"demand\")";
+    fn read(value: &Value) -> Option<Self> {
+        value.deserialize().ok()
+    }
+}
+
+/// A model that jobs may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// What they call it, and where it is.
+    pub model: Model,
+    /// Bytes that it takes on a device: what the configuration says, else twice its files, which are f16 mostly.
+    pub bytes: u64,
+    /// Whether it is loaded before the first job.
+    pub at_start: bool,
+}
+
+impl Config {
+    /// The models that jobs may ask for; the first is that of jobs which name none.
+    ///
+    /// # Errors
+    /// One is not there, two have one name, or one takes more than all together may.
+    pub fn models(&self) -> Result<Vec<Served>, ConfigError> {
+        let first = self.model()?;
+        let mut models = vec![Served { bytes: estimated(&first.path), model: first, at_start: true }];
+        for listed in &self.listed {
+            let served = self.served(listed)?;
+            match models.iter_mut().find(|known| known.model.name == served.model.name) {
+                // The list may say more about the first.
+                Some(known) if known.model == served.model && known.at_start => known.bytes = served.bytes,
+                Some(known) => {
+                    return Err(self.refuse("models", format!("one model of the name {:?}", known.model.name)));
+                }
+                None => models.push(served),
+            }
+        }
+        let limit = self.models_memory().unwrap_or(u64::MAX);
+        if let Some(large) = models.iter().find(|served| served.bytes > limit) {
+            let least = large.bytes.div_ceil(MIB);
+            return Err(self.refuse("models_memory", format!("at least {least} MiB, what {} takes", large.model.name)));
+        }
+        Ok(models)
+    }
+
+    /// Bytes on each device for all models together; `None` is no limit.
+    pub fn models_memory(&self) -> Option<u64> {
+        self.models_memory.map(|mib| mib.saturating_mul(MIB))
+    }
+
+    fn served(&self, listed: &Listed) -> Result<Served, ConfigError> {
+        let wanted = listed.path.as_ref().map_or_else(|| listed.name.clone(), |path| path.display().to_string());
+        let found = Model::find(&wanted, &self.models_dir);
+        let Model { path, .. } = found.ok_or_else(|| {
+            let value = self.entries.iter().find(|entry| entry.key == "models");
+            ConfigError(vec![Fault::Value {
+                key: format!("models.{}", listed.name),
+                value: format!("{wanted:?}"),
+                origin: value.map(|entry| entry.source.clone()).unwrap_or_default(),
+                allowed: format!("a folder, a .safetensors file, or a name under {}", self.models_dir.display()),
+            }])
+        })?;
+        let bytes = listed.memory.map_or_else(|| estimated(&path), |mib| mib.saturating_mul(MIB));
+        Ok(Served { model: Model { name: listed.name.clone(), path }, bytes, at_start: listed.load == Load::Start })
+    }
+}
+
+fn estimated(path: &Path) -> u64 {
+    2 * weights(path)
+}
+
+/// Bytes of the weights at `path` and below.
+fn weights(path: &Path) -> u64 {
+    match fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| weights(&entry.path())).sum(),
+        Err(_) if path.extension().is_some_and(|extension| extension == "safetensors") => {
+            fs::metadata(path).map_or(0, |file| file.len())
+        }
+        Err(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::{Environment, Flags};
+    use super::*;
+
+    /// Models `a` of 3 MiB and `b` of 1 MiB in a folder, and the file's text as configuration.
+    fn models(text: &str) -> Result<Vec<(String, u64, bool)>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, mib) in [("a", 3), ("b", 1)] {
+            let unet = folder.path().join(name).join("unet");
+            fs::create_dir_all(&unet).unwrap();
+            fs::write(unet.join("weights.safetensors"), vec![0; mib << 20]).unwrap();
+            fs::write(unet.join("config.json"), "{}").unwrap();
+        }
+        let file = folder.path().join("my.toml");
+        fs::write(&file, format!("model = 'a'\nmodels_dir = '{}'\n{text}", folder.path().display())).unwrap();
+        let config = Config::load(&Flags { file: Some(file), settings: Vec::new() }, &Environment::default());
+        let served = config.and_then(|config| config.models()).map_err(|error| error.to_string())?;
+        Ok(served.into_iter().map(|served| (served.model.name, served.bytes >> 20, served.at_start)).collect())
+    }
+
+    fn served(name: &str, mib: u64, at_start: bool) -> (String, u64, bool) {
+        (name.into(), mib, at_start)
+    }
+
+    #[test]
+    fn the_model_of_jobs_that_name_none_comes_first() {
+        assert_eq!(models("").unwrap(), [served("a", 6, true)]);
+        let more = "[[models]]\nname = 'b'\n[[models]]\nname = 'two'\npath = 'b'\nmemory = 9\nload = 'start'\n";
+        assert_eq!(models(more).unwrap(), [served("a", 6, true), served("b", 2, false), served("two", 9, true)]);
+        assert_eq!(models("[[models]]\nname = 'a'\nmemory = 5\n").unwrap(), [served("a", 5, true)]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, words) in [
+            ("[[models]]\nname = 'c'\n", "models.c"),
+            ("[[models]]\npath = 'b'\n", "models"),
+            ("[[models]]\nname = 'b'\nload = 'later'\n", "\"start\" or \"demand\""),
+            ("[[models]]\nname = 'b'\n[[models]]\nname = 'b'\n", "one model of the name \"b\""),
+            ("models_memory = 5\n", "at least 6 MiB, what a takes"),
+        ] {
+            let error = models(text).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! Which engine this build has: the one place that chooses.
 
 #[cfg(feature = "torch")]
-pub(super) use with_torch::{fleet, start_one};
+pub(super) use with_torch::{devices, fleet, start_one};
 #[cfg(not(feature = "torch"))]
-pub(super) use without::{MISSING, fleet, start_one};
+pub(super) use without::{MISSING, devices, fleet, start_one};
 
 /// The code of a job that a build without an engine cannot run.
 pub(super) const NOT_BUILT: &str = "not_built";
@@ -12,19 +12,30 @@ pub(super) const NOT_BUILT: &str = "not_built";
 mod with_torch {
     use tokio::task::JoinSet;
 
+    use super::super::checks::{self, Check};
     use crate::config::{Config, Device, Model, Served};
     use crate::engine::fleet::{Fleet, Member};
     use crate::engine::host::{Host, HostError};
     use crate::engine::torch::{self, device};
+    use crate::telemetry::Metrics;
     use crate::worker::Failure;
+
+    /// Whether the devices can be used, and have memory for weights of so many bytes.
+    pub(in super::super) fn devices(config: &Config, weights: u64) -> Vec<Check> {
+        checks::device::check(config.device, config.dtype, weights)
+    }
 
     /// Starts an engine of the model `name`, one of `models`, and waits until it is ready.
     pub(in super::super) async fn start_one(config: &Config, models: &[Served], name: String) -> Result<Host, Failure> {
-        Ok(start(config, find(models, &name)?, config.device, 0).await?)
+        Ok(start(config, find(models, &name)?, config.device, 0, Metrics::default()).await?)
     }
 
-    /// All `models` on all devices; those are loaded that are to be from the start.
-    pub(in super::super) async fn fleet(config: &Config, models: Vec<Served>) -> Result<Fleet, Failure> {
+    /// All `models` on all devices, which tell `metrics` what they do; those are loaded that are to be from the start.
+    pub(in super::super) async fn fleet(
+        config: &Config,
+        models: Vec<Served>,
+        metrics: Metrics,
+    ) -> Result<Fleet, Failure> {
         let devices = device::each(config.device).map_err(|cause| HostError::Build(cause.to_string()))?;
         let members =
             models.iter().map(|served| Member { name: served.model.name.clone(), bytes: served.bytes }).collect();
@@ -32,9 +43,9 @@ mod with_torch {
             models.iter().filter(|served| served.at_start).map(|served| served.model.name.clone()).collect();
         let (settings, models) = (config.clone(), models);
         let start = move |name: String| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
-            let (settings, devices) = (settings.clone(), devices.clone());
+            let (settings, devices, metrics) = (settings.clone(), devices.clone(), metrics.clone());
             let model = find(&models, &name).cloned();
-            Box::pin(async move { start_all(&settings, &model?, &devices).await })
+            Box::pin(async move { start_all(&settings, &model?, &devices, &metrics).await })
         };
         let fleet = Fleet::new(members, config.models_memory(), Box::new(start));
         for name in wanted {
@@ -44,17 +55,28 @@ mod with_torch {
     }
 
     /// An engine on each device; they load side by side.
-    async fn start_all(config: &Config, model: &Model, devices: &[Device]) -> Result<Vec<Host>, HostError> {
+    async fn start_all(
+        config: &Config,
+        model: &Model,
+        devices: &[Device],
+        metrics: &Metrics,
+    ) -> Result<Vec<Host>, HostError> {
         let mut starting = JoinSet::new();
         for (number, device) in devices.iter().copied().enumerate() {
-            let (config, model) = (config.clone(), model.clone());
-            starting.spawn(async move { start(&config, &model, device, number).await });
+            let (config, model, metrics) = (config.clone(), model.clone(), metrics.clone());
+            starting.spawn(async move { start(&config, &model, device, number, metrics).await });
         }
         starting.join_all().await.into_iter().collect()
     }
 
     /// Starts an engine on a thread of its own.
-    async fn start(config: &Config, model: &Model, device: Device, number: usize) -> Result<Host, HostError> {
+    async fn start(
+        config: &Config,
+        model: &Model,
+        device: Device,
+        number: usize,
+        metrics: Metrics,
+    ) -> Result<Host, HostError> {
         let dtype = config.dtype;
         let (path, loras) = (model.path.clone(), config.lora_dir.clone());
         // A checkpoint in one file brings no tokenizer.
@@ -63,7 +85,7 @@ mod with_torch {
             let target = torch::Target::choose(device, dtype)?;
             Ok(torch::Lanes::new(torch::Model::load(&path, &tokenizer, target)?).with_loras(loras))
         };
-        Host::start(&format!("engine-{number}"), build).await
+        Host::watched(&format!("engine-{number}"), metrics, build).await
     }
 
     fn find<'a>(models: &'a [Served], name: &str) -> Result<&'a Model, HostError> {
@@ -76,14 +98,21 @@ mod with_torch {
 mod without {
     use std::future::{Ready, ready};
 
+    use super::super::checks::Check;
     use crate::config::{Config, Served};
     use crate::engine::fleet::Fleet;
     use crate::engine::host::Host;
     use crate::job::JobError;
+    use crate::telemetry::Metrics;
     use crate::worker::Failure;
 
     /// What a build without an engine says.
     pub(in super::super) const MISSING: &str = "this build of latentd has no engine: build it with the feature `torch`";
+
+    /// There are none that anything would use.
+    pub(in super::super) fn devices(_: &Config, _: u64) -> Vec<Check> {
+        Vec::new()
+    }
 
     fn missing() -> Failure {
         JobError { code: super::NOT_BUILT, message: MISSING.into(), field: None }.into()
@@ -95,7 +124,7 @@ mod without {
     }
 
     /// There is none.
-    pub(in super::super) fn fleet(_: &Config, _: Vec<Served>) -> Ready<Result<Fleet, Failure>> {
+    pub(in super::super) fn fleet(_: &Config, _: Vec<Served>, _: Metrics) -> Ready<Result<Fleet, Failure>> {
         ready(Err(missing()))
     }
 }

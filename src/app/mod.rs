@@ -1,10 +1,13 @@
 //! What the binary does: reads the command line and the configuration, starts logging, and does what was asked for.
 
+mod admin;
+pub mod checks;
 mod cli;
 #[cfg(feature = "torch")]
 mod doctor;
 mod engine;
 mod exit;
+pub mod fitness;
 mod office;
 pub mod run;
 mod settings;
@@ -18,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::config::{Config, Environment};
-use crate::telemetry::logs;
+use crate::telemetry::{Traces, logs};
 use cli::{Cli, Command, ConfigCommand, RunArgs};
 pub use exit::Exit;
 
@@ -47,8 +50,13 @@ fn obey() -> Exit {
         Ok(config) => config,
         Err(faults) => return usage(&faults),
     };
-    logs::init(config.log);
-    match command {
+    let collector = config.otlp_endpoint.as_deref().filter(|_| matches!(command, Task::Work));
+    let traces = match collector.map(Traces::start).transpose() {
+        Ok(traces) => traces,
+        Err(fault) => return usage(&fault),
+    };
+    logs::init(config.log, traces.as_ref());
+    let exit = match command {
         Task::Run(args) => run::execute(&args, &config),
         Task::Work => worker::execute(&config),
         Task::ShowConfig { json } => settings::show(&config, json),
@@ -56,7 +64,11 @@ fn obey() -> Exit {
         Task::Doctor { json } => doctor::examine(&config, json),
         #[cfg(not(feature = "torch"))]
         Task::Doctor { json } => without_engine(json),
+    };
+    if let Some(traces) = traces {
+        traces.finish();
     }
+    exit
 }
 
 /// There is nothing to examine, which a program learns on stdout too.

@@ -44,6 +44,13 @@ const BUCKET: [(&str, &str); 3] = [
     ("BUCKET_SECRET_ACCESS_KEY", "bucket.secret_access_key"),
 ];
 
+/// Other variables that have a meaning here.
+const OTHERS: [(&str, &str); 3] = [
+    ("RUNPOD_MIN_MEMORY_GB", "fitness.min_memory"),
+    ("RUNPOD_MIN_DISK_PERCENT", "fitness.min_disk"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+];
+
 /// Settings from one origin.
 struct Layer {
     origin: String,
@@ -113,9 +120,12 @@ fn runpod(environment: &Environment) -> impl Iterator<Item = Layer> {
     let name = "RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS";
     let truthy = |text: &&str| ["1", "true", "yes"].contains(&text.trim().to_ascii_lowercase().as_str());
     let private = environment.get(name).filter(truthy).map(|_| layer(name, "net.allow_private", EVERY_ADDRESS));
-    let named = QUEUE.into_iter().chain(BUCKET);
+    let name = "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS";
+    let skip = environment.get(name).filter(|text| text.trim().eq_ignore_ascii_case("true"));
+    let skip = skip.map(|_| layer(name, "fitness.machine", "false"));
+    let named = QUEUE.into_iter().chain(BUCKET).chain(OTHERS);
     let named = named.filter_map(|(name, key)| Some(layer(name, key, environment.get(name)?)));
-    level.into_iter().chain(private).chain(named)
+    level.into_iter().chain(private).chain(skip).chain(named)
 }
 
 fn variables(environment: &Environment) -> impl Iterator<Item = Layer> {

@@ -7,6 +7,7 @@ mod layers;
 mod loras;
 mod model;
 mod models;
+mod operator;
 mod reader;
 mod secret;
 mod setting;
@@ -22,6 +23,7 @@ pub use environment::Environment;
 pub use error::{ConfigError, Fault};
 pub use model::Model;
 pub use models::Served;
+pub use operator::{Admin, Fitness};
 pub use secret::{Secret, SigningKey};
 pub use setting::{Device, Dtype, Format, Level, WebhookBy};
 pub use worker::{Queue, Worker};
@@ -62,6 +64,12 @@ pub struct Config {
     pub webhook: Webhooks,
     /// Where images go, if not into results.
     pub bucket: Option<Bucket>,
+    /// Where the process tells how it is.
+    pub admin: Admin,
+    /// What is asked of the machine before the first job is taken.
+    pub fitness: Fitness,
+    /// The collector of traces, if there is one.
+    pub otlp_endpoint: Option<String>,
     queue: Option<String>,
     runpod: worker::RunPod,
     model: String,
@@ -173,6 +181,7 @@ impl Reader {
         let (log, images, allow_private) = (self.log(environment), self.images(), self.read("net.allow_private"));
         let (worker, runpod) = (self.worker(), self.runpod());
         let (spool, webhook, bucket) = (self.spool(environment), self.webhooks(), self.bucket());
+        let (admin, fitness, otlp_endpoint) = (self.admin(), self.fitness(), self.read("telemetry.otlp_endpoint"));
         Some(Config {
             models_dir: models_dir?,
             lora_dir: lora_dir?,
@@ -185,6 +194,9 @@ impl Reader {
             spool: spool?,
             webhook: webhook?,
             bucket: bucket?,
+            admin: admin?,
+            fitness: fitness?,
+            otlp_endpoint: otlp_endpoint?,
             queue: queue?,
             runpod: runpod?,
             model: model?,
@@ -344,6 +356,20 @@ mod tests {
         assert!(load(&[], "", &endpoint).unwrap().log.json);
         assert!(!load(&[("log.format", "text")], "", &endpoint).unwrap().log.json);
         assert!(load(&[("log.format", "json")], "", &[]).unwrap().log.json);
+    }
+
+    #[test]
+    fn the_sdk_s_limits_for_a_machine_hold() {
+        let fitness = |variables: &[(&str, &str)]| load(&[], "", variables).unwrap().fitness;
+        let usual = Fitness { machine: true, min_memory: None, min_disk: None };
+        assert_eq!(fitness(&[("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "false")]), usual);
+        assert_eq!(fitness(&[("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "True")]), Fitness { machine: false, ..usual });
+        let limits = [("RUNPOD_MIN_MEMORY_GB", "4.5"), ("RUNPOD_MIN_DISK_PERCENT", "0")];
+        assert_eq!(fitness(&limits), Fitness { min_memory: Some(4.5), min_disk: Some(0.0), ..usual });
+        let ours = [limits[0], ("LATENTD_FITNESS__MIN_MEMORY", "auto")];
+        assert_eq!(fitness(&ours), usual);
+        let wrong = load(&[], "", &[("RUNPOD_MIN_MEMORY_GB", "much")]).unwrap_err();
+        assert!(wrong.contains("fitness.min_memory = \"much\" (from RUNPOD_MIN_MEMORY_GB)"), "{wrong}");
     }
 
     #[test]

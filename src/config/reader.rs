@@ -38,6 +38,11 @@ impl Reader {
         read
     }
 
+    /// Whether somebody gave the setting that was read last.
+    pub(super) fn was_given(&self) -> bool {
+        self.entries.last().is_some_and(|entry| entry.source != "default")
+    }
+
     /// A folder that `usual` knows where the setting is `auto`, and that people are shown as it is then.
     pub(super) fn folder(&mut self, key: &str, usual: impl FnOnce() -> PathBuf) -> Option<PathBuf> {
         let folder = match self.read::<String>(key)?.as_str() {

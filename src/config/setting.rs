@@ -1,6 +1,6 @@
 //! The values that settings can have.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,6 +84,30 @@ impl Setting for Option<u64> {
     const ALLOWED: &'static str = "a whole number above 0, or auto";
     fn read(value: &Value) -> Option<Self> {
         if value.as_str() == Some("auto") { Some(None) } else { u64::read(value).map(Some) }
+    }
+}
+
+/// An amount that may be left to us.
+impl Setting for Option<f64> {
+    const ALLOWED: &'static str = "a number, 0 or above, or auto";
+    fn read(value: &Value) -> Option<Self> {
+        let amount = match value.as_str() {
+            Some("auto") => return Some(None),
+            Some(text) => text.parse().ok()?,
+            None => value.to_f64().or_else(|| Some(whole(value)? as f64))?,
+        };
+        (amount.is_finite() && amount >= 0.0).then_some(Some(amount))
+    }
+}
+
+/// An address to listen on.
+impl Setting for Option<SocketAddr> {
+    const ALLOWED: &'static str = "an address and a port such as 127.0.0.1:9090, or off";
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "off" => Some(None),
+            address => address.parse().ok().map(Some),
+        }
     }
 }
 
@@ -309,6 +333,24 @@ mod tests {
         assert_eq!([read("off"), read("2")], [Some(None), Some(Some(Duration::from_secs(2)))]);
         assert_eq!((read::<Option<u64>>("off"), read::<Option<Duration>>("auto")), (None, None));
         assert_eq!((read::<Option<u64>>("0"), read::<Option<Duration>>("")), (None, None));
+    }
+
+    #[test]
+    fn an_amount_may_be_zero_or_left_open() {
+        assert_eq!([read("auto"), read("0"), read("2.5")], [Some(None), Some(Some(0.0)), Some(Some(2.5))]);
+        assert_eq!(Option::<f64>::read(&Value::from(4)), Some(Some(4.0)));
+        for wrong in ["", "-1", "inf", "nan", "4 GB"] {
+            assert_eq!(read::<Option<f64>>(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_named_with_its_address_or_off() {
+        assert_eq!(read("off"), Some(None::<SocketAddr>));
+        assert_eq!(read("[::1]:0"), Some(Some(SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], 0)))));
+        for wrong in ["", "9090", ":9090", "localhost:9090", "127.0.0.1", "127.0.0.1:65536"] {
+            assert_eq!(read::<Option<SocketAddr>>(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::{Done, Parcel, Sink, Undelivered};
 use crate::net::{Answer, Call, NoUrl, Pauses, Template, Trusted, jitter};
+use crate::telemetry::Metrics;
 
 /// Between tries.
 const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(30) };
@@ -29,6 +30,7 @@ pub struct JobDone {
     done: Template,
     stream: Option<Template>,
     mark: String,
+    metrics: Metrics,
 }
 
 impl JobDone {
@@ -46,7 +48,13 @@ impl JobDone {
         if let Some(Err(cause)) = stream.as_ref().map(Template::url) {
             return Err(("runpod.post_stream", cause));
         }
-        Ok(Self { http, done, stream, mark })
+        Ok(Self { http, done, stream, mark, metrics: Metrics::default() })
+    }
+
+    /// The same, and tells `metrics` what is sent again.
+    #[must_use]
+    pub fn watched(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Names the queue among others: what waits for it on disk lies under this. The same for all of its workers.
@@ -77,7 +85,7 @@ impl JobDone {
         }
     }
 
-    async fn persistently(&self, to: &Template, parcel: Parcel) -> Result<(), Undelivered> {
+    async fn persistently(&self, (to, name): (&Template, &'static str), parcel: Parcel) -> Result<(), Undelivered> {
         let Parcel { id, mut body, streamed, time } = parcel;
         let end = Instant::now() + time;
         let mut tries = 0;
@@ -99,6 +107,7 @@ impl JobDone {
             if Instant::now() + pause > end {
                 return Err(Undelivered { why, tries });
             }
+            self.metrics.retry(name);
             warn!(id, tries, "the result is sent again in {} ms: {why}", pause.as_millis());
             sleep(pause).await;
         }
@@ -116,7 +125,7 @@ enum Reply {
 
 impl Sink for JobDone {
     async fn done(&self, parcel: Parcel) -> Result<(), Undelivered> {
-        self.persistently(&self.done, parcel).await
+        self.persistently((&self.done, "done"), parcel).await
     }
 
     async fn progress(&self, id: &str, body: Vec<u8>) -> Result<(), Undelivered> {
@@ -128,7 +137,7 @@ impl Sink for JobDone {
 
     async fn part(&self, parcel: Parcel) -> Result<(), Undelivered> {
         match &self.stream {
-            Some(stream) => self.persistently(stream, parcel).await,
+            Some(stream) => self.persistently((stream, "stream"), parcel).await,
             None => Ok(()),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Engine, EngineTimings, Event, Picture, Poisoned, Progress, Ticket};
+use super::{Engine, EngineTimings, Event, Load, Memory, Picture, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
 
 /// Evaluates one job at a time in turn, one evaluation an image and step, and costs nothing.
@@ -10,6 +10,7 @@ use crate::job::{JobError, Spec};
 pub struct Fake {
     jobs: VecDeque<Job>,
     evaluations: u32,
+    rows: usize,
     poison_after: Option<u32>,
     panic_after: Option<u32>,
 }
@@ -45,7 +46,9 @@ impl Engine for Fake {
             return Err(Poisoned { reason: "the fake was told to stop".into() });
         }
         assert!(self.panic_after.is_none_or(|limit| self.evaluations < limit), "the fake was told to panic");
+        self.rows = 0;
         let Some(mut job) = self.jobs.pop_front() else { return Ok(Vec::new()) };
+        self.rows = job.spec.num_outputs as usize;
         let total = (job.spec.steps - job.spec.first_step()) * job.spec.num_outputs;
         job.done = total.min(job.done + job.spec.num_outputs);
         let mut events = vec![(job.ticket, Event::Progress(Progress { done: job.done, total }))];
@@ -67,6 +70,19 @@ impl Engine for Fake {
 
     fn busy(&self) -> bool {
         !self.jobs.is_empty()
+    }
+
+    fn most_rows(&self) -> usize {
+        16
+    }
+
+    fn load(&self) -> Load {
+        let lanes = self.jobs.iter().map(|job| job.spec.num_outputs as usize).sum();
+        Load { lanes, rows: self.rows }
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        None
     }
 }
 

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex as Cell, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::time::Instant;
 use tracing::info;
 
@@ -74,6 +74,27 @@ impl Fleet {
     /// [`HostError::Build`] if there is no such model or it cannot be loaded; the next who asks tries again.
     pub async fn engine(&self, name: &str) -> Result<Lease, HostError> {
         let asked = Instant::now();
+        let engines = self.aboard(name).await?;
+        let host = engines.iter().min_by_key(|host| Arc::strong_count(host)).ok_or(HostError::Stopped)?;
+        Ok(self.lease(host, asked))
+    }
+
+    /// Every engine of the model `name`, one a device; waits until they are loaded.
+    ///
+    /// # Errors
+    /// As for [`Fleet::engine`].
+    pub async fn engines(&self, name: &str) -> Result<Vec<Lease>, HostError> {
+        let asked = Instant::now();
+        let engines = self.aboard(name).await?;
+        Ok(engines.iter().map(|host| self.lease(host, asked)).collect())
+    }
+
+    fn lease(&self, host: &Arc<Host>, asked: Instant) -> Lease {
+        Lease { host: Arc::clone(host), _freed: Bell(Arc::clone(&self.freed)), waited: asked.elapsed() }
+    }
+
+    /// The engines of the model `name`, loaded.
+    async fn aboard(&self, name: &str) -> Result<MutexGuard<'_, Vec<Arc<Host>>>, HostError> {
         let berth = self.berths.iter().find(|berth| berth.member.name == name);
         let berth = berth.ok_or_else(|| HostError::Build(format!("there is no model {name:?}")))?;
         let mut engines = berth.engines.lock().await;
@@ -84,8 +105,7 @@ impl Fleet {
             engines.extend(hosts.into_iter().map(Arc::new));
         }
         berth.touch(Some(Instant::now()));
-        let host = engines.iter().min_by_key(|host| Arc::strong_count(host)).ok_or(HostError::Stopped)?;
-        Ok(Lease { host: Arc::clone(host), _freed: Bell(Arc::clone(&self.freed)), waited: asked.elapsed() })
+        Ok(engines)
     }
 
     /// Ends models until `member` fits into the budget; one that never fits is alone then.

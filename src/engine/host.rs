@@ -13,11 +13,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{Engine, Event, Progress, Ticket};
+use super::{Engine, Event, Load, Memory, Progress, Ticket};
 use crate::job::{JobError, Spec};
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::EngineNumbers;
 
 /// Jobs that may wait at the engine's door; more wait in [`Host::submit`].
 const DOOR: usize = 16;
+
+/// Between looks at the device's memory: a look at a GPU takes about as long as a small evaluation on it.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why there is no engine to submit to.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,7 @@ pub struct Host {
     load: Duration,
     /// Cancelled when the thread has dropped the engine.
     ended: CancellationToken,
+    seen: watch::Receiver<Seen>,
 }
 
 /// A job inside the engine: what it has to tell.
@@ -50,6 +56,7 @@ pub struct Running {
 }
 
 struct Submission {
+    asked: Instant,
     spec: Spec,
     cancel: CancellationToken,
     progress: watch::Sender<Progress>,
@@ -73,22 +80,48 @@ impl Host {
         F: std::fmt::Display,
         B: FnOnce() -> Result<E, F> + Send + 'static,
     {
+        Self::watched(name, Metrics::default(), build).await
+    }
+
+    /// The same, and tells `metrics` what the engine does.
+    ///
+    /// # Errors
+    /// As for [`Host::start`].
+    pub async fn watched<E, B, F>(name: &str, metrics: Metrics, build: B) -> Result<Self, HostError>
+    where
+        E: Engine,
+        F: std::fmt::Display,
+        B: FnOnce() -> Result<E, F> + Send + 'static,
+    {
         let (door, submissions) = mpsc::channel(DOOR);
+        let (sight, seen) = watch::channel(Seen::default());
         let (ready, built) = oneshot::channel();
         let started = Instant::now();
         let ended = CancellationToken::new();
         let end = ended.clone().drop_guard();
+        let eye = Eye { numbers: metrics.engine(name), sight, looked: None };
         thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                live(build, ready, submissions);
+                live(build, ready, submissions, eye);
                 drop(end);
             })
             .map_err(|cause| HostError::Build(format!("no thread for the engine: {cause}")))?;
         built.await.map_err(|_| HostError::Build("the engine panicked while it was built".into()))??;
         let load = started.elapsed();
         info!(load_ms = load.as_millis() as u64, "engine ready");
-        Ok(Self { door, load, ended })
+        Ok(Self { door, load, ended, seen })
+    }
+
+    /// Memory of the engine's device when it was last looked at, at most a second before its last evaluation ended; `None` where
+    /// it cannot be asked.
+    pub fn memory(&self) -> Option<Memory> {
+        self.seen.borrow().memory
+    }
+
+    /// Rows of an evaluation at the usual size beyond which nothing is gained.
+    pub fn most_rows(&self) -> usize {
+        self.seen.borrow().most_rows
     }
 
     /// Ends the engine after the jobs that it has, and waits until what it held is free.
@@ -110,15 +143,19 @@ impl Host {
         let (progress, progress_seen) = watch::channel(Progress::default());
         // Warnings, one image an output, one end: no send can ever find this full.
         let (events, events_seen) = mpsc::channel(spec.num_outputs as usize + 2);
-        let submission = Submission { spec, cancel, progress, events };
+        let submission = Submission { asked: Instant::now(), spec, cancel, progress, events };
         self.door.send(submission).await.map_err(|_| HostError::Stopped)?;
         Ok(Running { progress: progress_seen, events: events_seen })
     }
 }
 
 /// The life of the engine's thread.
-fn live<E, B, F>(build: B, ready: oneshot::Sender<Result<(), HostError>>, submissions: mpsc::Receiver<Submission>)
-where
+fn live<E, B, F>(
+    build: B,
+    ready: oneshot::Sender<Result<(), HostError>>,
+    submissions: mpsc::Receiver<Submission>,
+    mut eye: Eye,
+) where
     E: Engine,
     F: std::fmt::Display,
     B: FnOnce() -> Result<E, F>,
@@ -129,12 +166,51 @@ where
             Ok(engine) => engine,
             Err(cause) => return drop(ready.send(Err(HostError::Build(cause.to_string())))),
         };
+        eye.look(&engine);
         if ready.send(Ok(())).is_ok() {
-            Shift { engine, submissions, clients: HashMap::new(), next: 0 }.run();
+            Shift { engine, submissions, clients: HashMap::new(), next: 0, eye }.run();
         }
     }));
     if life.is_err() {
         error!("the engine panicked; its jobs are lost to it and its thread ends");
+    }
+}
+
+/// What is seen of an engine from outside of its thread.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    memory: Option<Memory>,
+    most_rows: usize,
+}
+
+/// Tells what an engine does.
+struct Eye {
+    numbers: EngineNumbers,
+    sight: watch::Sender<Seen>,
+    looked: Option<Instant>,
+}
+
+impl Eye {
+    /// After a call of [`Engine::advance`] that took this long.
+    fn advanced(&mut self, engine: &impl Engine, time: Duration) {
+        let Load { lanes, rows } = engine.load();
+        self.numbers.lanes(lanes);
+        if rows > 0 {
+            self.numbers.evaluated(rows, time);
+        }
+        // What is seen when there is nothing more to do stays true for a while.
+        if !engine.busy() || self.looked.is_none_or(|last| last.elapsed() >= LOOK) {
+            self.look(engine);
+        }
+    }
+
+    fn look(&mut self, engine: &impl Engine) {
+        self.looked = Some(Instant::now());
+        let memory = engine.memory();
+        if let Some(Memory { free, total }) = memory {
+            self.numbers.memory(free, total);
+        }
+        self.sight.send_replace(Seen { memory, most_rows: engine.most_rows() });
     }
 }
 
@@ -144,6 +220,7 @@ struct Shift<E> {
     submissions: mpsc::Receiver<Submission>,
     clients: HashMap<Ticket, Client>,
     next: u64,
+    eye: Eye,
 }
 
 impl<E: Engine> Shift<E> {
@@ -153,8 +230,14 @@ impl<E: Engine> Shift<E> {
             if !self.engine.busy() {
                 continue;
             }
+            let began = Instant::now();
             match self.engine.advance() {
-                Ok(events) => events.into_iter().for_each(|(ticket, event)| self.tell(ticket, event)),
+                Ok(events) => {
+                    self.eye.advanced(&self.engine, began.elapsed());
+                    for (ticket, event) in events {
+                        self.tell(ticket, event);
+                    }
+                }
                 Err(poison) => return self.bury(&poison.to_string()),
             }
         }
@@ -179,7 +262,8 @@ impl<E: Engine> Shift<E> {
     }
 
     fn admit(&mut self, submission: Submission) {
-        let Submission { spec, cancel, progress, events } = submission;
+        let Submission { asked, spec, cancel, progress, events } = submission;
+        let waited = asked.elapsed();
         let ticket = Ticket(self.next);
         self.next += 1;
         if cancel.is_cancelled() {
@@ -187,7 +271,7 @@ impl<E: Engine> Shift<E> {
         }
         self.clients.insert(ticket, Client { cancel, progress, events });
         match self.engine.admit(ticket, &spec) {
-            Ok(warnings) => self.tell(ticket, Event::Admitted { warnings }),
+            Ok(warnings) => self.tell(ticket, Event::Admitted { waited, warnings }),
             Err(cause) => self.tell(ticket, Event::Failed(cause)),
         }
     }
@@ -201,6 +285,7 @@ impl<E: Engine> Shift<E> {
             .collect();
         for ticket in gone {
             self.engine.cancel(ticket);
+            self.eye.numbers.lanes(self.engine.load().lanes);
             self.tell(ticket, Event::Failed(JobError::cancelled()));
         }
     }

@@ -45,6 +45,8 @@ pub struct EngineTimings {
 pub enum Event {
     /// The job has lanes. What was cut or changed on the way is told in warnings, for the job's result.
     Admitted {
+        /// At the engine's door, until it was taken in.
+        waited: Duration,
         /// Sentences for the job's `warnings`.
         warnings: Vec<String>,
     },
@@ -65,6 +67,24 @@ pub enum Event {
     Failed(JobError),
 }
 
+/// What an engine is busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Images being made.
+    pub lanes: usize,
+    /// Rows of the last call of [`Engine::advance`]; 0 if it evaluated nothing.
+    pub rows: usize,
+}
+
+/// Memory of an engine's device, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// What is left to the engine and to others.
+    pub free: u64,
+    /// All there is.
+    pub total: u64,
+}
+
 /// The engine stops: its device is gone or it met a bug. Jobs in hand were not finished.
 #[derive(Debug, thiserror::Error)]
 #[error("the engine cannot go on: {reason}")]
@@ -83,4 +103,10 @@ pub trait Engine {
     fn cancel(&mut self, ticket: Ticket);
     /// Whether any lane waits for an evaluation.
     fn busy(&self) -> bool;
+    /// Rows of an evaluation at the usual size beyond which nothing is gained.
+    fn most_rows(&self) -> usize;
+    /// What it is busy with now.
+    fn load(&self) -> Load;
+    /// Memory of its device now, where it has one that can be asked.
+    fn memory(&self) -> Option<Memory>;
 }

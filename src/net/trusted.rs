@@ -33,7 +33,7 @@ pub struct Call<'a> {
     /// What to send by POST; `None` is a GET.
     pub body: Option<Bytes>,
     /// Beside those that every call has.
-    pub headers: &'a [(&'static str, &'a str)],
+    pub headers: &'a [(&'a str, &'a str)],
     /// For all of it.
     pub time: Duration,
     /// Bytes that the answer may have.
@@ -94,8 +94,8 @@ impl Trusted {
         let mut headers = self.headers.clone();
         for (name, value) in call.headers {
             // What no header can have is left out: it is in the URL, too.
-            if let Ok(value) = HeaderValue::from_str(value) {
-                headers.insert(HeaderName::from_static(name), value);
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+                headers.insert(name, value);
             }
         }
         let request = match call.body {

@@ -6,24 +6,34 @@ use std::io::{self, IsTerminal};
 use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, registry};
 
+use super::Traces;
 use super::cut::cut;
 use super::json::Lines;
 use crate::config::{Level, Log};
 
-/// Begins to log, for the whole process. A second call changes nothing.
-pub fn init(log: Log) {
-    let lines = tracing_subscriber::fmt().with_max_level(filter(log.level)).with_writer(io::stderr).with_target(false);
+/// Begins to log, and to trace where there is a collector, for the whole process. A second call changes nothing.
+pub fn init(log: Log, traces: Option<&Traces>) {
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let lines = lines.fmt_fields(debug_fn(field).delimited(" "));
-    // Someone who logs already, as a test may, keeps their logs.
-    let _ = if log.json {
-        lines.event_format(Lines).try_init()
+    let lines = if log.json {
+        lines.event_format(Lines).boxed()
     } else if io::stderr().is_terminal() {
-        lines.try_init()
+        lines.boxed()
     } else {
-        lines.with_ansi(false).try_init()
+        lines.with_ansi(false).boxed()
     };
+    let level = filter(log.level);
+    // Spans belong to traces: a line says by itself what it is about.
+    let events = filter_fn(move |metadata| metadata.is_event() && *metadata.level() <= level);
+    let lines = lines.with_filter(events.with_max_level_hint(level));
+    // Someone who logs already, as a test may, keeps their logs.
+    let _ = registry().with(lines).with(traces.map(Traces::layer)).try_init();
 }
 
 /// As people read it: a message as it is, what belongs to it by name.

@@ -7,12 +7,14 @@ use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::render::{Failure, Seen};
 use crate::encode;
 use crate::engine::host::Host;
 use crate::engine::{EngineTimings, Event, Picture};
 use crate::job::{JobError, Spec, text_chunks};
+use crate::telemetry::traces;
 
 /// All images of a job.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Drawn {
     pub images: Vec<Arc<Png>>,
     /// What the engine cut or changed.
     pub warnings: Vec<String>,
+    /// At the engine's door.
+    pub wait: Duration,
     /// Where the time went inside the engine.
     pub engine: EngineTimings,
     /// Pixels to PNG.
@@ -48,15 +52,15 @@ pub(super) async fn draw(
     let mut running = host.submit(spec.clone(), cancel).await?;
     let mut images: Vec<Arc<Png>> = Vec::new();
     let mut warnings = Vec::new();
-    let mut png = Duration::ZERO;
+    let (mut wait, mut png) = (Duration::ZERO, Duration::ZERO);
     loop {
         select! {
             biased;
             event = running.events.recv() => match event {
-                Some(Event::Admitted { warnings: told }) => warnings = told,
+                Some(Event::Admitted { waited, warnings: told }) => (wait, warnings) = (waited, told),
                 Some(Event::Image { index, seed, picture }) => {
                     let began = Instant::now();
-                    let image = Arc::new(Png { index, seed, file: encoded(picture, spec, index).await? });
+                    let image = Arc::new(Png { index, seed, file: encoded(picture, spec, index).instrument(traces::png()).await? });
                     png += began.elapsed();
                     see(Seen::Image(Arc::clone(&image), spec.num_outputs));
                     images.push(image);
@@ -65,7 +69,7 @@ pub(super) async fn draw(
                 Some(Event::Failed(cause)) => return Err(cause.into()),
                 Some(Event::Finished(engine)) => {
                     images.sort_by_key(|image| image.index);
-                    return Ok(Drawn { images, warnings, engine, png });
+                    return Ok(Drawn { images, warnings, wait, engine, png });
                 }
                 None => return Err(JobError::engine_lost("it ended without a word").into()),
             },

@@ -8,16 +8,18 @@ use tokio::select;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, warn};
 
-use super::Shop;
 use super::held::Hold;
+use super::{Shop, tally};
 use crate::deliver::outbox::Outbox;
 use crate::deliver::results::Slip;
 use crate::deliver::spool::{Kept, Note};
 use crate::deliver::webhook::Hook;
 use crate::deliver::{Done, Ended, Sink, Webhooks, fitting};
 use crate::job::Delivered;
+use crate::telemetry::metrics::{self, Stage};
+use crate::telemetry::traces;
 
 /// For a job that names no time of its own, as queues have it.
 const USUAL: Duration = Duration::from_mins(10);
@@ -48,8 +50,8 @@ pub(super) struct Told {
     pub(super) gateway: bool,
 }
 
-/// Delivers the end of a job. Both letters are written before the first is sent: who dies in between tells everybody after all.
-pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, mut told: Told) {
+/// Delivers the end of a job; how it ended. Both letters are written before the first is sent: who dies in between tells everybody after all.
+pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, mut told: Told) -> metrics::Ended {
     told.done.stop_pod = shop.manners.refresh;
     let most = shop.manners.max_bytes.unwrap_or_else(|| usual(&told.id, told.gateway));
     let (done, body) = fitting(told.done, most);
@@ -59,6 +61,7 @@ pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, mut told: Told)
     let body = Bytes::from(body);
     let kept = shop.results.keep(&told.id, told.streamed, time, body.clone()).await;
     let wanted = deliver(shop, hold, kept, body, told.began).await;
+    let ended = if wanted == Wanted::No { metrics::Ended::Stopped } else { tally::ended(&told.done) };
     match (wanted, webhook) {
         (Wanted::Yes, Some((outbox, webhook))) => outbox.send(webhook).await,
         (Wanted::No, Some((_, webhook))) => webhook.done().await,
@@ -67,6 +70,7 @@ pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, mut told: Told)
     if shop.manners.refresh {
         shop.enough.cancel();
     }
+    ended
 }
 
 /// Bytes that a result may have where nobody says how many.
@@ -88,6 +92,7 @@ async fn webhook<'a, K: Sink>(shop: &'a Shop<K>, told: &Told) -> Option<(&'a Out
 }
 
 /// Whether somebody wants to know of a job's end.
+#[derive(PartialEq)]
 enum Wanted {
     Yes,
     No,
@@ -98,22 +103,30 @@ enum Wanted {
 /// Posts a result until it is taken, or never will be.
 async fn deliver<K: Sink>(shop: &Shop<K>, hold: &Hold, kept: Kept<Slip>, body: Bytes, began: Instant) -> Wanted {
     let (id, bytes) = (kept.note().job(), body.len());
+    let (metrics, asked) = (&shop.means.watch.metrics, Instant::now());
     let (delivered, wanted) = select! {
         biased;
-        delivered = shop.results.post(&kept, body) => (Some(delivered), Wanted::Yes),
+        delivered = shop.results.post(&kept, body).instrument(traces::deliver(bytes)) => (Some(delivered), Wanted::Yes),
         () = hold.stop.cancelled() => (None, Wanted::No),
         () = shop.let_go.cancelled() => {
             if kept.lasts() {
                 warn!(id, bytes, "the end of the job is not delivered yet: the next start goes on with it");
             } else {
                 error!(id, bytes, "the end of the job is not delivered, and is on no disk: it is lost");
+                metrics.undelivered();
             }
             return Wanted::Later;
         }
     };
+    if delivered.is_some() {
+        metrics.stage(Stage::Deliver, asked.elapsed());
+    }
     match delivered {
         Some(Ok(())) => info!(id, bytes, ms = began.elapsed().as_millis() as u64, "Finished."),
-        Some(Err(cause)) => error!(id, bytes, tries = cause.tries, "the end of the job is not delivered: {cause}"),
+        Some(Err(cause)) => {
+            error!(id, bytes, tries = cause.tries, "the end of the job is not delivered: {cause}");
+            metrics.undelivered();
+        }
         None => info!(id, "Stopped, while its end was delivered."),
     }
     kept.done().await;

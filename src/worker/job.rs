@@ -11,14 +11,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio::try_join;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{Instrument, error, info};
 
 use super::finish::{Told, finish};
 use super::held::Hold;
 use super::report::{self, Way};
-use super::{Failure, Outcome, Shop, Terms, render};
+use super::{Failure, Outcome, Shop, Terms, render, tally};
 use crate::deliver::{Done, Fault, Sink};
 use crate::job::{Delivered, Image, JobError, NotAJob, Policy, Timings};
+use crate::telemetry::metrics::Ended;
 
 /// What a job is worked on with.
 pub(super) struct Ticket {
@@ -35,17 +36,27 @@ enum End {
     /// Something is to be delivered.
     Told(Box<Done>),
     /// Nobody wants to know.
-    Silence(&'static str),
+    Silence(&'static str, Ended),
 }
 
 /// Works on a job; its slot is free again and it is no longer in hand when this ends.
 pub(super) async fn work<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, NotAJob>, ticket: Ticket) {
+    let span = tally::span(&job);
+    until_delivered(shop, job, ticket).instrument(span).await;
+}
+
+async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, NotAJob>, ticket: Ticket) {
     let (began, streamed) = (Instant::now(), AtomicBool::new(false));
     let (id, time) = match &job {
         Ok(job) => (job.id.clone(), self::time(job.policy)),
         Err(fault) => (fault.id.clone().unwrap_or_default(), None),
     };
     info!(id, "Started.");
+    let metrics = &shop.means.watch.metrics;
+    let _in_hand = metrics.job();
+    if let Some(waited) = job.as_ref().ok().and_then(tally::queue_wait) {
+        metrics.queue_wait(waited);
+    }
     let job = job.map(Arc::new);
     let end = match &job {
         Ok(job) => {
@@ -62,9 +73,13 @@ pub(super) async fn work<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
         End::Told(done) => {
             let streamed = streamed.load(Ordering::Relaxed);
             let told = Told { id, job: job.ok(), done: *done, streamed, began, time, gateway: ticket.gateway };
-            finish(&shop, &ticket.hold, told).await;
+            let ended = finish(&shop, &ticket.hold, told).await;
+            tally::count(metrics, ended);
         }
-        End::Silence(why) => info!(id, "{why}"),
+        End::Silence(why, ended) => {
+            info!(id, "{why}");
+            tally::count(metrics, ended);
+        }
     }
 }
 
@@ -83,8 +98,8 @@ async fn until_told<K: Sink>(
     };
     let (outcome, images) = select! {
         biased;
-        () = hold.stop.cancelled() => return End::Silence("Stopped."),
-        () = shop.let_go.cancelled() => return End::Silence("Given back."),
+        () = hold.stop.cancelled() => return End::Silence("Stopped.", Ended::Stopped),
+        () = shop.let_go.cancelled() => return End::Silence("Given back.", Ended::GivenBack),
         () = late => {
             let ms = time.unzip().1.unwrap_or_default().as_millis();
             return End::Told(Box::new(Done::failed(format!(
@@ -98,7 +113,7 @@ async fn until_told<K: Sink>(
             error!(id = hold.id, "{error}");
             shop.lost.cancel();
             shop.enough.cancel();
-            End::Silence("Given back.")
+            End::Silence("Given back.", Ended::GivenBack)
         }
         _ => End::Told(Box::new(told(outcome, images, shop.manners.send_timings))),
     }
@@ -117,7 +132,7 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
     let (fleet, drawing) = (Arc::clone(&means.fleet), Arc::clone(job));
     let (mouth, ear) = report::way();
     let mut task = JoinSet::new();
-    task.spawn(async move {
+    let draw = async move {
         let engine = async move |model: String| {
             let lease = fleet.engine(&model).await?;
             let waited = lease.waited();
@@ -125,12 +140,14 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
         };
         let news = |news| mouth.say(news);
         render(&drawing.id, &drawing.input, &terms, engine, CancellationToken::new(), news).await
-    });
+    };
+    task.spawn(draw.in_current_span());
     let way = Way { id: &job.id, sink: &shop.results.sink, uploads: &shop.uploads, place, streamed };
     // What cannot be uploaded need not be drawn to its end: the task ends with this.
     match try_join!(async { Ok(task.join_next().await) }, way.send_on(ear)) {
         Ok((Some(Ok(mut outcome)), images)) => {
             outcome.timings.total = began.elapsed();
+            tally::stages(&means.watch.metrics, &outcome);
             (outcome, images)
         }
         Ok(_) => (failed("bug", "the worker met a bug in itself; its log has more".to_owned()), Vec::new()),

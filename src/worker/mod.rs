@@ -10,7 +10,9 @@ mod held;
 mod job;
 mod render;
 mod report;
+mod slots;
 mod take;
+mod tally;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,9 +36,12 @@ use crate::intake::Intake;
 use crate::job::Offer;
 use crate::source::JobSource;
 use crate::stop::Stop;
+use crate::telemetry::Watch;
+use crate::telemetry::health::Phase;
 pub use draw::{Drawn, Png};
 use held::Held;
 pub use render::{Failure, Outcome, Seen, Terms, render};
+pub use slots::{Room, slots};
 
 /// For jobs to notice that they are let go of.
 const LET_GO: Duration = Duration::from_secs(2);
@@ -51,6 +56,8 @@ pub struct Means {
     pub offer: Box<dyn Fn() -> Offer + Send + Sync>,
     /// Whether prompts may be logged.
     pub log_prompts: bool,
+    /// Where it tells its operator how it is and what it does.
+    pub watch: Watch,
 }
 
 /// How a worker behaves.
@@ -123,6 +130,8 @@ pub async fn work<S: JobSource, K: Sink>(
     });
     let jobs = TaskTracker::new();
     finish::resend(&shop, left, &jobs);
+    shop.means.watch.metrics.slots(manners.slots);
+    shop.means.watch.health.enter(Phase::Ready);
     // The heartbeat is last to end: until then the queue must know that we live.
     select! {
         end = serve(&source, &shop, &jobs, deliveries, &stop) => end,
@@ -150,6 +159,7 @@ async fn serve<S: JobSource, K: Sink>(
     }
     let taken = take::until_enough(source, shop, jobs).await;
     jobs.close();
+    shop.means.watch.health.enter(Phase::Draining);
     info!(jobs = jobs.len(), "no more jobs are taken");
     let drained = async {
         jobs.wait().await;

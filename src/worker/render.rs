@@ -8,13 +8,15 @@ use serde_json::Value;
 use tokio::select;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{Instrument, Span, debug};
 
 use super::draw::{self, Drawn, Png};
+use super::tally;
 use crate::engine::Progress;
 use crate::engine::host::{Host, HostError};
 use crate::intake::Intake;
 use crate::job::{Complaints, JobError, Offer, Spec, Timings, validate};
+use crate::telemetry::traces;
 
 /// What a job is run on, beside the engine.
 #[derive(Debug, Clone)]
@@ -93,16 +95,19 @@ pub async fn render<H: Borrow<Host>>(
         let spec = validate(input, &terms.offer, terms.entropy)?;
         log(id, &spec, terms.log_prompts);
         let asked = spec.start.as_ref().map(|_| Instant::now());
+        let span = asked.map_or_else(Span::none, |_| traces::fetch());
         let brought = select! {
             biased;
             () = cancel.cancelled() => Err(JobError::cancelled()),
-            brought = terms.intake.bring(spec) => brought,
+            brought = terms.intake.bring(spec).instrument(span) => brought,
         };
         fetch = asked.map_or(Duration::ZERO, |asked| asked.elapsed());
         let spec = brought?;
-        let (host, took) = engine(spec.model.clone()).await?;
+        let (host, took) = engine(spec.model.clone()).instrument(traces::load(&spec.model)).await?;
         load = took;
-        draw::draw(host.borrow(), &spec, cancel, see).await
+        let span = traces::engine();
+        let drawn = draw::draw(host.borrow(), &spec, cancel, see).instrument(span.clone()).await;
+        drawn.inspect(|drawn| tally::engine(&span, drawn))
     }
     .await;
     let stages = match &result {

@@ -19,11 +19,16 @@ const SOCIABLE: [usize; 3] = [0, 1, 4];
 const PURE: [&str; 3] = ["serde", "serde_json", "thiserror"];
 
 /// Paths, the folders that alone may name them, and why.
-const CONFINED: [(&str, &[&str], &str); 8] = [
+const CONFINED: [(&str, &[&str], &str); 13] = [
     ("tch", &["engine/torch"], "tensors stay in the engine"),
     ("torch_sys", &["engine/torch"], "tensors stay in the engine"),
     ("libloading", &["engine/torch"], "only libtorch's CUDA half is opened at run time"),
     ("axum", &["gateway"], "only the gateway speaks HTTP to clients"),
+    ("hyper", &["telemetry/admin"], "the admin port alone is served without a framework"),
+    ("prometheus_client", &["telemetry/metrics"], "numbers are told to Metrics, which names them"),
+    ("opentelemetry", &["telemetry/traces"], "spans are made by telemetry, which knows what may be in them"),
+    ("opentelemetry_sdk", &["telemetry/traces"], "spans are made by telemetry, which knows what may be in them"),
+    ("tracing_opentelemetry", &["telemetry/traces"], "spans are made by telemetry, which knows what may be in them"),
     ("rusqlite", &["store/sqlite"], "SQL stays in its store"),
     ("std::env", &["config"], "the environment is read once, where every value is checked"),
     ("std::time::SystemTime", &["clock"], "the wall clock is a seam that tests replace"),

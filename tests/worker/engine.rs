@@ -17,12 +17,13 @@ use latentd::deliver::{Office, Sink, Webhooks};
 use latentd::engine::fake::Fake;
 use latentd::engine::fleet::{Fleet, Member, Start};
 use latentd::engine::host::Host;
-use latentd::engine::{Engine, Event, Picture, Poisoned, Progress, Ticket};
+use latentd::engine::{Engine, Event, Load, Memory, Picture, Poisoned, Progress, Ticket};
 use latentd::intake::{Intake, Limits};
 use latentd::job::{JobError, Offer, Spec};
 use latentd::net::{Client, Guard, Trusted};
 use latentd::source::runpod::{RunPod, Urls};
 use latentd::stop::Stop;
+use latentd::telemetry::Watch;
 use latentd::worker::{End, Manners, Means, work};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -102,6 +103,19 @@ impl Engine for Patient {
     fn busy(&self) -> bool {
         !self.endless.is_empty() || self.fake.busy()
     }
+
+    fn most_rows(&self) -> usize {
+        16
+    }
+
+    fn load(&self) -> Load {
+        let Load { lanes, rows } = self.fake.load();
+        Load { lanes: lanes + self.endless.len(), rows: rows + self.endless.len() }
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        Some(Memory { free: 1 << 30, total: 1 << 34 })
+    }
 }
 
 /// A worker with one slot, that sends no timings.
@@ -118,6 +132,7 @@ pub(crate) const MANNERS: Manners = Manners {
 pub(crate) struct Worker {
     pub(crate) stop: Stop,
     pub(crate) hand: Hand,
+    pub(crate) watch: Watch,
     task: JoinSet<End>,
 }
 
@@ -135,27 +150,30 @@ impl Worker {
         engine: E,
         hand: Hand,
     ) -> Self {
-        Self::from(queue, office(sink(queue), Spool::in_memory(1 << 30)), manners, engine, hand).await
+        let watch = Watch::default();
+        let sink = sink(queue).watched(watch.metrics.clone());
+        Self::from(queue, office(sink, Spool::in_memory(1 << 30)), manners, (engine, hand), watch).await
     }
 
     /// On `queue`, with this office.
     pub(crate) async fn at<K: Sink>(queue: &Queue, office: Office<K>, manners: Manners) -> Self {
         let hand = Hand::default();
         let engine = Patient { hand: hand.clone(), ..Patient::default() };
-        Self::from(queue, office, manners, engine, hand).await
+        Self::from(queue, office, manners, (engine, hand), Watch::default()).await
     }
 
     async fn from<K: Sink, E: Engine + Send + 'static>(
         queue: &Queue,
         office: Office<K>,
         manners: Manners,
-        engine: E,
-        hand: Hand,
+        (engine, hand): (E, Hand),
+        watch: Watch,
     ) -> Self {
-        let (means, stop) = (means(engine).await, Stop::default());
+        let (means, stop) = (watched(engine, watch.clone()).await, Stop::default());
+        let source = source(queue).watched(watch.metrics.clone());
         let mut task = JoinSet::new();
-        task.spawn(work(source(queue), office, means, manners, stop.clone()));
-        Self { stop, hand, task }
+        task.spawn(work(source, office, means, manners, stop.clone()));
+        Self { stop, hand, watch, task }
     }
 
     /// How it ends.
@@ -184,12 +202,16 @@ pub(crate) fn office<K: Sink>(sink: K, spool: Spool) -> Office<K> {
 }
 
 pub(crate) async fn means<E: Engine + Send + 'static>(engine: E) -> Means {
+    watched(engine, Watch::default()).await
+}
+
+async fn watched<E: Engine + Send + 'static>(engine: E, watch: Watch) -> Means {
     let engine = Mutex::new(Some(engine));
+    let metrics = watch.metrics.clone();
     let start: Box<Start> = Box::new(move |_| {
-        let engine = engine.lock().unwrap().take();
-        Box::pin(async move {
-            Ok(vec![Host::start("engine-test", move || engine.ok_or("the engine was there before")).await?])
-        })
+        let (engine, metrics) = (engine.lock().unwrap().take(), metrics.clone());
+        let build = move || engine.ok_or("the engine was there before");
+        Box::pin(async move { Ok(vec![Host::watched("engine-test", metrics, build).await?]) })
     });
     let fleet = Fleet::new(vec![Member { name: "m".into(), bytes: 1 }], None, start);
     // Loaded from the start, as in the worker.
@@ -200,6 +222,7 @@ pub(crate) async fn means<E: Engine + Send + 'static>(engine: E) -> Means {
         intake: Intake::new(Client::new(Guard::default()).unwrap(), limits),
         offer: Box::new(|| Offer { models: vec!["m".into()], ..Offer::default() }),
         log_prompts: false,
+        watch,
     }
 }
 

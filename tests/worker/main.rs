@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod admin;
 mod deliver;
 mod drain;
 mod engine;
+mod fitness;
 mod flow;
 mod lasting;
 mod pace;
@@ -15,5 +17,6 @@ mod secrets;
 mod server;
 mod source;
 mod telling;
+mod traces;
 mod uploads;
 mod webhooks;

@@ -1,12 +1,20 @@
 //! `latentd worker` as a process.
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
+
+use crate::queue::Queue;
 
 /// The binary in an empty folder, with no variables but these.
 fn latentd(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
-    command.current_dir(folder.path()).env_clear().envs(variables.iter().copied()).args(arguments);
+    command
+        .current_dir(folder.path())
+        .env_clear()
+        .env("LATENTD_ADMIN__LISTEN", "off")
+        .envs(variables.iter().copied())
+        .args(arguments);
     command.output().unwrap()
 }
 
@@ -55,6 +63,59 @@ fn a_spool_that_cannot_be_is_told_and_no_reason_to_end() {
     assert!(said.contains("/dev/null/spool") && said.contains("set spool.dir") && said.contains("no engine"), "{said}");
 }
 
+#[test]
+fn a_collector_that_is_no_url_is_a_fault_of_the_configuration() {
+    let output = latentd(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")], &["worker", "--queue", "http://h"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(stderr(&output).contains("telemetry.otlp_endpoint = \"collector:4317\""), "{}", stderr(&output));
+}
+
+#[test]
+fn an_admin_port_that_was_asked_for_must_be_had() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = latentd(&[("LATENTD_ADMIN__LISTEN", &address)], &["worker", "--queue", "http://127.0.0.1:9/v2/e"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(&format!("admin.listen = {address}")), "{}", stderr(&output));
+}
+
+/// The exit code of a worker that does not start, and what it told the queue.
+async fn told(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
+    let queue = Queue::start().await;
+    let base = queue.base();
+    let arguments = [&["worker", "--queue", &base], arguments].concat();
+    let output = latentd(variables, &arguments);
+    let [ping] = queue.asked("ping").try_into().unwrap_or_else(|pings| panic!("{pings:?} {}", stderr(&output)));
+    assert_eq!(queue.routes(), ["ping"], "no job was asked for");
+    assert!(ping.path.contains("?status=unhealthy&check="), "{}", ping.path);
+    (output.status.code(), ping.path.split("&check=").nth(1).unwrap().to_owned())
+}
+
+// The queue answers on another thread while this one waits for the process.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_does_not_start_tells_the_queue() {
+    let (code, why) = told(&[], &["--model", "none"]).await;
+    assert!(
+        code == Some(64) && why.starts_with("configuration&reason=FitnessError%3A%20model%20%3D"),
+        "{code:?} {why}"
+    );
+
+    let (code, why) = told(&[("RUNPOD_MIN_DISK_PERCENT", "101")], &["--device", "cpu"]).await;
+    assert!(code == Some(1) && why.starts_with("disk&reason=FitnessError%3A%20"), "{code:?} {why}");
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("x.safetensors"), "broken off").unwrap();
+    let model = folder.path().join("x.safetensors");
+    let (code, why) = told(&[], &["--device", "cpu", "--model", model.to_str().unwrap()]).await;
+    assert!(code == Some(1) && why.starts_with("weights&reason="), "{code:?} {why}");
+
+    #[cfg(not(feature = "torch"))]
+    {
+        let (code, why) = told(&[], &[]).await;
+        assert!(code == Some(64) && why.starts_with("engine&reason="), "{code:?} {why}");
+    }
+}
+
 #[cfg(feature = "torch")]
 mod with_an_engine {
     use std::io::{BufRead, BufReader};
@@ -64,7 +125,6 @@ mod with_an_engine {
 
     use super::*;
     use crate::engine::input;
-    use crate::queue::Queue;
 
     /// The real binary, with the model in the box, between its first job and its end by SIGTERM.
     // The queue answers on another thread while this one waits for the process.
@@ -92,7 +152,11 @@ mod with_an_engine {
     fn worker(base: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
         // One slot: the second poll means that the job is delivered.
-        command.env_clear().env("RUNPOD_AI_API_KEY", "s3cret").env("LATENTD_WORKER__CONCURRENCY", "1");
+        command
+            .env_clear()
+            .env("LATENTD_ADMIN__LISTEN", "off")
+            .env("RUNPOD_AI_API_KEY", "s3cret")
+            .env("LATENTD_WORKER__CONCURRENCY", "1");
         command.args(["worker", "--device", "cpu", "--queue", base]);
         command
     }

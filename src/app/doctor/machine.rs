@@ -1,49 +1,39 @@
 //! The checks of a build with an engine, each standing on the one before it.
 
 use std::fs;
-use std::path::Path;
 use std::thread::available_parallelism;
-use std::time::{Duration, Instant};
 
-use serde_json::json;
+use tokio::runtime;
 
-use super::{Check, Verdict};
-use crate::config::{Config, Model as Named};
+use super::super::checks::{Check, Verdict, disk, memory, picture, weights};
+use super::super::{engine, fitness};
+use crate::config::{Config, Served};
 use crate::engine::torch::device::multiplies_bf16;
-use crate::engine::torch::{Lanes, Model, Target};
-use crate::engine::{Engine, Event, Ticket};
-use crate::job::{Offer, validate};
 
-/// Memory that activations want beside the weights at 512×512, in bytes.
-const HEADROOM: usize = 1 << 30;
+/// A side of the smallest picture.
+const SMALL: u32 = 128;
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let mut checks = vec![libtorch(), processor()];
-    match Target::choose(config.device, config.dtype) {
-        Err(cause) => checks.push(Check::not_ok(
-            "device",
-            Verdict::Fail,
-            cause.to_string(),
-            "change device or dtype, or mend what it says",
-        )),
-        Ok(target) => {
-            checks.push(device(target));
-            match config.model() {
-                Err(cause) => {
-                    checks.push(Check::not_ok(
-                        "model",
-                        Verdict::Fail,
-                        cause.to_string(),
-                        "set model, or put one where it is looked for",
-                    ));
-                }
-                Ok(named) => {
-                    checks.push(memory(target, &named));
-                    checks.extend(loras(config));
-                    checks.extend(model(config, &named, target));
-                }
-            }
+    let models = match config.models() {
+        Ok(models) => models,
+        Err(cause) => {
+            checks.extend(engine::devices(config, 0));
+            let advice = "set model, or put one where it is looked for";
+            checks.push(Check::not_ok("model", Verdict::Fail, cause.to_string(), advice));
+            return checks;
         }
+    };
+    let (first, needed) =
+        (models.iter().filter(|served| served.at_start), |served: &Served| weights::bytes(&served.model.path));
+    let needed = first.clone().map(needed).sum();
+    checks.extend(engine::devices(config, needed));
+    checks.push(memory::check(config.fitness.min_memory, needed));
+    checks.push(disk::check(&fitness::spool(config), config.fitness.min_disk));
+    checks.extend(first.clone().map(|served| weights::check(&served.model.path)));
+    checks.extend(loras(config));
+    if checks.iter().all(|check| check.name != "device" || check.verdict != Verdict::Fail) {
+        checks.extend(first.flat_map(|served| model(config, &models, served)));
     }
     checks
 }
@@ -64,31 +54,6 @@ fn processor() -> Check {
     Check::ok("cpu", format!("{name}, {threads} threads, {bf16}"))
 }
 
-fn device(target: Target) -> Check {
-    let found = target.to_string();
-    if target.is_cpu() {
-        let advice = "fine for small models; SD 1.5 takes minutes a picture without a GPU";
-        return Check::not_ok("device", Verdict::Warn, found, advice);
-    }
-    Check::ok("device", found)
-}
-
-fn memory(target: Target, model: &Named) -> Check {
-    let needed = size_of(&model.path) as usize + HEADROOM;
-    match target.memory() {
-        Err(cause) => {
-            Check::not_ok("memory", Verdict::Fail, cause.to_string(), "see whether other processes hold the GPU")
-        }
-        Ok((free, total)) => {
-            let found = format!("{} of {} free; {} should do for this model", gib(free), gib(total), gib(needed));
-            if free >= needed {
-                return Check::ok("memory", found);
-            }
-            Check::not_ok("memory", Verdict::Warn, found, "stop other processes, or take a smaller model or dtype")
-        }
-    }
-}
-
 /// Where LoRA files are to be had, how many there are.
 fn loras(config: &Config) -> Option<Check> {
     let folder = config.lora_dir.as_ref()?;
@@ -104,63 +69,31 @@ fn loras(config: &Config) -> Option<Check> {
     })
 }
 
-/// Loads the model and draws with it; then its neighbours, by name.
-fn model(config: &Config, named: &Named, target: Target) -> Vec<Check> {
-    let Named { name, path } = named;
-    let began = Instant::now();
-    let tokenizer = config.models_dir.join("clip-tokenizer");
-    let model = match Model::load(path, &tokenizer, target) {
-        Ok(model) => model,
-        Err(cause) => {
-            return vec![Check::not_ok(
-                "model",
-                Verdict::Fail,
-                format!("{name}: {cause}"),
-                "mend or replace the file named here",
-            )];
-        }
+/// Loads a model and draws with it.
+fn model(config: &Config, models: &[Served], served: &Served) -> Vec<Check> {
+    let name = &served.model.name;
+    let failed = |name, found: String, advice: &str| Check::not_ok(name, Verdict::Fail, found, advice);
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(cause) => return vec![failed("model", format!("no runtime: {cause}"), "see what limits this process has")],
     };
-    let loaded =
-        Check::ok("model", format!("{name} from {}, loaded in {} ms", path.display(), millis(began.elapsed())));
-    let began = Instant::now();
-    let drawn = match draw(&mut Lanes::new(model), name) {
-        Ok(()) => Check::ok("picture", format!("128×128 in 2 steps took {} ms", millis(began.elapsed()))),
-        Err(cause) => {
-            Check::not_ok("picture", Verdict::Fail, cause, "try --dtype f32; if that draws, the model overflows")
-        }
-    };
-    vec![loaded, drawn]
-}
-
-/// The smallest job there is.
-fn draw(engine: &mut Lanes, model: &str) -> Result<(), String> {
-    let input = json!({"prompt": "a test", "width": 128, "height": 128, "num_inference_steps": 2, "scheduler": "DDIM"});
-    let spec = validate(&input, &Offer { models: vec![model.to_owned()], ..Offer::default() }, 0)
-        .map_err(|cause| cause.to_string())?
-        .with_start(None);
-    engine.admit(Ticket(0), &spec).map_err(|cause| cause.to_string())?;
-    while engine.busy() {
-        for (_, event) in engine.advance().map_err(|cause| cause.to_string())? {
-            if let Event::Failed(cause) = event {
-                return Err(cause.to_string());
+    runtime.block_on(async {
+        let host = match engine::start_one(config, models, name.clone()).await {
+            Ok(host) => host,
+            Err(cause) => {
+                return vec![failed(
+                    "model",
+                    format!("{name}: {}", cause.error),
+                    "mend or replace the file named here",
+                )];
             }
-        }
-    }
-    Ok(())
-}
-
-/// Bytes of all files below `path`.
-fn size_of(path: &Path) -> u64 {
-    match fs::read_dir(path) {
-        Ok(entries) => entries.flatten().map(|entry| size_of(&entry.path())).sum(),
-        Err(_) => fs::metadata(path).map_or(0, |file| file.len()),
-    }
-}
-
-fn gib(bytes: usize) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
-}
-
-fn millis(time: Duration) -> u128 {
-    time.as_millis()
+        };
+        let (at, took) = (served.model.path.display(), host.load_time().as_millis());
+        let loaded = Check::ok("model", format!("{name} from {at}, loaded in {took} ms"));
+        let drawn = match picture::draw(&host, name, SMALL).await {
+            Ok(took) => Check::ok("picture", format!("{SMALL}×{SMALL} in one step took {} ms", took.as_millis())),
+            Err(cause) => failed("picture", cause, "try --dtype f32; if that draws, the model overflows"),
+        };
+        vec![loaded, drawn]
+    })
 }

@@ -2,49 +2,13 @@
 
 mod machine;
 
-use serde::Serialize;
 use serde_json::json;
 
 use machine::checks;
 
+use super::checks::{Check, Verdict};
 use super::{Exit, say};
 use crate::config::Config;
-
-/// How a check went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Verdict {
-    /// As it should be.
-    Ok,
-    /// It works, and could be better.
-    Warn,
-    /// Nothing will be drawn until this is mended.
-    Fail,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Check {
-    /// What was looked at.
-    pub(super) name: &'static str,
-    /// How it is.
-    pub(super) verdict: Verdict,
-    /// What was found.
-    pub(super) found: String,
-    /// What to do, if anything.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) advice: Option<String>,
-}
-
-impl Check {
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, verdict: Verdict::Ok, found: found.into(), advice: None }
-    }
-
-    fn not_ok(name: &'static str, verdict: Verdict, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { name, verdict, found: found.into(), advice: Some(advice.into()) }
-    }
-}
 
 /// Looks at everything and prints it; [`Exit::Failed`] if this machine cannot draw as it is configured.
 pub(super) fn examine(config: &Config, as_json: bool) -> Exit {

@@ -116,7 +116,7 @@ mod tests {
     fn outcome(id: &str) -> Outcome {
         let images = [1_u8, 2].map(|n| Arc::new(Png { index: u32::from(n) - 1, seed: n.into(), file: vec![n] })).into();
         let engine = EngineTimings::default();
-        let drawn = Drawn { images, warnings: Vec::new(), engine, png: Duration::ZERO };
+        let drawn = Drawn { images, warnings: Vec::new(), wait: Duration::ZERO, engine, png: Duration::ZERO };
         Outcome { id: id.into(), result: Ok(drawn), timings: Timings::default() }
     }
 

@@ -67,8 +67,8 @@ impl Target {
 
     /// Free and total memory in bytes of the device.
     pub fn memory(&self) -> Result<(usize, usize), DeviceError> {
-        if !self.is_cpu() {
-            return gpu_memory();
+        if let Device::Cuda(number) = self.device {
+            return gpu_memory(number);
         }
         let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let kib = |key: &str| {
@@ -174,10 +174,15 @@ fn gpus() -> Result<usize, DeviceError> {
     runtime.version(b"cudaGetDeviceCount\0").map(|count| usize::try_from(count).unwrap_or(0))
 }
 
-/// Free and total memory of the current GPU in bytes.
-fn gpu_memory() -> Result<(usize, usize), DeviceError> {
+/// Free and total memory of GPU `number` in bytes. It becomes the current one of this thread, which the runtime asks about.
+fn gpu_memory(number: usize) -> Result<(usize, usize), DeviceError> {
     let runtime = Runtime::open()?;
     let (mut free, mut total) = (0_usize, 0_usize);
+    // SAFETY: the signature is that of the CUDA runtime API, cudaSetDevice(int).
+    #[expect(unsafe_code, reason = "a call into the CUDA runtime")]
+    let status =
+        unsafe { runtime.symbol::<unsafe extern "C" fn(c_int) -> c_int>(b"cudaSetDevice\0")?(number as c_int) };
+    runtime.check(status)?;
     // SAFETY: the signature is that of the CUDA runtime API, cudaMemGetInfo(size_t*, size_t*).
     #[expect(unsafe_code, reason = "a call into the CUDA runtime")]
     let status = unsafe {

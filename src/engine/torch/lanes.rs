@@ -18,7 +18,7 @@ use super::picture;
 use super::prompts::Prompts;
 use crate::batch::{self, Key, Waiting};
 use crate::engine::tokenizer::Encoded;
-use crate::engine::{Engine, EngineTimings, Event, Poisoned, Progress, Ticket};
+use crate::engine::{Engine, EngineTimings, Event, Load, Memory, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
 use crate::sampler;
 
@@ -40,6 +40,8 @@ pub struct Lanes {
     active: Vec<Lane>,
     jobs: HashMap<Ticket, Job>,
     evaluations: u64,
+    /// Rows of the last evaluation.
+    rows: usize,
     /// [`MOST_ROWS`] until memory ran out.
     most_rows: usize,
 }
@@ -60,7 +62,8 @@ impl Lanes {
     pub fn new(model: Model) -> Self {
         let (active, jobs) = (Vec::new(), HashMap::new());
         let adapters = Adapters::new(&model);
-        Self { model, adapters, prompts: Prompts::default(), active, jobs, evaluations: 0, most_rows: MOST_ROWS }
+        let prompts = Prompts::default();
+        Self { model, adapters, prompts, active, jobs, evaluations: 0, rows: 0, most_rows: MOST_ROWS }
     }
 
     /// The same with LoRA files from `folder`.
@@ -261,6 +264,7 @@ impl Engine for Lanes {
 
     fn advance(&mut self) -> Result<Events, Poisoned> {
         let _guard = tch::no_grad_guard();
+        self.rows = 0;
         // Lanes that came without a row.
         let mut events = self.retire().map_err(|cause| poisoned(&cause))?;
         let chosen = self.choose();
@@ -282,6 +286,7 @@ impl Engine for Lanes {
             }
             Err(cause) => return Err(poisoned(&cause)),
         };
+        self.rows = chosen.iter().map(|&i| self.active[i].rows()).sum();
         events.extend(self.step(&chosen, &output).map_err(|cause| poisoned(&cause))?);
         events.extend(self.retire().map_err(|cause| poisoned(&cause))?);
         Ok(events)
@@ -294,6 +299,20 @@ impl Engine for Lanes {
 
     fn busy(&self) -> bool {
         !self.active.is_empty()
+    }
+
+    fn most_rows(&self) -> usize {
+        // A processor is busy with one image; several of them only wait for each other.
+        if self.model.target.is_cpu() { 2 } else { self.most_rows }
+    }
+
+    fn load(&self) -> Load {
+        Load { lanes: self.active.len(), rows: self.rows }
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        let (free, total) = self.model.target.memory().ok()?;
+        Some(Memory { free: free as u64, total: total as u64 })
     }
 }
 

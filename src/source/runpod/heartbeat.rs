@@ -15,6 +15,13 @@ const TRIES: [Duration; 4] = [Duration::ZERO, Duration::ZERO, Duration::from_sec
 /// Bytes of an answer, which is not looked at.
 const MOST: u64 = 1 << 16;
 
+/// For the last word of a worker that is not fit, as in the SDK.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Characters of its reason, as in the SDK, and the type that it begins with, where Python has that of an exception.
+const REASON: usize = 256;
+const FAULT: &str = "FitnessError";
+
 /// Pings at once, and then again and again, with what `held` says at that moment.
 pub(super) async fn beat(queue: &RunPod, held: impl Fn() -> Vec<String>) -> Infallible {
     if queue.urls.ping(&[]).is_none() {
@@ -26,8 +33,20 @@ pub(super) async fn beat(queue: &RunPod, held: impl Fn() -> Vec<String>) -> Infa
     loop {
         ticks.tick().await;
         if let Err(why) = ping(queue, &held).await {
+            queue.metrics.heartbeat_failed();
             warn!("the queue hears no heartbeat: {why}");
         }
+    }
+}
+
+/// Says once that the worker is not fit, and why, before it ends.
+pub(super) async fn unhealthy(queue: &RunPod, check: &str, why: &str) {
+    let reason: String = format!("{FAULT}: {why}").chars().take(REASON).collect();
+    let Some(url) = queue.urls.unhealthy(check, &reason) else { return };
+    let call = Call { url: &url, body: None, headers: &[], time: FAREWELL, most: MOST };
+    match queue.http.call(call).await {
+        Ok(answer) => debug!(status = answer.status, "the queue was told"),
+        Err(cause) => warn!("the queue does not hear that the worker is not fit: {cause}"),
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{JobSource, TakeError, Taken};
 use crate::net::{Pauses, Trusted};
+use crate::telemetry::Metrics;
 pub use urls::Urls;
 
 /// For an answer, as in the SDK; a queue holds a poll for less.
@@ -35,12 +36,25 @@ pub struct RunPod {
     known: AtomicBool,
     /// Whether the queue hands out several jobs at once.
     batch: AtomicBool,
+    metrics: Metrics,
 }
 
 impl RunPod {
     /// The queue at `urls`, told of us every `interval`.
     pub fn new(http: Trusted, urls: Urls, interval: Duration) -> Self {
-        Self { http, urls, interval, known: AtomicBool::new(false), batch: AtomicBool::new(true) }
+        let (known, batch) = (AtomicBool::new(false), AtomicBool::new(true));
+        Self { http, urls, interval, known, batch, metrics: Metrics::default() }
+    }
+
+    /// The same, and tells `metrics` what the queue says.
+    #[must_use]
+    pub fn watched(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Says once, for at most two seconds, that the worker is not fit: which `check` it failed, and why.
+    pub async fn unhealthy(&self, check: &str, why: &str) {
+        heartbeat::unhealthy(self, check, why).await;
     }
 }
 

@@ -33,12 +33,22 @@ pub(super) async fn take(
         // Breaks the connection off, so that the queue hands nothing out on it.
         () = enough.cancelled() => return Ok(Taken::default()),
     };
-    let answer = match answer {
-        Ok(answer) => answer,
-        Err(FetchError { reason: Reason::Deadline(_), .. }) => return Ok(Taken::default()),
-        Err(cause) => return Err(retry(cause.to_string())),
+    let meaning = match answer {
+        Ok(answer) => {
+            let meaning = understood(&answer);
+            queue.metrics.take(meaning.word(answer.status));
+            meaning
+        }
+        Err(FetchError { reason: Reason::Deadline(_), .. }) => {
+            queue.metrics.take("no_answer");
+            return Ok(Taken::default());
+        }
+        Err(cause) => {
+            queue.metrics.take("unreachable");
+            return Err(retry(cause.to_string()));
+        }
     };
-    match understood(&answer) {
+    match meaning {
         Meaning::Jobs(taken) => {
             queue.known.store(true, Ordering::Relaxed);
             Ok(taken)
@@ -61,6 +71,18 @@ enum Meaning {
     Jobs(Taken),
     NotThere,
     Error(TakeError),
+}
+
+impl Meaning {
+    /// What an operator counts it as.
+    fn word(&self, status: u16) -> String {
+        match (self, status) {
+            (Self::Jobs(Taken { jobs, .. }), _) if !jobs.is_empty() => "jobs".into(),
+            (Self::Jobs(_), 200..=299) => "empty".into(),
+            (Self::Error(_), 200) => "unreadable".into(),
+            _ => status.to_string(),
+        }
+    }
 }
 
 fn understood(answer: &Answer) -> Meaning {

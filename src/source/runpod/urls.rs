@@ -11,6 +11,9 @@ const ID: &str = "$ID";
 /// What marks a take URL that others can be made of.
 const TAKE: &str = "/job-take/";
 
+/// What every heartbeat ends with.
+const VERSION: (&str, &str) = ("runpod_version", concat!("latentd/", env!("CARGO_PKG_VERSION")));
+
 /// Takes, stops and heartbeats.
 #[derive(Debug, Clone)]
 pub struct Urls {
@@ -53,7 +56,13 @@ impl Urls {
         if !jobs.is_empty() {
             ping = ping.with("job_id", &listed(jobs));
         }
-        ping.with("runpod_version", concat!("latentd/", env!("CARGO_PKG_VERSION"))).url().ok()
+        ping.with(VERSION.0, VERSION.1).url().ok()
+    }
+
+    /// With what makes the worker unfit; `None` where no heartbeat is wanted.
+    pub(super) fn unhealthy(&self, check: &str, reason: &str) -> Option<Url> {
+        let ping = self.ping.clone()?.with("status", "unhealthy").with("check", check).with("reason", reason);
+        ping.with(VERSION.0, VERSION.1).url().ok()
     }
 }
 

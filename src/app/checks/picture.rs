@@ -1,0 +1,46 @@
+//! A picture, as small as there is one, to see that the engine draws.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::Event;
+use crate::engine::host::Host;
+use crate::job::{Offer, validate};
+
+/// For one: a device that hangs answers nothing at all.
+const LONGEST: Duration = Duration::from_mins(10);
+
+/// Draws a picture of `side` × `side` pixels in one step with the model of this name; how long it took.
+///
+/// # Errors
+/// Why there is none.
+pub async fn draw(host: &Host, model: &str, side: u32) -> Result<Duration, String> {
+    let began = Instant::now();
+    match timeout(LONGEST, drawn(host, model, side)).await {
+        Ok(drawn) => drawn.map(|()| began.elapsed()),
+        Err(_) => Err(format!("a picture of one step is not there after {} s", LONGEST.as_secs())),
+    }
+}
+
+async fn drawn(host: &Host, model: &str, side: u32) -> Result<(), String> {
+    let input =
+        json!({"prompt": "a test", "width": side, "height": side, "num_inference_steps": 1, "scheduler": "DDIM"});
+    let offer = Offer { models: vec![model.to_owned()], ..Offer::default() };
+    let spec = validate(&input, &offer, 0).map_err(|cause| cause.to_string())?.with_start(None);
+    let running = host.submit(spec, CancellationToken::new()).await;
+    let mut events = running.map_err(|cause| cause.to_string())?.events;
+    let mut images = 0;
+    loop {
+        match events.recv().await {
+            Some(Event::Image { .. }) => images += 1,
+            Some(Event::Finished(_)) if images == 1 => return Ok(()),
+            Some(Event::Finished(_)) => return Err(format!("{images} pictures came of one")),
+            Some(Event::Failed(cause)) => return Err(cause.to_string()),
+            Some(Event::Admitted { .. } | Event::Progress(_)) => {}
+            None => return Err("the engine ended without a word; the log says why".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! A model's weight files, as far as their headers and sizes tell whether they are whole: a copy that broke off is found before
+//! minutes are spent on loading it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::Metadata;
+
+use super::{Check, Verdict, gib};
+
+/// Bytes of a header: what the format allows.
+const MOST: u64 = 100 << 20;
+
+/// What is wrong with a weight file.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("it cannot be read: {0}")]
+    Read(#[from] io::Error),
+    #[error("it has {0} bytes, too few for a header: the copy broke off, or it is no safetensors file")]
+    Short(u64),
+    #[error("its header would have {0} bytes: it is no safetensors file")]
+    Header(u64),
+    #[error("its header is not valid: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it has {found} bytes and its header tells of {told}: the copy broke off, or has been added to")]
+    Size { found: u64, told: u64 },
+}
+
+/// Whether every weight file at `path`, a folder or a file, is whole.
+pub fn check(path: &Path) -> Check {
+    let files = files(path);
+    let (mut bytes, mut faults) = (0, Vec::new());
+    for file in &files {
+        match size(file) {
+            Ok(size) => bytes += size,
+            Err(fault) => faults.push(format!("{}: {fault}", file.display())),
+        }
+    }
+    let advice = "fetch it again";
+    match (files.len(), faults.as_slice()) {
+        (0, _) => {
+            let found = format!("{} holds no .safetensors file", path.display());
+            Check::not_ok("weights", Verdict::Fail, found, "set model to a folder or file that does")
+        }
+        (count, []) => Check::ok("weights", format!("{count} files of {} in all are whole", gib(bytes))),
+        (_, faults) => Check::not_ok("weights", Verdict::Fail, faults.join("; "), advice),
+    }
+}
+
+/// Bytes of all weight files at `path`.
+pub fn bytes(path: &Path) -> u64 {
+    files(path).iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum()
+}
+
+/// The weight files at `path` and below, in ascending order.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let mut files = match fs::read_dir(path) {
+        Ok(entries) => entries.flatten().flat_map(|entry| files(&entry.path())).collect(),
+        Err(_) if path.extension().is_some_and(|extension| extension == "safetensors") => vec![path.to_owned()],
+        Err(_) => Vec::new(),
+    };
+    files.sort();
+    files
+}
+
+/// Bytes of a file that is as long as its header says.
+fn size(path: &Path) -> Result<u64, Fault> {
+    let mut file = File::open(path)?;
+    let found = file.metadata()?.len();
+    let mut length = [0; 8];
+    file.read_exact(&mut length).map_err(|_| Fault::Short(found))?;
+    let length = u64::from_le_bytes(length);
+    if length > MOST {
+        return Err(Fault::Header(length));
+    }
+    if length > found {
+        return Err(Fault::Short(found));
+    }
+    let mut header = Vec::new();
+    file.take(length).read_to_end(&mut header)?;
+    let header: Metadata = serde_json::from_slice(&header)?;
+    let told = 8 + length + header.data_len() as u64;
+    if found == told { Ok(found) } else { Err(Fault::Size { found, told }) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A file with one tensor of 4 bytes.
+    fn whole() -> Vec<u8> {
+        let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+        [(header.len() as u64).to_le_bytes().as_slice(), header, &[0; 4]].concat()
+    }
+
+    #[test]
+    fn a_file_is_as_long_as_it_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("unet/a.safetensors");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let with = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            check(folder.path())
+        };
+        let good = with(&whole());
+        assert!(good.verdict == Verdict::Ok && good.found.starts_with("1 files"), "{good:?}");
+        assert_eq!(bytes(folder.path()), whole().len() as u64);
+        let longer = [whole(), vec![0]].concat();
+        for (bytes, fault) in [
+            (&whole()[..whole().len() - 1], "tells of 66"),
+            (&longer, "tells of 66"),
+            (&whole()[..20], "too few for a header"),
+            (b"", "too few for a header"),
+            (b"<html><body>not found", "is no safetensors file"),
+            (&[2, 0, 0, 0, 0, 0, 0, 0, b'{', b'x'], "its header is not valid"),
+        ] {
+            let check = with(bytes);
+            assert_eq!(check.verdict, Verdict::Fail);
+            assert!(check.found.contains(fault) && check.found.contains("a.safetensors"), "{fault}: {}", check.found);
+        }
+    }
+
+    #[test]
+    fn a_model_without_weights_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(check(folder.path()).verdict, Verdict::Fail);
+        assert_eq!(check(Path::new("/nowhere.safetensors")).verdict, Verdict::Fail);
+    }
+}

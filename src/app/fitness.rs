@@ -1,0 +1,119 @@
+//! Whether a worker is fit, seen before its first job: nobody's job should be what finds out that nothing can be drawn here.
+
+use std::borrow::Borrow;
+use std::path::PathBuf;
+
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::checks::{Check, Verdict, disk, memory, picture, weights};
+use crate::config::{Config, Fitness};
+use crate::engine::fleet::Fleet;
+use crate::engine::host::Host;
+use crate::worker::Room;
+
+/// The smallest picture.
+const SMALL: u32 = 128;
+
+/// The usual one, which shows what an image takes of a device's memory.
+const USUAL: u32 = 512;
+
+/// Why a worker is not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{check}: {why}")]
+pub struct Unfit {
+    /// What it failed.
+    pub check: &'static str,
+    /// What was found, and what to do.
+    pub why: String,
+}
+
+/// Looks at the devices, which are to hold weights of so many bytes.
+pub type Devices = dyn FnOnce(u64) -> Vec<Check> + Send;
+
+/// What is looked at of a machine.
+pub struct Machine {
+    /// What is asked of it.
+    pub limits: Fitness,
+    /// What looks at its devices.
+    pub devices: Box<Devices>,
+    /// Where results are kept.
+    pub spool: PathBuf,
+    /// Where models are that are loaded before the first job.
+    pub models: Vec<PathBuf>,
+}
+
+impl Machine {
+    /// Looks at devices, memory, disk and weight files. What could be better is logged.
+    ///
+    /// # Errors
+    /// The first thing that keeps it from working.
+    pub async fn examine(self) -> Result<(), Unfit> {
+        let mut looking = JoinSet::new();
+        // A disk may take its time, and be far away.
+        looking.spawn_blocking(move || self.checks());
+        let checks = looking.join_next().await.and_then(Result::ok).unwrap_or_default();
+        checks.into_iter().try_for_each(judge)
+    }
+
+    fn checks(self) -> Vec<Check> {
+        let needed = self.models.iter().map(|path| weights::bytes(path)).sum();
+        let mut checks = (self.devices)(needed);
+        checks.extend(self.models.iter().map(|path| weights::check(path)));
+        if self.limits.machine {
+            checks.push(memory::check(self.limits.min_memory, needed));
+            checks.push(disk::check(&self.spool, self.limits.min_disk));
+        }
+        checks
+    }
+}
+
+/// Where results are kept until they have arrived.
+pub(super) fn spool(config: &Config) -> PathBuf {
+    config.spool.dir.clone()
+}
+
+fn judge(check: Check) -> Result<(), Unfit> {
+    let Check { name, verdict, found, advice } = check;
+    let told = advice.map_or_else(|| found.clone(), |advice| format!("{found}; {advice}"));
+    match verdict {
+        Verdict::Ok => info!(check = name, "fit: {found}"),
+        Verdict::Warn => warn!(check = name, "{told}"),
+        Verdict::Fail => return Err(Unfit { check: name, why: told }),
+    }
+    Ok(())
+}
+
+/// Has every engine of each of `models` draw a picture; the rooms of the first model's engines, for who has to say how many jobs they
+/// can share.
+///
+/// # Errors
+/// An engine draws nothing.
+pub async fn pictures(fleet: &Fleet, models: &[String]) -> Result<Vec<Room>, Unfit> {
+    let mut rooms = Vec::new();
+    for (number, model) in models.iter().enumerate() {
+        let unfit = |why: String| Unfit { check: "picture", why: format!("{model}: {why}") };
+        let engines = fleet.engines(model).await.map_err(|cause| unfit(cause.to_string()))?;
+        for engine in &engines {
+            let host: &Host = engine.borrow();
+            let took = picture::draw(host, model, SMALL).await.map_err(unfit)?;
+            info!(check = "picture", model, ms = took.as_millis() as u64, "fit: it draws");
+            if number == 0 {
+                rooms.push(room(host, model).await);
+            }
+        }
+    }
+    Ok(rooms)
+}
+
+/// What an engine has room for, measured by an image of the usual size where its device's memory is its own.
+async fn room(host: &Host, model: &str) -> Room {
+    let (rows, before) = (host.most_rows(), host.memory());
+    let Some(before) = before.filter(|_| rows > 2) else { return Room { rows, images: None } };
+    if let Err(cause) = picture::draw(host, model, USUAL).await {
+        warn!(check = "picture", model, "an image of {USUAL}×{USUAL} is too much for this device: {cause}");
+        return Room { rows, images: Some(1) };
+    }
+    let after = host.memory().map_or(0, |memory| memory.free);
+    Room::measured(rows, before.free, after)
+}

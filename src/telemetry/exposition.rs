@@ -1,0 +1,37 @@
+//! The text format that every scraper reads, from the newer one that the library writes.
+
+/// Prometheus text 0.0.4 from OpenMetrics 1.0: a counter is declared by the name that its samples have, and there are no `# UNIT`
+/// and `# EOF`.
+pub(super) fn classic(open: &str) -> String {
+    let counters: Vec<&str> =
+        open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut text = String::with_capacity(open.len());
+    for line in open.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        let mut words = line.splitn(4, ' ');
+        match [words.next(), words.next(), words.next(), words.next()] {
+            [Some("#"), Some(kind), Some(name), Some(rest)] if counters.contains(&name) => {
+                text.extend(["# ", kind, " ", name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_declared_as_they_are_written() {
+        let open = "# HELP a_jobs Jobs that ended.\n# TYPE a_jobs counter\na_jobs_total{x=\"# TYPE\"} 1\n\
+                    # HELP a_jobs_s Time of a_jobs.\n# TYPE a_jobs_s histogram\n# UNIT a_jobs_s s\na_jobs_s_sum 0.5\n# EOF\n";
+        let classic = classic(open);
+        assert_eq!(
+            classic,
+            "# HELP a_jobs_total Jobs that ended.\n# TYPE a_jobs_total counter\na_jobs_total{x=\"# TYPE\"} 1\n\
+             # HELP a_jobs_s Time of a_jobs.\n# TYPE a_jobs_s histogram\na_jobs_s_sum 0.5\n"
+        );
+    }
+}

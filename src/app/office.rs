@@ -14,13 +14,21 @@ use crate::deliver::upload::{Place, Uploads};
 use crate::deliver::webhook::Signer;
 use crate::deliver::{Office, Webhooks};
 use crate::net::{self, Client, Guard, NoClient};
+use crate::telemetry::Metrics;
 
-/// Opens the office of the worker called `id`, whose results go to `sink`.
-pub(super) fn open(config: &Config, queue: &Queue, id: &str, sink: JobDone) -> Result<Office<JobDone>, NoClient> {
+/// Opens the office of the worker called `id`, whose results go to `sink`, and which tells `metrics` what is sent again.
+pub(super) fn open(
+    config: &Config,
+    queue: &Queue,
+    id: &str,
+    sink: JobDone,
+    metrics: &Metrics,
+) -> Result<Office<JobDone>, NoClient> {
     let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
     let guarded = Client::new(Guard::new(config.net.allow_private.clone()))?;
     let usual = config.bucket.as_ref().map(Place::new);
     let uploads = Uploads::new(guarded.clone(), Client::new(Guard::open())?, usual, Arc::clone(&clock));
+    let uploads = uploads.watched(metrics.clone());
     // What was meant for one queue is not posted to another.
     let spool = Spool::open(&config.spool.dir.join(sink.mark()), config.spool.max_bytes).unwrap_or_else(|cause| {
         error!(
@@ -34,7 +42,8 @@ pub(super) fn open(config: &Config, queue: &Queue, id: &str, sink: JobDone) -> R
         .then(|| {
             let attempts = Attempts { most: hooks.attempts, pause: hooks.pause, time: hooks.timeout };
             let signer = hooks.secret.clone().map(Signer::new);
-            let (outbox, deliveries) = Outbox::open(&spool, Postman { client: guarded, signer, attempts, clock });
+            let (outbox, deliveries) =
+                Outbox::open(&spool, Postman { client: guarded, signer, attempts, clock, metrics: metrics.clone() });
             let always = hooks.deliver == WebhookBy::Worker;
             (Webhooks { outbox, always, worker: id.to_owned() }, deliveries)
         })

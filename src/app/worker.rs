@@ -91,7 +91,7 @@ async fn start(config: &Config, queue: Queue, models: Vec<Served>, watch: Watch,
             return Exit::Unavailable;
         }
     };
-    let (intake, office) = match (intake(config), office::open(config, &queue, &id, sink)) {
+    let (intake, office) = match (intake(config), office::open(config, &queue, &id, sink, &watch.metrics)) {
         (Ok(intake), Ok(office)) => (intake, office),
         (Err(cause), _) | (_, Err(cause)) => {
             error!("{cause}");

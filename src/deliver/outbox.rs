@@ -18,6 +18,7 @@ use super::spool::{Kept, Spool, Tray};
 use super::webhook::{Hook, Signer, message};
 use crate::clock::WallClock;
 use crate::net::{self, Client, Reason};
+use crate::telemetry::Metrics;
 
 /// How long after its event a webhook is still worth sending.
 const KEPT: Duration = Duration::from_hours(24);
@@ -50,6 +51,8 @@ pub struct Postman {
     pub attempts: Attempts,
     /// For timestamps, and for what is too late.
     pub clock: Arc<dyn WallClock>,
+    /// Is told what is sent again.
+    pub metrics: Metrics,
 }
 
 /// Takes webhooks in.
@@ -150,6 +153,7 @@ impl Sender {
                     break;
                 }
                 Outcome::Failed(cause) if attempt < most => {
+                    self.postman.metrics.retry("webhook");
                     warn!(job, id, host, attempt, "the webhook failed and will be sent again: {cause}");
                     sleep(self.postman.attempts.pause).await;
                 }
@@ -165,7 +169,7 @@ impl Sender {
     async fn attempt(&self, kept: &Kept<Hook>) -> Outcome {
         // Never closed. Bodies are read under it, so that only those of open calls are in memory.
         let _call = self.calls.acquire().await;
-        let Postman { client, signer, attempts, clock } = &self.postman;
+        let Postman { client, signer, attempts, clock, .. } = &self.postman;
         let body = match kept.body().await {
             Ok(body) => body,
             Err(damage) => return Outcome::Refused(damage.to_string()),

@@ -23,7 +23,7 @@ use latentd::job::{JobError, Offer, Spec};
 use latentd::net::{Client, Guard, Trusted};
 use latentd::source::runpod::{RunPod, Urls};
 use latentd::stop::Stop;
-use latentd::telemetry::Watch;
+use latentd::telemetry::{Metrics, Watch};
 use latentd::worker::{End, Manners, Means, work};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -196,7 +196,8 @@ pub(crate) fn office<K: Sink>(sink: K, spool: Spool) -> Office<K> {
     let signer = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").map(Signer::new);
     let (results, left) = Results::open(&spool, sink, Arc::clone(&clock));
     let uploads = Uploads::new(here.clone(), here.clone(), None, Arc::clone(&clock));
-    let (outbox, deliveries) = Outbox::open(&spool, Postman { client: here, signer, attempts, clock });
+    let (outbox, deliveries) =
+        Outbox::open(&spool, Postman { client: here, signer, attempts, clock, metrics: Metrics::default() });
     let webhooks = Some(Webhooks { outbox, always: false, worker: "pod-abc".into() });
     Office { spool, results, left, uploads, webhooks, deliveries: Some(deliveries) }
 }

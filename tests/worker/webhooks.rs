@@ -12,6 +12,7 @@ use latentd::deliver::spool::Spool;
 use latentd::deliver::webhook::{Hook, Signer};
 use latentd::job::Webhook;
 use latentd::net::{Client, Guard};
+use latentd::telemetry::Metrics;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,16 +27,20 @@ fn hook(url: &str, headers: &[(&str, &str)]) -> Hook {
     Hook::new("j", "COMPLETED", &Webhook { url: url.into(), headers })
 }
 
-fn open_at(root: &Path, allowed: &str, now: UnixTime) -> (Spool, Outbox, Deliveries) {
-    let spool = Spool::open(root, 1 << 20).unwrap();
+fn postman(allowed: &str, now: UnixTime) -> Postman {
     let allowed = allowed.split(' ').filter(|range| !range.is_empty()).map(|range| range.parse().unwrap()).collect();
-    let postman = Postman {
+    Postman {
         client: Client::new(Guard::new(allowed)).unwrap(),
         signer: SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").map(Signer::new),
         attempts: Attempts { most: 3, pause: Duration::from_secs(10), time: Duration::from_secs(30) },
         clock: Arc::new(FakeClock::at(now)),
-    };
-    let (outbox, deliveries) = Outbox::open(&spool, postman);
+        metrics: Metrics::default(),
+    }
+}
+
+fn open_at(root: &Path, allowed: &str, now: UnixTime) -> (Spool, Outbox, Deliveries) {
+    let spool = Spool::open(root, 1 << 20).unwrap();
+    let (outbox, deliveries) = Outbox::open(&spool, postman(allowed, now));
     (spool, outbox, deliveries)
 }
 
@@ -83,6 +88,20 @@ async fn a_webhook_is_told_once_with_its_headers_and_a_signature() {
     let signature = asked.header("webhook-signature");
     assert!(signature.starts_with("v1,") && signature.len() == 47, "{signature}");
     assert_eq!(letters(root.path()), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_after_the_first_are_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _| status("500 Internal Server Error")).await;
+    let (postman, spool) = (postman("127.0.0.1/32", NOW), Spool::open(root.path(), 1 << 20).unwrap());
+    let metrics = postman.metrics.clone();
+    let (outbox, deliveries) = Outbox::open(&spool, postman);
+    send(&outbox, hook(&server.url("/"), &[])).await;
+    drop(outbox);
+    deliveries.run(CancellationToken::new()).await;
+    let text = metrics.text();
+    assert!(text.contains("latentd_delivery_retries_total{to=\"webhook\"} 2\n"), "{text}");
 }
 
 #[tokio::test(start_paused = true)]

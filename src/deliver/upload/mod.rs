@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use crate::clock::WallClock;
 use crate::net::{Client, FetchError, Message, Reason, Reply};
+use crate::telemetry::Metrics;
 pub use bucket::{NoPlace, Place};
 
 /// Attempts in all, as in the RunPod SDK.
@@ -55,13 +56,20 @@ pub struct Uploads {
     open: Client,
     usual: Option<Place>,
     clock: Arc<dyn WallClock>,
+    metrics: Metrics,
 }
 
 impl Uploads {
     /// Uploads that call the endpoints of jobs by `guarded`, and the operator's by `open`, whose guard lets all pass
     /// ([`crate::net::Guard::open`]). Images of jobs that name no place go to the `usual` one, if there is one.
     pub fn new(guarded: Client, open: Client, usual: Option<Place>, clock: Arc<dyn WallClock>) -> Self {
-        Self { guarded, open, usual, clock }
+        Self { guarded, open, usual, clock, metrics: Metrics::default() }
+    }
+
+    /// The same, and tells `metrics` what is put again.
+    #[must_use]
+    pub fn watched(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Where the images of a job with this `s3Config` go; `None` is into its result.
@@ -99,6 +107,7 @@ impl Uploads {
             if !again || tries == TRIES {
                 return Err(fail(bucket.name(), why));
             }
+            self.metrics.retry("bucket");
             warn!(
                 job,
                 host = place.host(),

@@ -41,6 +41,14 @@ class Text(NamedTuple):
     heads: int
 
 
+class Words(NamedTuple):
+    """How long the text encoder is shown what its words look like: `steps` of `batch` captions."""
+
+    steps: int
+    batch: int
+    rate: float
+
+
 class Noise(NamedTuple):
     """The schedule of betas, and the share of noise that is the same all over a channel."""
 
@@ -77,6 +85,7 @@ class Config:
     autoencoder: Autoencoder
     unet: Denoiser
     text: Text
+    words: Words
     noise: Noise
     train: Train
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from config import Config
 from latents import Store
@@ -94,13 +94,13 @@ def rate(config: Config, pictures: int) -> float:
 class Fit:
     """The networks and where their training stands."""
 
-    def __init__(self, config: Config, tokenizer: CLIPTokenizer, folder: Path, device: torch.device) -> None:
+    def __init__(self, config: Config, tokenizer: CLIPTokenizer, text: CLIPTextModel, folder: Path) -> None:
         self.config, self.tokenizer, self.folder = config, tokenizer, folder
         torch.manual_seed(config.seed)
-        self.painter = Painter(config, tokenizer).to(device, memory_format=torch.channels_last)
+        self.painter = Painter(config, text).to(text.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.painter).eval().requires_grad_(False)
-        # Old gradients are soon forgotten: a word comes up once in dozens of steps.
-        self.optimizer = torch.optim.AdamW(self.painter.parameters(), config.train.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        # Old gradients are soon forgotten: a thing comes up once in dozens of steps.
+        self.optimizer = torch.optim.AdamW(self.painter.unet.parameters(), config.train.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         self.step, self.seconds = 0, 0.0
         self.begun = time.monotonic()
         self.file = folder / "checkpoint.pt"
@@ -143,7 +143,7 @@ class Fit:
             group["lr"] = self.config.train.rate * rate(self.config, self.pictures)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.painter.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.painter.unet.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         self.follow()
@@ -153,7 +153,7 @@ class Fit:
     def follow(self) -> None:
         """Moves the average towards the weights; faster at first, when they are still far from good."""
         share = 1 - min(self.config.train.ema, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.painter.parameters()), share)
+        torch._foreach_lerp_(list(self.average.unet.parameters()), list(self.painter.unet.parameters()), share)
 
 
 class Log:

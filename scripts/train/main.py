@@ -1,4 +1,5 @@
-"""Trains a model and writes its folder: the autoencoder is centred, latents are encoded, the networks learn, the result is exported.
+"""Trains a model and writes its folder: the autoencoder is centred, the text encoder is shown what words
+look like, latents are encoded, the UNet learns, the result is exported.
 
     python main.py CONFIG OUT [--as-it-stands]
 
@@ -13,6 +14,7 @@ import torch
 
 import autoencoder
 import data
+import words
 from config import read
 from export import export
 from fit import Batches, Fit, fit
@@ -37,7 +39,8 @@ def main(file: Path, out: Path, as_it_stands: bool = False) -> None:
     tokenizer = read_tokenizer(MINIATURE / "tokenizer")
     print(f"train: {len(things)} things, on {device}", flush=True)
     vae = autoencoder.prepare(MINIATURE / "vae", out / "autoencoder", pictures, config)
-    run = Fit(config, tokenizer, out, device)
+    text = words.teach(config, tokenizer, out / "words.pt", things, pictures)
+    run = Fit(config, tokenizer, text, out)
     if not as_it_stands:
         fit(config, run, Batches(config, things, tokenizer, Store(out / "latents", vae, pictures, config)), vae)
     export(out / "model", run, vae, MINIATURE / "tokenizer", things, file.stem)

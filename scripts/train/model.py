@@ -10,19 +10,21 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from config import Config
 
 STEPS = 1000  # of noise
+PLACES = 77  # of a text's tokens
 
 
 class Painter(nn.Module):
-    """Text encoder and UNet, trained together."""
+    """The UNet, and a text encoder that has learned all it will."""
 
-    def __init__(self, config: Config, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, config: Config, text: CLIPTextModel) -> None:
         super().__init__()
-        self.text = text_encoder(config, tokenizer)
+        self.text = text.eval().requires_grad_(False)
         self.unet = unet(config)
 
     def forward(self, noisy: Tensor, steps: Tensor, ids: Tensor) -> Tensor:
         """The noise in `noisy` `[n, 4, h, w]`, of `steps` `[n]`, given tokens `[n, 77]`."""
-        states = self.text(input_ids=ids).last_hidden_state
+        with torch.no_grad():
+            states = self.text(input_ids=ids).last_hidden_state
         return self.unet(noisy, steps, states).sample
 
 
@@ -101,7 +103,7 @@ def kept(config: Config, device: torch.device) -> Tensor:
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     """Token numbers `[n, 77]`."""
-    return tokenizer(texts, padding="max_length", truncation=True, max_length=77, return_tensors="pt").input_ids
+    return tokenizer(texts, padding="max_length", truncation=True, max_length=PLACES, return_tensors="pt").input_ids
 
 
 def read_tokenizer(folder: Path) -> CLIPTokenizer:

@@ -54,18 +54,25 @@ def read_pictures(file: Path, things: list[Thing]) -> Tensor:
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
 
+def layers(pictures: Tensor) -> Tensor:
+    """Pictures, uint8 `[n, 4, h, w]`, as float in [0, 1], ready to be scaled.
+
+    Colours are weighed by opacity, or what hides under full transparency would fringe the edges.
+    """
+    parts = pictures.float() / 255
+    return torch.cat([parts[:, :3] * parts[:, 3:], parts[:, 3:]], 1)
+
+
 def compose(picture: Tensor, colour: tuple[int, int, int], height: int, width: int) -> Tensor:
     """One picture, uint8 `[4, 256, 256]`, as large as fits in the middle of a coloured ground: float `[3, height, width]` in [-1, 1]."""
     side = min(height, width)
-    layers = picture.float() / 255
-    # Colours are weighed by opacity before scaling, or what hides under full transparency would fringe the edges.
-    layers = torch.cat([layers[:3] * layers[3:], layers[3:]])
+    parts = layers(picture[None])
     if side != SIDE:
-        layers = F.interpolate(layers[None], (side, side), mode="bicubic", antialias=True)[0].clamp(0, 1)
+        parts = F.interpolate(parts, (side, side), mode="bicubic", antialias=True).clamp(0, 1)
     ground = torch.tensor(colour, dtype=torch.float32, device=picture.device)[:, None, None] / 255
     canvas = ground.expand(3, height, width).clone()
     top, left = (height - side) // 2, (width - side) // 2
-    canvas[:, top : top + side, left : left + side] = layers[:3] + ground * (1 - layers[3:])
+    canvas[:, top : top + side, left : left + side] = parts[0, :3] + ground * (1 - parts[0, 3:])
     return (canvas * 2 - 1).clamp(-1, 1)
 
 

@@ -48,6 +48,14 @@ lint: setup ## Check format, clippy, docs, dependencies and scripts
 parity: setup ## Compare with diffusers on the CPU, in a Python environment of its own
 	@scripts/parity/run
 
+.PHONY: soak
+soak: setup ## Kill a worker again and again under 500 jobs, then let one draw 2,000: minutes
+	CHAOS_JOBS=500 SOAK_JOBS=2000 cargo test $(FLAGS) --test chaos -- --nocapture
+
+.PHONY: bench
+bench: ## Compare the worker with the Python worker, in a Python environment of its own
+	@scripts/bench/worker
+
 .PHONY: audit
 audit: ## Compare the dependencies with the advisory database (needs the network)
 	@scripts/setup-lint

@@ -89,7 +89,7 @@ class Queue:
         began = time.monotonic()
         while len(self.results) < count:
             if worker.poll() is not None or time.monotonic() - began > PATIENCE:
-                sys.exit(f"bench: {' '.join(worker.args)} has ended or hangs; see target/bench-*.log")
+                sys.exit(f"bench: {' '.join(worker.args)} has ended ({worker.poll()}) or hangs; see target/bench-*.log")
             self.news.clear()
             with contextlib.suppress(TimeoutError):  # a worker that ends tells nobody
                 await asyncio.wait_for(self.news.wait(), 1)
@@ -99,7 +99,7 @@ def command(peer: str, base: str, concurrency: int, options: argparse.Namespace)
     """What starts a worker, and its environment."""
     environment = {
         "PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "OMP_NUM_THREADS": str(options.threads), "RUNPOD_POD_ID": "bench",
-        "RUNPOD_AI_API_KEY": "bench", "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID", "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID",
+        "RUNPOD_AI_API_KEY": "bench", "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS": "true", "RUNPOD_WEBHOOK_GET_JOB": f"{base}/job-take/$ID", "RUNPOD_WEBHOOK_POST_OUTPUT": f"{base}/job-done/$RUNPOD_POD_ID/$ID",
         "RUNPOD_WEBHOOK_PING": f"{base}/ping/$RUNPOD_POD_ID",
     }  # fmt: skip
     if peer == "latentd":
@@ -147,8 +147,9 @@ async def measure(peer: str, concurrency: int, options: argparse.Namespace) -> d
         took = queue.results[-1][0] - started
         memory = peak(process)
     finally:
-        for one in [*process.children(recursive=True), process]:
-            one.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for one in [*process.children(recursive=True), process]:
+                one.kill()
         process.wait()
         await queue.runner.cleanup()
     bodies = [body for _, body in queue.results]

@@ -38,6 +38,12 @@ fn inputs() -> Vec<Value> {
     ]
 }
 
+/// How many jobs a test has.
+#[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
+fn jobs(variable: &str, usual: usize) -> usize {
+    env::var(variable).map_or(usual, |count| count.parse().unwrap())
+}
+
 /// Seeds and pixels of a result's images.
 fn pictures(body: &Value) -> Vec<(u64, Vec<u8>)> {
     let images = body["output"].as_array().into_iter().flatten();
@@ -61,7 +67,7 @@ async fn until(broker: &Broker, count: usize, worker: &mut Worker) {
 // The queue answers while this thread waits for processes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_job_is_lost() {
-    let count: usize = env::var("CHAOS_JOBS").ok().map_or(60, |count| count.parse().unwrap());
+    let count = jobs("CHAOS_JOBS", 60);
     let kinds = inputs();
     let expected: Vec<Value> = kinds.iter().map(alone).collect();
     let jobs: BTreeMap<String, Value> =
@@ -100,7 +106,7 @@ async fn no_job_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_does_not_grow() {
-    let count: usize = env::var("SOAK_JOBS").ok().map_or(300, |count| count.parse().unwrap());
+    let count = jobs("SOAK_JOBS", 300);
     let job = |number: usize| {
         let sampler = ["DDIM", "K-LMS", "KDPM2-A", "PNDM"][number % 4];
         json!({"prompt": format!("thing {number}"), "width": 128, "height": 128, "num_inference_steps": 2, "scheduler": sampler})

@@ -66,10 +66,11 @@ impl Worker {
 
     /// Ends it: by SIGKILL, by SIGTERM, or by SIGTERM and then SIGKILL.
     pub(crate) fn end(mut self, way: usize) {
-        if way % 3 > 0 {
+        let way = way % 3;
+        if way > 0 {
             self.signal("-TERM");
         }
-        if way % 3 == 1 {
+        if way == 1 {
             self.child.wait().unwrap();
         }
     }

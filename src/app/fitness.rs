@@ -52,7 +52,11 @@ impl Machine {
         let mut looking = JoinSet::new();
         // A disk may take its time, and be far away.
         looking.spawn_blocking(move || self.checks());
-        let checks = looking.join_next().await.and_then(Result::ok).unwrap_or_default();
+        let checks = looking.join_next().await.and_then(Result::ok);
+        let checks = checks.ok_or_else(|| {
+            let why = "the checks met a bug in themselves; the log has more".to_owned();
+            Unfit { check: "checks", why }
+        })?;
         checks.into_iter().try_for_each(judge)
     }
 

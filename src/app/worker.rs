@@ -21,8 +21,8 @@ use crate::telemetry::Watch;
 use crate::telemetry::health::Phase;
 use crate::worker::{End, Manners, Means, Room, slots, work};
 
-/// What a semaphore may hold.
-const MOST_SLOTS: usize = usize::MAX >> 4;
+/// Jobs in hand at most, whatever is asked for: each holds its images in memory.
+const MOST_SLOTS: usize = 1024;
 
 /// Works until it is told to stop.
 pub(super) fn execute(config: &Config) -> Exit {
@@ -112,7 +112,11 @@ async fn start(config: &Config, queue: Queue, models: Vec<Served>, watch: Watch,
             return exit;
         }
     };
-    let slots = config.worker.concurrency.map_or_else(|| slots(&rooms), |slots| slots.try_into().unwrap_or(MOST_SLOTS));
+    let asked = config.worker.concurrency.map(|asked| asked.try_into().unwrap_or(usize::MAX));
+    let slots = asked.unwrap_or_else(|| slots(&rooms)).min(MOST_SLOTS);
+    if asked > Some(slots) {
+        warn!("worker.concurrency is more than {MOST_SLOTS}, which is the most");
+    }
     info!(worker = id, models = names.join(", "), slots, "taking jobs");
     let offer = offer(config.clone(), names);
     let means = Means { fleet, intake, offer, log_prompts: config.log.prompts, watch };

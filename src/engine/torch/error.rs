@@ -13,6 +13,12 @@ pub(super) fn is_out_of_memory(cause: &TchError) -> bool {
     text.contains("out of memory") || text.contains("can't allocate memory")
 }
 
+/// Whether the device is gone for this process: after such an error of CUDA every call fails.
+pub(super) fn is_device_lost(cause: &TchError) -> bool {
+    let text = cause.to_string();
+    text.contains("CUDA error") || text.contains("CUDNN_STATUS") || text.contains("CUBLAS_STATUS")
+}
+
 /// Why a model did not load.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {

@@ -9,7 +9,7 @@ use tch::{Kind, TchError, Tensor};
 use tracing::warn;
 
 use super::canvas::Canvas;
-use super::error::is_out_of_memory;
+use super::error::{is_device_lost, is_out_of_memory};
 use super::lane::{Course, Lane, Wish};
 use super::lora::{Adapters, Networks};
 use super::model::Model;
@@ -324,8 +324,11 @@ fn invalid(field: &str, message: String) -> JobError {
     JobError { code: "invalid_input", message, field: Some(field.to_owned()) }
 }
 
-/// libtorch failed while a job was let in; the engine itself is sound.
+/// libtorch failed while a job was let in; the engine itself is sound, unless its device is lost.
 fn failed(cause: &TchError) -> JobError {
+    if !is_out_of_memory(cause) && is_device_lost(cause) {
+        return JobError::engine_lost(&first_line(cause));
+    }
     let code = if is_out_of_memory(cause) { "out_of_memory" } else { "engine_error" };
     JobError { code, message: first_line(cause), field: None }
 }

@@ -1,7 +1,7 @@
 //! Jobs from the queue to the queue.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use latentd::engine::fake::Fake;
 use latentd::worker::{End, Manners};
@@ -207,6 +207,25 @@ async fn a_job_that_cannot_be_read_is_answered_and_harms_no_other() {
     for id in ["half", "huge"] {
         let error = done(&queue, id).unwrap().0["error"].to_string();
         assert!(error.contains("cannot be read"), "{id}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_begin_no_job_are_asked_for_ever_less_often() {
+    for again in ["{}", r#"{"id": "j1", "input": {}}"#] {
+        let queue = Queue::start().await;
+        queue.job("j1", input("endless"));
+        for _ in 0..9 {
+            queue.answer("take", text(again));
+        }
+        let began = Instant::now();
+        let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+        // After the one that began: at once, then after 100 ms, 200 ms, 300 ms.
+        queue.when(|log| log.iter().filter(|asked| asked.route().starts_with("take")).count() >= 6).await;
+        assert!(began.elapsed() >= Duration::from_millis(600), "{again}: {:?}", began.elapsed());
+        worker.hand.release();
+        assert_eq!(worker.stop().await, End::Drained);
+        assert_eq!(queue.asked("done").len(), 1);
     }
 }
 

@@ -52,6 +52,8 @@ pub struct TakeError {
 pub enum Verdict {
     /// Ask again after a pause, at the earliest when the queue wishes.
     Retry(Duration),
+    /// Ask again as after an empty answer: nothing came that shows whether the queue knows us.
+    Nothing,
     /// Ask again: the same question was put in another way.
     Again,
     /// Never ask again: there is no such queue.

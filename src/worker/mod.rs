@@ -67,7 +67,7 @@ pub struct Manners {
     pub slots: usize,
     /// For jobs in hand when it is told to stop.
     pub drain: Duration,
-    /// For the queue to answer anything but errors, from the start; `None` is for ever.
+    /// For the queue to answer anything but errors, from the first poll, which it may hold for as long; `None` is for ever.
     pub start_deadline: Option<Duration>,
     /// Whether it asks to be replaced after one job, and ends.
     pub refresh: bool,

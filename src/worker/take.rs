@@ -1,11 +1,12 @@
 //! The loop that takes jobs.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
@@ -19,10 +20,10 @@ use crate::source::{JobSource, TakeError, Taken, Verdict};
 /// After errors.
 const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(15) };
 
-/// An empty answer that came sooner than this was no long poll.
+/// An answer that began no job and came sooner than this was no long poll.
 const QUICK: Duration = Duration::from_secs(1);
 
-/// Between polls of a queue that does not hold them, for each that was empty, up to [`QUICK`].
+/// Between polls of a queue that does not hold them, for each that began no job, up to [`QUICK`].
 const STEP: Duration = Duration::from_millis(100);
 
 /// Takes jobs until it is enough; each becomes a task of `jobs`.
@@ -34,31 +35,40 @@ pub(super) async fn until_enough<S: JobSource, K: Sink>(
     shop: &Arc<Shop<K>>,
     jobs: &TaskTracker,
 ) -> Result<(), String> {
-    let began = Instant::now();
-    let (mut failures, mut quick, mut answered) = (0, 0, false);
+    let mut start = None;
+    let (mut failures, mut quick) = (0, 0);
     while let Some(mut slots) = free(shop).await {
         let asked = Instant::now();
-        let taken = source.take(slots.len(), !shop.held.none(), &shop.enough).await;
+        // A spool without room is no fault of the queue's: its time begins with the first poll.
+        let start = start.get_or_insert_with(|| Start::new(shop.manners.start_deadline));
+        let taken = select! {
+            // What is here already counts.
+            biased;
+            taken = source.take(slots.len(), !shop.held.none(), &shop.enough) => taken,
+            why = start.over() => return Err(why),
+        };
         let pause = match taken {
             Ok(Taken { jobs: taken, gateway }) => {
-                (failures, answered) = (0, true);
-                quick = if taken.is_empty() && asked.elapsed() < QUICK { quick + 1 } else { 0 };
+                *start = Start::Answered;
+                failures = 0;
+                let mut begun = false;
                 for job in taken {
-                    accept(shop, jobs, job, slots.pop(), gateway);
+                    begun |= accept(shop, jobs, job, slots.pop(), gateway);
                 }
-                // The first is polled again at once, as in the SDK.
-                QUICK.min(STEP * u32::saturating_sub(quick, 1))
+                idle(&mut quick, begun || asked.elapsed() >= QUICK)
+            }
+            Err(TakeError { why, verdict: Verdict::Nothing }) => {
+                start.failed(why);
+                failures = 0;
+                idle(&mut quick, asked.elapsed() >= QUICK)
             }
             Err(TakeError { why, verdict: Verdict::Stop }) => return Err(why),
             Err(TakeError { verdict: Verdict::Again, .. }) => Duration::ZERO,
             Err(TakeError { why, verdict: Verdict::Retry(told) }) => {
-                if let Some(deadline) = shop.manners.start_deadline.filter(|most| !answered && began.elapsed() >= *most)
-                {
-                    return Err(format!("{why}, for the {} s of worker.start_deadline", deadline.as_secs_f64()));
-                }
                 failures += 1;
                 let pause = PAUSES.after(failures, told, jitter()).max(PAUSES.first);
                 warn!(failures, "no jobs, asking again in {} ms: {why}", pause.as_millis());
+                start.failed(why);
                 pause
             }
         };
@@ -67,9 +77,46 @@ pub(super) async fn until_enough<S: JobSource, K: Sink>(
             biased;
             () = shop.enough.cancelled() => break,
             () = sleep(pause) => {}
+            why = start.over() => return Err(why),
         }
     }
     Ok(())
+}
+
+/// The pause after an answer, of which `quick` in a row were neither held nor began a job.
+fn idle(quick: &mut u32, well: bool) -> Duration {
+    *quick = if well { 0 } else { quick.saturating_add(1) };
+    // The first is polled again at once, as in the SDK.
+    QUICK.min(STEP.saturating_mul(quick.saturating_sub(1)))
+}
+
+/// Whether the queue has shown yet that it knows us.
+enum Start {
+    /// It has, or has for ever.
+    Answered,
+    /// It has until then, which is `most` after the first poll began; `why` is what was wrong last.
+    Waiting { most: Duration, until: Instant, why: String },
+}
+
+impl Start {
+    fn new(most: Option<Duration>) -> Self {
+        let until = most.and_then(|most| Some((most, Instant::now().checked_add(most)?)));
+        let why = "the queue gave no answer".to_owned();
+        until.map_or(Self::Answered, |(most, until)| Self::Waiting { most, until, why })
+    }
+
+    fn failed(&mut self, fault: String) {
+        if let Self::Waiting { why, .. } = self {
+            *why = fault;
+        }
+    }
+
+    /// Ends with the time, and tells what was wrong.
+    async fn over(&self) -> String {
+        let Self::Waiting { most, until, why } = self else { return pending().await };
+        sleep_until(*until).await;
+        format!("{why}, for the {} s of worker.start_deadline", most.as_secs_f64())
+    }
 }
 
 /// Every slot that is free, at least one, when there is room for what would come of it; `None` when it is enough.
@@ -91,24 +138,30 @@ async fn free<K: Sink>(shop: &Shop<K>) -> Option<Vec<OwnedSemaphorePermit>> {
     Some([first].into_iter().chain(others).collect())
 }
 
-/// Begins to work on a job. One more than was asked for waits for a slot of its own.
+/// Begins to work on a job, and tells whether it did. One more than was asked for waits for a slot of its own.
 fn accept<K: Sink>(
     shop: &Arc<Shop<K>>,
     jobs: &TaskTracker,
     job: Result<Delivered, NotAJob>,
     slot: Option<OwnedSemaphorePermit>,
     gateway: bool,
-) {
+) -> bool {
     let id = match &job {
         Ok(job) => &job.id,
         Err(NotAJob { id: Some(id), .. }) => id,
-        Err(fault) => return warn!("what the queue handed out is no job, and has no id to answer to: {fault}"),
+        Err(fault) => {
+            warn!("what the queue handed out is no job, and has no id to answer to: {fault}");
+            return false;
+        }
     };
     if shop.enough.is_cancelled() {
-        return info!(id, "the job came while draining, and is given back");
+        info!(id, "the job came while draining, and is given back");
+        return false;
     }
     let Some(hold) = shop.held.hold(id) else {
-        return warn!(id, "the job is in hand already, and is not begun again");
+        warn!(id, "the job is in hand already, and is not begun again");
+        return false;
     };
     jobs.spawn(job::work(Arc::clone(shop), job, Ticket { hold, slot, gateway }));
+    true
 }

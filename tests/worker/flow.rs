@@ -1,7 +1,7 @@
 //! Jobs from the queue to the queue.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use latentd::engine::fake::Fake;
 use latentd::worker::{End, Manners};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::engine::{Hand, MANNERS, Worker, input};
-use crate::queue::{Asked, Queue, Reply, json, status};
+use crate::queue::{Asked, Queue, Reply, json, status, text};
 
 /// The body that was posted for a job at last, and whether it said that images were streamed.
 fn done(queue: &Queue, id: &str) -> Option<(Value, bool)> {
@@ -192,6 +192,41 @@ async fn what_is_no_job_is_answered_where_it_can_be_and_harms_no_other() {
     assert_eq!(done(&queue, "empty").unwrap().0, json!({"error": "Job has missing field(s): input."}));
     assert!(is_png(&done(&queue, "good").unwrap().0["output"][0]));
     assert_eq!(queue.asked("done").len(), 2);
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_read_is_answered_and_harms_no_other() {
+    let queue = Queue::start().await;
+    let good = json!({"id": "good", "input": input("a")});
+    queue.answer("take", text(&format!(r#"[{{"id": "half", "input": {{"prompt": "\ud83d"}}}}, {good}]"#)));
+    queue.answer("take", text(r#"{"id": "huge", "input": {"seed": 1e400}}"#));
+    let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+    queue.until("done", 3).await;
+    assert_eq!(worker.stop().await, End::Drained);
+    assert!(is_png(&done(&queue, "good").unwrap().0["output"][0]));
+    for id in ["half", "huge"] {
+        let error = done(&queue, id).unwrap().0["error"].to_string();
+        assert!(error.contains("cannot be read"), "{id}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_begin_no_job_are_asked_for_ever_less_often() {
+    for again in ["{}", r#"{"id": "j1", "input": {}}"#] {
+        let queue = Queue::start().await;
+        queue.job("j1", input("endless"));
+        for _ in 0..9 {
+            queue.answer("take", text(again));
+        }
+        let began = Instant::now();
+        let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+        // After the one that began: at once, then after 100 ms, 200 ms, 300 ms.
+        queue.when(|log| log.iter().filter(|asked| asked.route().starts_with("take")).count() >= 6).await;
+        assert!(began.elapsed() >= Duration::from_millis(600), "{again}: {:?}", began.elapsed());
+        worker.hand.release();
+        assert_eq!(worker.stop().await, End::Drained);
+        assert_eq!(queue.asked("done").len(), 1);
+    }
 }
 
 #[tokio::test]

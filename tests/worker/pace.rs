@@ -10,7 +10,7 @@ use latentd::deliver::spool::Spool;
 use latentd::engine::fake::Fake;
 use latentd::source::{JobSource, TakeError, Taken, Verdict};
 use latentd::stop::Stop;
-use latentd::worker::{End, work};
+use latentd::worker::{End, Manners, work};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -43,15 +43,22 @@ impl JobSource for Script {
     }
 }
 
-/// Milliseconds from the end of each step to the next poll. Each of two sleeps is rounded up to the next one.
-async fn pauses(steps: Vec<Step>) -> Vec<u64> {
+/// How a worker ends that goes through these steps, and when it polled and ended.
+async fn worked(steps: Vec<Step>, manners: Manners) -> (End, Vec<Instant>) {
     let queue = Queue::start().await;
     let (means, asked) = (means(Fake::default()).await, Arc::new(Mutex::new(Vec::new())));
     tokio::time::pause();
-    let source = Script { steps: Mutex::new(steps.clone().into()), asked: Arc::clone(&asked) };
-    let end = work(source, office(sink(&queue), Spool::in_memory(1)), means, MANNERS, Stop::default()).await;
+    let source = Script { steps: Mutex::new(steps.into()), asked: Arc::clone(&asked) };
+    let end = work(source, office(sink(&queue), Spool::in_memory(1)), means, manners, Stop::default()).await;
+    let mut times = asked.lock().unwrap().clone();
+    times.push(Instant::now());
+    (end, times)
+}
+
+/// Milliseconds from the end of each step to the next poll. Each of two sleeps is rounded up to the next one.
+async fn pauses(steps: Vec<Step>) -> Vec<u64> {
+    let (end, asked) = worked(steps.clone(), MANNERS).await;
     assert_eq!(end, End::NoQueue("so it is".into()));
-    let asked = asked.lock().unwrap();
     let gaps = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_millis() as u64);
     gaps.zip(steps).map(|(gap, (took, _))| gap - took).collect()
 }
@@ -83,6 +90,36 @@ async fn one_good_answer_forgets_the_errors_before_it() {
     let error = || (0, Err(Verdict::Retry(Duration::ZERO)));
     let pauses = pauses(vec![error(), error(), error(), error(), (5000, Ok(())), error()]).await;
     assert!(pauses[3] >= 4000 && pauses[5] <= 1002, "{pauses:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_answer_is_asked_for_again_as_if_it_were_empty() {
+    let pauses =
+        pauses(vec![(0, Err(Verdict::Nothing)); 4].into_iter().chain([(90_000, Err(Verdict::Nothing))]).collect())
+            .await;
+    assert!(pauses[0] <= 2 && (300..=302).contains(&pauses[3]) && pauses[4] <= 2, "{pauses:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_answer_in_time_is_the_end() {
+    let manners = Manners { start_deadline: Some(Duration::from_secs(30)), ..MANNERS };
+    let ever = 1_000_000;
+    for (steps, said) in [
+        (vec![(ever, Ok(()))], "the queue gave no answer, for the 30 s"),
+        (vec![(20_000, Err(Verdict::Nothing)), (ever, Ok(()))], "so it is, for the 30 s"),
+        (vec![(0, Err(Verdict::Nothing)); 100], "so it is, for the 30 s"),
+        (vec![(29_000, Err(Verdict::Retry(Duration::from_secs(15)))), (0, Ok(()))], "so it is, for the 30 s"),
+    ] {
+        let (end, times) = worked(steps, manners).await;
+        let End::NoQueue(why) = end else { panic!("{end:?}") };
+        assert!(why.starts_with(said) && why.ends_with("of worker.start_deadline"), "{why}");
+        let took = times[times.len() - 1] - times[0];
+        assert!((30_000..30_100).contains(&took.as_millis()), "{took:?}");
+        tokio::time::resume();
+    }
+    let (end, times) = worked(vec![(29_000, Ok(())), (ever, Ok(()))], manners).await;
+    assert_eq!(end, End::NoQueue("so it is".into()));
+    assert!((times[times.len() - 1] - times[0]).as_millis() >= 1_029_000);
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ async fn every_answer_to_a_poll_has_its_meaning() {
     let jobs = Ok(vec![Some("j1".to_owned())]);
     let (nothing, again) = (Ok(vec![]), Err(Verdict::Retry(Duration::ZERO)));
     assert_eq!(taken(status(204)).await, nothing);
-    assert_eq!(taken(status(400)).await, nothing);
+    assert_eq!(taken(status(400)).await, Err(Verdict::Nothing));
     assert_eq!(taken(status(429)).await, Err(Verdict::Retry(Duration::from_secs(5))));
     let told = Reply::Answer { status: 429, kind: "", more: "Retry-After: 9\r\n", body: vec![] };
     assert_eq!(taken(told).await, Err(Verdict::Retry(Duration::from_secs(9))));
@@ -91,6 +91,31 @@ async fn a_queue_without_batches_is_asked_for_one_job_at_a_time() {
     assert_eq!(source.take(3, false, &enough).await.unwrap_err().verdict, Verdict::Again);
     assert_eq!(source.take(3, false, &enough).await.unwrap().jobs.len(), 1);
     assert_eq!(queue.asked("take")[0].path, "/v2/ep1/job-take/pod-abc?gpu=X&job_in_progress=0");
+}
+
+#[tokio::test]
+async fn batches_that_worked_are_asked_for_again() {
+    let queue = Queue::start().await;
+    let job = json(json!([{"id": "j1", "input": {}}]));
+    queue.answer("take-batch", status(204)).answer("take-batch", status(404)).answer("take-batch", job);
+    let (source, enough) = (source(&queue), CancellationToken::new());
+    assert_eq!(source.take(3, false, &enough).await.unwrap(), Taken::default());
+    assert_eq!(source.take(3, false, &enough).await.unwrap_err().verdict, Verdict::Retry(Duration::ZERO));
+    assert_eq!(source.take(3, false, &enough).await.unwrap().jobs.len(), 1);
+    assert_eq!(queue.asked("take-batch").len(), 3);
+}
+
+#[tokio::test]
+async fn a_poll_without_an_answer_is_no_empty_answer() {
+    let queue = Queue::start().await;
+    let (source, enough) = (source(&queue), CancellationToken::new());
+    let silence = async {
+        queue.until("take", 1).await;
+        tokio::time::pause();
+    };
+    let error = tokio::join!(source.take(1, false, &enough), silence).0.unwrap_err();
+    assert_eq!(error.verdict, Verdict::Nothing);
+    assert!(error.why.contains("90 s"), "{}", error.why);
 }
 
 #[tokio::test]

@@ -36,14 +36,16 @@ pub struct RunPod {
     known: AtomicBool,
     /// Whether the queue hands out several jobs at once.
     batch: AtomicBool,
+    /// Whether it ever did.
+    batched: AtomicBool,
     metrics: Metrics,
 }
 
 impl RunPod {
     /// The queue at `urls`, told of us every `interval`.
     pub fn new(http: Trusted, urls: Urls, interval: Duration) -> Self {
-        let (known, batch) = (AtomicBool::new(false), AtomicBool::new(true));
-        Self { http, urls, interval, known, batch, metrics: Metrics::default() }
+        let (known, batch, batched) = (AtomicBool::new(false), AtomicBool::new(true), AtomicBool::new(false));
+        Self { http, urls, interval, known, batch, batched, metrics: Metrics::default() }
     }
 
     /// The same, and tells `metrics` what the queue says.

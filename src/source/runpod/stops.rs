@@ -34,7 +34,7 @@ pub(super) async fn hear(queue: &RunPod, stop: impl Fn(&str)) -> Infallible {
             }),
             Ok(answer) if (200..300).contains(&answer.status) => None,
             Ok(answer) if answer.status == 429 => {
-                sleep(answer.again.unwrap_or(TOO_MANY)).await;
+                sleep(wished(answer.again)).await;
                 continue;
             }
             Ok(answer) => Some(format!("the queue answered {}", answer.status)),
@@ -54,5 +54,22 @@ pub(super) async fn hear(queue: &RunPod, stop: impl Fn(&str)) -> Infallible {
             debug!(failures, "jobs cannot be stopped: {why}");
         }
         sleep(PAUSES.after(failures, Duration::ZERO, jitter())).await;
+    }
+}
+
+/// The pause that a queue asks for by 429, as far as it is reasonable: a job that nobody wants is drawn on meanwhile.
+fn wished(again: Option<Duration>) -> Duration {
+    PAUSES.after(1, again.unwrap_or(TOO_MANY), jitter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_is_heard_within_reason() {
+        let nine = Duration::from_secs(9);
+        assert_eq!([wished(None), wished(Some(nine)), wished(Some(Duration::MAX))], [TOO_MANY, nine, PAUSES.most]);
+        assert!(wished(Some(Duration::ZERO)) >= PAUSES.first / 2);
     }
 }

@@ -21,7 +21,7 @@ pub(super) async fn take(
     busy: bool,
     enough: &CancellationToken,
 ) -> Result<Taken, TakeError> {
-    let batch = queue.batch.load(Ordering::Relaxed);
+    let batch = most > 1 && queue.batch.load(Ordering::Relaxed);
     let url = queue.urls.take(most, batch, busy);
     let url = url.map_err(|cause| TakeError { why: cause.to_string(), verdict: Verdict::Stop })?;
     let headers = [("content-type", "application/json")];
@@ -41,7 +41,7 @@ pub(super) async fn take(
         }
         Err(FetchError { reason: Reason::Deadline(_), .. }) => {
             queue.metrics.take("no_answer");
-            return Ok(Taken::default());
+            return Err(nothing(format!("the queue gave no answer within {} s", POLL.as_secs())));
         }
         Err(cause) => {
             queue.metrics.take("unreachable");
@@ -51,9 +51,11 @@ pub(super) async fn take(
     match meaning {
         Meaning::Jobs(taken) => {
             queue.known.store(true, Ordering::Relaxed);
+            queue.batched.fetch_or(batch, Ordering::Relaxed);
             Ok(taken)
         }
-        Meaning::NotThere if batch && most > 1 => {
+        // From a queue that did hand out batches it is a fault that will pass.
+        Meaning::NotThere if batch && !queue.batched.load(Ordering::Relaxed) => {
             queue.batch.store(false, Ordering::Relaxed);
             warn!("the queue hands out no batches: jobs are taken one by one");
             Err(TakeError { why: "no batches".into(), verdict: Verdict::Again })
@@ -78,7 +80,7 @@ impl Meaning {
     fn word(&self, status: u16) -> String {
         match (self, status) {
             (Self::Jobs(Taken { jobs, .. }), _) if !jobs.is_empty() => "jobs".into(),
-            (Self::Jobs(_), 200..=299) => "empty".into(),
+            (Self::Jobs(_), _) => "empty".into(),
             (Self::Error(_), 200) => "unreadable".into(),
             _ => status.to_string(),
         }
@@ -95,7 +97,8 @@ fn understood(answer: &Answer) -> Meaning {
             Err(why) => Meaning::Error(retry(why)),
         },
         // 400 is what the hosted platform answers to workers that it is about to put to sleep.
-        201..=299 | 400 => Meaning::Jobs(Taken::default()),
+        400 => Meaning::Error(nothing("the queue answered 400 Bad Request".into())),
+        201..=299 => Meaning::Jobs(Taken::default()),
         404 => Meaning::NotThere,
         429 => {
             let verdict = Verdict::Retry(answer.again.unwrap_or(TOO_MANY));
@@ -109,6 +112,10 @@ fn understood(answer: &Answer) -> Meaning {
 /// By this header, an answer is known as that of a gateway of our own.
 fn is_gateway(answer: &Answer) -> bool {
     answer.headers.get("x-latentd-webhooks").is_some_and(|value| value == "gateway")
+}
+
+fn nothing(why: String) -> TakeError {
+    TakeError { why, verdict: Verdict::Nothing }
 }
 
 fn retry(why: String) -> TakeError {

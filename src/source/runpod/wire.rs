@@ -1,5 +1,7 @@
 //! What a queue's answers mean.
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::job::{Delivered, NotAJob};
@@ -7,16 +9,24 @@ use crate::job::{Delivered, NotAJob};
 /// Stands for Python's `NaN` and its kind, which JSON has not. No queue sends it by chance.
 const NO_NUMBER: &str = "\u{0}no number";
 
-/// The jobs in the body of an answer: one object, or a list of them.
+/// Of a job that is JSON by its grammar, and yet cannot be held.
+const UNREADABLE: &str =
+    "the job cannot be read: it holds half of a surrogate pair, a number that is too large, or too many levels";
+
+/// The jobs in the body of an answer: one object, or a list of them. One that cannot be read spoils no other.
 ///
 /// # Errors
 /// It is no JSON, or JSON of another kind.
 pub(super) fn jobs(body: &[u8]) -> Result<Vec<Result<Delivered, NotAJob>>, String> {
-    match parse(body)? {
-        Value::Array(jobs) => Ok(jobs.into_iter().map(job).collect()),
-        value @ Value::Object(_) => Ok(vec![job(value)]),
-        Value::Null => Ok(Vec::new()),
-        _ => Err("the answer is neither a job nor a list of jobs".to_owned()),
+    match parse(body) {
+        Ok(Value::Array(jobs)) => Ok(jobs.into_iter().map(job).collect()),
+        Ok(value @ Value::Object(_)) => Ok(vec![job(value)]),
+        Ok(Value::Null) => Ok(Vec::new()),
+        Ok(_) => Err("the answer is neither a job nor a list of jobs".to_owned()),
+        Err(why) => {
+            let text = marked(&String::from_utf8_lossy(body));
+            Ok(split(&text).ok_or(why)?.into_iter().map(alone).collect())
+        }
     }
 }
 
@@ -38,6 +48,47 @@ fn job(value: Value) -> Result<Delivered, NotAJob> {
         return Err(NotAJob { id: Some(job.id), why: "the job holds NaN or Infinity, which is no JSON" });
     }
     Ok(job)
+}
+
+/// One job from its own text.
+fn alone(text: &str) -> Result<Delivered, NotAJob> {
+    /// All else is passed over, however bad.
+    #[derive(Deserialize)]
+    struct Named {
+        id: String,
+    }
+    serde_json::from_str(text).map_or_else(
+        |_| {
+            let named = serde_json::from_str(text).ok().filter(|Named { id }| !id.is_empty());
+            Err(NotAJob { id: named.map(|Named { id }| id), why: UNREADABLE })
+        },
+        job,
+    )
+}
+
+/// The texts of the values in a list, or that of an object alone; `None` where `text` is neither by JSON's grammar.
+fn split(text: &str) -> Option<Vec<&str>> {
+    let text = text.trim_ascii();
+    let Some(mut rest) = text.strip_prefix('[') else {
+        return (text.starts_with('{') && first(text)? == text.len()).then(|| vec![text]);
+    };
+    let mut parts = Vec::new();
+    loop {
+        let (part, after) = rest.split_at(first(rest)?);
+        parts.push(part);
+        let after = after.trim_ascii_start();
+        match after.strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return (after == "]").then_some(parts),
+        }
+    }
+}
+
+/// Where the value that `text` begins with ends. What is passed over may hold any escape and any number, and nest without limit.
+fn first(text: &str) -> Option<usize> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    Some(values.byte_offset())
 }
 
 fn parse(body: &[u8]) -> Result<Value, String> {
@@ -112,8 +163,34 @@ mod tests {
     }
 
     #[test]
+    fn one_that_cannot_be_read_spoils_no_other() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        for bad in [r#""\ud83d""#, r#"{"\udc00": 1}"#, "1e400", "[-1E+999]", &deep] {
+            let named = format!(r#"{{"input": {bad}, "id": "n"}}"#);
+            assert_eq!(ids(&named), [Err(Some("n".into()))], "{bad:.10}");
+            assert_eq!(jobs(named.as_bytes()).unwrap()[0].as_ref().unwrap_err().why, UNREADABLE);
+            let list = format!(
+                " [{named} ,\n{{\"id\": \"a\", \"input\": \"],\\\"\"}},{bad},{{\"id\": \"\", \"input\": {bad}}}, {{\"id\": \"b\", \"input\": 1}}, \
+                  {{\"id\": \"c\", \"input\": NaN}} ]\n"
+            );
+            let expected =
+                [Err(Some("n".into())), Ok("a".into()), Err(None), Err(None), Ok("b".into()), Err(Some("c".into()))];
+            assert_eq!(ids(&list), expected, "{bad:.10}");
+        }
+    }
+
+    #[test]
     fn what_holds_no_jobs_is_told() {
-        for body in ["", "{", "no", "5", "\"x\"", "\u{feff}{}", &"[".repeat(100_000)] {
+        let bad = [
+            "[1e400",
+            "[1e400,]",
+            "[1e400 1]",
+            "[1e400]]",
+            "{\"id\": 1e400} {}",
+            "1e400",
+            "[{\"id\": \"a\"}, \"\\ud83d]",
+        ];
+        for body in bad.into_iter().chain(["", "{", "no", "5", "\"x\"", "\u{feff}{}", &"[".repeat(100_000)]) {
             assert!(jobs(body.as_bytes()).is_err(), "{body:.10}");
         }
         assert!(jobs(b"\xff\xfe").is_err());
@@ -132,6 +209,15 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(body in any::<Vec<u8>>(), text in ".*") {
             let _ = (jobs(&body), stops(&body), jobs(text.as_bytes()));
+        }
+
+        /// Read one by one they are what they are together.
+        #[test]
+        fn a_list_is_split_between_its_jobs(inputs in proptest::collection::vec(any::<String>(), 1..9)) {
+            let list: Vec<Value> = inputs.iter().map(|input| serde_json::json!({"id": "a", input: input})).collect();
+            let text = serde_json::to_string_pretty(&list).unwrap();
+            let split: Vec<Value> = split(&text).unwrap().into_iter().map(|part| serde_json::from_str(part).unwrap()).collect();
+            prop_assert_eq!(split, list);
         }
 
         /// What is JSON already is left as it is.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{Done, Parcel, Sink, Undelivered};
-use crate::net::{Answer, Call, NoUrl, Pauses, Template, Trusted, jitter};
+use crate::net::{self, Answer, Call, NoUrl, Pauses, Template, Trusted, Url, jitter};
 use crate::telemetry::Metrics;
 
 /// Between tries.
@@ -80,6 +80,7 @@ impl JobDone {
             Ok(Answer { status: status @ (408 | 425 | 429 | 500..=599), again, .. }) => {
                 Reply::Later(format!("the queue answered {status}"), again.unwrap_or_default())
             }
+            Ok(answer @ Answer { status: 300..=399, .. }) => Reply::Later(moved(&url, &answer), Duration::ZERO),
             Ok(Answer { status, .. }) => Reply::Refused(format!("the queue answered {status}"), status),
             Err(cause) => Reply::Later(cause.to_string(), Duration::ZERO),
         }
@@ -112,6 +113,17 @@ impl JobDone {
             sleep(pause).await;
         }
     }
+}
+
+/// Why an answer that leads elsewhere is not followed; who reads it corrects the URL while the result waits.
+fn moved(url: &Url, answer: &Answer) -> String {
+    let to = answer.headers.get("location").and_then(|to| to.to_str().ok());
+    let host = to.and_then(|to| url.join(to).ok()).and_then(|to| net::host(to.as_str()));
+    let host = host.map_or_else(|| "nowhere".to_owned(), |host| format!("to {host}"));
+    format!(
+        "the queue answered {}, a redirect {host} that would lose the body: name the URL that takes it",
+        answer.status
+    )
 }
 
 /// What a queue makes of a POST.

@@ -1,4 +1,6 @@
 //! The HTTP client for hosts that the operator names, such as the queue: any address, connections kept, answers read whole.
+//!
+//! A POST is never turned into another method: only redirects that keep its body (307, 308) are followed, and any other is an answer.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +23,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Calls hosts that the operator trusts.
 #[derive(Clone)]
 pub struct Trusted {
-    http: reqwest::Client,
+    gets: reqwest::Client,
+    posts: reqwest::Client,
     headers: HeaderMap,
 }
 
@@ -67,17 +70,8 @@ impl Trusted {
             key.set_sensitive(true);
             headers.insert(AUTHORIZATION, key);
         }
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::trusting(tls::roots())?)
-            .redirect(redirect::Policy::limited(REDIRECTS))
-            .retry(protocol::never())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(CONNECT)
-            .user_agent(concat!("latentd/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(NoClient::new)?;
-        Ok(Self { http, headers })
+        let (gets, posts) = (redirect::Policy::limited(REDIRECTS), redirect::Policy::custom(with_body));
+        Ok(Self { gets: client(gets)?, posts: client(posts)?, headers })
     }
 
     /// Makes a call. Dropping the future breaks it off.
@@ -99,8 +93,8 @@ impl Trusted {
             }
         }
         let request = match call.body {
-            Some(body) => self.http.post(call.url.clone()).body(body),
-            None => self.http.get(call.url.clone()),
+            Some(body) => self.posts.post(call.url.clone()).body(body),
+            None => self.gets.get(call.url.clone()),
         };
         let response = request.headers(headers).send().await?;
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -108,6 +102,28 @@ impl Trusted {
         let content_type = content_type.trim().to_ascii_lowercase();
         let (status, again, headers) = (response.status().as_u16(), again(&response), response.headers().clone());
         Ok(Answer { status, content_type, again, headers, body: whole(response, call.most).await? })
+    }
+}
+
+fn client(redirects: redirect::Policy) -> Result<reqwest::Client, NoClient> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::trusting(tls::roots())?)
+        .redirect(redirects)
+        .retry(protocol::never())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(CONNECT)
+        .user_agent(concat!("latentd/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(NoClient::new)
+}
+
+/// Follows what keeps method and body. After the others what was sent would be a GET, whose 200 means nothing.
+fn with_body(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    match attempt.status().as_u16() {
+        307 | 308 if attempt.previous().len() > REDIRECTS => attempt.error("too many redirects"),
+        307 | 308 => attempt.follow(),
+        _ => attempt.stop(),
     }
 }
 

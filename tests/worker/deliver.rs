@@ -50,6 +50,35 @@ async fn what_may_pass_is_tried_again() {
     }
 }
 
+fn moved(status: u16) -> Reply {
+    Reply::Answer { status, kind: "", more: "Location: /v2/ep1/job-done/there/j1\r\n", body: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_redirect_that_loses_the_body_delivers_nothing() {
+    for code in [301, 302, 303, 304] {
+        let (posts, failure) = posted(vec![moved(code)], LONG).await;
+        assert_eq!((posts.len(), failure), (2, None), "{code}");
+        let (posts, failure) = posted(vec![moved(code)], Duration::ZERO).await;
+        assert_eq!(posts.len(), 1);
+        let why = failure.unwrap();
+        assert!(why.starts_with(&format!("the queue answered {code}, a redirect to 127.0.0.1:")), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_that_keeps_the_body_is_followed() {
+    for code in [307, 308] {
+        let (posts, failure) = posted(vec![moved(code)], Duration::ZERO).await;
+        assert_eq!(failure, None);
+        let [first, second] = posts.as_slice() else { panic!("{posts:?}") };
+        assert_eq!((second.method.as_str(), second.path.as_str()), ("POST", "/v2/ep1/job-done/there/j1"));
+        assert_eq!(first.body, second.body);
+    }
+    let round = (0..6).map(|_| moved(307)).collect();
+    assert!(posted(round, Duration::ZERO).await.1.unwrap().contains("too many redirects"));
+}
+
 #[tokio::test]
 async fn what_the_queue_refuses_is_not_tried_again() {
     for refused in [400, 401, 404] {

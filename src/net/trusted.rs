@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Url, redirect, retry as protocol};
-use tokio::time::timeout;
+use reqwest::{Response, Url, redirect, retry as protocol};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::{again, whole};
 use super::error::{FetchError, Reason};
@@ -16,6 +16,10 @@ use super::tls::{self, NoClient};
 
 /// Redirects that are followed. A redirect elsewhere does not take the key along.
 const REDIRECTS: usize = 5;
+
+/// For the rest of an answer that nobody reads, and bytes of it: it is read only to keep the connection.
+const DRAIN: Duration = Duration::from_secs(1);
+const DRAINED: u64 = 64 << 10;
 
 /// For a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -39,7 +43,7 @@ pub struct Call<'a> {
     pub headers: &'a [(&'a str, &'a str)],
     /// For all of it.
     pub time: Duration,
-    /// Bytes that the answer may have.
+    /// Bytes that the answer may have; 0 if its body does not matter, so that it may have any, break off or never come.
     pub most: u64,
 }
 
@@ -54,7 +58,7 @@ pub struct Answer {
     pub again: Option<Duration>,
     /// Every header.
     pub headers: HeaderMap,
-    /// The body.
+    /// The body; empty if none was wanted.
     pub body: Vec<u8>,
 }
 
@@ -77,14 +81,25 @@ impl Trusted {
     /// Makes a call. Dropping the future breaks it off.
     ///
     /// # Errors
-    /// There was no whole answer. Any answer is one.
+    /// There was no whole answer, as far as it was wanted. Any answer is one.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, FetchError> {
-        let (url, time) = (call.url, call.time);
-        let answer = timeout(time, self.exchange(call)).await.unwrap_or(Err(Reason::Deadline(time)));
-        answer.map_err(|reason| FetchError::new(url, url, reason))
+        let (url, time, most, end) = (call.url, call.time, call.most, Instant::now() + call.time);
+        let answer = async {
+            let late = |_| Reason::Deadline(time);
+            let (response, answer) = timeout_at(end, self.exchange(call)).await.map_err(late)??;
+            if most == 0 {
+                // The status said all.
+                let _ = timeout(DRAIN, whole(response, DRAINED)).await;
+                return Ok(answer);
+            }
+            let body = timeout_at(end, whole(response, most)).await.map_err(late)??;
+            Ok(Answer { body, ..answer })
+        };
+        answer.await.map_err(|reason| FetchError::new(url, url, reason))
     }
 
-    async fn exchange(&self, call: Call<'_>) -> Result<Answer, Reason> {
+    /// Makes a call as far as the headers of its answer.
+    async fn exchange(&self, call: Call<'_>) -> Result<(Response, Answer), Reason> {
         let mut headers = self.headers.clone();
         for (name, value) in call.headers {
             // What no header can have is left out: it is in the URL, too.
@@ -101,7 +116,7 @@ impl Trusted {
         let content_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
         let content_type = content_type.trim().to_ascii_lowercase();
         let (status, again, headers) = (response.status().as_u16(), again(&response), response.headers().clone());
-        Ok(Answer { status, content_type, again, headers, body: whole(response, call.most).await? })
+        Ok((response, Answer { status, content_type, again, headers, body: Vec::new() }))
     }
 }
 

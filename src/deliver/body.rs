@@ -47,13 +47,28 @@ impl Done {
 
     /// The body.
     pub fn json(&self) -> Vec<u8> {
-        json!(self).to_string().into_bytes()
+        text(self)
     }
 }
 
 /// How far a job is: evaluations made, and evaluations in all.
 pub fn progress(evaluation: u32, total: u32) -> Vec<u8> {
     json!({"status": "IN_PROGRESS", "output": {"evaluation": evaluation, "total": total}}).to_string().into_bytes()
+}
+
+/// A part of a result: one image of several.
+pub fn part(image: &Image) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Part<'a> {
+        output: &'a Image,
+    }
+    text(&Part { output: image })
+}
+
+/// Written as it is read, because images are large: no copy of it is made as a [`Value`]. What has text for keys cannot fail.
+fn text(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body)
+        .unwrap_or_else(|cause| json!({"error": format!("the body is no JSON: {cause}")}).to_string().into())
 }
 
 /// `done` with its body if that has at most `most` bytes, else a failure that says how many there are.
@@ -115,7 +130,7 @@ impl Ended<'_> {
             webhook: self.webhook,
             worker_id: self.worker,
         };
-        json!(object).to_string().into_bytes()
+        text(&object)
     }
 }
 
@@ -143,7 +158,10 @@ struct Object<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use super::{Done, Ended, Fault, fitting, part, progress};
+    use crate::job::{Image, Timings};
+    use serde_json::json;
+    use std::time::Duration;
 
     fn text(body: Vec<u8>) -> String {
         String::from_utf8(body).unwrap()
@@ -161,6 +179,8 @@ mod tests {
         let complaints = Done { error: Some(Fault::Input(vec!["a".into(), "b".into()])), ..Done::failed("") };
         assert_eq!(text(complaints.json()), r#"{"error":["a","b"]}"#);
         assert_eq!(text(Done { stop_pod: true, ..Done::failed("bye") }.json()), r#"{"error":"bye","stopPod":true}"#);
+        let image = Image { image: "iVBOR".into(), seed: 7 };
+        assert_eq!(text(part(&image)), r#"{"output":{"image":"iVBOR","seed":7}}"#);
         assert_eq!(text(progress(3, 40)), r#"{"status":"IN_PROGRESS","output":{"evaluation":3,"total":40}}"#);
     }
 

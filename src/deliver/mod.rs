@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use body::{Done, Ended, Fault, fitting, progress};
+pub use body::{Done, Ended, Fault, fitting, part, progress};
 pub use office::{Office, Webhooks};
 
 /// A place that results are sent to.

@@ -140,25 +140,25 @@ impl Sender {
     async fn deliver(self: Arc<Self>, kept: Kept<Hook>) {
         let hook = kept.note();
         let host = net::host(&hook.url).unwrap_or_default();
-        let (job, id) = (super::spool::Note::job(hook), hook.id());
+        let (id, webhook) = (super::spool::Note::job(hook), hook.id());
         let most = self.postman.attempts.most.max(1);
         for attempt in 1..=most {
             if kept.deadline() <= self.postman.clock.now() {
-                error!(job, id, host, "the webhook is given up: nobody waits for it any more");
+                error!(id, webhook, host, "the webhook is given up: nobody waits for it any more");
                 break;
             }
             match self.attempt(&kept).await {
                 Outcome::Taken => {
-                    info!(job, id, host, attempt, "the webhook was taken");
+                    info!(id, webhook, host, attempt, "the webhook was taken");
                     break;
                 }
                 Outcome::Failed(cause) if attempt < most => {
                     self.postman.metrics.retry("webhook");
-                    warn!(job, id, host, attempt, "the webhook failed and will be sent again: {cause}");
+                    warn!(id, webhook, host, attempt, "the webhook failed and will be sent again: {cause}");
                     sleep(self.postman.attempts.pause).await;
                 }
                 Outcome::Failed(cause) | Outcome::Refused(cause) => {
-                    error!(job, id, host, attempt, "the webhook is given up: {cause}");
+                    error!(id, webhook, host, attempt, "the webhook is given up: {cause}");
                     break;
                 }
             }

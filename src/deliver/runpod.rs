@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{Done, Parcel, Sink, Undelivered};
-use crate::net::{Answer, Call, NoUrl, Pauses, Template, Trusted, jitter};
+use crate::net::{self, Answer, Call, NoUrl, Pauses, Template, Trusted, Url, jitter};
 use crate::telemetry::Metrics;
+
+/// What metrics call the end of a job.
+const DONE: &str = "done";
 
 /// Between tries.
 const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(30) };
@@ -17,11 +21,11 @@ const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::f
 /// For one try: a large body over a slow line.
 const TRY: Duration = Duration::from_mins(2);
 
+/// For one try, however late it is.
+const LEAST: Duration = Duration::from_secs(1);
+
 /// For a progress update, which the end of its job waits for.
 const PROGRESS: Duration = Duration::from_secs(5);
-
-/// Bytes of an answer, which is not looked at.
-const MOST: u64 = 1 << 20;
 
 /// The result routes of a queue, as one worker sees them.
 #[derive(Debug)]
@@ -75,11 +79,12 @@ impl JobDone {
             ("x-request-id", id),
             ("accept", "*/*"),
         ];
-        match self.http.call(Call { url: &url, body: Some(body), headers: &headers, time, most: MOST }).await {
+        match self.http.call(Call { url: &url, body: Some(body), headers: &headers, time, most: 0 }).await {
             Ok(Answer { status: 200..=299, .. }) => Reply::Taken,
             Ok(Answer { status: status @ (408 | 425 | 429 | 500..=599), again, .. }) => {
                 Reply::Later(format!("the queue answered {status}"), again.unwrap_or_default())
             }
+            Ok(answer @ Answer { status: 300..=399, .. }) => Reply::Later(moved(&url, &answer), Duration::ZERO),
             Ok(Answer { status, .. }) => Reply::Refused(format!("the queue answered {status}"), status),
             Err(cause) => Reply::Later(cause.to_string(), Duration::ZERO),
         }
@@ -88,17 +93,24 @@ impl JobDone {
     async fn persistently(&self, (to, name): (&Template, &'static str), parcel: Parcel) -> Result<(), Undelivered> {
         let Parcel { id, mut body, streamed, time } = parcel;
         let end = Instant::now() + time;
+        // A part that does not arrive is in the result, too.
+        let mut told = name != DONE;
         let mut tries = 0;
         loop {
             tries += 1;
-            let (why, again) = match self.post(to, &id, body.clone(), streamed, TRY).await {
+            let time = TRY.min(end.saturating_duration_since(Instant::now())).max(LEAST);
+            let (why, again) = match self.post(to, &id, body.clone(), streamed, time).await {
                 Reply::Taken => return Ok(()),
                 // The client learns why it gets nothing.
-                Reply::Refused(why, 413) if tries == 1 => {
-                    warn!(id, bytes = body.len(), "the result is too large for the queue");
-                    let told = format!("the result has {} bytes, which is more than the queue takes", body.len());
-                    body = Done::failed(told).json().into();
-                    (why, Duration::ZERO)
+                Reply::Refused(_, 413) if !told => {
+                    warn!(
+                        id,
+                        bytes = body.len(),
+                        "the result is too large for the queue, which is told so in its place"
+                    );
+                    body = too_large(&body).json().into();
+                    told = true;
+                    continue;
                 }
                 Reply::Refused(why, _) => return Err(Undelivered { why, tries }),
                 Reply::Later(why, again) => (why, again),
@@ -114,6 +126,29 @@ impl JobDone {
     }
 }
 
+/// What is told of a job in place of a result with this body; with its wish to be replaced.
+fn too_large(body: &[u8]) -> Done {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Wish {
+        stop_pod: bool,
+    }
+    let Wish { stop_pod } = serde_json::from_slice(body).unwrap_or_default();
+    let why = format!("the result has {} bytes, which is more than the queue takes", body.len());
+    Done { stop_pod, ..Done::failed(why) }
+}
+
+/// Why an answer that leads elsewhere is not followed; who reads it corrects the URL while the result waits.
+fn moved(url: &Url, answer: &Answer) -> String {
+    let to = answer.headers.get("location").and_then(|to| to.to_str().ok());
+    let host = to.and_then(|to| url.join(to).ok()).and_then(|to| net::host(to.as_str()));
+    let host = host.map_or_else(|| "nowhere".to_owned(), |host| format!("to {host}"));
+    format!(
+        "the queue answered {}, a redirect {host} that would lose the body: name the URL that takes it",
+        answer.status
+    )
+}
+
 /// What a queue makes of a POST.
 enum Reply {
     Taken,
@@ -125,7 +160,7 @@ enum Reply {
 
 impl Sink for JobDone {
     async fn done(&self, parcel: Parcel) -> Result<(), Undelivered> {
-        self.persistently((&self.done, "done"), parcel).await
+        self.persistently((&self.done, DONE), parcel).await
     }
 
     async fn progress(&self, id: &str, body: Vec<u8>) -> Result<(), Undelivered> {

@@ -4,6 +4,10 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+/// Headers of a webhook, and bytes of their names and values: more than any receiver asks for.
+const HEADERS: usize = 32;
+const HEADER_BYTES: usize = 8 << 10;
+
 /// A job that was taken from a queue and not looked into yet.
 ///
 /// Only `id` and `input` are demanded. Other keys are read as far as they make sense, because a queue may know more than
@@ -33,6 +37,8 @@ pub struct Webhook {
     pub url: String,
     /// What to send along, name and value.
     pub headers: Vec<(String, String)>,
+    /// Headers beyond 32, or 8 KiB of them, which are not sent.
+    pub left_out: usize,
 }
 
 /// How long a job may take.
@@ -84,9 +90,9 @@ impl Delivered {
 }
 
 impl Webhook {
-    /// A URL, or an object with `url` and perhaps `headers`.
+    /// A URL, or an object with `url` and perhaps `headers`, of which the first are taken: as many as there may be.
     fn read(value: Value) -> Option<Self> {
-        let (url, headers) = match value {
+        let (url, mut headers) = match value {
             Value::String(url) => (url, Vec::new()),
             Value::Object(mut hook) => {
                 let Some(Value::String(url)) = hook.shift_remove("url") else { return None };
@@ -95,12 +101,24 @@ impl Webhook {
                     _ => Map::new(),
                 };
                 let text = |(name, value)| if let Value::String(value) = value { Some((name, value)) } else { None };
-                (url, headers.into_iter().filter_map(text).collect())
+                (url, headers.into_iter().filter_map(text).collect::<Vec<_>>())
             }
             _ => return None,
         };
-        (!url.is_empty()).then_some(Self { url, headers })
+        let left_out = headers.split_off(fitting(&headers)).len();
+        headers.shrink_to_fit();
+        (!url.is_empty()).then_some(Self { url, headers, left_out })
     }
+}
+
+/// How many of `headers`, from the first on, may be sent.
+fn fitting(headers: &[(String, String)]) -> usize {
+    let mut bytes = 0;
+    let mut fits = |(name, value): &(String, String)| {
+        bytes += name.len() + value.len();
+        bytes <= HEADER_BYTES
+    };
+    headers.iter().take(HEADERS).take_while(|header| fits(header)).count()
 }
 
 impl Policy {
@@ -139,7 +157,7 @@ mod tests {
         }));
         let job = job.unwrap();
         assert_eq!((job.id.as_str(), &job.input, job.batch_id.as_deref()), ("j1", &json!({"prompt": "p"}), Some("b")));
-        assert_eq!(job.webhook, Some(Webhook { url: "http://x/y".into(), headers: vec![] }));
+        assert_eq!(job.webhook, Some(Webhook { url: "http://x/y".into(), headers: vec![], left_out: 0 }));
         assert_eq!(job.s3_config, Some(json!({"accessId": "a"})));
         assert_eq!(job.policy, Policy { execution_timeout_ms: Some(5000), ttl_ms: Some(60_000) });
         assert_eq!(Value::from(job.raw), json!({"extra": [1]}));
@@ -149,13 +167,30 @@ mod tests {
     fn a_webhook_may_be_an_object_or_have_its_newer_name() {
         let webhook = |job: Value| Delivered::from_value(job).unwrap().webhook;
         let hook = json!({"url": "http://x", "headers": {"Authorization": "a", "n": 5}});
-        let expected = Webhook { url: "http://x".into(), headers: vec![("Authorization".into(), "a".into())] };
+        let expected =
+            Webhook { url: "http://x".into(), headers: vec![("Authorization".into(), "a".into())], left_out: 0 };
         assert_eq!(webhook(json!({"id": "j", "input": 1, "webhook": hook})), Some(expected));
         let newer = webhook(json!({"id": "j", "input": 1, "webhook": null, "webhookV2": "http://y"}));
         assert_eq!(newer.unwrap().url, "http://y");
         for none in [json!(null), json!(""), json!(5), json!({}), json!({"url": 5})] {
             assert_eq!(webhook(json!({"id": "j", "input": 1, "webhook": none})), None);
         }
+    }
+
+    #[test]
+    fn a_webhook_s_headers_have_an_end() {
+        let kept = |count: usize, value: &str| {
+            let headers: Map<String, Value> = (0..count).map(|n| (format!("x-{n:05}"), value.into())).collect();
+            let job = json!({"id": "j", "input": 1, "webhook": {"url": "http://x", "headers": headers}});
+            let hook = Delivered::from_value(job).unwrap().webhook.unwrap();
+            assert_eq!(hook.headers.len() + hook.left_out, count);
+            hook.headers
+        };
+        assert_eq!([kept(32, "v").len(), kept(33, "v").len(), kept(40_000, "v").len()], [32; 3]);
+        assert_eq!(kept(33, "v")[31].0, "x-00031");
+        // 7 bytes of name and 1017 of value: eight are just 8 KiB.
+        assert_eq!([kept(9, &"v".repeat(1017)).len(), kept(9, &"v".repeat(1018)).len()], [8, 7]);
+        assert_eq!(kept(1, &"v".repeat(9000)), []);
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The HTTP client for hosts that the operator names, such as the queue: any address, connections kept, answers read whole.
+//!
+//! A POST is never turned into another method: only redirects that keep its body (307, 308) are followed, and any other is an answer.
 
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Url, redirect, retry as protocol};
-use tokio::time::timeout;
+use reqwest::{Response, Url, redirect, retry as protocol};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::{again, whole};
 use super::error::{FetchError, Reason};
@@ -15,13 +17,18 @@ use super::tls::{self, NoClient};
 /// Redirects that are followed. A redirect elsewhere does not take the key along.
 const REDIRECTS: usize = 5;
 
+/// For the rest of an answer that nobody reads, and bytes of it: it is read only to keep the connection.
+const DRAIN: Duration = Duration::from_secs(1);
+const DRAINED: u64 = 64 << 10;
+
 /// For a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Calls hosts that the operator trusts.
 #[derive(Clone)]
 pub struct Trusted {
-    http: reqwest::Client,
+    gets: reqwest::Client,
+    posts: reqwest::Client,
     headers: HeaderMap,
 }
 
@@ -36,7 +43,7 @@ pub struct Call<'a> {
     pub headers: &'a [(&'a str, &'a str)],
     /// For all of it.
     pub time: Duration,
-    /// Bytes that the answer may have.
+    /// Bytes that the answer may have; 0 if its body does not matter, so that it may have any, break off or never come.
     pub most: u64,
 }
 
@@ -51,7 +58,7 @@ pub struct Answer {
     pub again: Option<Duration>,
     /// Every header.
     pub headers: HeaderMap,
-    /// The body.
+    /// The body; empty if none was wanted.
     pub body: Vec<u8>,
 }
 
@@ -67,30 +74,32 @@ impl Trusted {
             key.set_sensitive(true);
             headers.insert(AUTHORIZATION, key);
         }
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::trusting(tls::roots())?)
-            .redirect(redirect::Policy::limited(REDIRECTS))
-            .retry(protocol::never())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(CONNECT)
-            .user_agent(concat!("latentd/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(NoClient::new)?;
-        Ok(Self { http, headers })
+        let (gets, posts) = (redirect::Policy::limited(REDIRECTS), redirect::Policy::custom(with_body));
+        Ok(Self { gets: client(gets)?, posts: client(posts)?, headers })
     }
 
     /// Makes a call. Dropping the future breaks it off.
     ///
     /// # Errors
-    /// There was no whole answer. Any answer is one.
+    /// There was no whole answer, as far as it was wanted. Any answer is one.
     pub async fn call(&self, call: Call<'_>) -> Result<Answer, FetchError> {
-        let (url, time) = (call.url, call.time);
-        let answer = timeout(time, self.exchange(call)).await.unwrap_or(Err(Reason::Deadline(time)));
-        answer.map_err(|reason| FetchError::new(url, url, reason))
+        let (url, time, most, end) = (call.url, call.time, call.most, Instant::now() + call.time);
+        let answer = async {
+            let late = |_| Reason::Deadline(time);
+            let (response, answer) = timeout_at(end, self.exchange(call)).await.map_err(late)??;
+            if most == 0 {
+                // The status said all.
+                let _ = timeout(DRAIN, whole(response, DRAINED)).await;
+                return Ok(answer);
+            }
+            let body = timeout_at(end, whole(response, most)).await.map_err(late)??;
+            Ok(Answer { body, ..answer })
+        };
+        answer.await.map_err(|reason| FetchError::new(url, url, reason))
     }
 
-    async fn exchange(&self, call: Call<'_>) -> Result<Answer, Reason> {
+    /// Makes a call as far as the headers of its answer.
+    async fn exchange(&self, call: Call<'_>) -> Result<(Response, Answer), Reason> {
         let mut headers = self.headers.clone();
         for (name, value) in call.headers {
             // What no header can have is left out: it is in the URL, too.
@@ -99,15 +108,37 @@ impl Trusted {
             }
         }
         let request = match call.body {
-            Some(body) => self.http.post(call.url.clone()).body(body),
-            None => self.http.get(call.url.clone()),
+            Some(body) => self.posts.post(call.url.clone()).body(body),
+            None => self.gets.get(call.url.clone()),
         };
         let response = request.headers(headers).send().await?;
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let content_type = content_type.and_then(|value| value.split(';').next()).unwrap_or_default();
         let content_type = content_type.trim().to_ascii_lowercase();
         let (status, again, headers) = (response.status().as_u16(), again(&response), response.headers().clone());
-        Ok(Answer { status, content_type, again, headers, body: whole(response, call.most).await? })
+        Ok((response, Answer { status, content_type, again, headers, body: Vec::new() }))
+    }
+}
+
+fn client(redirects: redirect::Policy) -> Result<reqwest::Client, NoClient> {
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::trusting(tls::roots())?)
+        .redirect(redirects)
+        .retry(protocol::never())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(CONNECT)
+        .user_agent(concat!("latentd/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(NoClient::new)
+}
+
+/// Follows what keeps method and body. After the others what was sent would be a GET, whose 200 means nothing.
+fn with_body(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    match attempt.status().as_u16() {
+        307 | 308 if attempt.previous().len() > REDIRECTS => attempt.error("too many redirects"),
+        307 | 308 => attempt.follow(),
+        _ => attempt.stop(),
     }
 }
 

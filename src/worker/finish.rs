@@ -27,6 +27,9 @@ const USUAL: Duration = Duration::from_mins(10);
 /// For a delivery, however late it is.
 const LEAST: Duration = Duration::from_secs(30);
 
+/// For a delivery, whatever time the job had: who waits for longer asks again.
+const MOST: Duration = Duration::from_hours(24);
+
 /// Bytes that the hosted platform takes, by how a job was submitted; and those that a gateway of our own takes.
 const RUN: u64 = 10 << 20;
 const RUNSYNC: u64 = 20 << 20;
@@ -57,7 +60,7 @@ pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, mut told: Told)
     let (done, body) = fitting(told.done, most);
     told.done = done;
     let webhook = webhook(shop, &told).await;
-    let time = told.time.unwrap_or(USUAL).saturating_sub(told.began.elapsed()).max(LEAST);
+    let time = left(told.time, told.began.elapsed());
     let body = Bytes::from(body);
     let kept = shop.results.keep(&told.id, told.streamed, time, body.clone()).await;
     let wanted = deliver(shop, hold, kept, body, told.began).await;
@@ -71,6 +74,11 @@ pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, mut told: Told)
         shop.enough.cancel();
     }
     ended
+}
+
+/// How long the end of a job that had `time` is delivered for.
+fn left(time: Option<Duration>, elapsed: Duration) -> Duration {
+    time.unwrap_or(USUAL).saturating_sub(elapsed).clamp(LEAST, MOST)
 }
 
 /// Bytes that a result may have where nobody says how many.
@@ -163,7 +171,17 @@ pub(super) fn resend<K: Sink>(shop: &Arc<Shop<K>>, left: Vec<Kept<Slip>>, jobs: 
 
 #[cfg(test)]
 mod tests {
-    use super::usual;
+    use std::time::Duration;
+
+    use super::{left, usual};
+
+    #[test]
+    fn a_delivery_has_what_is_left_of_its_job_within_reason() {
+        let left =
+            |time: Option<u64>, elapsed| left(time.map(Duration::from_secs), Duration::from_secs(elapsed)).as_secs();
+        assert_eq!([left(None, 0), left(Some(100), 40), left(Some(100), 90), left(Some(5), 9)], [600, 60, 30, 30]);
+        assert_eq!(left(Some(u64::MAX / 1000), 0), 24 * 60 * 60);
+    }
 
     #[test]
     fn queues_take_results_of_their_own_sizes() {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -15,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::{Png, Seen};
 use crate::deliver::upload::{Place, UploadError, Uploads};
-use crate::deliver::{Parcel, Sink, progress};
+use crate::deliver::{Parcel, Sink, part, progress};
 use crate::encode;
 use crate::engine::Progress;
 use crate::job::{Image, JobError};
@@ -85,6 +84,7 @@ impl<K: Sink> Way<'_, K> {
     pub(super) async fn send_on(&self, ear: Ear) -> Result<Vec<Image>, JobError> {
         let Ear { mut progress, mut images } = ear;
         let (mut ready, mut links, mut more) = (BTreeMap::new(), Links::new(), true);
+        let mut parts = self.sink.takes_parts();
         let mut next = Instant::now() + PACE;
         while more || !links.is_empty() {
             select! {
@@ -92,12 +92,12 @@ impl<K: Sink> Way<'_, K> {
                 Some(link) = links.join_next() => {
                     let uploaded = link.map_err(|cause| failed(&cause))?;
                     let ((png, of_several), link) = uploaded.map_err(|cause| failed(&cause))?;
-                    ready.insert(png.index, self.part(&png, of_several, link).await);
+                    ready.insert(png.index, self.part(&png, link, &mut parts, of_several).await);
                 }
                 image = images.recv(), if more => match image {
                     Some(made) if self.place.is_some() => self.upload(made, &mut links),
                     Some((png, of_several)) => {
-                        let image = self.part(&png, of_several, encode::base64(&png.file)).await;
+                        let image = self.part(&png, encode::base64(&png.file), &mut parts, of_several).await;
                         ready.insert(png.index, image);
                     }
                     None => more = false,
@@ -122,16 +122,19 @@ impl<K: Sink> Way<'_, K> {
         });
     }
 
-    /// The image as a result holds it, which is sent at once if it is one of several.
-    async fn part(&self, png: &Png, of_several: bool, image: String) -> Image {
+    /// The image as a result holds it, which is sent at once if it is one of several and `parts` are sent; none is any more after
+    /// one that did not arrive, so that a result does not wait for one failure after the other.
+    async fn part(&self, png: &Png, image: String, parts: &mut bool, of_several: bool) -> Image {
         let image = Image { image, seed: png.seed };
-        if of_several && self.sink.takes_parts() {
+        if of_several && *parts {
             // Before it is sent: whoever ends this meanwhile must know that the queue may have it.
             self.streamed.store(true, Ordering::Relaxed);
-            let body = json!({ "output": image }).to_string().into();
+            let body = self::part(&image).into();
             let parcel = Parcel { id: self.id.to_owned(), body, streamed: false, time: PART };
             if let Err(cause) = self.sink.part(parcel).await {
-                warn!(id = self.id, seed = png.seed, "an image is not streamed, but comes with the result: {cause}");
+                *parts = false;
+                let seed = png.seed;
+                warn!(id = self.id, seed, "an image is not streamed, nor the next; they come with the result: {cause}");
             }
         }
         image

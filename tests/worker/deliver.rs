@@ -1,11 +1,14 @@
 //! Results on their way to a queue that may not take them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use latentd::deliver::runpod::JobDone;
 use latentd::deliver::{Parcel, Sink};
+use latentd::net::Trusted;
 
 use crate::engine::sink;
 use crate::queue::{Asked, Queue, Reply, status};
+use crate::server::{Answer, Server};
 
 fn parcel(time: Duration) -> Parcel {
     Parcel { id: "j1".into(), body: br#"{"output":5}"#[..].into(), streamed: false, time }
@@ -50,6 +53,35 @@ async fn what_may_pass_is_tried_again() {
     }
 }
 
+fn moved(status: u16) -> Reply {
+    Reply::Answer { status, kind: "", more: "Location: /v2/ep1/job-done/there/j1\r\n", body: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_redirect_that_loses_the_body_delivers_nothing() {
+    for code in [301, 302, 303, 304] {
+        let (posts, failure) = posted(vec![moved(code)], LONG).await;
+        assert_eq!((posts.len(), failure), (2, None), "{code}");
+        let (posts, failure) = posted(vec![moved(code)], Duration::ZERO).await;
+        assert_eq!(posts.len(), 1);
+        let why = failure.unwrap();
+        assert!(why.starts_with(&format!("the queue answered {code}, a redirect to 127.0.0.1:")), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_that_keeps_the_body_is_followed() {
+    for code in [307, 308] {
+        let (posts, failure) = posted(vec![moved(code)], Duration::ZERO).await;
+        assert_eq!(failure, None);
+        let [first, second] = posts.as_slice() else { panic!("{posts:?}") };
+        assert_eq!((second.method.as_str(), second.path.as_str()), ("POST", "/v2/ep1/job-done/there/j1"));
+        assert_eq!(first.body, second.body);
+    }
+    let round = (0..6).map(|_| moved(307)).collect();
+    assert!(posted(round, Duration::ZERO).await.1.unwrap().contains("too many redirects"));
+}
+
 #[tokio::test]
 async fn what_the_queue_refuses_is_not_tried_again() {
     for refused in [400, 401, 404] {
@@ -64,6 +96,49 @@ async fn a_result_that_the_queue_finds_too_large_becomes_a_failure() {
     assert_eq!((posts.len(), failure), (2, None));
     assert_eq!(posts[1].body, r#"{"error":"the result has 12 bytes, which is more than the queue takes"}"#);
     assert_eq!(posted(vec![status(413), status(413)], LONG).await.1.unwrap(), "the queue answered 413");
+}
+
+#[tokio::test]
+async fn a_refusal_for_size_is_told_after_other_failures_and_keeps_the_wish_to_be_replaced() {
+    let queue = Queue::start().await;
+    queue.answer("done", status(503)).answer("done", status(413));
+    let body = r#"{"output":[{"image":"iVBOR"}],"stopPod":true}"#;
+    sink(&queue).done(Parcel { body: body.into(), ..parcel(LONG) }).await.unwrap();
+    let posts = queue.asked("done");
+    assert_eq!(posts.len(), 3);
+    let told = r#"{"error":"the result has 45 bytes, which is more than the queue takes","stopPod":true}"#;
+    assert_eq!(posts[2].body, told);
+}
+
+#[tokio::test]
+async fn a_part_that_is_too_large_becomes_no_error_in_the_stream() {
+    let queue = Queue::start().await;
+    queue.answer("stream", status(413));
+    let failure = sink(&queue).part(parcel(LONG)).await.unwrap_err();
+    assert_eq!((queue.asked("stream").len(), failure.why.as_str()), (1, "the queue answered 413"));
+}
+
+#[tokio::test]
+async fn a_try_ends_with_the_time() {
+    let begin = Instant::now();
+    let (posts, failure) = posted(vec![Reply::Hold], Duration::from_secs(2)).await;
+    assert_eq!(posts.len(), 1);
+    assert!(failure.unwrap().contains("it took longer than"));
+    assert!(begin.elapsed() < Duration::from_mins(1), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_success_is_one_whatever_its_body() {
+    let broken = Reply::Answer { status: 200, kind: "", more: "Transfer-Encoding: chunked\r\n", body: b"zz".to_vec() };
+    let large = Reply::Answer { status: 200, kind: "", more: "", body: vec![b' '; 2 << 20] };
+    for reply in [broken, large] {
+        let (posts, failure) = posted(vec![reply], LONG).await;
+        assert_eq!((posts.len(), failure), (1, None));
+    }
+    let server = Server::start(|_, _| Answer::Whole("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}".into())).await;
+    let done = JobDone::new(Trusted::new(None).unwrap(), &server.url("/$ID"), None, "w").unwrap();
+    done.done(parcel(LONG)).await.unwrap();
+    assert_eq!(server.asked().len(), 1);
 }
 
 #[tokio::test]

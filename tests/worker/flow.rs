@@ -112,10 +112,12 @@ async fn a_stream_that_fails_costs_no_job() {
     let queue = Queue::start().await;
     let mut two = input("a");
     two["num_outputs"] = json!(2);
-    queue.answer("stream", status(400)).answer("stream", status(400)).job("j1", two);
+    // An error in its place would be an image to the client.
+    queue.answer("stream", status(413)).job("j1", two);
     let worker = Worker::start(&queue, MANNERS).await;
     queue.until("done", 1).await;
     worker.stop().await;
+    assert_eq!(queue.asked("stream").len(), 1, "no more is streamed after a failure");
     assert_eq!(done(&queue, "j1").unwrap().0["output"].as_array().unwrap().len(), 2);
 }
 

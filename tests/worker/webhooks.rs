@@ -1,7 +1,7 @@
 //! Webhooks to receivers that misbehave, through restarts, on a paused clock.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use latentd::deliver::webhook::{Hook, Signer};
 use latentd::job::Webhook;
 use latentd::net::{Client, Guard};
 use latentd::telemetry::Metrics;
+use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,7 @@ const NOW: UnixTime = UnixTime::from_millis(1_795_000_000_500);
 
 fn hook(url: &str, headers: &[(&str, &str)]) -> Hook {
     let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    Hook::new("j", "COMPLETED", &Webhook { url: url.into(), headers })
+    Hook::new("j", "COMPLETED", &Webhook { url: url.into(), headers, left_out: 0 })
 }
 
 fn postman(allowed: &str, now: UnixTime) -> Postman {
@@ -88,6 +89,40 @@ async fn a_webhook_is_told_once_with_its_headers_and_a_signature() {
     let signature = asked.header("webhook-signature");
     assert!(signature.starts_with("v1,") && signature.len() == 47, "{signature}");
     assert_eq!(letters(root.path()), 0);
+}
+
+/// What lines are written to.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(line)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `id` becomes the `requestId` of a log for machines, which names the job.
+#[tokio::test(start_paused = true)]
+async fn lines_name_the_job_as_id_and_the_event_as_webhook() {
+    let (log, root) = (Log::default(), tempfile::tempdir().unwrap());
+    let writer = log.clone();
+    let lines = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    let guard = tracing::subscriber::set_default(lines);
+    let server = Server::start(|number, _| status(["500 Oh", "200 OK"][number])).await;
+    let hook = hook(&server.url("/"), &[("Host", "elsewhere")]);
+    let event = hook.id().to_owned();
+    deliver(root.path(), hook).await;
+    drop(guard);
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let ours = |line: &&Value| line["target"].as_str().unwrap().contains("::deliver::");
+    let fields: Vec<&Value> = lines.iter().filter(ours).map(|line| &line["fields"]).collect();
+    assert!(fields.iter().all(|fields| fields["id"] == "j"), "{fields:?}");
+    assert_eq!(fields.iter().filter(|fields| fields["webhook"] == *event).count(), 2, "{fields:?}");
 }
 
 #[tokio::test(start_paused = true)]

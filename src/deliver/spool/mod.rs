@@ -130,7 +130,7 @@ impl Spool {
             }
         };
         if UnixTime::from_millis(head.deadline) <= now {
-            warn!(job = head.note.job(), "nobody waits any more for what an earlier process left; it is dropped");
+            warn!(id = head.note.job(), "nobody waits any more for what an earlier process left; it is dropped");
             remove(&path);
             return None;
         }

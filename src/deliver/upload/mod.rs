@@ -109,7 +109,7 @@ impl Uploads {
             }
             self.metrics.retry("bucket");
             warn!(
-                job,
+                id = job,
                 host = place.host(),
                 bucket = bucket.name(),
                 tries,
@@ -118,7 +118,7 @@ impl Uploads {
             sleep(PAUSE * (1 << (tries - 1))).await;
             tries += 1;
         }
-        debug!(job, host = place.host(), bucket = bucket.name(), bytes = png.len(), "uploaded {key}");
+        debug!(id = job, host = place.host(), bucket = bucket.name(), bytes = png.len(), "uploaded {key}");
         Ok(bucket.get_object(Some(place.credentials()), &key).sign_with_time(LINK, &bucket::timestamp(now)).into())
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn open(
             let (outbox, deliveries) =
                 Outbox::open(&spool, Postman { client: guarded, signer, attempts, clock, metrics: metrics.clone() });
             let always = hooks.deliver == WebhookBy::Worker;
-            (Webhooks { outbox, always, worker: id.to_owned() }, deliveries)
+            (Webhooks { outbox, always, cancelled: hooks.cancelled, worker: id.to_owned() }, deliveries)
         })
         .unzip();
     Ok(Office { spool, results, left, uploads, webhooks, deliveries })

@@ -1,6 +1,7 @@
 //! A job as a queue hands it out: an id, an input, and wishes about how long it may take and where its result goes.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -87,6 +88,11 @@ impl Delivered {
         };
         Ok(Self { id, input, webhook: webhook.or(second), s3_config, policy, batch_id, raw })
     }
+
+    /// From its submission to its take, where its queue tells it: `delayTime`, in milliseconds, as in the endpoint's status object.
+    pub fn delay(&self) -> Option<Duration> {
+        self.raw.get("delayTime")?.as_u64().map(Duration::from_millis)
+    }
 }
 
 impl Webhook {
@@ -161,6 +167,16 @@ mod tests {
         assert_eq!(job.s3_config, Some(json!({"accessId": "a"})));
         assert_eq!(job.policy, Policy { execution_timeout_ms: Some(5000), ttl_ms: Some(60_000) });
         assert_eq!(Value::from(job.raw), json!({"extra": [1]}));
+    }
+
+    #[test]
+    fn a_job_may_say_how_long_it_waited() {
+        let delay =
+            |told: Value| Delivered::from_value(json!({"id": "j", "input": 1, "delayTime": told})).unwrap().delay();
+        assert_eq!(delay(json!(1500)), Some(Duration::from_millis(1500)));
+        for none in [json!(null), json!(-1), json!("5"), json!(1.5)] {
+            assert_eq!(delay(none), None);
+        }
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub async fn work<S: JobSource, K: Sink>(
     manners: Manners,
     stop: Stop,
 ) -> End {
-    let Office { spool, results, left, uploads, webhooks, deliveries } = office;
+    let Office { spool, results, left, uploads, webhooks, mut deliveries } = office;
     let shop = Arc::new(Shop {
         results,
         spool,
@@ -129,7 +129,7 @@ pub async fn work<S: JobSource, K: Sink>(
         lost: CancellationToken::new(),
     });
     let jobs = TaskTracker::new();
-    finish::resend(&shop, left, &jobs);
+    finish::resend(&shop, left, deliveries.as_mut(), &jobs);
     shop.means.watch.metrics.slots(manners.slots);
     shop.means.watch.health.enter(Phase::Ready);
     // The heartbeat is last to end: until then the queue must know that we live.

@@ -146,20 +146,20 @@ fn accept<K: Sink>(
     slot: Option<OwnedSemaphorePermit>,
     gateway: bool,
 ) -> bool {
-    let id = match &job {
-        Ok(job) => &job.id,
-        Err(NotAJob { id: Some(id), .. }) => id,
+    let (id, batch) = match &job {
+        Ok(job) => (&job.id, job.batch_id.as_deref()),
+        Err(NotAJob { id: Some(id), .. }) => (id, None),
         Err(fault) => {
             warn!("what the queue handed out is no job, and has no id to answer to: {fault}");
             return false;
         }
     };
     if shop.enough.is_cancelled() {
-        info!(id, "the job came while draining, and is given back");
+        info!(id, batch, "the job came while draining, and is given back");
         return false;
     }
     let Some(hold) = shop.held.hold(id) else {
-        warn!(id, "the job is in hand already, and is not begun again");
+        warn!(id, batch, "the job is in hand already, and is not begun again");
         return false;
     };
     jobs.spawn(job::work(Arc::clone(shop), job, Ticket { hold, slot, gateway }));

@@ -175,6 +175,14 @@ async fn a_job_has_the_time_of_its_policy() {
 }
 
 #[tokio::test]
+async fn a_job_that_waited_for_as_long_as_it_is_wanted_is_not_drawn() {
+    let job = |delay| json!({"id": "j1", "input": input("a"), "delayTime": delay, "policy": {"ttl": 60_000}});
+    let why = "the job was not done within the 60000 ms from its submission that its policy (ttl) gives it";
+    assert_eq!(told(job(60_000), MANNERS).await, (json!({"error": why}), false));
+    assert!(is_png(&told(job(1_000), MANNERS).await.0["output"][0]));
+}
+
+#[tokio::test]
 async fn a_job_that_ran_out_of_time_says_that_images_were_streamed() {
     let mut two = input("first");
     two["num_outputs"] = json!(2);

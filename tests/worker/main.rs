@@ -9,6 +9,7 @@ mod engine;
 mod fitness;
 mod flow;
 mod lasting;
+mod log;
 mod pace;
 mod process;
 mod queue;

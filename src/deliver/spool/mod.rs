@@ -131,7 +131,7 @@ impl Spool {
         };
         if UnixTime::from_millis(head.deadline) <= now {
             warn!(id = head.note.job(), "nobody waits any more for what an earlier process left; it is dropped");
-            remove(&path);
+            remove(&path, head.note.job());
             return None;
         }
         let size = fs::metadata(&path).map_or(0, |file| file.len());
@@ -180,11 +180,11 @@ impl<N: Note> Tray<N> {
         let head = Head::new(note, deadline.as_millis());
         let Some(folder) = self.folder.clone() else { return Kept::new(shared, head, Place::Memory(body)) };
         blocking(move || {
-            let name = name(deadline);
-            let written = head.write(&folder, &name, &body);
+            let path = folder.join(name(deadline)).with_extension(LETTER);
+            let written = head.write(&path, &body);
             shared.say(written.as_ref().map(|_| ()));
             let place = match written {
-                Ok(size) => Place::Disk { path: folder.join(name).with_extension(LETTER), size },
+                Ok(size) => Place::Disk { path, size },
                 Err(_) => Place::Memory(body),
             };
             Kept::new(shared, head, place)

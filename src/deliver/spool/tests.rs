@@ -141,6 +141,30 @@ async fn a_letter_that_is_damaged_later_is_told_when_it_is_read() {
 }
 
 #[tokio::test]
+async fn a_letter_that_is_exchanged_has_its_place() {
+    let root = tempfile::tempdir().unwrap();
+    let (spool, tray, _) = open(root.path(), NOW);
+    let kept = tray.keep(slip("j"), later(60), vec![0; 1000].into()).await;
+    let before = names(&root);
+    let kept = kept.exchange(slip("k"), Bytes::from_static(b"other")).await;
+    assert_eq!((names(&root), spool.has_room()), (before, true));
+    assert_eq!((kept.note(), kept.body().await.unwrap()), (&slip("k"), "other".into()));
+    drop((kept, tray, spool));
+
+    let (spool, _tray, mut left) = open(root.path(), NOW);
+    let kept = left.pop().unwrap();
+    assert_eq!((kept.note(), kept.deadline(), kept.body().await.unwrap()), (&slip("k"), later(60), "other".into()));
+    // A disk that refuses: it is in memory, and counts there.
+    fs::remove_dir_all(root.path().join("0/results")).unwrap();
+    let kept = kept.exchange(slip("l"), vec![0; 1000].into()).await;
+    assert!(!kept.lasts() && kept.note() == &slip("l") && !spool.has_room());
+    let kept = kept.exchange(slip("m"), Bytes::from_static(b"m")).await;
+    assert!(spool.has_room() && kept.body().await.unwrap() == "m");
+    kept.done().await;
+    assert!(spool.has_room());
+}
+
+#[tokio::test]
 async fn a_full_spool_has_no_room_until_it_drains() {
     let root = tempfile::tempdir().unwrap();
     let (spool, tray, _) = open(root.path(), NOW);

@@ -9,13 +9,16 @@ use serde_json::{Map, Value};
 const HEADERS: usize = 32;
 const HEADER_BYTES: usize = 8 << 10;
 
+/// Bytes of an id: it is part of URLs and headers, which servers take no longer ones of.
+const ID_BYTES: usize = 1024;
+
 /// A job that was taken from a queue and not looked into yet.
 ///
 /// Only `id` and `input` are demanded. Other keys are read as far as they make sense, because a queue may know more than
 /// we do; what does not make sense is as if it were absent.
 #[derive(Clone, PartialEq)]
 pub struct Delivered {
-    /// Names the job to the queue; never empty.
+    /// Names the job to the queue: 1 to 1024 bytes of anything, but neither `.` nor `..`.
     pub id: String,
     /// What [`crate::job::validate`] checks.
     pub input: Value,
@@ -71,9 +74,12 @@ impl Delivered {
             return Err(NotAJob { id: None, why: "a job is a JSON object" });
         };
         let id = match raw.shift_remove("id") {
-            Some(Value::String(id)) if !id.is_empty() => id,
+            Some(Value::String(id)) => {
+                usable(&id).map_err(|why| NotAJob { id: None, why })?;
+                id
+            }
             None => return Err(NotAJob { id: None, why: "a job has the key \"id\"" }),
-            Some(_) => return Err(NotAJob { id: None, why: "a job's \"id\" is a string that is not empty" }),
+            Some(_) => return Err(NotAJob { id: None, why: "a job's \"id\" is a string" }),
         };
         let Some(input) = raw.shift_remove("input") else {
             return Err(NotAJob { id: Some(id), why: "Job has missing field(s): input." });
@@ -92,6 +98,17 @@ impl Delivered {
     /// From its submission to its take, where its queue tells it: `delayTime`, in milliseconds, as in the endpoint's status object.
     pub fn delay(&self) -> Option<Duration> {
         self.raw.get("delayTime")?.as_u64().map(Duration::from_millis)
+    }
+}
+
+/// Whether a queue can be answered by `id`, which is a part of a path there.
+fn usable(id: &str) -> Result<(), &'static str> {
+    match id {
+        "" => Err("a job's \"id\" is not empty"),
+        // Both name folders, whatever is done to escape them.
+        "." | ".." => Err("a job's \"id\" is neither . nor .."),
+        id if id.len() > ID_BYTES => Err("a job's \"id\" has at most 1024 bytes"),
+        _ => Ok(()),
     }
 }
 
@@ -221,8 +238,15 @@ mod tests {
     fn what_is_no_job_is_answered_where_it_has_an_id() {
         let fault = |job: Value| Delivered::from_value(job).unwrap_err();
         assert_eq!(fault(json!({"id": "j"})).id.as_deref(), Some("j"));
-        for job in [json!(null), json!([]), json!({}), json!({"id": "", "input": 1}), json!({"id": 5, "input": 1})] {
+        for job in [json!(null), json!([]), json!({})] {
             assert_eq!(fault(job).id, None);
+        }
+        let long = "x".repeat(ID_BYTES + 1);
+        for id in [json!(""), json!(5), json!(null), json!(["j"]), json!("."), json!(".."), json!(long)] {
+            assert_eq!(fault(json!({"id": id, "input": 1})).id, None, "{id:.9}");
+        }
+        for id in ["...", "a/..", " ", "\u{0}", &long[1..]] {
+            assert_eq!(Delivered::from_value(json!({"id": id, "input": 1})).unwrap().id, id);
         }
     }
 

@@ -137,6 +137,7 @@ pub async fn work<S: JobSource, K: Sink>(
         end = serve(&source, &shop, &jobs, deliveries, &stop) => end,
         never = source.beat(|| shop.held.ids()) => match never {},
         never = source.hear_stops(|id| heed(&shop.held, id)) => match never {},
+        never = shop.spool.tend(shop.results.clock()) => match never {},
     }
 }
 

@@ -21,3 +21,4 @@ mod telling;
 mod traces;
 mod uploads;
 mod webhooks;
+mod wire;

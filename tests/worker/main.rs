@@ -6,6 +6,8 @@ mod admin;
 mod deliver;
 mod drain;
 mod engine;
+#[cfg(feature = "torch")]
+mod first;
 mod fitness;
 mod flow;
 mod lasting;

@@ -11,6 +11,7 @@ mod first;
 mod fitness;
 mod flow;
 mod lasting;
+mod lines;
 mod log;
 mod pace;
 mod process;

@@ -3,7 +3,7 @@
 #   docker build -t latentd .                                        for NVIDIA GPUs whose driver knows CUDA 13.0
 #   docker build -t latentd --build-arg LIBTORCH_SET=cpu .           without a GPU, a quarter of the size
 #   docker build -t latentd --build-arg MODEL=painter .              with models/painter of this checkout as its model
-#   docker build -t latentd --build-context libtorch=DIR .           with a libtorch 2.11.0 of your own: docs/images.md
+#   docker build -t latentd --build-context libtorch=DIR .           with a libtorch 2.11.0 of your own: docs/deploying.md
 #
 # scripts/image/check builds it without a Docker engine and tries it.
 

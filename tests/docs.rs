@@ -85,3 +85,31 @@ fn a_comment_belongs_to_the_settings_below_it() {
         "{page}"
     );
 }
+
+/// Texts of all files below a folder that may print something.
+fn sources(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+    entries
+        .map(|path| if path.is_dir() { sources(&path) } else { fs::read_to_string(path).unwrap_or_default() })
+        .collect()
+}
+
+/// Words with one space between them and no line breaks of Rust's texts.
+fn flat(text: &str) -> String {
+    text.replace("\\\n", "").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_message_of_the_troubleshooting_page_is_one_that_we_print() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let printed = flat(&(sources(&root.join("src")) + &sources(&root.join("scripts"))));
+    let page = fs::read_to_string(root.join("docs/troubleshooting.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let messages: Vec<&str> = rows.filter_map(|row| Some(row.split_once('`')?.0)).collect();
+    assert!(messages.len() > 30, "{}", messages.len());
+    for message in messages {
+        for piece in message.split('…').map(str::trim).filter(|piece| piece.len() > 4) {
+            assert!(printed.contains(&flat(piece)), "{message:?}: nothing prints {piece:?}");
+        }
+    }
+}

@@ -83,7 +83,7 @@ impl Config {
 
     fn served(&self, listed: &Listed) -> Result<Served, ConfigError> {
         let wanted = listed.path.as_ref().map_or_else(|| listed.name.clone(), |path| path.display().to_string());
-        let found = Model::find(&wanted, &self.models_dir);
+        let found = Model::find(&wanted, &self.models_dir, &self.hub_caches);
         let Model { path, .. } = found.ok_or_else(|| {
             let value = self.entries.iter().find(|entry| entry.key == "models");
             ConfigError(vec![Fault::Value {

@@ -23,13 +23,14 @@ fn sections(defaults: &str) -> Vec<(&str, Vec<Setting<'_>>)> {
             if !last.starts_with('#') {
                 says.clear();
             }
-            says = format!("{says} {text}").trim().to_owned();
+            says.push(' ');
+            says.push_str(text);
         } else if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             sections.push((name, Vec::new()));
         } else if let Some((key, default)) = line.split_once(" = ") {
             let (section, settings) = sections.last_mut().unwrap();
             let key = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
-            settings.push(Setting { key, default, says: std::mem::take(&mut says) });
+            settings.push(Setting { key, default, says: std::mem::take(&mut says).trim().to_owned() });
         }
         last = line;
     }

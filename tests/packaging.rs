@@ -154,10 +154,10 @@ fn the_listing_has_what_the_hub_asks_for() {
 fn every_value_of_the_form_is_a_configuration() {
     let hub: Hub = read(".runpod/hub.json");
     for Variable { key, input } in &hub.config.env {
-        let Input { name, r#type, description, .. } = input;
+        let Input { name, r#type: kind, description, .. } = input;
         assert!(!name.is_empty() && !description.is_empty(), "{key}");
-        assert!(["string", "huggingface", "number", "boolean"].contains(&r#type.as_str()), "{key}: {}", r#type);
-        assert_eq!(r#type == "boolean", input.true_value.is_some() && input.false_value.is_some(), "{key}");
+        assert!(["string", "huggingface", "number", "boolean"].contains(&kind.as_str()), "{key}: {kind}");
+        assert_eq!(kind == "boolean", input.true_value.is_some() && input.false_value.is_some(), "{key}");
         assert!(!(input.required && input.advanced), "{key} must be set and is hidden");
         assert!(input.options.iter().all(|choice| !choice.label.is_empty()));
         for value in values(input) {

@@ -11,6 +11,7 @@ mod operator;
 mod reader;
 mod secret;
 mod setting;
+pub mod weights;
 mod worker;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use tokio::runtime;
 
 use super::super::checks::{Check, Verdict, disk, memory, picture, weights};
 use super::super::{engine, fitness};
+use crate::config::weights::bytes;
 use crate::config::{Config, Served};
 use crate::engine::torch::device::multiplies_bf16;
 
@@ -24,8 +25,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
             return checks;
         }
     };
-    let (first, needed) =
-        (models.iter().filter(|served| served.at_start), |served: &Served| weights::bytes(&served.model.path));
+    let (first, needed) = (models.iter().filter(|served| served.at_start), |served: &Served| bytes(&served.model.path));
     let needed = first.clone().map(needed).sum();
     checks.extend(engine::devices(config, needed));
     checks.push(memory::check(config.fitness.min_memory, needed));

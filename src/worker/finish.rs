@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info, warn};
 
 use super::held::Hold;
-use super::{Shop, tally};
+use super::{Desk, Shop, tally};
 use crate::deliver::outbox::Outbox;
 use crate::deliver::results::Slip;
 use crate::deliver::spool::{Kept, Note};
@@ -62,8 +62,8 @@ pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, mut told: Told)
     let webhook = webhook(shop, &told).await;
     let time = left(told.time, told.began.elapsed());
     let body = Bytes::from(body);
-    let kept = shop.results.keep(&told.id, told.streamed, time, body.clone()).await;
-    let wanted = deliver(shop, hold, kept, body, told.began).await;
+    let kept = shop.desk.results.keep(&told.id, told.streamed, time, body.clone()).await;
+    let wanted = deliver(&shop.desk, hold, kept, body, told.began).await;
     let ended = if wanted == Wanted::No { metrics::Ended::Stopped } else { tally::ended(&told.done) };
     match (wanted, webhook) {
         (Wanted::Yes, Some((outbox, webhook))) => outbox.send(webhook).await,
@@ -109,14 +109,14 @@ enum Wanted {
 }
 
 /// Posts a result until it is taken, or never will be.
-async fn deliver<K: Sink>(shop: &Shop<K>, hold: &Hold, kept: Kept<Slip>, body: Bytes, began: Instant) -> Wanted {
+async fn deliver<K: Sink>(desk: &Desk<K>, hold: &Hold, kept: Kept<Slip>, body: Bytes, began: Instant) -> Wanted {
     let (id, bytes) = (kept.note().job(), body.len());
-    let (metrics, asked) = (&shop.means.watch.metrics, Instant::now());
+    let (metrics, asked) = (&desk.watch.metrics, Instant::now());
     let (delivered, wanted) = select! {
         biased;
-        delivered = shop.results.post(&kept, body).instrument(traces::deliver(bytes)) => (Some(delivered), Wanted::Yes),
+        delivered = desk.results.post(&kept, body).instrument(traces::deliver(bytes)) => (Some(delivered), Wanted::Yes),
         () = hold.stop.cancelled() => (None, Wanted::No),
-        () = shop.let_go.cancelled() => {
+        () = desk.let_go.cancelled() => {
             if kept.lasts() {
                 warn!(id, bytes, "the end of the job is not delivered yet: the next start goes on with it");
             } else {
@@ -142,23 +142,23 @@ async fn deliver<K: Sink>(shop: &Shop<K>, hold: &Hold, kept: Kept<Slip>, body: B
 }
 
 /// Begins to post what an earlier process left, and lists its jobs in heartbeats from now on.
-pub(super) fn resend<K: Sink>(shop: &Arc<Shop<K>>, left: Vec<Kept<Slip>>, jobs: &TaskTracker) {
+pub(super) fn resend<K: Sink>(desk: &Arc<Desk<K>>, left: Vec<Kept<Slip>>, jobs: &TaskTracker) {
     if !left.is_empty() {
         info!(results = left.len(), "results that an earlier process left are sent again");
     }
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     for kept in left {
-        let Some(hold) = shop.held.hold(kept.note().job()) else {
+        let Some(hold) = desk.held.hold(kept.note().job()) else {
             warn!(id = kept.note().job(), "the job ended twice: one of its results waits for the next start");
             continue;
         };
-        let (shop, turns) = (Arc::clone(shop), Arc::clone(&turns));
+        let (desk, turns) = (Arc::clone(desk), Arc::clone(&turns));
         jobs.spawn(async move {
             let began = Instant::now();
             let _turn = turns.acquire().await;
             match kept.body().await {
                 Ok(body) => {
-                    deliver(&shop, &hold, kept, body, began).await;
+                    deliver(&desk, &hold, kept, fresh(body), began).await;
                 }
                 Err(damage) => {
                     error!(id = kept.note().job(), "{damage}");
@@ -166,6 +166,15 @@ pub(super) fn resend<K: Sink>(shop: &Arc<Shop<K>>, left: Vec<Kept<Slip>>, jobs: 
                 }
             }
         });
+    }
+}
+
+/// The body without the wish to be replaced, which is the last of its keys: the process that had it is gone, and its successor, who
+/// sends the body, would be given no job.
+fn fresh(body: Bytes) -> Bytes {
+    match body.strip_suffix(br#","stopPod":true}"#) {
+        Some(rest) => [rest, b"}"].concat().into(),
+        None => body,
     }
 }
 

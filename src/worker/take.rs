@@ -44,7 +44,7 @@ pub(super) async fn until_enough<S: JobSource, K: Sink>(
         let taken = select! {
             // What is here already counts.
             biased;
-            taken = source.take(slots.len(), !shop.held.none(), &shop.enough) => taken,
+            taken = source.take(slots.len(), !shop.desk.held.none(), &shop.enough) => taken,
             why = start.over() => return Err(why),
         };
         let pause = match taken {
@@ -158,7 +158,7 @@ fn accept<K: Sink>(
         info!(id, "the job came while draining, and is given back");
         return false;
     }
-    let Some(hold) = shop.held.hold(id) else {
+    let Some(hold) = shop.desk.held.hold(id) else {
         warn!(id, "the job is in hand already, and is not begun again");
         return false;
     };

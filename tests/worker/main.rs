@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod admin;
+mod begin;
 mod deliver;
 mod drain;
 mod engine;
 mod fitness;
 mod flow;
 mod lasting;
+mod models;
 mod pace;
 mod process;
 mod queue;

@@ -1,6 +1,8 @@
 //! `latentd worker`: wires queue, engine and delivery together.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::fitness::{self, Machine, Unfit};
 use super::run::intake;
-use super::{Exit, admin, complain, engine, office};
+use super::{Exit, admin, complain, engine, hashing, office};
 use crate::config::{Config, ConfigError, Queue, Secret, Served};
 use crate::deliver::runpod::JobDone;
 use crate::engine::fleet::Fleet;
@@ -99,12 +101,13 @@ async fn start(
             return Exit::Failed;
         }
     };
-    let mut fleet = None;
+    let (mut fleet, mut hashes) = (None, None);
     let ready = async {
         match prepare(config, models, &watch, &mut fleet).await {
-            Ok(Prepared { fleet, models, rooms }) => {
+            Ok(Prepared { fleet, models, rooms, files }) => {
                 let manners = manners(config, &rooms);
                 info!(worker = id, models = models.join(", "), slots = manners.at_once(), "taking jobs");
+                hashes = Some(hashing::begin(files, watch.metrics.clone()));
                 let (loras, log_prompts) = (loras(config.clone()), config.log.prompts);
                 Ok((Means { fleet, intake, models, loras, log_prompts }, manners))
             }
@@ -116,6 +119,7 @@ async fn start(
         }
     };
     let ended = work(&source, office, watch.clone(), ready, stop.clone()).await;
+    drop(hashes);
     if let Some(fleet) = fleet {
         land(&fleet, &stop).await;
     }
@@ -149,6 +153,8 @@ struct Prepared {
     fleet: Arc<Fleet>,
     models: Vec<String>,
     rooms: Vec<Room>,
+    /// Where the models are that were loaded.
+    files: BTreeSet<PathBuf>,
 }
 
 /// A worker that does not get as far as its first job, and what the process ends with.
@@ -184,6 +190,7 @@ async fn prepare(
         spool: fitness::spool(config),
         models: first().map(|model| model.path.clone()).collect(),
     };
+    let files = machine.models.iter().cloned().collect();
     machine.examine().await?;
     let fleet = engine::fleet(config, models, watch.metrics.clone()).await.map_err(|failure| {
         let exit = if failure.error.code == engine::NOT_BUILT { Exit::Usage } else { Exit::Failed };
@@ -192,7 +199,7 @@ async fn prepare(
     let fleet = Arc::clone(there.insert(Arc::new(fleet)));
     watch.health.enter(Phase::Examining);
     let rooms = fitness::pictures(&fleet, &names).await?;
-    Ok(Prepared { fleet, models: all, rooms })
+    Ok(Prepared { fleet, models: all, rooms, files })
 }
 
 /// What the queue knows the worker by.

@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 
 use tokio::runtime;
 
-use super::super::checks::{Check, Verdict, disk, memory, picture, weights};
+use super::super::checks::{Check, Verdict, disk, hashes, memory, picture, weights};
 use super::super::{engine, fitness};
 use crate::config::weights::bytes;
 use crate::config::{Config, Served};
@@ -31,6 +31,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
     checks.push(memory::check(config.fitness.min_memory, needed));
     checks.push(disk::check(&fitness::spool(config), config.fitness.min_disk));
     checks.extend(first.clone().map(|served| weights::check(&served.model.path)));
+    checks.extend(first.clone().map(|served| hashes::check(&served.model.path)));
     checks.extend(loras(config));
     if checks.iter().all(|check| check.name != "device" || check.verdict != Verdict::Fail) {
         checks.extend(first.flat_map(|served| model(config, &models, served)));

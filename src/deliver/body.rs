@@ -51,9 +51,16 @@ impl Done {
     }
 }
 
-/// How far a job is: evaluations made, and evaluations in all.
-pub fn progress(evaluation: u32, total: u32) -> Vec<u8> {
-    json!({"status": "IN_PROGRESS", "output": {"evaluation": evaluation, "total": total}}).to_string().into_bytes()
+/// How far a job is: evaluations made, evaluations in all, and what it looks like so far, as a data URI, if anybody asked.
+pub fn progress(evaluation: u32, total: u32, preview: Option<&str>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Output<'a> {
+        evaluation: u32,
+        total: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        preview: Option<&'a str>,
+    }
+    json!({"status": "IN_PROGRESS", "output": Output { evaluation, total, preview }}).to_string().into_bytes()
 }
 
 /// A part of a result: one image of several.
@@ -181,7 +188,10 @@ mod tests {
         assert_eq!(text(Done { stop_pod: true, ..Done::failed("bye") }.json()), r#"{"error":"bye","stopPod":true}"#);
         let image = Image { image: "iVBOR".into(), seed: 7 };
         assert_eq!(text(part(&image)), r#"{"output":{"image":"iVBOR","seed":7}}"#);
-        assert_eq!(text(progress(3, 40)), r#"{"status":"IN_PROGRESS","output":{"evaluation":3,"total":40}}"#);
+        let body = r#"{"status":"IN_PROGRESS","output":{"evaluation":3,"total":40}}"#;
+        assert_eq!(text(progress(3, 40, None)), body);
+        let body = r#"{"status":"IN_PROGRESS","output":{"evaluation":3,"total":40,"preview":"data:,"}}"#;
+        assert_eq!(text(progress(3, 40, Some("data:,"))), body);
     }
 
     #[test]

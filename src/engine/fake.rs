@@ -52,6 +52,9 @@ impl Engine for Fake {
         let total = (job.spec.steps - job.spec.first_step()) * job.spec.num_outputs;
         job.done = total.min(job.done + job.spec.num_outputs);
         let mut events = vec![(job.ticket, Event::Progress(Progress { done: job.done, total }))];
+        if job.spec.preview {
+            events.push((job.ticket, Event::Preview(flat(&job.spec, job.spec.seed))));
+        }
         if job.done < total {
             self.jobs.push_back(job);
             return Ok(events);
@@ -110,5 +113,6 @@ pub fn spec(num_outputs: u32, steps: u32) -> Spec {
         seed: 1,
         start: None,
         lora: None,
+        preview: false,
     }
 }

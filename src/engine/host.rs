@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{Engine, Event, Load, Memory, Progress, Ticket};
+use super::{Engine, Event, Load, Memory, Picture, Progress, Ticket};
 use crate::job::{JobError, Spec};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::EngineNumbers;
@@ -50,22 +51,23 @@ pub struct Host {
 pub struct Running {
     /// The latest progress.
     pub progress: watch::Receiver<Progress>,
+    /// The latest look at an unfinished image.
+    pub preview: watch::Receiver<Option<Arc<Picture>>>,
     /// Warnings first, then images as they are done, then [`Event::Finished`] or [`Event::Failed`]; closed without
-    /// either if the engine stopped. [`Event::Progress`] never comes here.
+    /// either if the engine stopped. [`Event::Progress`] and [`Event::Preview`] never come here.
     pub events: mpsc::Receiver<Event>,
 }
 
 struct Submission {
     asked: Instant,
     spec: Spec,
-    cancel: CancellationToken,
-    progress: watch::Sender<Progress>,
-    events: mpsc::Sender<Event>,
+    client: Client,
 }
 
 struct Client {
     cancel: CancellationToken,
     progress: watch::Sender<Progress>,
+    preview: watch::Sender<Option<Arc<Picture>>>,
     events: mpsc::Sender<Event>,
 }
 
@@ -141,11 +143,13 @@ impl Host {
     /// [`HostError::Stopped`] when the engine is gone.
     pub async fn submit(&self, spec: Spec, cancel: CancellationToken) -> Result<Running, HostError> {
         let (progress, progress_seen) = watch::channel(Progress::default());
+        let (preview, preview_seen) = watch::channel(None);
         // Warnings, one image an output, one end: no send can ever find this full.
         let (events, events_seen) = mpsc::channel(spec.num_outputs as usize + 2);
-        let submission = Submission { asked: Instant::now(), spec, cancel, progress, events };
+        let client = Client { cancel, progress, preview, events };
+        let submission = Submission { asked: Instant::now(), spec, client };
         self.door.send(submission).await.map_err(|_| HostError::Stopped)?;
-        Ok(Running { progress: progress_seen, events: events_seen })
+        Ok(Running { progress: progress_seen, preview: preview_seen, events: events_seen })
     }
 }
 
@@ -262,14 +266,14 @@ impl<E: Engine> Shift<E> {
     }
 
     fn admit(&mut self, submission: Submission) {
-        let Submission { asked, spec, cancel, progress, events } = submission;
+        let Submission { asked, spec, client } = submission;
         let waited = asked.elapsed();
         let ticket = Ticket(self.next);
         self.next += 1;
-        if cancel.is_cancelled() {
-            return drop(events.try_send(Event::Failed(JobError::cancelled())));
+        if client.cancel.is_cancelled() {
+            return drop(client.events.try_send(Event::Failed(JobError::cancelled())));
         }
-        self.clients.insert(ticket, Client { cancel, progress, events });
+        self.clients.insert(ticket, client);
         match self.engine.admit(ticket, &spec) {
             Ok(warnings) => self.tell(ticket, Event::Admitted { waited, warnings }),
             Err(cause) => self.tell(ticket, Event::Failed(cause)),
@@ -292,15 +296,17 @@ impl<E: Engine> Shift<E> {
 
     fn tell(&mut self, ticket: Ticket, event: Event) {
         let Some(client) = self.clients.get(&ticket) else { return };
-        if let Event::Progress(progress) = event {
-            client.progress.send_replace(progress);
-            return;
-        }
-        let last = matches!(event, Event::Finished(_) | Event::Failed(_));
-        // A client that left is no fault; `drop_abandoned` frees its lanes.
-        let _ = client.events.try_send(event);
-        if last {
-            self.clients.remove(&ticket);
+        match event {
+            Event::Progress(progress) => _ = client.progress.send_replace(progress),
+            Event::Preview(picture) => _ = client.preview.send_replace(Some(Arc::new(picture))),
+            event => {
+                let last = matches!(event, Event::Finished(_) | Event::Failed(_));
+                // A client that left is no fault; `drop_abandoned` frees its lanes.
+                let _ = client.events.try_send(event);
+                if last {
+                    self.clients.remove(&ticket);
+                }
+            }
         }
     }
 

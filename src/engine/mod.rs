@@ -52,6 +52,8 @@ pub enum Event {
     },
     /// The job moved on.
     Progress(Progress),
+    /// A rough, small look at an unfinished image of the job, for one that asked for it.
+    Preview(Picture),
     /// Image `index` of the job is done.
     Image {
         /// Position in the job, from 0.

@@ -110,6 +110,7 @@ mod tests {
             seed: u64::MAX,
             start: None,
             lora: None,
+            preview: false,
         }
     }
 

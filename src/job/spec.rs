@@ -45,6 +45,8 @@ pub struct Spec<I = Brought> {
     pub seed: u64,
     /// What to change the model by.
     pub lora: Option<Lora>,
+    /// Whether rough looks at the unfinished picture are wanted.
+    pub preview: bool,
 }
 
 /// An image to begin from.
@@ -154,9 +156,33 @@ impl<I> Spec<I> {
     /// The same job with other images to begin from.
     pub fn with_start<J>(self, start: Option<Start<J>>) -> Spec<J> {
         let Self {
-            model, prompt, negative_prompt, size, num_outputs, steps, guidance_scale, sampler, seed, lora, ..
+            model,
+            prompt,
+            negative_prompt,
+            size,
+            num_outputs,
+            steps,
+            guidance_scale,
+            sampler,
+            seed,
+            lora,
+            preview,
+            ..
         } = self;
-        Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora }
+        Spec {
+            model,
+            prompt,
+            negative_prompt,
+            size,
+            start,
+            num_outputs,
+            steps,
+            guidance_scale,
+            sampler,
+            seed,
+            lora,
+            preview,
+        }
     }
 }
 

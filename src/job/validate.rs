@@ -53,7 +53,7 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named
     let repaint = form.optional("mask_repaint", Shade::Black, |name: String| Shade::from_name(&name));
     let paste = form.optional("mask_paste", false, Some);
     let model: Option<String> = form.optional("model", None, Some);
-    form.optional("preview", false, Some);
+    let preview = form.optional("preview", false, Some);
 
     if form.has("mask") && !form.has("init_image") {
         form.complain("mask", "mask was provided without init_image".into());
@@ -80,6 +80,7 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named
         seed,
         // A scale of nothing is no change.
         lora: lora.filter(|_| lora_scale > 0.0).map(|name| Lora { name, scale: lora_scale }),
+        preview,
     })
 }
 
@@ -160,6 +161,7 @@ mod tests {
                 sampler: Sampler::KLms,
                 seed: 40264,
                 lora: None,
+                preview: false,
             }
         );
     }

@@ -76,6 +76,11 @@ impl NoiseSchedule {
         if timestep < 0 && clean_below { Level::CLEAN } else { Level::of_alpha(self.alpha(timestep).into()) }
     }
 
+    /// Level whose squares sum to 1 at what a model is told of the time, which some samplers choose between training timesteps.
+    pub fn level_at(&self, timestep: f64) -> Level {
+        Level::of_alpha(1.0 / (1.0 + self.sigma(timestep).powi(2)))
+    }
+
     /// σ at a timestep, linear between training timesteps, as an f32 holds it.
     pub(super) fn sigma(&self, timestep: f64) -> f64 {
         let last = self.train_steps() - 1;

@@ -66,6 +66,7 @@ pub(super) async fn draw(
                     images.push(image);
                 }
                 Some(Event::Progress(progress)) => see(Seen::Progress(progress)),
+                Some(Event::Preview(picture)) => see(Seen::Preview(Arc::new(picture))),
                 Some(Event::Failed(cause)) => return Err(cause.into()),
                 Some(Event::Finished(engine)) => {
                     images.sort_by_key(|image| image.index);
@@ -73,6 +74,11 @@ pub(super) async fn draw(
                 }
                 None => return Err(JobError::engine_lost("it ended without a word").into()),
             },
+            Ok(()) = running.preview.changed() => {
+                if let Some(picture) = running.preview.borrow_and_update().clone() {
+                    see(Seen::Preview(picture));
+                }
+            }
             Ok(()) = running.progress.changed() => see(Seen::Progress(*running.progress.borrow_and_update())),
         }
     }

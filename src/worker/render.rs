@@ -12,8 +12,8 @@ use tracing::{Instrument, Span, debug};
 
 use super::draw::{self, Drawn, Png};
 use super::tally;
-use crate::engine::Progress;
 use crate::engine::host::{Host, HostError};
+use crate::engine::{Picture, Progress};
 use crate::intake::Intake;
 use crate::job::{Complaints, JobError, Offer, Spec, Timings, validate};
 use crate::telemetry::traces;
@@ -36,6 +36,8 @@ pub struct Terms {
 pub enum Seen {
     /// It moved on.
     Progress(Progress),
+    /// What an unfinished image of it looks like so far, small.
+    Preview(Arc<Picture>),
     /// One of its images is done, of this many.
     Image(Arc<Png>, u32),
 }

@@ -16,7 +16,7 @@ use super::{Png, Seen};
 use crate::deliver::upload::{Place, UploadError, Uploads};
 use crate::deliver::{Parcel, Sink, part, progress};
 use crate::encode;
-use crate::engine::Progress;
+use crate::engine::{Picture, Progress};
 use crate::job::{Image, JobError};
 
 /// Between progress updates, and before the first.
@@ -31,26 +31,33 @@ const WAITING: usize = 16;
 /// The end that a job speaks into; it never waits.
 pub(super) struct Mouth {
     progress: watch::Sender<Progress>,
+    preview: watch::Sender<Option<Arc<Picture>>>,
     images: mpsc::Sender<Made>,
 }
 
 /// The end that is sent on.
 pub(super) struct Ear {
     progress: watch::Receiver<Progress>,
+    preview: watch::Receiver<Option<Arc<Picture>>>,
     images: mpsc::Receiver<Made>,
 }
 
 /// A way from a job to its queue.
 pub(super) fn way() -> (Mouth, Ear) {
     let (progress, progress_heard) = watch::channel(Progress::default());
+    let (preview, preview_heard) = watch::channel(None);
     let (images, images_heard) = mpsc::channel(WAITING);
-    (Mouth { progress, images }, Ear { progress: progress_heard, images: images_heard })
+    (
+        Mouth { progress, preview, images },
+        Ear { progress: progress_heard, preview: preview_heard, images: images_heard },
+    )
 }
 
 impl Mouth {
     pub(super) fn say(&self, news: Seen) {
         match news {
             Seen::Progress(progress) => drop(self.progress.send_replace(progress)),
+            Seen::Preview(picture) => drop(self.preview.send_replace(Some(picture))),
             // There is room: a job has at most ten.
             Seen::Image(png, of) => drop(self.images.try_send((png, of > 1))),
         }
@@ -82,7 +89,7 @@ impl<K: Sink> Way<'_, K> {
     /// An image is not where it should be, which fails its job: who asked for a link expects no picture in its place. Others are
     /// not waited for.
     pub(super) async fn send_on(&self, ear: Ear) -> Result<Vec<Image>, JobError> {
-        let Ear { mut progress, mut images } = ear;
+        let Ear { mut progress, preview, mut images } = ear;
         let (mut ready, mut links, mut more) = (BTreeMap::new(), Links::new(), true);
         let mut parts = self.sink.takes_parts();
         let mut next = Instant::now() + PACE;
@@ -103,7 +110,8 @@ impl<K: Sink> Way<'_, K> {
                     None => more = false,
                 },
                 Ok(now) = update(&mut progress, next), if more => {
-                    if let Err(cause) = self.sink.progress(self.id, self::progress(now.done, now.total)).await {
+                    let body = self::progress(now.done, now.total, self.look(&preview).await.as_deref());
+                    if let Err(cause) = self.sink.progress(self.id, body).await {
                         debug!(id = self.id, "the queue heard of no progress: {cause}");
                     }
                     next = Instant::now() + PACE;
@@ -111,6 +119,16 @@ impl<K: Sink> Way<'_, K> {
             }
         }
         Ok(ready.into_values().collect())
+    }
+
+    /// The latest look at the unfinished picture, as a data URI.
+    async fn look(&self, preview: &watch::Receiver<Option<Arc<Picture>>>) -> Option<String> {
+        let picture = preview.borrow().clone()?;
+        let mut task = JoinSet::new();
+        task.spawn_blocking(move || encode::jpeg(&picture));
+        let file = task.join_next().await?.ok()?;
+        let file = file.inspect_err(|cause| warn!(id = self.id, "a preview cannot be encoded: {cause}")).ok()?;
+        Some(format!("data:image/jpeg;base64,{}", encode::base64(&file)))
     }
 
     fn upload(&self, made: Made, links: &mut Links) {

@@ -30,6 +30,7 @@ pub(crate) fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
         seed,
         start: None,
         lora: None,
+        preview: false,
     }
 }
 
@@ -37,6 +38,7 @@ pub(crate) fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) pictures: BTreeMap<u32, (u64, Picture)>,
+    pub(crate) previews: Vec<Picture>,
     pub(crate) timings: Option<EngineTimings>,
     pub(crate) failed: Option<JobError>,
 }
@@ -49,6 +51,7 @@ pub(crate) fn finish(engine: &mut Lanes) -> BTreeMap<Ticket, Outcome> {
             let outcome = outcomes.entry(ticket).or_default();
             assert!(outcome.timings.is_none() && outcome.failed.is_none(), "an event after the last");
             match event {
+                Event::Preview(picture) => outcome.previews.push(picture),
                 Event::Image { index, seed, picture } => drop(outcome.pictures.insert(index, (seed, picture))),
                 Event::Finished(timings) => outcome.timings = Some(timings),
                 Event::Failed(cause) => outcome.failed = Some(cause),

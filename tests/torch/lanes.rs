@@ -2,14 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use latentd::engine::torch::{Lanes, Model, Target};
+use latentd::engine::torch::{Lanes, Model, Pace, Target};
 use latentd::engine::{Engine, Picture, Ticket};
 use latentd::job::{Brought, Mask, Shade, Size, Spec, Start};
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
 
 use crate::drawing::{engine, finish, furthest, only, run, spec};
+
+/// A look at every evaluation.
+const ALWAYS: Pace = Pace { pause: Duration::ZERO, rest: 0 };
 
 #[test]
 fn the_same_job_twice_gives_the_same_bytes() {
@@ -139,13 +143,13 @@ proptest! {
         start in proptest::option::of((any::<u8>(), 0.0..=1.0)),
         mask in proptest::option::of((any::<u8>(), prop::sample::select(vec![Shade::Black, Shade::White]), any::<bool>())),
     ) {
-        let mut engine = engine("tiny");
+        let mut engine = engine("tiny").with_previews(ALWAYS);
         let size = Size { width, height };
         let mask = mask.map(|(grey, repaint, paste)| Mask { image: plain(size, grey), repaint, paste });
         let start = start.map(|(grey, strength)| Start { image: plain(size, grey), strength, mask });
-        let (model, lora) = ("m".into(), None);
+        let (model, lora, preview) = ("m".into(), None, seed.is_multiple_of(2));
         let spec =
-            Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora };
+            Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora, preview };
         if let Err(cause) = engine.admit(Ticket(0), &spec) {
             prop_assert!(!cause.message.is_empty());
         } else {
@@ -159,4 +163,36 @@ proptest! {
         }
         prop_assert!(!engine.busy());
     }
+}
+
+#[test]
+fn previews_are_for_who_asks_and_the_last_is_the_picture() {
+    let mut engine = engine("tiny").with_previews(ALWAYS);
+    // Each of these ends on the latents that its last evaluation foresees.
+    for sampler in [Sampler::EulerD, Sampler::EulerA] {
+        let job = spec(sampler, 4, 7);
+        let quiet = run(&mut engine, &job);
+        let looked = run(&mut engine, &Spec { preview: true, ..job });
+        assert_eq!((quiet.previews.len(), looked.previews.len()), (0, 4));
+        let (first, last) = (looked.previews[0].clone(), looked.previews[3].clone());
+        let picture = only(looked);
+        assert_eq!(picture, only(quiet), "looking changes nothing");
+        let (far, near) = (furthest(&first, &picture), furthest(&last, &picture));
+        assert!(far > 8 && near <= 1, "{}: {far}, then {near}", sampler.name());
+    }
+}
+
+#[test]
+fn a_preview_is_small_and_has_the_picture_s_shape() {
+    let mut engine = engine("tiny").with_previews(ALWAYS);
+    let size = Size { width: 768, height: 512 };
+    let looked = run(&mut engine, &Spec { preview: true, size, ..spec(Sampler::Ddim, 1, 7) });
+    let [look] = &looked.previews[..] else { panic!("{}", looked.previews.len()) };
+    assert_eq!((look.width, look.height, look.pixels.len()), (256, 168, 256 * 168 * 3));
+}
+
+#[test]
+fn previews_keep_their_pace() {
+    let mut engine = engine("tiny").with_previews(Pace { pause: Duration::from_hours(1), rest: 0 });
+    assert_eq!(run(&mut engine, &Spec { preview: true, ..spec(Sampler::Ddim, 8, 7) }).previews.len(), 0);
 }

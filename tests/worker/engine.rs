@@ -86,6 +86,10 @@ impl Engine for Patient {
                 let picture = Picture { width, height, pixels: vec![7; (width * height * 3) as usize] };
                 events.push((*ticket, Event::Image { index: 0, seed: spec.seed, picture }));
             }
+            if spec.preview {
+                let picture = Picture { width: 2, height: 1, pixels: vec![*done as u8; 6] };
+                events.push((*ticket, Event::Preview(picture)));
+            }
             events.push((*ticket, Event::Progress(Progress { done: *done, total: u32::MAX })));
         }
         // As long as a real evaluation, that the machine has time for others.

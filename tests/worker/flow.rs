@@ -148,6 +148,31 @@ async fn jobs_share_the_engine_and_one_of_them_is_stopped() {
 }
 
 #[tokio::test]
+async fn progress_has_a_preview_for_who_asks() {
+    let queue = Queue::start().await;
+    let mut asking = input("endless");
+    asking["preview"] = json!(true);
+    queue.answer("take-batch", json(json!([{"id": "j1", "input": asking}, {"id": "j2", "input": input("endless")}])));
+    let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+    let posts = queue.until("progress", 4).await;
+    worker.hand.release();
+    worker.stop().await;
+    let previews: Vec<(bool, Option<String>)> = posts
+        .iter()
+        .map(|asked| {
+            let preview = asked.json()["output"]["preview"].as_str().map(str::to_owned);
+            (asked.path.contains("/j1"), preview)
+        })
+        .collect();
+    assert!(previews.iter().any(|(asks, _)| *asks) && previews.iter().any(|(asks, _)| !*asks));
+    for (asks, preview) in previews {
+        let file = preview.as_ref().and_then(|uri| uri.strip_prefix("data:image/jpeg;base64,"));
+        // The first three bytes of a JPEG.
+        assert_eq!((file.is_some_and(|file| file.starts_with("/9j/")), preview.is_some()), (asks, asks));
+    }
+}
+
+#[tokio::test]
 async fn progress_is_told_now_and_then_and_never_after_the_end() {
     let queue = Queue::start().await;
     queue.job("j1", input("endless"));

@@ -39,7 +39,7 @@ async fn drawn(host: &Host, model: &str, side: u32) -> Result<(), String> {
             Some(Event::Finished(_)) if images == 1 => return Ok(()),
             Some(Event::Finished(_)) => return Err(format!("{images} pictures came of one")),
             Some(Event::Failed(cause)) => return Err(cause.to_string()),
-            Some(Event::Admitted { .. } | Event::Progress(_)) => {}
+            Some(Event::Admitted { .. } | Event::Progress(_) | Event::Preview(_)) => {}
             None => return Err("the engine ended without a word; the log says why".to_owned()),
         }
     }

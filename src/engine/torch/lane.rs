@@ -11,7 +11,7 @@ use super::unet::TextProjections;
 use crate::batch::Key;
 use crate::engine::Ticket;
 use crate::noise::TorchRng;
-use crate::sampler::{Plan, Row};
+use crate::sampler::{NoiseSchedule, Plan, Row};
 
 /// A sampler's plan with what the UNet is told at each of its rows; shared by the lanes of a job.
 #[derive(Debug)]
@@ -113,15 +113,22 @@ impl Lane {
         self.wish.away.iter().map(|(text, _)| text).chain([&self.wish.prompt])
     }
 
-    /// Moves on by one row. `output` is the UNet's, `[rows, latent, height, width]` in f32, in the order of [`Self::texts`].
-    pub(super) fn step(&mut self, output: &Tensor) -> Forward<()> {
-        let output = match self.wish.away {
-            None => output.shallow_clone(),
-            Some((_, scale)) => {
-                let (away, toward) = (output.f_narrow(0, 0, 1)?, output.f_narrow(0, 1, 1)?);
-                toward.f_sub(&away)?.f_mul_scalar_(scale)?.f_add_(&away)?
-            }
-        };
+    /// What the UNet's `output`, `[rows, latent, height, width]` in f32 in the order of [`Self::texts`], comes to with guidance:
+    /// `[1, latent, height, width]`.
+    pub(super) fn guided(&self, output: &Tensor) -> Forward {
+        let Some((_, scale)) = self.wish.away else { return Ok(output.shallow_clone()) };
+        let (away, toward) = (output.f_narrow(0, 0, 1)?, output.f_narrow(0, 1, 1)?);
+        toward.f_sub(&away)?.f_mul_scalar_(scale)?.f_add_(&away)
+    }
+
+    /// The latents without noise, `[1, latent, height, width]`, if the guided `output` is the noise in what the UNet saw.
+    pub(super) fn foreseen(&self, output: &Tensor, schedule: &NoiseSchedule) -> Forward {
+        let level = schedule.level_at(self.current().timestep);
+        self.input()?.f_sub(&output.f_mul_scalar(level.noise)?)?.f_div_scalar(level.signal)
+    }
+
+    /// Moves on by one row, by the guided `output`, `[1, latent, height, width]` in f32.
+    pub(super) fn step(&mut self, output: Tensor) -> Forward<()> {
         let update = self.current().update;
         let mut terms = vec![self.state.shallow_clone(), output];
         if update.draws_noise() {

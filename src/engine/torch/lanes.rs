@@ -1,5 +1,7 @@
 //! All lanes of an engine: admission, the shared evaluation, retirement.
 
+mod admission;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -8,25 +10,21 @@ use std::time::Instant;
 use tch::{Kind, TchError, Tensor};
 use tracing::warn;
 
-use super::canvas::Canvas;
 use super::error::{is_device_lost, is_out_of_memory};
-use super::lane::{Course, Lane, Wish};
-use super::lora::{Adapters, Networks};
+use super::lane::Lane;
+use super::lora::Adapters;
 use super::model::Model;
 use super::nn::Forward;
 use super::picture;
+use super::preview::{Looks, Pace};
 use super::prompts::Prompts;
 use crate::batch::{self, Key, Waiting};
-use crate::engine::tokenizer::Encoded;
 use crate::engine::{Engine, EngineTimings, Event, Load, Memory, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
-use crate::sampler;
 
 /// Rows of one evaluation at 64×64 latents (512×512 pixels of SD 1.5); more rows of smaller latents, fewer of larger.
 /// Beyond it a GPU gains little and memory grows.
 const MOST_ROWS: usize = 16;
-/// Characters of a prompt that a warning quotes.
-const MOST_QUOTED: usize = 200;
 /// Latent pixels that [`MOST_ROWS`] is meant for.
 const USUAL_AREA: usize = 64 * 64;
 
@@ -44,6 +42,7 @@ pub struct Lanes {
     rows: usize,
     /// [`MOST_ROWS`] until memory ran out.
     most_rows: usize,
+    previews: Pace,
 }
 
 /// What is known of a job besides its lanes.
@@ -53,6 +52,8 @@ struct Job {
     progress: Progress,
     timings: EngineTimings,
     first_evaluation: Option<Instant>,
+    /// Where its client wants to look on.
+    looks: Option<Looks>,
 }
 
 type Events = Vec<(Ticket, Event)>;
@@ -63,7 +64,17 @@ impl Lanes {
         let (active, jobs) = (Vec::new(), HashMap::new());
         let adapters = Adapters::new(&model);
         let prompts = Prompts::default();
-        Self { model, adapters, prompts, active, jobs, evaluations: 0, rows: 0, most_rows: MOST_ROWS }
+        Self {
+            model,
+            adapters,
+            prompts,
+            active,
+            jobs,
+            evaluations: 0,
+            rows: 0,
+            most_rows: MOST_ROWS,
+            previews: Pace::USUAL,
+        }
     }
 
     /// The same with LoRA files from `folder`.
@@ -72,66 +83,15 @@ impl Lanes {
         Self { adapters: self.adapters.with_folder(folder), ..self }
     }
 
+    /// The same with previews at this pace.
+    #[must_use]
+    pub fn with_previews(self, previews: Pace) -> Self {
+        Self { previews, ..self }
+    }
+
     /// The model it draws with.
     pub fn model(&self) -> &Model {
         &self.model
-    }
-
-    fn latent_size(&self, spec: &Spec) -> Result<Key, JobError> {
-        let factor = self.model.vae.factor();
-        for (field, side) in [("width", spec.size.width), ("height", spec.size.height)] {
-            if side % factor != 0 {
-                return Err(invalid(field, format!("{field} = {side}: this model draws multiples of {factor} only")));
-            }
-        }
-        Ok(Key { height: spec.size.height / factor, width: spec.size.width / factor, networks: 0 })
-    }
-
-    fn tokenize(&self, field: &str, text: &str, warnings: &mut Vec<String>) -> Result<Encoded, JobError> {
-        let encoded = self.model.tokenizer.encode(text).map_err(|cause| invalid(field, format!("{field}: {cause}")))?;
-        if let Some(cut) = encoded.cut {
-            let (total, kept) = (encoded.total, encoded.ids.len());
-            let left_out: String = text[cut..].chars().take(MOST_QUOTED).collect();
-            warnings.push(format!("{field} has {total} tokens and was cut at {kept}; left out: {left_out:?}"));
-        }
-        Ok(encoded)
-    }
-
-    fn course(&self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<Course, JobError> {
-        let plan = sampler::plan(spec.sampler, &self.model.schedule, spec.steps as usize, spec.first_step() as usize)
-            .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
-        let (name, steps) = (spec.sampler.name(), spec.steps);
-        if plan.rows.is_empty() {
-            warnings.push(format!(
-                "prompt_strength leaves none of num_inference_steps = {steps}, so the picture is init_image, through the \
-                 autoencoder and back"
-            ));
-        } else if spec.start.is_none() && plan.begins_clean() {
-            warnings.push(format!(
-                "scheduler {name} with num_inference_steps = {steps} begins at a timestep without noise, so the picture \
-                 is noise; take more steps"
-            ));
-        }
-        let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
-        let times = networks.unet.embed_times(&timesteps).map_err(|cause| failed(&cause))?;
-        Ok(Course { plan, times })
-    }
-
-    fn wish(&mut self, networks: Rc<Networks>, spec: &Spec, warnings: &mut Vec<String>) -> Result<Wish, JobError> {
-        let prompt = self.tokenize("prompt", &spec.prompt, warnings)?;
-        let prompt = self.prompts.encode(&networks, &prompt).map_err(|cause| failed(&cause))?;
-        // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
-        if spec.guidance_scale <= 1.0 {
-            return Ok(Wish { networks, prompt, away: None });
-        }
-        let away = self.tokenize("negative_prompt", spec.negative_prompt.as_deref().unwrap_or_default(), warnings)?;
-        let away = self.prompts.encode(&networks, &away).map_err(|cause| failed(&cause))?;
-        Ok(Wish { networks, prompt, away: Some((away, spec.guidance_scale)) })
-    }
-
-    fn canvas(&self, spec: &Spec) -> Result<Option<Rc<Canvas>>, JobError> {
-        let canvas = |start| Canvas::of(start, &self.model.vae, self.model.target).map(Rc::new);
-        spec.start.as_ref().map(canvas).transpose().map_err(|cause| failed(&cause))
     }
 
     fn choose(&self) -> Vec<usize> {
@@ -158,19 +118,23 @@ impl Lanes {
         networks.unet.forward(&input, &Tensor::f_cat(&times, 0)?, &text)?.f_to_kind(Kind::Float)
     }
 
+    /// Moves `chosen` lanes on by the UNet's `output`, a row of it for each of their texts.
     fn step(&mut self, chosen: &[usize], output: &Tensor) -> Forward<Events> {
         let mut row = 0;
         let mut events = Events::new();
         for &i in chosen {
             let lane = &mut self.active[i];
             let rows = lane.rows() as i64;
-            lane.step(&output.f_narrow(0, row, rows)?)?;
-            lane.served = self.evaluations;
-            row += rows;
+            let output = lane.guided(&output.f_narrow(0, row, rows)?)?;
             if let Some(job) = self.jobs.get_mut(&lane.ticket) {
+                let look = job.looks.as_mut().and_then(|looks| looks.take(&self.model, lane, &output));
+                events.extend(look.map(|picture| (lane.ticket, Event::Preview(picture))));
                 job.progress.done += 1;
                 events.push((lane.ticket, Event::Progress(job.progress)));
             }
+            lane.step(output)?;
+            lane.served = self.evaluations;
+            row += rows;
         }
         Ok(events)
     }
@@ -257,6 +221,7 @@ impl Engine for Lanes {
             progress: Progress { done: 0, total },
             timings: EngineTimings { text, encode, evaluations: total, ..EngineTimings::default() },
             first_evaluation: None,
+            looks: spec.preview.then(|| Looks::at(self.previews)),
         };
         self.jobs.insert(ticket, job);
         Ok(warnings)
@@ -318,10 +283,6 @@ impl Engine for Lanes {
 
 fn area(key: Key) -> usize {
     (key.height * key.width) as usize
-}
-
-fn invalid(field: &str, message: String) -> JobError {
-    JobError { code: "invalid_input", message, field: Some(field.to_owned()) }
 }
 
 /// libtorch failed while a job was let in; the engine itself is sound, unless its device is lost.

@@ -1,6 +1,6 @@
 //! From latents to a picture.
 
-use tch::{Cuda, Device, Kind, TchError};
+use tch::{Cuda, Device, Kind, TchError, Tensor};
 
 use super::lane::Lane;
 use super::model::Model;
@@ -37,15 +37,24 @@ impl From<Fault> for JobError {
     }
 }
 
-/// Decodes the latents of a finished lane and rounds as the reference does: `(x/2 + 0.5)`, clamped to 0..1,
-/// times 255, halves to even.
+/// Decodes the latents of a finished lane.
 pub(super) fn decode(model: &Model, lane: &Lane) -> Result<Picture, Fault> {
-    let target = model.target();
-    if let Device::Cuda(number) = target.device {
+    if let Device::Cuda(number) = model.target().device {
         // So that the time of the evaluations still under way is not counted as decoding.
         Cuda::synchronize(number as i64);
     }
-    let mut pixels = model.vae.decode(&lane.latents()?.f_to_kind(target.kind)?)?.f_to_kind(Kind::Float)?;
+    let mut picture = pixels(model, &lane.latents()?)?;
+    if let Some(canvas) = lane.canvas() {
+        canvas.paste(&mut picture);
+    }
+    Ok(picture)
+}
+
+/// The picture of latents `[1, latent, height, width]`, rounded as the reference does: `(x/2 + 0.5)`, clamped to 0..1, times 255,
+/// halves to even.
+pub(super) fn pixels(model: &Model, latents: &Tensor) -> Result<Picture, Fault> {
+    let target = model.target();
+    let mut pixels = model.vae.decode(&latents.f_to_kind(target.kind)?)?.f_to_kind(Kind::Float)?;
     if i64::try_from(pixels.f_isfinite()?.f_all()?)? == 0 {
         return Err(Fault::NotFinite(target.kind));
     }
@@ -62,9 +71,5 @@ pub(super) fn decode(model: &Model, lane: &Lane) -> Result<Picture, Fault> {
         .f_to_device(Device::Cpu)?;
     let (height, width, _) = pixels.size3()?;
     let pixels = Vec::<u8>::try_from(pixels.f_flatten(0, 2)?)?;
-    let mut picture = Picture { width: width as u32, height: height as u32, pixels };
-    if let Some(canvas) = lane.canvas() {
-        canvas.paste(&mut picture);
-    }
-    Ok(picture)
+    Ok(Picture { width: width as u32, height: height as u32, pixels })
 }

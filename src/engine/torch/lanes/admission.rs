@@ -1,0 +1,87 @@
+//! What a job's lanes begin with: its text, its sampler's course, its canvas, and what it must be warned of.
+
+use std::rc::Rc;
+
+use super::{Lanes, failed};
+use crate::batch::Key;
+use crate::engine::tokenizer::Encoded;
+use crate::engine::torch::canvas::Canvas;
+use crate::engine::torch::lane::{Course, Wish};
+use crate::engine::torch::lora::Networks;
+use crate::job::{JobError, Spec};
+use crate::sampler;
+
+/// Characters of a prompt that a warning quotes.
+const MOST_QUOTED: usize = 200;
+impl Lanes {
+    pub(super) fn latent_size(&self, spec: &Spec) -> Result<Key, JobError> {
+        let factor = self.model.vae.factor();
+        for (field, side) in [("width", spec.size.width), ("height", spec.size.height)] {
+            if side % factor != 0 {
+                return Err(invalid(field, format!("{field} = {side}: this model draws multiples of {factor} only")));
+            }
+        }
+        Ok(Key { height: spec.size.height / factor, width: spec.size.width / factor, networks: 0 })
+    }
+
+    fn tokenize(&self, field: &str, text: &str, warnings: &mut Vec<String>) -> Result<Encoded, JobError> {
+        let encoded = self.model.tokenizer.encode(text).map_err(|cause| invalid(field, format!("{field}: {cause}")))?;
+        if let Some(cut) = encoded.cut {
+            let (total, kept) = (encoded.total, encoded.ids.len());
+            let left_out: String = text[cut..].chars().take(MOST_QUOTED).collect();
+            warnings.push(format!("{field} has {total} tokens and was cut at {kept}; left out: {left_out:?}"));
+        }
+        Ok(encoded)
+    }
+
+    pub(super) fn course(
+        &self,
+        networks: &Networks,
+        spec: &Spec,
+        warnings: &mut Vec<String>,
+    ) -> Result<Course, JobError> {
+        let plan = sampler::plan(spec.sampler, &self.model.schedule, spec.steps as usize, spec.first_step() as usize)
+            .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
+        let (name, steps) = (spec.sampler.name(), spec.steps);
+        if plan.rows.is_empty() {
+            warnings.push(format!(
+                "prompt_strength leaves none of num_inference_steps = {steps}, so the picture is init_image, through the \
+                 autoencoder and back"
+            ));
+        } else if spec.start.is_none() && plan.begins_clean() {
+            warnings.push(format!(
+                "scheduler {name} with num_inference_steps = {steps} begins at a timestep without noise, so the picture \
+                 is noise; take more steps"
+            ));
+        }
+        let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
+        let times = networks.unet.embed_times(&timesteps).map_err(|cause| failed(&cause))?;
+        Ok(Course { plan, times })
+    }
+
+    pub(super) fn wish(
+        &mut self,
+        networks: Rc<Networks>,
+        spec: &Spec,
+        warnings: &mut Vec<String>,
+    ) -> Result<Wish, JobError> {
+        let prompt = self.tokenize("prompt", &spec.prompt, warnings)?;
+        let prompt = self.prompts.encode(&networks, &prompt).map_err(|cause| failed(&cause))?;
+        // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
+        if spec.guidance_scale <= 1.0 {
+            return Ok(Wish { networks, prompt, away: None });
+        }
+        let away = self.tokenize("negative_prompt", spec.negative_prompt.as_deref().unwrap_or_default(), warnings)?;
+        let away = self.prompts.encode(&networks, &away).map_err(|cause| failed(&cause))?;
+        Ok(Wish { networks, prompt, away: Some((away, spec.guidance_scale)) })
+    }
+
+    pub(super) fn canvas(&self, spec: &Spec) -> Result<Option<Rc<Canvas>>, JobError> {
+        let canvas = |start| Canvas::of(start, &self.model.vae, self.model.target).map(Rc::new);
+        spec.start.as_ref().map(canvas).transpose().map_err(|cause| failed(&cause))
+    }
+}
+
+fn invalid(field: &str, message: String) -> JobError {
+    JobError { code: "invalid_input", message, field: Some(field.to_owned()) }
+}

@@ -53,7 +53,7 @@ fn open_here(
     let uploads = Uploads::new(guarded.clone(), Client::new(Guard::open())?, usual, Arc::clone(&clock));
     let uploads = uploads.watched(metrics.clone());
     // What was meant for one queue is not posted to another.
-    let spool = Spool::open(&config.spool.dir.join(sink.mark()), config.spool.max_bytes).unwrap_or_else(|cause| {
+    let spool = Spool::of_queue(&config.spool.dir, sink.mark(), config.spool.max_bytes).unwrap_or_else(|cause| {
         error!(
             "{cause}; results and webhooks are sent all the same, and what is not sent when this process ends is lost"
         );
@@ -68,7 +68,7 @@ fn open_here(
             let (outbox, deliveries) =
                 Outbox::open(&spool, Postman { client: guarded, signer, attempts, clock, metrics: metrics.clone() });
             let always = hooks.deliver == WebhookBy::Worker;
-            (Webhooks { outbox, always, worker: id.to_owned() }, deliveries)
+            (Webhooks { outbox, always, cancelled: hooks.cancelled, worker: id.to_owned() }, deliveries)
         })
         .unzip();
     Ok(Office { spool, results, left, uploads, webhooks, deliveries })

@@ -25,7 +25,7 @@ pub use error::{ConfigError, Fault};
 pub use model::Model;
 pub use models::Served;
 pub use operator::{Admin, Fitness};
-pub use secret::{Secret, SigningKey};
+pub use secret::{Link, Secret, SigningKey};
 pub use setting::{Device, Dtype, Format, Level, WebhookBy};
 pub use worker::{Queue, Worker};
 
@@ -70,8 +70,8 @@ pub struct Config {
     /// What is asked of the machine before the first job is taken.
     pub fitness: Fitness,
     /// The collector of traces, if there is one.
-    pub otlp_endpoint: Option<String>,
-    queue: Option<String>,
+    pub otlp_endpoint: Option<Link>,
+    queue: Option<Link>,
     runpod: worker::RunPod,
     model: String,
     listed: Vec<models::Listed>,
@@ -377,8 +377,8 @@ mod tests {
     fn a_queue_is_named_by_its_base_or_by_templates_that_win() {
         let base = ("LATENTD_QUEUE", "http://h:8000/v2/e/");
         let queue = load(&[], "", &[base]).unwrap().queue().unwrap();
-        assert_eq!(queue.take, "http://h:8000/v2/e/job-take/$ID");
-        assert_eq!(queue.done, "http://h:8000/v2/e/job-done/$RUNPOD_POD_ID/$ID");
+        assert_eq!(&*queue.take, "http://h:8000/v2/e/job-take/$ID");
+        assert_eq!(&*queue.done, "http://h:8000/v2/e/job-done/$RUNPOD_POD_ID/$ID");
         assert_eq!(queue.stream.as_deref(), Some("http://h:8000/v2/e/job-stream/$RUNPOD_POD_ID/$ID"));
         assert_eq!(queue.ping.as_deref(), Some("http://h:8000/v2/e/ping/$RUNPOD_POD_ID"));
         assert_eq!((queue.interval, queue.key, queue.worker), (Duration::from_secs(10), None, None));
@@ -393,13 +393,47 @@ mod tests {
         ];
         let config = load(&[], "", &own).unwrap();
         let queue = config.queue().unwrap();
-        assert_eq!((queue.take.as_str(), queue.stream.as_deref()), ("http://a/$ID", Some("http://old")));
-        assert_eq!(queue.done, "http://h:8000/v2/e/job-done/$RUNPOD_POD_ID/$ID");
+        assert_eq!((&*queue.take, queue.stream.as_deref()), ("http://a/$ID", Some("http://old")));
+        assert_eq!(&*queue.done, "http://h:8000/v2/e/job-done/$RUNPOD_POD_ID/$ID");
         assert_eq!((queue.interval, queue.worker.as_deref()), (Duration::from_secs(1), Some("pod")));
         assert_eq!(queue.key.as_ref().map(Secret::reveal), Some("s3cret"));
         assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
         let key = config.entries().iter().find(|entry| entry.key == "runpod.api_key").unwrap();
         assert_eq!((&key.value, key.source.as_str()), (&"hidden".into(), "RUNPOD_AI_API_KEY"));
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_used_and_not_shown() {
+        let url = |path: &str| format!("http://me:s3cret@h:1/{path}?gpu=x&token=s3cret");
+        let (take, done, ping) = (url("job-take/$ID"), url("job-done/$ID"), url("ping"));
+        let variables = [
+            ("LATENTD_QUEUE", "http://me:s3cret@h:1/v2/e"),
+            ("RUNPOD_WEBHOOK_GET_JOB", take.as_str()),
+            ("RUNPOD_WEBHOOK_POST_OUTPUT", &done),
+            ("RUNPOD_WEBHOOK_PING", &ping),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret@collector:4318"),
+        ];
+        let config = load(&[], "", &variables).unwrap();
+        let queue = config.queue().unwrap();
+        assert_eq!((&*queue.take, queue.ping.as_deref()), (take.as_str(), Some(ping.as_str())));
+        assert_eq!(queue.stream.as_deref(), Some("http://me:s3cret@h:1/v2/e/job-stream/$RUNPOD_POD_ID/$ID"));
+        assert!(!format!("{config:?} {queue:?}").contains("s3cret"), "{config:?} {queue:?}");
+        let shown = |key: &str| config.entries().iter().find(|entry| entry.key == key).unwrap().value.clone();
+        assert_eq!(shown("runpod.get_job"), "http://***@h:1/job-take/$ID?gpu=x&token=***");
+        assert_eq!(
+            (shown("queue"), shown("telemetry.otlp_endpoint")),
+            ("http://***@h:1/v2/e".into(), "http://***@collector:4318".into())
+        );
+        // Nor where it is at fault.
+        let half = load(&[], "", &[("RUNPOD_WEBHOOK_POST_OUTPUT", &done)]).unwrap();
+        assert!(!half.queue().unwrap_err().to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_is_told_without_its_lines() {
+        let fault = load(&[], "[runpod]\napi_key = \"s3cret\nping = \"http://me:s3cret@h\"", &[]).unwrap_err();
+        assert!(fault.starts_with("my.toml is not valid TOML: ") && fault.contains("line 2"), "{fault}");
+        assert!(!fault.contains("s3cret"), "{fault}");
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! Settings that are shown to nobody, and one that may hold what is.
+//! Settings that are shown to nobody, and some that may hold what is.
 
 use std::fmt;
+use std::ops::Deref;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use figment::value::Value;
+use serde_json::Value as Json;
 
 use super::setting::Setting;
 use crate::net::{self, Url};
@@ -31,8 +33,8 @@ impl Setting for Option<Secret> {
     fn read(value: &Value) -> Option<Self> {
         Option::<String>::read(value).map(|text| text.map(Secret))
     }
-    fn hides(value: &Value) -> bool {
-        value.as_str() != Some("")
+    fn show(value: &Value) -> Json {
+        if value.as_str() == Some("") { "".into() } else { "hidden".into() }
     }
 }
 
@@ -65,8 +67,8 @@ impl Setting for Option<SigningKey> {
         let text = value.as_str()?;
         if text.is_empty() { Some(None) } else { SigningKey::parse(text).map(Some) }
     }
-    fn hides(value: &Value) -> bool {
-        Option::<Secret>::hides(value)
+    fn show(value: &Value) -> Json {
+        Option::<Secret>::show(value)
     }
 }
 
@@ -79,8 +81,46 @@ impl Setting for Option<Url> {
         if text.is_empty() { Some(None) } else { net::base(text).ok().map(Some) }
     }
     /// Where a password or a token could be.
-    fn hides(value: &Value) -> bool {
-        value.as_str().is_some_and(|text| text.contains(['@', '?']))
+    fn show(value: &Value) -> Json {
+        match value.as_str() {
+            Some(text) if !text.contains(['@', '?']) => text.into(),
+            _ => "hidden".into(),
+        }
+    }
+}
+
+/// A URL, or a template of one, that may have a password in it: shown without.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Link(String);
+
+impl From<String> for Link {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// As whoever calls it needs it.
+impl Deref for Link {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&net::shown(&self.0), f)
+    }
+}
+
+impl Setting for Option<Link> {
+    const ALLOWED: &'static str = "a text, or an empty one for none";
+    fn read(value: &Value) -> Option<Self> {
+        Option::<String>::read(value).map(|text| text.map(Link))
+    }
+    fn show(value: &Value) -> Json {
+        value.as_str().map_or_else(|| "hidden".into(), |text| net::shown(text).into())
     }
 }
 
@@ -117,7 +157,7 @@ mod tests {
         assert_eq!(read("https://s3.example/x"), Some("https://s3.example/x".parse::<Url>().ok()));
         for wrong in ["s3.example", "ftp://h", "http://", "http://a:s3cret@h", "http://h?s3cret", "5"] {
             assert_eq!(read::<Option<Url>>(wrong), None, "{wrong}");
-            assert_eq!(Option::<Url>::hides(&Value::from(wrong)), wrong.contains("s3cret"), "{wrong}");
+            assert_eq!(Option::<Url>::show(&Value::from(wrong)) == "hidden", wrong.contains("s3cret"), "{wrong}");
         }
     }
 }

@@ -28,9 +28,13 @@ pub(super) struct Errands {
 
 impl Errands {
     /// Begins to send what an earlier process left.
-    pub(super) fn begin<K: Sink>(desk: &Arc<Desk<K>>, left: Vec<Kept<Slip>>, deliveries: Option<Deliveries>) -> Self {
+    pub(super) fn begin<K: Sink>(
+        desk: &Arc<Desk<K>>,
+        left: Vec<Kept<Slip>>,
+        mut deliveries: Option<Deliveries>,
+    ) -> Self {
         let (jobs, mut webhooks, all_handed_over) = (TaskTracker::new(), JoinSet::new(), CancellationToken::new());
-        finish::resend(desk, left, &jobs);
+        finish::resend(desk, left, deliveries.as_mut(), &jobs);
         if let Some(deliveries) = deliveries {
             webhooks.spawn(deliveries.run(all_handed_over.clone()));
         }

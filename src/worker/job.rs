@@ -14,7 +14,7 @@ use tokio::try_join;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info};
 
-use super::finish::{Told, finish};
+use super::finish::{self, Told};
 use super::held::Hold;
 use super::report::{self, Way};
 use super::{Failure, Means, Outcome, Shop, Terms, render, tally};
@@ -33,12 +33,29 @@ pub(super) struct Ticket {
     pub(super) gateway: bool,
 }
 
+/// Before the end of its time a job that is stopped may have run out of it by the clock of its queue.
+const CLOCKS: Duration = Duration::from_secs(1);
+
 /// How a job ended.
 enum End {
     /// Something is to be delivered.
     Told(Box<Done>),
-    /// Nobody wants to know.
-    Silence(&'static str, Ended),
+    /// The queue wants it no more; of its time, if that was over.
+    Stopped(Option<Box<Done>>),
+    /// Somebody else gets it.
+    GivenBack,
+}
+
+/// What a job has from its take on, and what is said when that is over.
+struct Limit {
+    time: Duration,
+    why: String,
+}
+
+impl Limit {
+    fn over(&self) -> Done {
+        Done { error: Some(Fault::Late(self.why.clone())), ..Done::failed("") }
+    }
 }
 
 /// Works on a job; its slot is free again and it is no longer in hand when this ends.
@@ -49,17 +66,18 @@ pub(super) async fn work<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
 
 async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, NotAJob>, ticket: Ticket) {
     let (began, streamed) = (Instant::now(), AtomicBool::new(false));
-    let (id, time) = match &job {
-        Ok(job) => (job.id.clone(), self::time(job.policy)),
-        Err(fault) => (fault.id.clone().unwrap_or_default(), None),
+    let job = job.map(Arc::new);
+    let (id, limit, batch) = match &job {
+        Ok(job) => (job.id.clone(), limit(job.policy, job.delay()), job.batch_id.clone()),
+        Err(fault) => (fault.id.clone().unwrap_or_default(), None, None),
     };
-    info!(id, "Started.");
+    let batch = batch.as_deref();
+    info!(id, batch, "Started.");
     let metrics = &shop.desk.watch.metrics;
     let _in_hand = metrics.job();
-    if let Some(waited) = job.as_ref().ok().and_then(tally::queue_wait) {
+    if let Some(waited) = job.as_ref().ok().and_then(|job| job.delay()) {
         metrics.queue_wait(waited);
     }
-    let job = job.map(Arc::new);
     let end = match &job {
         Ok(job) => {
             let drawn = async {
@@ -67,22 +85,26 @@ async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
                 let _slot = if slotless { Arc::clone(&shop.slots).acquire_owned().await.ok() } else { None };
                 draw(&shop, job, &streamed).await
             };
-            until_told(&shop, &ticket.hold, drawn, time.map(|time| (began, time))).await
+            until_told(&shop, &ticket.hold, drawn, began, limit.as_ref()).await
         }
         Err(fault) => End::Told(Box::new(Done::failed(fault.why))),
     };
-    match end {
-        End::Told(done) => {
-            let streamed = streamed.load(Ordering::Relaxed);
-            let told = Told { id, job: job.ok(), done: *done, streamed, began, time, gateway: ticket.gateway };
-            let ended = finish(&shop, &ticket.hold, told).await;
-            tally::count(metrics, ended);
+    let (time, streamed) = (limit.map(|limit| limit.time), streamed.load(Ordering::Relaxed));
+    let told =
+        |done| Told { id: id.clone(), job: job.as_deref().ok(), done, streamed, began, time, gateway: ticket.gateway };
+    let ended = match end {
+        End::Told(done) => finish::finish(&shop, &ticket.hold, told(Some(*done))).await,
+        End::Stopped(late) => {
+            info!(id, batch, "Stopped.");
+            finish::stopped(&shop.desk, told(late.map(|late| *late))).await;
+            Ended::Stopped
         }
-        End::Silence(why, ended) => {
-            info!(id, "{why}");
-            tally::count(metrics, ended);
+        End::GivenBack => {
+            info!(id, batch, "Given back.");
+            Ended::GivenBack
         }
-    }
+    };
+    tally::count(metrics, ended);
 }
 
 /// Waits for what was drawn, unless something ends that.
@@ -90,24 +112,26 @@ async fn until_told<K: Sink>(
     shop: &Shop<K>,
     hold: &Hold,
     drawn: impl Future<Output = (Outcome, Vec<Image>)>,
-    time: Option<(Instant, Duration)>,
+    began: Instant,
+    limit: Option<&Limit>,
 ) -> End {
     let late = async {
-        match time {
-            Some((began, time)) => sleep_until(began + time).await,
+        match limit {
+            Some(limit) => {
+                sleep_until(began + limit.time).await;
+                limit.over()
+            }
             None => std::future::pending().await,
         }
     };
     let (outcome, images) = select! {
         biased;
-        () = hold.stop.cancelled() => return End::Silence("Stopped.", Ended::Stopped),
-        () = shop.desk.let_go.cancelled() => return End::Silence("Given back.", Ended::GivenBack),
-        () = late => {
-            let ms = time.unzip().1.unwrap_or_default().as_millis();
-            return End::Told(Box::new(Done::failed(format!(
-                "the job took longer than the {ms} ms that its policy gives it"
-            ))));
+        () = hold.stop.cancelled() => {
+            let late = limit.filter(|limit| began.elapsed() + CLOCKS >= limit.time);
+            return End::Stopped(late.map(|limit| Box::new(limit.over())));
         }
+        () = shop.desk.let_go.cancelled() => return End::GivenBack,
+        over = late => return End::Told(Box::new(over)),
         drawn = drawn => drawn,
     };
     match outcome.result {
@@ -115,7 +139,7 @@ async fn until_told<K: Sink>(
             error!(id = hold.id, "{error}");
             shop.lost.cancel();
             shop.enough.cancel();
-            End::Silence("Given back.", Ended::GivenBack)
+            End::GivenBack
         }
         _ => End::Told(Box::new(told(outcome, images, shop.manners.send_timings))),
     }
@@ -158,7 +182,11 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
             tally::stages(&shop.desk.watch.metrics, &outcome);
             (outcome, images)
         }
-        Ok(_) => (failed("bug", "the worker met a bug in itself; its log has more".to_owned()), Vec::new()),
+        Ok((ended, _)) => {
+            let cause = ended.and_then(Result::err).map(|cause| cause.to_string()).unwrap_or_default();
+            error!(id = job.id, batch = job.batch_id, "the job met a bug: {cause}");
+            (failed("bug", "the worker met a bug in itself; its log has more".to_owned()), Vec::new())
+        }
         Err(cause) => (Outcome { result: Err(cause.into()), timings: Timings::default() }, Vec::new()),
     }
 }
@@ -201,7 +229,34 @@ fn told(outcome: Outcome, images: Vec<Image>, send_timings: bool) -> Done {
     }
 }
 
-/// What a job has from its start on; one that was submitted long ago may have less of its `ttl` left, which only its queue knows.
-fn time(policy: Policy) -> Option<Duration> {
-    [policy.execution_timeout_ms, policy.ttl_ms].into_iter().flatten().min().map(Duration::from_millis)
+/// Both wishes of a policy are kept to, whichever ends first. What was asked for is counted from its submission, as far as that is known.
+fn limit(policy: Policy, delay: Option<Duration>) -> Option<Limit> {
+    let execution = policy.execution_timeout_ms.map(|ms| Limit {
+        time: Duration::from_millis(ms),
+        why: format!("the job took longer than the {ms} ms that its policy gives it"),
+    });
+    let ttl = policy.ttl_ms.map(|ms| Limit {
+        time: Duration::from_millis(ms).saturating_sub(delay.unwrap_or_default()),
+        why: format!("the job was not done within the {ms} ms from its submission that its policy (ttl) gives it"),
+    });
+    [execution, ttl].into_iter().flatten().min_by_key(|limit| limit.time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_has_the_least_time_that_its_policy_gives_it() {
+        let limit = |execution, ttl, delay: Option<u64>| {
+            let policy = Policy { execution_timeout_ms: execution, ttl_ms: ttl };
+            let limit = limit(policy, delay.map(Duration::from_millis));
+            limit.map(|limit| (limit.time.as_millis(), limit.why.contains("(ttl)")))
+        };
+        assert_eq!(limit(None, None, Some(5)), None);
+        assert_eq!([limit(Some(5), None, Some(9)), limit(Some(5), Some(9), None)], [Some((5, false)); 2]);
+        // From its submission; which may be longer ago than it is wanted.
+        assert_eq!([limit(None, Some(9), None), limit(Some(5), Some(9), Some(5))], [Some((9, true)), Some((4, true))]);
+        assert_eq!(limit(Some(5), Some(9), Some(10)), Some((0, true)));
+    }
 }

@@ -97,6 +97,8 @@ pub enum End {
 /// What the ends of jobs go through, whether there is an engine or not.
 struct Desk<K> {
     results: Results<K>,
+    spool: Spool,
+    webhooks: Option<Webhooks>,
     held: Held,
     watch: Watch,
     /// Jobs in hand are let go of.
@@ -106,9 +108,7 @@ struct Desk<K> {
 /// What the jobs of a worker share.
 struct Shop<K> {
     desk: Arc<Desk<K>>,
-    spool: Spool,
     uploads: Uploads,
-    webhooks: Option<Webhooks>,
     means: Means,
     manners: Manners,
     slots: Arc<Semaphore>,
@@ -131,7 +131,8 @@ pub async fn work<S: JobSource, K: Sink, U>(
     stop: Stop,
 ) -> Result<End, U> {
     let Office { spool, results, left, uploads, webhooks, deliveries } = office;
-    let desk = Arc::new(Desk { results, held: Held::default(), watch, let_go: CancellationToken::new() });
+    let (held, let_go) = (Held::default(), CancellationToken::new());
+    let desk = Arc::new(Desk { results, spool, webhooks, held, watch, let_go });
     let mut errands = Errands::begin(&desk, left, deliveries);
     let worked = async {
         let (means, manners) = select! {
@@ -153,7 +154,7 @@ pub async fn work<S: JobSource, K: Sink, U>(
         let slots = Arc::new(Semaphore::new(manners.at_once()));
         let (enough, lost) = (stop.draining.child_token(), CancellationToken::new());
         let desk = Arc::clone(&desk);
-        let shop = Arc::new(Shop { desk, spool, uploads, webhooks, means, manners, slots, enough, lost });
+        let shop = Arc::new(Shop { desk, uploads, means, manners, slots, enough, lost });
         Ok(serve(source, &shop, &mut errands, &stop).await)
     };
     // The heartbeat is last to end: until then the queue must know that we live.
@@ -161,6 +162,7 @@ pub async fn work<S: JobSource, K: Sink, U>(
         end = worked => end,
         never = source.beat(|| desk.held.ids()) => match never {},
         never = source.hear_stops(|id| heed(&desk.held, id)) => match never {},
+        never = desk.spool.tend(desk.results.clock()) => match never {},
     }
 }
 

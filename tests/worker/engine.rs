@@ -217,7 +217,7 @@ pub(crate) fn office<K: Sink>(sink: K, spool: Spool) -> Office<K> {
     let uploads = Uploads::new(here.clone(), here.clone(), None, Arc::clone(&clock));
     let (outbox, deliveries) =
         Outbox::open(&spool, Postman { client: here, signer, attempts, clock, metrics: Metrics::default() });
-    let webhooks = Some(Webhooks { outbox, always: false, worker: "pod-abc".into() });
+    let webhooks = Some(Webhooks { outbox, always: false, cancelled: true, worker: "pod-abc".into() });
     Office { spool, results, left, uploads, webhooks, deliveries: Some(deliveries) }
 }
 

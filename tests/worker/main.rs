@@ -7,9 +7,12 @@ mod begin;
 mod deliver;
 mod drain;
 mod engine;
+#[cfg(feature = "torch")]
+mod first;
 mod fitness;
 mod flow;
 mod lasting;
+mod log;
 mod models;
 mod pace;
 mod process;
@@ -22,3 +25,4 @@ mod telling;
 mod traces;
 mod uploads;
 mod webhooks;
+mod wire;

@@ -88,13 +88,37 @@ impl<N: Note> Kept<N> {
         .await
     }
 
+    /// Puts another letter in its place, at once for whoever takes over: one of the two is there whatever happens. What the disk does not
+    /// take is kept in memory.
+    pub async fn exchange(self, note: N, body: Bytes) -> Self {
+        blocking(move || {
+            let mut kept = self;
+            kept.head.note = note;
+            let before = kept.place.size();
+            kept.place = match replace(&mut kept.place, Place::Gone) {
+                Place::Disk { path, .. } => match kept.head.write(&path, &body) {
+                    Ok(size) => Place::Disk { path, size },
+                    Err(cause) => {
+                        kept.shared.say(Err(&cause));
+                        Place::Memory(body)
+                    }
+                },
+                Place::Memory(_) | Place::Gone => Place::Memory(body),
+            };
+            kept.shared.account.add(kept.place.size());
+            kept.shared.account.remove(before);
+            kept
+        })
+        .await
+    }
+
     /// It has arrived, or nobody will ever take it: removes it.
     pub async fn done(self) {
         blocking(move || {
             let mut kept = self;
             let place = replace(&mut kept.place, Place::Gone);
             if let Place::Disk { path, .. } = &place {
-                remove(path);
+                remove(path, kept.note().job());
             }
             kept.shared.account.remove(place.size());
         })
@@ -143,11 +167,12 @@ pub(super) fn set_aside(path: &Path, damage: &Damage) {
     }
 }
 
-pub(super) fn remove(path: &Path) {
+/// Removes the letter about a job.
+pub(super) fn remove(path: &Path, id: &str) {
     match fs::remove_file(path) {
         Ok(()) => {}
         // Who cleared the folder by hand was told by us that it was full.
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-        Err(cause) => warn!("{} cannot be removed, and will be sent again: {cause}", path.display()),
+        Err(cause) => warn!(id, "{} cannot be removed, and will be sent again: {cause}", path.display()),
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime;
 use tokio::select;
@@ -25,9 +24,6 @@ use crate::worker::{End, Manners, Means, Room, slots, work};
 
 /// Jobs in hand at most, whatever is asked for: each holds its images in memory.
 const MOST_SLOTS: usize = 1024;
-
-/// For engines to end that have no jobs any more.
-const LANDING: Duration = Duration::from_secs(5);
 
 /// Works until it is told to stop.
 pub(super) fn execute(config: &Config) -> Exit {
@@ -101,9 +97,9 @@ async fn start(
             return Exit::Failed;
         }
     };
-    let (mut fleet, mut hashes) = (None, None);
+    let mut hashes = None;
     let ready = async {
-        match prepare(config, models, &watch, &mut fleet).await {
+        match prepare(config, models, &watch).await {
             Ok(Prepared { fleet, models, rooms, files }) => {
                 let manners = manners(config, &rooms);
                 info!(worker = id, models = models.join(", "), slots = manners.at_once(), "taking jobs");
@@ -118,11 +114,9 @@ async fn start(
             }
         }
     };
-    let ended = work(&source, office, watch.clone(), ready, stop.clone()).await;
+    let ended = work(&source, office, watch.clone(), ready, stop).await;
+    // Engines are not waited for: the process ends by `_exit`, under which they cannot trip, and the driver frees what they hold.
     drop(hashes);
-    if let Some(fleet) = fleet {
-        land(&fleet, &stop).await;
-    }
     match ended {
         Ok(End::Drained) => Exit::Done,
         Ok(End::NoQueue(why)) => {
@@ -134,17 +128,6 @@ async fn start(
             source.unhealthy(unfit.check, &unfit.why).await;
             exit
         }
-    }
-}
-
-/// Ends the engines before the process: the device's library tidies up when `main` returns, and a thread that frees its tensors at the
-/// same time can crash it, which would look like another end than it was.
-async fn land(fleet: &Fleet, stop: &Stop) {
-    select! {
-        ended = fleet.end_all(LANDING) => if !ended {
-            warn!("an engine does not end within {} s, and is left behind", LANDING.as_secs());
-        },
-        () = stop.now.cancelled() => {}
     }
 }
 
@@ -172,12 +155,11 @@ impl From<ConfigError> for NotReady {
     }
 }
 
-/// Looks at the machine, loads the engines, which `there` shows from then on, and sees that they draw.
+/// Looks at the machine, loads the engines, and sees that they draw.
 async fn prepare(
     config: &Config,
     models: Result<Vec<Served>, ConfigError>,
     watch: &Watch,
-    there: &mut Option<Arc<Fleet>>,
 ) -> Result<Prepared, NotReady> {
     let models = models?;
     let first = || models.iter().filter(|served| served.at_start).map(|served| &served.model);
@@ -196,10 +178,9 @@ async fn prepare(
         let exit = if failure.error.code == engine::NOT_BUILT { Exit::Usage } else { Exit::Failed };
         NotReady(Unfit { check: "engine", why: failure.error.message }, exit)
     })?;
-    let fleet = Arc::clone(there.insert(Arc::new(fleet)));
     watch.health.enter(Phase::Examining);
     let rooms = fitness::pictures(&fleet, &names).await?;
-    Ok(Prepared { fleet, models: all, rooms, files })
+    Ok(Prepared { fleet: Arc::new(fleet), models: all, rooms, files })
 }
 
 /// What the queue knows the worker by.

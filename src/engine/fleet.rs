@@ -9,14 +9,13 @@
 use std::borrow::Borrow;
 use std::fmt::{self, Debug, Formatter};
 use std::future::Future;
-use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex as Cell, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::host::{Host, HostError};
@@ -135,19 +134,6 @@ impl Fleet {
     pub async fn engines(&self, name: &str) -> Result<Vec<Lease>, HostError> {
         let (engines, waited) = self.aboard(name).await?;
         Ok(engines.iter().map(|host| self.lease(host, waited)).collect())
-    }
-
-    /// Ends loads, and every engine when its jobs are done; whether that was done in `time`. Their memory is free then, and their
-    /// threads use the device's library no more: who ends the process while they do races with that library's own end.
-    pub async fn end_all(&self, time: Duration) -> bool {
-        let ended = async {
-            let mut loads = mem::take(&mut *self.loads());
-            loads.shutdown().await;
-            for berth in &self.harbour.berths {
-                self.harbour.end(berth).await;
-            }
-        };
-        timeout(time, ended).await.is_ok()
     }
 
     fn lease(&self, host: &Arc<Host>, waited: Duration) -> Lease {
@@ -322,7 +308,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::sync::Semaphore;
-    use tokio::time::advance;
+    use tokio::time::{advance, timeout};
 
     use super::*;
     use crate::engine::fake::Fake;
@@ -485,19 +471,5 @@ mod tests {
         let why = fleet.engine("broken").await.unwrap_err();
         assert!(matches!(why, HostError::Build(why) if why == "it broke off"));
         assert_eq!((loaded(&fleet), loads.begun()), (vec!["a"], 1));
-    }
-
-    #[tokio::test]
-    async fn all_engines_end_when_their_jobs_do() {
-        let (fleet, loads) = fleet(&["a", "b", "slow"], None, 2);
-        let job = fleet.engine("a").await.unwrap();
-        fleet.engine("b").await.unwrap();
-        while loads.begun() < 3 {
-            assert!(timeout(Duration::from_millis(1), fleet.engine("slow")).await.is_err());
-        }
-        assert!(!fleet.end_all(Duration::from_millis(1)).await, "a job has its engine still");
-        drop(job);
-        assert!(fleet.end_all(Duration::from_mins(2)).await);
-        assert_eq!((loaded(&fleet), loads.begun()), (vec![], 3));
     }
 }

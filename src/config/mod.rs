@@ -3,6 +3,7 @@
 mod delivery;
 mod environment;
 mod error;
+mod hub_cache;
 mod layers;
 mod loras;
 mod model;
@@ -45,6 +46,8 @@ pub struct Flags {
 pub struct Config {
     /// Where models have names.
     pub models_dir: PathBuf,
+    /// Where the Hugging Face tools may have laid models.
+    hub_caches: Vec<PathBuf>,
     /// Where LoRA files lie, if anywhere.
     pub lora_dir: Option<PathBuf>,
     /// Where to compute.
@@ -146,13 +149,13 @@ impl Config {
     /// # Errors
     /// There is none by that name or at that path.
     pub fn model(&self) -> Result<Model, ConfigError> {
-        Model::find(&self.model, &self.models_dir).ok_or_else(|| {
+        Model::find(&self.model, &self.models_dir, &self.hub_caches).ok_or_else(|| {
             let models = match Model::names(&self.models_dir).as_slice() {
                 [] => "which has none".to_owned(),
                 names => names.join(", "),
             };
             let folder = self.models_dir.display();
-            self.refuse("model", format!("a folder, a .safetensors file, or a name under {folder} ({models})"))
+            self.refuse("model", format!("a folder, a .safetensors file, a name under {folder} ({models}), or OWNER/NAME in the cache of the Hugging Face tools"))
         })
     }
 
@@ -185,6 +188,7 @@ impl Reader {
         let (admin, fitness, otlp_endpoint) = (self.admin(), self.fitness(), self.read("telemetry.otlp_endpoint"));
         Some(Config {
             models_dir: models_dir?,
+            hub_caches: hub_cache::folders(environment),
             lora_dir: lora_dir?,
             device: device?,
             dtype: dtype?,
@@ -522,12 +526,25 @@ mod tests {
         let expected = |names: &str| {
             format!(
                 "model = \"none\" (from --model) is not possible: \
-                 use a folder, a .safetensors file, or a name under {at} ({names})"
+                 use a folder, a .safetensors file, a name under {at} ({names}), \
+                 or OWNER/NAME in the cache of the Hugging Face tools"
             )
         };
         assert_eq!(error(), expected("which has none"));
         fs::create_dir_all(models_dir.path().join("tiny/unet")).unwrap();
         assert_eq!(error(), expected("tiny"));
+    }
+
+    #[test]
+    fn a_model_may_be_one_that_other_tools_have_downloaded() {
+        let cache = tempfile::tempdir().unwrap();
+        let snapshot = cache.path().join("models--o--painter/snapshots/c1");
+        fs::create_dir_all(snapshot.join("unet")).unwrap();
+        let variables = [("HF_HUB_CACHE", cache.path().to_str().unwrap()), ("LATENTD_MODEL", "o/painter")];
+        let config = load(&[], "[[models]]\nname = 'second'\npath = 'o/painter@c1'", &variables).unwrap();
+        let models = config.models().unwrap();
+        assert_eq!(models.iter().map(|served| served.model.name.as_str()).collect::<Vec<_>>(), ["painter", "second"]);
+        assert!(models.iter().all(|served| served.model.path == snapshot));
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Config {
 
     fn served(&self, listed: &Listed) -> Result<Served, ConfigError> {
         let wanted = listed.path.as_ref().map_or_else(|| listed.name.clone(), |path| path.display().to_string());
-        let found = Model::find(&wanted, &self.models_dir);
+        let found = Model::find(&wanted, &self.models_dir, &self.hub_caches);
         let Model { path, .. } = found.ok_or_else(|| {
             let folder = self.models_dir.display();
             let allowed = format!("a folder, a .safetensors file, or a name under {folder}");

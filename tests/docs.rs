@@ -23,7 +23,10 @@ fn sections(defaults: &str) -> Vec<(&str, Vec<Setting<'_>>)> {
             if !last.starts_with('#') {
                 says.clear();
             }
-            says = format!("{says} {text}").trim().to_owned();
+            if !says.is_empty() {
+                says.push(' ');
+            }
+            says.push_str(text.trim());
         } else if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             sections.push((name, Vec::new()));
         } else if let Some((key, default)) = line.split_once(" = ") {

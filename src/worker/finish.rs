@@ -38,13 +38,11 @@ const GATEWAY: u64 = 64 << 20;
 /// Results of an earlier process that are in memory at the same time.
 const AT_ONCE: usize = 4;
 
-/// The end of a job that is to be delivered.
+/// A job whose end is to be told.
 pub(super) struct Told<'a> {
     pub(super) id: String,
     /// `None` if it was none.
     pub(super) job: Option<&'a Delivered>,
-    /// `None` if it was stopped.
-    pub(super) done: Option<Done>,
     /// Whether images were streamed.
     pub(super) streamed: bool,
     pub(super) began: Instant,
@@ -74,25 +72,22 @@ struct Letters<'a> {
 /// What became of the end of a job.
 #[derive(PartialEq)]
 enum Fate {
-    /// The queue has it, or will never take it.
+    /// The queue has it, will never take it, or gets it from the next process.
     Told,
     /// The queue had no room for it, and has an error in its place.
     TooLarge,
     /// The queue wanted it no more.
     Stopped,
-    /// The next process sees to it.
-    Later,
 }
 
 /// Delivers the end of a job; how it ended. Both letters are written before the first is sent: who dies in between tells everybody after all.
-pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, mut told: Told<'_>) -> metrics::Ended {
-    let done = Done { stop_pod: shop.manners.refresh, ..told.done.take().unwrap_or_else(|| Done::failed("")) };
+pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, told: Told<'_>, done: Done) -> metrics::Ended {
+    let done = Done { stop_pod: shop.manners.refresh, ..done };
     let most = shop.manners.max_bytes.unwrap_or_else(|| usual(&told.id, told.gateway));
     let (done, body) = fitting(done, most);
     let (state, ended) = (Some(done.state()), tally::ended(&done));
-    told.done = Some(done);
     let (time, body) = (left(told.time, told.began.elapsed()), Bytes::from(body));
-    let webhooks = webhook(&shop.desk, &told, time).await.into_iter().collect();
+    let webhooks = webhook(&shop.desk, &told, Some(&done), time).await.into_iter().collect();
     let result = shop.desk.results.keep(&told.id, told.streamed, time, body.clone()).await;
     let letters = Letters { result, webhooks, began: told.began, batch: told.batch(), state };
     let fate = deliver(&shop.desk, hold, letters, body).await;
@@ -100,15 +95,15 @@ pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, mut told: Told<
         shop.enough.cancel();
     }
     match fate {
-        Fate::Told | Fate::Later => ended,
+        Fate::Told => ended,
         Fate::TooLarge => metrics::Ended::Failed,
         Fate::Stopped => metrics::Ended::Stopped,
     }
 }
 
-/// Tells whom a job names that was stopped before it had an end.
-pub(super) async fn stopped<K: Sink>(desk: &Desk<K>, told: Told<'_>) {
-    let webhook = webhook(desk, &told, Duration::ZERO).await;
+/// Tells whom a job names that was stopped before it had an end, unless that is that its time was over.
+pub(super) async fn stopped<K: Sink>(desk: &Desk<K>, told: Told<'_>, late: Option<Box<Done>>) {
+    let webhook = webhook(desk, &told, late.as_deref(), Duration::ZERO).await;
     send(desk, webhook.into_iter().collect()).await;
 }
 
@@ -126,12 +121,13 @@ fn usual(id: &str, gateway: bool) -> u64 {
     }
 }
 
-/// Writes down the webhook of a job that has one that is ours to call, when its queue has its end, within `wait`.
-async fn webhook<K: Sink>(desk: &Desk<K>, told: &Told<'_>, wait: Duration) -> Option<Kept<Hook>> {
+/// Writes down the webhook of a job that has one that is ours to call, when its queue has its end, within `wait`. `done` is `None` if it was
+/// stopped.
+async fn webhook<K: Sink>(desk: &Desk<K>, told: &Told<'_>, done: Option<&Done>, wait: Duration) -> Option<Kept<Hook>> {
     let (job, Webhooks { outbox, always, cancelled, worker }) = (told.job?, desk.webhooks.as_ref()?);
     let to = job.webhook.as_ref().filter(|_| *always || !told.gateway)?;
     let (id, input, took) = (&told.id, &job.input, told.began.elapsed());
-    let (done, delay) = (told.done.as_ref(), job.delay().unwrap_or_default());
+    let delay = job.delay().unwrap_or_default();
     let ended = Ended { id, input, webhook: &to.url, done, delay, took, worker };
     if ended.state() == State::Cancelled && !cancelled {
         return None;
@@ -175,7 +171,7 @@ async fn deliver<K: Sink>(desk: &Desk<K>, hold: &Hold, mut letters: Letters<'_>,
             }
             () = desk.let_go.cancelled() => {
                 let_go(desk, hold, &letters, bytes);
-                return Fate::Later;
+                return fate;
             }
         };
         match delivered {

@@ -90,13 +90,12 @@ async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
         Err(fault) => End::Told(Box::new(Done::failed(fault.why))),
     };
     let (time, streamed) = (limit.map(|limit| limit.time), streamed.load(Ordering::Relaxed));
-    let told =
-        |done| Told { id: id.clone(), job: job.as_deref().ok(), done, streamed, began, time, gateway: ticket.gateway };
+    let told = Told { id: id.clone(), job: job.as_deref().ok(), streamed, began, time, gateway: ticket.gateway };
     let ended = match end {
-        End::Told(done) => finish::finish(&shop, &ticket.hold, told(Some(*done))).await,
+        End::Told(done) => finish::finish(&shop, &ticket.hold, told, *done).await,
         End::Stopped(late) => {
             info!(id, batch, "Stopped.");
-            finish::stopped(&shop.desk, told(late.map(|late| *late))).await;
+            finish::stopped(&shop.desk, told, late).await;
             Ended::Stopped
         }
         End::GivenBack => {

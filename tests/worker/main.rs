@@ -12,6 +12,7 @@ mod first;
 mod fitness;
 mod flow;
 mod lasting;
+mod lines;
 mod log;
 mod models;
 mod pace;

@@ -78,10 +78,11 @@ impl<N: Note> Kept<N> {
             Place::Memory(body) => return Ok(body.clone()),
             Place::Gone => return Ok(Bytes::new()),
         };
+        let id = self.note().job().to_owned();
         blocking(move || match Head::<N>::read(&path) {
             Ok((_, body)) => Ok(body),
             Err(damage) => {
-                set_aside(&path, &damage);
+                set_aside(&path, &damage, Some(&id));
                 Err(SpoolError::Damaged { file: path, why: damage.to_string() })
             }
         })
@@ -158,12 +159,12 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Renames what cannot be read, so that it is neither met again nor lost to who wants to look into it.
-pub(super) fn set_aside(path: &Path, damage: &Damage) {
+/// Renames what cannot be read, so that it is neither met again nor lost to who wants to look into it. `id` is the job, if it is known.
+pub(super) fn set_aside(path: &Path, damage: &Damage, id: Option<&str>) {
     let aside = path.with_extension(DAMAGED);
     match fs::rename(path, &aside) {
-        Ok(()) => warn!("{} is no letter: {damage}; it is set aside as {}", path.display(), aside.display()),
-        Err(cause) => warn!("{} is no letter: {damage}; and cannot be set aside: {cause}", path.display()),
+        Ok(()) => warn!(id, "{} is no letter: {damage}; it is set aside as {}", path.display(), aside.display()),
+        Err(cause) => warn!(id, "{} is no letter: {damage}; and cannot be set aside: {cause}", path.display()),
     }
 }
 

@@ -138,7 +138,7 @@ impl Spool {
         let head = match Head::<N>::read(&path) {
             Ok((head, _)) => head,
             Err(damage) => {
-                set_aside(&path, &damage);
+                set_aside(&path, &damage, None);
                 return None;
             }
         };

@@ -299,6 +299,7 @@ async fn what_nobody_comes_for_is_removed_after_a_week() {
     tokio::select! {
         never = spool.tend(&clock) => match never {},
         () = swept => {}
+        () = tokio::time::sleep(Duration::from_mins(1)) => panic!("something is still there"),
     }
     spool.0.sweep(LATER);
     for name in kept.iter().chain(&young) {

@@ -122,7 +122,7 @@ struct Shop<K> {
 /// process left; jobs are taken from when `ready` says with what. What is not delivered in the end lies in the office's spool.
 ///
 /// # Errors
-/// Those of `ready`. What an earlier process left is given [`FLUSH`] before that.
+/// Those of `ready`. What an earlier process left has ten seconds to be sent before that.
 pub async fn work<S: JobSource, K: Sink, U>(
     source: &S,
     office: Office<K>,

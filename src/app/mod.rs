@@ -8,6 +8,7 @@ mod doctor;
 mod engine;
 mod exit;
 pub mod fitness;
+mod hashing;
 mod office;
 pub mod run;
 mod settings;

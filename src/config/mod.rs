@@ -12,6 +12,7 @@ mod operator;
 mod reader;
 mod secret;
 mod setting;
+pub mod weights;
 mod worker;
 
 use std::path::PathBuf;

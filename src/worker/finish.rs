@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info, warn};
 
 use super::held::Hold;
-use super::{Shop, tally};
+use super::{Desk, Shop, tally};
 use crate::deliver::outbox::Deliveries;
 use crate::deliver::results::Slip;
 use crate::deliver::spool::{Kept, Note};
@@ -87,10 +87,10 @@ pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, told: Told<'_>,
     let (done, body) = fitting(done, most);
     let (state, ended) = (Some(done.state()), tally::ended(&done));
     let (time, body) = (left(told.time, told.began.elapsed()), Bytes::from(body));
-    let webhooks = webhook(shop, &told, Some(&done), time).await.into_iter().collect();
-    let result = shop.results.keep(&told.id, told.streamed, time, body.clone()).await;
+    let webhooks = webhook(&shop.desk, &told, Some(&done), time).await.into_iter().collect();
+    let result = shop.desk.results.keep(&told.id, told.streamed, time, body.clone()).await;
     let letters = Letters { result, webhooks, began: told.began, batch: told.batch(), state };
-    let fate = deliver(shop, hold, letters, body).await;
+    let fate = deliver(&shop.desk, hold, letters, body).await;
     if shop.manners.refresh {
         shop.enough.cancel();
     }
@@ -102,9 +102,9 @@ pub(super) async fn finish<K: Sink>(shop: &Shop<K>, hold: &Hold, told: Told<'_>,
 }
 
 /// Tells whom a job names that was stopped before it had an end, unless that is that its time was over.
-pub(super) async fn stopped<K: Sink>(shop: &Shop<K>, told: Told<'_>, late: Option<Box<Done>>) {
-    let webhook = webhook(shop, &told, late.as_deref(), Duration::ZERO).await;
-    send(shop, webhook.into_iter().collect()).await;
+pub(super) async fn stopped<K: Sink>(desk: &Desk<K>, told: Told<'_>, late: Option<Box<Done>>) {
+    let webhook = webhook(desk, &told, late.as_deref(), Duration::ZERO).await;
+    send(desk, webhook.into_iter().collect()).await;
 }
 
 /// How long the end of a job that had `time` is delivered for.
@@ -123,8 +123,8 @@ fn usual(id: &str, gateway: bool) -> u64 {
 
 /// Writes down the webhook of a job that has one that is ours to call, when its queue has its end, within `wait`. `done` is `None` if it was
 /// stopped.
-async fn webhook<K: Sink>(shop: &Shop<K>, told: &Told<'_>, done: Option<&Done>, wait: Duration) -> Option<Kept<Hook>> {
-    let (job, Webhooks { outbox, always, cancelled, worker }) = (told.job?, shop.webhooks.as_ref()?);
+async fn webhook<K: Sink>(desk: &Desk<K>, told: &Told<'_>, done: Option<&Done>, wait: Duration) -> Option<Kept<Hook>> {
+    let (job, Webhooks { outbox, always, cancelled, worker }) = (told.job?, desk.webhooks.as_ref()?);
     let to = job.webhook.as_ref().filter(|_| *always || !told.gateway)?;
     let (id, input, took) = (&told.id, &job.input, told.began.elapsed());
     let delay = job.delay().unwrap_or_default();
@@ -136,16 +136,16 @@ async fn webhook<K: Sink>(shop: &Shop<K>, told: &Told<'_>, done: Option<&Done>, 
 }
 
 /// Has webhooks sent whose turn has come.
-async fn send<K: Sink>(shop: &Shop<K>, webhooks: Vec<Kept<Hook>>) {
-    let Some(Webhooks { outbox, .. }) = &shop.webhooks else { return };
+async fn send<K: Sink>(desk: &Desk<K>, webhooks: Vec<Kept<Hook>>) {
+    let Some(Webhooks { outbox, .. }) = &desk.webhooks else { return };
     for webhook in webhooks {
         outbox.send(webhook).await;
     }
 }
 
 /// Webhooks that say that the job ended otherwise.
-async fn otherwise<K: Sink>(shop: &Shop<K>, told: Vec<Kept<Hook>>, state: State, why: Option<&str>) -> Vec<Kept<Hook>> {
-    let Some(Webhooks { outbox, .. }) = &shop.webhooks else { return told };
+async fn otherwise<K: Sink>(desk: &Desk<K>, told: Vec<Kept<Hook>>, state: State, why: Option<&str>) -> Vec<Kept<Hook>> {
+    let Some(Webhooks { outbox, .. }) = &desk.webhooks else { return told };
     let mut webhooks = Vec::new();
     for webhook in told {
         webhooks.extend(outbox.tell_otherwise(webhook, state, why).await);
@@ -154,23 +154,23 @@ async fn otherwise<K: Sink>(shop: &Shop<K>, told: Vec<Kept<Hook>>, state: State,
 }
 
 /// Posts a result until it is taken, or never will be; then has its webhooks sent.
-async fn deliver<K: Sink>(shop: &Shop<K>, hold: &Hold, mut letters: Letters<'_>, mut body: Bytes) -> Fate {
-    let (id, batch, metrics) = (&hold.id, letters.batch, &shop.means.watch.metrics);
+async fn deliver<K: Sink>(desk: &Desk<K>, hold: &Hold, mut letters: Letters<'_>, mut body: Bytes) -> Fate {
+    let (id, batch, metrics) = (&hold.id, letters.batch, &desk.watch.metrics);
     let (mut fate, asked) = (Fate::Told, Instant::now());
     loop {
         let (bytes, status) = (body.len(), letters.state.map(State::name));
-        let post = shop.results.post(&letters.result, body.clone()).instrument(traces::deliver(bytes));
+        let post = desk.results.post(&letters.result, body.clone()).instrument(traces::deliver(bytes));
         let delivered = select! {
             biased;
             delivered = post => delivered,
             () = hold.stop.cancelled() => {
                 info!(id, batch, "Stopped, while its end was delivered.");
                 letters.result.done().await;
-                cancelled(shop, letters.webhooks).await;
+                cancelled(desk, letters.webhooks).await;
                 return Fate::Stopped;
             }
-            () = shop.let_go.cancelled() => {
-                let_go(shop, hold, &letters, bytes);
+            () = desk.let_go.cancelled() => {
+                let_go(desk, hold, &letters, bytes);
                 return fate;
             }
         };
@@ -178,7 +178,7 @@ async fn deliver<K: Sink>(shop: &Shop<K>, hold: &Hold, mut letters: Letters<'_>,
             // The client learns why it gets nothing.
             Err(Undelivered { too_large: true, .. }) if fate == Fate::Told => {
                 warn!(id, batch, bytes, "the result is too large for the queue, which is told so in its place");
-                (letters, body) = replaced(shop, letters, &body).await;
+                (letters, body) = replaced(desk, letters, &body).await;
                 fate = Fate::TooLarge;
                 continue;
             }
@@ -193,26 +193,26 @@ async fn deliver<K: Sink>(shop: &Shop<K>, hold: &Hold, mut letters: Letters<'_>,
         }
         metrics.stage(Stage::Deliver, asked.elapsed());
         letters.result.done().await;
-        send(shop, letters.webhooks).await;
+        send(desk, letters.webhooks).await;
         return fate;
     }
 }
 
 /// Puts an error in the place of a result that the queue has no room for, for everybody who is to be told, and for the next process.
-async fn replaced<'a, K: Sink>(shop: &Shop<K>, letters: Letters<'a>, body: &[u8]) -> (Letters<'a>, Bytes) {
+async fn replaced<'a, K: Sink>(desk: &Desk<K>, letters: Letters<'a>, body: &[u8]) -> (Letters<'a>, Bytes) {
     let done = Done::in_place_of(body);
     let (state, body) = (done.state(), Bytes::from(done.json()));
     let why = if let Some(Fault::Other(why)) = &done.error { Some(why.as_str()) } else { None };
-    let webhooks = otherwise(shop, letters.webhooks, state, why).await;
+    let webhooks = otherwise(desk, letters.webhooks, state, why).await;
     let slip = letters.result.note().clone();
     let result = letters.result.exchange(slip, body.clone()).await;
     (Letters { result, webhooks, state: Some(state), ..letters }, body)
 }
 
 /// Tells of a job that its queue stopped when it was done: what was to be said of it is not what its queue makes of it.
-async fn cancelled<K: Sink>(shop: &Shop<K>, webhooks: Vec<Kept<Hook>>) {
-    if shop.webhooks.as_ref().is_some_and(|webhooks| webhooks.cancelled) {
-        send(shop, otherwise(shop, webhooks, State::Cancelled, None).await).await;
+async fn cancelled<K: Sink>(desk: &Desk<K>, webhooks: Vec<Kept<Hook>>) {
+    if desk.webhooks.as_ref().is_some_and(|webhooks| webhooks.cancelled) {
+        send(desk, otherwise(desk, webhooks, State::Cancelled, None).await).await;
     } else {
         for webhook in webhooks {
             webhook.done().await;
@@ -221,20 +221,20 @@ async fn cancelled<K: Sink>(shop: &Shop<K>, webhooks: Vec<Kept<Hook>>) {
 }
 
 /// Says what becomes of an end that there is no time for.
-fn let_go<K: Sink>(shop: &Shop<K>, hold: &Hold, letters: &Letters<'_>, bytes: usize) {
+fn let_go<K: Sink>(desk: &Desk<K>, hold: &Hold, letters: &Letters<'_>, bytes: usize) {
     let (id, batch) = (&hold.id, letters.batch);
     if letters.result.lasts() {
         warn!(id, batch, bytes, "the end of the job is not delivered yet: the next start goes on with it");
     } else {
         error!(id, batch, bytes, "the end of the job is not delivered, and is on no disk: it is lost");
-        shop.means.watch.metrics.undelivered();
+        desk.watch.metrics.undelivered();
     }
 }
 
 /// Begins to post what an earlier process left, and lists its jobs in heartbeats from now on. Webhooks of these jobs wait for it as they
 /// would have in that process.
 pub(super) fn resend<K: Sink>(
-    shop: &Arc<Shop<K>>,
+    desk: &Arc<Desk<K>>,
     left: Vec<Kept<Slip>>,
     deliveries: Option<&mut Deliveries>,
     jobs: &TaskTracker,
@@ -246,26 +246,35 @@ pub(super) fn resend<K: Sink>(
     let mut waiting = deliveries.map(|deliveries| deliveries.hold_back(waits)).unwrap_or_default();
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     for result in left {
-        let Some(hold) = shop.held.hold(result.note().job()) else {
+        let Some(hold) = desk.held.hold(result.note().job()) else {
             warn!(id = result.note().job(), "the job ended twice: one of its results waits for the next start");
             continue;
         };
         let webhooks = waiting.extract_if(.., |hook| hook.note().job() == hold.id).collect();
         let letters = Letters { result, webhooks, began: Instant::now(), batch: None, state: None };
-        let (shop, turns) = (Arc::clone(shop), Arc::clone(&turns));
+        let (desk, turns) = (Arc::clone(desk), Arc::clone(&turns));
         jobs.spawn(async move {
             let _turn = turns.acquire().await;
             match letters.result.body().await {
                 Ok(body) => {
-                    deliver(&shop, &hold, letters, body).await;
+                    deliver(&desk, &hold, letters, fresh(body)).await;
                 }
                 Err(damage) => {
                     error!(id = hold.id, "{damage}");
                     letters.result.done().await;
-                    send(&shop, letters.webhooks).await;
+                    send(&desk, letters.webhooks).await;
                 }
             }
         });
+    }
+}
+
+/// The body without the wish to be replaced, which is the last of its keys: the process that had it is gone, and its successor, who
+/// sends the body, would be given no job.
+fn fresh(body: Bytes) -> Bytes {
+    match body.strip_suffix(br#","stopPod":true}"#) {
+        Some(rest) => [rest, b"}"].concat().into(),
+        None => body,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::select;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
@@ -16,9 +17,10 @@ use tracing::{Instrument, error, info};
 use super::finish::{self, Told};
 use super::held::Hold;
 use super::report::{self, Way};
-use super::{Failure, Outcome, Shop, Terms, render, tally};
+use super::{Failure, Means, Outcome, Shop, Terms, render, tally};
 use crate::deliver::{Done, Fault, Sink};
-use crate::job::{Delivered, Image, JobError, NotAJob, Policy, Timings};
+use crate::engine::host::HostError;
+use crate::job::{Delivered, Image, JobError, NotAJob, Offer, Policy, Timings};
 use crate::telemetry::metrics::Ended;
 
 /// What a job is worked on with.
@@ -71,7 +73,7 @@ async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
     };
     let batch = batch.as_deref();
     info!(id, batch, "Started.");
-    let metrics = &shop.means.watch.metrics;
+    let metrics = &shop.desk.watch.metrics;
     let _in_hand = metrics.job();
     if let Some(waited) = job.as_ref().ok().and_then(|job| job.delay()) {
         metrics.queue_wait(waited);
@@ -93,7 +95,7 @@ async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
         End::Told(done) => finish::finish(&shop, &ticket.hold, told, *done).await,
         End::Stopped(late) => {
             info!(id, batch, "Stopped.");
-            finish::stopped(&shop, told, late).await;
+            finish::stopped(&shop.desk, told, late).await;
             Ended::Stopped
         }
         End::GivenBack => {
@@ -127,7 +129,7 @@ async fn until_told<K: Sink>(
             let late = limit.filter(|limit| began.elapsed() + CLOCKS >= limit.time);
             return End::Stopped(late.map(|limit| Box::new(limit.over())));
         }
-        () = shop.let_go.cancelled() => return End::GivenBack,
+        () = shop.desk.let_go.cancelled() => return End::GivenBack,
         over = late => return End::Told(Box::new(over)),
         drawn = drawn => drawn,
     };
@@ -151,13 +153,19 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
     };
     let means = &shop.means;
     let entropy = RandomState::new().hash_one(0) as u16;
-    let terms = Terms { offer: (means.offer)(), entropy, log_prompts: means.log_prompts, intake: means.intake.clone() };
+    let terms = Terms {
+        offer: offer(means, &job.input).await,
+        entropy,
+        log_prompts: means.log_prompts,
+        intake: means.intake.clone(),
+    };
     let (fleet, drawing) = (Arc::clone(&means.fleet), Arc::clone(job));
+    let id = job.id.clone();
     let (mouth, ear) = report::way();
     let mut task = JoinSet::new();
     let draw = async move {
         let engine = async move |model: String| {
-            let lease = fleet.engine(&model).await?;
+            let lease = fleet.engine(&model).await.map_err(|cause| unloaded(&id, &model, cause))?;
             let waited = lease.waited();
             Ok((lease, waited))
         };
@@ -165,12 +173,12 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
         render(&drawing.id, &drawing.input, &terms, engine, CancellationToken::new(), news).await
     };
     task.spawn(draw.in_current_span());
-    let way = Way { id: &job.id, sink: &shop.results.sink, uploads: &shop.uploads, place, streamed };
+    let way = Way { id: &job.id, sink: &shop.desk.results.sink, uploads: &shop.uploads, place, streamed };
     // What cannot be uploaded need not be drawn to its end: the task ends with this.
     match try_join!(async { Ok(task.join_next().await) }, way.send_on(ear)) {
         Ok((Some(Ok(mut outcome)), images)) => {
             outcome.timings.total = began.elapsed();
-            tally::stages(&means.watch.metrics, &outcome);
+            tally::stages(&shop.desk.watch.metrics, &outcome);
             (outcome, images)
         }
         Ok((ended, _)) => {
@@ -180,6 +188,26 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
         }
         Err(cause) => (Outcome { result: Err(cause.into()), timings: Timings::default() }, Vec::new()),
     }
+}
+
+/// What the job may ask for. The folder of LoRA files is read for one that names a LoRA, and where that holds up nobody.
+async fn offer(means: &Means, input: &Value) -> Offer {
+    let names_one = input.get("lora").is_some_and(|name| !name.is_null());
+    let mut reading = JoinSet::new();
+    if names_one {
+        let loras = Arc::clone(&means.loras);
+        reading.spawn_blocking(move || loras());
+    }
+    let loras = reading.join_next().await.and_then(Result::ok).unwrap_or_default();
+    Offer { models: means.models.clone(), loras }
+}
+
+/// Why a model cannot be had names this machine's files, which is for its log alone.
+fn unloaded(id: &str, model: &str, cause: HostError) -> Failure {
+    let HostError::Build(why) = cause else { return cause.into() };
+    error!(id, model, "the model cannot be loaded: {why}");
+    let message = format!("the model {model} cannot be loaded on this worker");
+    JobError { code: "no_engine", message, field: None }.into()
 }
 
 fn failed(code: &'static str, message: String) -> Outcome {

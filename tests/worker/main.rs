@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod admin;
+mod begin;
 mod deliver;
 mod drain;
 mod engine;
@@ -13,6 +14,7 @@ mod flow;
 mod lasting;
 mod lines;
 mod log;
+mod models;
 mod pace;
 mod process;
 mod queue;

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio::try_join;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info};
+use tracing::{Instrument, error, info, warn};
 
 use super::finish::{self, Told};
 use super::held::Hold;
@@ -92,7 +92,10 @@ async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
     let (time, streamed) = (limit.map(|limit| limit.time), streamed.load(Ordering::Relaxed));
     let told = Told { id: id.clone(), job: job.as_deref().ok(), streamed, began, time, gateway: ticket.gateway };
     let ended = match end {
-        End::Told(done) => finish::finish(&shop, &ticket.hold, told, *done).await,
+        End::Told(done) => {
+            explain(&id, batch, done.error.as_ref());
+            finish::finish(&shop, &ticket.hold, told, *done).await
+        }
         End::Stopped(late) => {
             info!(id, batch, "Stopped.");
             finish::stopped(&shop.desk, told, late).await;
@@ -141,6 +144,15 @@ async fn until_told<K: Sink>(
             End::GivenBack
         }
         _ => End::Told(Box::new(told(outcome, images, shop.manners.send_timings))),
+    }
+}
+
+/// Says why a job failed: its client knows, and who looks after the worker wants to.
+fn explain(id: &str, batch: Option<&str>, error: Option<&Fault>) {
+    match error {
+        Some(Fault::Input(complaints)) => info!(id, batch, "the input is refused: {}", complaints.join("; ")),
+        Some(Fault::Other(why)) => warn!(id, batch, "the job fails: {why}"),
+        None => {}
     }
 }
 

@@ -76,6 +76,7 @@ async fn a_line_names_its_job_and_its_batch_wherever_it_comes_from() {
         |part: &str| named.iter().filter(|line| line["message"].as_str().unwrap().contains(part)).collect::<Vec<_>>();
     for (part, batch) in [
         ("Started.", "b1"),
+        ("the job fails: ", "b1"),
         ("Finished.", "b1"),
         ("Given back.", "b1"),
         ("too large for the queue", "b1"),

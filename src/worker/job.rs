@@ -151,7 +151,7 @@ async fn until_told<K: Sink>(
 fn explain(id: &str, batch: Option<&str>, error: Option<&Fault>) {
     match error {
         Some(Fault::Input(complaints)) => info!(id, batch, "the input is refused: {}", complaints.join("; ")),
-        Some(Fault::Other(why)) => warn!(id, batch, "the job fails: {why}"),
+        Some(Fault::Other(why) | Fault::Late(why)) => warn!(id, batch, "the job fails: {why}"),
         None => {}
     }
 }

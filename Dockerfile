@@ -49,7 +49,7 @@ COPY LICENSE LICENSE-MIT LICENSE-APACHE /opt/latentd/
 FROM debian:bookworm-slim
 # What https is checked with.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
-RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/latentd latentd
+RUN useradd --uid 10001 --create-home --home-dir /var/lib/latentd latentd
 COPY --from=installed /opt/latentd /opt/latentd
 USER latentd
 # Results that have not arrived lie here: a volume keeps them when a container is replaced.

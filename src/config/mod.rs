@@ -3,6 +3,7 @@
 mod delivery;
 mod environment;
 mod error;
+mod hub;
 mod layers;
 mod loras;
 mod model;
@@ -21,8 +22,9 @@ use ipnet::IpNet;
 pub use delivery::{Bucket, BucketName, Spool, Webhooks};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
+pub use hub::Hub;
 pub use model::Model;
-pub use models::Served;
+pub use models::{Found, Served};
 pub use operator::{Admin, Fitness};
 pub use secret::{Secret, SigningKey};
 pub use setting::{Device, Dtype, Format, Level, WebhookBy};
@@ -56,6 +58,8 @@ pub struct Config {
     pub images: Images,
     /// Who may be called for jobs.
     pub net: Net,
+    /// Where models are pulled from.
+    pub hub: Hub,
     /// How the worker behaves.
     pub worker: Worker,
     /// What is kept on disk until it has arrived.
@@ -179,7 +183,7 @@ impl Reader {
         let (lora_dir, queue) = (self.read("lora_dir"), self.read("queue"));
         let (device, dtype) = (self.read("device"), self.read("dtype"));
         let (log, images, allow_private) = (self.log(environment), self.images(), self.read("net.allow_private"));
-        let (worker, runpod) = (self.worker(), self.runpod());
+        let (hub, worker, runpod) = (self.hub(environment), self.worker(), self.runpod());
         let (spool, webhook, bucket) = (self.spool(environment), self.webhooks(), self.bucket());
         let (admin, fitness, otlp_endpoint) = (self.admin(), self.fitness(), self.read("telemetry.otlp_endpoint"));
         Some(Config {
@@ -190,6 +194,7 @@ impl Reader {
             log: log?,
             images: images?,
             net: Net { allow_private: allow_private? },
+            hub: hub?,
             worker: worker?,
             spool: spool?,
             webhook: webhook?,

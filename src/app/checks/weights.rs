@@ -54,7 +54,7 @@ pub fn bytes(path: &Path) -> u64 {
 }
 
 /// The weight files at `path` and below, in ascending order.
-fn files(path: &Path) -> Vec<PathBuf> {
+pub(in crate::app) fn files(path: &Path) -> Vec<PathBuf> {
     let mut files = match fs::read_dir(path) {
         Ok(entries) => entries.flatten().flat_map(|entry| files(&entry.path())).collect(),
         Err(_) if path.extension().is_some_and(|extension| extension == "safetensors") => vec![path.to_owned()],

@@ -155,7 +155,8 @@ impl Config {
                 names => names.join(", "),
             };
             let folder = self.models_dir.display();
-            self.refuse("model", format!("a folder, a .safetensors file, or a name under {folder} ({models})"))
+            let allowed = format!("a folder, a .safetensors file, or a name under {folder} ({models})");
+            self.refuse("model", format!("{allowed}; `latentd model pull` fetches others"))
         })
     }
 
@@ -492,7 +493,7 @@ mod tests {
         let expected = |names: &str| {
             format!(
                 "model = \"none\" (from --model) is not possible: \
-                 use a folder, a .safetensors file, or a name under {at} ({names})"
+                 use a folder, a .safetensors file, or a name under {at} ({names}); `latentd model pull` fetches others"
             )
         };
         assert_eq!(error(), expected("which has none"));

@@ -13,6 +13,9 @@ use crate::net::{DownloadError, Downloads, Pauses, Resume, Url, jitter};
 /// Tries in a row that bring nothing more.
 const TRIES: u32 = 5;
 
+/// Times that something small is asked for.
+const ASKED: u32 = 3;
+
 /// Between tries.
 const PAUSES: Pauses = Pauses { first: Duration::from_millis(200), most: Duration::from_secs(15) };
 
@@ -44,6 +47,17 @@ pub enum Seen {
     Again(String),
     /// All of it is there, and is what it should be.
     Done,
+}
+
+/// Asks again a few times where that may help: for what is small, and comes whole or not at all.
+pub(super) async fn persist<T>(call: impl AsyncFn() -> Result<T, DownloadError>) -> Result<T, DownloadError> {
+    for failures in 1..ASKED {
+        match call().await.map_err(|cause| (cause.retry(), cause)) {
+            Err((Some(pause), _)) => sleep(PAUSES.after(failures, pause, jitter())).await,
+            ended => return ended.map_err(|(_, cause)| cause),
+        }
+    }
+    call().await
 }
 
 /// How a try ended.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::digest::Digest;
 use super::error::PullError;
+use super::fetch::persist;
 use super::place::Place;
 use crate::net::{DownloadError, Downloads, Url};
 
@@ -92,10 +93,11 @@ impl Hub {
     pub async fn list(&self, repository: &Repository, revision: &str) -> Result<Listing, PullError> {
         let mut url = self.at(&["api", "models", &repository.owner, &repository.name, "revision", revision]);
         url.set_query(Some("blobs=true"));
-        let answer = self.downloads.small(&url, LONGEST).await.map_err(|cause| match cause {
-            DownloadError::Refused(refusal) => PullError::refused(refusal, Some((self.page(repository), revision))),
-            DownloadError::Failed(cause) => PullError::Host(cause),
-        })?;
+        let answer =
+            persist(async || self.downloads.small(&url, LONGEST).await).await.map_err(|cause| match cause {
+                DownloadError::Refused(refusal) => PullError::refused(refusal, Some((self.page(repository), revision))),
+                DownloadError::Failed(cause) => PullError::Host(cause),
+            })?;
         let host = || crate::net::host(url.as_str()).unwrap_or_default();
         let wrong = |reason: String| PullError::Answer { host: host(), reason };
         let answer: Answer = serde_json::from_slice(&answer).map_err(|cause| wrong(cause.to_string()))?;
@@ -152,6 +154,11 @@ struct Lfs {
     size: Option<u64>,
 }
 
+/// Whether a path would lead out of its folder, on any system.
+fn is_hostile(path: &str) -> bool {
+    path.starts_with(['/', '\\']) || path.split(['/', '\\']).any(|name| name == "..")
+}
+
 impl Answer {
     /// Believes no name and no hash that is not one.
     fn listing(self) -> Result<Listing, String> {
@@ -161,12 +168,13 @@ impl Answer {
         }
         let mut files = Vec::new();
         for sibling in self.siblings {
-            // Hidden files are no part of a model, and every repository has some.
-            if sibling.rfilename.starts_with('.') && !sibling.rfilename.starts_with("..") {
+            let Some(path) = Place::parse(&sibling.rfilename) else {
+                if is_hostile(&sibling.rfilename) {
+                    return Err(format!("it names the file {:?}, which lies outside", sibling.rfilename));
+                }
+                // Hidden files, which every repository has, and odd names are no part of a model.
                 continue;
-            }
-            let path = Place::parse(&sibling.rfilename)
-                .ok_or_else(|| format!("it names the file {:?}, which no folder may have", sibling.rfilename))?;
+            };
             let digest = |lfs: &Lfs| {
                 let text = lfs.sha256.trim_start_matches("sha256:");
                 Digest::parse(text).ok_or_else(|| format!("{text:?} is no SHA-256 of {path}"))
@@ -235,6 +243,7 @@ mod tests {
             "sha": "c0ffee", "tags": ["license:mit"], "gated": false,
             "siblings": [
                 {"rfilename": ".gitattributes", "size": 1},
+                {"rfilename": "samples/a: b\n.png", "size": 1},
                 {"rfilename": "unet/config.json", "size": 743, "blobId": "b10b"},
                 {"rfilename": "unet/w.safetensors", "size": 134, "blobId": "b", "lfs": {"sha256": HASH, "size": 9, "pointerSize": 134}},
             ],
@@ -265,7 +274,7 @@ mod tests {
             (json!({"sha": "c0", "siblings": [{"rfilename": "../x"}]}), "../x"),
             (json!({"sha": "c0", "siblings": [{"rfilename": "unet/../../x"}]}), "unet/../../x"),
             (json!({"sha": "c0", "siblings": [{"rfilename": "/etc/x"}]}), "/etc/x"),
-            (json!({"sha": "c0", "siblings": [{"rfilename": "a\nb"}]}), "a\\nb"),
+            (json!({"sha": "c0", "siblings": [{"rfilename": "unet\\..\\x"}]}), "lies outside"),
             (json!({"sha": "../x", "siblings": []}), "is no commit"),
             (json!({"sha": "", "siblings": []}), "is no commit"),
             (

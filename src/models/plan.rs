@@ -1,8 +1,12 @@
 //! What a pull will do, before it touches the disk: which files, from where, under what licence and what name.
 
+use std::fs;
+use std::path::Path;
+
 use super::digest::Digest;
 use super::error::PullError;
 use super::family::LOADS;
+use super::fetch::persist;
 use super::hub::{Hub, Remote, Repository};
 use super::manifest::Manifest;
 use super::place::Place;
@@ -90,6 +94,19 @@ impl What {
 }
 
 impl Plan {
+    /// Whether the model in `folder` is what this would fetch, as far as its manifest and its files' sizes say.
+    pub fn is_done(&self, folder: &Path) -> bool {
+        let Ok(Some(there)) = Manifest::read(folder) else { return false };
+        let of_one_source = (&there.repository, &there.revision, &there.url)
+            == (&self.about.repository, &self.about.revision, &self.about.url);
+        let has = |item: &Item| {
+            let found = there.files.iter().find(|file| file.path == item.path);
+            let size = fs::metadata(item.path.within(folder)).ok().map(|file| file.len());
+            found.is_some_and(|file| item.sha256.is_none_or(|sha256| sha256 == file.sha256) && file.bytes == size)
+        };
+        of_one_source && self.items.iter().all(has)
+    }
+
     /// Bytes of all files, as far as they are known.
     pub fn bytes(&self) -> u64 {
         self.items.iter().filter_map(|item| item.bytes).sum()
@@ -196,10 +213,11 @@ async fn of_file(hub: &Hub, mut url: Url, order: &Order) -> Result<Plan, PullErr
         // The page of a file is what people copy.
         url.set_path(&url.path().replacen("/blob/", "/resolve/", 1));
     }
-    let answer = hub.downloads().open(&url, Resume::default()).await.map_err(|cause| match cause {
-        DownloadError::Refused(refusal) => PullError::refused(refusal, None),
-        DownloadError::Failed(cause) => PullError::Host(cause),
-    })?;
+    let answer =
+        persist(async || hub.downloads().open(&url, Resume::default()).await).await.map_err(|cause| match cause {
+            DownloadError::Refused(refusal) => PullError::refused(refusal, None),
+            DownloadError::Failed(cause) => PullError::Host(cause),
+        })?;
     let linked = answer.linked.as_deref().and_then(|tag| Digest::parse(tag.trim_matches('"')));
     if let (Some(expected), Some(found)) = (order.sha256, linked)
         && expected != found

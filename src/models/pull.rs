@@ -87,7 +87,12 @@ async fn fetch_all(
             });
         }
         match running.join_next().await {
-            Some(Ok(ended)) => files.push(ended?),
+            Some(Ok(Ok(file))) => files.push(file),
+            Some(Ok(Err(error))) => {
+                // Awaited, so that none of the others writes or tells anything after this.
+                running.shutdown().await;
+                return Err(error);
+            }
             Some(Err(cause)) => match cause.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 // Nobody cancels one of them alone.

@@ -285,6 +285,18 @@ async fn a_url_is_gone_on_with_by_its_host_s_tag() {
 }
 
 #[tokio::test]
+async fn a_hub_in_trouble_is_asked_again() {
+    let server = Server::start(|number, request| {
+        let api = request.target.starts_with("/api/");
+        if number < if api { 2 } else { 1 } { said("503 Service Unavailable", "", b"") } else { behaved(request) }
+    });
+    let (server, models) = (server.await, tempfile::tempdir().unwrap());
+    pull_small(&server.url(""), models.path()).await.ended.unwrap();
+    assert_whole(models.path(), "small");
+    assert_eq!(server.asked_for("?blobs=true").len(), 3);
+}
+
+#[tokio::test]
 async fn redirects_have_an_end() {
     let server = Server::start(|_, request| if is_unet(request) { moved(&request.target) } else { behaved(request) });
     let (server, models) = (server.await, tempfile::tempdir().unwrap());

@@ -63,6 +63,12 @@ async fn a_pull_says_what_it_does_and_what_to_do_next() {
     assert!(stderr.contains(&format!("{UNET}: done")), "{stderr}");
     assert!(!stdout.contains("s3cret") && !stderr.contains("s3cret"));
     assert_eq!(server.asked()[0].header("authorization"), "Bearer hf_s3cret");
+    let asked = server.asked().len();
+    let (code, stdout, _) = latentd(&models, &variables, &["model", "pull", "o/small"]).await;
+    assert!(code == 0 && stdout.contains("already, pulled from the same place"), "{stdout}");
+    assert_eq!(server.asked().len(), asked + 1, "the hub says what it would be");
+    let (code, _, stderr) = latentd(&models, &variables, &["model", "pull", "o/small@other", "--name", "small"]).await;
+    assert!(code == 1 && stderr.contains("no such revision"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,6 +121,31 @@ async fn a_process_that_was_killed_is_gone_on_with() {
     assert_whole(&models, "small");
     let asked = server.asked_for(UNET);
     assert_eq!((asked.len(), asked[1].header("range")), (2, "bytes=50000-"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupt_ends_it_with_130() {
+    let server = Server::start(|_, request| {
+        let wait = Then::Wait(Arc::new(Semaphore::new(0)), Vec::new());
+        if request.target.ends_with(UNET) {
+            announced("200 OK", "", file(UNET).len(), b"", wait)
+        } else {
+            behaved(request)
+        }
+    })
+    .await;
+    let (_folder, models) = models();
+    let endpoint = server.url("");
+    let mut pull = command(&models, &[("HF_ENDPOINT", &endpoint)], &["model", "pull", "o/small"]);
+    let child = pull.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while server.asked_for(UNET).is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut waiting = JoinSet::new();
+    waiting.spawn_blocking(move || child.wait_with_output().unwrap());
+    let (code, _, stderr) = told(waiting.join_next().await.unwrap().unwrap());
+    assert!(code == 130 && stderr.contains("what came is kept"), "{code}: {stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

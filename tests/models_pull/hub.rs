@@ -71,6 +71,9 @@ pub(crate) fn behaved(request: &Request) -> Answer {
     if request.target == "/api/models/o/small/revision/main?blobs=true" {
         return said("200 OK", "", listing(&files()).to_string().as_bytes());
     }
+    if request.target.starts_with("/api/") {
+        return said("404 Not Found", "X-Error-Code: RevisionNotFound\r\n", b"");
+    }
     let prefix = format!("/o/small/resolve/{COMMIT}/");
     let path = request.target.strip_prefix(&prefix);
     match path.and_then(|path| files().into_iter().find(|(name, _)| *name == path)) {

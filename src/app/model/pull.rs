@@ -71,6 +71,12 @@ async fn carry_out(args: PullArgs, config: &Config) -> Result<(), Failure> {
     let hub = Hub::new(endpoint.clone(), Downloads::new(key)?);
     let PullArgs { what, revision, variant, name, jobs, sha256 } = args;
     let plan = plan(&hub, Order { what, revision, variant, name, sha256 }).await?;
+    let place = config.models_dir.join(&plan.name);
+    if plan.is_done(&place) {
+        // So that a container's start may pull without asking first.
+        say(&format!("{} is in {} already, pulled from the same place", plan.name, place.display()))?;
+        return Ok(());
+    }
     say(&outline(&plan))?;
     let bars = Arc::new(Bars::new(&plan));
     let watch: Watch = {

@@ -49,6 +49,14 @@ pub enum PullError {
         /// Bytes that are free.
         free: u64,
     },
+    /// We may not write where models lie.
+    #[error("{}: {cause}; mend its rights, or set models_dir to a folder that can be written", path.display())]
+    Rights {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
     /// The disk does not do as it should.
     #[error("{}: {cause}", path.display())]
     Disk {
@@ -171,6 +179,7 @@ impl PullError {
                 let free = path.parent().and_then(|folder| super::staging::free(folder).ok()).unwrap_or_default();
                 Self::Full { file: path, free }
             }
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Rights { path, cause },
             _ => Self::Disk { path, cause },
         }
     }
@@ -210,6 +219,14 @@ mod tests {
             let message = advice(status, code, knew_key);
             assert!(message.contains(said) && message.starts_with("https://h/a/b at main: h answered "), "{message}");
         }
+    }
+
+    #[test]
+    fn the_disk_s_words_are_told_apart() {
+        let said = |kind: io::ErrorKind| PullError::disk("/m/x")(kind.into()).to_string();
+        assert!(said(io::ErrorKind::StorageFull).contains("the disk is full: /m/x"));
+        assert!(said(io::ErrorKind::ReadOnlyFilesystem).contains("set models_dir"));
+        assert!(said(io::ErrorKind::NotADirectory).starts_with("/m/x: "));
     }
 
     #[test]

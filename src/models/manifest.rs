@@ -24,7 +24,6 @@ const KNOWN: [(&str, &str); 5] = [
 
 /// What is told of a model. Everything but `family` may be unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// What it is to people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,7 +58,6 @@ pub struct Manifest {
 
 /// A file of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Listed {
     /// Where it lies in the model's folder.
     pub path: Place,
@@ -125,6 +123,8 @@ mod tests {
         assert_eq!(files, known);
         for (name, text) in KNOWN {
             let manifest: Manifest = serde_json::from_str(text).unwrap();
+            let written: serde_json::Value = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_value(&manifest).unwrap(), written, "{name}: nothing is misspelt");
             assert_eq!(manifest.family, "sd1", "{name}");
             assert!(manifest.repository.is_some() && manifest.revision.is_some(), "{name}");
             assert!(manifest.licence.is_some() && manifest.licence_url.is_some(), "{name}");

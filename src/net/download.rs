@@ -145,7 +145,7 @@ impl Downloads {
                 Some(next) => next.map_err(fail)?,
                 None => return self.answer(named, url, response, linked),
             };
-            if (url.scheme(), next.scheme()) == ("https", "http") {
+            if leaves_https(&url, &next) {
                 return Err(fail(Reason::Url("it redirects from https to http".into())).into());
             }
             url = next;
@@ -216,6 +216,11 @@ impl Incoming {
     }
 }
 
+/// What was asked for in secret is not fetched in the open.
+fn leaves_https(from: &Url, to: &Url) -> bool {
+    from.scheme() == "https" && to.scheme() != "https"
+}
+
 fn silent(_: tokio::time::error::Elapsed) -> Reason {
     Reason::Connection(format!("nothing came for {} s", SILENCE.as_secs()))
 }
@@ -250,6 +255,14 @@ mod tests {
         for wrong in ["", "bytes */10", "bytes 5-9", "items 5-9/10", "bytes x-9/10", "bytes 5-9/x"] {
             assert_eq!(content_range(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn https_is_not_left() {
+        let leaves = |from: &str, to: &str| leaves_https(&from.parse().unwrap(), &to.parse().unwrap());
+        assert!(leaves("https://h/a", "http://h/a"));
+        assert!(!leaves("https://h/a", "https://cdn/a") && !leaves("http://h/a", "https://h/a"));
+        assert!(!leaves("http://h/a", "http://cdn/a"));
     }
 
     #[test]

@@ -49,17 +49,16 @@ fn row(found: Found) -> Row {
     let folder = if path.is_dir() { Some(path.as_path()) } else { path.parent() };
     // Beside a single file lies the manifest of that file only if it is in a folder of its own, which has its name.
     let own = folder.filter(|folder| path.is_dir() || folder.file_name().is_some_and(|folder| *folder == *name));
-    let about = own.map(Manifest::read).transpose();
+    // Others call files by that name, too: what it does not tell is not known.
+    let about = own.and_then(|folder| Manifest::read(folder).ok().flatten()).unwrap_or_default();
     let told = family(&path);
     let check = weights::check(&path);
-    let fault = match (&about, &told) {
+    let fault = match &told {
         _ if check.verdict == Verdict::Fail => Some(check.found),
-        (_, Err(cause)) => Some(cause.to_string()),
-        (_, Ok(family)) if family != "sd1" => Some(format!("the family {family} does not load")),
-        (Err(cause), _) => Some(format!("its model.json cannot be used: {cause}")),
-        _ => None,
+        Err(cause) => Some(cause.to_string()),
+        Ok(family) if family != "sd1" => Some(format!("the family {family} does not load")),
+        Ok(_) => None,
     };
-    let about = about.ok().flatten().flatten().unwrap_or_default();
     let source = about.repository.map(|repository| match about.revision {
         Some(revision) => format!("{repository}@{revision}"),
         None => repository,

@@ -1,46 +1,70 @@
-# docker build -t latentd .                                 for NVIDIA GPUs
-# docker build -t latentd --build-arg LIBTORCH_SET=cpu .    without, much smaller
+# The worker image. It starts `latentd worker`; nothing is compiled or downloaded when it starts.
+#
+#   docker build -t latentd .                                        for NVIDIA GPUs whose driver knows CUDA 13.0
+#   docker build -t latentd --build-arg LIBTORCH_SET=cpu .           without a GPU, a quarter of the size
+#   docker build -t latentd --build-arg MODEL=painter .              with models/painter of this checkout as its model
+#   docker build -t latentd --build-context libtorch=DIR .           with a libtorch 2.11.0 of your own: docs/deploying.md
+#
+# scripts/image/check builds it without a Docker engine and tries it.
 
-FROM rust:1.95.0-slim-bookworm AS build
+FROM rust:1.95.0-slim-bookworm AS base
 RUN apt-get update && apt-get install -y --no-install-recommends g++ make python3-venv && rm -rf /var/lib/apt/lists/*
 # The image has the toolchain of rust-toolchain.toml, but not its components for development.
 ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 
-# Layers from what changes least to what changes most: libtorch, dependencies, our own code.
+FROM base AS laid
 COPY scripts/setup-libtorch scripts/
 COPY scripts/libtorch scripts/libtorch
 ARG LIBTORCH_SET=cuda
 RUN scripts/setup-libtorch --${LIBTORCH_SET}
 
-COPY .cargo .cargo
+# What --build-context libtorch=DIR replaces: torch/ as its wheel has it, and nvidia/ beside it.
+FROM scratch AS libtorch
+COPY --from=laid /src/.libtorch /
+
+FROM base AS build
+COPY --from=libtorch / /opt/libtorch
+ENV LIBTORCH=/opt/libtorch/torch
+# Dependencies first: a change of our own code leaves their layer as it is.
 COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs && cargo build --release --locked
-
 COPY src src
 # They are part of the program.
 COPY models/manifests models/manifests
 # Newer than the stand-ins, so that cargo builds them.
-RUN touch src/lib.rs src/main.rs && cargo build --release --locked
+RUN touch src/lib.rs src/main.rs && cargo build --release --locked && strip target/release/latentd
 
-# Only libraries are needed to run; the licences go where the libraries go.
-RUN mkdir -p /opt/latentd/bin /opt/latentd/lib/torch \
-    && cp target/release/latentd /opt/latentd/bin/ \
-    && mv .libtorch/torch/lib /opt/latentd/lib/torch/ \
-    && rm -rf .libtorch/torch && mv .libtorch/* /opt/latentd/lib/ \
-    && find /opt/latentd/lib/nvidia -type d -name include -prune -exec rm -rf {} + \
-    && find /opt/latentd/lib -name '*.a' -delete
+# What runs: libraries without what only compilers read. The licences go where the libraries go.
+FROM base AS installed
+COPY --from=libtorch / /opt/latentd/lib
+RUN cd /opt/latentd/lib \
+    && find . -name '*.a' -delete \
+    && find . -type d \( -name include -o -name __pycache__ \) -prune -exec rm -rf {} + \
+    && find torch -mindepth 1 -maxdepth 1 ! -name lib -exec rm -rf {} + \
+    && rm -rf torch/lib/libtorch_python.so torch/lib/libshm*
+COPY --from=build /src/target/release/latentd /opt/latentd/bin/
+COPY scripts/image/healthy /opt/latentd/bin/
+COPY models /opt/latentd/models
+COPY LICENSE LICENSE-MIT LICENSE-APACHE /opt/latentd/
 
 FROM debian:bookworm-slim
 # What https is checked with.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
-COPY --from=build /opt/latentd /opt/latentd
-COPY models /opt/latentd/models
-COPY LICENSE LICENSE-MIT LICENSE-APACHE /opt/latentd/
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/latentd latentd
+COPY --from=installed /opt/latentd /opt/latentd
 USER latentd
+# Results that have not arrived lie here: a volume keeps them when a container is replaced.
 WORKDIR /var/lib/latentd
-# The driver's compute libraries, for container runtimes that ask.
-ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-ENTRYPOINT ["/opt/latentd/bin/latentd"]
-CMD ["doctor"]
+ARG MODEL=miniature
+ENV PATH=/opt/latentd/bin:$PATH \
+    HOME=/var/lib/latentd \
+    LATENTD_MODEL=${MODEL} \
+    LATENTD_ADMIN__LISTEN=0.0.0.0:9090 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+EXPOSE 9090
+# A model of gigabytes is read from disk before a worker is ready; alive it is at once.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["healthy"]
+ENTRYPOINT ["latentd"]
+CMD ["worker"]

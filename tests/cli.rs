@@ -170,6 +170,7 @@ fn the_configuration_knows_where_it_came_from() {
         ("spool.dir", json!("/data/latentd/spool"), "default"),
         ("spool.max_bytes", json!(1 << 30), "default"),
         ("webhook.deliver", json!("auto"), "default"),
+        ("webhook.cancelled", json!(true), "default"),
         ("webhook.platform_hosts", json!(["api.runpod.ai"]), "default"),
         ("webhook.attempts", json!(3), "default"),
         ("webhook.pause", json!(10), "default"),

@@ -102,7 +102,7 @@ fn the_doctor_draws_and_says_what_is_missing() {
     let report: Value = serde_json::from_str(stdout(&healthy)).unwrap();
     let names: Vec<&str> =
         report["checks"].as_array().unwrap().iter().filter_map(|check| check["name"].as_str()).collect();
-    assert_eq!(names, ["libtorch", "cpu", "device", "memory", "disk", "weights", "model", "picture"]);
+    assert_eq!(names, ["libtorch", "cpu", "device", "memory", "disk", "weights", "hashes", "model", "picture"]);
     assert_eq!(report["fit"], true);
 
     fs::create_dir(folder.path().join("empty")).unwrap();

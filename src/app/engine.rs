@@ -10,6 +10,8 @@ pub(super) const NOT_BUILT: &str = "not_built";
 
 #[cfg(feature = "torch")]
 mod with_torch {
+    use std::sync::Arc;
+
     use tokio::task::JoinSet;
 
     use super::super::checks::{self, Check};
@@ -41,13 +43,17 @@ mod with_torch {
             models.iter().map(|served| Member { name: served.model.name.clone(), bytes: served.bytes }).collect();
         let wanted: Vec<String> =
             models.iter().filter(|served| served.at_start).map(|served| served.model.name.clone()).collect();
-        let (settings, models) = (config.clone(), models);
+        let (settings, listed) = (config.clone(), models.clone());
+        let look = move |name: &str| {
+            let model = find(&listed, name).map_err(|cause| cause.to_string())?;
+            checks::weights::sound(&model.path)
+        };
         let start = move |name: String| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
             let (settings, devices, metrics) = (settings.clone(), devices.clone(), metrics.clone());
             let model = find(&models, &name).cloned();
             Box::pin(async move { start_all(&settings, &model?, &devices, &metrics).await })
         };
-        let fleet = Fleet::new(members, config.models_memory(), Box::new(start));
+        let fleet = Fleet::new(members, config.models_memory(), Box::new(start)).looking(Arc::new(look));
         for name in wanted {
             fleet.engine(&name).await?;
         }

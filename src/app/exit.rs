@@ -1,6 +1,7 @@
 //! What the process ends with.
 
-use std::process::ExitCode;
+use std::ffi::c_int;
+use std::io::{self, Write};
 
 /// Exit codes; those beyond 1 follow `sysexits.h` and the shells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,16 +22,29 @@ pub enum Exit {
     Interrupted,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(match exit {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 64,
-            Exit::Unavailable => 69,
-            Exit::Bug => 70,
-            Exit::Restart => 75,
-            Exit::Interrupted => 130,
-        })
+#[expect(unsafe_code, reason = "POSIX's _exit, which takes any number")]
+unsafe extern "C" {
+    safe fn _exit(code: c_int) -> !;
+}
+
+impl Exit {
+    /// Ends the process at once. What C++ libraries do at an orderly end is left out: they would take down what an engine computes with that
+    /// was let go of in the middle of an evaluation, and the process would end by a crash.
+    pub fn end(self) -> ! {
+        // Nobody else does it then. Who has hung up wants to know nothing.
+        let _ = io::stdout().flush();
+        _exit(self.code())
+    }
+
+    fn code(self) -> c_int {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 64,
+            Self::Unavailable => 69,
+            Self::Bug => 70,
+            Self::Restart => 75,
+            Self::Interrupted => 130,
+        }
     }
 }

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::checks::{Check, Verdict, disk, memory, picture, weights};
+use crate::config::weights::bytes;
 use crate::config::{Config, Fitness};
 use crate::engine::fleet::Fleet;
 use crate::engine::host::Host;
@@ -61,7 +62,7 @@ impl Machine {
     }
 
     fn checks(self) -> Vec<Check> {
-        let needed = self.models.iter().map(|path| weights::bytes(path)).sum();
+        let needed = self.models.iter().map(|path| bytes(path)).sum();
         let mut checks = (self.devices)(needed);
         checks.extend(self.models.iter().map(|path| weights::check(path)));
         if self.limits.machine {

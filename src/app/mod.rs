@@ -8,6 +8,7 @@ mod doctor;
 mod engine;
 mod exit;
 pub mod fitness;
+mod hashing;
 mod model;
 mod office;
 pub mod run;
@@ -17,7 +18,6 @@ mod worker;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::panic;
-use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -27,9 +27,9 @@ use cli::{Cli, Command, ConfigCommand, ModelCommand, RunArgs};
 pub use exit::Exit;
 
 /// The whole program.
-pub fn main() -> ExitCode {
+pub fn main() -> Exit {
     // The panic's message is on stderr by then.
-    panic::catch_unwind(obey).unwrap_or(Exit::Bug).into()
+    panic::catch_unwind(obey).unwrap_or(Exit::Bug)
 }
 
 fn obey() -> Exit {

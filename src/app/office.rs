@@ -1,7 +1,10 @@
 //! What a worker delivers with, as the configuration has it.
 
+use std::future::pending;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use tracing::error;
 
 use crate::clock::{SystemClock, WallClock};
@@ -16,8 +19,28 @@ use crate::deliver::{Office, Webhooks};
 use crate::net::{self, Client, Guard, NoClient};
 use crate::telemetry::Metrics;
 
-/// Opens the office of the worker called `id`, whose results go to `sink`, and which tells `metrics` what is sent again.
-pub(super) fn open(
+/// Opens the office of the worker called `id`, whose results go to `sink`, and which tells `metrics` what is sent again. A disk may be
+/// slow, or far away, and holds up nobody else.
+pub(super) async fn open(
+    config: &Config,
+    queue: &Queue,
+    id: &str,
+    sink: JobDone,
+    metrics: &Metrics,
+) -> Result<Office<JobDone>, NoClient> {
+    let (config, queue, id, metrics) = (config.clone(), queue.clone(), id.to_owned(), metrics.clone());
+    let mut opening = JoinSet::new();
+    opening.spawn_blocking(move || open_here(&config, &queue, &id, sink, &metrics));
+    match opening.join_next().await {
+        Some(Ok(opened)) => opened,
+        Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+        // The runtime ends, and this task with it.
+        _ => pending().await,
+    }
+}
+
+/// Blocks.
+fn open_here(
     config: &Config,
     queue: &Queue,
     id: &str,
@@ -30,7 +53,7 @@ pub(super) fn open(
     let uploads = Uploads::new(guarded.clone(), Client::new(Guard::open())?, usual, Arc::clone(&clock));
     let uploads = uploads.watched(metrics.clone());
     // What was meant for one queue is not posted to another.
-    let spool = Spool::open(&config.spool.dir.join(sink.mark()), config.spool.max_bytes).unwrap_or_else(|cause| {
+    let spool = Spool::of_queue(&config.spool.dir, sink.mark(), config.spool.max_bytes).unwrap_or_else(|cause| {
         error!(
             "{cause}; results and webhooks are sent all the same, and what is not sent when this process ends is lost"
         );
@@ -45,7 +68,7 @@ pub(super) fn open(
             let (outbox, deliveries) =
                 Outbox::open(&spool, Postman { client: guarded, signer, attempts, clock, metrics: metrics.clone() });
             let always = hooks.deliver == WebhookBy::Worker;
-            (Webhooks { outbox, always, worker: id.to_owned() }, deliveries)
+            (Webhooks { outbox, always, cancelled: hooks.cancelled, worker: id.to_owned() }, deliveries)
         })
         .unzip();
     Ok(Office { spool, results, left, uploads, webhooks, deliveries })
@@ -66,9 +89,37 @@ fn by_worker(config: &Config, queue: &Queue) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::unreachable)]
+    use std::pin::pin;
+
+    use tokio::select;
+
     use super::*;
     use crate::config::{Environment, Flags};
+    use crate::net::Trusted;
+
+    fn config(variables: &[(&str, &str)]) -> Config {
+        let environment: Environment =
+            variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Config::load(&Flags::default(), &environment).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_disk_holds_up_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().to_str().unwrap();
+        let config = config(&[("LATENTD_QUEUE", "http://q/v2/e"), ("LATENTD_SPOOL__DIR", at)]);
+        let queue = config.queue().unwrap();
+        let sink = JobDone::new(Trusted::new(None).unwrap(), &queue.done, None, "w").unwrap();
+        let metrics = Metrics::default();
+        let mut opening = pin!(open(&config, &queue, "w", sink, &metrics));
+        select! {
+            biased;
+            _ = &mut opening => unreachable!("it was opened before others could go on"),
+            () = std::future::ready(()) => {}
+        }
+        assert!(opening.await.unwrap().left.is_empty() && folder.path().read_dir().unwrap().count() == 1);
+    }
 
     #[test]
     fn webhooks_are_the_worker_s_unless_the_queue_is_known_to_call_them() {
@@ -88,9 +139,7 @@ mod tests {
                 ("LATENTD_WEBHOOK__DELIVER", deliver),
                 ("LATENTD_WEBHOOK__PLATFORM_HOSTS", hosts),
             ];
-            let environment: Environment =
-                variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-            let config = Config::load(&Flags::default(), &environment).unwrap();
+            let config = config(&variables);
             assert_eq!(by_worker(&config, &config.queue().unwrap()), worker, "{queue} {deliver} {hosts}");
         }
     }

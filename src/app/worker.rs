@@ -1,6 +1,8 @@
 //! `latentd worker`: wires queue, engine and delivery together.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime;
@@ -9,11 +11,10 @@ use tracing::{error, info, warn};
 
 use super::fitness::{self, Machine, Unfit};
 use super::run::intake;
-use super::{Exit, admin, complain, engine, office};
+use super::{Exit, admin, complain, engine, hashing, office};
 use crate::config::{Config, ConfigError, Queue, Secret, Served};
 use crate::deliver::runpod::JobDone;
 use crate::engine::fleet::Fleet;
-use crate::job::Offer;
 use crate::net::{NoUrl, Trusted};
 use crate::source::runpod::{RunPod, Urls};
 use crate::stop::{Signals, Stop};
@@ -30,14 +31,10 @@ pub(super) fn execute(config: &Config) -> Exit {
     let faults = [queue.as_ref().err(), models.as_ref().err(), loras.as_ref().err()];
     faults.into_iter().flatten().for_each(complain);
     let Ok(queue) = queue else { return Exit::Usage };
+    let models = models.and_then(|models| loras.map(|_| models));
     match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
-            let exit = runtime.block_on(async {
-                match (models, loras) {
-                    (Ok(models), Ok(_)) => until_stopped(config, queue, models).await,
-                    (Err(fault), _) | (_, Err(fault)) => misconfigured(&queue, &fault).await,
-                }
-            });
+            let exit = runtime.block_on(until_stopped(config, queue, models));
             // What still looks up a name is not waited for.
             runtime.shutdown_background();
             exit
@@ -49,15 +46,7 @@ pub(super) fn execute(config: &Config) -> Exit {
     }
 }
 
-/// Tells the queue what the log says: it sees no other sign of a worker that does not start.
-async fn misconfigured(queue: &Queue, fault: &ConfigError) -> Exit {
-    if let Ok((source, _)) = ends(queue, &name(queue), &Watch::default()) {
-        source.unhealthy("configuration", &fault.to_string()).await;
-    }
-    Exit::Usage
-}
-
-async fn until_stopped(config: &Config, queue: Queue, models: Vec<Served>) -> Exit {
+async fn until_stopped(config: &Config, queue: Queue, models: Result<Vec<Served>, ConfigError>) -> Exit {
     let stop = Stop::default();
     // Before anything that takes time: process 1 of a container hears no signal that it does not catch.
     let signals = match Signals::catch() {
@@ -82,7 +71,13 @@ async fn until_stopped(config: &Config, queue: Queue, models: Vec<Served>) -> Ex
     }
 }
 
-async fn start(config: &Config, queue: Queue, models: Vec<Served>, watch: Watch, stop: Stop) -> Exit {
+async fn start(
+    config: &Config,
+    queue: Queue,
+    models: Result<Vec<Served>, ConfigError>,
+    watch: Watch,
+    stop: Stop,
+) -> Exit {
     let id = name(&queue);
     let (source, sink) = match ends(&queue, &id, &watch) {
         Ok(ends) => ends,
@@ -91,43 +86,58 @@ async fn start(config: &Config, queue: Queue, models: Vec<Served>, watch: Watch,
             return Exit::Unavailable;
         }
     };
-    let (intake, office) = match (intake(config), office::open(config, &queue, &id, sink, &watch.metrics)) {
+    let opened = select! {
+        opened = office::open(config, &queue, &id, sink, &watch.metrics) => opened,
+        () = stop.draining.cancelled() => return Exit::Done,
+    };
+    let (intake, office) = match (intake(config), opened) {
         (Ok(intake), Ok(office)) => (intake, office),
         (Err(cause), _) | (_, Err(cause)) => {
             error!("{cause}");
             return Exit::Failed;
         }
     };
-    let names: Vec<String> = models.iter().map(|served| served.model.name.clone()).collect();
-    let prepared = select! {
-        prepared = prepare(config, models, &watch) => prepared,
-        () = stop.draining.cancelled() => return Exit::Done,
-    };
-    let (fleet, rooms) = match prepared {
-        Ok(prepared) => prepared,
-        Err(NotReady(unfit, exit)) => {
-            error!(check = unfit.check, "the worker is not fit: {}", unfit.why);
-            watch.health.enter(Phase::Unfit);
-            source.unhealthy(unfit.check, &unfit.why).await;
-            return exit;
+    let mut hashes = None;
+    let ready = async {
+        match prepare(config, models, &watch).await {
+            Ok(Prepared { fleet, models, rooms, files }) => {
+                let manners = manners(config, &rooms);
+                info!(worker = id, models = models.join(", "), slots = manners.at_once(), "taking jobs");
+                hashes = Some(hashing::begin(files, watch.metrics.clone()));
+                let (loras, log_prompts) = (loras(config.clone()), config.log.prompts);
+                Ok((Means { fleet, intake, models, loras, log_prompts }, manners))
+            }
+            Err(NotReady(unfit, exit)) => {
+                error!(check = unfit.check, "the worker is not fit: {}", unfit.why);
+                watch.health.enter(Phase::Unfit);
+                Err(NotReady(unfit, exit))
+            }
         }
     };
-    let asked = config.worker.concurrency.map(|asked| asked.try_into().unwrap_or(usize::MAX));
-    let slots = asked.unwrap_or_else(|| slots(&rooms)).min(MOST_SLOTS);
-    if asked > Some(slots) {
-        warn!("worker.concurrency is more than {MOST_SLOTS}, which is the most");
-    }
-    info!(worker = id, models = names.join(", "), slots, "taking jobs");
-    let offer = offer(config.clone(), names);
-    let means = Means { fleet, intake, offer, log_prompts: config.log.prompts, watch };
-    match work(source, office, means, manners(config, slots), stop).await {
-        End::Drained => Exit::Done,
-        End::NoQueue(why) => {
+    let ended = work(&source, office, watch.clone(), ready, stop).await;
+    // Engines are not waited for: the process ends by `_exit`, under which they cannot trip, and the driver frees what they hold.
+    drop(hashes);
+    match ended {
+        Ok(End::Drained) => Exit::Done,
+        Ok(End::NoQueue(why)) => {
             error!("the queue can never work: {why}");
             Exit::Unavailable
         }
-        End::EngineLost => Exit::Restart,
+        Ok(End::EngineLost) => Exit::Restart,
+        Err(NotReady(unfit, exit)) => {
+            source.unhealthy(unfit.check, &unfit.why).await;
+            exit
+        }
     }
+}
+
+/// What a worker can begin with.
+struct Prepared {
+    fleet: Arc<Fleet>,
+    models: Vec<String>,
+    rooms: Vec<Room>,
+    /// Where the models are that were loaded.
+    files: BTreeSet<PathBuf>,
 }
 
 /// A worker that does not get as far as its first job, and what the process ends with.
@@ -139,10 +149,22 @@ impl From<Unfit> for NotReady {
     }
 }
 
+impl From<ConfigError> for NotReady {
+    fn from(fault: ConfigError) -> Self {
+        Self(Unfit { check: "configuration", why: fault.to_string() }, Exit::Usage)
+    }
+}
+
 /// Looks at the machine, loads the engines, and sees that they draw.
-async fn prepare(config: &Config, models: Vec<Served>, watch: &Watch) -> Result<(Arc<Fleet>, Vec<Room>), NotReady> {
+async fn prepare(
+    config: &Config,
+    models: Result<Vec<Served>, ConfigError>,
+    watch: &Watch,
+) -> Result<Prepared, NotReady> {
+    let models = models?;
     let first = || models.iter().filter(|served| served.at_start).map(|served| &served.model);
     let names: Vec<String> = first().map(|model| model.name.clone()).collect();
+    let all = models.iter().map(|served| served.model.name.clone()).collect();
     let settings = config.clone();
     let machine = Machine {
         limits: config.fitness,
@@ -150,6 +172,7 @@ async fn prepare(config: &Config, models: Vec<Served>, watch: &Watch) -> Result<
         spool: fitness::spool(config),
         models: first().map(|model| model.path.clone()).collect(),
     };
+    let files = machine.models.iter().cloned().collect();
     machine.examine().await?;
     let fleet = engine::fleet(config, models, watch.metrics.clone()).await.map_err(|failure| {
         let exit = if failure.error.code == engine::NOT_BUILT { Exit::Usage } else { Exit::Failed };
@@ -157,7 +180,7 @@ async fn prepare(config: &Config, models: Vec<Served>, watch: &Watch) -> Result<
     })?;
     watch.health.enter(Phase::Examining);
     let rooms = fitness::pictures(&fleet, &names).await?;
-    Ok((Arc::new(fleet), rooms))
+    Ok(Prepared { fleet: Arc::new(fleet), models: all, rooms, files })
 }
 
 /// What the queue knows the worker by.
@@ -175,8 +198,18 @@ fn ends(queue: &Queue, id: &str, watch: &Watch) -> Result<(RunPod, JobDone), Str
     Ok((source.watched(watch.metrics.clone()), sink.watched(watch.metrics.clone())))
 }
 
-fn manners(config: &Config, slots: usize) -> Manners {
+fn manners(config: &Config, rooms: &[Room]) -> Manners {
     let worker = &config.worker;
+    let asked = worker.concurrency.map(|asked| usize::try_from(asked).unwrap_or(usize::MAX));
+    let slots = asked.unwrap_or_else(|| slots(rooms)).min(MOST_SLOTS);
+    if asked > Some(slots) {
+        warn!("worker.concurrency is more than {MOST_SLOTS}, which is the most");
+    }
+    if asked > Some(1) && worker.refresh {
+        warn!(
+            "worker.refresh is set, so that worker.concurrency is 1: the queue may end the worker with its first result"
+        );
+    }
     Manners {
         slots,
         drain: worker.drain,
@@ -187,13 +220,12 @@ fn manners(config: &Config, slots: usize) -> Manners {
     }
 }
 
-/// What can be drawn with now: LoRA files come and go.
-fn offer(config: Config, models: Vec<String>) -> Box<dyn Fn() -> Offer + Send + Sync> {
-    Box::new(move || {
-        let loras = config.loras().unwrap_or_else(|cause| {
+/// The LoRA files that there are: they come and go.
+fn loras(config: Config) -> Arc<dyn Fn() -> Vec<String> + Send + Sync> {
+    Arc::new(move || {
+        config.loras().unwrap_or_else(|cause| {
             warn!("{cause}");
             Vec::new()
-        });
-        Offer { models: models.clone(), loras }
+        })
     })
 }

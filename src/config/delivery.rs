@@ -24,6 +24,8 @@ pub struct Spool {
 pub struct Webhooks {
     /// By whom.
     pub deliver: WebhookBy,
+    /// Whether jobs that the queue stopped are told of.
+    pub cancelled: bool,
     /// Hosts of queues that deliver webhooks themselves.
     pub platform_hosts: Vec<String>,
     /// In all.
@@ -91,8 +93,10 @@ impl Reader {
         let (deliver, platform_hosts) = (self.read("webhook.deliver"), self.read("webhook.platform_hosts"));
         let (attempts, pause) = (self.read("webhook.attempts"), self.read("webhook.pause"));
         let (timeout, secret) = (self.read("webhook.timeout"), self.read("webhook.secret"));
+        let cancelled = self.read("webhook.cancelled");
         Some(Webhooks {
             deliver: deliver?,
+            cancelled: cancelled?,
             platform_hosts: platform_hosts?,
             attempts: attempts?,
             pause: pause?,

@@ -95,8 +95,15 @@ pub(super) fn merge(flags: &Flags, environment: &Environment, faults: &mut Vec<F
 }
 
 fn parse(text: &str) -> Result<Dict, String> {
-    let mut profiles = Toml::string(text).data().map_err(|cause| cause.to_string())?;
+    let mut profiles = Toml::string(text).data().map_err(|cause| unquoted(&cause.to_string()))?;
     Ok(profiles.remove(&Profile::Default).unwrap_or_default())
+}
+
+/// What is wrong and where, without the line itself, which may hold a key.
+fn unquoted(fault: &str) -> String {
+    let quoted = |line: &str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+    let lines: Vec<&str> = fault.lines().map(str::trim_end).filter(|line| !line.is_empty() && !quoted(line)).collect();
+    lines.join(": ")
 }
 
 fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Option<Layer> {

@@ -4,6 +4,7 @@ mod delivery;
 mod environment;
 mod error;
 mod hub;
+mod hub_cache;
 mod layers;
 mod loras;
 mod model;
@@ -12,6 +13,7 @@ mod operator;
 mod reader;
 mod secret;
 mod setting;
+pub mod weights;
 mod worker;
 
 use std::path::PathBuf;
@@ -26,7 +28,7 @@ pub use hub::Hub;
 pub use model::Model;
 pub use models::{Found, Served};
 pub use operator::{Admin, Fitness};
-pub use secret::{Secret, SigningKey};
+pub use secret::{Link, Secret, SigningKey};
 pub use setting::{Device, Dtype, Format, Level, WebhookBy};
 pub use worker::{Queue, Worker};
 
@@ -46,6 +48,8 @@ pub struct Flags {
 pub struct Config {
     /// Where models have names.
     pub models_dir: PathBuf,
+    /// Where the Hugging Face tools may have laid models.
+    hub_caches: Vec<PathBuf>,
     /// Where LoRA files lie, if anywhere.
     pub lora_dir: Option<PathBuf>,
     /// Where to compute.
@@ -73,8 +77,8 @@ pub struct Config {
     /// What is asked of the machine before the first job is taken.
     pub fitness: Fitness,
     /// The collector of traces, if there is one.
-    pub otlp_endpoint: Option<String>,
-    queue: Option<String>,
+    pub otlp_endpoint: Option<Link>,
+    queue: Option<Link>,
     runpod: worker::RunPod,
     model: String,
     listed: Vec<models::Listed>,
@@ -149,13 +153,13 @@ impl Config {
     /// # Errors
     /// There is none by that name or at that path.
     pub fn model(&self) -> Result<Model, ConfigError> {
-        Model::find(&self.model, &self.models_dir).ok_or_else(|| {
+        Model::find(&self.model, &self.models_dir, &self.hub_caches).ok_or_else(|| {
             let models = match Model::names(&self.models_dir).as_slice() {
                 [] => "which has none".to_owned(),
                 names => names.join(", "),
             };
             let folder = self.models_dir.display();
-            let allowed = format!("a folder, a .safetensors file, or a name under {folder} ({models})");
+            let allowed = format!("a folder, a .safetensors file, a name under {folder} ({models}), or OWNER/NAME in the cache of the Hugging Face tools");
             self.refuse("model", format!("{allowed}; `latentd model pull` fetches others"))
         })
     }
@@ -189,6 +193,7 @@ impl Reader {
         let (admin, fitness, otlp_endpoint) = (self.admin(), self.fitness(), self.read("telemetry.otlp_endpoint"));
         Some(Config {
             models_dir: models_dir?,
+            hub_caches: hub_cache::folders(environment),
             lora_dir: lora_dir?,
             device: device?,
             dtype: dtype?,
@@ -382,8 +387,8 @@ mod tests {
     fn a_queue_is_named_by_its_base_or_by_templates_that_win() {
         let base = ("LATENTD_QUEUE", "http://h:8000/v2/e/");
         let queue = load(&[], "", &[base]).unwrap().queue().unwrap();
-        assert_eq!(queue.take, "http://h:8000/v2/e/job-take/$ID");
-        assert_eq!(queue.done, "http://h:8000/v2/e/job-done/$RUNPOD_POD_ID/$ID");
+        assert_eq!(&*queue.take, "http://h:8000/v2/e/job-take/$ID");
+        assert_eq!(&*queue.done, "http://h:8000/v2/e/job-done/$RUNPOD_POD_ID/$ID");
         assert_eq!(queue.stream.as_deref(), Some("http://h:8000/v2/e/job-stream/$RUNPOD_POD_ID/$ID"));
         assert_eq!(queue.ping.as_deref(), Some("http://h:8000/v2/e/ping/$RUNPOD_POD_ID"));
         assert_eq!((queue.interval, queue.key, queue.worker), (Duration::from_secs(10), None, None));
@@ -398,13 +403,47 @@ mod tests {
         ];
         let config = load(&[], "", &own).unwrap();
         let queue = config.queue().unwrap();
-        assert_eq!((queue.take.as_str(), queue.stream.as_deref()), ("http://a/$ID", Some("http://old")));
-        assert_eq!(queue.done, "http://h:8000/v2/e/job-done/$RUNPOD_POD_ID/$ID");
+        assert_eq!((&*queue.take, queue.stream.as_deref()), ("http://a/$ID", Some("http://old")));
+        assert_eq!(&*queue.done, "http://h:8000/v2/e/job-done/$RUNPOD_POD_ID/$ID");
         assert_eq!((queue.interval, queue.worker.as_deref()), (Duration::from_secs(1), Some("pod")));
         assert_eq!(queue.key.as_ref().map(Secret::reveal), Some("s3cret"));
         assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
         let key = config.entries().iter().find(|entry| entry.key == "runpod.api_key").unwrap();
         assert_eq!((&key.value, key.source.as_str()), (&"hidden".into(), "RUNPOD_AI_API_KEY"));
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_used_and_not_shown() {
+        let url = |path: &str| format!("http://me:s3cret@h:1/{path}?gpu=x&token=s3cret");
+        let (take, done, ping) = (url("job-take/$ID"), url("job-done/$ID"), url("ping"));
+        let variables = [
+            ("LATENTD_QUEUE", "http://me:s3cret@h:1/v2/e"),
+            ("RUNPOD_WEBHOOK_GET_JOB", take.as_str()),
+            ("RUNPOD_WEBHOOK_POST_OUTPUT", &done),
+            ("RUNPOD_WEBHOOK_PING", &ping),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://me:s3cret@collector:4318"),
+        ];
+        let config = load(&[], "", &variables).unwrap();
+        let queue = config.queue().unwrap();
+        assert_eq!((&*queue.take, queue.ping.as_deref()), (take.as_str(), Some(ping.as_str())));
+        assert_eq!(queue.stream.as_deref(), Some("http://me:s3cret@h:1/v2/e/job-stream/$RUNPOD_POD_ID/$ID"));
+        assert!(!format!("{config:?} {queue:?}").contains("s3cret"), "{config:?} {queue:?}");
+        let shown = |key: &str| config.entries().iter().find(|entry| entry.key == key).unwrap().value.clone();
+        assert_eq!(shown("runpod.get_job"), "http://***@h:1/job-take/$ID?gpu=x&token=***");
+        assert_eq!(
+            (shown("queue"), shown("telemetry.otlp_endpoint")),
+            ("http://***@h:1/v2/e".into(), "http://***@collector:4318".into())
+        );
+        // Nor where it is at fault.
+        let half = load(&[], "", &[("RUNPOD_WEBHOOK_POST_OUTPUT", &done)]).unwrap();
+        assert!(!half.queue().unwrap_err().to_string().contains("s3cret"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_toml_is_told_without_its_lines() {
+        let fault = load(&[], "[runpod]\napi_key = \"s3cret\nping = \"http://me:s3cret@h\"", &[]).unwrap_err();
+        assert!(fault.starts_with("my.toml is not valid TOML: ") && fault.contains("line 2"), "{fault}");
+        assert!(!fault.contains("s3cret"), "{fault}");
     }
 
     #[test]
@@ -493,12 +532,25 @@ mod tests {
         let expected = |names: &str| {
             format!(
                 "model = \"none\" (from --model) is not possible: \
-                 use a folder, a .safetensors file, or a name under {at} ({names}); `latentd model pull` fetches others"
+                 use a folder, a .safetensors file, a name under {at} ({names}), \
+                 or OWNER/NAME in the cache of the Hugging Face tools; `latentd model pull` fetches others"
             )
         };
         assert_eq!(error(), expected("which has none"));
         fs::create_dir_all(models_dir.path().join("tiny/unet")).unwrap();
         assert_eq!(error(), expected("tiny"));
+    }
+
+    #[test]
+    fn a_model_may_be_one_that_other_tools_have_downloaded() {
+        let cache = tempfile::tempdir().unwrap();
+        let snapshot = cache.path().join("models--o--painter/snapshots/c1");
+        fs::create_dir_all(snapshot.join("unet")).unwrap();
+        let variables = [("HF_HUB_CACHE", cache.path().to_str().unwrap()), ("LATENTD_MODEL", "o/painter")];
+        let config = load(&[], "[[models]]\nname = 'second'\npath = 'o/painter@c1'", &variables).unwrap();
+        let models = config.models().unwrap();
+        assert_eq!(models.iter().map(|served| served.model.name.as_str()).collect::<Vec<_>>(), ["painter", "second"]);
+        assert!(models.iter().all(|served| served.model.path == snapshot));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::hub_cache;
+
 /// A model that was found; whether it is a good one, its reader says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {
@@ -13,10 +15,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// Looks `wanted` up: a path if it has a separator, else a name under `models_dir`, else one in the working directory.
-    pub(super) fn find(wanted: &str, models_dir: &Path) -> Option<Self> {
+    /// Looks `wanted` up: a path if it has a separator, else a name under `models_dir`, else one in the working directory; a
+    /// repository in one of `caches` if there is no such path.
+    pub(super) fn find(wanted: &str, models_dir: &Path, caches: &[PathBuf]) -> Option<Self> {
         let named = [models_dir.join(wanted), models_dir.join(format!("{wanted}.safetensors"))];
-        named.into_iter().filter(|_| !wanted.contains('/')).chain([wanted.into()]).find_map(Self::at)
+        let paths = named.into_iter().filter(|_| !wanted.contains('/')).chain([wanted.into()]);
+        paths.map(Self::at).find(Option::is_some).unwrap_or_else(|| hub_cache::find(wanted, caches))
     }
 
     /// Names of what looks like a model in `models_dir`, in ascending order.
@@ -77,7 +81,7 @@ mod tests {
         fs::create_dir_all(&alone).unwrap();
         fs::write(alone.join("alone.safetensors"), "").unwrap();
         fs::write(alone.join("SHA256SUMS"), "").unwrap();
-        let found = |wanted: &str| Model::find(wanted, models_dir.path());
+        let found = |wanted: &str| Model::find(wanted, models_dir.path(), &[]);
         let model = |name: &str, path: &Path| Some(Model { name: name.into(), path: path.into() });
 
         assert_eq!(found("tiny"), model("tiny", &folder));

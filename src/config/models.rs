@@ -1,13 +1,12 @@
 //! Several models in one process: which there are, and what they may take.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use figment::value::Value;
 use serde::Deserialize;
 
 use super::setting::Setting;
-use super::{Config, ConfigError, Fault, Model};
+use super::{Config, ConfigError, Fault, Model, weights};
 
 const MIB: u64 = 1 << 20;
 
@@ -18,15 +17,13 @@ pub(super) struct Listed {
     name: String,
     path: Option<PathBuf>,
     memory: Option<u64>,
-    #[serde(default)]
-    load: Load,
+    load: Option<Load>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Load {
     Start,
-    #[default]
     Demand,
 }
 
@@ -61,8 +58,9 @@ pub struct Found {
 impl Config {
     /// Every model that can be named: those in `models_dir`, those of `[[models]]`, and the one of jobs that name none.
     pub fn found(&self) -> Vec<Found> {
-        let by_name =
-            Model::names(&self.models_dir).into_iter().filter_map(|name| Model::find(&name, &self.models_dir));
+        let by_name = Model::names(&self.models_dir)
+            .into_iter()
+            .filter_map(|name| Model::find(&name, &self.models_dir, &self.hub_caches));
         let mut found: Vec<Found> = by_name.map(|model| Found { name: model.name, path: Ok(model.path) }).collect();
         let listed =
             self.listed.iter().map(|listed| (listed.name.clone(), self.served(listed).map(|served| served.model.path)));
@@ -81,13 +79,14 @@ impl Config {
     pub fn find(&self, wanted: &str) -> Option<Model> {
         let named = self.found().into_iter().find(|found| found.name == wanted);
         let named = named.and_then(|found| Some(Model { name: found.name, path: found.path.ok()? }));
-        named.or_else(|| Model::find(wanted, &self.models_dir))
+        named.or_else(|| Model::find(wanted, &self.models_dir, &self.hub_caches))
     }
 
     /// The models that jobs may ask for; the first is that of jobs which name none.
     ///
     /// # Errors
-    /// One is not there, two have one name, or one takes more than all together may.
+    /// One is not there, two have one name, the first is to be loaded on demand, or one, or those that are loaded at the start take
+    /// more than all together may.
     pub fn models(&self) -> Result<Vec<Served>, ConfigError> {
         let first = self.model()?;
         let mut models = vec![Served { bytes: estimated(&first.path), model: first, at_start: true }];
@@ -95,7 +94,14 @@ impl Config {
             let served = self.served(listed)?;
             match models.iter_mut().find(|known| known.model.name == served.model.name) {
                 // The list may say more about the first.
-                Some(known) if known.model == served.model && known.at_start => known.bytes = served.bytes,
+                Some(known) if known.model == served.model && known.at_start => {
+                    if listed.load == Some(Load::Demand) {
+                        let allowed =
+                            "\"start\", or leave it out: the model of jobs that name none is loaded at the start";
+                        return Err(self.refuse_listed(listed, "load", "demand", allowed.into()));
+                    }
+                    known.bytes = served.bytes;
+                }
                 Some(known) => {
                     return Err(self.refuse("models", format!("one model of the name {:?}", known.model.name)));
                 }
@@ -107,6 +113,15 @@ impl Config {
             let least = large.bytes.div_ceil(MIB);
             return Err(self.refuse("models_memory", format!("at least {least} MiB, what {} takes", large.model.name)));
         }
+        let first: Vec<&Served> = models.iter().filter(|served| served.at_start).collect();
+        let together = first.iter().map(|served| served.bytes).fold(0, u64::saturating_add);
+        if together > limit {
+            let (least, names) = (together.div_ceil(MIB), first.iter().map(|served| served.model.name.as_str()));
+            let names: Vec<&str> = names.collect();
+            let why = "what is loaded at the start takes together";
+            let allowed = format!("at least {least} MiB, {why} ({}), or load = \"demand\" for some", names.join(", "));
+            return Err(self.refuse("models_memory", allowed));
+        }
         Ok(models)
     }
 
@@ -117,39 +132,41 @@ impl Config {
 
     fn served(&self, listed: &Listed) -> Result<Served, ConfigError> {
         let wanted = listed.path.as_ref().map_or_else(|| listed.name.clone(), |path| path.display().to_string());
-        let found = Model::find(&wanted, &self.models_dir);
+        let found = Model::find(&wanted, &self.models_dir, &self.hub_caches);
         let Model { path, .. } = found.ok_or_else(|| {
-            let value = self.entries.iter().find(|entry| entry.key == "models");
-            ConfigError(vec![Fault::Value {
-                key: format!("models.{}", listed.name),
-                value: format!("{wanted:?}"),
-                origin: value.map(|entry| entry.source.clone()).unwrap_or_default(),
-                allowed: format!("a folder, a .safetensors file, or a name under {}", self.models_dir.display()),
-            }])
+            let folder = self.models_dir.display();
+            let allowed = format!("a folder, a .safetensors file, or a name under {folder}");
+            self.refuse_listed(listed, "path", &wanted, allowed)
         })?;
         let bytes = listed.memory.map_or_else(|| estimated(&path), |mib| mib.saturating_mul(MIB));
-        Ok(Served { model: Model { name: listed.name.clone(), path }, bytes, at_start: listed.load == Load::Start })
+        Ok(Served {
+            model: Model { name: listed.name.clone(), path },
+            bytes,
+            at_start: listed.load == Some(Load::Start),
+        })
+    }
+
+    /// The fault of an entry of the list.
+    fn refuse_listed(&self, listed: &Listed, key: &str, value: &str, allowed: String) -> ConfigError {
+        let list = self.entries.iter().find(|entry| entry.key == "models");
+        ConfigError(vec![Fault::Value {
+            key: format!("models.{}.{key}", listed.name),
+            value: format!("{value:?}"),
+            origin: list.map(|entry| entry.source.clone()).unwrap_or_default(),
+            allowed,
+        }])
     }
 }
 
 fn estimated(path: &Path) -> u64 {
-    2 * weights(path)
-}
-
-/// Bytes of the weights at `path` and below.
-fn weights(path: &Path) -> u64 {
-    match fs::read_dir(path) {
-        Ok(entries) => entries.flatten().map(|entry| weights(&entry.path())).sum(),
-        Err(_) if path.extension().is_some_and(|extension| extension == "safetensors") => {
-            fs::metadata(path).map_or(0, |file| file.len())
-        }
-        Err(_) => 0,
-    }
+    2 * weights::bytes(path)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::super::{Environment, Flags};
     use super::*;
 
@@ -164,8 +181,10 @@ mod tests {
         }
         let file = folder.path().join("my.toml");
         fs::write(&file, format!("model = 'a'\nmodels_dir = '{}'\n{text}", folder.path().display())).unwrap();
+        let at = file.display().to_string();
         let config = Config::load(&Flags { file: Some(file), settings: Vec::new() }, &Environment::default());
-        let served = config.and_then(|config| config.models()).map_err(|error| error.to_string())?;
+        let served =
+            config.and_then(|config| config.models()).map_err(|error| error.to_string().replace(&at, "FILE"))?;
         Ok(served.into_iter().map(|served| (served.model.name, served.bytes >> 20, served.at_start)).collect())
     }
 
@@ -184,14 +203,25 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, words) in [
-            ("[[models]]\nname = 'c'\n", "models.c"),
+            ("[[models]]\nname = 'c'\n", "models.c.path = \"c\""),
             ("[[models]]\npath = 'b'\n", "models"),
             ("[[models]]\nname = 'b'\nload = 'later'\n", "\"start\" or \"demand\""),
             ("[[models]]\nname = 'b'\n[[models]]\nname = 'b'\n", "one model of the name \"b\""),
             ("models_memory = 5\n", "at least 6 MiB, what a takes"),
+            (
+                "models_memory = 7\n[[models]]\nname = 'b'\nload = 'start'\n",
+                "models_memory = 7 (from FILE) is not possible: use at least 8 MiB, what is loaded at the start takes together \
+                 (a, b), or load = \"demand\" for some",
+            ),
+            (
+                "[[models]]\nname = 'a'\nload = 'demand'\n",
+                "models.a.load = \"demand\" (from FILE) is not possible: use \"start\", or leave it out",
+            ),
         ] {
             let error = models(text).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
+        let demand = "models_memory = 7\n[[models]]\nname = 'b'\n";
+        assert_eq!(models(demand).unwrap(), [served("a", 6, true), served("b", 2, false)]);
     }
 }

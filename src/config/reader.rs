@@ -28,8 +28,7 @@ impl Reader {
     pub(super) fn read<S: Setting>(&mut self, key: &str) -> Option<S> {
         let origin = self.merged.find_metadata(key).map(|metadata| metadata.name.to_string()).unwrap_or_default();
         let value = self.merged.find_value(key).ok();
-        let hidden = value.as_ref().is_some_and(S::hides);
-        let shown = if hidden { "hidden".into() } else { serde_json::to_value(&value).unwrap_or_default() };
+        let shown = value.as_ref().map(S::show).unwrap_or_default();
         let read = value.as_ref().and_then(S::read);
         self.entries.push(Entry { key: key.into(), value: shown, source: origin });
         if read.is_none() {

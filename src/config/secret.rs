@@ -1,10 +1,12 @@
-//! Settings that are shown to nobody, and one that may hold what is.
+//! Settings that are shown to nobody, and some that may hold what is.
 
 use std::fmt;
+use std::ops::Deref;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use figment::value::Value;
+use serde_json::Value as Json;
 
 use super::setting::Setting;
 use crate::net::{self, Url};
@@ -36,8 +38,8 @@ impl Setting for Option<Secret> {
     fn read(value: &Value) -> Option<Self> {
         Option::<String>::read(value).map(|text| text.map(Secret))
     }
-    fn hides(value: &Value) -> bool {
-        value.as_str() != Some("")
+    fn show(value: &Value) -> Json {
+        if value.as_str() == Some("") { "".into() } else { "hidden".into() }
     }
 }
 
@@ -70,8 +72,8 @@ impl Setting for Option<SigningKey> {
         let text = value.as_str()?;
         if text.is_empty() { Some(None) } else { SigningKey::parse(text).map(Some) }
     }
-    fn hides(value: &Value) -> bool {
-        Option::<Secret>::hides(value)
+    fn show(value: &Value) -> Json {
+        Option::<Secret>::show(value)
     }
 }
 
@@ -82,8 +84,11 @@ impl Setting for Url {
         net::base(value.as_str()?).ok()
     }
     /// Where a password or a token could be.
-    fn hides(value: &Value) -> bool {
-        value.as_str().is_some_and(|text| text.contains(['@', '?']))
+    fn show(value: &Value) -> Json {
+        match value.as_str() {
+            Some(text) if !text.contains(['@', '?']) => text.into(),
+            _ => "hidden".into(),
+        }
     }
 }
 
@@ -95,8 +100,43 @@ impl Setting for Option<Url> {
         let text = value.as_str()?;
         if text.is_empty() { Some(None) } else { Url::read(value).map(Some) }
     }
-    fn hides(value: &Value) -> bool {
-        Url::hides(value)
+    fn show(value: &Value) -> Json {
+        Url::show(value)
+    }
+}
+
+/// A URL, or a template of one, that may have a password in it: shown without.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Link(String);
+
+impl From<String> for Link {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// As whoever calls it needs it.
+impl Deref for Link {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&net::shown(&self.0), f)
+    }
+}
+
+impl Setting for Option<Link> {
+    const ALLOWED: &'static str = "a text, or an empty one for none";
+    fn read(value: &Value) -> Option<Self> {
+        Option::<String>::read(value).map(|text| text.map(Link))
+    }
+    fn show(value: &Value) -> Json {
+        value.as_str().map_or_else(|| "hidden".into(), |text| net::shown(text).into())
     }
 }
 
@@ -133,7 +173,7 @@ mod tests {
         assert_eq!(read("https://s3.example/x"), Some("https://s3.example/x".parse::<Url>().ok()));
         for wrong in ["s3.example", "ftp://h", "http://", "http://a:s3cret@h", "http://h?s3cret", "5"] {
             assert_eq!(read::<Option<Url>>(wrong), None, "{wrong}");
-            assert_eq!(Option::<Url>::hides(&Value::from(wrong)), wrong.contains("s3cret"), "{wrong}");
+            assert_eq!(Option::<Url>::show(&Value::from(wrong)) == "hidden", wrong.contains("s3cret"), "{wrong}");
         }
     }
 }

@@ -13,9 +13,9 @@ pub(super) trait Setting: Sized {
     const ALLOWED: &'static str;
     /// Reads what was written; variables and flags are always text.
     fn read(value: &Value) -> Option<Self>;
-    /// Whether what was written is shown to nobody.
-    fn hides(_: &Value) -> bool {
-        false
+    /// What people see of what was written.
+    fn show(value: &Value) -> serde_json::Value {
+        serde_json::to_value(value).unwrap_or_default()
     }
 }
 

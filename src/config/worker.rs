@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::reader::Reader;
-use super::{Config, ConfigError, Secret};
+use super::{Config, ConfigError, Link, Secret};
 
 /// How the worker behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +25,10 @@ pub struct Worker {
 /// What the hosted platform tells a worker.
 #[derive(Debug, Clone)]
 pub(super) struct RunPod {
-    get_job: Option<String>,
-    post_output: Option<String>,
-    post_stream: Option<String>,
-    ping: Option<String>,
+    get_job: Option<Link>,
+    post_output: Option<Link>,
+    post_stream: Option<Link>,
+    ping: Option<Link>,
     ping_interval: u64,
     api_key: Option<Secret>,
     pod_id: Option<String>,
@@ -38,13 +38,13 @@ pub(super) struct RunPod {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {
     /// Where jobs are taken.
-    pub take: String,
+    pub take: Link,
     /// Where results go.
-    pub done: String,
+    pub done: Link,
     /// Where parts of results go, if anywhere.
-    pub stream: Option<String>,
+    pub stream: Option<Link>,
     /// Where heartbeats go, if anywhere.
-    pub ping: Option<String>,
+    pub ping: Option<Link>,
     /// Between heartbeats.
     pub interval: Duration,
     /// What the queue knows us by.
@@ -93,8 +93,8 @@ impl Config {
     /// None was named, or not where results go.
     pub fn queue(&self) -> Result<Queue, ConfigError> {
         let own = &self.runpod;
-        let route = |own: &Option<String>, path: &str| {
-            let derived = || self.queue.as_ref().map(|base| format!("{}/{path}", base.trim_end_matches('/')));
+        let route = |own: &Option<Link>, path: &str| {
+            let derived = || Some(format!("{}/{path}", self.queue.as_ref()?.trim_end_matches('/')).into());
             own.clone().or_else(derived)
         };
         let Some(take) = route(&own.get_job, "job-take/$ID") else {

@@ -1,8 +1,9 @@
 //! What a queue is told of a job, as JSON.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::job::{Image, Timings};
@@ -36,6 +37,33 @@ pub enum Fault {
     Input(Vec<String>),
     /// Of something else.
     Other(String),
+    /// Of the time that its policy gives it.
+    Late(String),
+}
+
+/// The state in which a job ended, by the endpoint's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It has a result.
+    Completed,
+    /// It has an error.
+    Failed,
+    /// Its time was over.
+    TimedOut,
+    /// Its queue stopped it.
+    Cancelled,
+}
+
+impl State {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+            Self::TimedOut => "TIMED_OUT",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
 }
 
 impl Done {
@@ -43,6 +71,27 @@ impl Done {
     pub fn failed(why: impl Into<String>) -> Self {
         let error = Some(Fault::Other(why.into()));
         Self { output: None, error, timings: None, warnings: Vec::new(), stop_pod: false }
+    }
+
+    /// What a queue is told that has no room for the result with this body, whose wish to be replaced it keeps.
+    pub fn in_place_of(body: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Wish {
+            stop_pod: bool,
+        }
+        let Wish { stop_pod } = serde_json::from_slice(body).unwrap_or_default();
+        let why = format!("the result has {} bytes, which is more than the queue takes", body.len());
+        Self { stop_pod, ..Self::failed(why) }
+    }
+
+    /// The state that a queue makes of it, which has no other word for a time that is over than an error.
+    pub fn state(&self) -> State {
+        match self.error {
+            None => State::Completed,
+            Some(Fault::Late(_)) => State::TimedOut,
+            Some(_) => State::Failed,
+        }
     }
 
     /// The body.
@@ -103,8 +152,10 @@ pub struct Ended<'a> {
     pub input: &'a Value,
     /// Whom to tell.
     pub webhook: &'a str,
-    /// As the queue is told.
-    pub done: &'a Done,
+    /// As the queue is told; `None` if it wanted to know nothing any more.
+    pub done: Option<&'a Done>,
+    /// From its submission to its start, as far as that is known.
+    pub delay: Duration,
     /// From its start to its end.
     pub took: Duration,
     /// Who worked on it.
@@ -112,33 +163,44 @@ pub struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// The state that the queue makes of it.
-    pub fn status(&self) -> &'static str {
-        if self.done.error.is_some() { "FAILED" } else { "COMPLETED" }
+    /// The state that it ended in.
+    pub fn state(&self) -> State {
+        self.done.map_or(State::Cancelled, Done::state)
     }
 
-    /// The body. `delayTime` is 0: only the queue knows when the job was submitted, and clients expect the key.
+    /// The body.
     pub fn json(&self) -> Vec<u8> {
         // One text, as in the status object: a list is told as JSON.
-        let error = self.done.error.as_ref().map(|error| match error {
+        let error = self.done.and_then(|done| done.error.as_ref()).map(|error| match error {
             Fault::Input(complaints) => json!(complaints).to_string(),
-            Fault::Other(why) => why.clone(),
+            Fault::Other(why) | Fault::Late(why) => why.clone(),
         });
         let object = Object {
-            delay_time: 0,
+            delay_time: self.delay.as_millis() as u64,
             error,
             execution_time: self.took.as_millis() as u64,
             id: self.id,
             input: self.input,
-            output: self.done.output.as_deref(),
-            status: self.status(),
-            timings: self.done.timings,
-            warnings: &self.done.warnings,
+            output: self.done.and_then(|done| done.output.as_deref()),
+            status: self.state().name(),
+            timings: self.done.and_then(|done| done.timings),
+            warnings: self.done.map_or(&[], |done| &done.warnings),
             webhook: self.webhook,
             worker_id: self.worker,
         };
         text(&object)
     }
+}
+
+/// What a webhook that was written down says where its job ended otherwise after all; `told` is its body, and `None` comes of what is none.
+pub(super) fn otherwise(told: &[u8], state: State, why: Option<&str>) -> Option<Vec<u8>> {
+    let mut object: BTreeMap<String, Value> = serde_json::from_slice(told).ok()?;
+    for key in ["error", "output", "timings", "warnings"] {
+        object.remove(key);
+    }
+    object.extend(why.map(|why| ("error".to_owned(), why.into())));
+    object.insert("status".into(), state.name().into());
+    Some(text(&object))
 }
 
 /// Keys in ascending order, as in the endpoint's replies.
@@ -165,7 +227,7 @@ struct Object<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{Done, Ended, Fault, fitting, part, progress};
+    use super::{Done, Ended, Fault, State, fitting, otherwise, part, progress};
     use crate::job::{Image, Timings};
     use serde_json::json;
     use std::time::Duration;
@@ -215,21 +277,67 @@ mod tests {
 
     #[test]
     fn a_webhook_is_told_the_status_object_with_input_and_webhook() {
-        let told = |done: &Done| {
-            let (input, took) = (json!({"prompt": "p"}), Duration::from_micros(1_500_999));
-            let ended = Ended { id: "j", input: &input, webhook: "http://x", done, took, worker: "w" };
-            text(ended.json())
+        let told = |done: Option<&Done>| {
+            let (input, delay, took) = (json!({"prompt": "p"}), Duration::ZERO, Duration::from_micros(1_500_999));
+            text(Ended { id: "j", input: &input, webhook: "http://x", done, delay, took, worker: "w" }.json())
         };
         let start = r#"{"delayTime":0,"executionTime":1500,"id":"j","input":{"prompt":"p"},"#;
         let output = r#""output":[{"image":"iVBOR","seed":18446744073709551615}],"status":"COMPLETED","#;
         let end = r#""webhook":"http://x","workerId":"w"}"#;
-        assert_eq!(told(&drawn()), [start, output, end].concat());
-        let warned = told(&Done { timings: Some(Timings::default()), warnings: vec!["cut".into()], ..drawn() });
+        assert_eq!(told(Some(&drawn())), [start, output, end].concat());
+        let warned = Done { timings: Some(Timings::default()), warnings: vec!["cut".into()], ..drawn() };
+        let warned = told(Some(&warned));
         assert!(warned.contains(r#""status":"COMPLETED","timings":{"decode":0,"#), "{warned}");
         assert!(warned.ends_with(r#""warnings":["cut"],"webhook":"http://x","workerId":"w"}"#), "{warned}");
-        let failed = told(&Done { error: Some(Fault::Input(vec!["a".into()])), stop_pod: true, ..Done::failed("") });
+        let failed = Done { error: Some(Fault::Input(vec!["a".into()])), stop_pod: true, ..Done::failed("") };
+        let failed = told(Some(&failed));
         let start = r#"{"delayTime":0,"error":"[\"a\"]","executionTime":1500,"id":"j","#;
         assert!(failed.starts_with(start) && failed.contains(r#""status":"FAILED","#), "{failed}");
         assert!(!failed.contains("output") && !failed.contains("stopPod"), "{failed}");
+    }
+    /// A queue is told an error of a time that is over; who asked for the job, the endpoint's own word.
+    #[test]
+    fn every_end_has_the_word_of_the_endpoint() {
+        let late = Done { error: Some(Fault::Late("late".into())), ..Done::failed("") };
+        assert_eq!(text(late.json()), r#"{"error":"late"}"#);
+        for (done, word, error) in [
+            (Some(&drawn()), "COMPLETED", None),
+            (Some(&Done::failed("m")), "FAILED", Some("m")),
+            (Some(&late), "TIMED_OUT", Some("late")),
+            (None, "CANCELLED", None),
+        ] {
+            let (input, delay) = (json!(null), Duration::from_secs(2));
+            let ended =
+                Ended { id: "j", input: &input, webhook: "http://x", done, delay, took: Duration::ZERO, worker: "w" };
+            let body: serde_json::Value = serde_json::from_slice(&ended.json()).unwrap();
+            assert_eq!((&body["status"], &body["delayTime"]), (&json!(word), &json!(2000)));
+            assert_eq!(
+                (body.get("error"), body.get("output").is_some()),
+                (error.map(|error| json!(error)).as_ref(), word == "COMPLETED")
+            );
+        }
+    }
+
+    #[test]
+    fn a_webhook_can_be_told_otherwise() {
+        let input = json!({"b": 1, "a": 2});
+        let told = |done: Option<&Done>| {
+            let (delay, took) = (Duration::ZERO, Duration::from_secs(1));
+            text(Ended { id: "j", input: &input, webhook: "http://x", done, delay, took, worker: "w" }.json())
+        };
+        let warned = Done { timings: Some(Timings::default()), warnings: vec!["cut".into()], ..drawn() };
+        let completed = told(Some(&warned));
+        let other = |state, why| text(otherwise(completed.as_bytes(), state, why).unwrap());
+        assert_eq!(other(State::Failed, Some("large")), told(Some(&Done::failed("large"))));
+        assert_eq!(other(State::Cancelled, None), told(None));
+        assert_eq!(otherwise(b"[]", State::Failed, None), None);
+    }
+
+    #[test]
+    fn what_is_too_large_for_a_queue_keeps_its_wish() {
+        let body = Done { stop_pod: true, ..drawn() }.json();
+        let why = format!("the result has {} bytes, which is more than the queue takes", body.len());
+        assert_eq!(Done::in_place_of(&body), Done { stop_pod: true, ..Done::failed(&why) });
+        assert!(!Done::in_place_of(&drawn().json()).stop_pod && !Done::in_place_of(b"no").stop_pod);
     }
 }

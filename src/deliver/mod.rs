@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use body::{Done, Ended, Fault, fitting, part, progress};
+pub use body::{Done, Ended, Fault, State, fitting, part, progress};
 pub use office::{Office, Webhooks};
 
 /// A place that results are sent to.
@@ -57,4 +57,6 @@ pub struct Undelivered {
     pub why: String,
     /// Tries that were made.
     pub tries: u32,
+    /// Whether the queue takes no body of that size; it would take a smaller one.
+    pub too_large: bool,
 }

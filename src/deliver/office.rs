@@ -29,6 +29,8 @@ pub struct Webhooks {
     pub outbox: Outbox,
     /// Whether they are called even for a queue that says that it does.
     pub always: bool,
+    /// Whether they are called of jobs that the queue stopped.
+    pub cancelled: bool,
     /// Who the worker is, which they are told.
     pub worker: String,
 }

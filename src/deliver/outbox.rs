@@ -14,7 +14,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::spool::{Kept, Spool, Tray};
+use super::body::{State, otherwise};
+use super::spool::{Kept, Note, Spool, Tray};
 use super::webhook::{Hook, Signer, message};
 use crate::clock::WallClock;
 use crate::net::{self, Client, Reason};
@@ -87,9 +88,26 @@ impl Outbox {
         (outbox, Deliveries { left, queue: receiver, sender })
     }
 
-    /// Writes a webhook down with its whole body. Dropped before it is sent, it is sent by the next process.
-    pub async fn keep(&self, hook: Hook, body: Bytes) -> Kept<Hook> {
-        self.tray.keep(hook, self.clock.now() + KEPT, body).await
+    /// Writes a webhook down with its whole body, of an event that is to come within `wait`. Dropped before it is sent, it is sent by
+    /// the next process.
+    pub async fn keep(&self, hook: Hook, wait: Duration, body: Bytes) -> Kept<Hook> {
+        self.tray.keep(hook, self.clock.now() + wait + KEPT, body).await
+    }
+
+    /// Has a webhook that was kept say that its job ended otherwise, and why; `None` if it cannot be read any more, which is logged.
+    pub async fn tell_otherwise(&self, kept: Kept<Hook>, state: State, why: Option<&str>) -> Option<Kept<Hook>> {
+        let told = kept.body().await.map_err(|damage| damage.to_string());
+        match told.and_then(|told| otherwise(&told, state, why).ok_or_else(|| "its body is no status object".into())) {
+            Ok(body) => {
+                let hook = kept.note().clone().of(state.name());
+                Some(kept.exchange(hook, body.into()).await)
+            }
+            Err(cause) => {
+                error!(id = kept.note().job(), webhook = kept.note().id(), "the webhook is given up: {cause}");
+                kept.done().await;
+                None
+            }
+        }
     }
 
     /// Has a webhook sent.
@@ -100,6 +118,11 @@ impl Outbox {
 }
 
 impl Deliveries {
+    /// Takes out what an earlier process left of jobs whose end is still to be told to their queue first: it is the caller's to send.
+    pub fn hold_back(&mut self, first: impl Fn(&str) -> bool) -> Vec<Kept<Hook>> {
+        self.left.extract_if(.., |kept| first(kept.note().job())).collect()
+    }
+
     /// Sends until every [`Outbox`] is gone, or it is `enough`, and all that it was handed until then is sent. What is under way
     /// when it is dropped comes back with the next process.
     pub async fn run(mut self, enough: CancellationToken) {
@@ -140,7 +163,7 @@ impl Sender {
     async fn deliver(self: Arc<Self>, kept: Kept<Hook>) {
         let hook = kept.note();
         let host = net::host(&hook.url).unwrap_or_default();
-        let (id, webhook) = (super::spool::Note::job(hook), hook.id());
+        let (id, webhook) = (hook.job(), hook.id());
         let most = self.postman.attempts.most.max(1);
         for attempt in 1..=most {
             if kept.deadline() <= self.postman.clock.now() {

@@ -39,6 +39,11 @@ impl<K: Sink> Results<K> {
         (Self { sink, tray, clock }, left)
     }
 
+    /// The date by which letters are judged.
+    pub fn clock(&self) -> &dyn WallClock {
+        &*self.clock
+    }
+
     /// Writes down the end of a job that somebody waits for for so long; `streamed` says whether parts of it were sent before.
     pub async fn keep(&self, job: &str, streamed: bool, time: Duration, body: Bytes) -> Kept<Slip> {
         self.tray.keep(Slip { job: job.into(), streamed }, self.clock.now() + time, body).await

@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::{Done, Parcel, Sink, Undelivered};
-use crate::net::{self, Answer, Call, NoUrl, Pauses, Template, Trusted, Url, jitter};
+use super::{Parcel, Sink, Undelivered};
+use crate::net::{self, Answer, Call, FetchError, NoUrl, Pauses, Reason, Template, Trusted, Url, jitter};
 use crate::telemetry::Metrics;
-
-/// What metrics call the end of a job.
-const DONE: &str = "done";
 
 /// Between tries.
 const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(30) };
@@ -86,56 +82,33 @@ impl JobDone {
             }
             Ok(answer @ Answer { status: 300..=399, .. }) => Reply::Later(moved(&url, &answer), Duration::ZERO),
             Ok(Answer { status, .. }) => Reply::Refused(format!("the queue answered {status}"), status),
+            // An id without end makes a URL that no client sends.
+            Err(cause @ FetchError { reason: Reason::Url(_), .. }) => Reply::Refused(cause.to_string(), 0),
             Err(cause) => Reply::Later(cause.to_string(), Duration::ZERO),
         }
     }
 
     async fn persistently(&self, (to, name): (&Template, &'static str), parcel: Parcel) -> Result<(), Undelivered> {
-        let Parcel { id, mut body, streamed, time } = parcel;
+        let Parcel { id, body, streamed, time } = parcel;
         let end = Instant::now() + time;
-        // A part that does not arrive is in the result, too.
-        let mut told = name != DONE;
         let mut tries = 0;
         loop {
             tries += 1;
             let time = TRY.min(end.saturating_duration_since(Instant::now())).max(LEAST);
             let (why, again) = match self.post(to, &id, body.clone(), streamed, time).await {
                 Reply::Taken => return Ok(()),
-                // The client learns why it gets nothing.
-                Reply::Refused(_, 413) if !told => {
-                    warn!(
-                        id,
-                        bytes = body.len(),
-                        "the result is too large for the queue, which is told so in its place"
-                    );
-                    body = too_large(&body).json().into();
-                    told = true;
-                    continue;
-                }
-                Reply::Refused(why, _) => return Err(Undelivered { why, tries }),
+                Reply::Refused(why, status) => return Err(Undelivered { why, tries, too_large: status == 413 }),
                 Reply::Later(why, again) => (why, again),
             };
             let pause = PAUSES.after(tries, again, jitter());
             if Instant::now() + pause > end {
-                return Err(Undelivered { why, tries });
+                return Err(Undelivered { why, tries, too_large: false });
             }
             self.metrics.retry(name);
             warn!(id, tries, "the result is sent again in {} ms: {why}", pause.as_millis());
             sleep(pause).await;
         }
     }
-}
-
-/// What is told of a job in place of a result with this body; with its wish to be replaced.
-fn too_large(body: &[u8]) -> Done {
-    #[derive(Default, Deserialize)]
-    #[serde(default, rename_all = "camelCase")]
-    struct Wish {
-        stop_pod: bool,
-    }
-    let Wish { stop_pod } = serde_json::from_slice(body).unwrap_or_default();
-    let why = format!("the result has {} bytes, which is more than the queue takes", body.len());
-    Done { stop_pod, ..Done::failed(why) }
 }
 
 /// Why an answer that leads elsewhere is not followed; who reads it corrects the URL while the result waits.
@@ -160,13 +133,13 @@ enum Reply {
 
 impl Sink for JobDone {
     async fn done(&self, parcel: Parcel) -> Result<(), Undelivered> {
-        self.persistently((&self.done, DONE), parcel).await
+        self.persistently((&self.done, "done"), parcel).await
     }
 
     async fn progress(&self, id: &str, body: Vec<u8>) -> Result<(), Undelivered> {
         match self.post(&self.done, id, body.into(), false, PROGRESS).await {
             Reply::Taken => Ok(()),
-            Reply::Later(why, _) | Reply::Refused(why, _) => Err(Undelivered { why, tries: 1 }),
+            Reply::Later(why, _) | Reply::Refused(why, _) => Err(Undelivered { why, tries: 1, too_large: false }),
         }
     }
 

@@ -49,9 +49,7 @@ pub struct Hook {
 impl Hook {
     /// Tells `to` of `event`, which names one of the ends that the job called `job` can have: told again, it is the same event.
     pub fn new(job: &str, event: &str, to: &Webhook) -> Self {
-        // Lengths keep the parts apart; half of a digest is as good as a UUID.
-        let digest = Sha256::digest(format!("{}:{job}{event}", job.len()));
-        let id = digest[..16].iter().fold("msg_".to_owned(), |id, byte| format!("{id}{byte:02x}"));
+        let id = name(job, event);
         if to.left_out > 0 {
             let kept = to.headers.len();
             warn!(
@@ -63,6 +61,12 @@ impl Hook {
             );
         }
         Self { job: job.into(), id, url: to.url.clone(), headers: to.headers.clone() }
+    }
+
+    /// Tells the same receiver of another event of the same job.
+    #[must_use]
+    pub(super) fn of(self, event: &str) -> Self {
+        Self { id: name(&self.job, event), ..self }
     }
 
     /// The same in every attempt.
@@ -106,6 +110,12 @@ impl Hook {
         }
         headers
     }
+}
+
+/// The id of an event of a job. Lengths keep the parts apart; half of a digest is as good as a UUID.
+fn name(job: &str, event: &str) -> String {
+    let digest = Sha256::digest(format!("{}:{job}{event}", job.len()));
+    digest[..16].iter().fold("msg_".to_owned(), |id, byte| format!("{id}{byte:02x}"))
 }
 
 impl Note for Hook {
@@ -196,6 +206,7 @@ mod tests {
         let id = |job: &str, event: &str| Hook::new(job, event, &nowhere()).id;
         assert_eq!(id("job", "COMPLETED"), id("job", "COMPLETED"));
         assert_eq!(id("job", "COMPLETED").len(), 36);
+        assert_eq!(Hook::new("job", "COMPLETED", &nowhere()).of("FAILED"), Hook::new("job", "FAILED", &nowhere()));
         let ids = [id("job", "COMPLETED"), id("job", "FAILED"), id("jobC", "OMPLETED"), id("", "jobCOMPLETED")];
         assert!(ids.iter().enumerate().all(|(n, id)| !ids[..n].contains(id)), "{ids:?}");
     }

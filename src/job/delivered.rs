@@ -1,6 +1,7 @@
 //! A job as a queue hands it out: an id, an input, and wishes about how long it may take and where its result goes.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -8,13 +9,16 @@ use serde_json::{Map, Value};
 const HEADERS: usize = 32;
 const HEADER_BYTES: usize = 8 << 10;
 
+/// Bytes of an id: it is part of URLs and headers, which servers take no longer ones of.
+const ID_BYTES: usize = 1024;
+
 /// A job that was taken from a queue and not looked into yet.
 ///
 /// Only `id` and `input` are demanded. Other keys are read as far as they make sense, because a queue may know more than
 /// we do; what does not make sense is as if it were absent.
 #[derive(Clone, PartialEq)]
 pub struct Delivered {
-    /// Names the job to the queue; never empty.
+    /// Names the job to the queue: 1 to 1024 bytes of anything, but neither `.` nor `..`.
     pub id: String,
     /// What [`crate::job::validate`] checks.
     pub input: Value,
@@ -70,9 +74,12 @@ impl Delivered {
             return Err(NotAJob { id: None, why: "a job is a JSON object" });
         };
         let id = match raw.shift_remove("id") {
-            Some(Value::String(id)) if !id.is_empty() => id,
+            Some(Value::String(id)) => {
+                usable(&id).map_err(|why| NotAJob { id: None, why })?;
+                id
+            }
             None => return Err(NotAJob { id: None, why: "a job has the key \"id\"" }),
-            Some(_) => return Err(NotAJob { id: None, why: "a job's \"id\" is a string that is not empty" }),
+            Some(_) => return Err(NotAJob { id: None, why: "a job's \"id\" is a string" }),
         };
         let Some(input) = raw.shift_remove("input") else {
             return Err(NotAJob { id: Some(id), why: "Job has missing field(s): input." });
@@ -86,6 +93,22 @@ impl Delivered {
             _ => None,
         };
         Ok(Self { id, input, webhook: webhook.or(second), s3_config, policy, batch_id, raw })
+    }
+
+    /// From its submission to its take, where its queue tells it: `delayTime`, in milliseconds, as in the endpoint's status object.
+    pub fn delay(&self) -> Option<Duration> {
+        self.raw.get("delayTime")?.as_u64().map(Duration::from_millis)
+    }
+}
+
+/// Whether a queue can be answered by `id`, which is a part of a path there.
+fn usable(id: &str) -> Result<(), &'static str> {
+    match id {
+        "" => Err("a job's \"id\" is not empty"),
+        // Both name folders, whatever is done to escape them.
+        "." | ".." => Err("a job's \"id\" is neither . nor .."),
+        id if id.len() > ID_BYTES => Err("a job's \"id\" has at most 1024 bytes"),
+        _ => Ok(()),
     }
 }
 
@@ -164,6 +187,16 @@ mod tests {
     }
 
     #[test]
+    fn a_job_may_say_how_long_it_waited() {
+        let delay =
+            |told: Value| Delivered::from_value(json!({"id": "j", "input": 1, "delayTime": told})).unwrap().delay();
+        assert_eq!(delay(json!(1500)), Some(Duration::from_millis(1500)));
+        for none in [json!(null), json!(-1), json!("5"), json!(1.5)] {
+            assert_eq!(delay(none), None);
+        }
+    }
+
+    #[test]
     fn a_webhook_may_be_an_object_or_have_its_newer_name() {
         let webhook = |job: Value| Delivered::from_value(job).unwrap().webhook;
         let hook = json!({"url": "http://x", "headers": {"Authorization": "a", "n": 5}});
@@ -205,8 +238,15 @@ mod tests {
     fn what_is_no_job_is_answered_where_it_has_an_id() {
         let fault = |job: Value| Delivered::from_value(job).unwrap_err();
         assert_eq!(fault(json!({"id": "j"})).id.as_deref(), Some("j"));
-        for job in [json!(null), json!([]), json!({}), json!({"id": "", "input": 1}), json!({"id": 5, "input": 1})] {
+        for job in [json!(null), json!([]), json!({})] {
             assert_eq!(fault(job).id, None);
+        }
+        let long = "x".repeat(ID_BYTES + 1);
+        for id in [json!(""), json!(5), json!(null), json!(["j"]), json!("."), json!(".."), json!(long)] {
+            assert_eq!(fault(json!({"id": id, "input": 1})).id, None, "{id:.9}");
+        }
+        for id in ["...", "a/..", " ", "\u{0}", &long[1..]] {
+            assert_eq!(Delivered::from_value(json!({"id": id, "input": 1})).unwrap().id, id);
         }
     }
 

@@ -121,6 +121,7 @@ struct Numbers {
     taken: Counter,
     ended: Family<By, Counter>,
     undelivered: Counter,
+    weights_wrong: Gauge,
     stages: Family<By, Histogram>,
     job: Histogram,
     queue_wait: Histogram,
@@ -149,6 +150,7 @@ impl Default for Metrics {
             taken: new.add("jobs_taken", "Jobs begun", Counter::default()),
             ended: new.add("jobs", "Jobs that ended, by how", Family::default()),
             undelivered: new.add("jobs_undelivered", "Ends of jobs that no queue took", Counter::default()),
+            weights_wrong: new.add("weight_files_wrong", "Weight files that are not as listed", Gauge::default()),
             stages: new.add("stage_seconds", "Parts of a job's time", Family::new_with_constructor(seconds)),
             job: new.add("job_seconds", "From taking a job to delivering its end", seconds()),
             queue_wait: new.add("queue_wait_seconds", "In the queue, for jobs that tell it as delayTime", seconds()),
@@ -217,6 +219,11 @@ impl Metrics {
     /// The end of a job could not be delivered.
     pub fn undelivered(&self) {
         self.0.undelivered.inc();
+    }
+
+    /// A weight file is not the one that is listed, or cannot be compared.
+    pub fn weights_wrong(&self) {
+        self.0.weights_wrong.inc();
     }
 
     /// A part of a job took this long.

@@ -27,7 +27,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::net::{Call, NoClient, Trusted, Url};
+use crate::net::{self, Call, NoClient, Trusted, Url};
 
 /// What our spans have in common, and nobody else's.
 const TARGET: &str = "latentd::trace";
@@ -44,7 +44,7 @@ const MOST: u64 = 1 << 16;
 /// Why there are no traces.
 #[derive(Debug, thiserror::Error)]
 pub enum NoTraces {
-    /// The endpoint is no URL.
+    /// The endpoint is no URL; as it may be shown.
     #[error("telemetry.otlp_endpoint = {0:?} is no http or https URL such as http://127.0.0.1:4318")]
     Endpoint(String),
     /// There is no HTTP client.
@@ -68,7 +68,7 @@ impl Traces {
     pub fn start(endpoint: &str) -> Result<Self, NoTraces> {
         let base: Option<Url> = endpoint.parse().ok();
         if !base.is_some_and(|base| matches!(base.scheme(), "http" | "https")) {
-            return Err(NoTraces::Endpoint(endpoint.to_owned()));
+            return Err(NoTraces::Endpoint(net::shown(endpoint)));
         }
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let runtime = Builder::new_current_thread().enable_all().build();

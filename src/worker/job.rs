@@ -5,20 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::select;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio::try_join;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info};
+use tracing::{Instrument, error, info, warn};
 
-use super::finish::{Told, finish};
+use super::finish::{self, Told};
 use super::held::Hold;
 use super::report::{self, Way};
-use super::{Failure, Outcome, Shop, Terms, render, tally};
+use super::{Failure, Means, Outcome, Shop, Terms, render, tally};
 use crate::deliver::{Done, Fault, Sink};
-use crate::job::{Delivered, Image, JobError, NotAJob, Policy, Timings};
+use crate::engine::host::HostError;
+use crate::job::{Delivered, Image, JobError, NotAJob, Offer, Policy, Timings};
 use crate::telemetry::metrics::Ended;
 
 /// What a job is worked on with.
@@ -31,12 +33,29 @@ pub(super) struct Ticket {
     pub(super) gateway: bool,
 }
 
+/// Before the end of its time a job that is stopped may have run out of it by the clock of its queue.
+const CLOCKS: Duration = Duration::from_secs(1);
+
 /// How a job ended.
 enum End {
     /// Something is to be delivered.
     Told(Box<Done>),
-    /// Nobody wants to know.
-    Silence(&'static str, Ended),
+    /// The queue wants it no more; of its time, if that was over.
+    Stopped(Option<Box<Done>>),
+    /// Somebody else gets it.
+    GivenBack,
+}
+
+/// What a job has from its take on, and what is said when that is over.
+struct Limit {
+    time: Duration,
+    why: String,
+}
+
+impl Limit {
+    fn over(&self) -> Done {
+        Done { error: Some(Fault::Late(self.why.clone())), ..Done::failed("") }
+    }
 }
 
 /// Works on a job; its slot is free again and it is no longer in hand when this ends.
@@ -47,17 +66,18 @@ pub(super) async fn work<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
 
 async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, NotAJob>, ticket: Ticket) {
     let (began, streamed) = (Instant::now(), AtomicBool::new(false));
-    let (id, time) = match &job {
-        Ok(job) => (job.id.clone(), self::time(job.policy)),
-        Err(fault) => (fault.id.clone().unwrap_or_default(), None),
+    let job = job.map(Arc::new);
+    let (id, limit, batch) = match &job {
+        Ok(job) => (job.id.clone(), limit(job.policy, job.delay()), job.batch_id.clone()),
+        Err(fault) => (fault.id.clone().unwrap_or_default(), None, None),
     };
-    info!(id, "Started.");
-    let metrics = &shop.means.watch.metrics;
+    let batch = batch.as_deref();
+    info!(id, batch, "Started.");
+    let metrics = &shop.desk.watch.metrics;
     let _in_hand = metrics.job();
-    if let Some(waited) = job.as_ref().ok().and_then(tally::queue_wait) {
+    if let Some(waited) = job.as_ref().ok().and_then(|job| job.delay()) {
         metrics.queue_wait(waited);
     }
-    let job = job.map(Arc::new);
     let end = match &job {
         Ok(job) => {
             let drawn = async {
@@ -65,22 +85,28 @@ async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
                 let _slot = if slotless { Arc::clone(&shop.slots).acquire_owned().await.ok() } else { None };
                 draw(&shop, job, &streamed).await
             };
-            until_told(&shop, &ticket.hold, drawn, time.map(|time| (began, time))).await
+            until_told(&shop, &ticket.hold, drawn, began, limit.as_ref()).await
         }
         Err(fault) => End::Told(Box::new(Done::failed(fault.why))),
     };
-    match end {
+    let (time, streamed) = (limit.map(|limit| limit.time), streamed.load(Ordering::Relaxed));
+    let told = Told { id: id.clone(), job: job.as_deref().ok(), streamed, began, time, gateway: ticket.gateway };
+    let ended = match end {
         End::Told(done) => {
-            let streamed = streamed.load(Ordering::Relaxed);
-            let told = Told { id, job: job.ok(), done: *done, streamed, began, time, gateway: ticket.gateway };
-            let ended = finish(&shop, &ticket.hold, told).await;
-            tally::count(metrics, ended);
+            explain(&id, batch, done.error.as_ref());
+            finish::finish(&shop, &ticket.hold, told, *done).await
         }
-        End::Silence(why, ended) => {
-            info!(id, "{why}");
-            tally::count(metrics, ended);
+        End::Stopped(late) => {
+            info!(id, batch, "Stopped.");
+            finish::stopped(&shop.desk, told, late).await;
+            Ended::Stopped
         }
-    }
+        End::GivenBack => {
+            info!(id, batch, "Given back.");
+            Ended::GivenBack
+        }
+    };
+    tally::count(metrics, ended);
 }
 
 /// Waits for what was drawn, unless something ends that.
@@ -88,24 +114,26 @@ async fn until_told<K: Sink>(
     shop: &Shop<K>,
     hold: &Hold,
     drawn: impl Future<Output = (Outcome, Vec<Image>)>,
-    time: Option<(Instant, Duration)>,
+    began: Instant,
+    limit: Option<&Limit>,
 ) -> End {
     let late = async {
-        match time {
-            Some((began, time)) => sleep_until(began + time).await,
+        match limit {
+            Some(limit) => {
+                sleep_until(began + limit.time).await;
+                limit.over()
+            }
             None => std::future::pending().await,
         }
     };
     let (outcome, images) = select! {
         biased;
-        () = hold.stop.cancelled() => return End::Silence("Stopped.", Ended::Stopped),
-        () = shop.let_go.cancelled() => return End::Silence("Given back.", Ended::GivenBack),
-        () = late => {
-            let ms = time.unzip().1.unwrap_or_default().as_millis();
-            return End::Told(Box::new(Done::failed(format!(
-                "the job took longer than the {ms} ms that its policy gives it"
-            ))));
+        () = hold.stop.cancelled() => {
+            let late = limit.filter(|limit| began.elapsed() + CLOCKS >= limit.time);
+            return End::Stopped(late.map(|limit| Box::new(limit.over())));
         }
+        () = shop.desk.let_go.cancelled() => return End::GivenBack,
+        over = late => return End::Told(Box::new(over)),
         drawn = drawn => drawn,
     };
     match outcome.result {
@@ -113,9 +141,18 @@ async fn until_told<K: Sink>(
             error!(id = hold.id, "{error}");
             shop.lost.cancel();
             shop.enough.cancel();
-            End::Silence("Given back.", Ended::GivenBack)
+            End::GivenBack
         }
         _ => End::Told(Box::new(told(outcome, images, shop.manners.send_timings))),
+    }
+}
+
+/// Says why a job failed: its client knows, and who looks after the worker wants to.
+fn explain(id: &str, batch: Option<&str>, error: Option<&Fault>) {
+    match error {
+        Some(Fault::Input(complaints)) => info!(id, batch, "the input is refused: {}", complaints.join("; ")),
+        Some(Fault::Other(why) | Fault::Late(why)) => warn!(id, batch, "the job fails: {why}"),
+        None => {}
     }
 }
 
@@ -128,13 +165,19 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
     };
     let means = &shop.means;
     let entropy = RandomState::new().hash_one(0) as u16;
-    let terms = Terms { offer: (means.offer)(), entropy, log_prompts: means.log_prompts, intake: means.intake.clone() };
+    let terms = Terms {
+        offer: offer(means, &job.input).await,
+        entropy,
+        log_prompts: means.log_prompts,
+        intake: means.intake.clone(),
+    };
     let (fleet, drawing) = (Arc::clone(&means.fleet), Arc::clone(job));
+    let id = job.id.clone();
     let (mouth, ear) = report::way();
     let mut task = JoinSet::new();
     let draw = async move {
         let engine = async move |model: String| {
-            let lease = fleet.engine(&model).await?;
+            let lease = fleet.engine(&model).await.map_err(|cause| unloaded(&id, &model, cause))?;
             let waited = lease.waited();
             Ok((lease, waited))
         };
@@ -142,17 +185,41 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
         render(&drawing.id, &drawing.input, &terms, engine, CancellationToken::new(), news).await
     };
     task.spawn(draw.in_current_span());
-    let way = Way { id: &job.id, sink: &shop.results.sink, uploads: &shop.uploads, place, streamed };
+    let way = Way { id: &job.id, sink: &shop.desk.results.sink, uploads: &shop.uploads, place, streamed };
     // What cannot be uploaded need not be drawn to its end: the task ends with this.
     match try_join!(async { Ok(task.join_next().await) }, way.send_on(ear)) {
         Ok((Some(Ok(mut outcome)), images)) => {
             outcome.timings.total = began.elapsed();
-            tally::stages(&means.watch.metrics, &outcome);
+            tally::stages(&shop.desk.watch.metrics, &outcome);
             (outcome, images)
         }
-        Ok(_) => (failed("bug", "the worker met a bug in itself; its log has more".to_owned()), Vec::new()),
+        Ok((ended, _)) => {
+            let cause = ended.and_then(Result::err).map(|cause| cause.to_string()).unwrap_or_default();
+            error!(id = job.id, batch = job.batch_id, "the job met a bug: {cause}");
+            (failed("bug", "the worker met a bug in itself; its log has more".to_owned()), Vec::new())
+        }
         Err(cause) => (Outcome { result: Err(cause.into()), timings: Timings::default() }, Vec::new()),
     }
+}
+
+/// What the job may ask for. The folder of LoRA files is read for one that names a LoRA, and where that holds up nobody.
+async fn offer(means: &Means, input: &Value) -> Offer {
+    let names_one = input.get("lora").is_some_and(|name| !name.is_null());
+    let mut reading = JoinSet::new();
+    if names_one {
+        let loras = Arc::clone(&means.loras);
+        reading.spawn_blocking(move || loras());
+    }
+    let loras = reading.join_next().await.and_then(Result::ok).unwrap_or_default();
+    Offer { models: means.models.clone(), loras }
+}
+
+/// Why a model cannot be had names this machine's files, which is for its log alone.
+fn unloaded(id: &str, model: &str, cause: HostError) -> Failure {
+    let HostError::Build(why) = cause else { return cause.into() };
+    error!(id, model, "the model cannot be loaded: {why}");
+    let message = format!("the model {model} cannot be loaded on this worker");
+    JobError { code: "no_engine", message, field: None }.into()
 }
 
 fn failed(code: &'static str, message: String) -> Outcome {
@@ -173,7 +240,34 @@ fn told(outcome: Outcome, images: Vec<Image>, send_timings: bool) -> Done {
     }
 }
 
-/// What a job has from its start on; one that was submitted long ago may have less of its `ttl` left, which only its queue knows.
-fn time(policy: Policy) -> Option<Duration> {
-    [policy.execution_timeout_ms, policy.ttl_ms].into_iter().flatten().min().map(Duration::from_millis)
+/// Both wishes of a policy are kept to, whichever ends first. What was asked for is counted from its submission, as far as that is known.
+fn limit(policy: Policy, delay: Option<Duration>) -> Option<Limit> {
+    let execution = policy.execution_timeout_ms.map(|ms| Limit {
+        time: Duration::from_millis(ms),
+        why: format!("the job took longer than the {ms} ms that its policy gives it"),
+    });
+    let ttl = policy.ttl_ms.map(|ms| Limit {
+        time: Duration::from_millis(ms).saturating_sub(delay.unwrap_or_default()),
+        why: format!("the job was not done within the {ms} ms from its submission that its policy (ttl) gives it"),
+    });
+    [execution, ttl].into_iter().flatten().min_by_key(|limit| limit.time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_has_the_least_time_that_its_policy_gives_it() {
+        let limit = |execution, ttl, delay: Option<u64>| {
+            let policy = Policy { execution_timeout_ms: execution, ttl_ms: ttl };
+            let limit = limit(policy, delay.map(Duration::from_millis));
+            limit.map(|limit| (limit.time.as_millis(), limit.why.contains("(ttl)")))
+        };
+        assert_eq!(limit(None, None, Some(5)), None);
+        assert_eq!([limit(Some(5), None, Some(9)), limit(Some(5), Some(9), None)], [Some((5, false)); 2]);
+        // From its submission; which may be longer ago than it is wanted.
+        assert_eq!([limit(None, Some(9), None), limit(Some(5), Some(9), Some(5))], [Some((9, true)), Some((4, true))]);
+        assert_eq!(limit(Some(5), Some(9), Some(10)), Some((0, true)));
+    }
 }

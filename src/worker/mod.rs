@@ -1,10 +1,12 @@
 //! The worker: takes jobs from a queue as it has slots for them, has them drawn side by side, and delivers what came of them.
 //!
-//! A slot is held before the queue is asked, and until the job's end is delivered; what came of it is on disk before it is first sent. A job that we let go of without a word, because
+//! A slot is held before the queue is asked, and until the job's end is delivered; what came of it is on disk before it is first sent,
+//! and what a process left there the next sends before it has an engine. A job that we let go of without a word, because
 //! it came while draining, the engine was lost or time ran out, is one that no heartbeat lists any more: the queue gives it to
 //! somebody else. That is all the giving back that the RunPod protocol has, and more than a failure, which a client would see.
 
 mod draw;
+mod errands;
 mod finish;
 mod held;
 mod job;
@@ -20,31 +22,28 @@ use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::deliver::outbox::Deliveries;
 use crate::deliver::results::Results;
 use crate::deliver::spool::Spool;
 use crate::deliver::upload::Uploads;
 use crate::deliver::{Office, Sink, Webhooks};
 use crate::engine::fleet::Fleet;
 use crate::intake::Intake;
-use crate::job::Offer;
 use crate::source::JobSource;
 use crate::stop::Stop;
 use crate::telemetry::Watch;
 use crate::telemetry::health::Phase;
 pub use draw::{Drawn, Png};
+use errands::Errands;
 use held::Held;
 pub use render::{Failure, Outcome, Seen, Terms, render};
 pub use slots::{Room, slots};
 
-/// For jobs to notice that they are let go of.
-const LET_GO: Duration = Duration::from_secs(2);
+/// For what an earlier process left, where this one cannot work.
+const FLUSH: Duration = Duration::from_secs(10);
 
 /// What a worker draws with.
 pub struct Means {
@@ -52,12 +51,12 @@ pub struct Means {
     pub fleet: Arc<Fleet>,
     /// What brings in images.
     pub intake: Intake,
-    /// What can be drawn with, asked for each job.
-    pub offer: Box<dyn Fn() -> Offer + Send + Sync>,
+    /// Names of the models that jobs may ask for; the first is that of jobs which name none.
+    pub models: Vec<String>,
+    /// Names of the LoRA files that there are now. Blocks; asked for each job that names one.
+    pub loras: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Whether prompts may be logged.
     pub log_prompts: bool,
-    /// Where it tells its operator how it is and what it does.
-    pub watch: Watch,
 }
 
 /// How a worker behaves.
@@ -69,12 +68,19 @@ pub struct Manners {
     pub drain: Duration,
     /// For the queue to answer anything but errors, from the first poll, which it may hold for as long; `None` is for ever.
     pub start_deadline: Option<Duration>,
-    /// Whether it asks to be replaced after one job, and ends.
+    /// Whether it asks to be replaced after one job, and ends; then it has one job in hand.
     pub refresh: bool,
     /// Whether results have timings and warnings.
     pub send_timings: bool,
     /// Bytes that a result may have; `None` is what the hosted platform takes.
     pub max_bytes: Option<u64>,
+}
+
+impl Manners {
+    /// Jobs in hand at the same time: the queue may end a worker that asks to be replaced, and with it whatever else it has.
+    pub fn at_once(&self) -> usize {
+        if self.refresh { 1 } else { self.slots }
+    }
 }
 
 /// Why a worker ended.
@@ -88,55 +94,75 @@ pub enum End {
     EngineLost,
 }
 
-/// What the jobs of a worker share.
-struct Shop<K> {
+/// What the ends of jobs go through, whether there is an engine or not.
+struct Desk<K> {
     results: Results<K>,
     spool: Spool,
-    uploads: Uploads,
     webhooks: Option<Webhooks>,
+    held: Held,
+    watch: Watch,
+    /// Jobs in hand are let go of.
+    let_go: CancellationToken,
+}
+
+/// What the jobs of a worker share.
+struct Shop<K> {
+    desk: Arc<Desk<K>>,
+    uploads: Uploads,
     means: Means,
     manners: Manners,
-    held: Held,
     slots: Arc<Semaphore>,
     /// No more jobs are taken.
     enough: CancellationToken,
-    /// Jobs in hand are let go of.
-    let_go: CancellationToken,
     /// The engine is gone.
     lost: CancellationToken,
 }
 
-/// Works until it is told to stop, or cannot go on. What is not delivered by then lies in the office's spool.
-pub async fn work<S: JobSource, K: Sink>(
-    source: S,
+/// Works until it is told to stop, or cannot go on. From the beginning the queue hears that we live, and is sent what an earlier
+/// process left; jobs are taken from when `ready` says with what. What is not delivered in the end lies in the office's spool.
+///
+/// # Errors
+/// Those of `ready`. What an earlier process left has ten seconds to be sent before that.
+pub async fn work<S: JobSource, K: Sink, U>(
+    source: &S,
     office: Office<K>,
-    means: Means,
-    manners: Manners,
+    watch: Watch,
+    ready: impl Future<Output = Result<(Means, Manners), U>>,
     stop: Stop,
-) -> End {
+) -> Result<End, U> {
     let Office { spool, results, left, uploads, webhooks, deliveries } = office;
-    let shop = Arc::new(Shop {
-        results,
-        spool,
-        uploads,
-        webhooks,
-        means,
-        manners,
-        held: Held::default(),
-        slots: Arc::new(Semaphore::new(manners.slots)),
-        enough: stop.draining.child_token(),
-        let_go: CancellationToken::new(),
-        lost: CancellationToken::new(),
-    });
-    let jobs = TaskTracker::new();
-    finish::resend(&shop, left, &jobs);
-    shop.means.watch.metrics.slots(manners.slots);
-    shop.means.watch.health.enter(Phase::Ready);
+    let (held, let_go) = (Held::default(), CancellationToken::new());
+    let desk = Arc::new(Desk { results, spool, webhooks, held, watch, let_go });
+    let mut errands = Errands::begin(&desk, left, deliveries);
+    let worked = async {
+        let (means, manners) = select! {
+            biased;
+            () = stop.draining.cancelled() => {
+                info!("stopped before it was ready");
+                desk.watch.health.enter(Phase::Draining);
+                errands.let_go(&desk).await;
+                return Ok(End::Drained);
+            }
+            ready = ready => match ready {
+                Ok(ready) => ready,
+                Err(unfit) => {
+                    flush(&desk, &mut errands, &stop).await;
+                    return Err(unfit);
+                }
+            },
+        };
+        let slots = Arc::new(Semaphore::new(manners.at_once()));
+        let (enough, lost) = (stop.draining.child_token(), CancellationToken::new());
+        let desk = Arc::clone(&desk);
+        let shop = Arc::new(Shop { desk, uploads, means, manners, slots, enough, lost });
+        Ok(serve(source, &shop, &mut errands, &stop).await)
+    };
     // The heartbeat is last to end: until then the queue must know that we live.
     select! {
-        end = serve(&source, &shop, &jobs, deliveries, &stop) => end,
-        never = source.beat(|| shop.held.ids()) => match never {},
-        never = source.hear_stops(|id| heed(&shop.held, id)) => match never {},
+        end = worked => end,
+        never = source.beat(|| desk.held.ids()) => match never {},
+        never = source.hear_stops(|id| heed(&desk.held, id)) => match never {},
+        never = desk.spool.tend(desk.results.clock()) => match never {},
     }
 }
 
@@ -146,41 +172,41 @@ fn heed(held: &Held, id: &str) {
     }
 }
 
-async fn serve<S: JobSource, K: Sink>(
-    source: &S,
-    shop: &Arc<Shop<K>>,
-    jobs: &TaskTracker,
-    deliveries: Option<Deliveries>,
-    stop: &Stop,
-) -> End {
-    let (mut webhooks, all_handed_over) = (JoinSet::new(), CancellationToken::new());
-    if let Some(deliveries) = deliveries {
-        webhooks.spawn(deliveries.run(all_handed_over.clone()));
-    }
-    let taken = take::until_enough(source, shop, jobs).await;
-    jobs.close();
-    shop.means.watch.health.enter(Phase::Draining);
-    info!(jobs = jobs.len(), "no more jobs are taken");
-    let drained = async {
-        jobs.wait().await;
-        all_handed_over.cancel();
-        // Without an engine somebody waits for our successor, who finds them on disk.
-        if !shop.lost.is_cancelled() {
-            while webhooks.join_next().await.is_some() {}
-        }
-    };
+/// Sends what an earlier process left, and does not wait for it for long.
+async fn flush<K: Sink>(desk: &Desk<K>, errands: &mut Errands, stop: &Stop) {
     select! {
         biased;
-        () = drained => {}
-        () = stop.now.cancelled() => warn!(jobs = jobs.len(), "jobs in hand are let go of"),
-        () = sleep(shop.manners.drain) => {
-            warn!(jobs = jobs.len(), "worker.drain is over: jobs in hand are let go of");
+        () = errands.done() => {}
+        () = stop.draining.cancelled() => {}
+        () = sleep(FLUSH) => warn!("what an earlier process left waits for the next start"),
+    }
+    errands.let_go(desk).await;
+}
+
+async fn serve<S: JobSource, K: Sink>(source: &S, shop: &Arc<Shop<K>>, errands: &mut Errands, stop: &Stop) -> End {
+    let Watch { metrics, health } = &shop.desk.watch;
+    metrics.slots(shop.manners.at_once());
+    health.enter(Phase::Ready);
+    let taken = take::until_enough(source, shop, &errands.jobs).await;
+    health.enter(Phase::Draining);
+    info!(jobs = errands.jobs.len(), "no more jobs are taken");
+    let drained = async {
+        errands.jobs_done().await;
+        // Without an engine somebody waits for our successor, who finds them on disk.
+        if !shop.lost.is_cancelled() {
+            errands.done().await;
         }
+    };
+    let why = select! {
+        biased;
+        () = drained => None,
+        () = stop.now.cancelled() => Some("jobs in hand are let go of"),
+        () = sleep(shop.manners.drain) => Some("worker.drain is over: jobs in hand are let go of"),
+    };
+    if let Some(why) = why {
+        warn!(jobs = errands.jobs.len(), "{why}");
     }
-    shop.let_go.cancel();
-    if timeout(LET_GO, jobs.wait()).await.is_err() {
-        warn!(jobs = jobs.len(), "jobs do not end");
-    }
+    errands.let_go(&shop.desk).await;
     match taken {
         _ if shop.lost.is_cancelled() => End::EngineLost,
         Ok(()) => End::Drained,

@@ -44,7 +44,7 @@ pub(super) async fn until_enough<S: JobSource, K: Sink>(
         let taken = select! {
             // What is here already counts.
             biased;
-            taken = source.take(slots.len(), !shop.held.none(), &shop.enough) => taken,
+            taken = source.take(slots.len(), !shop.desk.held.none(), &shop.enough) => taken,
             why = start.over() => return Err(why),
         };
         let pause = match taken {
@@ -122,9 +122,9 @@ impl Start {
 /// Every slot that is free, at least one, when there is room for what would come of it; `None` when it is enough.
 async fn free<K: Sink>(shop: &Shop<K>) -> Option<Vec<OwnedSemaphorePermit>> {
     let room = async {
-        if !shop.spool.has_room() {
+        if !shop.desk.spool.has_room() {
             warn!("spool.max_bytes is reached: no jobs are taken until results or webhooks have arrived");
-            shop.spool.room().await;
+            shop.desk.spool.room().await;
             info!("the spool has room again");
         }
         Arc::clone(&shop.slots).acquire_owned().await
@@ -146,20 +146,20 @@ fn accept<K: Sink>(
     slot: Option<OwnedSemaphorePermit>,
     gateway: bool,
 ) -> bool {
-    let id = match &job {
-        Ok(job) => &job.id,
-        Err(NotAJob { id: Some(id), .. }) => id,
+    let (id, batch) = match &job {
+        Ok(job) => (&job.id, job.batch_id.as_deref()),
+        Err(NotAJob { id: Some(id), .. }) => (id, None),
         Err(fault) => {
             warn!("what the queue handed out is no job, and has no id to answer to: {fault}");
             return false;
         }
     };
     if shop.enough.is_cancelled() {
-        info!(id, "the job came while draining, and is given back");
+        info!(id, batch, "the job came while draining, and is given back");
         return false;
     }
-    let Some(hold) = shop.held.hold(id) else {
-        warn!(id, "the job is in hand already, and is not begun again");
+    let Some(hold) = shop.desk.held.hold(id) else {
+        warn!(id, batch, "the job is in hand already, and is not begun again");
         return false;
     };
     jobs.spawn(job::work(Arc::clone(shop), job, Ticket { hold, slot, gateway }));

@@ -42,11 +42,6 @@ pub(super) fn count(metrics: &Metrics, ended: Ended) {
     Span::current().record("job.outcome", ended.name());
 }
 
-/// How long a job was in its queue, where that tells it: `delayTime` beside `input`, in milliseconds, as in its status object.
-pub(super) fn queue_wait(job: &Delivered) -> Option<Duration> {
-    job.raw.get("delayTime")?.as_u64().map(Duration::from_millis)
-}
-
 /// Where the time of a job went that was drawn, or could not be. A stage that it did not have is not counted.
 pub(super) fn stages(metrics: &Metrics, outcome: &Outcome) {
     let timings = outcome.timings;
@@ -71,6 +66,6 @@ pub(super) fn ended(done: &Done) -> Ended {
     match &done.error {
         None => Ended::Completed,
         Some(Fault::Input(_)) => Ended::Invalid,
-        Some(Fault::Other(_)) => Ended::Failed,
+        Some(Fault::Other(_) | Fault::Late(_)) => Ended::Failed,
     }
 }

@@ -103,6 +103,8 @@ async fn a_scrape_tells_what_the_worker_does() {
         ("latentd_stage_seconds_count{stage=\"wait\"}", 1.0),
         ("latentd_stage_seconds_count{stage=\"png\"}", 1.0),
         ("latentd_stage_seconds_count{stage=\"fetch\"}", 0.0),
+        // Its engine was there.
+        ("latentd_stage_seconds_count{stage=\"load\"}", 0.0),
         ("latentd_stage_seconds_count{stage=\"deliver\"}", 2.0),
         ("latentd_device_memory_bytes{engine=\"engine-test\",kind=\"free\"}", f64::from(1 << 30)),
     ] {

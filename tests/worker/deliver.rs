@@ -91,23 +91,20 @@ async fn what_the_queue_refuses_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_result_that_the_queue_finds_too_large_becomes_a_failure() {
-    let (posts, failure) = posted(vec![status(413)], LONG).await;
-    assert_eq!((posts.len(), failure), (2, None));
-    assert_eq!(posts[1].body, r#"{"error":"the result has 12 bytes, which is more than the queue takes"}"#);
-    assert_eq!(posted(vec![status(413), status(413)], LONG).await.1.unwrap(), "the queue answered 413");
+async fn a_result_that_the_queue_finds_too_large_is_told_apart() {
+    let queue = Queue::start().await;
+    for answer in [413, 404] {
+        queue.answer("done", status(503)).answer("done", status(answer));
+        let failure = sink(&queue).done(parcel(LONG)).await.unwrap_err();
+        assert_eq!((failure.tries, failure.too_large), (2, answer == 413), "{failure:?}");
+    }
 }
 
 #[tokio::test]
-async fn a_refusal_for_size_is_told_after_other_failures_and_keeps_the_wish_to_be_replaced() {
-    let queue = Queue::start().await;
-    queue.answer("done", status(503)).answer("done", status(413));
-    let body = r#"{"output":[{"image":"iVBOR"}],"stopPod":true}"#;
-    sink(&queue).done(Parcel { body: body.into(), ..parcel(LONG) }).await.unwrap();
-    let posts = queue.asked("done");
-    assert_eq!(posts.len(), 3);
-    let told = r#"{"error":"the result has 45 bytes, which is more than the queue takes","stopPod":true}"#;
-    assert_eq!(posts[2].body, told);
+async fn an_id_that_makes_no_url_is_not_tried_for_ever() {
+    let (queue, id) = (Queue::start().await, "x".repeat(70_000));
+    let failure = sink(&queue).done(Parcel { id, ..parcel(LONG) }).await.unwrap_err();
+    assert_eq!((failure.tries, queue.asked("done").len()), (1, 0), "{failure:?}");
 }
 
 #[tokio::test]

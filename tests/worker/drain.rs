@@ -11,6 +11,8 @@ use latentd::engine::fake::Fake;
 use latentd::job::Delivered;
 use latentd::source::{JobSource, TakeError, Taken};
 use latentd::stop::Stop;
+use latentd::telemetry::Watch;
+use latentd::telemetry::health::Phase;
 use latentd::worker::{End, Manners, work};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -98,20 +100,20 @@ impl JobSource for Late {
 async fn a_job_that_comes_while_draining_is_given_back() {
     let queue = Queue::start().await;
     let (stop, listed) = (Stop::default(), Arc::new(AtomicUsize::new(0)));
+    let ready = async || Ok::<_, Infallible>((means(Fake::default()).await, MANNERS));
+    let there = || (Late(Arc::clone(&listed)), office(sink(&queue), Spool::in_memory(1)), Watch::default());
     stop.draining.cancel();
-    let source = Late(Arc::clone(&listed));
-    assert_eq!(
-        work(source, office(sink(&queue), Spool::in_memory(1)), means(Fake::default()).await, MANNERS, stop).await,
-        End::Drained
-    );
+    let (source, office, watch) = there();
+    assert_eq!(work(&source, office, watch, ready(), stop).await, Ok(End::Drained));
     let stop = Stop::default();
-    let source = Late(Arc::clone(&listed));
-    let worker =
-        work(source, office(sink(&queue), Spool::in_memory(1)), means(Fake::default()).await, MANNERS, stop.clone());
+    let (source, office, watch) = there();
+    let worker = work(&source, office, watch.clone(), ready(), stop.clone());
     let stopper = async {
-        tokio::task::yield_now().await;
+        while watch.health.phase() != Phase::Ready {
+            tokio::task::yield_now().await;
+        }
         stop.draining.cancel();
     };
-    assert_eq!(tokio::join!(worker, stopper).0, End::Drained);
+    assert_eq!(tokio::join!(worker, stopper).0, Ok(End::Drained));
     assert_eq!((queue.routes(), listed.load(Ordering::SeqCst)), (vec![], 0));
 }

@@ -19,7 +19,7 @@ use latentd::engine::fleet::{Fleet, Member, Start};
 use latentd::engine::host::Host;
 use latentd::engine::{Engine, Event, Load, Memory, Picture, Poisoned, Progress, Ticket};
 use latentd::intake::{Intake, Limits};
-use latentd::job::{JobError, Offer, Spec};
+use latentd::job::{JobError, Spec};
 use latentd::net::{Client, Guard, Trusted};
 use latentd::source::runpod::{RunPod, Urls};
 use latentd::stop::Stop;
@@ -137,7 +137,7 @@ pub(crate) struct Worker {
     pub(crate) stop: Stop,
     pub(crate) hand: Hand,
     pub(crate) watch: Watch,
-    task: JoinSet<End>,
+    task: JoinSet<Result<End, &'static str>>,
 }
 
 impl Worker {
@@ -173,15 +173,30 @@ impl Worker {
         (engine, hand): (E, Hand),
         watch: Watch,
     ) -> Self {
-        let (means, stop) = (watched(engine, watch.clone()).await, Stop::default());
-        let source = source(queue).watched(watch.metrics.clone());
-        let mut task = JoinSet::new();
-        task.spawn(work(source, office, means, manners, stop.clone()));
-        Self { stop, hand, watch, task }
+        let means = watched(engine, &watch).await;
+        Self { hand, ..Self::when(queue, office, watch, async move { Ok((means, manners)) }) }
+    }
+
+    /// On `queue`, with this office, and whatever it works with when that is ready.
+    pub(crate) fn when<K: Sink>(
+        queue: &Queue,
+        office: Office<K>,
+        watch: Watch,
+        ready: impl Future<Output = Result<(Means, Manners), &'static str>> + Send + 'static,
+    ) -> Self {
+        let (source, stop) = (source(queue).watched(watch.metrics.clone()), Stop::default());
+        let (mut task, seen, stopped) = (JoinSet::new(), watch.clone(), stop.clone());
+        task.spawn(async move { work(&source, office, seen, ready, stopped).await });
+        Self { stop, hand: Hand::default(), watch, task }
     }
 
     /// How it ends.
-    pub(crate) async fn end(mut self) -> End {
+    pub(crate) async fn end(self) -> End {
+        self.came_to().await.unwrap()
+    }
+
+    /// How it ends, or why it cannot work.
+    pub(crate) async fn came_to(mut self) -> Result<End, &'static str> {
         self.task.join_next().await.unwrap().unwrap()
     }
 
@@ -202,15 +217,15 @@ pub(crate) fn office<K: Sink>(sink: K, spool: Spool) -> Office<K> {
     let uploads = Uploads::new(here.clone(), here.clone(), None, Arc::clone(&clock));
     let (outbox, deliveries) =
         Outbox::open(&spool, Postman { client: here, signer, attempts, clock, metrics: Metrics::default() });
-    let webhooks = Some(Webhooks { outbox, always: false, worker: "pod-abc".into() });
+    let webhooks = Some(Webhooks { outbox, always: false, cancelled: true, worker: "pod-abc".into() });
     Office { spool, results, left, uploads, webhooks, deliveries: Some(deliveries) }
 }
 
 pub(crate) async fn means<E: Engine + Send + 'static>(engine: E) -> Means {
-    watched(engine, Watch::default()).await
+    watched(engine, &Watch::default()).await
 }
 
-async fn watched<E: Engine + Send + 'static>(engine: E, watch: Watch) -> Means {
+async fn watched<E: Engine + Send + 'static>(engine: E, watch: &Watch) -> Means {
     let engine = Mutex::new(Some(engine));
     let metrics = watch.metrics.clone();
     let start: Box<Start> = Box::new(move |_| {
@@ -225,9 +240,9 @@ async fn watched<E: Engine + Send + 'static>(engine: E, watch: Watch) -> Means {
     Means {
         fleet: Arc::new(fleet),
         intake: Intake::new(Client::new(Guard::default()).unwrap(), limits),
-        offer: Box::new(|| Offer { models: vec!["m".into()], ..Offer::default() }),
+        models: vec!["m".into()],
+        loras: Arc::new(Vec::new),
         log_prompts: false,
-        watch,
     }
 }
 

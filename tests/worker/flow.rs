@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::engine::{Hand, MANNERS, Worker, input};
+use crate::log::Log;
 use crate::queue::{Asked, Queue, Reply, json, status, text};
 
 /// The body that was posted for a job at last, and whether it said that images were streamed.
@@ -200,6 +201,14 @@ async fn a_job_has_the_time_of_its_policy() {
 }
 
 #[tokio::test]
+async fn a_job_that_waited_for_as_long_as_it_is_wanted_is_not_drawn() {
+    let job = |delay| json!({"id": "j1", "input": input("a"), "delayTime": delay, "policy": {"ttl": 60_000}});
+    let why = "the job was not done within the 60000 ms from its submission that its policy (ttl) gives it";
+    assert_eq!(told(job(60_000), MANNERS).await, (json!({"error": why}), false));
+    assert!(is_png(&told(job(1_000), MANNERS).await.0["output"][0]));
+}
+
+#[tokio::test]
 async fn a_job_that_ran_out_of_time_says_that_images_were_streamed() {
     let mut two = input("first");
     two["num_outputs"] = json!(2);
@@ -219,6 +228,31 @@ async fn what_is_no_job_is_answered_where_it_can_be_and_harms_no_other() {
     assert_eq!(done(&queue, "empty").unwrap().0, json!({"error": "Job has missing field(s): input."}));
     assert!(is_png(&done(&queue, "good").unwrap().0["output"][0]));
     assert_eq!(queue.asked("done").len(), 2);
+}
+
+#[tokio::test]
+async fn odd_ids_are_answered_where_a_url_can_name_them_and_logged_where_not() {
+    let ((log, _guard), queue) = (Log::of_this_thread(), Queue::start().await);
+    let million = format!("\"{}\"", "x".repeat(1 << 20));
+    let none =
+        ["NaN", "-Infinity", "5", "1e400", "null", "\"\"", "\".\"", "\"..\"", "[\"j\"]", &million, "\"\\ud83d\""];
+    let odd = [("a/../b", "a%2F..%2Fb"), ("a?b#c%", "a%3Fb%23c%25"), ("\n\u{0}\"", "%0A%00%22"), (" é,", "%20%C3%A9,")];
+    let nobody = none.map(|id| format!("{{\"id\": {id}, \"input\": {{}}}}"));
+    let jobs = odd.map(|(id, _)| json!({"id": id, "input": input("a"), "webhook": "ftp://x"}).to_string());
+    queue.answer("take", text(&format!("[{}]", [&nobody[..], &jobs[..]].concat().join(", "))));
+    let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+    queue.until("done", odd.len()).await;
+    assert_eq!(worker.stop().await, End::Drained);
+    let mut paths: Vec<String> = queue.asked("done").into_iter().map(|asked| asked.path).collect();
+    let mut expected = odd.map(|(_, id)| format!("/v2/ep1/job-done/pod-abc/{id}?gpu=X&isStream=false"));
+    paths.sort();
+    expected.sort();
+    assert_eq!(paths, expected);
+    let text = log.text();
+    assert_eq!(text.matches("is no job, and has no id to answer to").count(), none.len(), "{text}");
+    for (id, _) in odd {
+        assert!(log.said("Finished.").iter().any(|finished| finished["id"] == id), "{id:?}");
+    }
 }
 
 #[tokio::test]
@@ -268,7 +302,8 @@ async fn a_result_that_is_too_large_fails_with_its_size() {
 async fn a_worker_that_wants_to_be_fresh_ends_after_one_job() {
     let queue = Queue::start().await;
     queue.job("j1", json!({})).job("j2", input("a"));
-    let worker = Worker::start(&queue, Manners { refresh: true, ..MANNERS }).await;
+    // However many it could have: the queue may end it with its first result.
+    let worker = Worker::start(&queue, Manners { refresh: true, slots: 4, ..MANNERS }).await;
     assert_eq!(worker.end().await, End::Drained);
     let expected = json!({"error": ["prompt is a required input."], "stopPod": true});
     assert_eq!(done(&queue, "j1").unwrap().0, expected);

@@ -3,12 +3,18 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod admin;
+mod begin;
 mod deliver;
 mod drain;
 mod engine;
+#[cfg(feature = "torch")]
+mod first;
 mod fitness;
 mod flow;
 mod lasting;
+mod lines;
+mod log;
+mod models;
 mod pace;
 mod process;
 mod queue;
@@ -20,3 +26,4 @@ mod telling;
 mod traces;
 mod uploads;
 mod webhooks;
+mod wire;

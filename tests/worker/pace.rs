@@ -10,6 +10,7 @@ use latentd::deliver::spool::Spool;
 use latentd::engine::fake::Fake;
 use latentd::source::{JobSource, TakeError, Taken, Verdict};
 use latentd::stop::Stop;
+use latentd::telemetry::Watch;
 use latentd::worker::{End, Manners, work};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +50,8 @@ async fn worked(steps: Vec<Step>, manners: Manners) -> (End, Vec<Instant>) {
     let (means, asked) = (means(Fake::default()).await, Arc::new(Mutex::new(Vec::new())));
     tokio::time::pause();
     let source = Script { steps: Mutex::new(steps.into()), asked: Arc::clone(&asked) };
-    let end = work(source, office(sink(&queue), Spool::in_memory(1)), means, manners, Stop::default()).await;
+    let (office, ready) = (office(sink(&queue), Spool::in_memory(1)), async { Ok::<_, Infallible>((means, manners)) });
+    let Ok(end) = work(&source, office, Watch::default(), ready, Stop::default()).await;
     let mut times = asked.lock().unwrap().clone();
     times.push(Instant::now());
     (end, times)

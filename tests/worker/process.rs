@@ -85,8 +85,9 @@ async fn told(variables: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, S
     let base = queue.base();
     let arguments = [&["worker", "--queue", &base], arguments].concat();
     let output = latentd(variables, &arguments);
-    let [ping] = queue.asked("ping").try_into().unwrap_or_else(|pings| panic!("{pings:?} {}", stderr(&output)));
-    assert_eq!(queue.routes(), ["ping"], "no job was asked for");
+    // Its last word; heartbeats may have come before.
+    let ping = queue.asked("ping").pop().unwrap_or_else(|| panic!("{}", stderr(&output)));
+    assert_eq!(queue.asked("take").len(), 0, "no job was asked for");
     assert!(ping.path.contains("?status=unhealthy&check="), "{}", ping.path);
     (output.status.code(), ping.path.split("&check=").nth(1).unwrap().to_owned())
 }

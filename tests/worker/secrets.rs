@@ -1,30 +1,14 @@
 //! What a worker says of its work, at its most talkative.
 
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
-
 use latentd::worker::{End, Manners};
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 
 use crate::engine::{MANNERS, Worker, input, office, sink};
 use crate::lasting::spool;
+use crate::log::Log;
 use crate::queue::{Asked, Queue, json, status};
 use crate::server::{self, Server};
-
-/// A log that can be read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// In every place of a job that can hold a secret there is this.
 const SECRET: &str = "s3cret";
@@ -89,7 +73,7 @@ async fn no_log_holds_a_secret_or_an_image() {
     queue.when(|log| (1..=7).all(|n| posted(log, &format!("/j{n}?")))).await;
     assert_eq!(worker.stop().await, End::Drained);
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     for word in ["j1", "j7", "Finished.", "webhook", "upload"] {
         assert!(log.contains(word), "the log says nothing of {word}: {log}");
     }

@@ -1,7 +1,7 @@
 //! Webhooks to receivers that misbehave, through restarts, on a paused clock.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::log::Log;
 use crate::server::{Answer, Server, moved, status};
 
 const BODY: &[u8] = br#"{"id": "j", "status": "COMPLETED"}"#;
@@ -50,7 +51,7 @@ fn open(root: &Path) -> (Spool, Outbox, Deliveries) {
 }
 
 async fn send(outbox: &Outbox, hook: Hook) {
-    outbox.send(outbox.keep(hook, Bytes::from_static(BODY)).await).await;
+    outbox.send(outbox.keep(hook, Duration::ZERO, Bytes::from_static(BODY)).await).await;
 }
 
 fn letters(root: &Path) -> usize {
@@ -91,34 +92,16 @@ async fn a_webhook_is_told_once_with_its_headers_and_a_signature() {
     assert_eq!(letters(root.path()), 0);
 }
 
-/// What lines are written to.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(line)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// `id` becomes the `requestId` of a log for machines, which names the job.
 #[tokio::test(start_paused = true)]
 async fn lines_name_the_job_as_id_and_the_event_as_webhook() {
-    let (log, root) = (Log::default(), tempfile::tempdir().unwrap());
-    let writer = log.clone();
-    let lines = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-    let guard = tracing::subscriber::set_default(lines);
+    let ((log, guard), root) = (Log::of_this_thread(), tempfile::tempdir().unwrap());
     let server = Server::start(|number, _| status(["500 Oh", "200 OK"][number])).await;
     let hook = hook(&server.url("/"), &[("Host", "elsewhere")]);
     let event = hook.id().to_owned();
     deliver(root.path(), hook).await;
     drop(guard);
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines = log.lines();
     let ours = |line: &&Value| line["target"].as_str().unwrap().contains("::deliver::");
     let fields: Vec<&Value> = lines.iter().filter(ours).map(|line| &line["fields"]).collect();
     assert!(fields.iter().all(|fields| fields["id"] == "j"), "{fields:?}");

@@ -3,6 +3,7 @@
 #[cfg(feature = "torch")]
 pub(super) mod device;
 pub mod disk;
+pub mod hashes;
 pub mod memory;
 pub mod picture;
 pub mod weights;

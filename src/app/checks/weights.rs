@@ -1,13 +1,14 @@
 //! A model's weight files, as far as their headers and sizes tell whether they are whole: a copy that broke off is found before
 //! minutes are spent on loading it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use safetensors::tensor::Metadata;
 
 use super::{Check, Verdict, gib};
+use crate::config::weights::files;
 
 /// Bytes of a header: what the format allows.
 const MOST: u64 = 100 << 20;
@@ -48,20 +49,10 @@ pub fn check(path: &Path) -> Check {
     }
 }
 
-/// Bytes of all weight files at `path`.
-pub fn bytes(path: &Path) -> u64 {
-    files(path).iter().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len()).sum()
-}
-
-/// The weight files at `path` and below, in ascending order.
-pub(in crate::app) fn files(path: &Path) -> Vec<PathBuf> {
-    let mut files = match fs::read_dir(path) {
-        Ok(entries) => entries.flatten().flat_map(|entry| files(&entry.path())).collect(),
-        Err(_) if path.extension().is_some_and(|extension| extension == "safetensors") => vec![path.to_owned()],
-        Err(_) => Vec::new(),
-    };
-    files.sort();
-    files
+/// Says what is wrong with the weight files at `path`, if anything, to who is about to load them.
+pub fn sound(path: &Path) -> Result<(), String> {
+    let Check { verdict, found, .. } = check(path);
+    if verdict == Verdict::Fail { Err(found) } else { Ok(()) }
 }
 
 /// Bytes of a file that is as long as its header says.
@@ -87,7 +78,10 @@ fn size(path: &Path) -> Result<u64, Fault> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
+    use crate::config::weights::bytes;
 
     /// A file with one tensor of 4 bytes.
     fn whole() -> Vec<u8> {
@@ -106,6 +100,7 @@ mod tests {
         };
         let good = with(&whole());
         assert!(good.verdict == Verdict::Ok && good.found.starts_with("1 files"), "{good:?}");
+        assert_eq!(sound(folder.path()), Ok(()));
         assert_eq!(bytes(folder.path()), whole().len() as u64);
         let longer = [whole(), vec![0]].concat();
         for (bytes, fault) in [
@@ -117,7 +112,7 @@ mod tests {
             (&[2, 0, 0, 0, 0, 0, 0, 0, b'{', b'x'], "its header is not valid"),
         ] {
             let check = with(bytes);
-            assert_eq!(check.verdict, Verdict::Fail);
+            assert_eq!((check.verdict, sound(folder.path())), (Verdict::Fail, Err(check.found.clone())));
             assert!(check.found.contains(fault) && check.found.contains("a.safetensors"), "{fault}: {}", check.found);
         }
     }

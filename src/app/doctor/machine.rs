@@ -5,8 +5,9 @@ use std::thread::available_parallelism;
 
 use tokio::runtime;
 
-use super::super::checks::{Check, Verdict, disk, memory, picture, weights};
+use super::super::checks::{Check, Verdict, disk, hashes, memory, picture, weights};
 use super::super::{engine, fitness};
+use crate::config::weights::bytes;
 use crate::config::{Config, Served};
 use crate::engine::torch::device::multiplies_bf16;
 
@@ -24,13 +25,13 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
             return checks;
         }
     };
-    let (first, needed) =
-        (models.iter().filter(|served| served.at_start), |served: &Served| weights::bytes(&served.model.path));
+    let (first, needed) = (models.iter().filter(|served| served.at_start), |served: &Served| bytes(&served.model.path));
     let needed = first.clone().map(needed).sum();
     checks.extend(engine::devices(config, needed));
     checks.push(memory::check(config.fitness.min_memory, needed));
     checks.push(disk::check(&fitness::spool(config), config.fitness.min_disk));
     checks.extend(first.clone().map(|served| weights::check(&served.model.path)));
+    checks.extend(first.clone().map(|served| hashes::check(&served.model.path)));
     checks.extend(loras(config));
     if checks.iter().all(|check| check.name != "device" || check.verdict != Verdict::Fail) {
         checks.extend(first.flat_map(|served| model(config, &models, served)));

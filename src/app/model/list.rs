@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{Exit, complain, say, size};
 use crate::app::checks::{Verdict, weights};
+use crate::config::weights::bytes;
 use crate::config::{Config, Found};
 use crate::models::{Manifest, family, is_staging};
 
@@ -66,7 +67,7 @@ fn row(found: Found) -> Row {
     Row {
         name,
         family: told.ok(),
-        bytes: weights::bytes(&path),
+        bytes: bytes(&path),
         licence: about.licence,
         source: source.or(about.url),
         path: Some(path),

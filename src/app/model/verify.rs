@@ -68,7 +68,7 @@ fn verify(path: &Path) -> (Vec<String>, bool) {
     }
     bar.finish_and_clear();
     let listed: HashSet<&PathBuf> = files.iter().map(|(file, _)| file).collect();
-    for file in weights::files(path).iter().filter(|file| !listed.contains(file)) {
+    for file in crate::config::weights::files(path).iter().filter(|file| !listed.contains(file)) {
         sound = false;
         lines.push(format!("{}: IS NOT LISTED in {SUMS}", file.strip_prefix(folder).unwrap_or(file).display()));
     }

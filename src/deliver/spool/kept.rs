@@ -78,12 +78,37 @@ impl<N: Note> Kept<N> {
             Place::Memory(body) => return Ok(body.clone()),
             Place::Gone => return Ok(Bytes::new()),
         };
+        let id = self.note().job().to_owned();
         blocking(move || match Head::<N>::read(&path) {
             Ok((_, body)) => Ok(body),
             Err(damage) => {
-                set_aside(&path, &damage);
+                set_aside(&path, &damage, Some(&id));
                 Err(SpoolError::Damaged { file: path, why: damage.to_string() })
             }
+        })
+        .await
+    }
+
+    /// Puts another letter in its place, at once for whoever takes over: one of the two is there whatever happens. What the disk does not
+    /// take is kept in memory.
+    pub async fn exchange(self, note: N, body: Bytes) -> Self {
+        blocking(move || {
+            let mut kept = self;
+            kept.head.note = note;
+            let before = kept.place.size();
+            kept.place = match replace(&mut kept.place, Place::Gone) {
+                Place::Disk { path, .. } => match kept.head.write(&path, &body) {
+                    Ok(size) => Place::Disk { path, size },
+                    Err(cause) => {
+                        kept.shared.say(Err(&cause));
+                        Place::Memory(body)
+                    }
+                },
+                Place::Memory(_) | Place::Gone => Place::Memory(body),
+            };
+            kept.shared.account.add(kept.place.size());
+            kept.shared.account.remove(before);
+            kept
         })
         .await
     }
@@ -94,7 +119,7 @@ impl<N: Note> Kept<N> {
             let mut kept = self;
             let place = replace(&mut kept.place, Place::Gone);
             if let Place::Disk { path, .. } = &place {
-                remove(path);
+                remove(path, kept.note().job());
             }
             kept.shared.account.remove(place.size());
         })
@@ -134,20 +159,21 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     }
 }
 
-/// Renames what cannot be read, so that it is neither met again nor lost to who wants to look into it.
-pub(super) fn set_aside(path: &Path, damage: &Damage) {
+/// Renames what cannot be read, so that it is neither met again nor lost to who wants to look into it. `id` is the job, if it is known.
+pub(super) fn set_aside(path: &Path, damage: &Damage, id: Option<&str>) {
     let aside = path.with_extension(DAMAGED);
     match fs::rename(path, &aside) {
-        Ok(()) => warn!("{} is no letter: {damage}; it is set aside as {}", path.display(), aside.display()),
-        Err(cause) => warn!("{} is no letter: {damage}; and cannot be set aside: {cause}", path.display()),
+        Ok(()) => warn!(id, "{} is no letter: {damage}; it is set aside as {}", path.display(), aside.display()),
+        Err(cause) => warn!(id, "{} is no letter: {damage}; and cannot be set aside: {cause}", path.display()),
     }
 }
 
-pub(super) fn remove(path: &Path) {
+/// Removes the letter about a job.
+pub(super) fn remove(path: &Path, id: &str) {
     match fs::remove_file(path) {
         Ok(()) => {}
         // Who cleared the folder by hand was told by us that it was full.
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-        Err(cause) => warn!("{} cannot be removed, and will be sent again: {cause}", path.display()),
+        Err(cause) => warn!(id, "{} cannot be removed, and will be sent again: {cause}", path.display()),
     }
 }

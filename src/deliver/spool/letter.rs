@@ -55,19 +55,19 @@ impl<N: Serialize + DeserializeOwned> Head<N> {
         Self { format: FORMAT, deadline, note }
     }
 
-    /// Writes a letter into `folder`, and returns its size. On an error there is none.
-    pub(super) fn write(&self, folder: &Path, name: &str, body: &[u8]) -> io::Result<u64> {
+    /// Writes a letter to `letter`, in the place of what is there, and returns its size. On an error there is none.
+    pub(super) fn write(&self, letter: &Path, body: &[u8]) -> io::Result<u64> {
         let mut head = serde_json::to_vec(self)?;
         head.push(b'\n');
         let checksum = format!("{}\n", checksum(&head, body));
-        let (draft, letter) = (folder.join(name).with_extension(DRAFT), folder.join(name).with_extension(LETTER));
+        let (draft, folder) = (letter.with_extension(DRAFT), letter.parent().unwrap_or(letter));
         let written = write_synced(&draft, &[checksum.as_bytes(), &head, body])
-            .and_then(|()| fs::rename(&draft, &letter))
+            .and_then(|()| fs::rename(&draft, letter))
             .and_then(|()| File::open(folder)?.sync_all());
         if let Err(cause) = written {
             // Whichever of them is there.
             let _ = fs::remove_file(&draft);
-            let _ = fs::remove_file(&letter);
+            let _ = fs::remove_file(letter);
             return Err(cause);
         }
         Ok((checksum.len() + head.len() + body.len()) as u64)
@@ -121,8 +121,8 @@ mod tests {
 
     fn written(note: &str, body: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
-        let size = Head::new(note.to_owned(), 7).write(folder.path(), "a", body).unwrap();
         let path = folder.path().join("a.letter");
+        let size = Head::new(note.to_owned(), 7).write(&path, body).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), size);
         (folder, path)
     }
@@ -137,10 +137,11 @@ mod tests {
     #[test]
     fn what_another_release_wrote_is_not_misread() {
         let folder = tempfile::tempdir().unwrap();
-        Head { format: 2, deadline: 0, note: 5 }.write(folder.path(), "a", b"").unwrap();
-        let damage = Head::<u32>::read(&folder.path().join("a.letter")).unwrap_err();
+        let path = folder.path().join("a.letter");
+        Head { format: 2, deadline: 0, note: 5 }.write(&path, b"").unwrap();
+        let damage = Head::<u32>::read(&path).unwrap_err();
         assert_eq!(damage.to_string(), "another release wrote it: its format is 2, not 1");
-        let damage = Head::<String>::read(&folder.path().join("a.letter")).unwrap_err();
+        let damage = Head::<String>::read(&path).unwrap_err();
         assert!(matches!(damage, Damage::Head(_)), "{damage}");
     }
 
@@ -149,7 +150,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // Something that cannot be replaced lies where the letter should.
         fs::create_dir_all(folder.path().join("a.letter/x")).unwrap();
-        Head::new(1, 0).write(folder.path(), "a", b"body").unwrap_err();
+        Head::new(1, 0).write(&folder.path().join("a.letter"), b"body").unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

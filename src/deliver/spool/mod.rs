@@ -2,7 +2,8 @@
 //!
 //! A spool is a folder. Each process has a numbered folder in it to itself, by a lock that ends with the process, and takes
 //! over what lies in those that no process has. So several workers share `spool.dir`, each with its own `spool.max_bytes`, and
-//! what a worker left is sent by the next that starts, whichever it is. Within there is a folder a kind, a [`Tray`].
+//! what a worker left is sent by the next that starts, whichever it is. Within there is a folder a kind, a [`Tray`]. What nobody comes
+//! for is removed after 7 days.
 //!
 //! Delivery is at least once: who dies between arrival and removal sends again. A letter holds a body and a note, which
 //! says where it goes; no key to a queue or bucket is ever part of either.
@@ -11,14 +12,15 @@ mod account;
 mod kept;
 mod letter;
 mod seat;
+mod sweep;
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -77,6 +79,10 @@ struct Shared {
     /// `None` if letters are kept in memory alone.
     seat: Option<Seat>,
     account: Account,
+    /// Where the folders of all queues are, if that is known.
+    all: Option<PathBuf>,
+    /// Folders of the trays whose letters are in somebody's hands.
+    open: Mutex<Vec<PathBuf>>,
     /// Whether the disk refused the last letter.
     refused: AtomicBool,
 }
@@ -84,16 +90,22 @@ struct Shared {
 impl Spool {
     /// Takes a folder under `root` that holds `max_bytes` before [`Spool::has_room`] is false. Blocks.
     pub fn open(root: &Path, max_bytes: u64) -> Result<Self, SpoolError> {
-        Ok(Self::with(Some(Seat::take(root)?), max_bytes))
+        Ok(Self::with(Some(Seat::take(root)?), None, max_bytes))
+    }
+
+    /// The same for the queue called `mark`, in a folder of its own among those of others in `all`.
+    pub fn of_queue(all: &Path, mark: &str, max_bytes: u64) -> Result<Self, SpoolError> {
+        Ok(Self::with(Some(Seat::take(&all.join(mark))?), Some(all.to_owned()), max_bytes))
     }
 
     /// Where no folder can be had: letters are sent as from one, and end with the process.
     pub fn in_memory(max_bytes: u64) -> Self {
-        Self::with(None, max_bytes)
+        Self::with(None, None, max_bytes)
     }
 
-    fn with(seat: Option<Seat>, max_bytes: u64) -> Self {
-        Self(Arc::new(Shared { seat, account: Account::new(max_bytes), refused: AtomicBool::new(false) }))
+    fn with(seat: Option<Seat>, all: Option<PathBuf>, max_bytes: u64) -> Self {
+        let (account, open, refused) = (Account::new(max_bytes), Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Shared { seat, account, all, open, refused }))
     }
 
     /// The tray called `name`, and what an earlier process left in it, the most urgent first. What is past its deadline is dropped, what
@@ -101,6 +113,7 @@ impl Spool {
     /// twice would hand out the same letters twice.
     pub fn tray<N: Note>(&self, name: &str, now: UnixTime) -> (Tray<N>, Vec<Kept<N>>) {
         let folder = self.0.seat.as_ref().map(|seat| seat.folder.join(name));
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner).extend(folder.clone());
         let mut tray = Tray { shared: Arc::clone(&self.0), folder, notes: PhantomData };
         let letters = tray.folder.as_deref().map_or(Ok(Vec::new()), letters);
         let letters = letters.unwrap_or_else(|cause| {
@@ -125,13 +138,13 @@ impl Spool {
         let head = match Head::<N>::read(&path) {
             Ok((head, _)) => head,
             Err(damage) => {
-                set_aside(&path, &damage);
+                set_aside(&path, &damage, None);
                 return None;
             }
         };
         if UnixTime::from_millis(head.deadline) <= now {
             warn!(id = head.note.job(), "nobody waits any more for what an earlier process left; it is dropped");
-            remove(&path);
+            remove(&path, head.note.job());
             return None;
         }
         let size = fs::metadata(&path).map_or(0, |file| file.len());
@@ -180,11 +193,11 @@ impl<N: Note> Tray<N> {
         let head = Head::new(note, deadline.as_millis());
         let Some(folder) = self.folder.clone() else { return Kept::new(shared, head, Place::Memory(body)) };
         blocking(move || {
-            let name = name(deadline);
-            let written = head.write(&folder, &name, &body);
+            let path = folder.join(name(deadline)).with_extension(LETTER);
+            let written = head.write(&path, &body);
             shared.say(written.as_ref().map(|_| ()));
             let place = match written {
-                Ok(size) => Place::Disk { path: folder.join(name).with_extension(LETTER), size },
+                Ok(size) => Place::Disk { path, size },
                 Err(_) => Place::Memory(body),
             };
             Kept::new(shared, head, place)

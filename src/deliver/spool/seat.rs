@@ -10,6 +10,9 @@ use tracing::{info, warn};
 use super::SpoolError;
 use super::letter::LETTER;
 
+/// The file that a process locks.
+pub(super) const LOCK: &str = "lock";
+
 /// Processes that share a spool on one machine.
 const SEATS: usize = 64;
 
@@ -37,9 +40,9 @@ impl Seat {
         Err(SpoolError::Taken { folder: root.to_owned(), seats: SEATS })
     }
 
-    fn take_if_free(folder: PathBuf) -> io::Result<Option<Self>> {
+    pub(super) fn take_if_free(folder: PathBuf) -> io::Result<Option<Self>> {
         make(&folder)?;
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join("lock"))?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(LOCK))?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(Self { folder, _lock: lock })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -53,7 +56,7 @@ impl Seat {
             return;
         }
         let moved = Self::take_if_free(other.to_owned()).and_then(|other| match other {
-            Some(other) => trays(&other.folder)?.iter().map(|tray| self.inherit_tray(tray)).sum(),
+            Some(other) => folders(&other.folder)?.iter().map(|tray| self.inherit_tray(tray)).sum(),
             None => Ok(0),
         });
         match moved {
@@ -94,7 +97,8 @@ pub(super) fn files(folder: &Path, ending: &str) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn trays(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// The folders in `folder`.
+pub(super) fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
     entries.filter(|path| path.as_ref().map_or(true, |path| path.is_dir())).collect()
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::job::{Delivered, NotAJob};
 
@@ -41,8 +41,12 @@ pub(super) fn stops(body: &[u8]) -> Result<Vec<String>, String> {
     Ok(ids.into_iter().filter_map(text).collect())
 }
 
-fn job(value: Value) -> Result<Delivered, NotAJob> {
+fn job(mut value: Value) -> Result<Delivered, NotAJob> {
     let broken = holds_no_number(&value);
+    if let Some(id) = value.get_mut("id").filter(|id| *id == NO_NUMBER) {
+        // Nobody can be answered by it.
+        id.take();
+    }
     let job = Delivered::from_value(value)?;
     if broken {
         return Err(NotAJob { id: Some(job.id), why: "the job holds NaN or Infinity, which is no JSON" });
@@ -59,8 +63,9 @@ fn alone(text: &str) -> Result<Delivered, NotAJob> {
     }
     serde_json::from_str(text).map_or_else(
         |_| {
-            let named = serde_json::from_str(text).ok().filter(|Named { id }| !id.is_empty());
-            Err(NotAJob { id: named.map(|Named { id }| id), why: UNREADABLE })
+            // The id is held to the same rules.
+            let named = serde_json::from_str(text).ok().map(|Named { id }| json!({"id": id, "input": null}));
+            Err(NotAJob { id: named.and_then(|named| Some(job(named).ok()?.id)), why: UNREADABLE })
         },
         job,
     )
@@ -160,6 +165,14 @@ mod tests {
             ids(body),
             [none.clone(), none.clone(), Err(Some("c".into())), none, Err(Some("e".into())), Ok("f".into())]
         );
+    }
+
+    #[test]
+    fn an_id_that_is_no_number_is_none() {
+        for id in ["NaN", "Infinity", "-Infinity", "5", "null", "\"\"", "\"\\ud83d\""] {
+            let body = format!(r#"[{{"id": {id}, "input": {{}}}}, {{"id": "a", "input": {{}}}}]"#);
+            assert_eq!(ids(&body), [Err(None), Ok("a".into())], "{id}");
+        }
     }
 
     #[test]

@@ -1,0 +1,91 @@
+//! Removes what nobody will ever come for: letters to a queue that was given up, trays that are no longer in use, files that were set
+//! aside or never became letters.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::time::sleep;
+use tracing::warn;
+
+use super::kept::blocking;
+use super::letter::{DAMAGED, DRAFT, LETTER};
+use super::seat::{LOCK, Seat, files, folders};
+use super::{Shared, Spool};
+use crate::clock::{UnixTime, WallClock};
+
+/// Days that a file lies there, untouched. Whatever waits for anything waits for less.
+const DAYS: u64 = 7;
+
+/// Between two rounds.
+const ROUND: Duration = Duration::from_hours(24);
+
+impl Spool {
+    /// Removes, now and once a day, what lies there for 7 days and is no letter that somebody has in hand: in the folders of this queue,
+    /// and of all others that are known, unless a process has them, which then does this itself. What is removed is logged.
+    pub async fn tend(&self, clock: &dyn WallClock) -> Infallible {
+        loop {
+            let (shared, now) = (Arc::clone(&self.0), clock.now());
+            blocking(move || shared.sweep(now)).await;
+            sleep(ROUND).await;
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn sweep(&self, now: UnixTime) {
+        let Some(own) = &self.seat else { return };
+        let queues = match &self.all {
+            Some(all) => folders(all),
+            None => Ok(own.folder.parent().map(Path::to_owned).into_iter().collect()),
+        };
+        let seats = queues.map(|queues| queues.iter().filter_map(|queue| folders(queue).ok()).flatten().collect());
+        match seats {
+            Ok(seats) => {
+                let seats: Vec<PathBuf> = seats;
+                // Only what a worker made is ours to remove from.
+                for seat in seats.iter().filter(|seat| seat.join(LOCK).is_file()) {
+                    if let Err(cause) = self.sweep_seat(own, seat, now) {
+                        warn!("what is old in {} stays there: {cause}", seat.display());
+                    }
+                }
+            }
+            Err(cause) => warn!("what is old in the spool stays there: {cause}"),
+        }
+    }
+
+    fn sweep_seat(&self, own: &Seat, seat: &Path, now: UnixTime) -> io::Result<()> {
+        let mut old = Vec::new();
+        for tray in folders(seat)? {
+            for ending in [LETTER, DRAFT, DAMAGED] {
+                if ending != LETTER || !self.open.lock().unwrap_or_else(PoisonError::into_inner).contains(&tray) {
+                    old.extend(files(&tray, ending)?.into_iter().filter(|file| is_old(file, now)));
+                }
+            }
+        }
+        // A process that has it needs no help. Where there is nothing to do, nobody who starts is kept from it, either.
+        let _seat = match old.as_slice() {
+            [] => return Ok(()),
+            _ if seat == own.folder => None,
+            _ => match Seat::take_if_free(seat.to_owned())? {
+                None => return Ok(()),
+                free => free,
+            },
+        };
+        for file in old {
+            fs::remove_file(&file)?;
+            warn!("{} lay there for {DAYS} days and nobody comes for it: it is removed", file.display());
+        }
+        Ok(())
+    }
+}
+
+/// By the date of its last change; what cannot be looked at is not.
+fn is_old(file: &Path, now: UnixTime) -> bool {
+    let changed = fs::metadata(file).and_then(|file| file.modified()).ok();
+    let changed = changed.and_then(|changed| changed.duration_since(UNIX_EPOCH).ok());
+    changed.is_some_and(|changed| changed + Duration::from_hours(24 * DAYS) <= Duration::from_millis(now.as_millis()))
+}

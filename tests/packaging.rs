@@ -1,0 +1,231 @@
+//! What others read of this repository: the RunPod Hub the files it wants (its publishing guide), in the shapes it wants, with variables
+//! and jobs that latentd takes; and who deploys, examples that hold.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use latentd::config::{Config, Environment, Flags};
+use latentd::job::{Offer, validate};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Hub {
+    title: String,
+    description: String,
+    r#type: String,
+    category: String,
+    #[serde(default)]
+    icon_url: Option<String>,
+    config: HubConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct HubConfig {
+    runs_on: String,
+    container_disk_in_gb: u32,
+    gpu_count: u32,
+    gpu_ids: String,
+    allowed_cuda_versions: Vec<String>,
+    env: Vec<Variable>,
+    presets: Vec<Preset>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Variable {
+    key: String,
+    input: Input,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Input {
+    name: String,
+    r#type: String,
+    description: String,
+    default: Value,
+    #[serde(default)]
+    required: bool,
+    #[serde(default)]
+    advanced: bool,
+    min: Option<f64>,
+    max: Option<f64>,
+    true_value: Option<String>,
+    false_value: Option<String>,
+    #[serde(default)]
+    options: Vec<Choice>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Choice {
+    label: String,
+    value: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Preset {
+    name: String,
+    defaults: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tests {
+    tests: Vec<Test>,
+    config: TestsConfig,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Test {
+    name: String,
+    input: Value,
+    timeout: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct TestsConfig {
+    gpu_type_id: String,
+    gpu_count: u32,
+    env: Vec<Fixed>,
+    allowed_cuda_versions: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fixed {
+    key: String,
+    value: String,
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+fn read<T: DeserializeOwned>(path: &str) -> T {
+    serde_json::from_str(&text(path)).unwrap()
+}
+
+/// The configuration with these variables, where an empty one is none.
+fn configured<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Config {
+    let environment: Environment =
+        variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Config::load(&Flags::default(), &environment).unwrap()
+}
+
+/// The values that the form of the Hub may set a variable to, at its edges.
+fn values(input: &Input) -> Vec<String> {
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let flags = [&input.true_value, &input.false_value].into_iter().flatten().cloned();
+    let edges = [input.min, input.max].into_iter().flatten().map(|edge| edge.to_string());
+    let choices = input.options.iter().map(|choice| choice.value.clone());
+    let default = (input.r#type != "boolean").then(|| plain(&input.default));
+    flags.chain(edges).chain(choices).chain(default).collect()
+}
+
+#[test]
+fn the_listing_has_what_the_hub_asks_for() {
+    let hub: Hub = read(".runpod/hub.json");
+    assert!(!hub.title.is_empty() && !hub.description.is_empty() && hub.icon_url.is_none());
+    assert_eq!(
+        (hub.r#type.as_str(), hub.category.as_str(), hub.config.runs_on.as_str()),
+        ("serverless", "image", "GPU")
+    );
+    assert!(hub.config.container_disk_in_gb >= 10 && hub.config.gpu_count == 1 && !hub.config.gpu_ids.contains(' '));
+    assert_eq!(hub.config.allowed_cuda_versions, ["13.0"], "libtorch in the image is the CUDA 13.0 build");
+    for file in ["Dockerfile", "README.md", "handler.py"] {
+        assert!(!text(file).is_empty(), "{file}");
+    }
+    assert!(text("Dockerfile").contains("ENTRYPOINT [\"latentd\"]\nCMD [\"worker\"]"));
+    assert!(text("handler.py").contains(r#"os.execvp("latentd", ["latentd", "worker"])"#));
+}
+
+#[test]
+fn every_value_of_the_form_is_a_configuration() {
+    let hub: Hub = read(".runpod/hub.json");
+    for Variable { key, input } in &hub.config.env {
+        let Input { name, r#type: kind, description, .. } = input;
+        assert!(!name.is_empty() && !description.is_empty(), "{key}");
+        assert!(["string", "huggingface", "number", "boolean"].contains(&kind.as_str()), "{key}: {kind}");
+        assert_eq!(kind == "boolean", input.true_value.is_some() && input.false_value.is_some(), "{key}");
+        assert!(!(input.required && input.advanced), "{key} must be set and is hidden");
+        assert!(input.options.iter().all(|choice| !choice.label.is_empty()));
+        for value in values(input) {
+            let config = configured([(key.as_str(), value.as_str())]);
+            // What nothing reads would be no fault, so it must be seen to have come in.
+            let came = config.entries().iter().any(|entry| entry.source.contains(key));
+            assert!(came || value.is_empty(), "{key} = {value}");
+        }
+    }
+}
+
+#[test]
+fn every_preset_sets_what_the_form_has() {
+    let hub: Hub = read(".runpod/hub.json");
+    let known = |key: &String| hub.config.env.iter().any(|variable| &variable.key == key);
+    for Preset { name, defaults } in &hub.config.presets {
+        assert!(!name.is_empty() && defaults.keys().all(known), "{name}");
+        configured(defaults.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    }
+}
+
+#[test]
+fn the_hub_s_tests_are_jobs_that_are_accepted() {
+    let Tests { tests, config } = read(".runpod/tests.json");
+    assert!(tests.len() >= 3 && tests.iter().all(|test| !test.name.is_empty() && test.timeout >= 1000));
+    assert!(!config.gpu_type_id.is_empty() && config.gpu_count == 1);
+    assert_eq!(config.allowed_cuda_versions, ["13.0"]);
+    let offer = Offer { models: vec!["m".into()], ..Offer::default() };
+    for test in &tests {
+        validate(&test.input, &offer, 0).map_err(|complaints| complaints.texts()).unwrap();
+    }
+    configured(config.env.iter().map(|Fixed { key, value }| (key.as_str(), value.as_str())))
+        .model()
+        .expect("the tests' model is in the image");
+}
+
+#[test]
+fn every_variable_of_the_example_is_read() {
+    let example = text("deploy/worker.env");
+    // Those that are commented out, too.
+    let lines = example.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).filter(|line| !line.contains(". "));
+    let variables: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once('=')).collect();
+    assert!(variables.len() >= 12, "{variables:?}");
+    let set: Vec<(&str, &str)> = variables
+        .into_iter()
+        .map(|(name, value)| match name {
+            "LATENTD_WEBHOOK__SECRET" => (name, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+            _ if value.is_empty() => (name, "x"),
+            _ => (name, value),
+        })
+        .collect();
+    let config = configured(set.iter().copied());
+    config.queue().unwrap();
+    for (name, _) in set {
+        assert!(config.entries().iter().any(|entry| entry.source.contains(name)), "{name}");
+    }
+}
+
+/// Whoever stops a worker must wait for its drain.
+#[test]
+fn who_stops_a_worker_waits_for_its_drain() {
+    let drain = configured([]).worker.drain.as_secs();
+    let after = |file: &str, label: &str| -> u64 {
+        let text = text(file);
+        let rest = text.split_once(label).unwrap().1;
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    };
+    assert!(after("deploy/compose.yaml", "stop_grace_period: ") * 60 > drain);
+    assert!(after("deploy/latentd-worker.service", "TimeoutStopSec=") > drain);
+    assert!(after("deploy/kubernetes.yaml", "terminationGracePeriodSeconds: ") > drain);
+}

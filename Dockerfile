@@ -30,6 +30,8 @@ ENV LIBTORCH=/opt/libtorch/torch
 COPY Cargo.toml Cargo.lock build.rs ./
 RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs && cargo build --release --locked
 COPY src src
+# They are part of the program.
+COPY models/manifests models/manifests
 # Newer than the stand-ins, so that cargo builds them.
 RUN touch src/lib.rs src/main.rs && cargo build --release --locked && strip target/release/latentd
 

@@ -9,6 +9,7 @@ pub mod encode;
 pub mod engine;
 pub mod intake;
 pub mod job;
+pub mod models;
 pub mod net;
 pub mod noise;
 pub mod sampler;

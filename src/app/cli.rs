@@ -6,6 +6,7 @@ use clap::{Arg, Args, Parser, Subcommand};
 use serde_json::Value;
 
 use crate::config::Flags;
+use crate::models::Digest;
 
 /// Serves Stable Diffusion: prompts in, pictures out.
 ///
@@ -35,6 +36,9 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Pulls models, checks their files, lists them.
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Takes jobs from a queue and delivers their results, until it is told to stop.
     Worker,
     #[command(hide = true)]
@@ -51,6 +55,45 @@ pub(super) enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ModelCommand {
+    /// Fetches a model into --models-dir; what an earlier try left is gone on with.
+    Pull(PullArgs),
+    /// Compares a model's files with their SHA256SUMS, and their headers with their sizes.
+    Verify {
+        /// Its name or path.
+        name: String,
+    },
+    /// Lists the models that there are: name, family, size, licence, place, and what is wrong with those that are broken.
+    List {
+        /// As one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// A repository on the hub, the URL of a .safetensors file, or a known model: sd-1.5, sd-1.4 and others.
+    #[arg(value_name = "REPO[@REVISION]|URL|NAME")]
+    pub(super) what: String,
+    /// The branch, tag or commit of the repository, if it is not behind an @.
+    #[arg(long)]
+    pub(super) revision: Option<String>,
+    /// Half-precision weights, half as large.
+    #[arg(long, value_parser = ["fp16"])]
+    pub(super) variant: Option<String>,
+    /// What to call it here, if not as there.
+    #[arg(long)]
+    pub(super) name: Option<String>,
+    /// Files that are fetched at once.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub(super) jobs: u8,
+    /// What the file at a URL must hash to.
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    pub(super) sha256: Option<Digest>,
 }
 
 #[derive(Debug, Default, Args)]
@@ -138,6 +181,10 @@ impl Settings {
         let settings = given.into_iter().filter_map(|(key, value)| Some((key, value.clone()?))).collect();
         Flags { file: self.config.clone(), settings }
     }
+}
+
+fn sha256(text: &str) -> Result<Digest, String> {
+    Digest::parse(text).ok_or_else(|| "no 64 hexadecimal digits".to_owned())
 }
 
 fn field(text: &str) -> Result<(String, Value), String> {

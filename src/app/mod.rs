@@ -9,6 +9,7 @@ mod engine;
 mod exit;
 pub mod fitness;
 mod hashing;
+mod model;
 mod office;
 pub mod run;
 mod settings;
@@ -22,7 +23,7 @@ use clap::Parser;
 
 use crate::config::{Config, Environment};
 use crate::telemetry::{Traces, logs};
-use cli::{Cli, Command, ConfigCommand, RunArgs};
+use cli::{Cli, Command, ConfigCommand, ModelCommand, RunArgs};
 pub use exit::Exit;
 
 /// The whole program.
@@ -60,6 +61,7 @@ fn obey() -> Exit {
         Task::Run(args) => run::execute(&args, &config),
         Task::Work => worker::execute(&config),
         Task::ShowConfig { json } => settings::show(&config, json),
+        Task::Model(command) => model::execute(command, &config),
         #[cfg(feature = "torch")]
         Task::Doctor { json } => doctor::examine(&config, json),
         #[cfg(not(feature = "torch"))]
@@ -86,6 +88,7 @@ enum Task {
     Run(RunArgs),
     Work,
     ShowConfig { json: bool },
+    Model(ModelCommand),
     Doctor { json: bool },
 }
 
@@ -107,6 +110,7 @@ fn command(command: Option<Command>, sdk: cli::SdkFlags, environment: &Environme
         Some(Command::Run(args)) => Ok(Task::Run(args)),
         Some(Command::Config(ConfigCommand::Show { json })) => Ok(Task::ShowConfig { json }),
         Some(Command::Doctor { json }) => Ok(Task::Doctor { json }),
+        Some(Command::Model(command)) => Ok(Task::Model(command)),
         Some(Command::Worker) => Ok(Task::Work),
         Some(Command::Gateway) => Err(Missing::Yet("latentd gateway", "gateway")),
         Some(Command::Serve) => Err(Missing::Yet("latentd serve", "server")),

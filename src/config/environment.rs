@@ -29,6 +29,15 @@ impl Environment {
         absolute("XDG_DATA_HOME").or_else(home).unwrap_or_else(|| "/var/lib".into()).join("latentd")
     }
 
+    /// Where the hub's own tools keep the token that a person gave them.
+    pub(super) fn hub_token_file(&self) -> PathBuf {
+        let cache = || self.get("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || self.get("HOME").map(|home| PathBuf::from(home).join(".cache"));
+        let hub = self.get("HF_HOME").map(PathBuf::from);
+        let hub = hub.unwrap_or_else(|| cache().or_else(home).unwrap_or_default().join("huggingface"));
+        self.get("HF_TOKEN_PATH").map_or_else(|| hub.join("token"), PathBuf::from)
+    }
+
     /// Variables by name, each with what follows `prefix` in its name.
     pub(super) fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str, &'a str)> {
         self.0.iter().filter_map(move |(name, value)| Some((name.as_str(), name.strip_prefix(prefix)?, value.as_str())))

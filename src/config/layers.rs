@@ -45,10 +45,14 @@ const BUCKET: [(&str, &str); 3] = [
 ];
 
 /// Other variables that have a meaning here.
-const OTHERS: [(&str, &str); 3] = [
+const OTHERS: [(&str, &str); 6] = [
     ("RUNPOD_MIN_MEMORY_GB", "fitness.min_memory"),
     ("RUNPOD_MIN_DISK_PERCENT", "fitness.min_disk"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    // The older name of the next.
+    ("HUGGING_FACE_HUB_TOKEN", "hub.token"),
+    ("HF_TOKEN", "hub.token"),
+    ("HF_ENDPOINT", "hub.endpoint"),
 ];
 
 /// Settings from one origin.

@@ -3,6 +3,7 @@
 mod delivery;
 mod environment;
 mod error;
+mod hub;
 mod hub_cache;
 mod layers;
 mod loras;
@@ -23,8 +24,9 @@ use ipnet::IpNet;
 pub use delivery::{Bucket, BucketName, Spool, Webhooks};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
+pub use hub::Hub;
 pub use model::Model;
-pub use models::Served;
+pub use models::{Found, Served};
 pub use operator::{Admin, Fitness};
 pub use secret::{Link, Secret, SigningKey};
 pub use setting::{Device, Dtype, Format, Level, WebhookBy};
@@ -60,6 +62,8 @@ pub struct Config {
     pub images: Images,
     /// Who may be called for jobs.
     pub net: Net,
+    /// Where models are pulled from.
+    pub hub: Hub,
     /// How the worker behaves.
     pub worker: Worker,
     /// What is kept on disk until it has arrived.
@@ -155,7 +159,8 @@ impl Config {
                 names => names.join(", "),
             };
             let folder = self.models_dir.display();
-            self.refuse("model", format!("a folder, a .safetensors file, a name under {folder} ({models}), or OWNER/NAME in the cache of the Hugging Face tools"))
+            let allowed = format!("a folder, a .safetensors file, a name under {folder} ({models}), or OWNER/NAME in the cache of the Hugging Face tools");
+            self.refuse("model", format!("{allowed}; `latentd model pull` fetches others"))
         })
     }
 
@@ -183,7 +188,7 @@ impl Reader {
         let (lora_dir, queue) = (self.read("lora_dir"), self.read("queue"));
         let (device, dtype) = (self.read("device"), self.read("dtype"));
         let (log, images, allow_private) = (self.log(environment), self.images(), self.read("net.allow_private"));
-        let (worker, runpod) = (self.worker(), self.runpod());
+        let (hub, worker, runpod) = (self.hub(environment), self.worker(), self.runpod());
         let (spool, webhook, bucket) = (self.spool(environment), self.webhooks(), self.bucket());
         let (admin, fitness, otlp_endpoint) = (self.admin(), self.fitness(), self.read("telemetry.otlp_endpoint"));
         Some(Config {
@@ -195,6 +200,7 @@ impl Reader {
             log: log?,
             images: images?,
             net: Net { allow_private: allow_private? },
+            hub: hub?,
             worker: worker?,
             spool: spool?,
             webhook: webhook?,
@@ -527,7 +533,7 @@ mod tests {
             format!(
                 "model = \"none\" (from --model) is not possible: \
                  use a folder, a .safetensors file, a name under {at} ({names}), \
-                 or OWNER/NAME in the cache of the Hugging Face tools"
+                 or OWNER/NAME in the cache of the Hugging Face tools; `latentd model pull` fetches others"
             )
         };
         assert_eq!(error(), expected("which has none"));

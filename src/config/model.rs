@@ -10,7 +10,7 @@ use super::hub_cache;
 pub struct Model {
     /// What jobs and pictures call it: the folder's name, or the file's without its extension.
     pub name: String,
-    /// A folder in diffusers layout or a `.safetensors` file.
+    /// A folder in diffusers layout or a `.safetensors` file, which may be the one model of a folder of its own.
     pub path: PathBuf,
 }
 
@@ -26,9 +26,7 @@ impl Model {
     /// Names of what looks like a model in `models_dir`, in ascending order.
     pub(super) fn names(models_dir: &Path) -> Vec<String> {
         let entries = fs::read_dir(models_dir).into_iter().flatten().flatten().map(|entry| entry.path());
-        let models = entries.filter(|path| {
-            path.join("unet").is_dir() || path.extension().is_some_and(|extension| extension == "safetensors")
-        });
+        let models = entries.filter(|path| !is_hidden(path) && looks_like_one(path));
         let mut names: Vec<String> = models.filter_map(Self::at).map(|model| model.name).collect();
         names.sort();
         names
@@ -37,9 +35,32 @@ impl Model {
     fn at(path: PathBuf) -> Option<Self> {
         // The name of `.` is that of the folder.
         let full = path.canonicalize().ok()?;
-        let name = if full.is_dir() { full.file_name() } else { full.file_stem() }?;
-        Some(Self { name: name.to_string_lossy().into_owned(), path })
+        let name = if full.is_dir() { full.file_name() } else { full.file_stem() }?.to_string_lossy().into_owned();
+        let path = checkpoint(&path).unwrap_or(path);
+        Some(Self { name, path })
     }
+}
+
+/// Such as a model that is being pulled.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+fn looks_like_one(path: &Path) -> bool {
+    path.join("unet").is_dir() || is_safetensors(path) || checkpoint(path).is_some()
+}
+
+fn is_safetensors(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "safetensors")
+}
+
+/// The one checkpoint in a folder that is no diffusers folder: pulled models have a folder each, for what is known of them.
+fn checkpoint(folder: &Path) -> Option<PathBuf> {
+    if folder.join("model_index.json").exists() || folder.join("unet").exists() {
+        return None;
+    }
+    let mut files = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path()).filter(|path| is_safetensors(path));
+    files.next().filter(|_| files.next().is_none())
 }
 
 #[cfg(test)]
@@ -55,6 +76,11 @@ mod tests {
         let file = models_dir.path().join("one.safetensors");
         fs::write(&file, "").unwrap();
         fs::write(models_dir.path().join("README.md"), "").unwrap();
+        fs::create_dir_all(models_dir.path().join(".pull-half/unet")).unwrap();
+        let alone = models_dir.path().join("alone");
+        fs::create_dir_all(&alone).unwrap();
+        fs::write(alone.join("alone.safetensors"), "").unwrap();
+        fs::write(alone.join("SHA256SUMS"), "").unwrap();
         let found = |wanted: &str| Model::find(wanted, models_dir.path(), &[]);
         let model = |name: &str, path: &Path| Some(Model { name: name.into(), path: path.into() });
 
@@ -65,8 +91,11 @@ mod tests {
         let dotted = folder.join("unet/..");
         assert_eq!(found(dotted.to_str().unwrap()), model("tiny", &dotted));
         assert_eq!(found("none"), None);
+        assert_eq!(found("alone"), model("alone", &alone.join("alone.safetensors")));
         assert_eq!(found("./tiny"), None, "a path is no name");
-        assert_eq!(Model::names(models_dir.path()), ["one", "tiny"]);
+        assert_eq!(Model::names(models_dir.path()), ["alone", "one", "tiny"]);
+        fs::write(alone.join("two.safetensors"), "").unwrap();
+        assert_eq!(found("alone"), model("alone", &alone), "nobody knows which of two");
         assert_eq!(Model::names(Path::new("/nowhere")), [""; 0]);
     }
 }

@@ -46,7 +46,42 @@ pub struct Served {
     pub at_start: bool,
 }
 
+/// A model that there may be, whether or not it is served.
+#[derive(Debug)]
+pub struct Found {
+    /// What it is called.
+    pub name: String,
+    /// Where it is, or why nobody knows.
+    pub path: Result<PathBuf, ConfigError>,
+}
+
 impl Config {
+    /// Every model that can be named: those in `models_dir`, those of `[[models]]`, and the one of jobs that name none.
+    pub fn found(&self) -> Vec<Found> {
+        let by_name = Model::names(&self.models_dir)
+            .into_iter()
+            .filter_map(|name| Model::find(&name, &self.models_dir, &self.hub_caches));
+        let mut found: Vec<Found> = by_name.map(|model| Found { name: model.name, path: Ok(model.path) }).collect();
+        let listed =
+            self.listed.iter().map(|listed| (listed.name.clone(), self.served(listed).map(|served| served.model.path)));
+        let first = self.model().map(|model| (model.name, Ok(model.path)));
+        let first = first.unwrap_or_else(|cause| (self.model.clone(), Err(cause)));
+        for (name, path) in listed.chain([first]) {
+            match found.iter_mut().find(|known| known.name == name) {
+                Some(known) => known.path = path,
+                None => found.push(Found { name, path }),
+            }
+        }
+        found
+    }
+
+    /// The model of a name that is among [`Self::found`], else the one at a path.
+    pub fn find(&self, wanted: &str) -> Option<Model> {
+        let named = self.found().into_iter().find(|found| found.name == wanted);
+        let named = named.and_then(|found| Some(Model { name: found.name, path: found.path.ok()? }));
+        named.or_else(|| Model::find(wanted, &self.models_dir, &self.hub_caches))
+    }
+
     /// The models that jobs may ask for; the first is that of jobs which name none.
     ///
     /// # Errors

@@ -16,6 +16,11 @@ use crate::net::{self, Url};
 pub struct Secret(String);
 
 impl Secret {
+    /// Hides `text`.
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// The secret itself, for whom it is meant.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -73,12 +78,10 @@ impl Setting for Option<SigningKey> {
 }
 
 /// The base of somebody's URLs.
-impl Setting for Option<Url> {
-    const ALLOWED: &'static str =
-        "an http or https URL of a host, with neither user, password nor query, or an empty text for none";
+impl Setting for Url {
+    const ALLOWED: &'static str = "an http or https URL of a host, with neither user, password nor query";
     fn read(value: &Value) -> Option<Self> {
-        let text = value.as_str()?;
-        if text.is_empty() { Some(None) } else { net::base(text).ok().map(Some) }
+        net::base(value.as_str()?).ok()
     }
     /// Where a password or a token could be.
     fn show(value: &Value) -> Json {
@@ -86,6 +89,19 @@ impl Setting for Option<Url> {
             Some(text) if !text.contains(['@', '?']) => text.into(),
             _ => "hidden".into(),
         }
+    }
+}
+
+/// One that need not be.
+impl Setting for Option<Url> {
+    const ALLOWED: &'static str =
+        "an http or https URL of a host, with neither user, password nor query, or an empty text for none";
+    fn read(value: &Value) -> Option<Self> {
+        let text = value.as_str()?;
+        if text.is_empty() { Some(None) } else { Url::read(value).map(Some) }
+    }
+    fn show(value: &Value) -> Json {
+        Url::show(value)
     }
 }
 

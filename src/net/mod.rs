@@ -1,7 +1,8 @@
 //! The HTTP clients: a guarded one for addresses that strangers name, which calls public hosts alone and takes no more than it
-//! was told to, and a trusting one for hosts that the operator names.
+//! was told to, a trusting one for hosts that the operator names, and one for large files from such hosts.
 
 mod client;
+mod download;
 mod error;
 mod guard;
 mod message;
@@ -12,6 +13,7 @@ mod tls;
 mod trusted;
 
 pub use client::{Client, Limits};
+pub use download::{DownloadError, Downloads, Incoming, Refusal, Resume};
 pub use error::{FetchError, Reason};
 pub use guard::{Guard, Refused};
 pub use message::{Message, Reply};

@@ -1,0 +1,119 @@
+//! Carries a plan out: all files, several at once, into a folder that becomes the model.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use super::digest::Digest;
+use super::error::PullError;
+use super::family::{LOADS, of_folder};
+use super::fetch::{Seen, Want, fetch};
+use super::hub::Hub;
+use super::manifest::Manifest;
+use super::part::part;
+use super::place::Place;
+use super::plan::{Item, Plan};
+use super::staging::{Staged, Staging};
+use crate::clock::UnixTime;
+use crate::net::Downloads;
+
+/// Is told what becomes of each file of a plan, by its number.
+pub type Watch = Arc<dyn Fn(usize, Seen) + Send + Sync>;
+
+/// Fetches what `plan` tells of, `jobs` files at once, and has all of it checked and together when it is done.
+///
+/// Dropping the future ends it; what came is kept for the next.
+pub async fn pull(
+    hub: &Hub,
+    plan: &Plan,
+    models_dir: &Path,
+    jobs: usize,
+    now: UnixTime,
+    watch: &Watch,
+) -> Result<Staged, PullError> {
+    let staging = Staging::begin(models_dir, &plan.name)?;
+    staging.room(plan.items.iter().map(|item| (staging.file(&item.path), item.bytes.unwrap_or_default())))?;
+    let is_large = |(_, item): &(usize, &Item)| item.path.as_str().ends_with(".safetensors");
+    let (large, small): (Vec<_>, Vec<_>) = plan.items.iter().enumerate().partition(is_large);
+    let mut files = Vec::new();
+    // The configuration first: it tells whether the rest is worth hours.
+    for group in [small, large] {
+        let wants = group.into_iter().map(|(number, item)| (number, want(plan, item, &staging))).collect();
+        files.extend(fetch_all(hub.downloads(), wants, jobs, watch).await?);
+        judge(plan, &staging)?;
+    }
+    let time = Timestamp::from_millisecond(now.as_millis() as i64).unwrap_or_default();
+    let about = Manifest { pulled: Some(format!("{time:.0}")), ..plan.about.clone() };
+    files.sort_by_key(|(number, ..)| *number);
+    let path = |number: usize| plan.items[number].path.clone();
+    let files: Vec<(Place, u64, Digest)> =
+        files.into_iter().map(|(number, bytes, sha256)| (path(number), bytes, sha256)).collect();
+    staging.complete(about, files)
+}
+
+fn want(plan: &Plan, item: &Item, staging: &Staging) -> Want {
+    let revision = plan.about.revision.clone().unwrap_or_default();
+    Want {
+        name: item.path.to_string(),
+        url: item.url.clone(),
+        page: plan.page.clone().map(|page| (page, revision)),
+        file: staging.file(&item.path),
+        bytes: item.bytes,
+        sha256: item.sha256,
+        blob: item.blob.clone(),
+    }
+}
+
+/// Size and hash of each file, by its number. The first that fails ends all.
+async fn fetch_all(
+    downloads: &Downloads,
+    mut wants: VecDeque<(usize, Want)>,
+    jobs: usize,
+    watch: &Watch,
+) -> Result<Vec<(usize, u64, Digest)>, PullError> {
+    let (mut running, mut files) = (JoinSet::new(), Vec::new());
+    loop {
+        while running.len() < jobs
+            && let Some((number, want)) = wants.pop_front()
+        {
+            let (downloads, watch) = (downloads.clone(), Arc::clone(watch));
+            running.spawn(async move {
+                let (bytes, sha256) = fetch(&downloads, &want, |seen| watch(number, seen)).await?;
+                Ok((number, bytes, sha256))
+            });
+        }
+        match running.join_next().await {
+            Some(Ok(Ok(file))) => files.push(file),
+            Some(Ok(Err(error))) => {
+                // Awaited, so that none of the others writes or tells anything after this.
+                running.shutdown().await;
+                return Err(error);
+            }
+            Some(Err(cause)) => match cause.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Nobody cancels one of them alone.
+                Err(_) => return Ok(files),
+            },
+            None => return Ok(files),
+        }
+    }
+}
+
+/// Refuses a repository whose configuration tells of a family that does not load.
+fn judge(plan: &Plan, staging: &Staging) -> Result<(), PullError> {
+    let read = |place: &str| {
+        let item = plan.items.iter().find(|item| item.path.as_str() == place);
+        item.map_or_else(|| Err(std::io::ErrorKind::NotFound.into()), |item| fs::read(part(&staging.file(&item.path))))
+    };
+    match of_folder(&read) {
+        Ok(family) if family != LOADS => {
+            Err(PullError::Family(plan.about.repository.clone().unwrap_or_default(), family))
+        }
+        // A file that says nothing of itself is judged by who loads it.
+        _ => Ok(()),
+    }
+}

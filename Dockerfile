@@ -3,6 +3,7 @@
 #   docker build -t latentd .                                        for NVIDIA GPUs whose driver knows CUDA 13.0
 #   docker build -t latentd --build-arg LIBTORCH_SET=cpu .           without a GPU, a quarter of the size
 #   docker build -t latentd --build-arg MODEL=painter .              with models/painter of this checkout as its model
+#   docker build -t latentd --build-arg PULL=sd-1.5 --build-arg MODEL=sd-1.5 .       with one that `latentd model pull` fetches
 #   docker build -t latentd --build-context libtorch=DIR .           with a libtorch 2.11.0 of your own: docs/deploying.md
 #
 # scripts/image/check builds it without a Docker engine and tries it.
@@ -48,11 +49,20 @@ COPY scripts/image/healthy /opt/latentd/bin/
 COPY models /opt/latentd/models
 COPY LICENSE LICENSE-MIT LICENSE-APACHE /opt/latentd/
 
+# The model that is asked for, from the hub; a gated one takes --secret id=hf_token,src=FILE.
+FROM installed AS stocked
+ARG PULL= MODEL=miniature
+RUN --mount=type=secret,id=hf_token \
+    if [ -n "$PULL" ]; then \
+        export HF_TOKEN="$(cat /run/secrets/hf_token 2>/dev/null)" \
+        && /opt/latentd/bin/latentd model pull "$PULL" --name "$MODEL" --models-dir /opt/latentd/models; \
+    fi
+
 FROM debian:bookworm-slim
 # What https is checked with.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/latentd latentd
-COPY --from=installed /opt/latentd /opt/latentd
+COPY --from=stocked /opt/latentd /opt/latentd
 USER latentd
 # Results that have not arrived lie here: a volume keeps them when a container is replaced.
 WORKDIR /var/lib/latentd

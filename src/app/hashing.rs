@@ -8,6 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
 use super::checks::hashes;
+use crate::models::SUMS;
 use crate::telemetry::Metrics;
 
 /// What leaves the processor to everybody else.
@@ -50,7 +51,7 @@ fn hash(models: &BTreeSet<PathBuf>, metrics: &Metrics, enough: &CancellationToke
                     hashed.compare()
                 });
                 if let Err(fault) = compared {
-                    error!("{fault}; fetch it again, or mend {}: what this worker draws may be wrong", hashes::LIST);
+                    error!("{fault}; fetch it again, or mend {}: what this worker draws may be wrong", SUMS);
                     metrics.weights_wrong();
                 }
             },
@@ -73,7 +74,7 @@ mod tests {
         for (hash, wrong) in
             [("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad".to_owned(), 0), ("0".repeat(64), 1)]
         {
-            fs::write(folder.path().join(hashes::LIST), format!("{hash}  a.safetensors\n")).unwrap();
+            fs::write(folder.path().join(SUMS), format!("{hash}  a.safetensors\n")).unwrap();
             let metrics = Metrics::default();
             super::hash(&models, &metrics, &CancellationToken::new());
             let line = format!("latentd_weight_files_wrong {wrong}");
@@ -85,7 +86,7 @@ mod tests {
     fn a_thread_hashes_while_others_work() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.safetensors"), "abc").unwrap();
-        fs::write(folder.path().join(hashes::LIST), format!("{}  a.safetensors\n", "0".repeat(64))).unwrap();
+        fs::write(folder.path().join(SUMS), format!("{}  a.safetensors\n", "0".repeat(64))).unwrap();
         let metrics = Metrics::default();
         let hashing = begin(BTreeSet::from([folder.path().to_owned()]), metrics.clone());
         while !metrics.text().contains("latentd_weight_files_wrong 1") {

@@ -51,15 +51,20 @@ impl Digest {
 
     /// Of the file at `path`; `seen` is told how many bytes were read, each time that some were.
     pub fn of_file(path: &Path, seen: impl FnMut(u64)) -> io::Result<Self> {
-        Ok(hash(&mut File::open(path)?, seen)?.digest())
+        Self::of(&mut File::open(path)?, seen)
+    }
+
+    /// Of all that comes from `source`; `seen` is told how many bytes came, each time that some did.
+    pub fn of(source: &mut impl Read, seen: impl FnMut(u64)) -> io::Result<Self> {
+        Ok(hash(source, seen)?.digest())
     }
 }
 
-/// Hashes the rest of `file`.
-pub(super) fn hash(file: &mut File, mut seen: impl FnMut(u64)) -> io::Result<Hasher> {
+/// Hashes the rest of `source`.
+pub(super) fn hash(source: &mut impl Read, mut seen: impl FnMut(u64)) -> io::Result<Hasher> {
     let (mut hasher, mut chunk) = (Hasher::default(), vec![0; CHUNK]);
     loop {
-        match file.read(&mut chunk) {
+        match source.read(&mut chunk) {
             Ok(0) => return Ok(hasher),
             Ok(read) => {
                 hasher.update(&chunk[..read]);

@@ -2,22 +2,14 @@
 //! be can still be another.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-
 use super::{Check, Verdict, gib};
 use crate::config::weights::files;
-
-/// What `sha256sum` writes of the files of a model: in its folder, or beside it if it is a file.
-pub const LIST: &str = "SHA256SUMS";
-
-/// Bytes between two looks at whether it is enough.
-const BLOCK: usize = 1 << 20;
+use crate::models::{Digest, SUMS, read_sums};
 
 /// Digits of a hash that people compare by eye.
 const SHORT: usize = 12;
@@ -31,10 +23,9 @@ pub struct Hashed {
     pub bytes: u64,
     /// How long that took.
     pub time: Duration,
-    /// In hexadecimal digits.
-    hash: String,
+    hash: Digest,
     /// What it should be, if somebody said so.
-    listed: Option<String>,
+    listed: Option<Digest>,
 }
 
 /// A file that cannot be hashed, or compared.
@@ -48,30 +39,22 @@ pub enum Fault {
         /// Why not.
         cause: io::Error,
     },
-    /// The list is not what it should be.
-    #[error("{}: line {number} is none that sha256sum writes: 64 hexadecimal digits, two spaces, a file's name", file.display())]
-    Line {
-        /// The list.
-        file: PathBuf,
-        /// Counted from 1.
-        number: usize,
-    },
     /// A hash is not the listed one.
-    #[error("{} is not the file that {LIST} beside it lists: its sha256 is {found}, and not {listed}", file.display())]
+    #[error("{} is not the file that {SUMS} beside it lists: its sha256 is {found}, and not {listed}", file.display())]
     Other {
         /// Which file.
         file: PathBuf,
         /// Its hash.
-        found: String,
+        found: Digest,
         /// What it should be.
-        listed: String,
+        listed: Digest,
     },
 }
 
 impl Hashed {
     /// The first digits of its hash.
-    pub fn short(&self) -> &str {
-        self.hash.get(..SHORT).unwrap_or(&self.hash)
+    pub fn short(&self) -> String {
+        format!("{:.SHORT$}", self.hash.to_string())
     }
 
     /// Whether it is the file that is listed, if one is.
@@ -79,9 +62,9 @@ impl Hashed {
     /// # Errors
     /// [`Fault::Other`].
     pub fn compare(&self) -> Result<bool, Fault> {
-        match &self.listed {
-            Some(listed) if *listed != self.hash => {
-                Err(Fault::Other { file: self.file.clone(), found: self.hash.clone(), listed: listed.clone() })
+        match self.listed {
+            Some(listed) if listed != self.hash => {
+                Err(Fault::Other { file: self.file.clone(), found: self.hash, listed })
             }
             listed => Ok(listed.is_some()),
         }
@@ -98,7 +81,7 @@ pub fn each(path: &Path, enough: impl Fn() -> bool, mut tell: impl FnMut(Result<
         let began = Instant::now();
         match hash(&file, &enough) {
             Ok(Some((hash, bytes))) => {
-                let listed = listed.get(&file).cloned();
+                let listed = listed.get(&file).copied();
                 tell(Ok(Hashed { file, bytes, time: began.elapsed(), hash, listed }));
             }
             Ok(None) => return,
@@ -121,71 +104,48 @@ pub fn check(path: &Path) -> Check {
     each(path, || false, |hashed| faults.extend(hashed.and_then(|hashed| tell(&hashed)).err()));
     if !faults.is_empty() {
         let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
-        let advice = format!("fetch what is named here again, or mend {LIST}");
+        let advice = format!("fetch what is named here again, or mend {SUMS}");
         return Check::not_ok("hashes", Verdict::Fail, faults.join("; "), advice);
     }
     let as_listed = match compared {
-        0 => format!("no {LIST} lists them"),
-        some => format!("{some} of {} as {LIST} lists them", told.len()),
+        0 => format!("no {SUMS} lists them"),
+        some => format!("{some} of {} as {SUMS} lists them", told.len()),
     };
     let seconds = began.elapsed().as_secs_f64();
     Check::ok("hashes", format!("{} in {seconds:.1} s, {as_listed}: {}", gib(bytes), told.join(", ")))
 }
 
-/// The hash of a file, in hexadecimal digits, and its bytes; `None` where it was enough before its end.
-fn hash(file: &Path, enough: &impl Fn() -> bool) -> io::Result<Option<(String, u64)>> {
-    let (mut file, mut block) = (File::open(file)?, vec![0; BLOCK]);
-    let (mut hash, mut bytes) = (Sha256::new(), 0);
-    while !enough() {
-        match file.read(&mut block) {
-            Ok(0) => return Ok(Some((hex(&hash.finalize()), bytes))),
-            Ok(read) => {
-                hash.update(block.get(..read).unwrap_or_default());
-                bytes += read as u64;
-            }
-            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-            Err(cause) => return Err(cause),
-        }
+/// The hash of a file and its bytes; `None` where it was enough before its end.
+fn hash(file: &Path, enough: &impl Fn() -> bool) -> io::Result<Option<(Digest, u64)>> {
+    let mut bytes = 0;
+    match Digest::of(&mut Until(File::open(file)?, enough), |read| bytes += read) {
+        Ok(hash) => Ok(Some((hash, bytes))),
+        Err(_) if enough() => Ok(None),
+        Err(cause) => Err(cause),
     }
-    Ok(None)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+/// A file that cannot be read any more when it is enough.
+struct Until<'a, F>(File, &'a F);
+
+impl<F: Fn() -> bool> Read for Until<'_, F> {
+    fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
+        if (self.1)() { Err(io::Error::other("it is enough")) } else { self.0.read(block) }
+    }
 }
 
 /// What is listed beside the model at `path`, by file; nothing where there is no list.
-fn list(path: &Path) -> Result<BTreeMap<PathBuf, String>, Fault> {
+fn list(path: &Path) -> Result<BTreeMap<PathBuf, Digest>, Fault> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-    let file = folder.join(LIST);
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(cause) => return Err(Fault::Read { file, cause }),
-    };
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    lines
-        .map(|(before, line)| {
-            let (hash, name) = entry(line).ok_or_else(|| Fault::Line { file: file.clone(), number: before + 1 })?;
-            Ok((folder.join(name), hash))
-        })
-        .collect()
-}
-
-/// Hash and name of a line, of a file that was read as text or as binary.
-fn entry(line: &str) -> Option<(String, &str)> {
-    let (hash, rest) = line.split_at_checked(64)?;
-    let name = rest.strip_prefix("  ").or_else(|| rest.strip_prefix(" *")).filter(|name| !name.is_empty())?;
-    hash.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| (hash.to_ascii_lowercase(), name))
+    let sums = read_sums(folder).map_err(|cause| Fault::Read { file: folder.join(SUMS), cause })?;
+    Ok(sums.unwrap_or_default().into_iter().map(|(place, hash)| (place.within(folder), hash)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
 
     /// Of `abc`, from FIPS 180-2.
@@ -200,7 +160,7 @@ mod tests {
             fs::write(folder.path().join(part).join("config.json"), "{}").unwrap();
         }
         if !list.is_empty() {
-            fs::write(folder.path().join(LIST), list).unwrap();
+            fs::write(folder.path().join(SUMS), list).unwrap();
         }
         let check = check(folder.path());
         (folder, check)
@@ -242,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("one.safetensors");
         fs::write(&file, "abc").unwrap();
-        fs::write(folder.path().join(LIST), format!("{ABC}  one.safetensors\n")).unwrap();
+        fs::write(folder.path().join(SUMS), format!("{ABC}  one.safetensors\n")).unwrap();
         assert!(check(&file).found.contains("1 of 1 as"), "{:?}", check(&file));
     }
 

@@ -51,7 +51,8 @@ COPY LICENSE LICENSE-MIT LICENSE-APACHE /opt/latentd/
 
 # The model that is asked for, from the hub; a gated one takes --secret id=hf_token,src=FILE.
 FROM installed AS stocked
-ARG PULL= MODEL=miniature
+ARG PULL=
+ARG MODEL=miniature
 RUN --mount=type=secret,id=hf_token \
     if [ -n "$PULL" ]; then \
         export HF_TOKEN="$(cat /run/secrets/hf_token 2>/dev/null)" \

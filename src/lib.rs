@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod batch;
+pub mod blocking;
 pub mod clock;
 pub mod config;
 pub mod deliver;

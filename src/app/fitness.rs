@@ -3,10 +3,10 @@
 use std::borrow::Borrow;
 use std::path::PathBuf;
 
-use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::checks::{Check, Verdict, disk, memory, picture, weights};
+use crate::blocking::caught;
 use crate::config::weights::bytes;
 use crate::config::{Config, Fitness};
 use crate::engine::fleet::Fleet;
@@ -50,11 +50,8 @@ impl Machine {
     /// # Errors
     /// The first thing that keeps it from working.
     pub async fn examine(self) -> Result<(), Unfit> {
-        let mut looking = JoinSet::new();
         // A disk may take its time, and be far away.
-        looking.spawn_blocking(move || self.checks());
-        let checks = looking.join_next().await.and_then(Result::ok);
-        let checks = checks.ok_or_else(|| {
+        let checks = caught(move || self.checks()).await.ok_or_else(|| {
             let why = "the checks met a bug in themselves; the log has more".to_owned();
             Unfit { check: "checks", why }
         })?;

@@ -1,12 +1,10 @@
 //! What a worker delivers with, as the configuration has it.
 
-use std::future::pending;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
 use tracing::error;
 
+use crate::blocking::blocking;
 use crate::clock::{SystemClock, WallClock};
 use crate::config::{Config, Queue, WebhookBy};
 use crate::deliver::outbox::{Attempts, Outbox, Postman};
@@ -29,14 +27,7 @@ pub(super) async fn open(
     metrics: &Metrics,
 ) -> Result<Office<JobDone>, NoClient> {
     let (config, queue, id, metrics) = (config.clone(), queue.clone(), id.to_owned(), metrics.clone());
-    let mut opening = JoinSet::new();
-    opening.spawn_blocking(move || open_here(&config, &queue, &id, sink, &metrics));
-    match opening.join_next().await {
-        Some(Ok(opened)) => opened,
-        Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
-        // The runtime ends, and this task with it.
-        _ => pending().await,
-    }
+    blocking(move || open_here(&config, &queue, &id, sink, &metrics)).await
 }
 
 /// Blocks.

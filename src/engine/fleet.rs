@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::host::{Host, HostError};
+use crate::blocking::caught;
 
 /// After a load that failed, before the next; twice as long after each that fails again, up to [`MOST`].
 const PAUSE: Duration = Duration::from_mins(1);
@@ -211,12 +212,10 @@ impl Harbour {
 
     async fn look(&self, name: &str) -> Result<(), HostError> {
         let Some(look) = self.look.clone() else { return Ok(()) };
-        let (mut looking, name) = (JoinSet::new(), name.to_owned());
-        looking.spawn_blocking(move || look(&name));
-        match looking.join_next().await {
-            Some(Ok(seen)) => seen.map_err(HostError::Build),
-            _ => Err(HostError::Build("the look at its files met a bug in itself; the log has more".into())),
-        }
+        let name = name.to_owned();
+        let seen = caught(move || look(&name)).await;
+        seen.unwrap_or_else(|| Err("the look at its files met a bug in itself; the log has more".into()))
+            .map_err(HostError::Build)
     }
 
     /// Ends models until `member` fits into the budget; one that never fits is alone then.

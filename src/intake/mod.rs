@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio::try_join;
 
+use crate::blocking::caught;
 use crate::job::{Brought, JobError, Mask, Named, Size, Spec, Start};
 use crate::net::{self, Client, FetchError, Reason};
 use fault::Fault;
@@ -93,14 +93,13 @@ impl Intake {
         work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, Fault> {
         let place = Arc::clone(&self.decoders).acquire_owned().await;
-        let mut task = JoinSet::new();
-        task.spawn_blocking(move || {
+        let done = caught(move || {
             let done = work();
             drop(place);
             done
         });
         // A decoder that panics is one that met a file it cannot read.
-        task.join_next().await.and_then(Result::ok).unwrap_or(Err(Fault::Broken("the decoder failed".into())))
+        done.await.unwrap_or(Err(Fault::Broken("the decoder failed".into())))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{LOCATION, RETRY_AFTER};
-use reqwest::{Response, Url, redirect, retry as protocol};
+use reqwest::{Response, Url};
 use rustls::RootCertStore;
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
@@ -18,9 +18,6 @@ use super::tls::{self, NoClient};
 
 /// Redirects that are followed, as in the RunPod SDK.
 pub(super) const REDIRECTS: usize = 5;
-
-/// For a connection to one host, over all of its addresses; TLS included.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// What one fetch may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,17 +52,10 @@ impl Client {
 
     fn trusting(guard: Guard, names: Arc<dyn Resolve>, roots: RootCertStore) -> Result<Self, NoClient> {
         let trusts = !roots.is_empty();
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::trusting(roots)?)
+        let http = tls::client(roots)?
             .dns_resolver(Arc::new(Checked { guard: guard.clone(), names }))
-            .redirect(redirect::Policy::none())
-            .retry(protocol::never())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(CONNECT)
             // Strangers' hosts are seldom called twice, and nothing of one job is left for another.
             .pool_max_idle_per_host(0)
-            .user_agent(concat!("latentd/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(NoClient::new)?;
         Ok(Self { http, guard, trusts })

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE};
-use reqwest::{Response, StatusCode, Url, redirect, retry as protocol};
+use reqwest::{Response, StatusCode, Url};
 use tokio::time::timeout;
 
 use super::client::{again, target, whole};
@@ -17,9 +17,6 @@ use super::tls::{self, NoClient};
 
 /// Redirects that are followed: hubs send from an old name to a new one and on to a store.
 const REDIRECTS: usize = 10;
-
-/// For a connection, TLS included.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// For the next bytes; all of a file may take as long as it likes.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -111,16 +108,7 @@ impl Downloads {
         };
         let roots = tls::roots();
         let trusts = !roots.is_empty();
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::trusting(roots)?)
-            .redirect(redirect::Policy::none())
-            .retry(protocol::never())
-            .no_proxy()
-            .referer(false)
-            .connect_timeout(CONNECT)
-            .user_agent(concat!("latentd/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(NoClient::new)?;
+        let http = tls::client(roots)?.build().map_err(NoClient::new)?;
         Ok(Self { http, key: key.map(bearer).transpose()?, trusts })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Response, Url, redirect, retry as protocol};
+use reqwest::{Response, Url, redirect};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::{again, whole};
@@ -20,9 +20,6 @@ const REDIRECTS: usize = 5;
 /// For the rest of an answer that nobody reads, and bytes of it: it is read only to keep the connection.
 const DRAIN: Duration = Duration::from_secs(1);
 const DRAINED: u64 = 64 << 10;
-
-/// For a connection, TLS included.
-const CONNECT: Duration = Duration::from_secs(10);
 
 /// Calls hosts that the operator trusts.
 #[derive(Clone)]
@@ -121,16 +118,7 @@ impl Trusted {
 }
 
 fn client(redirects: redirect::Policy) -> Result<reqwest::Client, NoClient> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::trusting(tls::roots())?)
-        .redirect(redirects)
-        .retry(protocol::never())
-        .no_proxy()
-        .referer(false)
-        .connect_timeout(CONNECT)
-        .user_agent(concat!("latentd/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(NoClient::new)
+    tls::client(tls::roots())?.redirect(redirects).build().map_err(NoClient::new)
 }
 
 /// Follows what keeps method and body. After the others what was sent would be a GET, whose 200 means nothing.

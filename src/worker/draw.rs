@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::select;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::render::{Failure, Seen};
+use crate::blocking::caught;
 use crate::encode;
 use crate::engine::host::Host;
 use crate::engine::{EngineTimings, Event, Picture};
@@ -87,13 +87,11 @@ pub(super) async fn draw(
 /// Encodes where it may take its time: other jobs have heartbeats and deliveries to make.
 async fn encoded(picture: Picture, spec: &Spec, index: u32) -> Result<Vec<u8>, JobError> {
     let chunks = text_chunks(spec, index);
-    let mut task = JoinSet::new();
-    task.spawn_blocking(move || {
+    let png = caught(move || {
         let chunks = chunks.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));
         encode::png(&picture, &chunks).map_err(|cause| cause.to_string())
     });
-    let png = task.join_next().await.and_then(Result::ok).unwrap_or_else(|| Err("the encoder failed".to_owned()));
-    png.map_err(|cause| JobError {
+    png.await.unwrap_or_else(|| Err("the encoder failed".to_owned())).map_err(|cause| JobError {
         code: "encode_failed",
         message: format!("image {index} cannot be encoded: {cause}"),
         field: None,

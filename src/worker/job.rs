@@ -18,6 +18,7 @@ use super::finish::{self, Told};
 use super::held::Hold;
 use super::report::{self, Way};
 use super::{Failure, Means, Outcome, Shop, Terms, render, tally};
+use crate::blocking::blocking;
 use crate::deliver::{Done, Fault, Sink};
 use crate::engine::host::HostError;
 use crate::job::{Delivered, Image, JobError, NotAJob, Offer, Policy, Timings};
@@ -205,12 +206,8 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
 /// What the job may ask for. The folder of LoRA files is read for one that names a LoRA, and where that holds up nobody.
 async fn offer(means: &Means, input: &Value) -> Offer {
     let names_one = input.get("lora").is_some_and(|name| !name.is_null());
-    let mut reading = JoinSet::new();
-    if names_one {
-        let loras = Arc::clone(&means.loras);
-        reading.spawn_blocking(move || loras());
-    }
-    let loras = reading.join_next().await.and_then(Result::ok).unwrap_or_default();
+    let read = Arc::clone(&means.loras);
+    let loras = if names_one { blocking(move || read()).await } else { Vec::new() };
     Offer { models: means.models.clone(), loras }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use super::{Png, Seen};
+use crate::blocking::caught;
 use crate::deliver::upload::{Place, UploadError, Uploads};
 use crate::deliver::{Parcel, Sink, part, progress};
 use crate::encode;
@@ -124,9 +125,7 @@ impl<K: Sink> Way<'_, K> {
     /// The latest look at the unfinished picture, as a data URI.
     async fn look(&self, preview: &watch::Receiver<Option<Arc<Picture>>>) -> Option<String> {
         let picture = preview.borrow().clone()?;
-        let mut task = JoinSet::new();
-        task.spawn_blocking(move || encode::jpeg(&picture));
-        let file = task.join_next().await?.ok()?;
+        let file = caught(move || encode::jpeg(&picture)).await?;
         let file = file.inspect_err(|cause| warn!(id = self.id, "a preview cannot be encoded: {cause}")).ok()?;
         Some(format!("data:image/jpeg;base64,{}", encode::base64(&file)))
     }

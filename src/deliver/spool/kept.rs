@@ -1,19 +1,17 @@
 //! A letter that is kept until it has arrived.
 
-use std::future::pending;
 use std::io;
 use std::mem::replace;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, fs};
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::letter::{DAMAGED, Damage, Head};
 use super::{Note, Shared, SpoolError};
+use crate::blocking::blocking;
 use crate::clock::UnixTime;
 
 /// A letter on its way. Dropped before [`Kept::done`], it stays on disk for the next process, and counts until then.
@@ -144,18 +142,6 @@ impl<N: Note> fmt::Debug for Kept<N> {
             Place::Memory(_) | Place::Gone => None,
         };
         f.debug_struct("Kept").field("job", &self.note().job()).field("path", &path).finish_non_exhaustive()
-    }
-}
-
-/// Runs what waits for the disk where it holds up nobody. Once begun it ends, even if nobody waits for it any more.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let mut task = JoinSet::new();
-    task.spawn_blocking(work);
-    match task.join_next().await {
-        Some(Ok(done)) => done,
-        Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
-        // The runtime ends, and this task with it.
-        _ => pending().await,
     }
 }
 

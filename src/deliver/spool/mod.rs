@@ -29,9 +29,10 @@ use tracing::{error, info, warn};
 
 pub use kept::Kept;
 
+use crate::blocking::blocking;
 use crate::clock::UnixTime;
 use account::Account;
-use kept::{Place, blocking, remove, set_aside};
+use kept::{Place, remove, set_aside};
 use letter::{DRAFT, Head, LETTER};
 use seat::{Seat, files, make};
 

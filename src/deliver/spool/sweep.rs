@@ -11,10 +11,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::kept::blocking;
 use super::letter::{DAMAGED, DRAFT, LETTER};
 use super::seat::{LOCK, Seat, files, folders};
 use super::{Shared, Spool};
+use crate::blocking::blocking;
 use crate::clock::{UnixTime, WallClock};
 
 /// Days that a file lies there, untouched. Whatever waits for anything waits for less.

@@ -1,12 +1,10 @@
 //! The wall clock, for what outlives the process or is told to others. Waiting and measuring are tokio's clock's, which tests pause.
 
-mod unix;
-
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-pub use unix::UnixTime;
+pub use crate::date::UnixTime;
 
 /// Tells the date. It may jump, either way, whenever somebody sets it.
 pub trait WallClock: Debug + Send + Sync {

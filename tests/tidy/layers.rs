@@ -5,7 +5,7 @@ use crate::paths::{Named, paths};
 
 /// Top-level modules by layer. A layer may use those below it.
 const LAYERS: [&[&str]; 5] = [
-    &["batch", "job", "noise", "sampler"],
+    &["batch", "date", "job", "noise", "queue", "sampler"],
     &["blocking", "clock", "config", "net", "stop", "telemetry"],
     &["deliver", "encode", "engine", "intake", "models", "source", "store"],
     &["gateway", "worker"],
@@ -37,16 +37,20 @@ const CONFINED: [(&str, &[&str], &str); 13] = [
 
 /// Paths, the folders that may not name them, and why.
 const BARRED: [(&str, &[&str], &str); 6] = [
-    ("std::time::Instant", &["batch", "job", "noise", "sampler"], "the pure layer has no clock: take a duration"),
+    (
+        "std::time::Instant",
+        &["batch", "date", "job", "noise", "queue", "sampler"],
+        "the pure layer has no clock: take a duration",
+    ),
     (
         "std::time::Instant",
         &["deliver", "gateway", "intake", "net", "source", "store", "worker"],
         "tests can pause tokio's clock",
     ),
-    ("std::fs", &["batch", "job", "noise", "sampler"], "the pure layer does no I/O"),
-    ("std::net", &["batch", "job", "noise", "sampler"], "the pure layer does no I/O"),
-    ("std::process", &["batch", "job", "noise", "sampler"], "the pure layer does no I/O"),
-    ("std::thread", &["batch", "job", "noise", "sampler"], "the pure layer starts nothing"),
+    ("std::fs", &["batch", "date", "job", "noise", "queue", "sampler"], "the pure layer does no I/O"),
+    ("std::net", &["batch", "date", "job", "noise", "queue", "sampler"], "the pure layer does no I/O"),
+    ("std::process", &["batch", "date", "job", "noise", "queue", "sampler"], "the pure layer does no I/O"),
+    ("std::thread", &["batch", "date", "job", "noise", "queue", "sampler"], "the pure layer starts nothing"),
 ];
 
 /// A module's place in `src`.

@@ -1,10 +1,13 @@
-//! A date as the time since 1970.
+//! A date as the time since 1970. What it is now, the clock knows.
 
 use std::ops::Add;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// A date, in milliseconds since 1970-01-01T00:00:00Z, leap seconds left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct UnixTime(u64);
 
 impl UnixTime {
@@ -17,7 +20,7 @@ impl UnixTime {
     }
 
     /// The date `past` after the epoch.
-    pub(super) fn since_epoch(past: Duration) -> Self {
+    pub fn since_epoch(past: Duration) -> Self {
         Self(past.as_millis() as u64)
     }
 

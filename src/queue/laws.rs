@@ -1,0 +1,194 @@
+//! What happens to a job.
+
+use crate::date::UnixTime;
+
+use super::record::{Attempt, Hook, Past, Record, State};
+use super::timers::Rules;
+
+/// What an event meant to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Turn {
+    /// Nothing: it came too late, or is none of this job's business.
+    Nothing,
+    /// The record changed.
+    Changed,
+    /// It changed, and this worker works on it in vain.
+    Stop(String),
+}
+
+/// What a worker brings at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finish<'a> {
+    /// Who brings it.
+    pub worker: &'a str,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+    /// Whether there is an output; of a failure, too.
+    pub output: bool,
+}
+
+impl Record {
+    /// A worker is handed the job. Whether it arrives is yet to be seen.
+    pub fn start(&mut self, worker: &str, gpu: Option<&str>, now: UnixTime) -> Turn {
+        if self.state != State::InQueue || self.gone {
+            return Turn::Nothing;
+        }
+        self.state = State::InProgress;
+        self.attempt = Some(Attempt {
+            number: self.attempts() + 1,
+            worker: worker.to_owned(),
+            gpu: gpu.map(str::to_owned),
+            began: now,
+            arrived: false,
+            listed: None,
+            missed: 0,
+            progressed: None,
+        });
+        Turn::Changed
+    }
+
+    /// A heartbeat of a worker names the job, or does not.
+    ///
+    /// One that does not may have been on its way when the job was handed out; of two that do not, the second was not. A job that has
+    /// arrived and is no longer named is on its way back, or lost: time will tell.
+    pub fn beat(&mut self, worker: &str, named: bool, now: UnixTime) -> Turn {
+        let Some(attempt) = self.held_by(worker) else { return Turn::Nothing };
+        match (named, attempt.arrived) {
+            (true, _) => {
+                attempt.arrived = true;
+                attempt.listed = Some(now);
+            }
+            (false, true) => return Turn::Nothing,
+            (false, false) if attempt.missed == 0 => attempt.missed = 1,
+            (false, false) => self.give_back("it never arrived", now),
+        }
+        Turn::Changed
+    }
+
+    /// A worker is gone, or says that it has no job.
+    pub fn forsaken(&mut self, worker: &str, why: &str, rules: &Rules, now: UnixTime) -> Turn {
+        match self.held_by(worker) {
+            None => return Turn::Nothing,
+            Some(attempt) if attempt.arrived => self.lost(why, rules, now),
+            Some(_) => self.give_back(why, now),
+        }
+        Turn::Changed
+    }
+
+    /// A worker tells of the job's progress; an `output` is its word on it.
+    pub fn progress(&mut self, worker: &str, now: UnixTime) -> Turn {
+        let Some(attempt) = self.held_by(worker) else { return Turn::Nothing };
+        attempt.arrived = true;
+        attempt.progressed = Some(now);
+        self.output = true;
+        Turn::Changed
+    }
+
+    /// A worker brings a part of the result.
+    pub fn part(&mut self, worker: &str) -> Turn {
+        let Some(attempt) = self.held_by(worker) else { return Turn::Nothing };
+        attempt.arrived = true;
+        Turn::Changed
+    }
+
+    /// A worker brings the end. The first end counts, whoever brings it: work that was taken for lost is as good as any.
+    pub fn finish(&mut self, finish: Finish<'_>, now: UnixTime) -> Turn {
+        if self.state.is_end() || self.gone {
+            return Turn::Nothing;
+        }
+        let other = self.holder().filter(|holder| *holder != finish.worker).map(str::to_owned);
+        if self.holder() != Some(finish.worker) {
+            self.revive(finish.worker, now);
+        }
+        if let Some(attempt) = &mut self.attempt {
+            attempt.arrived = true;
+        }
+        self.end(if finish.error.is_some() { State::Failed } else { State::Completed }, finish.error, now);
+        self.output = finish.output;
+        other.map_or(Turn::Changed, Turn::Stop)
+    }
+
+    /// The client wants it no more.
+    pub fn cancel(&mut self, now: UnixTime) -> Turn {
+        if self.state.is_end() || self.gone { Turn::Nothing } else { self.stop(State::Cancelled, None, now) }
+    }
+
+    /// The client wants it tried again from the beginning.
+    pub fn retry(&mut self, now: UnixTime) -> Turn {
+        if !matches!(self.state, State::Failed | State::TimedOut) || self.gone {
+            return Turn::Nothing;
+        }
+        let why = self.error.take().unwrap_or_default();
+        self.file(&why, self.ended.unwrap_or(now));
+        (self.state, self.ended, self.output, self.retries) = (State::InQueue, None, false, 0);
+        Turn::Changed
+    }
+
+    /// All attempts that there were.
+    pub fn attempts(&self) -> u32 {
+        let latest = self.attempt.iter().map(|attempt| attempt.number);
+        latest.chain(self.past.iter().map(|past| past.number)).max().unwrap_or(0)
+    }
+
+    /// Its worker was lost with it.
+    pub(super) fn lost(&mut self, why: &str, rules: &Rules, now: UnixTime) {
+        if self.retries >= rules.retries {
+            self.end(State::Failed, Some(format!("job timed out after {} retries", self.retries)), now);
+        } else {
+            self.give_back(why, now);
+            self.retries += 1;
+        }
+    }
+
+    /// It ends by no doing of its worker, which is to be told.
+    pub(super) fn stop(&mut self, state: State, error: Option<String>, now: UnixTime) -> Turn {
+        let holder = self.holder().map(str::to_owned);
+        self.end(state, error, now);
+        holder.map_or(Turn::Changed, Turn::Stop)
+    }
+
+    fn end(&mut self, state: State, error: Option<String>, now: UnixTime) {
+        (self.state, self.error, self.ended, self.output) = (state, error, Some(now), false);
+        if let Some(hook) = &mut self.hook {
+            (hook.message, hook.due, hook.tries) = (hook.message + 1, Some(now), 0);
+        }
+    }
+
+    fn give_back(&mut self, why: &str, now: UnixTime) {
+        self.file(why, now);
+        (self.state, self.output) = (State::InQueue, false);
+    }
+
+    /// Puts the latest attempt with those that came to nothing.
+    fn file(&mut self, why: &str, now: UnixTime) {
+        if let Some(Attempt { number, worker, began, .. }) = self.attempt.take() {
+            self.past.push(Past { number, worker, began, ended: now, why: why.to_owned() });
+        }
+    }
+
+    /// An attempt that was given up has come to something after all, or one that nobody knows of.
+    fn revive(&mut self, worker: &str, now: UnixTime) {
+        let found = self.past.iter().rposition(|past| past.worker == worker);
+        let (number, began) = match found.map(|place| self.past.remove(place)) {
+            Some(past) => (past.number, past.began),
+            None => (self.attempts() + 1, now),
+        };
+        self.file("another worker was first", now);
+        let (arrived, listed, missed, progressed) = (true, None, 0, None);
+        self.attempt =
+            Some(Attempt { number, worker: worker.to_owned(), gpu: None, began, arrived, listed, missed, progressed });
+    }
+
+    fn held_by(&mut self, worker: &str) -> Option<&mut Attempt> {
+        let held = self.holder() == Some(worker) && !self.gone;
+        self.attempt.as_mut().filter(|_| held)
+    }
+}
+
+impl Hook {
+    /// A hook that has nothing to tell yet.
+    pub fn new(url: impl Into<String>, headers: Vec<(String, String)>) -> Self {
+        Self { url: url.into(), headers, message: 0, due: None, tries: 0 }
+    }
+}

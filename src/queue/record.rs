@@ -1,0 +1,178 @@
+//! What a queue keeps of a job, but for its payloads.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::date::UnixTime;
+
+/// Where a job stands, in the words of the protocol. The numbers are for stores, and stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum State {
+    /// It waits for a worker.
+    InQueue = 0,
+    /// A worker has it.
+    InProgress = 1,
+    /// Its worker brought a result.
+    Completed = 2,
+    /// Its worker brought an error, or was lost too often.
+    Failed = 3,
+    /// Its client wants it no more.
+    Cancelled = 4,
+    /// It took longer than it may.
+    TimedOut = 5,
+}
+
+impl State {
+    /// As replies say it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InQueue => "IN_QUEUE",
+            Self::InProgress => "IN_PROGRESS",
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+            Self::Cancelled => "CANCELLED",
+            Self::TimedOut => "TIMED_OUT",
+        }
+    }
+
+    /// Whether nothing more comes of it by itself.
+    pub const fn is_end(self) -> bool {
+        !matches!(self, Self::InQueue | Self::InProgress)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A job, but for what it was given and what came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Names it among all jobs of its endpoint.
+    pub id: String,
+    /// Where it stands.
+    pub state: State,
+    /// When it came.
+    pub submitted: UnixTime,
+    /// When it is forgotten, whatever it is by then.
+    pub expires: UnixTime,
+    /// How long one attempt may take.
+    pub patience: Duration,
+    /// How long its result is kept.
+    pub kept: Duration,
+    /// Whether it waits until no other job does.
+    pub low: bool,
+    /// How often a worker was lost with it.
+    pub retries: u32,
+    /// The latest attempt, if there was one since it was submitted or retried.
+    pub attempt: Option<Attempt>,
+    /// The attempts before, oldest first.
+    pub past: Vec<Past>,
+    /// Its end.
+    pub ended: Option<UnixTime>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Whether there is an output: of its end, or the last word of its progress.
+    pub output: bool,
+    /// Whom to tell of its end.
+    pub hook: Option<Hook>,
+    /// Whether clients no longer find it. It is kept only until its hook was told.
+    pub gone: bool,
+}
+
+/// A job in a worker's hands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// From 1; over all that the job ever had.
+    pub number: u32,
+    /// Who has it.
+    pub worker: String,
+    /// The memory of the worker's GPU in GB, if it said so.
+    pub gpu: Option<String>,
+    /// When it was handed out.
+    pub began: UnixTime,
+    /// Whether the worker has shown that it arrived.
+    pub arrived: bool,
+    /// The last heartbeat that named it.
+    pub listed: Option<UnixTime>,
+    /// Heartbeats since it was handed out that did not name it, while it had not arrived.
+    pub missed: u32,
+    /// The last word on its progress.
+    pub progressed: Option<UnixTime>,
+}
+
+/// An attempt that came to nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Past {
+    /// As of [`Attempt`].
+    pub number: u32,
+    /// Who had it.
+    pub worker: String,
+    /// When it was handed out.
+    pub began: UnixTime,
+    /// When it was given up.
+    pub ended: UnixTime,
+    /// In a few words.
+    pub why: String,
+}
+
+/// A webhook, and how far its telling is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Where to POST. It can hold a secret.
+    pub url: String,
+    /// What to send along; secrets, too.
+    pub headers: Vec<(String, String)>,
+    /// How often the job has ended: tells one message from the next.
+    pub message: u32,
+    /// When it is due; `None` while nothing is.
+    pub due: Option<UnixTime>,
+    /// How often this message was tried.
+    pub tries: u32,
+}
+
+impl Record {
+    /// A job that has just come.
+    pub fn new(id: impl Into<String>, submitted: UnixTime) -> Self {
+        Self {
+            id: id.into(),
+            state: State::InQueue,
+            submitted,
+            expires: submitted + Duration::from_hours(24),
+            patience: Duration::from_mins(10),
+            kept: Duration::from_mins(30),
+            low: false,
+            retries: 0,
+            attempt: None,
+            past: Vec::new(),
+            ended: None,
+            error: None,
+            output: false,
+            hook: None,
+            gone: false,
+        }
+    }
+
+    /// The worker that has it now.
+    pub fn holder(&self) -> Option<&str> {
+        self.attempt.as_ref().filter(|_| self.state == State::InProgress).map(|attempt| &*attempt.worker)
+    }
+
+    /// From its coming to the start of its latest attempt.
+    pub fn delay(&self) -> Option<Duration> {
+        self.attempt.as_ref().map(|attempt| self.submitted.until(attempt.began))
+    }
+
+    /// How long the latest attempt took; while it goes on, how long it took until its last word.
+    pub fn execution(&self) -> Option<Duration> {
+        let attempt = self.attempt.as_ref()?;
+        let until =
+            if self.state.is_end() { self.ended } else { attempt.progressed.filter(|_| self.holder().is_some()) };
+        until.map(|until| attempt.began.until(until))
+    }
+}

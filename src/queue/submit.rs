@@ -1,0 +1,229 @@
+//! A submitted job, read: what a client asks of the queue, and what the worker is to get.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::date::UnixTime;
+
+use super::json::{Members, NoObject, members, read};
+use super::record::{Hook, Record};
+
+/// What clients may ask for; what is beyond is taken for the nearest end.
+const PATIENCE: (u64, u64) = (5_000, WEEK);
+const TTL: (u64, u64) = (10_000, WEEK);
+const WEEK: u64 = 7 * 24 * 3_600_000;
+
+/// How long the result of a job is kept whose client waits for it.
+const SYNC_KEPT: (u64, u64) = (60_000, 300_000);
+
+/// A submission is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unsubmitted {
+    /// The body is no JSON object.
+    #[error("the body cannot be read: {0}")]
+    NoObject(#[from] NoObject),
+    /// It has no input.
+    #[error("`input` is missing")]
+    NoInput,
+    /// A key makes no sense.
+    #[error("`{0}` should be {1}")]
+    Wrong(&'static str, &'static str),
+}
+
+/// A job to be queued: its record, its input, and what else goes to the worker.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// What the queue keeps.
+    pub record: Record,
+    /// What the worker works on.
+    pub input: Box<RawValue>,
+    /// The other keys, as sent: `s3Config` with its secrets among them, so never to be shown.
+    pub rest: Members,
+}
+
+/// How a job is submitted, apart from the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manner {
+    /// Its id.
+    pub id: String,
+    /// When it comes.
+    pub now: UnixTime,
+    /// How long one attempt may take, if it does not say.
+    pub patience: Duration,
+    /// Milliseconds that it is wanted for, as the URL says; before what the body says.
+    pub ttl: Option<u64>,
+    /// Milliseconds that its client waits for it, if it does.
+    pub wait: Option<u64>,
+}
+
+/// Reads the body of `/run` and `/runsync` (PROTOCOL 2.3).
+///
+/// # Errors
+/// It is no job. What is merely out of range is no error.
+pub fn submission(body: &[u8], manner: Manner) -> Result<Submission, Unsubmitted> {
+    let mut rest = members(body)?;
+    let input = rest.remove("input").ok_or(Unsubmitted::NoInput)?;
+    // The queue's to say.
+    rest.remove("id");
+    let mut record = Record::new(manner.id, manner.now);
+    record.patience = manner.patience;
+    record.hook = hook(&rest)?;
+    let mut ttl = manner.ttl;
+    match rest.get("policy").map(|policy| read(policy)) {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(policy)) => {
+            if let Some(millis) = millis(&policy, "executionTimeout", "policy.executionTimeout")? {
+                record.patience = Duration::from_millis(millis.clamp(PATIENCE.0, PATIENCE.1));
+            }
+            ttl = ttl.or(millis(&policy, "ttl", "policy.ttl")?);
+            record.low = match policy.get("lowPriority") {
+                None | Some(Value::Null) => false,
+                Some(Value::Bool(low)) => *low,
+                Some(_) => return Err(Unsubmitted::Wrong("policy.lowPriority", "true or false")),
+            };
+        }
+        Some(_) => return Err(Unsubmitted::Wrong("policy", "an object")),
+    }
+    if let Some(ttl) = ttl {
+        record.expires = manner.now + Duration::from_millis(ttl.clamp(TTL.0, TTL.1));
+    }
+    if let Some(wait) = manner.wait {
+        record.kept = Duration::from_millis(wait.clamp(SYNC_KEPT.0, SYNC_KEPT.1));
+    }
+    Ok(Submission { record, input, rest })
+}
+
+/// Milliseconds; a number below zero is taken for zero, and fractions are cut.
+fn millis(policy: &Map<String, Value>, key: &str, path: &'static str) -> Result<Option<u64>, Unsubmitted> {
+    match policy.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        // Casts of floats stop at the ends of the range.
+        Some(Value::Number(number)) => Ok(number.as_f64().map(|number| number as u64)),
+        Some(_) => Err(Unsubmitted::Wrong(path, "a number of milliseconds")),
+    }
+}
+
+/// `webhook`, else `webhookV2`: a URL, or an object with one and with headers. An empty URL is none.
+fn hook(rest: &Members) -> Result<Option<Hook>, Unsubmitted> {
+    for key in ["webhook", "webhookV2"] {
+        let (url, headers) = match rest.get(key).map(|hook| read(hook)) {
+            None | Some(Value::Null) => continue,
+            Some(Value::String(url)) => (url, Vec::new()),
+            Some(Value::Object(hook)) => (url_of(&hook, key)?, headers_of(&hook)?),
+            Some(_) => return Err(wrong_hook(key)),
+        };
+        if !url.is_empty() {
+            return Ok(Some(Hook::new(url, headers)));
+        }
+    }
+    Ok(None)
+}
+
+fn url_of(hook: &Map<String, Value>, key: &str) -> Result<String, Unsubmitted> {
+    match hook.get("url") {
+        Some(Value::String(url)) => Ok(url.clone()),
+        _ => Err(wrong_hook(key)),
+    }
+}
+
+fn wrong_hook(key: &str) -> Unsubmitted {
+    let key = if key == "webhook" { "webhook" } else { "webhookV2" };
+    Unsubmitted::Wrong(key, "a URL, or an object with `url` and `headers`")
+}
+
+fn headers_of(hook: &Map<String, Value>) -> Result<Vec<(String, String)>, Unsubmitted> {
+    let wrong = || Unsubmitted::Wrong("webhook.headers", "an object of strings");
+    match hook.get("headers") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Object(headers)) => headers
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), value.as_str().ok_or_else(wrong)?.to_owned())))
+            .collect(),
+        Some(_) => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn manner() -> Manner {
+        let (now, patience) = (UnixTime::from_millis(5_000), Duration::from_mins(10));
+        Manner { id: "j1".into(), now, patience, ttl: None, wait: None }
+    }
+
+    fn read(body: &Value) -> Result<Submission, Unsubmitted> {
+        submission(body.to_string().as_bytes(), manner())
+    }
+
+    #[test]
+    fn what_is_no_job_is_refused_by_name() {
+        let refused = |body: &[u8]| submission(body, manner()).unwrap_err().to_string();
+        assert!(refused(b"{").contains("no JSON") && refused(b"").contains("no JSON"));
+        assert!(refused(b"[]").contains("JSON object"));
+        assert!(refused(b"{}").contains("`input` is missing"));
+        for (key, value) in [
+            ("policy", json!(3)),
+            ("policy.ttl", json!({"ttl": "long"})),
+            ("policy.executionTimeout", json!({"executionTimeout": true})),
+            ("policy.lowPriority", json!({"lowPriority": 1})),
+        ] {
+            let error = read(&json!({"input": {}, "policy": value})).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{key}` should be")), "{error}");
+        }
+        for value in [json!(3), json!({}), json!({"url": "u", "headers": {"a": 1}}), json!({"url": "u", "headers": 3})]
+        {
+            let error = read(&json!({"input": {}, "webhook": value})).unwrap_err().to_string();
+            assert!(error.starts_with("`webhook"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_input_stays_as_it_was_sent() {
+        let job = submission(br#"{"input": {"seed": 36893488147419103232, "b": 1.10,"a":1e2}, "input2": 1}"#, manner())
+            .unwrap();
+        assert_eq!(job.input.get(), r#"{"seed": 36893488147419103232, "b": 1.10,"a":1e2}"#);
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_platform() {
+        let job = read(&json!({"input": null})).unwrap();
+        assert_eq!((job.input.get(), job.rest.len(), job.record.hook), ("null", 0, None));
+        assert_eq!(job.record.expires, UnixTime::from_millis(5_000 + 86_400_000));
+        assert_eq!((job.record.patience, job.record.kept), (Duration::from_mins(10), Duration::from_mins(30)));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_taken_for_the_nearest() {
+        let policy = |policy: Value| read(&json!({"input": 1, "policy": policy})).unwrap().record;
+        assert_eq!(policy(json!({"executionTimeout": 3000})).patience, Duration::from_secs(5));
+        assert_eq!(policy(json!({"executionTimeout": -1e300})).patience, Duration::from_secs(5));
+        assert_eq!(policy(json!({"executionTimeout": 1e300})).patience, Duration::from_hours(7 * 24));
+        assert_eq!(policy(json!({"executionTimeout": 7000.9})).patience, Duration::from_secs(7));
+        assert_eq!(policy(json!({"ttl": 1})).expires, UnixTime::from_millis(15_000));
+        assert!(policy(json!({"lowPriority": true})).low && !policy(json!({"ttl": null})).low);
+        let url = Manner { ttl: Some(20_000), wait: Some(1), ..manner() };
+        let job = submission(br#"{"input":1,"policy":{"ttl":90000}}"#, url).unwrap().record;
+        assert_eq!((job.expires, job.kept), (UnixTime::from_millis(25_000), Duration::from_mins(1)));
+    }
+
+    #[test]
+    fn other_keys_go_to_the_worker_and_an_id_is_ours_to_say() {
+        let job = read(&json!({"id": "mine", "input": 1, "s3Config": {"accessId": "a"}, "x": [1]})).unwrap();
+        assert_eq!(job.record.id, "j1");
+        assert_eq!(job.rest.keys().collect::<Vec<_>>(), ["s3Config", "x"]);
+    }
+
+    #[test]
+    fn a_webhook_is_a_url_or_has_one() {
+        let hook = |body: Value| read(&body).unwrap().record.hook;
+        assert_eq!(hook(json!({"input": 1, "webhook": ""})), None);
+        assert_eq!(hook(json!({"input": 1, "webhook": "", "webhookV2": "v"})).unwrap().url, "v");
+        let hook = hook(json!({"input": 1, "webhook": {"url": "u", "headers": {"A": "b"}}})).unwrap();
+        assert_eq!((&*hook.url, &*hook.headers), ("u", &[("A".to_owned(), "b".to_owned())][..]));
+    }
+}

@@ -1,0 +1,138 @@
+//! Every store does what memory does, whatever happens.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tokio::runtime::Builder;
+
+use super::super::*;
+use super::{EP, START, in_folder};
+use crate::queue::{Finish, Hook, Rules};
+
+#[derive(Debug, Clone)]
+enum Step {
+    Submit(u8, bool),
+    Take(u8, usize),
+    Beat(u8, u8, bool),
+    Forsaken(u8, u8),
+    Part(u8, u8),
+    Finish(u8, u8, bool),
+    Cancel(u8),
+    Retry(u8),
+    Told(u8, bool),
+    Drain(u8),
+    Stops(u8),
+    Tick,
+}
+
+fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
+    let (job, worker) = (0..5u8, 0..3u8);
+    let step = prop_oneof![
+        4 => (job.clone(), any::<bool>()).prop_map(|(job, low)| Step::Submit(job, low)),
+        4 => (worker.clone(), 1..4usize).prop_map(|(worker, most)| Step::Take(worker, most)),
+        2 => (job.clone(), worker.clone(), any::<bool>()).prop_map(|(job, worker, named)| Step::Beat(job, worker, named)),
+        1 => (job.clone(), worker.clone()).prop_map(|(job, worker)| Step::Forsaken(job, worker)),
+        2 => (job.clone(), worker.clone()).prop_map(|(job, worker)| Step::Part(job, worker)),
+        3 => (job.clone(), worker.clone(), any::<bool>()).prop_map(|(job, worker, well)| Step::Finish(job, worker, well)),
+        1 => job.clone().prop_map(Step::Cancel),
+        1 => job.clone().prop_map(Step::Retry),
+        1 => (job.clone(), any::<bool>()).prop_map(|(job, well)| Step::Told(job, well)),
+        1 => job.prop_map(Step::Drain),
+        1 => worker.prop_map(Step::Stops),
+        2 => Just(Step::Tick),
+    ];
+    prop::collection::vec((step, 0..20_000u64), 1..80)
+}
+
+/// Takes a step. Returns all that the store says of it, and of where it stands afterwards.
+async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
+    let (id, name) = (|job: &u8| format!("j{job}"), |worker: &u8| format!("w{worker}"));
+    let rules = Rules::default();
+    let change = async |job: &u8, event: Box<dyn Fn(&mut Record) -> Turn + Send + Sync>, body: Option<Bytes>| {
+        let parts = body.clone().map(|body| (Part::Output, body)).into_iter().collect();
+        format!("{:?}", store.change(EP, &id(job), event, parts, body).await)
+    };
+    let body = || Some(Bytes::from(now.as_millis().to_string()));
+    let said = match step.clone() {
+        Step::Submit(job, low) => {
+            let mut submission = super::job(&id(&job), low, now);
+            submission.record.expires = now + Duration::from_mins(4);
+            submission.record.hook = low.then(|| Hook::new("https://a.example", Vec::new()));
+            format!("{:?}", store.submit(EP, submission).await)
+        }
+        Step::Take(worker, most) => {
+            let taker = Taker { worker: name(&worker), gpu: None, most, now };
+            format!("{:?}", store.take(EP, taker).await)
+        }
+        Step::Beat(job, worker, named) => {
+            change(&job, Box::new(move |record| record.beat(&name(&worker), named, now)), None).await
+        }
+        Step::Forsaken(job, worker) => {
+            change(&job, Box::new(move |record| record.forsaken(&name(&worker), "gone", &rules, now)), None).await
+        }
+        Step::Part(job, worker) => {
+            change(&job, Box::new(move |record| record.progress(&name(&worker), now)), body()).await
+        }
+        Step::Finish(job, worker, well) => {
+            let event = move |record: &mut Record| {
+                let error = (!well).then(|| "e".to_owned());
+                record.finish(Finish { worker: &name(&worker), error, output: well }, now)
+            };
+            change(&job, Box::new(event), well.then(body).flatten()).await
+        }
+        Step::Cancel(job) => change(&job, Box::new(move |record| record.cancel(now)), None).await,
+        Step::Retry(job) => change(&job, Box::new(move |record| record.retry(now)), None).await,
+        Step::Told(job, well) => {
+            let event = move |record: &mut Record| {
+                let Some(hook) = &mut record.hook else { return Turn::Nothing };
+                if !hook.begin(now) {
+                    return Turn::Nothing;
+                }
+                hook.told(hook.message, well, now);
+                Turn::Changed
+            };
+            change(&job, Box::new(event), None).await
+        }
+        Step::Drain(job) => format!("{:?}", store.drain(EP, &id(&job), 20).await),
+        Step::Stops(worker) => format!("{:?}", store.stops(EP, &name(&worker)).await),
+        Step::Tick => {
+            let mut said = Vec::new();
+            for (endpoint, id) in store.due(now, 3).await.unwrap() {
+                let rules = rules.clone();
+                let ticked =
+                    store.change(&endpoint, &id, move |record: &mut Record| record.tick(&rules, now), Vec::new(), None);
+                said.push(ticked.await);
+            }
+            format!("{said:?}")
+        }
+    };
+    let mut held = Vec::new();
+    let mut found = Vec::new();
+    for worker in 0..3 {
+        held.push(store.held(EP, &name(&worker)).await);
+    }
+    for job in 0..5 {
+        let job = id(&job);
+        found.push((store.read(EP, &job).await, store.payload(EP, &job, Part::Output).await));
+    }
+    let line = store.all(EP, State::InQueue).await;
+    format!("{said}\n{:?} {:?} {line:?} {held:?} {found:?}", store.counts(EP).await, store.next_due().await)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn sqlite_does_what_memory_does(steps in steps()) {
+        let folder = tempfile::tempdir().unwrap();
+        let (memory, sqlite) = (MemoryStore::new(Rules::default()), in_folder(&folder));
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let mut now = START;
+        for (next, pause) in steps {
+            now = now + Duration::from_millis(pause);
+            let (wanted, found) = runtime.block_on(async { (step(&memory, &next, now).await, step(&sqlite, &next, now).await) });
+            prop_assert_eq!(wanted, found, "after {:?}", next);
+        }
+    }
+}

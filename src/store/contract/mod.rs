@@ -1,0 +1,221 @@
+//! What every store does, as tests that are stamped for each.
+
+mod agree;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tempfile::TempDir;
+
+use super::*;
+use crate::queue::{Finish, Manner, Rules, submission};
+
+const START: UnixTime = UnixTime::from_millis(1_000_000);
+const EP: &str = "sd";
+
+fn at(seconds: u64) -> UnixTime {
+    START + Duration::from_secs(seconds)
+}
+
+fn job(id: &str, low: bool, now: UnixTime) -> Submission {
+    let body = format!(
+        r#"{{"input": {{"n": "{id}", "big": 36893488147419103232}}, "policy": {{"lowPriority": {low}}}, "x": 1}}"#
+    );
+    let manner = Manner { id: id.into(), now, patience: Duration::from_mins(1), ttl: None, wait: None };
+    submission(body.as_bytes(), manner).unwrap()
+}
+
+fn taker(worker: &str, most: usize, seconds: u64) -> Taker {
+    Taker { worker: worker.into(), gpu: None, most, now: at(seconds) }
+}
+
+fn ids(handed: &[Handed]) -> Vec<&str> {
+    handed.iter().map(|handed| &*handed.record.id).collect()
+}
+
+fn end(worker: &'static str, well: bool, seconds: u64) -> impl Event {
+    move |record: &mut Record| {
+        record.finish(Finish { worker, error: (!well).then(|| "e".into()), output: true }, at(seconds))
+    }
+}
+
+fn output(text: &'static str) -> Vec<(Part, Bytes)> {
+    vec![(Part::Output, Bytes::from_static(text.as_bytes()))]
+}
+
+async fn submit(store: &impl Store, ids: &[&str]) {
+    for id in ids {
+        store.submit(EP, job(id, id.starts_with("low"), at(0))).await.unwrap();
+    }
+}
+
+async fn jobs_are_handed_out_in_line(store: impl Store) {
+    submit(&store, &["low-1", "a", "b", "c"]).await;
+    assert_eq!(store.submit(EP, job("a", false, at(1))).await, Err(StoreError::Taken));
+    assert!(store.take("another", taker("w", 9, 1)).await.unwrap().is_empty());
+    let first = store.take(EP, taker("w1", 2, 1)).await.unwrap();
+    assert_eq!(ids(&first), ["a", "b"]);
+    assert_eq!(first[0].input, r#"{"n": "a", "big": 36893488147419103232}"#);
+    assert_eq!(first[0].rest, r#"{"policy":{"lowPriority": false},"x":1}"#);
+    assert_eq!(
+        (first[0].record.holder(), store.held(EP, "w1").await.unwrap()),
+        (Some("w1"), vec!["a".into(), "b".into()])
+    );
+    assert_eq!(store.read(EP, "a").await.unwrap().as_ref(), Some(&first[0].record));
+    submit(&store, &["d"]).await;
+    let lose = |record: &mut Record| record.forsaken("w1", "gone", &Rules::default(), at(2));
+    store.change(EP, "b", lose, Vec::new(), None).await.unwrap();
+    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), ["b", "c", "d", "low-1"], "what was lost is first");
+    assert_eq!(ids(&store.take(EP, taker("w2", 9, 3)).await.unwrap()), ["b", "c", "d", "low-1"]);
+    assert_eq!(store.held(EP, "w1").await.unwrap(), ["a"]);
+}
+
+async fn an_end_is_kept_with_its_output_and_the_first_counts(store: impl Store) {
+    submit(&store, &["a"]).await;
+    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    let (record, turn) = store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap().unwrap();
+    assert_eq!((record.state, turn), (State::Completed, Turn::Changed));
+    let (record, turn) = store.change(EP, "a", end("w2", false, 6), output("[2]"), None).await.unwrap().unwrap();
+    assert_eq!((record.state, turn), (State::Completed, Turn::Nothing));
+    assert_eq!(store.payload(EP, "a", Part::Output).await.unwrap().unwrap(), "[1]");
+    assert!(store.change(EP, "b", end("w1", true, 5), Vec::new(), None).await.unwrap().is_none());
+    assert_eq!(store.counts(EP).await.unwrap(), Counts { completed: 1, ..Counts::default() });
+    assert!(store.held(EP, "w1").await.unwrap().is_empty());
+}
+
+async fn a_retry_forgets_what_came_of_it_and_waits_at_the_end(store: impl Store) {
+    submit(&store, &["a", "b"]).await;
+    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    let chunk = Some(Bytes::from_static(b"1"));
+    store.change(EP, "a", |record: &mut Record| record.part("w1"), Vec::new(), chunk).await.unwrap();
+    store.change(EP, "a", end("w1", false, 5), output("[1]"), None).await.unwrap();
+    assert!(store.payload(EP, "a", Part::Output).await.unwrap().is_some());
+    store.change(EP, "a", |record: &mut Record| record.retry(at(6)), Vec::new(), None).await.unwrap();
+    assert_eq!(store.payload(EP, "a", Part::Output).await.unwrap(), None);
+    assert!(store.drain(EP, "a", 10).await.unwrap().is_empty());
+    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), ["b", "a"]);
+    assert_eq!(store.counts(EP).await.unwrap(), Counts { in_queue: 2, failed: 1, ..Counts::default() });
+    assert!(store.payload(EP, "a", Part::Input).await.unwrap().is_some());
+}
+
+async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
+    submit(&store, &["a"]).await;
+    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    for text in ["11", "22", "333", "4"] {
+        store.change(EP, "a", |record: &mut Record| record.part("w1"), Vec::new(), Some(text.into())).await.unwrap();
+    }
+    let late =
+        store.change(EP, "a", |record: &mut Record| record.part("w2"), Vec::new(), Some("5".into())).await.unwrap();
+    assert_eq!(late.unwrap().1, Turn::Nothing);
+    assert_eq!(store.drain(EP, "a", 4).await.unwrap(), ["11", "22"]);
+    assert_eq!(store.drain(EP, "a", 1).await.unwrap(), ["333"], "one at least");
+    assert_eq!(store.drain(EP, "a", 9).await.unwrap(), ["4"]);
+    assert!(store.drain(EP, "a", 9).await.unwrap().is_empty() && store.drain(EP, "b", 9).await.unwrap().is_empty());
+}
+
+async fn who_works_in_vain_is_told_once(store: impl Store) {
+    submit(&store, &["a", "b"]).await;
+    store.take(EP, taker("w1", 2, 1)).await.unwrap();
+    for id in ["b", "a"] {
+        store.change(EP, id, |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
+    }
+    assert!(store.stops(EP, "w2").await.unwrap().is_empty());
+    assert_eq!(store.stops(EP, "w1").await.unwrap(), ["b", "a"]);
+    assert!(store.stops(EP, "w1").await.unwrap().is_empty());
+}
+
+async fn what_is_due_is_found_and_what_is_over_is_erased(store: impl Store) {
+    submit(&store, &["a", "b"]).await;
+    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    assert_eq!(store.next_due().await.unwrap(), Some(at(61)));
+    assert!(store.due(at(60), 9).await.unwrap().is_empty());
+    assert_eq!(store.due(at(61), 9).await.unwrap(), [(EP.to_owned(), "a".to_owned())]);
+    let tick = |seconds| move |record: &mut Record| record.tick(&Rules::default(), at(seconds));
+    let (record, turn) = store.change(EP, "a", tick(61), Vec::new(), None).await.unwrap().unwrap();
+    assert_eq!((record.state, turn), (State::TimedOut, Turn::Stop("w1".into())));
+    let later = 61 + 30 * 60;
+    assert_eq!(store.due(at(later), 9).await.unwrap().len(), 1);
+    assert!(store.change(EP, "a", tick(later), Vec::new(), None).await.unwrap().is_some_and(|(record, _)| record.gone));
+    assert_eq!(store.read(EP, "a").await.unwrap(), None);
+    assert_eq!(store.payload(EP, "a", Part::Input).await.unwrap(), None);
+    let day = 24 * 3600;
+    assert_eq!((store.next_due().await.unwrap(), store.due(at(day), 1).await.unwrap().len()), (Some(at(day)), 1));
+}
+
+async fn news_come_after_what_they_tell_of(store: impl Store) {
+    let mut news = store.news();
+    submit(&store, &["a"]).await;
+    assert_eq!(news.next().await, Some(News::Waiting(EP.into())));
+    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    assert_eq!(news.next().await, Some(News::Job(EP.into(), "a".into())));
+    store.change(EP, "a", |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
+    assert_eq!(news.next().await, Some(News::Job(EP.into(), "a".into())));
+    assert_eq!(news.next().await, Some(News::Stop(EP.into(), "w1".into())));
+    assert_eq!(store.stops(EP, "w1").await.unwrap(), ["a"]);
+}
+
+/// Each test for each store.
+macro_rules! contract {
+    ($($test:ident)*) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(super::MemoryStore::new(super::Rules::default())).await;
+            })*
+        }
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                let folder = tempfile::tempdir().unwrap();
+                super::$test(super::in_folder(&folder)).await;
+            })*
+        }
+    };
+}
+
+contract! {
+    jobs_are_handed_out_in_line
+    an_end_is_kept_with_its_output_and_the_first_counts
+    a_retry_forgets_what_came_of_it_and_waits_at_the_end
+    a_stream_is_drained_once_and_by_size
+    who_works_in_vain_is_told_once
+    what_is_due_is_found_and_what_is_over_is_erased
+    news_come_after_what_they_tell_of
+}
+
+fn in_folder(folder: &TempDir) -> SqliteStore {
+    SqliteStore::open(&folder.path().join("queue.db"), Rules::default()).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_answered_is_there_when_the_file_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = in_folder(&folder);
+    submit(&store, &["a", "b"]).await;
+    let taken = store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    drop(store);
+    let store = in_folder(&folder);
+    assert_eq!(store.read(EP, "a").await.unwrap().as_ref(), Some(&taken[0].record));
+    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), ["b"]);
+    submit(&store, &["c"]).await;
+    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), ["b", "c"], "places go on");
+}
+
+#[tokio::test]
+async fn a_file_of_a_newer_latentd_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(in_folder(&folder));
+    let path = folder.path().join("queue.db");
+    rusqlite_version(&path);
+    let error = SqliteStore::open(&path, Rules::default()).unwrap_err().to_string();
+    assert!(error.contains("newer latentd"), "{error}");
+    std::fs::write(&path, "no database, but long enough to be taken for one").unwrap();
+    assert!(SqliteStore::open(&path, Rules::default()).unwrap_err().to_string().contains("not a database"));
+}
+
+/// Sets the version in the header of a file: bytes 60 to 63, as its makers document its format.
+fn rusqlite_version(path: &std::path::Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[60..64].copy_from_slice(&99u32.to_be_bytes());
+    std::fs::write(path, bytes).unwrap();
+}

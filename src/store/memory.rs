@@ -1,0 +1,231 @@
+//! A store that forgets with its process: for tests, which take it for the truth, and for trying things out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::date::UnixTime;
+use crate::queue::{Record, Rules, State, Submission, Turn};
+
+use super::change::{Counts, Tally, outcome};
+use super::news::{News, Subscription, Teller};
+use super::{Event, Handed, Part, Store, StoreError, Taker};
+
+/// Jobs in memory.
+#[derive(Debug)]
+pub struct MemoryStore {
+    rules: Rules,
+    endpoints: Mutex<BTreeMap<String, Endpoint>>,
+    teller: Teller,
+}
+
+#[derive(Debug, Default)]
+struct Endpoint {
+    jobs: BTreeMap<String, Job>,
+    stops: BTreeMap<String, Vec<String>>,
+    counts: Counts,
+    /// The place of who comes next.
+    place: u64,
+}
+
+#[derive(Debug)]
+struct Job {
+    record: Record,
+    /// Its place in line.
+    place: u64,
+    parts: BTreeMap<Part, Bytes>,
+    chunks: VecDeque<Bytes>,
+}
+
+impl MemoryStore {
+    /// An empty one.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, endpoints: Mutex::default(), teller: Teller::new() }
+    }
+
+    fn all_endpoints(&self) -> MutexGuard<'_, BTreeMap<String, Endpoint>> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at<T>(&self, endpoint: &str, work: impl FnOnce(&mut Endpoint) -> T) -> T {
+        work(self.all_endpoints().entry(endpoint.to_owned()).or_default())
+    }
+}
+
+impl Endpoint {
+    fn next_place(&mut self) -> u64 {
+        self.place += 1;
+        self.place
+    }
+
+    /// Lets an event happen, and what follows from it.
+    fn change(
+        &mut self,
+        endpoint: &str,
+        id: &str,
+        event: impl FnOnce(&mut Record) -> Turn,
+    ) -> Option<(Record, Turn, Vec<News>)> {
+        let last = self.place + 1;
+        let job = self.jobs.get_mut(id)?;
+        let before = job.record.clone();
+        let turn = event(&mut job.record);
+        if turn == Turn::Nothing {
+            return Some((before, turn, Vec::new()));
+        }
+        let after = job.record.clone();
+        let outcome = outcome(endpoint, &before, &after, &turn);
+        job.parts.retain(|part, _| !outcome.stale.contains(part));
+        if outcome.restream {
+            job.chunks.clear();
+        }
+        if outcome.last {
+            (job.place, self.place) = (last, last);
+        }
+        for tally in outcome.tallies {
+            match tally {
+                Tally::Completed => self.counts.completed += 1,
+                Tally::Failed => self.counts.failed += 1,
+                Tally::Retried => self.counts.retried += 1,
+            }
+        }
+        if let Turn::Stop(worker) = &turn {
+            self.stops.entry(worker.clone()).or_default().push(id.to_owned());
+        }
+        if after.is_over() {
+            self.jobs.remove(id);
+        }
+        Some((after, turn, outcome.news))
+    }
+
+    /// Ids of jobs that stand so, in line.
+    fn line(&self, state: State) -> Vec<String> {
+        let mut line: Vec<_> = self.jobs.values().filter(|job| job.record.state == state && !job.record.gone).collect();
+        line.sort_by_key(|job| (job.record.low, job.place));
+        line.into_iter().map(|job| job.record.id.clone()).collect()
+    }
+}
+
+impl Store for MemoryStore {
+    async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
+        let Submission { record, input, rest } = job;
+        self.at(endpoint, |jobs| {
+            if jobs.jobs.contains_key(&record.id) {
+                return Err(StoreError::Taken);
+            }
+            let place = jobs.next_place();
+            let rest = serde_json::to_vec(&rest).map_err(|error| StoreError::Failed(error.to_string()))?;
+            let input = Bytes::from(String::from(Box::<str>::from(input)));
+            let parts = BTreeMap::from([(Part::Input, input), (Part::Rest, rest.into())]);
+            jobs.jobs.insert(record.id.clone(), Job { record, place, parts, chunks: VecDeque::new() });
+            Ok(())
+        })?;
+        self.teller.tell([News::Waiting(endpoint.to_owned())]);
+        Ok(())
+    }
+
+    async fn read(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {
+        Ok(self.at(endpoint, |jobs| jobs.jobs.get(id).map(|job| job.record.clone())))
+    }
+
+    async fn payload(&self, endpoint: &str, id: &str, part: Part) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.at(endpoint, |jobs| jobs.jobs.get(id).and_then(|job| job.parts.get(&part).cloned())))
+    }
+
+    async fn change(
+        &self,
+        endpoint: &str,
+        id: &str,
+        event: impl Event,
+        parts: Vec<(Part, Bytes)>,
+        chunk: Option<Bytes>,
+    ) -> Result<Option<(Record, Turn)>, StoreError> {
+        let changed = self.at(endpoint, |jobs| {
+            let changed = jobs.change(endpoint, id, event);
+            if let (Some((_, turn, _)), Some(job)) = (&changed, jobs.jobs.get_mut(id))
+                && *turn != Turn::Nothing
+            {
+                job.parts.extend(parts);
+                job.chunks.extend(chunk);
+            }
+            changed
+        });
+        Ok(changed.map(|(record, turn, news)| {
+            self.teller.tell(news);
+            (record, turn)
+        }))
+    }
+
+    async fn take(&self, endpoint: &str, taker: Taker) -> Result<Vec<Handed>, StoreError> {
+        let mut all_news = Vec::new();
+        let handed = self.at(endpoint, |jobs| {
+            let mut handed = Vec::new();
+            for id in jobs.line(State::InQueue).into_iter().take(taker.most) {
+                let start = |record: &mut Record| record.start(&taker.worker, taker.gpu.as_deref(), taker.now);
+                let Some((record, Turn::Changed, news)) = jobs.change(endpoint, &id, start) else { continue };
+                all_news.extend(news);
+                let part = |part| jobs.jobs.get(&id).and_then(|job| job.parts.get(&part)).cloned().unwrap_or_default();
+                handed.push(Handed { record, input: part(Part::Input), rest: part(Part::Rest) });
+            }
+            handed
+        });
+        self.teller.tell(all_news);
+        Ok(handed)
+    }
+
+    async fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self.at(endpoint, |jobs| {
+            let held = jobs.jobs.values().filter(|job| job.record.holder() == Some(worker));
+            held.map(|job| job.record.id.clone()).collect()
+        }))
+    }
+
+    async fn all(&self, endpoint: &str, state: State) -> Result<Vec<String>, StoreError> {
+        Ok(self.at(endpoint, |jobs| jobs.line(state)))
+    }
+
+    async fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {
+        let all = self.all_endpoints();
+        let jobs = all.iter().flat_map(|(endpoint, jobs)| jobs.jobs.values().map(move |job| (endpoint, &job.record)));
+        let mut due: Vec<_> = jobs.map(|(endpoint, record)| (record.due(&self.rules), endpoint, &record.id)).collect();
+        due.retain(|(due, ..)| *due <= now);
+        due.sort();
+        Ok(due.into_iter().take(most).map(|(_, endpoint, id)| (endpoint.clone(), id.clone())).collect())
+    }
+
+    async fn next_due(&self) -> Result<Option<UnixTime>, StoreError> {
+        let all = self.all_endpoints();
+        Ok(all.values().flat_map(|jobs| jobs.jobs.values()).map(|job| job.record.due(&self.rules)).min())
+    }
+
+    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
+        Ok(self.at(endpoint, |jobs| {
+            let Some(job) = jobs.jobs.get_mut(id) else { return Vec::new() };
+            let (mut drained, mut bytes) = (Vec::new(), 0);
+            while let Some(chunk) = job.chunks.front() {
+                bytes += chunk.len();
+                if bytes > most && !drained.is_empty() {
+                    break;
+                }
+                drained.extend(job.chunks.pop_front());
+            }
+            drained
+        }))
+    }
+
+    async fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+        Ok(self.at(endpoint, |jobs| jobs.stops.remove(worker).unwrap_or_default()))
+    }
+
+    async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
+        Ok(self.at(endpoint, |jobs| Counts {
+            in_queue: jobs.line(State::InQueue).len() as u64,
+            in_progress: jobs.line(State::InProgress).len() as u64,
+            ..jobs.counts
+        }))
+    }
+
+    fn news(&self) -> Subscription {
+        self.teller.subscribe()
+    }
+}

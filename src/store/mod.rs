@@ -1,0 +1,142 @@
+//! Where an endpoint keeps its jobs.
+//!
+//! What may happen to a job, [`crate::queue`] says; a store lets it happen at one stroke, keeps it, and finds jobs again by what they
+//! are: waiting, held by a worker, due. All stores do the same, which the functions in `contract` hold them to.
+
+mod change;
+mod memory;
+mod news;
+mod sqlite;
+
+#[cfg(test)]
+mod contract;
+
+use std::fmt::Debug;
+use std::future::Future;
+
+use bytes::Bytes;
+
+use crate::date::UnixTime;
+use crate::queue::{Record, State, Submission, Turn};
+
+pub use change::Counts;
+pub use memory::MemoryStore;
+pub use news::{News, Subscription};
+pub use sqlite::SqliteStore;
+
+/// A job's payloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Part {
+    /// JSON: what the worker works on.
+    Input = 0,
+    /// A JSON object: what else the client sent, for the worker alone.
+    Rest = 1,
+    /// JSON: what came of it, or the last word of its progress.
+    Output = 2,
+    /// JSON: where its time went.
+    Timings = 3,
+    /// JSON: what its client should know.
+    Warnings = 4,
+}
+
+/// A job that is handed to a worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Handed {
+    /// As it is now that the worker has it.
+    pub record: Record,
+    /// [`Part::Input`].
+    pub input: Bytes,
+    /// [`Part::Rest`].
+    pub rest: Bytes,
+}
+
+/// Who takes jobs, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taker {
+    /// The worker's id.
+    pub worker: String,
+    /// The memory of its GPU in GB, if it says so.
+    pub gpu: Option<String>,
+    /// Jobs that it takes at most.
+    pub most: usize,
+    /// The date.
+    pub now: UnixTime,
+}
+
+/// A store cannot do what it was asked. The caller may ask again; what had been answered is kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// There is such a job already.
+    #[error("there is a job of this id already")]
+    Taken,
+    /// There is no room, or the disk or the server fails.
+    #[error("the store fails: {0}")]
+    Failed(String),
+}
+
+/// What happens to a job, by the laws of [`crate::queue`]. It may be called more than once, on newer records, until it is kept.
+pub trait Event: Fn(&mut Record) -> Turn + Send + Sync + 'static {}
+
+impl<F: Fn(&mut Record) -> Turn + Send + Sync + 'static> Event for F {}
+
+/// Keeps the jobs of endpoints.
+pub trait Store: Debug + Send + Sync + 'static {
+    /// Keeps a new job, at the end of its line. What is answered with `Ok` outlives the process.
+    fn submit(&self, endpoint: &str, job: Submission) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// A job that is there. One that is [gone](Record::gone) is not, for clients.
+    fn read(&self, endpoint: &str, id: &str) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
+
+    /// A job and one of its payloads, of one moment.
+    fn payload(
+        &self,
+        endpoint: &str,
+        id: &str,
+        part: Part,
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
+
+    /// Lets an event happen to a job. If it means something, `parts` are kept with it, and the parts of a stream that are `chunk`s.
+    /// Returns the job as it is then and what the event meant; nothing if there is no such job.
+    fn change(
+        &self,
+        endpoint: &str,
+        id: &str,
+        event: impl Event,
+        parts: Vec<(Part, Bytes)>,
+        chunk: Option<Bytes>,
+    ) -> impl Future<Output = Result<Option<(Record, Turn)>, StoreError>> + Send;
+
+    /// Hands out the jobs that wait longest; those of low priority when no other waits.
+    fn take(&self, endpoint: &str, taker: Taker) -> impl Future<Output = Result<Vec<Handed>, StoreError>> + Send;
+
+    /// The ids of the jobs that a worker holds.
+    fn held(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+
+    /// The ids of all jobs that stand so, the oldest first.
+    fn all(&self, endpoint: &str, state: State) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+
+    /// The jobs that time does something to by `now`, endpoint and id, the most overdue first.
+    fn due(&self, now: UnixTime, most: usize)
+    -> impl Future<Output = Result<Vec<(String, String)>, StoreError>> + Send;
+
+    /// When [`Store::due`] will find something.
+    fn next_due(&self) -> impl Future<Output = Result<Option<UnixTime>, StoreError>> + Send;
+
+    /// Takes chunks of a job's stream that nobody has taken yet: the oldest, up to `most` bytes of them, but one at least.
+    fn drain(
+        &self,
+        endpoint: &str,
+        id: &str,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>> + Send;
+
+    /// Takes the ids of jobs that a worker works on in vain.
+    fn stops(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+
+    /// How many jobs there are and were.
+    fn counts(&self, endpoint: &str) -> impl Future<Output = Result<Counts, StoreError>> + Send;
+
+    /// What happens from now on, in this process or another.
+    fn news(&self) -> Subscription;
+}

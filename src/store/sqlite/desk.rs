@@ -1,0 +1,127 @@
+//! A thread that owns a connection, and does what it is asked to.
+
+use std::thread::{Builder, JoinHandle};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::StoreError;
+
+/// Requests that wait at a desk before whoever asks waits, too.
+const WAITING: usize = 1024;
+
+/// Requests of one transaction.
+const TOGETHER: usize = 256;
+
+/// Something to do with a connection.
+trait Request: Send {
+    /// Does it. Returns whether it went well.
+    fn run(&mut self, db: &Connection) -> bool;
+
+    /// Answers; with `error`, if what was done could not be kept.
+    fn answer(self: Box<Self>, error: Option<&StoreError>);
+}
+
+struct Asked<T, W> {
+    work: Option<W>,
+    done: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T: Send, W: FnOnce(&Connection) -> Result<T, StoreError> + Send> Request for Asked<T, W> {
+    fn run(&mut self, db: &Connection) -> bool {
+        self.done = self.work.take().map(|work| work(db));
+        matches!(self.done, Some(Ok(_)))
+    }
+
+    fn answer(self: Box<Self>, error: Option<&StoreError>) {
+        let Self { done, reply, .. } = *self;
+        let answer = match (done, error) {
+            (Some(Ok(_)) | None, Some(error)) => Err(error.clone()),
+            (Some(done), _) => done,
+            (None, None) => Err(closed()),
+        };
+        // Who asked may have gone.
+        let _ = reply.send(answer);
+    }
+}
+
+/// Where requests are left. The thread ends with it, after the last request.
+#[derive(Debug)]
+pub(super) struct Desk {
+    requests: Option<mpsc::Sender<Box<dyn Request>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Desk {
+    pub(super) fn new(name: &str, db: Connection, writes: bool) -> Result<Self, StoreError> {
+        let (requests, inbox) = mpsc::channel(WAITING);
+        let work = move || if writes { write(&db, inbox) } else { read(&db, inbox) };
+        let thread = Builder::new().name(name.to_owned()).spawn(work);
+        let thread = thread.map_err(|error| StoreError::Failed(format!("no thread for the store: {error}")))?;
+        Ok(Self { requests: Some(requests), thread: Some(thread) })
+    }
+
+    /// Has something done. It is done even if nobody waits for the answer any more.
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Box::new(Asked { work: Some(work), done: None, reply });
+        match &self.requests {
+            Some(requests) => requests.send(request).await.map_err(|_| closed())?,
+            None => return Err(closed()),
+        }
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was told by its hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Failed("its thread has ended".into())
+}
+
+fn read(db: &Connection, mut inbox: mpsc::Receiver<Box<dyn Request>>) {
+    while let Some(mut request) = inbox.blocking_recv() {
+        request.run(db);
+        request.answer(None);
+    }
+}
+
+fn write(db: &Connection, mut inbox: mpsc::Receiver<Box<dyn Request>>) {
+    let mut batch = Vec::with_capacity(TOGETHER);
+    while inbox.blocking_recv_many(&mut batch, TOGETHER) > 0 {
+        let error = together(db, &mut batch).err();
+        for request in batch.drain(..) {
+            request.answer(error.as_ref());
+        }
+    }
+}
+
+/// Runs requests in one transaction. One that fails is undone alone.
+fn together(db: &Connection, batch: &mut [Box<dyn Request>]) -> Result<(), StoreError> {
+    db.execute_batch("BEGIN IMMEDIATE")?;
+    let done = batch.iter_mut().try_for_each(|request| {
+        db.execute_batch("SAVEPOINT request")?;
+        let end = if request.run(db) { "RELEASE request" } else { "ROLLBACK TO request; RELEASE request" };
+        db.execute_batch(end)
+    });
+    match done.and_then(|()| db.execute_batch("COMMIT")) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            // It may have been rolled back already.
+            let _ = db.execute_batch("ROLLBACK");
+            Err(error.into())
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! What is asked of the tables.
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::date::UnixTime;
+use crate::queue::{Record, Rules, State, Submission, Turn};
+
+use super::super::change::{Counts, Tally, outcome};
+use super::super::news::News;
+use super::super::{Handed, Part, StoreError, Taker};
+
+/// The tables, through a connection.
+pub(super) struct Jobs<'a> {
+    pub(super) db: &'a Connection,
+    pub(super) rules: &'a Rules,
+}
+
+impl Tally {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Retried => "retried",
+        }
+    }
+}
+
+/// The last place in an endpoint's line, plus one.
+const LAST: &str = "(SELECT 1 + ifnull(max(place), 0) FROM jobs WHERE endpoint = ?1)";
+
+impl Jobs<'_> {
+    pub(super) fn insert(&self, endpoint: &str, job: &Submission) -> Result<(), StoreError> {
+        let Submission { record, input, rest } = job;
+        if self.record(endpoint, &record.id)?.is_some() {
+            return Err(StoreError::Taken);
+        }
+        let text = format!(
+            "INSERT INTO jobs (endpoint, id, record, state, gone, low, due, place) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, {LAST})"
+        );
+        let due = self.due_of(record);
+        let mut insert = self.db.prepare_cached(&text)?;
+        insert.execute(params![endpoint, record.id, json(record)?, record.state as u8, record.low, due])?;
+        self.keep_part(endpoint, &record.id, Part::Input, input.get().as_bytes())?;
+        self.keep_part(endpoint, &record.id, Part::Rest, json(rest)?.as_bytes())
+    }
+
+    pub(super) fn record(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {
+        let mut select = self.db.prepare_cached("SELECT record FROM jobs WHERE endpoint = ?1 AND id = ?2")?;
+        let text: Option<String> = select.query_row(params![endpoint, id], |row| row.get(0)).optional()?;
+        text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(id, &error))).transpose()
+    }
+
+    /// Lets an event happen, and what follows from it.
+    pub(super) fn change(
+        &self,
+        endpoint: &str,
+        id: &str,
+        event: impl FnOnce(&mut Record) -> Turn,
+    ) -> Result<Option<(Record, Turn, Vec<News>)>, StoreError> {
+        let Some(before) = self.record(endpoint, id)? else { return Ok(None) };
+        let mut after = before.clone();
+        let turn = event(&mut after);
+        if turn == Turn::Nothing {
+            return Ok(Some((before, turn, Vec::new())));
+        }
+        let outcome = outcome(endpoint, &before, &after, &turn);
+        for part in outcome.stale {
+            self.run(
+                "DELETE FROM parts WHERE endpoint = ?1 AND id = ?2 AND part = ?3",
+                params![endpoint, id, *part as u8],
+            )?;
+        }
+        if outcome.restream {
+            self.run("DELETE FROM chunks WHERE endpoint = ?1 AND id = ?2", params![endpoint, id])?;
+        }
+        for tally in outcome.tallies {
+            let text = "INSERT INTO tallies VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET count = count + 1";
+            self.run(text, params![endpoint, tally.name()])?;
+        }
+        if let Turn::Stop(worker) = &turn {
+            self.run("INSERT INTO stops (endpoint, worker, id) VALUES (?1, ?2, ?3)", params![endpoint, worker, id])?;
+        }
+        if after.is_over() {
+            self.erase(endpoint, id)?;
+        } else {
+            self.update(endpoint, &after, outcome.last)?;
+        }
+        Ok(Some((after, turn, outcome.news)))
+    }
+
+    fn update(&self, endpoint: &str, record: &Record, last: bool) -> Result<(), StoreError> {
+        let due = self.due_of(record);
+        let set = "UPDATE jobs SET record = ?3, state = ?4, gone = ?5, holder = ?6, due = ?7";
+        let place = if last { format!(", place = {LAST}") } else { String::new() };
+        let values = params![endpoint, record.id, json(record)?, record.state as u8, record.gone, record.holder(), due];
+        self.run(&format!("{set}{place} WHERE endpoint = ?1 AND id = ?2"), values)
+    }
+
+    fn due_of(&self, record: &Record) -> i64 {
+        record.due(self.rules).as_millis().try_into().unwrap_or(i64::MAX)
+    }
+
+    fn erase(&self, endpoint: &str, id: &str) -> Result<(), StoreError> {
+        for table in ["jobs", "parts", "chunks"] {
+            self.run(&format!("DELETE FROM {table} WHERE endpoint = ?1 AND id = ?2"), params![endpoint, id])?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what came with an event.
+    pub(super) fn keep(
+        &self,
+        endpoint: &str,
+        id: &str,
+        parts: &[(Part, Bytes)],
+        chunk: Option<&Bytes>,
+    ) -> Result<(), StoreError> {
+        for (part, body) in parts {
+            self.keep_part(endpoint, id, *part, body)?;
+        }
+        if let Some(chunk) = chunk {
+            self.run("INSERT INTO chunks (endpoint, id, body) VALUES (?1, ?2, ?3)", params![endpoint, id, &**chunk])?;
+        }
+        Ok(())
+    }
+
+    fn keep_part(&self, endpoint: &str, id: &str, part: Part, body: &[u8]) -> Result<(), StoreError> {
+        let text = "INSERT OR REPLACE INTO parts (endpoint, id, part, body) VALUES (?1, ?2, ?3, ?4)";
+        self.run(text, params![endpoint, id, part as u8, body])
+    }
+
+    pub(super) fn part(&self, endpoint: &str, id: &str, part: Part) -> Result<Option<Bytes>, StoreError> {
+        let text = "SELECT body FROM parts WHERE endpoint = ?1 AND id = ?2 AND part = ?3";
+        let mut select = self.db.prepare_cached(text)?;
+        let body: Option<Vec<u8>> = select.query_row(params![endpoint, id, part as u8], |row| row.get(0)).optional()?;
+        Ok(body.map(Bytes::from))
+    }
+
+    pub(super) fn take(&self, endpoint: &str, taker: &Taker) -> Result<(Vec<Handed>, Vec<News>), StoreError> {
+        let (mut handed, mut all_news) = (Vec::new(), Vec::new());
+        for id in self.line(endpoint, State::InQueue, taker.most)? {
+            let start = |record: &mut Record| record.start(&taker.worker, taker.gpu.as_deref(), taker.now);
+            let Some((record, Turn::Changed, news)) = self.change(endpoint, &id, start)? else { continue };
+            all_news.extend(news);
+            let input = self.part(endpoint, &id, Part::Input)?.unwrap_or_default();
+            handed.push(Handed { record, input, rest: self.part(endpoint, &id, Part::Rest)?.unwrap_or_default() });
+        }
+        Ok((handed, all_news))
+    }
+
+    /// Ids of jobs that stand so, in line.
+    pub(super) fn line(&self, endpoint: &str, state: State, most: usize) -> Result<Vec<String>, StoreError> {
+        let text = "SELECT id FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 ORDER BY low, place LIMIT ?3";
+        let most = i64::try_from(most).unwrap_or(-1);
+        self.rows(text, params![endpoint, state as u8, most], |row| row.get(0))
+    }
+
+    pub(super) fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+        let text = "SELECT id FROM jobs WHERE endpoint = ?1 AND holder = ?2 ORDER BY id";
+        self.rows(text, params![endpoint, worker], |row| row.get(0))
+    }
+
+    pub(super) fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {
+        let text = "SELECT endpoint, id FROM jobs WHERE due <= ?1 ORDER BY due, endpoint, id LIMIT ?2";
+        let most = i64::try_from(most).unwrap_or(-1);
+        self.rows(text, params![now.as_millis() as i64, most], |row| Ok((row.get(0)?, row.get(1)?)))
+    }
+
+    pub(super) fn next_due(&self) -> Result<Option<UnixTime>, StoreError> {
+        let mut select = self.db.prepare_cached("SELECT min(due) FROM jobs")?;
+        let due: Option<i64> = select.query_row([], |row| row.get(0))?;
+        Ok(due.map(|due| UnixTime::from_millis(due as u64)))
+    }
+
+    pub(super) fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
+        let text = "SELECT number, body FROM chunks WHERE endpoint = ?1 AND id = ?2 ORDER BY number";
+        let (mut drained, mut bytes, mut last) = (Vec::new(), 0, 0);
+        let mut select = self.db.prepare_cached(text)?;
+        let mut rows = select.query(params![endpoint, id])?;
+        while let Some(row) = rows.next()? {
+            let (number, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+            bytes += body.len();
+            if bytes > most && !drained.is_empty() {
+                break;
+            }
+            last = number;
+            drained.push(Bytes::from(body));
+        }
+        self.run("DELETE FROM chunks WHERE endpoint = ?1 AND id = ?2 AND number <= ?3", params![endpoint, id, last])?;
+        Ok(drained)
+    }
+
+    pub(super) fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+        let ids = "SELECT id FROM stops WHERE endpoint = ?1 AND worker = ?2 ORDER BY number";
+        let ids = self.rows(ids, params![endpoint, worker], |row| row.get(0))?;
+        self.run("DELETE FROM stops WHERE endpoint = ?1 AND worker = ?2", params![endpoint, worker])?;
+        Ok(ids)
+    }
+
+    pub(super) fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
+        let stand = |state: State| -> Result<u64, StoreError> {
+            let text = "SELECT count(*) FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0";
+            let count: i64 =
+                self.db.prepare_cached(text)?.query_row(params![endpoint, state as u8], |row| row.get(0))?;
+            Ok(count as u64)
+        };
+        let ever = |tally: Tally| -> Result<u64, StoreError> {
+            let mut select = self.db.prepare_cached("SELECT count FROM tallies WHERE endpoint = ?1 AND name = ?2")?;
+            let count: Option<i64> = select.query_row(params![endpoint, tally.name()], |row| row.get(0)).optional()?;
+            Ok(count.unwrap_or(0) as u64)
+        };
+        Ok(Counts {
+            in_queue: stand(State::InQueue)?,
+            in_progress: stand(State::InProgress)?,
+            completed: ever(Tally::Completed)?,
+            failed: ever(Tally::Failed)?,
+            retried: ever(Tally::Retried)?,
+        })
+    }
+
+    fn run(&self, text: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+        self.db.prepare_cached(text)?.execute(values)?;
+        Ok(())
+    }
+
+    fn rows<T>(
+        &self,
+        text: &str,
+        values: impl rusqlite::Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut select = self.db.prepare_cached(text)?;
+        let rows = select.query_map(values, read)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+fn unreadable(id: &str, error: &serde_json::Error) -> StoreError {
+    StoreError::Failed(format!("what it has of job {id} cannot be read: {error}"))
+}

@@ -1,0 +1,172 @@
+//! Jobs in one `SQLite` file: the store of one machine.
+//!
+//! One thread writes. What waits to be written when it is free is written in one transaction, synced to the disk once, and then answered:
+//! an answer is as durable as the disk, and a busy store pays for one sync what an idle one pays for one job. Other threads read; the
+//! write-ahead log lets them see the last commit meanwhile.
+
+mod desk;
+mod jobs;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::date::UnixTime;
+use crate::queue::{Record, Rules, State, Submission, Turn};
+
+use super::change::Counts;
+use super::news::{News, Subscription, Teller};
+use super::{Event, Handed, Part, Store, StoreError, Taker};
+use desk::Desk;
+use jobs::Jobs;
+
+/// Threads that read.
+const READERS: usize = 2;
+
+/// Jobs in a file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    rules: Rules,
+    writer: Desk,
+    readers: [Desk; READERS],
+    next: AtomicUsize,
+    teller: Arc<Teller>,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be opened, is no store, or one of a newer latentd.
+    pub fn open(path: &Path, rules: Rules) -> Result<Self, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let open = || -> Result<Connection, StoreError> {
+            let db = Connection::open_with_flags(path, flags)?;
+            schema::prepare(&db)?;
+            Ok(db)
+        };
+        let writer = Desk::new("store-writer", open()?, true)?;
+        let readers = [Desk::new("store-reader-0", open()?, false)?, Desk::new("store-reader-1", open()?, false)?];
+        let teller = Arc::new(Teller::new());
+        Ok(Self { path: path.to_owned(), rules, writer, readers, next: AtomicUsize::new(0), teller })
+    }
+
+    /// Writes, and tells the news of it once it is on disk.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Jobs<'_>) -> Result<(T, Vec<News>), StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let rules = self.rules.clone();
+        let (done, news) = self.writer.ask(move |db| work(&Jobs { db, rules: &rules })).await?;
+        self.teller.tell(news);
+        Ok(done)
+    }
+
+    async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Jobs<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let rules = self.rules.clone();
+        let reader = &self.readers[self.next.fetch_add(1, Ordering::Relaxed) % READERS];
+        reader.ask(move |db| work(&Jobs { db, rules: &rules })).await
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Store for SqliteStore {
+    async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
+        let endpoint = endpoint.to_owned();
+        self.write(move |jobs| {
+            jobs.insert(&endpoint, &job)?;
+            Ok(((), vec![News::Waiting(endpoint)]))
+        })
+        .await
+    }
+
+    async fn read(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {
+        let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
+        self.look(move |jobs| jobs.record(&endpoint, &id)).await
+    }
+
+    async fn payload(&self, endpoint: &str, id: &str, part: Part) -> Result<Option<Bytes>, StoreError> {
+        let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
+        self.look(move |jobs| jobs.part(&endpoint, &id, part)).await
+    }
+
+    async fn change(
+        &self,
+        endpoint: &str,
+        id: &str,
+        event: impl Event,
+        parts: Vec<(Part, Bytes)>,
+        chunk: Option<Bytes>,
+    ) -> Result<Option<(Record, Turn)>, StoreError> {
+        let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
+        self.write(move |jobs| {
+            let Some((record, turn, news)) = jobs.change(&endpoint, &id, event)? else { return Ok((None, Vec::new())) };
+            if turn != Turn::Nothing && !record.is_over() {
+                jobs.keep(&endpoint, &id, &parts, chunk.as_ref())?;
+            }
+            Ok((Some((record, turn)), news))
+        })
+        .await
+    }
+
+    async fn take(&self, endpoint: &str, taker: Taker) -> Result<Vec<Handed>, StoreError> {
+        let endpoint = endpoint.to_owned();
+        self.write(move |jobs| jobs.take(&endpoint, &taker)).await
+    }
+
+    async fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+        let (endpoint, worker) = (endpoint.to_owned(), worker.to_owned());
+        self.look(move |jobs| jobs.held(&endpoint, &worker)).await
+    }
+
+    async fn all(&self, endpoint: &str, state: State) -> Result<Vec<String>, StoreError> {
+        let endpoint = endpoint.to_owned();
+        self.look(move |jobs| jobs.line(&endpoint, state, usize::MAX)).await
+    }
+
+    async fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {
+        self.look(move |jobs| jobs.due(now, most)).await
+    }
+
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method by its name is one of a single lifetime")]
+    async fn next_due(&self) -> Result<Option<UnixTime>, StoreError> {
+        self.look(|jobs| jobs.next_due()).await
+    }
+
+    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
+        let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
+        self.write(move |jobs| Ok((jobs.drain(&endpoint, &id, most)?, Vec::new()))).await
+    }
+
+    async fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+        let (endpoint, worker) = (endpoint.to_owned(), worker.to_owned());
+        self.write(move |jobs| Ok((jobs.stops(&endpoint, &worker)?, Vec::new()))).await
+    }
+
+    async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
+        let endpoint = endpoint.to_owned();
+        self.look(move |jobs| jobs.counts(&endpoint)).await
+    }
+
+    fn news(&self) -> Subscription {
+        self.teller.subscribe()
+    }
+}

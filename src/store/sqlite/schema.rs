@@ -1,0 +1,62 @@
+//! The tables, and how they come to be.
+
+use rusqlite::Connection;
+
+use super::StoreError;
+
+/// Each step makes the tables of one version from those of the version before. They are never changed, only added to.
+const STEPS: [&str; 1] = ["
+    CREATE TABLE jobs (
+        endpoint TEXT NOT NULL,
+        id TEXT NOT NULL,
+        record TEXT NOT NULL, -- JSON
+        state INTEGER NOT NULL, -- what follows is taken from the record, to find it by
+        gone INTEGER NOT NULL,
+        low INTEGER NOT NULL,
+        place INTEGER NOT NULL, -- in line
+        holder TEXT,
+        due INTEGER NOT NULL, -- milliseconds since 1970
+        PRIMARY KEY (endpoint, id)
+    ) WITHOUT ROWID;
+    CREATE INDEX lines ON jobs (endpoint, state, gone, low, place);
+    CREATE INDEX holders ON jobs (endpoint, holder) WHERE holder IS NOT NULL;
+    CREATE INDEX timers ON jobs (due);
+    CREATE INDEX places ON jobs (endpoint, place);
+    CREATE TABLE parts (endpoint TEXT NOT NULL, id TEXT NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, UNIQUE (endpoint, id, part));
+    CREATE TABLE chunks (number INTEGER PRIMARY KEY AUTOINCREMENT, endpoint TEXT NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL);
+    CREATE INDEX streams ON chunks (endpoint, id, number);
+    CREATE TABLE stops (number INTEGER PRIMARY KEY AUTOINCREMENT, endpoint TEXT NOT NULL, worker TEXT NOT NULL, id TEXT NOT NULL);
+    CREATE INDEX workers ON stops (endpoint, worker, number);
+    CREATE TABLE tallies (endpoint TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (endpoint, name)) WITHOUT ROWID;
+"];
+
+/// Makes the connection what it should be, and the tables those of this version.
+pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
+    db.busy_timeout(std::time::Duration::from_secs(10))?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    // What is answered outlives a power cut.
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.set_prepared_statement_cache_capacity(64);
+    let version = version(db)?;
+    if version > STEPS.len() {
+        return Err(StoreError::Failed(format!(
+            "the file is of a newer latentd (version {version}, this one knows {})",
+            STEPS.len()
+        )));
+    }
+    if version < STEPS.len() {
+        db.execute_batch("BEGIN IMMEDIATE")?;
+        // Another process may have been faster.
+        for step in STEPS.iter().skip(self::version(db)?) {
+            db.execute_batch(step)?;
+        }
+        db.pragma_update(None, "user_version", STEPS.len() as i64)?;
+        db.execute_batch("COMMIT")?;
+    }
+    Ok(())
+}
+
+fn version(db: &Connection) -> Result<usize, StoreError> {
+    let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    usize::try_from(version).map_err(|_| StoreError::Failed(format!("the file says that it is of version {version}")))
+}

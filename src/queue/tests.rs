@@ -1,3 +1,5 @@
+//! The laws, case by case and under any sequence of events.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

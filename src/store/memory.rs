@@ -198,9 +198,9 @@ impl Store for MemoryStore {
         Ok(all.values().flat_map(|jobs| jobs.jobs.values()).map(|job| job.record.due(&self.rules)).min())
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
+    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<(Vec<Bytes>, bool), StoreError> {
         Ok(self.at(endpoint, |jobs| {
-            let Some(job) = jobs.jobs.get_mut(id) else { return Vec::new() };
+            let Some(job) = jobs.jobs.get_mut(id) else { return (Vec::new(), false) };
             let (mut drained, mut bytes) = (Vec::new(), 0);
             while let Some(chunk) = job.chunks.front() {
                 bytes += chunk.len();
@@ -209,7 +209,7 @@ impl Store for MemoryStore {
                 }
                 drained.extend(job.chunks.pop_front());
             }
-            drained
+            (drained, !job.chunks.is_empty())
         }))
     }
 

@@ -124,12 +124,13 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn next_due(&self) -> impl Future<Output = Result<Option<UnixTime>, StoreError>> + Send;
 
     /// Takes chunks of a job's stream that nobody has taken yet: the oldest, up to `most` bytes of them, but one at least.
+    /// Returns also whether there are more.
     fn drain(
         &self,
         endpoint: &str,
         id: &str,
         most: usize,
-    ) -> impl Future<Output = Result<Vec<Bytes>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<(Vec<Bytes>, bool), StoreError>> + Send;
 
     /// Takes the ids of jobs that a worker works on in vain.
     fn stops(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;

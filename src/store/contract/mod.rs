@@ -92,7 +92,7 @@ async fn a_retry_forgets_what_came_of_it_and_waits_at_the_end(store: impl Store)
     assert!(store.payload(EP, "a", Part::Output).await.unwrap().is_some());
     store.change(EP, "a", |record: &mut Record| record.retry(at(6)), Vec::new(), None).await.unwrap();
     assert_eq!(store.payload(EP, "a", Part::Output).await.unwrap(), None);
-    assert!(store.drain(EP, "a", 10).await.unwrap().is_empty());
+    assert!(store.drain(EP, "a", 10).await.unwrap().0.is_empty());
     assert_eq!(store.all(EP, State::InQueue).await.unwrap(), ["b", "a"]);
     assert_eq!(store.counts(EP).await.unwrap(), Counts { in_queue: 2, failed: 1, ..Counts::default() });
     assert!(store.payload(EP, "a", Part::Input).await.unwrap().is_some());
@@ -107,10 +107,11 @@ async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
     let late =
         store.change(EP, "a", |record: &mut Record| record.part("w2"), Vec::new(), Some("5".into())).await.unwrap();
     assert_eq!(late.unwrap().1, Turn::Nothing);
-    assert_eq!(store.drain(EP, "a", 4).await.unwrap(), ["11", "22"]);
-    assert_eq!(store.drain(EP, "a", 1).await.unwrap(), ["333"], "one at least");
-    assert_eq!(store.drain(EP, "a", 9).await.unwrap(), ["4"]);
-    assert!(store.drain(EP, "a", 9).await.unwrap().is_empty() && store.drain(EP, "b", 9).await.unwrap().is_empty());
+    let drains = [("a", 4, &["11", "22"][..], true), ("a", 1, &["333"], true), ("a", 9, &["4"], false), ("a", 9, &[], false), ("b", 9, &[], false)];
+    for (id, most, wanted, more) in drains {
+        let drained = store.drain(EP, id, most).await.unwrap();
+        assert_eq!(drained, (wanted.iter().map(|chunk| Bytes::from(*chunk)).collect(), more), "{most} bytes of {id}");
+    }
 }
 
 async fn who_works_in_vain_is_told_once(store: impl Store) {

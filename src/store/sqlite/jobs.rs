@@ -173,22 +173,23 @@ impl Jobs<'_> {
         Ok(due.map(|due| UnixTime::from_millis(due as u64)))
     }
 
-    pub(super) fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
+    pub(super) fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<(Vec<Bytes>, bool), StoreError> {
         let text = "SELECT number, body FROM chunks WHERE endpoint = ?1 AND id = ?2 ORDER BY number";
-        let (mut drained, mut bytes, mut last) = (Vec::new(), 0, 0);
+        let (mut drained, mut bytes, mut last, mut more) = (Vec::new(), 0, 0, false);
         let mut select = self.db.prepare_cached(text)?;
         let mut rows = select.query(params![endpoint, id])?;
         while let Some(row) = rows.next()? {
             let (number, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
             bytes += body.len();
-            if bytes > most && !drained.is_empty() {
+            more = bytes > most && !drained.is_empty();
+            if more {
                 break;
             }
             last = number;
             drained.push(Bytes::from(body));
         }
         self.run("DELETE FROM chunks WHERE endpoint = ?1 AND id = ?2 AND number <= ?3", params![endpoint, id, last])?;
-        Ok(drained)
+        Ok((drained, more))
     }
 
     pub(super) fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {

@@ -151,7 +151,7 @@ impl Store for SqliteStore {
         self.look(|jobs| jobs.next_due()).await
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Vec<Bytes>, StoreError> {
+    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<(Vec<Bytes>, bool), StoreError> {
         let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
         self.write(move |jobs| Ok((jobs.drain(&endpoint, &id, most)?, Vec::new()))).await
     }

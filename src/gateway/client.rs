@@ -1,0 +1,201 @@
+//! What clients ask (PROTOCOL 2.2 to 2.8).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::queue::{self, Manner, Payloads, Record, Turn, View, submission};
+use crate::store::{Part, Store};
+
+use super::reply::{Fault, Json};
+use super::{Endpoint, Gateway, Version};
+
+/// Milliseconds that a client may wait: at least, at most, and if it does not say.
+const WAIT: (u64, u64, u64) = (1_000, 300_000, 90_000);
+
+/// How long `/stream` waits for a chunk, if its client does not say.
+const STREAM_WAIT: u64 = 5_000;
+
+type Seat<S> = State<Arc<Gateway<S>>>;
+type Reply = Result<Json, Fault>;
+
+/// The numbers that a URL may have, in milliseconds.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Times {
+    wait: Option<u64>,
+    ttl: Option<u64>,
+}
+
+type Asked = Result<Query<Times>, QueryRejection>;
+type Body = Result<Bytes, BytesRejection>;
+
+fn times(asked: Asked) -> Result<Times, Fault> {
+    let wrong = |_| Fault::Bad("`wait` and `ttl` should be whole numbers of milliseconds".into());
+    asked.map(|Query(times)| times).map_err(wrong)
+}
+
+/// The body; of one that is too large, how large it may be.
+pub(super) fn whole(body: Body, most: usize) -> Result<Bytes, Fault> {
+    body.map_err(|error| match error.status().as_u16() {
+        413 => Fault::TooLarge(format!("the body is larger than {most} bytes")),
+        _ => Fault::Bad(format!("the body did not arrive: {error}")),
+    })
+}
+
+impl<S: Store> Gateway<S> {
+    /// Queues a job.
+    async fn submit(&self, endpoint: &Endpoint, body: &[u8], times: &Times, sync: bool) -> Result<String, Fault> {
+        let id = format!("{}{}-l1", if sync { "sync-" } else { "" }, Uuid::new_v4());
+        let wait = sync.then_some(times.wait.unwrap_or(WAIT.2));
+        let manner = Manner { id: id.clone(), now: self.now(), patience: endpoint.patience, ttl: times.ttl, wait };
+        self.store.submit(&endpoint.id, submission(body, manner)?).await?;
+        Ok(id)
+    }
+
+    /// The status object of a job as it is now.
+    async fn show(&self, endpoint: &Endpoint, record: &Record, version: Version) -> Reply {
+        let view = match version {
+            Version::V1 => View::V1 { gpu: endpoint.gpu },
+            Version::V2 => View::V2,
+        };
+        let part = async |part, wanted: bool| match wanted {
+            true => self.store.payload(&endpoint.id, &record.id, part).await,
+            false => Ok(None),
+        };
+        let input = part(Part::Input, view.shows_input(record.state)).await?;
+        let output = part(Part::Output, record.output).await?;
+        let (timings, warnings) = (part(Part::Timings, record.state.is_end()), part(Part::Warnings, record.state.is_end()));
+        let (timings, warnings) = (timings.await?, warnings.await?);
+        let payloads =
+            Payloads { input: json_of(&input), output: json_of(&output), timings: json_of(&timings), warnings: json_of(&warnings) };
+        Ok(Json(queue::status(record, view, payloads)))
+    }
+
+    /// Lets a client's wish happen to a job that it can see.
+    async fn wish(&self, endpoint: &Endpoint, id: &str, wish: impl crate::store::Event) -> Result<(Record, Turn), Fault> {
+        self.visible(endpoint, id).await?;
+        let done = self.store.change(&endpoint.id, id, wish, Vec::new(), None).await?;
+        done.ok_or_else(|| Fault::NoJob(id.to_owned()))
+    }
+}
+
+/// What a store keeps is JSON.
+fn json_of(bytes: &Option<Bytes>) -> Option<&RawValue> {
+    bytes.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok())
+}
+
+fn stands(record: &Record) -> Json {
+    Json(json!({ "id": record.id, "status": record.state }).to_string())
+}
+
+pub(super) async fn run<S: Store>(State(gateway): Seat<S>, Path(name): Path<String>, asked: Asked, body: Body) -> Reply {
+    let endpoint = gateway.endpoint(&name)?;
+    let id = gateway.submit(endpoint, &whole(body, gateway.settings.most.0)?, &times(asked)?, false).await?;
+    Ok(Json(json!({ "id": id, "status": "IN_QUEUE" }).to_string()))
+}
+
+pub(super) async fn runsync<S: Store>(
+    State(gateway): Seat<S>,
+    Extension(version): Extension<Version>,
+    Path(name): Path<String>,
+    asked: Asked,
+    body: Body,
+) -> Reply {
+    let (endpoint, times) = (gateway.endpoint(&name)?, times(asked)?);
+    let id = gateway.submit(endpoint, &whole(body, gateway.settings.most.1)?, &times, true).await?;
+    let record = gateway.end_of(endpoint, &id, long(&times)).await?;
+    gateway.show(endpoint, &record, version).await
+}
+
+pub(super) async fn status<S: Store>(
+    State(gateway): Seat<S>,
+    Extension(version): Extension<Version>,
+    Path((name, id)): Path<(String, String)>,
+) -> Reply {
+    let endpoint = gateway.endpoint(&name)?;
+    let record = gateway.visible(endpoint, &id).await?;
+    gateway.show(endpoint, &record, version).await
+}
+
+pub(super) async fn status_sync<S: Store>(
+    State(gateway): Seat<S>,
+    Extension(version): Extension<Version>,
+    Path((name, id)): Path<(String, String)>,
+    asked: Asked,
+) -> Reply {
+    let endpoint = gateway.endpoint(&name)?;
+    let record = gateway.end_of(endpoint, &id, long(&times(asked)?)).await?;
+    gateway.show(endpoint, &record, version).await
+}
+
+pub(super) async fn stream<S: Store>(State(gateway): Seat<S>, Path((name, id)): Path<(String, String)>, asked: Asked) -> Reply {
+    let endpoint = gateway.endpoint(&name)?;
+    let wait = Duration::from_millis(times(asked)?.wait.unwrap_or(STREAM_WAIT).min(WAIT.1));
+    let (state, chunks) = gateway.chunks_of(endpoint, &id, wait).await?;
+    let chunks: Vec<&str> = chunks.iter().filter_map(|chunk| std::str::from_utf8(chunk).ok()).collect();
+    Ok(Json(format!(r#"{{"status":"{state}","stream":[{}]}}"#, chunks.join(","))))
+}
+
+pub(super) async fn cancel<S: Store>(State(gateway): Seat<S>, Path((name, id)): Path<(String, String)>) -> Reply {
+    let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
+    let (record, _) = gateway.wish(endpoint, &id, move |record: &mut Record| record.cancel(now)).await?;
+    Ok(stands(&record))
+}
+
+pub(super) async fn retry<S: Store>(State(gateway): Seat<S>, Path((name, id)): Path<(String, String)>) -> Reply {
+    let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
+    match gateway.wish(endpoint, &id, move |record: &mut Record| record.retry(now)).await? {
+        (record, Turn::Nothing) => {
+            Err(Fault::Bad(format!("only a job that is FAILED or TIMED_OUT can be retried; this one is {}", record.state)))
+        }
+        (record, _) => Ok(stands(&record)),
+    }
+}
+
+pub(super) async fn purge<S: Store>(State(gateway): Seat<S>, Path(name): Path<String>) -> Reply {
+    let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
+    let mut removed = 0;
+    for id in gateway.store.all(&endpoint.id, queue::State::InQueue).await? {
+        // A worker may have been faster.
+        let waiting = move |record: &mut Record| match record.state {
+            queue::State::InQueue => record.cancel(now),
+            _ => Turn::Nothing,
+        };
+        let done = gateway.store.change(&endpoint.id, &id, waiting, Vec::new(), None).await?;
+        removed += usize::from(done.is_some_and(|(_, turn)| turn != Turn::Nothing));
+    }
+    Ok(Json(json!({ "removed": removed, "status": "completed" }).to_string()))
+}
+
+pub(super) async fn health<S: Store>(State(gateway): Seat<S>, Path(name): Path<String>) -> Reply {
+    let endpoint = gateway.endpoint(&name)?;
+    let counts = gateway.store.counts(&endpoint.id).await?;
+    let mut holders = BTreeSet::new();
+    for id in gateway.store.all(&endpoint.id, queue::State::InProgress).await? {
+        let record = gateway.store.read(&endpoint.id, &id).await?;
+        holders.extend(record.as_ref().and_then(Record::holder).map(str::to_owned));
+    }
+    let workers = gateway.fleet.classes(&endpoint.id, |worker| holders.contains(worker));
+    let jobs = json!({
+        "completed": counts.completed, "failed": counts.failed, "inProgress": counts.in_progress, "inQueue": counts.in_queue,
+        "retried": counts.retried,
+    });
+    let workers = json!({
+        "idle": workers.idle, "initializing": workers.initializing, "ready": workers.idle, "running": workers.running, "throttled": 0,
+        "unhealthy": workers.unhealthy,
+    });
+    Ok(Json(json!({ "jobs": jobs, "workers": workers }).to_string()))
+}
+
+fn long(times: &Times) -> Duration {
+    Duration::from_millis(times.wait.unwrap_or(WAIT.2).clamp(WAIT.0, WAIT.1))
+}

@@ -1,0 +1,188 @@
+//! The workers that this gateway hears of.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::date::UnixTime;
+
+/// A worker is gone after so long without a word: two heartbeats of ten seconds, and ten more.
+const GONE: Duration = Duration::from_secs(30);
+
+/// A worker that is to be started anew gets no job for so long, unless it is gone before.
+const BAN: Duration = Duration::from_mins(10);
+
+/// From this version on the Python SDK counts what it has in hand rightly.
+const COUNTS: [u32; 3] = [1, 10, 1];
+
+/// Workers by endpoint and id.
+#[derive(Debug, Default)]
+pub(super) struct Fleet(Mutex<BTreeMap<(String, String), Worker>>);
+
+/// What is known of a worker.
+#[derive(Debug, Clone, Default)]
+struct Worker {
+    /// When it last asked for anything.
+    seen: Option<UnixTime>,
+    /// Whether it has ever asked for jobs.
+    asked: bool,
+    /// Whether it has ever sent a heartbeat: one that has not may be silent because it works.
+    beats: bool,
+    version: String,
+    /// Why it cannot work, if it said so.
+    unfit: Option<String>,
+    /// Until when it gets no job.
+    banned: Option<UnixTime>,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Sign<'a> {
+    /// It asks for jobs.
+    Asks,
+    /// It asks what to stop.
+    Listens,
+    /// A heartbeat, with the version that it tells.
+    Beats(&'a str),
+    /// It says that it cannot work.
+    Unfit(&'a str),
+}
+
+/// How many workers are in which state, as `/health` has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Classes {
+    pub(super) initializing: u64,
+    pub(super) idle: u64,
+    pub(super) running: u64,
+    pub(super) unhealthy: u64,
+}
+
+impl Fleet {
+    fn workers(&self) -> MutexGuard<'_, BTreeMap<(String, String), Worker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a sign of life.
+    pub(super) fn sign(&self, endpoint: &str, worker: &str, sign: Sign<'_>, now: UnixTime) {
+        let mut workers = self.workers();
+        let worker = workers.entry((endpoint.to_owned(), worker.to_owned())).or_default();
+        worker.seen = Some(now);
+        match sign {
+            Sign::Asks => worker.asked = true,
+            Sign::Listens => {}
+            Sign::Beats(version) => (worker.beats, worker.version) = (true, version.to_owned()),
+            Sign::Unfit(why) => worker.unfit = Some(why.to_owned()),
+        }
+    }
+
+    /// It gets no job any more.
+    pub(super) fn ban(&self, endpoint: &str, worker: &str, now: UnixTime) {
+        let mut workers = self.workers();
+        let worker = workers.entry((endpoint.to_owned(), worker.to_owned())).or_default();
+        worker.banned = Some(now + BAN);
+    }
+
+    /// Whether it may have jobs.
+    pub(super) fn may_have(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
+        let workers = self.workers();
+        let worker = workers.get(&(endpoint.to_owned(), worker.to_owned()));
+        worker.is_none_or(|worker| worker.unfit.is_none() && worker.banned.is_none_or(|until| until <= now))
+    }
+
+    /// Whether it is to be believed when it says that it has nothing in hand.
+    pub(super) fn counts(&self, endpoint: &str, worker: &str) -> bool {
+        let workers = self.workers();
+        let version = workers.get(&(endpoint.to_owned(), worker.to_owned())).map(|worker| version(&worker.version));
+        version.flatten().is_some_and(|version| version >= COUNTS)
+    }
+
+    /// Takes the workers that are gone off the list; `holds` says whether one holds a job. Returns endpoints and ids.
+    pub(super) fn gone(&self, now: UnixTime, holds: impl Fn(&str, &str) -> bool) -> Vec<(String, String)> {
+        let mut workers = self.workers();
+        let silent = |worker: &Worker| worker.seen.is_none_or(|seen| seen.until(now) >= GONE);
+        let gone: Vec<_> = workers
+            .iter()
+            .filter(|((endpoint, id), worker)| silent(worker) && (worker.beats || !holds(endpoint, id)))
+            .map(|(key, _)| key.clone())
+            .collect();
+        gone.iter().for_each(|key| drop(workers.remove(key)));
+        gone
+    }
+
+    /// How many workers of an endpoint are in which state.
+    pub(super) fn classes(&self, endpoint: &str, holds: impl Fn(&str) -> bool) -> Classes {
+        let mut classes = Classes::default();
+        for ((of, id), worker) in &*self.workers() {
+            match worker {
+                _ if of != endpoint => {}
+                Worker { unfit: Some(_), .. } => classes.unhealthy += 1,
+                _ if holds(id) => classes.running += 1,
+                Worker { asked: false, .. } => classes.initializing += 1,
+                _ => classes.idle += 1,
+            }
+        }
+        classes
+    }
+}
+
+/// The Python SDK's version; none of other workers.
+fn version(text: &str) -> Option<[u32; 3]> {
+    let mut parts = text.split('.').map(|part| part.parse().ok());
+    Some([parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: UnixTime = UnixTime::from_millis(1_000_000);
+
+    fn at(seconds: u64) -> UnixTime {
+        START + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_silent_worker_is_gone_unless_it_may_be_busy() {
+        let fleet = Fleet::default();
+        fleet.sign("e", "beats", Sign::Beats("1.12.0"), at(0));
+        fleet.sign("e", "works", Sign::Asks, at(0));
+        fleet.sign("e", "lives", Sign::Listens, at(1));
+        let holds = |_: &str, worker: &str| worker == "works" || worker == "beats";
+        assert_eq!(fleet.gone(at(29), holds), []);
+        assert_eq!(fleet.gone(at(30), holds), [("e".to_owned(), "beats".to_owned())]);
+        assert_eq!(fleet.gone(at(31), |_, _| false).len(), 2);
+        assert_eq!(fleet.gone(at(99), |_, _| false), []);
+    }
+
+    #[test]
+    fn who_is_to_be_started_anew_gets_nothing() {
+        let fleet = Fleet::default();
+        assert!(fleet.may_have("e", "w", at(0)));
+        fleet.ban("e", "w", at(0));
+        assert!(!fleet.may_have("e", "w", at(599)) && fleet.may_have("e", "w", at(600)) && fleet.may_have("f", "w", at(1)));
+        fleet.sign("e", "v", Sign::Unfit("no memory"), at(0));
+        assert!(!fleet.may_have("e", "v", at(9999)));
+    }
+
+    #[test]
+    fn only_newer_sdks_count_rightly() {
+        let fleet = Fleet::default();
+        for (version, counts) in [("1.12.0", true), ("1.10.1", true), ("1.10.0", false), ("2.0", true), ("latentd/0.1.0", false), ("", false)] {
+            fleet.sign("e", "w", Sign::Beats(version), at(0));
+            assert_eq!(fleet.counts("e", "w"), counts, "{version}");
+        }
+        assert!(!fleet.counts("e", "unknown"));
+    }
+
+    #[test]
+    fn health_tells_them_apart() {
+        let fleet = Fleet::default();
+        fleet.sign("e", "new", Sign::Beats("1.12.0"), at(0));
+        fleet.sign("e", "idle", Sign::Asks, at(0));
+        fleet.sign("e", "busy", Sign::Asks, at(0));
+        fleet.sign("e", "ill", Sign::Unfit("x"), at(0));
+        fleet.sign("f", "other", Sign::Asks, at(0));
+        let classes = fleet.classes("e", |worker| worker == "busy");
+        assert_eq!(classes, Classes { initializing: 1, idle: 1, running: 1, unhealthy: 1 });
+    }
+}

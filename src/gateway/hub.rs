@@ -1,0 +1,102 @@
+//! Wakes polls that wait, without asking the store again and again.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::Notify;
+
+use crate::store::{News, Subscription};
+
+/// Who waits for what.
+#[derive(Debug, Default)]
+pub(super) struct Hub {
+    takes: Bells<String>,
+    jobs: Bells<(String, String)>,
+    stops: Bells<(String, String)>,
+    timers: Notify,
+}
+
+/// A bell for each thing that somebody waits for.
+#[derive(Debug)]
+struct Bells<K>(Mutex<HashMap<K, Weak<Notify>>>);
+
+impl<K> Default for Bells<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+/// Bells that nobody waits at are thrown away when there are so many more than at the last time.
+const UNUSED: usize = 1024;
+
+impl<K: Eq + Hash> Bells<K> {
+    fn bell(&self, key: K) -> Arc<Notify> {
+        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bell) = bells.get(&key).and_then(Weak::upgrade) {
+            return bell;
+        }
+        if bells.len() == bells.capacity() && bells.len() > UNUSED {
+            bells.retain(|_, bell| bell.strong_count() > 0);
+        }
+        let bell = Arc::new(Notify::new());
+        bells.insert(key, Arc::downgrade(&bell));
+        bell
+    }
+
+    fn ring(&self, key: &K, ring: impl FnOnce(&Notify)) {
+        let bell = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).and_then(Weak::upgrade);
+        if let Some(bell) = bell {
+            ring(&bell);
+        }
+    }
+
+    fn ring_all(&self) {
+        let bells: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect();
+        bells.iter().for_each(|bell| bell.notify_waiters());
+    }
+}
+
+impl Hub {
+    /// Rings when a job waits at an endpoint, once a job, for the poll that waits longest.
+    pub(super) fn take(&self, endpoint: &str) -> Arc<Notify> {
+        self.takes.bell(endpoint.to_owned())
+    }
+
+    /// Rings when something came of a job.
+    pub(super) fn job(&self, endpoint: &str, id: &str) -> Arc<Notify> {
+        self.jobs.bell((endpoint.to_owned(), id.to_owned()))
+    }
+
+    /// Rings when a worker works in vain.
+    pub(super) fn stop(&self, endpoint: &str, worker: &str) -> Arc<Notify> {
+        self.stops.bell((endpoint.to_owned(), worker.to_owned()))
+    }
+
+    /// Rings when a timer may be due sooner than was thought.
+    pub(super) fn timers(&self) -> &Notify {
+        &self.timers
+    }
+
+    /// Lets a poll look again that waits for jobs: it may take some now, or end.
+    pub(super) fn nudge(&self, endpoint: &str) {
+        self.takes.ring(&endpoint.to_owned(), Notify::notify_waiters);
+    }
+
+    /// Rings for all news, as long as there can be any.
+    pub(super) async fn run(&self, mut news: Subscription) {
+        while let Some(news) = news.next().await {
+            match news {
+                News::Waiting(endpoint) => self.takes.ring(&endpoint, Notify::notify_one),
+                News::Job(endpoint, id) => self.jobs.ring(&(endpoint, id), Notify::notify_waiters),
+                News::Stop(endpoint, worker) => self.stops.ring(&(endpoint, worker), Notify::notify_waiters),
+                News::Much => {
+                    self.takes.ring_all();
+                    self.jobs.ring_all();
+                    self.stops.ring_all();
+                }
+            }
+            self.timers.notify_one();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The endpoint API: what clients and workers of the hosted platform speak, on a store of our own.
+//!
+//! A request names an endpoint and an operation; what may come of it, [`crate::queue`] says, and the store keeps it. Long polls wait at
+//! the [`hub`]'s bells. What time does, [`timers`] brings about.
+
+mod client;
+mod fleet;
+mod hub;
+mod reply;
+mod timers;
+mod uri;
+mod wait;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{any, get, post};
+
+use crate::clock::WallClock;
+use crate::date::UnixTime;
+use crate::queue::{Record, Rules};
+use crate::store::{Store, StoreError};
+
+use fleet::Fleet;
+use hub::Hub;
+use reply::Fault;
+
+/// An endpoint: a queue that has names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// What its jobs are kept under.
+    pub id: String,
+    /// Other names that clients know it by.
+    pub aliases: Vec<String>,
+    /// How long an attempt may take, if a job does not say.
+    pub patience: Duration,
+    /// The memory of its workers' GPUs in GB, for workers that do not say.
+    pub gpu: &'static str,
+}
+
+/// What a gateway is set to.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its endpoints; others are 404.
+    pub endpoints: Vec<Endpoint>,
+    /// How patient it is with workers.
+    pub rules: Rules,
+    /// How long a worker's poll is held. Well below the 90 seconds after which the SDK gives up.
+    pub hold: Duration,
+    /// Bytes of a request, of `/run` and of `/runsync`.
+    pub most: (usize, usize),
+    /// Bytes of a result.
+    pub most_result: usize,
+}
+
+impl Default for Settings {
+    /// One endpoint, as the hosted platform has it.
+    fn default() -> Self {
+        let id = "stable-diffusion-v1".to_owned();
+        Self {
+            endpoints: vec![Endpoint { id, aliases: Vec::new(), patience: Duration::from_mins(10), gpu: "0" }],
+            rules: Rules::default(),
+            hold: Duration::from_secs(20),
+            most: (10 << 20, 20 << 20),
+            most_result: 64 << 20,
+        }
+    }
+}
+
+/// Which of the two APIs a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
+/// Answers requests.
+#[derive(Debug)]
+pub struct Gateway<S> {
+    store: Arc<S>,
+    clock: Arc<dyn WallClock>,
+    settings: Settings,
+    hub: Hub,
+    fleet: Fleet,
+}
+
+impl<S: Store> Gateway<S> {
+    /// A gateway on a store.
+    pub fn new(store: Arc<S>, clock: Arc<dyn WallClock>, settings: Settings) -> Arc<Self> {
+        Arc::new(Self { store, clock, settings, hub: Hub::default(), fleet: Fleet::default() })
+    }
+
+    /// Its routes. They work only while [`Gateway::run`] does.
+    pub fn routes(self: &Arc<Self>) -> Router {
+        let routes = [("/v1/{endpoint}", Version::V1), ("/v2/{endpoint}", Version::V2)];
+        let router = routes.into_iter().fold(Router::new(), |router, (prefix, version)| {
+            router.nest(prefix, self.clone().operations(version))
+        });
+        router.fallback(async || Fault::NoRoute).method_not_allowed_fallback(async || Fault::NoMethod)
+    }
+
+    /// Keeps time and wakes polls, until the store tells no more.
+    pub async fn run(&self) {
+        tokio::select! {
+            () = self.hub.run(self.store.news()) => {}
+            () = self.keep_time() => {}
+        }
+    }
+
+    fn operations(self: Arc<Self>, version: Version) -> Router {
+        let (most, most_sync) = self.settings.most;
+        let most_result = self.settings.most_result;
+        Router::new()
+            .route("/run", post(client::run::<S>).layer(DefaultBodyLimit::max(most)))
+            .route("/runsync", post(client::runsync::<S>).layer(DefaultBodyLimit::max(most_sync)))
+            .route("/status/{id}", get(client::status::<S>).post(client::status::<S>))
+            .route("/status-sync/{id}", get(client::status_sync::<S>).post(client::status_sync::<S>))
+            .route("/stream/{id}", get(client::stream::<S>).post(client::stream::<S>))
+            .route("/cancel/{id}", post(client::cancel::<S>).get(client::cancel::<S>))
+            .route("/retry/{id}", post(client::retry::<S>))
+            .route("/purge-queue", post(client::purge::<S>))
+            .route("/health", get(client::health::<S>))
+            .route("/job-take/{worker}", get(worker::take::<S>))
+            .route("/job-take-batch/{worker}", get(worker::take_batch::<S>))
+            .route("/job-done/{worker}/{id}", post(worker::done::<S>).layer(DefaultBodyLimit::max(most_result)))
+            .route("/job-stream/{worker}/{id}", post(worker::stream::<S>).layer(DefaultBodyLimit::max(most_result)))
+            .route("/job-stop/{worker}", get(worker::stops::<S>))
+            .route("/ping/{worker}", any(worker::ping::<S>))
+            .layer(axum::Extension(version))
+            .with_state(self)
+    }
+
+    /// The endpoint that a path names.
+    fn endpoint(&self, name: &str) -> Result<&Endpoint, Fault> {
+        let known = |endpoint: &&Endpoint| endpoint.id == name || endpoint.aliases.iter().any(|alias| alias == name);
+        self.settings.endpoints.iter().find(known).ok_or_else(|| Fault::NoEndpoint(name.to_owned()))
+    }
+
+    /// A job that clients can see.
+    async fn visible(&self, endpoint: &Endpoint, id: &str) -> Result<Record, Fault> {
+        let record = self.store.read(&endpoint.id, id).await?;
+        record.filter(|record| !record.gone && record.expires > self.now()).ok_or_else(|| Fault::NoJob(id.to_owned()))
+    }
+
+    fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+}
+
+/// The routes as a server needs them, which hears paths as the Python SDK writes them.
+pub fn service(routes: Router) -> impl tower::Service<axum::extract::Request, Response = axum::response::Response, Error = std::convert::Infallible, Future: Send> + Clone {
+    tower::ServiceBuilder::new().map_request(uri::cut).service(routes)
+}
+
+/// What a store's error means to what runs in the background: it is told, and tried again.
+fn told<T>(what: &'static str, done: Result<T, StoreError>) -> Option<T> {
+    done.inspect_err(|error| tracing::error!(%error, "{what}: the store fails, and is asked again")).ok()
+}

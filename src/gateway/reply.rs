@@ -1,0 +1,71 @@
+//! Replies: JSON always, exactly 200 for success, `{"error": …}` for everything else.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::queue::Unsubmitted;
+use crate::store::StoreError;
+
+/// A JSON text as a reply.
+pub(super) struct Json(pub(super) String);
+
+impl IntoResponse for Json {
+    fn into_response(self) -> Response {
+        ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.0).into_response()
+    }
+}
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("{0}")]
+    Bad(String),
+    #[error("the key is missing or wrong: send `Authorization: Bearer <key>`")]
+    NoKey,
+    #[error("there is no endpoint {0:?} here")]
+    NoEndpoint(String),
+    #[error("there is no job {0:?}: it never was, or its result is no longer kept")]
+    NoJob(String),
+    #[error("{0}")]
+    TooLarge(String),
+    #[error("there is no such route")]
+    NoRoute,
+    #[error("this route does not take this method")]
+    NoMethod,
+    #[error("the queue cannot be reached at the moment; nothing was changed")]
+    Store(#[from] StoreError),
+}
+
+impl From<Unsubmitted> for Fault {
+    fn from(error: Unsubmitted) -> Self {
+        Self::Bad(error.to_string())
+    }
+}
+
+impl Fault {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::NoKey => StatusCode::UNAUTHORIZED,
+            Self::NoEndpoint(_) | Self::NoJob(_) | Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        if let Self::Store(error) = &self {
+            tracing::error!(%error, "a request failed at the store");
+        }
+        let mut reply = (self.status(), Json(json!({ "error": self.to_string() }).to_string())).into_response();
+        if matches!(self, Self::Store(_)) {
+            reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        reply
+    }
+}

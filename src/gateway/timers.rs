@@ -1,0 +1,71 @@
+//! What time brings about: jobs that time out, are lost or forgotten; workers that are gone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::queue::{Record, State};
+use crate::store::Store;
+
+use super::{Gateway, told};
+
+/// Jobs that are looked at before others are.
+const TOGETHER: usize = 256;
+
+/// The longest sleep: workers that are gone are no timer of the store's.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The shortest: what is due a moment later waits for it.
+const REST: Duration = Duration::from_millis(10);
+
+impl<S: Store> Gateway<S> {
+    /// Never ends by itself.
+    pub(super) async fn keep_time(&self) {
+        loop {
+            let due = told("timers", self.store.next_due().await).flatten();
+            let pause = due.map_or(LOOK, |due| self.now().until(due)).clamp(REST, LOOK);
+            // Asked again when something happens: it may be due sooner.
+            let _ = timeout(pause, self.hub.timers().notified()).await;
+            sleep(REST).await;
+            self.look_at_jobs().await;
+            self.look_at_workers().await;
+        }
+    }
+
+    async fn look_at_jobs(&self) {
+        let now = self.now();
+        for (endpoint, id) in told("timers", self.store.due(now, TOGETHER).await).unwrap_or_default() {
+            let rules = self.settings.rules.clone();
+            let tick = move |record: &mut Record| record.tick(&rules, now);
+            told("timers", self.store.change(&endpoint, &id, tick, Vec::new(), None).await);
+        }
+    }
+
+    async fn look_at_workers(&self) {
+        let mut holders = BTreeSet::new();
+        for endpoint in &self.settings.endpoints {
+            for id in told("timers", self.store.all(&endpoint.id, State::InProgress).await).unwrap_or_default() {
+                let record = told("timers", self.store.read(&endpoint.id, &id).await).flatten();
+                if let Some(holder) = record.as_ref().and_then(Record::holder) {
+                    holders.insert((endpoint.id.clone(), holder.to_owned()));
+                }
+            }
+        }
+        let holds = |endpoint: &str, worker: &str| holders.contains(&(endpoint.to_owned(), worker.to_owned()));
+        for (endpoint, worker) in self.fleet.gone(self.now(), holds) {
+            self.forsake(&endpoint, &worker, "its worker is gone").await;
+        }
+    }
+
+    /// All that a worker holds is lost to it.
+    pub(super) async fn forsake(&self, endpoint: &str, worker: &str, why: &'static str) {
+        let worker: Arc<str> = worker.into();
+        for id in told("workers", self.store.held(endpoint, &worker).await).unwrap_or_default() {
+            let (rules, now, worker) = (self.settings.rules.clone(), self.now(), worker.clone());
+            let forsaken = move |record: &mut Record| record.forsaken(&worker, why, &rules, now);
+            told("workers", self.store.change(endpoint, &id, forsaken, Vec::new(), None).await);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Waiting for something to come of a job.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use crate::queue::{Record, State};
+use crate::store::Store;
+
+use super::reply::Fault;
+use super::{Endpoint, Gateway};
+
+/// Bytes of chunks in one reply.
+const CHUNKS: usize = 1 << 20;
+
+impl<S: Store> Gateway<S> {
+    /// The job at its end, or as it is when the time is over.
+    pub(super) async fn end_of(&self, endpoint: &Endpoint, id: &str, wait: Duration) -> Result<Record, Fault> {
+        let until = Instant::now() + wait;
+        let bell = self.hub.job(&endpoint.id, id);
+        loop {
+            let rings = bell.notified();
+            let record = self.visible(endpoint, id).await?;
+            if record.state.is_end() || timeout_at(until, rings).await.is_err() {
+                return Ok(record);
+            }
+        }
+    }
+
+    /// The next chunks of a job's stream, and how to say that it stands: at once if there are any or can be no more, else as soon as there are; none when the time is over.
+    pub(super) async fn chunks_of(&self, endpoint: &Endpoint, id: &str, wait: Duration) -> Result<(State, Vec<Bytes>), Fault> {
+        let until = Instant::now() + wait;
+        let bell = self.hub.job(&endpoint.id, id);
+        loop {
+            let rings = bell.notified();
+            // First how it stands, then what is there: whoever has ended brings no more.
+            let record = self.visible(endpoint, id).await?;
+            let (chunks, more) = self.store.drain(&endpoint.id, id, CHUNKS).await?;
+            if !chunks.is_empty() || record.state.is_end() || timeout_at(until, rings).await.is_err() {
+                // Clients stop at an end, so it is told with the last chunk at the earliest.
+                return Ok((if more { State::InProgress } else { record.state }, chunks));
+            }
+        }
+    }
+}

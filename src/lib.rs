@@ -9,6 +9,7 @@ pub mod date;
 pub mod deliver;
 pub mod encode;
 pub mod engine;
+pub mod gateway;
 pub mod intake;
 pub mod job;
 pub mod models;

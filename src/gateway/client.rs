@@ -73,15 +73,25 @@ impl<S: Store> Gateway<S> {
         };
         let input = part(Part::Input, view.shows_input(record.state)).await?;
         let output = part(Part::Output, record.output).await?;
-        let (timings, warnings) = (part(Part::Timings, record.state.is_end()), part(Part::Warnings, record.state.is_end()));
+        let (timings, warnings) =
+            (part(Part::Timings, record.state.is_end()), part(Part::Warnings, record.state.is_end()));
         let (timings, warnings) = (timings.await?, warnings.await?);
-        let payloads =
-            Payloads { input: json_of(&input), output: json_of(&output), timings: json_of(&timings), warnings: json_of(&warnings) };
+        let payloads = Payloads {
+            input: json_of(&input),
+            output: json_of(&output),
+            timings: json_of(&timings),
+            warnings: json_of(&warnings),
+        };
         Ok(Json(queue::status(record, view, payloads)))
     }
 
     /// Lets a client's wish happen to a job that it can see.
-    async fn wish(&self, endpoint: &Endpoint, id: &str, wish: impl crate::store::Event) -> Result<(Record, Turn), Fault> {
+    async fn wish(
+        &self,
+        endpoint: &Endpoint,
+        id: &str,
+        wish: impl crate::store::Event,
+    ) -> Result<(Record, Turn), Fault> {
         self.visible(endpoint, id).await?;
         let done = self.store.change(&endpoint.id, id, wish, Vec::new(), None).await?;
         done.ok_or_else(|| Fault::NoJob(id.to_owned()))
@@ -97,7 +107,12 @@ fn stands(record: &Record) -> Json {
     Json(json!({ "id": record.id, "status": record.state }).to_string())
 }
 
-pub(super) async fn run<S: Store>(State(gateway): Seat<S>, Path(name): Path<String>, asked: Asked, body: Body) -> Reply {
+pub(super) async fn run<S: Store>(
+    State(gateway): Seat<S>,
+    Path(name): Path<String>,
+    asked: Asked,
+    body: Body,
+) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
     let id = gateway.submit(endpoint, &whole(body, gateway.settings.most.0)?, &times(asked)?, false).await?;
     Ok(Json(json!({ "id": id, "status": "IN_QUEUE" }).to_string()))
@@ -137,7 +152,11 @@ pub(super) async fn status_sync<S: Store>(
     gateway.show(endpoint, &record, version).await
 }
 
-pub(super) async fn stream<S: Store>(State(gateway): Seat<S>, Path((name, id)): Path<(String, String)>, asked: Asked) -> Reply {
+pub(super) async fn stream<S: Store>(
+    State(gateway): Seat<S>,
+    Path((name, id)): Path<(String, String)>,
+    asked: Asked,
+) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
     let wait = Duration::from_millis(times(asked)?.wait.unwrap_or(STREAM_WAIT).min(WAIT.1));
     let (state, chunks) = gateway.chunks_of(endpoint, &id, wait).await?;
@@ -154,9 +173,10 @@ pub(super) async fn cancel<S: Store>(State(gateway): Seat<S>, Path((name, id)): 
 pub(super) async fn retry<S: Store>(State(gateway): Seat<S>, Path((name, id)): Path<(String, String)>) -> Reply {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     match gateway.wish(endpoint, &id, move |record: &mut Record| record.retry(now)).await? {
-        (record, Turn::Nothing) => {
-            Err(Fault::Bad(format!("only a job that is FAILED or TIMED_OUT can be retried; this one is {}", record.state)))
-        }
+        (record, Turn::Nothing) => Err(Fault::Bad(format!(
+            "only a job that is FAILED or TIMED_OUT can be retried; this one is {}",
+            record.state
+        ))),
         (record, _) => Ok(stands(&record)),
     }
 }

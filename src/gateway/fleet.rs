@@ -1,6 +1,6 @@
 //! The workers that this gateway hears of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -96,13 +96,13 @@ impl Fleet {
         version.flatten().is_some_and(|version| version >= COUNTS)
     }
 
-    /// Takes the workers that are gone off the list; `holds` says whether one holds a job. Returns endpoints and ids.
-    pub(super) fn gone(&self, now: UnixTime, holds: impl Fn(&str, &str) -> bool) -> Vec<(String, String)> {
+    /// Takes the workers that are gone off the list; `holders` are those that hold a job. Returns endpoints and ids.
+    pub(super) fn gone(&self, now: UnixTime, holders: &BTreeSet<(String, String)>) -> Vec<(String, String)> {
         let mut workers = self.workers();
         let silent = |worker: &Worker| worker.seen.is_none_or(|seen| seen.until(now) >= GONE);
         let gone: Vec<_> = workers
             .iter()
-            .filter(|((endpoint, id), worker)| silent(worker) && (worker.beats || !holds(endpoint, id)))
+            .filter(|(key, worker)| silent(worker) && (worker.beats || !holders.contains(*key)))
             .map(|(key, _)| key.clone())
             .collect();
         gone.iter().for_each(|key| drop(workers.remove(key)));
@@ -147,11 +147,12 @@ mod tests {
         fleet.sign("e", "beats", Sign::Beats("1.12.0"), at(0));
         fleet.sign("e", "works", Sign::Asks, at(0));
         fleet.sign("e", "lives", Sign::Listens, at(1));
-        let holds = |_: &str, worker: &str| worker == "works" || worker == "beats";
-        assert_eq!(fleet.gone(at(29), holds), []);
-        assert_eq!(fleet.gone(at(30), holds), [("e".to_owned(), "beats".to_owned())]);
-        assert_eq!(fleet.gone(at(31), |_, _| false).len(), 2);
-        assert_eq!(fleet.gone(at(99), |_, _| false), []);
+        let (none, holders) =
+            (BTreeSet::new(), ["works", "beats"].map(|worker| ("e".to_owned(), worker.to_owned())).into());
+        assert_eq!(fleet.gone(at(29), &holders), []);
+        assert_eq!(fleet.gone(at(30), &holders), [("e".to_owned(), "beats".to_owned())]);
+        assert_eq!(fleet.gone(at(31), &none).len(), 2);
+        assert_eq!(fleet.gone(at(99), &none), []);
     }
 
     #[test]
@@ -159,7 +160,9 @@ mod tests {
         let fleet = Fleet::default();
         assert!(fleet.may_have("e", "w", at(0)));
         fleet.ban("e", "w", at(0));
-        assert!(!fleet.may_have("e", "w", at(599)) && fleet.may_have("e", "w", at(600)) && fleet.may_have("f", "w", at(1)));
+        assert!(
+            !fleet.may_have("e", "w", at(599)) && fleet.may_have("e", "w", at(600)) && fleet.may_have("f", "w", at(1))
+        );
         fleet.sign("e", "v", Sign::Unfit("no memory"), at(0));
         assert!(!fleet.may_have("e", "v", at(9999)));
     }
@@ -167,7 +170,14 @@ mod tests {
     #[test]
     fn only_newer_sdks_count_rightly() {
         let fleet = Fleet::default();
-        for (version, counts) in [("1.12.0", true), ("1.10.1", true), ("1.10.0", false), ("2.0", true), ("latentd/0.1.0", false), ("", false)] {
+        for (version, counts) in [
+            ("1.12.0", true),
+            ("1.10.1", true),
+            ("1.10.0", false),
+            ("2.0", true),
+            ("latentd/0.1.0", false),
+            ("", false),
+        ] {
             fleet.sign("e", "w", Sign::Beats(version), at(0));
             assert_eq!(fleet.counts("e", "w"), counts, "{version}");
         }

@@ -14,7 +14,7 @@ pub(super) struct Hub {
     takes: Bells<String>,
     jobs: Bells<(String, String)>,
     stops: Bells<(String, String)>,
-    timers: Notify,
+    timers: Arc<Notify>,
 }
 
 /// A bell for each thing that somebody waits for.
@@ -52,7 +52,8 @@ impl<K: Eq + Hash> Bells<K> {
     }
 
     fn ring_all(&self) {
-        let bells: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect();
+        let bells: Vec<_> =
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect();
         bells.iter().for_each(|bell| bell.notify_waiters());
     }
 }
@@ -74,8 +75,8 @@ impl Hub {
     }
 
     /// Rings when a timer may be due sooner than was thought.
-    pub(super) fn timers(&self) -> &Notify {
-        &self.timers
+    pub(super) fn timers(&self) -> Arc<Notify> {
+        self.timers.clone()
     }
 
     /// Lets a poll look again that waits for jobs: it may take some now, or end.
@@ -84,19 +85,23 @@ impl Hub {
     }
 
     /// Rings for all news, as long as there can be any.
-    pub(super) async fn run(&self, mut news: Subscription) {
+    pub(super) async fn run(self: Arc<Self>, mut news: Subscription) {
         while let Some(news) = news.next().await {
-            match news {
-                News::Waiting(endpoint) => self.takes.ring(&endpoint, Notify::notify_one),
-                News::Job(endpoint, id) => self.jobs.ring(&(endpoint, id), Notify::notify_waiters),
-                News::Stop(endpoint, worker) => self.stops.ring(&(endpoint, worker), Notify::notify_waiters),
-                News::Much => {
-                    self.takes.ring_all();
-                    self.jobs.ring_all();
-                    self.stops.ring_all();
-                }
-            }
-            self.timers.notify_one();
+            self.hear(news);
         }
+    }
+
+    fn hear(&self, news: News) {
+        match news {
+            News::Waiting(endpoint) => self.takes.ring(&endpoint, Notify::notify_one),
+            News::Job(endpoint, id) => self.jobs.ring(&(endpoint, id), Notify::notify_waiters),
+            News::Stop(endpoint, worker) => self.stops.ring(&(endpoint, worker), Notify::notify_waiters),
+            News::Much => {
+                self.takes.ring_all();
+                self.jobs.ring_all();
+                self.stops.ring_all();
+            }
+        }
+        self.timers.notify_one();
     }
 }

@@ -3,6 +3,7 @@
 //! A request names an endpoint and an operation; what may come of it, [`crate::queue`] says, and the store keeps it. Long polls wait at
 //! the [`hub`]'s bells. What time does, [`timers`] brings about.
 
+mod auth;
 mod client;
 mod fleet;
 mod hub;
@@ -20,12 +21,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 
 use crate::clock::WallClock;
 use crate::date::UnixTime;
 use crate::queue::{Record, Rules};
 use crate::store::{Store, StoreError};
+
+pub use auth::{Key, Role};
 
 use fleet::Fleet;
 use hub::Hub;
@@ -57,6 +61,8 @@ pub struct Settings {
     pub most: (usize, usize),
     /// Bytes of a result.
     pub most_result: usize,
+    /// Who may ask. None: everybody.
+    pub keys: Vec<Key>,
 }
 
 impl Default for Settings {
@@ -69,6 +75,7 @@ impl Default for Settings {
             hold: Duration::from_secs(20),
             most: (10 << 20, 20 << 20),
             most_result: 64 << 20,
+            keys: Vec::new(),
         }
     }
 }
@@ -86,37 +93,40 @@ pub struct Gateway<S> {
     store: Arc<S>,
     clock: Arc<dyn WallClock>,
     settings: Settings,
-    hub: Hub,
+    hub: Arc<Hub>,
     fleet: Fleet,
 }
 
 impl<S: Store> Gateway<S> {
     /// A gateway on a store.
     pub fn new(store: Arc<S>, clock: Arc<dyn WallClock>, settings: Settings) -> Arc<Self> {
-        Arc::new(Self { store, clock, settings, hub: Hub::default(), fleet: Fleet::default() })
+        Arc::new(Self { store, clock, settings, hub: Arc::default(), fleet: Fleet::default() })
     }
 
     /// Its routes. They work only while [`Gateway::run`] does.
     pub fn routes(self: &Arc<Self>) -> Router {
         let routes = [("/v1/{endpoint}", Version::V1), ("/v2/{endpoint}", Version::V2)];
-        let router = routes.into_iter().fold(Router::new(), |router, (prefix, version)| {
-            router.nest(prefix, self.clone().operations(version))
-        });
+        let router = routes
+            .into_iter()
+            .fold(Router::new(), |router, (prefix, version)| router.nest(prefix, self.clone().operations(version)));
         router.fallback(async || Fault::NoRoute).method_not_allowed_fallback(async || Fault::NoMethod)
     }
 
     /// Keeps time and wakes polls, until the store tells no more.
-    pub async fn run(&self) {
-        tokio::select! {
-            () = self.hub.run(self.store.news()) => {}
-            () = self.keep_time() => {}
+    pub fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        let hub = self.hub.clone().run(self.store.news());
+        async move {
+            tokio::select! {
+                () = hub => {}
+                () = self.keep_time() => {}
+            }
         }
     }
 
     fn operations(self: Arc<Self>, version: Version) -> Router {
         let (most, most_sync) = self.settings.most;
         let most_result = self.settings.most_result;
-        Router::new()
+        let clients = Router::new()
             .route("/run", post(client::run::<S>).layer(DefaultBodyLimit::max(most)))
             .route("/runsync", post(client::runsync::<S>).layer(DefaultBodyLimit::max(most_sync)))
             .route("/status/{id}", get(client::status::<S>).post(client::status::<S>))
@@ -126,14 +136,16 @@ impl<S: Store> Gateway<S> {
             .route("/retry/{id}", post(client::retry::<S>))
             .route("/purge-queue", post(client::purge::<S>))
             .route("/health", get(client::health::<S>))
+            .route_layer(from_fn_with_state(self.clone(), auth::user::<S>));
+        let workers = Router::new()
             .route("/job-take/{worker}", get(worker::take::<S>))
             .route("/job-take-batch/{worker}", get(worker::take_batch::<S>))
             .route("/job-done/{worker}/{id}", post(worker::done::<S>).layer(DefaultBodyLimit::max(most_result)))
             .route("/job-stream/{worker}/{id}", post(worker::stream::<S>).layer(DefaultBodyLimit::max(most_result)))
             .route("/job-stop/{worker}", get(worker::stops::<S>))
             .route("/ping/{worker}", any(worker::ping::<S>))
-            .layer(axum::Extension(version))
-            .with_state(self)
+            .route_layer(from_fn_with_state(self.clone(), auth::worker::<S>));
+        clients.merge(workers).layer(axum::Extension(version)).with_state(self)
     }
 
     /// The endpoint that a path names.
@@ -154,7 +166,14 @@ impl<S: Store> Gateway<S> {
 }
 
 /// The routes as a server needs them, which hears paths as the Python SDK writes them.
-pub fn service(routes: Router) -> impl tower::Service<axum::extract::Request, Response = axum::response::Response, Error = std::convert::Infallible, Future: Send> + Clone {
+pub fn service(
+    routes: Router,
+) -> impl tower::Service<
+    axum::extract::Request,
+    Response = axum::response::Response,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Clone {
     tower::ServiceBuilder::new().map_request(uri::cut).service(routes)
 }
 

@@ -1,7 +1,6 @@
 //! What time brings about: jobs that time out, are lost or forgotten; workers that are gone.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
@@ -23,11 +22,12 @@ const REST: Duration = Duration::from_millis(10);
 impl<S: Store> Gateway<S> {
     /// Never ends by itself.
     pub(super) async fn keep_time(&self) {
+        let sooner = self.hub.timers();
         loop {
             let due = told("timers", self.store.next_due().await).flatten();
             let pause = due.map_or(LOOK, |due| self.now().until(due)).clamp(REST, LOOK);
             // Asked again when something happens: it may be due sooner.
-            let _ = timeout(pause, self.hub.timers().notified()).await;
+            let _ = timeout(pause, sooner.notified()).await;
             sleep(REST).await;
             self.look_at_jobs().await;
             self.look_at_workers().await;
@@ -53,19 +53,17 @@ impl<S: Store> Gateway<S> {
                 }
             }
         }
-        let holds = |endpoint: &str, worker: &str| holders.contains(&(endpoint.to_owned(), worker.to_owned()));
-        for (endpoint, worker) in self.fleet.gone(self.now(), holds) {
-            self.forsake(&endpoint, &worker, "its worker is gone").await;
+        for (endpoint, worker) in self.fleet.gone(self.now(), &holders) {
+            self.forsake(endpoint, worker, "its worker is gone").await;
         }
     }
 
     /// All that a worker holds is lost to it.
-    pub(super) async fn forsake(&self, endpoint: &str, worker: &str, why: &'static str) {
-        let worker: Arc<str> = worker.into();
-        for id in told("workers", self.store.held(endpoint, &worker).await).unwrap_or_default() {
+    pub(super) async fn forsake(&self, endpoint: String, worker: String, why: &'static str) {
+        for id in told("workers", self.store.held(&endpoint, &worker).await).unwrap_or_default() {
             let (rules, now, worker) = (self.settings.rules.clone(), self.now(), worker.clone());
             let forsaken = move |record: &mut Record| record.forsaken(&worker, why, &rules, now);
-            told("workers", self.store.change(endpoint, &id, forsaken, Vec::new(), None).await);
+            told("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await);
         }
     }
 }

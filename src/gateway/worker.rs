@@ -140,7 +140,7 @@ pub(super) async fn ping<S: Store>(
         let why = format!("{}: {}", says.check.unwrap_or_default(), says.reason.unwrap_or_default());
         tracing::warn!(worker, why, "a worker says that it is not fit");
         gateway.fleet.sign(&endpoint.id, &worker, Sign::Unfit(&why), now);
-        gateway.forsake(&endpoint.id, &worker, "its worker is not fit").await;
+        gateway.forsake(endpoint.id.clone(), worker, "its worker is not fit").await;
         return Ok(StatusCode::OK.into_response());
     }
     gateway.fleet.sign(&endpoint.id, &worker, Sign::Beats(&says.runpod_version.unwrap_or_default()), now);
@@ -155,11 +155,17 @@ pub(super) async fn ping<S: Store>(
 
 impl<S: Store> Gateway<S> {
     /// Jobs for a worker, as soon as there are any; none when its poll has been held long enough.
-    async fn hand_out(&self, endpoint: &Endpoint, worker: &str, says: &Says, most: usize) -> Result<Vec<Handed>, Fault> {
+    async fn hand_out(
+        &self,
+        endpoint: &Endpoint,
+        worker: &str,
+        says: &Says,
+        most: usize,
+    ) -> Result<Vec<Handed>, Fault> {
         let until = Instant::now() + self.settings.hold;
         self.fleet.sign(&endpoint.id, worker, Sign::Asks, self.now());
         if says.job_in_progress.as_deref() == Some("0") && self.fleet.counts(&endpoint.id, worker) {
-            self.forsake(&endpoint.id, worker, "its worker says that it has nothing in hand").await;
+            self.forsake(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand").await;
         }
         let bell = self.hub.take(&endpoint.id);
         loop {
@@ -194,7 +200,8 @@ impl<S: Store> Gateway<S> {
             parts.extend(more.get(key).map(|value| (part, bytes_of(value))));
         }
         let (now, by, output) = (self.now(), worker.to_owned(), output.is_some());
-        let finish = move |record: &mut Record| record.finish(Finish { worker: &by, error: error.clone(), output }, now);
+        let finish =
+            move |record: &mut Record| record.finish(Finish { worker: &by, error: error.clone(), output }, now);
         let known = self.store.change(&endpoint.id, id, finish, parts, None).await?;
         if let Some((record, Turn::Changed | Turn::Stop(_))) = &known {
             tracing::info!(id, worker, status = %record.state, "a job has ended");

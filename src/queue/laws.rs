@@ -31,7 +31,7 @@ pub struct Finish<'a> {
 impl Record {
     /// A worker is handed the job. Whether it arrives is yet to be seen.
     pub fn start(&mut self, worker: &str, gpu: Option<&str>, now: UnixTime) -> Turn {
-        if self.state != State::InQueue || self.gone {
+        if self.state != State::InQueue || self.gone || self.expires <= now {
             return Turn::Nothing;
         }
         self.state = State::InProgress;

@@ -160,7 +160,11 @@ impl Store for MemoryStore {
         let mut all_news = Vec::new();
         let handed = self.at(endpoint, |jobs| {
             let mut handed = Vec::new();
-            for id in jobs.line(State::InQueue).into_iter().take(taker.most) {
+            for id in jobs.line(State::InQueue) {
+                if handed.len() == taker.most {
+                    break;
+                }
+                // One that has expired waits only to be forgotten.
                 let start = |record: &mut Record| record.start(&taker.worker, taker.gpu.as_deref(), taker.now);
                 let Some((record, Turn::Changed, news)) = jobs.change(endpoint, &id, start) else { continue };
                 all_news.extend(news);

@@ -107,7 +107,13 @@ async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
     let late =
         store.change(EP, "a", |record: &mut Record| record.part("w2"), Vec::new(), Some("5".into())).await.unwrap();
     assert_eq!(late.unwrap().1, Turn::Nothing);
-    let drains = [("a", 4, &["11", "22"][..], true), ("a", 1, &["333"], true), ("a", 9, &["4"], false), ("a", 9, &[], false), ("b", 9, &[], false)];
+    let drains = [
+        ("a", 4, &["11", "22"][..], true),
+        ("a", 1, &["333"], true),
+        ("a", 9, &["4"], false),
+        ("a", 9, &[], false),
+        ("b", 9, &[], false),
+    ];
     for (id, most, wanted, more) in drains {
         let drained = store.drain(EP, id, most).await.unwrap();
         assert_eq!(drained, (wanted.iter().map(|chunk| Bytes::from(*chunk)).collect(), more), "{most} bytes of {id}");
@@ -141,6 +147,14 @@ async fn what_is_due_is_found_and_what_is_over_is_erased(store: impl Store) {
     assert_eq!(store.payload(EP, "a", Part::Input).await.unwrap(), None);
     let day = 24 * 3600;
     assert_eq!((store.next_due().await.unwrap(), store.due(at(day), 1).await.unwrap().len()), (Some(at(day)), 1));
+}
+
+async fn what_has_expired_is_handed_to_nobody_and_is_in_nobody_s_way(store: impl Store) {
+    let mut short = job("a", false, at(0));
+    short.record.expires = at(10);
+    store.submit(EP, short).await.unwrap();
+    submit(&store, &["b"]).await;
+    assert_eq!(ids(&store.take(EP, taker("w1", 1, 10)).await.unwrap()), ["b"]);
 }
 
 async fn news_come_after_what_they_tell_of(store: impl Store) {
@@ -181,6 +195,7 @@ contract! {
     a_stream_is_drained_once_and_by_size
     who_works_in_vain_is_told_once
     what_is_due_is_found_and_what_is_over_is_erased
+    what_has_expired_is_handed_to_nobody_and_is_in_nobody_s_way
     news_come_after_what_they_tell_of
 }
 

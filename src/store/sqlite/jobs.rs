@@ -36,11 +36,20 @@ impl Jobs<'_> {
             return Err(StoreError::Taken);
         }
         let text = format!(
-            "INSERT INTO jobs (endpoint, id, record, state, gone, low, due, place) VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, {LAST})"
+            "INSERT INTO jobs (endpoint, id, record, state, gone, low, due, expires, place)
+             VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, {LAST})"
         );
         let due = self.due_of(record);
         let mut insert = self.db.prepare_cached(&text)?;
-        insert.execute(params![endpoint, record.id, json(record)?, record.state as u8, record.low, due])?;
+        insert.execute(params![
+            endpoint,
+            record.id,
+            json(record)?,
+            record.state as u8,
+            record.low,
+            due,
+            millis(record.expires)
+        ])?;
         self.keep_part(endpoint, &record.id, Part::Input, input.get().as_bytes())?;
         self.keep_part(endpoint, &record.id, Part::Rest, json(rest)?.as_bytes())
     }
@@ -98,7 +107,7 @@ impl Jobs<'_> {
     }
 
     fn due_of(&self, record: &Record) -> i64 {
-        record.due(self.rules).as_millis().try_into().unwrap_or(i64::MAX)
+        millis(record.due(self.rules))
     }
 
     fn erase(&self, endpoint: &str, id: &str) -> Result<(), StoreError> {
@@ -139,7 +148,11 @@ impl Jobs<'_> {
 
     pub(super) fn take(&self, endpoint: &str, taker: &Taker) -> Result<(Vec<Handed>, Vec<News>), StoreError> {
         let (mut handed, mut all_news) = (Vec::new(), Vec::new());
-        for id in self.line(endpoint, State::InQueue, taker.most)? {
+        // One that has expired waits only to be forgotten.
+        let text = "SELECT id FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 AND expires > ?3 ORDER BY low, place LIMIT ?4";
+        let most = i64::try_from(taker.most).unwrap_or(-1);
+        let values = params![endpoint, State::InQueue as u8, millis(taker.now), most];
+        for id in self.rows(text, values, |row| row.get::<_, String>(0))? {
             let start = |record: &mut Record| record.start(&taker.worker, taker.gpu.as_deref(), taker.now);
             let Some((record, Turn::Changed, news)) = self.change(endpoint, &id, start)? else { continue };
             all_news.extend(news);
@@ -150,10 +163,9 @@ impl Jobs<'_> {
     }
 
     /// Ids of jobs that stand so, in line.
-    pub(super) fn line(&self, endpoint: &str, state: State, most: usize) -> Result<Vec<String>, StoreError> {
-        let text = "SELECT id FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 ORDER BY low, place LIMIT ?3";
-        let most = i64::try_from(most).unwrap_or(-1);
-        self.rows(text, params![endpoint, state as u8, most], |row| row.get(0))
+    pub(super) fn line(&self, endpoint: &str, state: State) -> Result<Vec<String>, StoreError> {
+        let text = "SELECT id FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 ORDER BY low, place";
+        self.rows(text, params![endpoint, state as u8], |row| row.get(0))
     }
 
     pub(super) fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
@@ -164,7 +176,7 @@ impl Jobs<'_> {
     pub(super) fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {
         let text = "SELECT endpoint, id FROM jobs WHERE due <= ?1 ORDER BY due, endpoint, id LIMIT ?2";
         let most = i64::try_from(most).unwrap_or(-1);
-        self.rows(text, params![now.as_millis() as i64, most], |row| Ok((row.get(0)?, row.get(1)?)))
+        self.rows(text, params![millis(now), most], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
     pub(super) fn next_due(&self) -> Result<Option<UnixTime>, StoreError> {
@@ -235,6 +247,10 @@ impl Jobs<'_> {
         let rows = select.query_map(values, read)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+}
+
+fn millis(date: UnixTime) -> i64 {
+    date.as_millis().try_into().unwrap_or(i64::MAX)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {

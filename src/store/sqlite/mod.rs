@@ -139,7 +139,7 @@ impl Store for SqliteStore {
 
     async fn all(&self, endpoint: &str, state: State) -> Result<Vec<String>, StoreError> {
         let endpoint = endpoint.to_owned();
-        self.look(move |jobs| jobs.line(&endpoint, state, usize::MAX)).await
+        self.look(move |jobs| jobs.line(&endpoint, state)).await
     }
 
     async fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {

@@ -16,6 +16,7 @@ const STEPS: [&str; 1] = ["
         place INTEGER NOT NULL, -- in line
         holder TEXT,
         due INTEGER NOT NULL, -- milliseconds since 1970
+        expires INTEGER NOT NULL,
         PRIMARY KEY (endpoint, id)
     ) WITHOUT ROWID;
     CREATE INDEX lines ON jobs (endpoint, state, gone, low, place);

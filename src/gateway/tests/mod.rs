@@ -1,0 +1,102 @@
+//! Requests, answered by the routes themselves: no socket, and a clock that tests move.
+
+mod clients;
+mod workers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use super::{Gateway, Settings, service};
+use crate::clock::FakeClock;
+use crate::date::UnixTime;
+use crate::queue::Rules;
+use crate::store::MemoryStore;
+
+/// A gateway that runs as long as this lives.
+struct House {
+    routes: Router,
+    clock: Arc<FakeClock>,
+    tasks: JoinSet<()>,
+}
+
+/// A reply's status and body.
+type Reply = (u16, String);
+
+impl House {
+    fn new() -> Self {
+        Self::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Self {
+        let clock = Arc::new(FakeClock::at(UnixTime::from_millis(1_000_000)));
+        let gateway = Gateway::new(Arc::new(MemoryStore::new(Rules::default())), clock.clone(), settings);
+        let (routes, mut tasks) = (gateway.routes(), JoinSet::new());
+        tasks.spawn(gateway.run());
+        Self { routes, clock, tasks }
+    }
+
+    /// Asks without waiting for the answer.
+    fn asks(&self, method: &str, path: &str, body: &str) -> impl Future<Output = Reply> + Send + 'static {
+        let request = Request::builder().method(method).uri(format!("/v2/stable-diffusion-v1{path}"));
+        self.sends(request.body(Body::from(body.to_owned())).unwrap())
+    }
+
+    fn sends(&self, request: Request<Body>) -> impl Future<Output = Reply> + Send + 'static {
+        let answer = service(self.routes.clone()).oneshot(request);
+        async move {
+            let reply = answer.await.unwrap();
+            let status = reply.status().as_u16();
+            (status, String::from_utf8(to_bytes(reply.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap())
+        }
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        self.asks("GET", path, "").await
+    }
+
+    async fn post(&self, path: &str, body: &str) -> Reply {
+        self.asks("POST", path, body).await
+    }
+
+    /// Queues a job. Returns its id.
+    async fn run(&self, body: &str) -> String {
+        let (status, reply) = self.post("/run", body).await;
+        assert_eq!(status, 200, "{reply}");
+        let reply: Value = serde_json::from_str(&reply).unwrap();
+        assert_eq!(reply["status"], "IN_QUEUE");
+        reply["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Takes a job. Returns its id.
+    async fn take(&self, worker: &str) -> String {
+        let (status, job) = self.get(&format!("/job-take/{worker}?gpu=X&job_in_progress=0")).await;
+        assert_eq!(status, 200, "{job}");
+        serde_json::from_str::<Value>(&job).unwrap()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// A field of a job's status.
+    async fn field(&self, id: &str, field: &str) -> Value {
+        let (code, reply) = self.get(&format!("/status/{id}")).await;
+        assert_eq!(code, 200, "{reply}");
+        serde_json::from_str::<Value>(&reply).unwrap()[field].take()
+    }
+
+    /// Lets time pass, for dates and for waits alike, and what is due then happen.
+    async fn pass(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.tasks.abort_all();
+    }
+}

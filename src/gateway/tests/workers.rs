@@ -1,0 +1,152 @@
+//! What workers see.
+
+use super::*;
+
+const START: &str = r#"{"input":{"prompt":"p"},"webhook":"https://a.example","s3Config":{"accessId":"a"}}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_job_comes_as_it_was_sent_and_says_how_long_it_waited() {
+    let house = House::new();
+    let id = house.run(START).await;
+    house.clock.advance(Duration::from_millis(40));
+    let job = format!(
+        r#"{{"delayTime":40,"id":"{id}","input":{{"prompt":"p"}},"s3Config":{{"accessId":"a"}},"webhook":"https://a.example"}}"#
+    );
+    assert_eq!(house.get("/job-take/w1&job_in_progress=0").await, (200, job), "a path without `?`");
+    assert_eq!(house.get("/job-take/w1?gpu=X&job_in_progress=1").await, (204, String::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_wake_for_a_job_each_the_longest_waiting_first() {
+    let house = House::new();
+    let mut polls = JoinSet::new();
+    let (first, second) = (house.asks("GET", "/job-take/w1?", ""), house.asks("GET", "/job-take/w2?", ""));
+    polls.spawn(first);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    polls.spawn(second);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let id = house.run(START).await;
+    let (status, job) = polls.join_next().await.unwrap().unwrap();
+    assert!(status == 200 && job.contains(&id), "{job}");
+    assert_eq!(house.field(&id, "workerId").await, "w1");
+    let id = house.run(START).await;
+    assert!(polls.join_next().await.unwrap().unwrap().1.contains(&id));
+    assert_eq!(house.field(&id, "workerId").await, "w2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_what_waits() {
+    let house = House::new();
+    let ids = [house.run(START).await, house.run(START).await, house.run(START).await];
+    let (_, jobs) = house.get("/job-take-batch/w1?gpu=X&batch_size=2&job_in_progress=0").await;
+    let jobs: Vec<Value> = serde_json::from_str(&jobs).unwrap();
+    assert_eq!(jobs.iter().map(|job| job["id"].as_str().unwrap()).collect::<Vec<_>>(), ids[..2]);
+    let (_, jobs) = house.get("/job-take-batch/w1?gpu=X&batch_size=9&job_in_progress=0").await;
+    assert_eq!(serde_json::from_str::<Vec<Value>>(&jobs).unwrap().len(), 1, "it is not waited for more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_hears_whom_to_stop() {
+    let house = House::new();
+    let (id, other) = (house.run(START).await, house.run(START).await);
+    house.take("w1").await;
+    house.take("w1").await;
+    let (stops, cancelled) = tokio::join!(house.get("/job-stop/w1?gpu=X"), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        house.post(&format!("/cancel/{id}"), "").await
+    });
+    assert_eq!((stops, cancelled.0), ((200, format!(r#"{{"jobsToStop":["{id}"]}}"#)), 200));
+    assert_eq!(house.get("/job-stop/w1?gpu=X").await, (204, String::new()));
+    assert_eq!(house.post(&format!("/job-done/w1/{id}"), r#"{"output": 1}"#).await.0, 200, "too late, and no error");
+    assert_eq!(
+        (house.field(&id, "status").await, house.field(&other, "status").await),
+        ("CANCELLED".into(), "IN_PROGRESS".into())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_arrived_is_handed_out_again() {
+    let house = House::new();
+    let id = house.run(START).await;
+    house.take("w1").await;
+    for _ in 0..2 {
+        assert_eq!(house.get("/ping/w1?gpu=X&runpod_version=1.12.0").await.0, 200);
+    }
+    assert_eq!((house.field(&id, "status").await, house.field(&id, "retries").await), ("IN_QUEUE".into(), Value::Null));
+    assert_eq!(house.take("w2").await, id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_job_is_tried_once_more() {
+    let house = House::new();
+    let id = house.run(START).await;
+    for worker in ["w1", "w2"] {
+        assert_eq!(house.take(worker).await, id);
+        let ping = format!("/ping/{worker}?gpu=X&job_id=other%2C{id}&runpod_version=1.12.0");
+        assert_eq!(house.get(&ping).await.0, 200);
+        house.pass(39).await;
+        assert_eq!(
+            house.field(&id, "status").await,
+            if worker == "w1" { "IN_QUEUE" } else { "FAILED" },
+            "its worker is gone"
+        );
+    }
+    assert_eq!(house.field(&id, "error").await, "job timed out after 1 retries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_worker_that_never_beat_has_its_execution_timeout() {
+    let house = House::new();
+    let id = house.run(r#"{"input":{},"policy":{"executionTimeout":300000}}"#).await;
+    house.take("w1").await;
+    house.pass(299).await;
+    assert_eq!(house.field(&id, "status").await, "IN_PROGRESS");
+    house.pass(1).await;
+    assert_eq!(house.field(&id, "status").await, "TIMED_OUT");
+    assert_eq!(house.get("/job-stop/w1?gpu=X").await.1, format!(r#"{{"jobsToStop":["{id}"]}}"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_says_it_has_nothing_has_lost_what_it_had() {
+    let house = House::new();
+    let id = house.run(START).await;
+    assert_eq!(house.get(&format!("/ping/w1?job_id={id}&runpod_version=1.12.0")).await.0, 200);
+    house.take("w1").await;
+    assert_eq!(house.get(&format!("/ping/w1?job_id={id}&runpod_version=1.12.0")).await.0, 200);
+    assert_eq!(house.take("w1").await, id, "the same, anew");
+    assert_eq!(house.field(&id, "retries").await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_to_be_started_anew_or_is_not_fit_gets_no_job() {
+    let house = House::new();
+    let id = house.run(START).await;
+    house.take("w1").await;
+    assert_eq!(house.post(&format!("/job-done/w1/{id}"), r#"{"output": 1, "stopPod": true}"#).await.0, 200);
+    assert_eq!(house.get("/ping/w2?status=unhealthy&check=disk&reason=full&runpod_version=1").await.0, 200);
+    let id = house.run(START).await;
+    for worker in ["w1", "w2"] {
+        assert_eq!(house.get(&format!("/job-take/{worker}?job_in_progress=0")).await.0, 204, "{worker}");
+    }
+    assert_eq!(house.take("w3").await, id);
+    assert!(house.get("/health").await.1.contains(r#""unhealthy":1"#));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_cannot_be_kept_fails_its_job_with_the_reason() {
+    let house = House::with(Settings { most_result: 50, ..Settings::default() });
+    for (body, code, says) in
+        [("x".repeat(51), 413, "larger than 50 bytes"), ("{\"output\"".into(), 400, "could not be read")]
+    {
+        let id = house.run(START).await;
+        house.take("w1").await;
+        let (status, reply) = house.post(&format!("/job-done/w1/{id}?isStream=false"), &body).await;
+        assert!(status == code && reply.contains(says), "{status} {reply}");
+        assert_eq!(house.field(&id, "status").await, "FAILED");
+        assert!(house.field(&id, "error").await.as_str().unwrap().contains(says));
+    }
+    let id = house.run(START).await;
+    house.take("w1").await;
+    assert_eq!(house.post(&format!("/job-done/w1/{id}"), r#"{"output": {"x": NaN}}"#).await.0, 200);
+    assert_eq!(house.field(&id, "output").await["x"], Value::Null);
+}

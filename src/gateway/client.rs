@@ -67,9 +67,8 @@ impl<S: Store> Gateway<S> {
             Version::V1 => View::V1 { gpu: endpoint.gpu },
             Version::V2 => View::V2,
         };
-        let part = async |part, wanted: bool| match wanted {
-            true => self.store.payload(&endpoint.id, &record.id, part).await,
-            false => Ok(None),
+        let part = async |part, wanted: bool| {
+            if wanted { self.store.payload(&endpoint.id, &record.id, part).await } else { Ok(None) }
         };
         let input = part(Part::Input, view.shows_input(record.state)).await?;
         let output = part(Part::Output, record.output).await?;
@@ -77,10 +76,10 @@ impl<S: Store> Gateway<S> {
             (part(Part::Timings, record.state.is_end()), part(Part::Warnings, record.state.is_end()));
         let (timings, warnings) = (timings.await?, warnings.await?);
         let payloads = Payloads {
-            input: json_of(&input),
-            output: json_of(&output),
-            timings: json_of(&timings),
-            warnings: json_of(&warnings),
+            input: json_of(input.as_ref()),
+            output: json_of(output.as_ref()),
+            timings: json_of(timings.as_ref()),
+            warnings: json_of(warnings.as_ref()),
         };
         Ok(Json(queue::status(record, view, payloads)))
     }
@@ -99,8 +98,8 @@ impl<S: Store> Gateway<S> {
 }
 
 /// What a store keeps is JSON.
-fn json_of(bytes: &Option<Bytes>) -> Option<&RawValue> {
-    bytes.as_deref().and_then(|bytes| serde_json::from_slice(bytes).ok())
+fn json_of(bytes: Option<&Bytes>) -> Option<&RawValue> {
+    bytes.and_then(|bytes| serde_json::from_slice(bytes).ok())
 }
 
 fn stands(record: &Record) -> Json {

@@ -105,7 +105,7 @@ impl Fleet {
             .filter(|(key, worker)| silent(worker) && (worker.beats || !holders.contains(*key)))
             .map(|(key, _)| key.clone())
             .collect();
-        gone.iter().for_each(|key| drop(workers.remove(key)));
+        workers.retain(|key, _| !gone.contains(key));
         gone
     }
 

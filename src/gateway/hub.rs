@@ -54,7 +54,9 @@ impl<K: Eq + Hash> Bells<K> {
     fn ring_all(&self) {
         let bells: Vec<_> =
             self.0.lock().unwrap_or_else(PoisonError::into_inner).values().filter_map(Weak::upgrade).collect();
-        bells.iter().for_each(|bell| bell.notify_waiters());
+        for bell in bells {
+            bell.notify_waiters();
+        }
     }
 }
 

@@ -28,7 +28,7 @@ async fn a_job_is_seen_on_its_way() {
     assert_eq!(house.get(&format!("/status/{id}")).await, (200, shown));
     let end = r#"{"output": [{"seed": 7}], "timings": {"total": 5}}"#;
     assert_eq!(house.post(&format!("/job-done/w1/{id}?isStream=false"), end).await.0, 200);
-    let shown = format!(r#""output":[{{"seed": 7}}],"status":"COMPLETED","timings":{{"total": 5}},"workerId":"w1"}}"#);
+    let shown = r#""output":[{"seed": 7}],"status":"COMPLETED","timings":{"total": 5},"workerId":"w1"}"#;
     assert_eq!(
         house.post(&format!("/status/{id}"), "{}").await,
         (200, format!(r#"{{"delayTime":30,"executionTime":50,"id":"{id}",{shown}"#))

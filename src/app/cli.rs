@@ -41,7 +41,7 @@ pub(super) enum Command {
     Model(ModelCommand),
     /// Takes jobs from a queue and delivers their results, until it is told to stop.
     Worker,
-    #[command(hide = true)]
+    /// Serves the endpoint that clients and workers speak to, on a queue in a file.
     Gateway,
     #[command(hide = true)]
     Serve,

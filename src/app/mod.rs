@@ -8,6 +8,7 @@ mod doctor;
 mod engine;
 mod exit;
 pub mod fitness;
+mod gateway;
 mod hashing;
 mod model;
 mod office;
@@ -60,6 +61,7 @@ fn obey() -> Exit {
     let exit = match command {
         Task::Run(args) => run::execute(&args, &config),
         Task::Work => worker::execute(&config),
+        Task::Gateway => gateway::execute(&config),
         Task::ShowConfig { json } => settings::show(&config, json),
         Task::Model(command) => model::execute(command, &config),
         #[cfg(feature = "torch")]
@@ -87,6 +89,7 @@ fn without_engine(as_json: bool) -> Exit {
 enum Task {
     Run(RunArgs),
     Work,
+    Gateway,
     ShowConfig { json: bool },
     Model(ModelCommand),
     Doctor { json: bool },
@@ -95,7 +98,7 @@ enum Task {
 /// What is not there, and what to do instead.
 #[derive(Debug, thiserror::Error)]
 enum Missing {
-    #[error("{0}: this release has no {1} yet; it has `latentd run` and `latentd worker`")]
+    #[error("{0}: this release has no {1} yet; it has `latentd run`, `latentd worker` and `latentd gateway`")]
     Yet(&'static str, &'static str),
     #[error("{0} is not supported: {1}")]
     OnPurpose(&'static str, &'static str),
@@ -112,7 +115,7 @@ fn command(command: Option<Command>, sdk: cli::SdkFlags, environment: &Environme
         Some(Command::Doctor { json }) => Ok(Task::Doctor { json }),
         Some(Command::Model(command)) => Ok(Task::Model(command)),
         Some(Command::Worker) => Ok(Task::Work),
-        Some(Command::Gateway) => Err(Missing::Yet("latentd gateway", "gateway")),
+        Some(Command::Gateway) => Ok(Task::Gateway),
         Some(Command::Serve) => Err(Missing::Yet("latentd serve", "server")),
         None if sdk.serve_api => Err(Missing::Yet("--rp_serve_api", "server")),
         None if environment.get("RUNPOD_REALTIME_PORT").is_some_and(is_port) => {

@@ -3,6 +3,7 @@
 mod delivery;
 mod environment;
 mod error;
+mod gateway;
 mod hub;
 mod hub_cache;
 mod layers;
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 pub use delivery::{Bucket, BucketName, Spool, Webhooks};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
+pub use gateway::Gateway;
 pub use hub::Hub;
 pub use model::Model;
 pub use models::{Found, Served};
@@ -72,6 +74,8 @@ pub struct Config {
     pub webhook: Webhooks,
     /// Where images go, if not into results.
     pub bucket: Option<Bucket>,
+    /// What the endpoint serves, and to whom.
+    pub gateway: Gateway,
     /// Where the process tells how it is.
     pub admin: Admin,
     /// What is asked of the machine before the first job is taken.
@@ -190,6 +194,7 @@ impl Reader {
         let (log, images, allow_private) = (self.log(environment), self.images(), self.read("net.allow_private"));
         let (hub, worker, runpod) = (self.hub(environment), self.worker(), self.runpod());
         let (spool, webhook, bucket) = (self.spool(environment), self.webhooks(), self.bucket());
+        let gateway = self.gateway(environment);
         let (admin, fitness, otlp_endpoint) = (self.admin(), self.fitness(), self.read("telemetry.otlp_endpoint"));
         Some(Config {
             models_dir: models_dir?,
@@ -205,6 +210,7 @@ impl Reader {
             spool: spool?,
             webhook: webhook?,
             bucket: bucket?,
+            gateway: gateway?,
             admin: admin?,
             fitness: fitness?,
             otlp_endpoint: otlp_endpoint?,

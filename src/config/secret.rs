@@ -43,6 +43,18 @@ impl Setting for Option<Secret> {
     }
 }
 
+impl Setting for Vec<Secret> {
+    const ALLOWED: &'static str = "texts that are not empty, separated by commas, or an empty text for none";
+    fn read(value: &Value) -> Option<Self> {
+        let text = value.as_str()?.trim();
+        let keys = || text.split(',').map(|key| Some(key.trim()).filter(|key| !key.is_empty()).map(Secret::new));
+        if text.is_empty() { Some(Vec::new()) } else { keys().collect() }
+    }
+    fn show(value: &Value) -> Json {
+        if value.as_str() == Some("") { "".into() } else { "hidden".into() }
+    }
+}
+
 /// What webhooks are signed with, after the Standard Webhooks specification.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SigningKey(Vec<u8>);

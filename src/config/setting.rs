@@ -111,6 +111,14 @@ impl Setting for Option<SocketAddr> {
     }
 }
 
+/// An address that must be one.
+impl Setting for SocketAddr {
+    const ALLOWED: &'static str = "an address and a port such as 127.0.0.1:8000";
+    fn read(value: &Value) -> Option<Self> {
+        value.as_str()?.parse().ok()
+    }
+}
+
 impl Setting for Vec<String> {
     const ALLOWED: &'static str = "a list of texts that are not empty, in a text separated by commas";
     fn read(value: &Value) -> Option<Self> {

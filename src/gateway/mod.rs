@@ -16,6 +16,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,10 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tower::make::Shared;
 
 use crate::clock::WallClock;
 use crate::date::UnixTime;
@@ -95,12 +100,21 @@ pub struct Gateway<S> {
     settings: Settings,
     hub: Arc<Hub>,
     fleet: Fleet,
+    /// Cancelled when long polls are to end: nothing is handed out any more.
+    closing: CancellationToken,
 }
 
 impl<S: Store> Gateway<S> {
     /// A gateway on a store.
     pub fn new(store: Arc<S>, clock: Arc<dyn WallClock>, settings: Settings) -> Arc<Self> {
-        Arc::new(Self { store, clock, settings, hub: Arc::default(), fleet: Fleet::default() })
+        Arc::new(Self {
+            store,
+            clock,
+            settings,
+            hub: Arc::default(),
+            fleet: Fleet::default(),
+            closing: CancellationToken::new(),
+        })
     }
 
     /// Its routes. They work only while [`Gateway::run`] does.
@@ -160,13 +174,42 @@ impl<S: Store> Gateway<S> {
         record.filter(|record| !record.gone && record.expires > self.now()).ok_or_else(|| Fault::NoJob(id.to_owned()))
     }
 
+    /// Whether a bell rang before the time was over and before the gateway closes.
+    async fn rang(&self, bell: impl Future<Output = ()> + Send, until: Instant) -> bool {
+        tokio::select! {
+            () = bell => true,
+            () = sleep_until(until) => false,
+            () = self.closing.cancelled() => false,
+        }
+    }
+
     fn now(&self) -> UnixTime {
         self.clock.now()
     }
 }
 
+/// Serves a gateway until `stop`; then long polls end, and what is being answered is.
+///
+/// # Errors
+/// The listener fails.
+pub async fn serve<S: Store>(
+    listener: TcpListener,
+    gateway: Arc<Gateway<S>>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let (closing, routes) = (gateway.closing.clone(), Shared::new(service(gateway.routes())));
+    let stopped = async move {
+        stop.cancelled().await;
+        closing.cancel();
+    };
+    tokio::select! {
+        served = axum::serve(listener, routes).with_graceful_shutdown(stopped) => served,
+        () = gateway.run() => Ok(()),
+    }
+}
+
 /// The routes as a server needs them, which hears paths as the Python SDK writes them.
-pub fn service(
+fn service(
     routes: Router,
 ) -> impl tower::Service<
     axum::extract::Request,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::queue::{Record, State};
 use crate::store::Store;
@@ -22,7 +22,7 @@ impl<S: Store> Gateway<S> {
         loop {
             let rings = bell.notified();
             let record = self.visible(endpoint, id).await?;
-            if record.state.is_end() || timeout_at(until, rings).await.is_err() {
+            if record.state.is_end() || !self.rang(rings, until).await {
                 return Ok(record);
             }
         }
@@ -42,7 +42,7 @@ impl<S: Store> Gateway<S> {
             // First how it stands, then what is there: whoever has ended brings no more.
             let record = self.visible(endpoint, id).await?;
             let (chunks, more) = self.store.drain(&endpoint.id, id, CHUNKS).await?;
-            if !chunks.is_empty() || record.state.is_end() || timeout_at(until, rings).await.is_err() {
+            if !chunks.is_empty() || record.state.is_end() || !self.rang(rings, until).await {
                 // Clients stop at an end, so it is told with the last chunk at the earliest.
                 return Ok((if more { State::InProgress } else { record.state }, chunks));
             }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::Instant;
 
 use crate::queue::{End, Finish, Members, Posted, Record, Turn, posted};
 use crate::store::{Handed, Part, Store, Taker};
@@ -124,7 +124,7 @@ pub(super) async fn stops<S: Store>(
         if !stops.is_empty() {
             return Ok(Json(json!({ "jobsToStop": stops }).to_string()).into_response());
         }
-        if timeout_at(until, rings).await.is_err() {
+        if !gateway.rang(rings, until).await {
             return Ok(nothing());
         }
     }
@@ -172,12 +172,12 @@ impl<S: Store> Gateway<S> {
             let rings = bell.notified();
             if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
                 // Held in full, or it would ask again at once.
-                sleep_until(until).await;
+                self.rang(std::future::pending(), until).await;
                 return Ok(Vec::new());
             }
             let taker = Taker { worker: worker.to_owned(), gpu: says.vram_gb.clone(), most, now: self.now() };
             let handed = self.store.take(&endpoint.id, taker).await?;
-            if !handed.is_empty() || timeout_at(until, rings).await.is_err() {
+            if !handed.is_empty() || !self.rang(rings, until).await {
                 return Ok(handed);
             }
         }

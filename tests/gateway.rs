@@ -1,0 +1,111 @@
+//! The real gateway, as clients and workers meet it.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A gateway on a free port, killed when it is let go of.
+struct Gateway {
+    process: Child,
+    address: String,
+}
+
+impl Gateway {
+    fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_latentd"))
+            .arg("gateway")
+            .current_dir(folder)
+            .env_clear()
+            .env("LATENTD_LISTEN", "127.0.0.1:0")
+            .env("LATENTD_STORE", format!("sqlite:{}", folder.join("queue.db").display()))
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        Self { process, address }
+    }
+
+    fn asks(&self, key: &str, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        let head = format!(
+            "{method} /v2/stable-diffusion-v1{path} HTTP/1.1\r\nhost: {}\r\nauthorization: {key}",
+            self.address
+        );
+        write!(stream, "{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn json(&self, method: &str, path: &str, body: &str) -> Value {
+        let (status, reply) = self.asks("", method, path, body);
+        assert_eq!(status, 200, "{method} {path}: {reply}");
+        serde_json::from_str(&reply).unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        self.process.wait().unwrap();
+    }
+}
+
+#[test]
+fn what_was_answered_outlives_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[]);
+    let ids: Vec<String> = (0..20)
+        .map(|number| {
+            let reply = gateway.json("POST", "/run", &format!(r#"{{"input":{{"number":{number}}}}}"#));
+            reply["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let taken = gateway.json("GET", "/job-take/w1?", "");
+    assert_eq!((taken["id"].as_str(), &taken["input"]["number"]), (Some(&*ids[0]), &0.into()));
+    // SIGKILL.
+    drop(gateway);
+    let gateway = Gateway::start(folder.path(), &[]);
+    assert_eq!(
+        gateway.asks("", "POST", &format!("/job-done/w1/{}?isStream=false", ids[0]), r#"{"output": [1]}"#).0,
+        200
+    );
+    let status = gateway.json("GET", &format!("/status/{}", ids[0]), "");
+    assert_eq!((status["status"].as_str(), &status["output"][0]), (Some("COMPLETED"), &1.into()));
+    let rest = gateway.json("GET", "/job-take-batch/w1?batch_size=50", "");
+    let rest: Vec<_> = rest.as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(rest, ids[1..], "in the order in which they came");
+    let jobs = &gateway.json("GET", "/health", "")["jobs"];
+    assert_eq!((&jobs["completed"], &jobs["inProgress"], &jobs["inQueue"]), (&1.into(), &19.into(), &0.into()));
+}
+
+#[test]
+fn keys_are_asked_for_and_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = [("LATENTD_API_KEYS", "user-1, user-2"), ("LATENTD_WORKER_KEYS", "work")];
+    let gateway = Gateway::start(folder.path(), &keys);
+    for (key, path, status) in [
+        ("Bearer user-2", "/health", 200),
+        ("work", "/health", 401),
+        ("", "/health", 401),
+        ("user-1", "/job-stop/w", 401),
+    ] {
+        assert_eq!(gateway.asks(key, "GET", path, "").0, status, "{key:?} {path}");
+    }
+    let shown =
+        Command::new(env!("CARGO_BIN_EXE_latentd")).args(["config", "show"]).env_clear().envs(keys).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("api_keys") && !shown.contains("user-1"), "{shown}");
+}

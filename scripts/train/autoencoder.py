@@ -90,7 +90,9 @@ def write(vae: AutoencoderTiny, folder: Path, steps: int) -> None:
 def square(pictures: Tensor, crop: int, rng: random.Random) -> Tensor:
     """A square `[3, crop, crop]` of a picture."""
     side = rng.choice((WHOLE * crop // 2, WHOLE * crop))
-    colour = COLOURS[WHITE] if rng.random() < 0.5 else tuple(rng.randrange(256) for _ in range(3))
+    # The named grounds must come out right; any colour must come out well.
+    named, free = rng.choice(list(COLOURS.values())), tuple(rng.randrange(256) for _ in range(3))
+    colour = rng.choices((COLOURS[WHITE], named, free), (0.4, 0.3, 0.3))[0]
     whole = compose(pictures[rng.randrange(len(pictures))], colour, side, side)
     top, left = (rng.randrange(0, side - crop + 1, FACTOR) for _ in range(2))
     return whole[:, top : top + crop, left : left + crop]

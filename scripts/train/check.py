@@ -13,8 +13,9 @@ from diffusers import AutoencoderTiny, LMSDiscreteScheduler, StableDiffusionPipe
 
 import config
 from export import MOST
-from fit import Batches, rate, shares
+from fit import Batches, guidance, rate, shares
 from latents import Store
+from looks import squares_under
 from main import MINIATURE
 from model import kept, read_tokenizer, sampler
 from nearest import ground_is, ranking, references
@@ -54,6 +55,25 @@ def a_batch_is_what_its_step_says(out: Path) -> None:
     assert sorted(batches.deal(0)) == list(range(len(things)))
     assert shares(settings, 0) == [1, 0] and shares(settings, 160) == [0.25, 0.75]
     assert rate(settings, 0) < rate(settings, 40) == 1 > rate(settings, 159)
+
+
+def attention_is_told_where_to_look() -> None:
+    """A cell belongs to the squares that it covers, at every level and shape; what is beside the picture to its nearest edge."""
+    assert torch.equal(squares_under(8, 8, 32, 32), torch.eye(64))
+    for rows, columns, height, width in ((16, 16, 32, 32), (4, 4, 32, 32), (1, 1, 16, 16), (32, 48, 32, 48), (6, 4, 48, 32)):
+        shares = squares_under(rows, columns, height, width)
+        assert shares.shape == (rows * columns, 64) and (shares.sum(1) - 1).abs().max() < 1e-6
+    wide = squares_under(8, 12, 32, 48).reshape(8, 12, 8, 8)
+    assert wide[0, 0].argmax() == wide[0, 2].argmax() == 0 and wide[7, 3].argmax() == 7 * 8 + 1
+
+
+def guidance_grows() -> None:
+    """From none to what is asked for, between the shares of the run that the settings name."""
+    settings = config.read(HERE / "tiny.toml")
+    strength, begin, end = settings.train.guidance
+    pictures = settings.train.pictures
+    assert guidance(settings, int(begin * pictures)) == 1 and guidance(settings, pictures) == strength
+    assert guidance(settings, int((begin + end) / 2 * pictures)) == (1 + strength) / 2
 
 
 def schedules_agree() -> None:
@@ -104,6 +124,8 @@ def main(out: Path) -> None:
         diffusers_draws_with_it: out / "model",
         white_is_zero: out / "autoencoder",
         a_batch_is_what_its_step_says: out,
+        attention_is_told_where_to_look: None,
+        guidance_grows: None,
         schedules_agree: None,
         a_picture_is_nearest_to_itself: out / "pictures.zip",
         captions_name_the_thing: out / "pictures.zip",

@@ -59,7 +59,8 @@ class Noise(NamedTuple):
 
 class Train(NamedTuple):
     """The loop. `sizes` are [width, height, share at first, share at last]; `grow` says from which to which share of the run one gives
-    way to the other. Minutes are between two checkpoints or sheets of samples."""
+    way to the other. `guidance` is how strong it is at which pictures come out right, and from which to which share of the run it grows
+    so strong from 1. Minutes are between two checkpoints or sheets of samples."""
 
     pictures: int
     batch: int
@@ -70,6 +71,7 @@ class Train(NamedTuple):
     empty: float
     sizes: list[list[float]]
     grow: list[float]
+    guidance: list[float]
     compile: bool
     bf16: bool
     checkpoint_minutes: float

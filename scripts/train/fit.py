@@ -20,6 +20,7 @@ from sheet import draw_sheet, sheet_prompts
 REPORT = 50  # steps between two lines of the log
 BANDS = 4  # of noise, whose losses are told apart
 WHITE_SHARE = 0.6  # of grounds
+LOOKS_SHARE = 0.05  # what attention astray counts for, beside the weighted errors
 
 
 class Batches:
@@ -31,7 +32,7 @@ class Batches:
         self.kept = kept(config, self.device)
 
     def at(self, step: int) -> dict[str, Tensor]:
-        """Latents with noise, the noise, how much of each, and tokens."""
+        """Latents with noise, the noise, how much of each, tokens, and those of no text."""
         rng = random.Random(f"{self.config.seed} {step}")
         width, height, *_ = rng.choices(self.config.train.sizes, shares(self.config, step * self.config.train.batch))[0]
         latents, colours = self.store.at(width, height), self.store.colours
@@ -41,7 +42,8 @@ class Batches:
             "" if rng.random() < self.config.train.empty else caption(self.things[thing], colours[thing][ground], rng) for thing, ground in zip(things, grounds)
         ]
         clean = latents[torch.tensor(things), torch.tensor(grounds)].float()
-        return {"ids": tokens(self.tokenizer, texts).to(self.device), **self.noised(clean, rng)}
+        ids, empty = (tokens(self.tokenizer, asked).to(self.device) for asked in (texts, [""] * len(texts)))
+        return {"ids": ids, "empty": empty, **self.noised(clean, rng)}
 
     def deal(self, step: int) -> list[int]:
         """The next things of a pack of all that is shuffled anew each time it is through."""
@@ -84,6 +86,18 @@ def shares(config: Config, pictures: int) -> list[float]:
     return [first * (1 - grown) + last * grown for *_, first, last in config.train.sizes]
 
 
+def guidance(config: Config, pictures: int) -> float:
+    """The guidance at which what is drawn shall be right, after so many pictures.
+
+    A model of few things is sure of what a text means. Guided away from what it draws without a text, which is mostly white, it goes far
+    past the colours that it was told. So from some point on it is what guidance makes of both that must be the noise, and a text alone
+    moves it by as much less.
+    """
+    strength, begin, end = config.train.guidance
+    grown = min(1.0, max(0.0, (pictures / config.train.pictures - begin) / (end - begin)))
+    return 1 + (strength - 1) * grown
+
+
 def rate(config: Config, pictures: int) -> float:
     """The learning rate's share after so many pictures: a warm-up, a plateau, a line down to a fiftieth."""
     train = config.train
@@ -97,7 +111,9 @@ class Fit:
     def __init__(self, config: Config, tokenizer: CLIPTokenizer, text: CLIPTextModel, folder: Path) -> None:
         self.config, self.tokenizer, self.folder = config, tokenizer, folder
         torch.manual_seed(config.seed)
-        self.painter = Painter(config, text).to(text.device, memory_format=torch.channels_last)
+        # What convolutions like best: on a GPU channels last, on a processor (at our few channels) first.
+        self.layout = torch.channels_last if text.device.type == "cuda" else torch.contiguous_format
+        self.painter = Painter(config, text).to(text.device, memory_format=self.layout)
         self.average = copy.deepcopy(self.painter).eval().requires_grad_(False)
         # Old gradients are soon forgotten: a thing comes up once in dozens of steps.
         self.optimizer = torch.optim.AdamW(self.painter.unet.parameters(), config.train.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
@@ -132,13 +148,18 @@ class Fit:
             os.fsync(out.fileno())
         os.replace(unfinished, self.file)
 
-    def learn(self, forward: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        """One step. Returns the plain squared error of each picture."""
-        bf16 = self.config.train.bf16
-        with torch.autocast(batch["noisy"].device.type, torch.bfloat16, enabled=bf16):
-            noise = forward(batch["noisy"].contiguous(memory_format=torch.channels_last), batch["steps"], batch["ids"])
+    def learn(self, forward: torch.nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """One step. Returns the plain squared error of each picture, and how far attention is astray."""
+        strength = guidance(self.config, self.pictures)
+        noisy = batch["noisy"].contiguous(memory_format=self.layout)
+        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.config.train.bf16):
+            noise, astray = forward(noisy, batch["steps"], batch["ids"])
+            if strength > 1:
+                with torch.no_grad():
+                    free, _ = forward(noisy, batch["steps"], batch["empty"])
+                noise = free + strength * (noise - free)
         errors = (noise.float() - batch["noise"]).square().mean((1, 2, 3))
-        loss = (errors * weight(batch["ratio"])).mean()
+        loss = (errors * weight(batch["ratio"])).mean() / strength + LOOKS_SHARE * astray
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.train.rate * rate(self.config, self.pictures)
         self.optimizer.zero_grad(set_to_none=True)
@@ -147,7 +168,7 @@ class Fit:
         self.optimizer.step()
         self.step += 1
         self.follow()
-        return errors.detach()
+        return errors.detach(), astray.detach()
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -162,26 +183,29 @@ class Log:
     def __init__(self, file: Path, device: torch.device) -> None:
         self.file = file
         self.sums = torch.zeros(2, BANDS, device=device)
+        self.astray = torch.zeros((), device=device)
         self.start, self.first = time.monotonic(), None
 
-    def add(self, fit: Fit, steps: Tensor, errors: Tensor) -> None:
+    def add(self, fit: Fit, steps: Tensor, errors: Tensor, astray: Tensor) -> None:
         """Counts a step, and writes a line when one is due."""
         if self.first is None:
             self.first = fit.pictures - len(errors)
         band = steps * BANDS // STEPS
         self.sums[0].index_add_(0, band, errors)
         self.sums[1].index_add_(0, band, torch.ones_like(errors))
+        self.astray += astray
         if fit.step % REPORT:
             return
         spent = time.monotonic() - self.start
         line = {
             "step": fit.step, "pictures": fit.pictures, "speed": round((fit.pictures - self.first) / spent, 2),
-            "losses": [round(loss, 5) for loss in (self.sums[0] / self.sums[1]).tolist()], "time": time.strftime("%F %T"),
+            "losses": [round(loss, 5) for loss in (self.sums[0] / self.sums[1]).tolist()], "astray": round((self.astray / REPORT).item(), 3), "time": time.strftime("%F %T"),
         }  # fmt: skip
         with self.file.open("a") as out:
             out.write(json.dumps(line) + "\n")
-        print(f"fit: {fit.pictures} pictures, {line['speed']} a second, losses from little to much noise {line['losses']}", flush=True)
+        print(f"fit: {fit.pictures} pictures, {line['speed']} a second, losses from little to much noise {line['losses']}, astray {line['astray']}", flush=True)
         self.sums.zero_()
+        self.astray.zero_()
         self.start, self.first = time.monotonic(), fit.pictures
 
 
@@ -193,8 +217,7 @@ def fit(config: Config, run: Fit, batches: Batches, vae: torch.nn.Module) -> Non
     prompts = sheet_prompts(batches.things)
     while run.pictures < config.train.pictures:
         batch = batches.at(run.step)
-        errors = run.learn(forward, batch)
-        log.add(run, batch["steps"], errors)
+        log.add(run, batch["steps"], *run.learn(forward, batch))
         now = time.monotonic()
         last = run.pictures >= config.train.pictures
         if last or now - saved > 60 * config.train.checkpoint_minutes:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from config import Config
+from looks import PLACES, astray, guide
 
 STEPS = 1000  # of noise
-PLACES = 77  # of a text's tokens
 
 
 class Painter(nn.Module):
@@ -20,12 +20,13 @@ class Painter(nn.Module):
         super().__init__()
         self.text = text.eval().requires_grad_(False)
         self.unet = unet(config)
+        guide(self.unet)
 
-    def forward(self, noisy: Tensor, steps: Tensor, ids: Tensor) -> Tensor:
-        """The noise in `noisy` `[n, 4, h, w]`, of `steps` `[n]`, given tokens `[n, 77]`."""
+    def forward(self, noisy: Tensor, steps: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The noise in `noisy` `[n, 4, h, w]`, of `steps` `[n]`, given tokens `[n, 77]`; and how far attention is `astray`."""
         with torch.no_grad():
             states = self.text(input_ids=ids).last_hidden_state
-        return self.unet(noisy, steps, states).sample
+        return self.unet(noisy, steps, states).sample, astray(self.unet, *noisy.shape[2:])
 
 
 def text_encoder(config: Config, tokenizer: CLIPTokenizer) -> CLIPTextModel:

@@ -57,7 +57,10 @@ impl<S: Store> Gateway<S> {
         let id = format!("{}{}-l1", if sync { "sync-" } else { "" }, Uuid::new_v4());
         let wait = sync.then_some(times.wait.unwrap_or(WAIT.2));
         let manner = Manner { id: id.clone(), now: self.now(), patience: endpoint.patience, ttl: times.ttl, wait };
-        self.store.submit(&endpoint.id, submission(body, manner)?).await?;
+        let mut job = submission(body, manner)?;
+        // Workers call webhooks, which they are told of with the job. A hook that nobody here tells would be due for ever.
+        job.record.hook = None;
+        self.store.submit(&endpoint.id, job).await?;
         Ok(id)
     }
 

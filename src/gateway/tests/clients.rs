@@ -5,6 +5,7 @@ use axum::http::Request;
 
 use super::*;
 use crate::gateway::{Key, Role};
+use crate::store::Store;
 
 const START: &str = r#"{"input":{"prompt":"p"}}"#;
 
@@ -115,10 +116,12 @@ async fn results_are_kept_for_their_time() {
     assert_eq!(house.field(&id, "status").await, "COMPLETED");
     house.pass(1).await;
     assert_eq!(house.get(&format!("/status/{id}")).await.0, 404);
-    let id = house.run(r#"{"input":{},"policy":{"ttl":10000}}"#).await;
+    let id = house.run(r#"{"input":{},"webhook":"https://a.example","policy":{"ttl":10000}}"#).await;
     house.clock.advance(Duration::from_secs(10));
     assert_eq!(house.get(&format!("/status/{id}")).await.0, 404, "at once");
     assert_eq!(house.get("/job-take/w1").await.0, 204, "and no worker gets it");
+    house.pass(1).await;
+    assert_eq!(house.store.next_due().await.unwrap(), None, "nothing is left of either");
 }
 
 #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ use crate::store::MemoryStore;
 /// A gateway that runs as long as this lives.
 struct House {
     routes: Router,
+    store: Arc<MemoryStore>,
     clock: Arc<FakeClock>,
     tasks: JoinSet<()>,
 }
@@ -36,10 +37,11 @@ impl House {
 
     fn with(settings: Settings) -> Self {
         let clock = Arc::new(FakeClock::at(UnixTime::from_millis(1_000_000)));
-        let gateway = Gateway::new(Arc::new(MemoryStore::new(Rules::default())), clock.clone(), settings);
+        let store = Arc::new(MemoryStore::new(Rules::default()));
+        let gateway = Gateway::new(store.clone(), clock.clone(), settings);
         let (routes, mut tasks) = (gateway.routes(), JoinSet::new());
         tasks.spawn(gateway.run());
-        Self { routes, clock, tasks }
+        Self { routes, store, clock, tasks }
     }
 
     /// Asks without waiting for the answer.

@@ -1,6 +1,6 @@
 //! The workers that this gateway hears of.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -96,16 +96,19 @@ impl Fleet {
         version.flatten().is_some_and(|version| version >= COUNTS)
     }
 
-    /// Takes the workers that are gone off the list; `holders` are those that hold a job. Returns endpoints and ids.
-    pub(super) fn gone(&self, now: UnixTime, holders: &BTreeSet<(String, String)>) -> Vec<(String, String)> {
-        let mut workers = self.workers();
-        let silent = |worker: &Worker| worker.seen.is_none_or(|seen| seen.until(now) >= GONE);
-        let gone: Vec<_> = workers
-            .iter()
-            .filter(|(key, worker)| silent(worker) && (worker.beats || !holders.contains(*key)))
-            .map(|(key, _)| key.clone())
-            .collect();
-        workers.retain(|key, _| !gone.contains(key));
+    /// Workers that have not been heard of for so long that they may be gone, endpoint and id.
+    pub(super) fn silent(&self, now: UnixTime) -> Vec<(String, String)> {
+        let workers = self.workers();
+        workers.iter().filter(|(_, worker)| worker.is_silent(now)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Takes a worker off the list if it is gone: still silent, and not one that may be silent because it works. Returns whether it was.
+    pub(super) fn forget(&self, endpoint: &str, worker: &str, holds: bool, now: UnixTime) -> bool {
+        let (mut workers, key) = (self.workers(), (endpoint.to_owned(), worker.to_owned()));
+        let gone = workers.get(&key).is_some_and(|worker| worker.is_silent(now) && (worker.beats || !holds));
+        if gone {
+            workers.remove(&key);
+        }
         gone
     }
 
@@ -122,6 +125,12 @@ impl Fleet {
             }
         }
         classes
+    }
+}
+
+impl Worker {
+    fn is_silent(&self, now: UnixTime) -> bool {
+        self.seen.is_none_or(|seen| seen.until(now) >= GONE)
     }
 }
 
@@ -147,12 +156,14 @@ mod tests {
         fleet.sign("e", "beats", Sign::Beats("1.12.0"), at(0));
         fleet.sign("e", "works", Sign::Asks, at(0));
         fleet.sign("e", "lives", Sign::Listens, at(1));
-        let (none, holders) =
-            (BTreeSet::new(), ["works", "beats"].map(|worker| ("e".to_owned(), worker.to_owned())).into());
-        assert_eq!(fleet.gone(at(29), &holders), []);
-        assert_eq!(fleet.gone(at(30), &holders), [("e".to_owned(), "beats".to_owned())]);
-        assert_eq!(fleet.gone(at(31), &none).len(), 2);
-        assert_eq!(fleet.gone(at(99), &none), []);
+        assert!(fleet.silent(at(29)).is_empty());
+        assert_eq!(fleet.silent(at(30)), ["beats", "works"].map(|worker| ("e".to_owned(), worker.to_owned())));
+        assert!(fleet.forget("e", "beats", true, at(30)) && !fleet.forget("e", "works", true, at(30)));
+        assert!(
+            !fleet.forget("e", "lives", false, at(30)) && !fleet.forget("e", "beats", false, at(99)),
+            "heard of; gone before"
+        );
+        assert!(fleet.forget("e", "works", false, at(30)), "it holds nothing any more");
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! What time brings about: jobs that time out, are lost or forgotten; workers that are gone.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::queue::{Record, State};
+use crate::queue::Record;
 use crate::store::Store;
 
 use super::{Gateway, told};
@@ -44,17 +43,13 @@ impl<S: Store> Gateway<S> {
     }
 
     async fn look_at_workers(&self) {
-        let mut holders = BTreeSet::new();
-        for endpoint in &self.settings.endpoints {
-            for id in told("timers", self.store.all(&endpoint.id, State::InProgress).await).unwrap_or_default() {
-                let record = told("timers", self.store.read(&endpoint.id, &id).await).flatten();
-                if let Some(holder) = record.as_ref().and_then(Record::holder) {
-                    holders.insert((endpoint.id.clone(), holder.to_owned()));
-                }
+        let now = self.now();
+        for (endpoint, worker) in self.fleet.silent(now) {
+            // While nobody knows what it holds, it stays.
+            let Some(held) = told("workers", self.store.held(&endpoint, &worker).await) else { continue };
+            if self.fleet.forget(&endpoint, &worker, !held.is_empty(), now) {
+                self.forsake(endpoint, worker, "its worker is gone").await;
             }
-        }
-        for (endpoint, worker) in self.fleet.gone(self.now(), &holders) {
-            self.forsake(endpoint, worker, "its worker is gone").await;
         }
     }
 

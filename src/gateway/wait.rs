@@ -28,7 +28,8 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    /// The next chunks of a job's stream, and how to say that it stands: at once if there are any or can be no more, else as soon as there are; none when the time is over.
+    /// The next chunks of a job's stream, and how to say that it stands: at once if there are any or can be no more, else as soon as
+    /// there are; none when the time is over.
     pub(super) async fn chunks_of(
         &self,
         endpoint: &Endpoint,

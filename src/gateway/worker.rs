@@ -1,6 +1,5 @@
 //! What workers ask and bring (PROTOCOL 1.5 to 1.14).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::rejection::BytesRejection;
@@ -237,6 +236,5 @@ fn job_object(job: &Handed, now: crate::date::UnixTime) -> String {
     // How long it has waited: workers count its ttl from its submission.
     set("delayTime", to_raw_value(&(job.record.submitted.until(now).as_millis() as u64)).ok());
     members.entry("webhook".to_owned()).or_insert_with(|| RawValue::NULL.to_owned());
-    let members: BTreeMap<_, _> = members.into_iter().collect();
     serde_json::to_string(&members).unwrap_or_default()
 }

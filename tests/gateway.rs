@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -23,6 +23,7 @@ impl Gateway {
             .current_dir(folder)
             .env_clear()
             .env("LATENTD_LISTEN", "127.0.0.1:0")
+            .env("LATENTD_HANDLER", "external")
             .env("LATENTD_STORE", format!("sqlite:{}", folder.join("queue.db").display()))
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
@@ -89,6 +90,73 @@ fn what_was_answered_outlives_the_process() {
     assert_eq!(rest, ids[1..], "in the order in which they came");
     let jobs = &gateway.json("GET", "/health", "")["jobs"];
     assert_eq!((&jobs["completed"], &jobs["inProgress"], &jobs["inQueue"]), (&1.into(), &19.into(), &0.into()));
+}
+
+/// Somebody who is told by webhook.
+struct Receiver(TcpListener);
+
+impl Receiver {
+    fn new() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/told?secret=1", self.0.local_addr().unwrap())
+    }
+
+    /// The next call's headers and body; it is answered with `status`.
+    fn hears(&self, status: u16) -> (String, Value) {
+        let (mut stream, _) = self.0.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            let read = stream.read(&mut buffer).unwrap();
+            assert!(read > 0, "cut off: {}", String::from_utf8_lossy(&bytes));
+            bytes.extend_from_slice(&buffer[..read]);
+            let text = String::from_utf8_lossy(&bytes);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            if let Ok(body) = serde_json::from_str(body) {
+                write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+                return (head.to_lowercase(), body);
+            }
+        }
+    }
+}
+
+fn header(head: &str, name: &str) -> String {
+    let line = head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+    line.unwrap_or_else(|| panic!("no {name}: {head}")).to_owned()
+}
+
+#[test]
+fn ends_are_told_to_whom_the_job_names_until_they_are_taken() {
+    let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::new());
+    let variables = [
+        ("LATENTD_NET__ALLOW_PRIVATE", "127.0.0.0/8"),
+        ("LATENTD_WEBHOOK__PAUSE", "1"),
+        ("LATENTD_WEBHOOK__TIMEOUT", "5"),
+        ("LATENTD_WEBHOOK__SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+    ];
+    let gateway = Gateway::start(folder.path(), &variables);
+    let job = format!(r#"{{"input":{{"n":1}},"webhook":{{"url":"{}","headers":{{"x-mine":"yes"}}}}}}"#, receiver.url());
+    let id = gateway.json("POST", "/run", &job)["id"].as_str().unwrap().to_owned();
+    gateway.json("GET", "/job-take/w1?", "");
+    gateway.asks("", "POST", &format!("/job-done/w1/{id}"), r#"{"output": [1]}"#);
+    let (first, body) = receiver.hears(500);
+    // SIGKILL, between two tries.
+    drop(gateway);
+    let gateway = Gateway::start(folder.path(), &variables);
+    let (second, again) = receiver.hears(200);
+    assert_eq!(body, again);
+    assert_eq!((&body["status"], &body["output"][0], &body["input"]["n"]), (&"COMPLETED".into(), &1.into(), &1.into()));
+    assert_eq!((body["id"].as_str(), body["webhook"].as_str()), (Some(&*id), Some(&*receiver.url())));
+    assert_eq!(header(&first, "webhook-id"), header(&second, "webhook-id"));
+    assert!(header(&second, "webhook-signature").starts_with("v1,"));
+    assert_eq!(header(&second, "x-mine"), "yes");
+    let told = || gateway.json("GET", &format!("/history/{id}"), "")["webhooks"].clone();
+    let log =
+        (0..500).find_map(|_| Some(told()).filter(|log| log.as_array().is_some_and(|log| log.len() == 2))).unwrap();
+    assert_eq!((&log[0]["taken"], &log[1]["taken"]), (&false.into(), &true.into()), "{log}");
 }
 
 #[test]

@@ -43,8 +43,10 @@ pub(super) enum Command {
     Worker,
     /// Serves the endpoint that clients and workers speak to, on a queue in a file.
     Gateway,
-    #[command(hide = true)]
+    /// Serves a whole endpoint from this machine: gateway and worker in one process.
     Serve,
+    /// Prints the endpoint's routes as an OpenAPI document.
+    Openapi,
 }
 
 #[derive(Debug, Subcommand)]
@@ -131,6 +133,9 @@ pub(super) struct Settings {
     /// The worker's queue, such as <http://host:8000/v2/stable-diffusion-v1>.
     #[arg(long, global = true, value_name = "URL")]
     queue: Option<String>,
+    /// Where a gateway listens, such as 127.0.0.1:8000.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
     /// auto, cpu, cuda, cuda:N or cuda:all.
     #[arg(long, global = true)]
     device: Option<String>,
@@ -152,27 +157,54 @@ pub(super) struct SdkFlags {
     /// One local job, as JSON or as a file.
     #[arg(long = "test_input", value_name = "JSON")]
     pub(super) test_input: Option<String>,
-    /// A local server: not in this release.
+    /// A local server: `latentd serve`.
     #[arg(long = "rp_serve_api")]
     pub(super) serve_api: bool,
+    /// Where that listens: a host's address, or localhost.
+    #[arg(long = "rp_api_host", value_name = "HOST")]
+    pub(super) api_host: Option<String>,
+    /// And its port.
+    #[arg(long = "rp_api_port", value_name = "PORT")]
+    pub(super) api_port: Option<u16>,
     /// The SDK's debugger output: not to be had here.
     #[arg(long = "rp_debugger")]
     pub(super) debugger: bool,
 }
 
-/// What belongs to `--rp_serve_api`: accepted and without effect while there is no server.
-fn server_flags() -> [Arg; 3] {
-    ["rp_api_host", "rp_api_port", "rp_api_concurrency"].map(|name| Arg::new(name).long(name).hide(true))
+/// Belongs to `--rp_serve_api`, and is accepted without effect: one process serves all.
+fn server_flags() -> [Arg; 1] {
+    ["rp_api_concurrency"].map(|name| Arg::new(name).long(name).hide(true))
+}
+
+impl SdkFlags {
+    /// Where the local server listens, as the SDK has it: localhost and 8000 unless it is said.
+    fn listen(&self) -> Option<String> {
+        let asked = self.serve_api && (self.api_host.is_some() || self.api_port.is_some());
+        let host = match self.api_host.as_deref() {
+            None | Some("localhost") => "127.0.0.1",
+            Some(host) => host,
+        };
+        asked.then(|| format!("{host}:{}", self.api_port.unwrap_or(8000)))
+    }
+}
+
+impl Cli {
+    /// The flags by the names of their settings.
+    pub(super) fn flags(&self) -> Flags {
+        let mut flags = self.settings.flags();
+        flags.settings.extend(self.sdk.listen().map(|listen| ("listen", listen)));
+        flags
+    }
 }
 
 impl Settings {
-    /// The flags by the names of their settings.
-    pub(super) fn flags(&self) -> Flags {
+    fn flags(&self) -> Flags {
         let given = [
             ("model", &self.model),
             ("models_dir", &self.models_dir),
             ("lora_dir", &self.lora_dir),
             ("queue", &self.queue),
+            ("listen", &self.listen),
             ("device", &self.device),
             ("dtype", &self.dtype),
             ("log.level", &self.log_level),

@@ -1,105 +1,160 @@
 //! `latentd gateway`: the endpoint on a queue in a file.
 
+use std::fmt::Display;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::slice;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::runtime;
 use tokio::select;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::running::{running, until_stopped};
 use super::{Exit, complain, say};
 use crate::blocking::blocking;
 use crate::clock::SystemClock;
-use crate::config::{self, Config, Secret};
-use crate::gateway::{Endpoint, Gateway, Key, Role, Settings, serve};
-use crate::queue::Rules;
-use crate::stop::{Signals, Stop};
+use crate::config::{Config, HandledBy, Secret, WebhookBy};
+use crate::deliver::webhook::Signer;
+use crate::gateway::{Caller, Endpoint, Gateway, Handler, Key, Role, Settings, serve};
+use crate::net::{Client, Guard, NoClient};
+use crate::queue::{Rules, Tells};
 use crate::store::{SqliteStore, StoreError};
 
 /// Serves until it is told to stop.
 pub(super) fn execute(config: &Config) -> Exit {
+    if let Some(exit) = refused(config) {
+        return exit;
+    }
+    running(until_stopped(async |stop| match Door::open(config, None).await {
+        Ok(door) => select! {
+            exit = door.serve(stop.draining) => exit,
+            () = stop.now.cancelled() => Exit::Done,
+        },
+        Err(exit) => exit,
+    }))
+}
+
+/// Without keys only this machine is served.
+pub(super) fn refused(config: &Config) -> Option<Exit> {
     let gateway = &config.gateway;
     let open = gateway.api_keys.is_empty() || gateway.worker_keys.is_empty();
-    if open && !gateway.listen.ip().is_loopback() {
-        complain(&format!(
-            "listen is {}, which other hosts can reach: set api_keys and worker_keys (LATENTD_API_KEYS, LATENTD_WORKER_KEYS) first",
-            gateway.listen
-        ));
-        return Exit::Usage;
+    if !open || gateway.listen.ip().is_loopback() {
+        return None;
     }
-    match runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(until_stopped(gateway.clone())),
-        Err(cause) => {
-            complain(&format!("no runtime: {cause}"));
-            Exit::Bug
+    complain(&format!(
+        "listen is {}, which other hosts can reach: set api_keys and worker_keys (LATENTD_API_KEYS, LATENTD_WORKER_KEYS) first",
+        gateway.listen
+    ));
+    Some(Exit::Usage)
+}
+
+/// A gateway that listens, and does not serve yet.
+pub(super) struct Door {
+    listener: TcpListener,
+    address: SocketAddr,
+    gateway: Arc<Gateway<SqliteStore>>,
+}
+
+impl Door {
+    /// Opens the store, and listens. `home` is the key of a worker in this process, whose endpoint the routes without a name are, too.
+    ///
+    /// # Errors
+    /// It was said why, and the process ends so.
+    pub(super) async fn open(config: &Config, home: Option<&Secret>) -> Result<Self, Exit> {
+        let settings = settings(config, home).map_err(|cause| failed(&cause))?;
+        let (path, rules) = (config.gateway.store.clone(), settings.rules.clone());
+        let store = blocking(move || open(&path, rules)).await;
+        let store = store.map_err(|cause| {
+            failed(&format_args!("the queue cannot be opened: {}: {cause}", config.gateway.store.display()))
+        })?;
+        let (listen, endpoint) = (config.gateway.listen, &config.gateway.endpoint);
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.map_err(|cause| failed(&format_args!("cannot listen on {listen}: {cause}")))?;
+        let address = listener.local_addr().unwrap_or(listen);
+        if config.gateway.api_keys.is_empty() && config.gateway.worker_keys.is_empty() {
+            warn!("no keys are set: whoever can connect to {address} may ask everything");
+        }
+        info!(endpoint, store = %config.gateway.store.display(), "serving http://{address}/v2/{endpoint}");
+        // A closed stdout keeps nobody from asking.
+        let _ = say(&format_args!("listening on http://{address}"));
+        let gateway = Gateway::new(Arc::new(store), Arc::new(SystemClock), settings);
+        Ok(Self { listener, address, gateway })
+    }
+
+    /// Where this machine itself asks.
+    pub(super) fn address(&self) -> SocketAddr {
+        let ip = match self.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        SocketAddr::new(ip, self.address.port())
+    }
+
+    /// Serves until `stop`.
+    pub(super) async fn serve(self, stop: CancellationToken) -> Exit {
+        match serve(self.listener, self.gateway, stop).await {
+            Ok(()) => Exit::Done,
+            Err(cause) => failed(&format_args!("serving ended: {cause}")),
         }
     }
 }
 
-async fn until_stopped(config: config::Gateway) -> Exit {
-    let stop = Stop::default();
-    let signals = match Signals::catch() {
-        Ok(signals) => signals,
-        Err(cause) => {
-            error!("signals cannot be caught: {cause}");
-            return Exit::Failed;
-        }
-    };
-    select! {
-        exit = start(config, stop.clone()) => exit,
-        () = signals.pass_on(stop.clone()) => Exit::Done,
-        () = stop.now.cancelled() => Exit::Done,
-    }
+fn failed(why: &impl Display) -> Exit {
+    error!("{why}");
+    Exit::Failed
 }
 
-async fn start(config: config::Gateway, stop: Stop) -> Exit {
-    let path = config.store.clone();
-    let store = match blocking(move || open(&path)).await {
-        Ok(store) => store,
-        Err(cause) => {
-            error!(store = %config.store.display(), "the queue cannot be opened: {cause}");
-            return Exit::Failed;
-        }
-    };
-    let listener = match TcpListener::bind(config.listen).await {
-        Ok(listener) => listener,
-        Err(cause) => {
-            error!(listen = %config.listen, "cannot listen: {cause}");
-            return Exit::Failed;
-        }
-    };
-    let address = listener.local_addr().unwrap_or(config.listen);
-    if config.api_keys.is_empty() && config.worker_keys.is_empty() {
-        warn!("no keys are set: whoever can connect to {address} may ask everything");
-    }
-    info!(endpoint = config.endpoint, store = %config.store.display(), "serving http://{address}/v2/{}", config.endpoint);
-    // A closed stdout keeps nobody from asking.
-    let _ = say(&format_args!("listening on http://{address}"));
-    let gateway = Gateway::new(Arc::new(store), Arc::new(SystemClock), settings(&config));
-    match serve(listener, gateway, stop.draining).await {
-        Ok(()) => Exit::Done,
-        Err(cause) => {
-            error!("serving ended: {cause}");
-            Exit::Failed
-        }
-    }
-}
-
-fn open(path: &std::path::Path) -> Result<SqliteStore, StoreError> {
+fn open(path: &std::path::Path, rules: Rules) -> Result<SqliteStore, StoreError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|cause| StoreError::Failed(format!("{}: {cause}", folder.display())))?;
     }
-    SqliteStore::open(path, Rules::default())
+    SqliteStore::open(path, rules)
 }
 
-fn settings(config: &config::Gateway) -> Settings {
+fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient> {
+    let gateway = &config.gateway;
     let keys = |keys: &[Secret], role| keys.iter().map(|key| Key::new(key.reveal(), role, None)).collect::<Vec<_>>();
     let usual = Settings::default();
-    let endpoints = usual.endpoints.into_iter().map(|endpoint| Endpoint { id: config.endpoint.clone(), ..endpoint });
-    Settings {
+    let handler = match gateway.handler {
+        // The worker of this process draws with these, and with no others.
+        _ if home.is_some() => Handler::Latentd {
+            models: config.models().ok().map(|served| served.into_iter().map(|served| served.model.name).collect()),
+        },
+        HandledBy::Latentd => Handler::Latentd { models: None },
+        HandledBy::External => Handler::External,
+    };
+    let id = gateway.endpoint.clone();
+    let endpoints =
+        usual.endpoints.into_iter().map(|usual| Endpoint { id: id.clone(), handler: handler.clone(), ..usual });
+    let hooks = &config.webhook;
+    let tells = Tells {
+        tries: u32::try_from(hooks.attempts).unwrap_or(u32::MAX).max(1),
+        pause: hooks.pause,
+        time: hooks.timeout,
+    };
+    Ok(Settings {
         endpoints: endpoints.collect(),
-        keys: [keys(&config.api_keys, Role::User), keys(&config.worker_keys, Role::Worker)].concat(),
+        rules: Rules { tells, ..usual.rules },
+        // Without keys of users everybody may ask, and a key of our own would change that.
+        keys: match (keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)) {
+            (users, workers) if users.is_empty() && workers.is_empty() => Vec::new(),
+            (users, workers) => {
+                [users, workers, keys(home.map(slice::from_ref).unwrap_or_default(), Role::Worker)].concat()
+            }
+        },
+        limits: gateway.limits,
+        root: home.is_some(),
+        hooks: match hooks.deliver {
+            WebhookBy::Auto | WebhookBy::Gateway => Some(Caller {
+                client: Client::new(Guard::new(config.net.allow_private.clone()))?,
+                signer: hooks.secret.clone().map(Signer::new),
+                cancelled: hooks.cancelled,
+            }),
+            WebhookBy::Worker | WebhookBy::Off => None,
+        },
         ..Settings::default()
-    }
+    })
 }

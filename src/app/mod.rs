@@ -13,6 +13,8 @@ mod hashing;
 mod model;
 mod office;
 pub mod run;
+mod running;
+mod serve;
 mod settings;
 mod worker;
 
@@ -44,24 +46,28 @@ fn obey() -> Exit {
         }
     };
     let environment = Environment::of_process();
+    let flags = cli.flags();
     let command = match command(cli.command, cli.sdk, &environment) {
         Ok(command) => command,
         Err(missing) => return usage(&missing),
     };
-    let config = match Config::load(&cli.settings.flags(), &environment) {
+    let config = match Config::load(&flags, &environment) {
         Ok(config) => config,
         Err(faults) => return usage(&faults),
     };
-    let collector = config.otlp_endpoint.as_deref().filter(|_| matches!(command, Task::Work));
+    let collector = config.otlp_endpoint.as_deref().filter(|_| matches!(command, Task::Work | Task::Serve));
     let traces = match collector.map(Traces::start).transpose() {
         Ok(traces) => traces,
         Err(fault) => return usage(&fault),
     };
     logs::init(config.log, traces.as_ref());
+    let serves = matches!(command, Task::Serve);
     let exit = match command {
         Task::Run(args) => run::execute(&args, &config),
         Task::Work => worker::execute(&config),
         Task::Gateway => gateway::execute(&config),
+        Task::Serve => serve::execute(&config),
+        Task::Openapi => openapi(),
         Task::ShowConfig { json } => settings::show(&config, json),
         Task::Model(command) => model::execute(command, &config),
         #[cfg(feature = "torch")]
@@ -72,7 +78,7 @@ fn obey() -> Exit {
     if let Some(traces) = traces {
         traces.finish();
     }
-    exit
+    if serves && exit == Exit::Restart { serve::again() } else { exit }
 }
 
 /// There is nothing to examine, which a program learns on stdout too.
@@ -85,11 +91,21 @@ fn without_engine(as_json: bool) -> Exit {
     usage(&engine::MISSING)
 }
 
+/// Prints the document as the repository has it.
+fn openapi() -> Exit {
+    match serde_json::to_string_pretty(&crate::gateway::openapi()).map(|text| say(&text)) {
+        Ok(Ok(())) => Exit::Done,
+        _ => Exit::Failed,
+    }
+}
+
 /// What this release can do.
 enum Task {
     Run(RunArgs),
     Work,
     Gateway,
+    Serve,
+    Openapi,
     ShowConfig { json: bool },
     Model(ModelCommand),
     Doctor { json: bool },
@@ -98,8 +114,6 @@ enum Task {
 /// What is not there, and what to do instead.
 #[derive(Debug, thiserror::Error)]
 enum Missing {
-    #[error("{0}: this release has no {1} yet; it has `latentd run`, `latentd worker` and `latentd gateway`")]
-    Yet(&'static str, &'static str),
     #[error("{0} is not supported: {1}")]
     OnPurpose(&'static str, &'static str),
 }
@@ -116,8 +130,9 @@ fn command(command: Option<Command>, sdk: cli::SdkFlags, environment: &Environme
         Some(Command::Model(command)) => Ok(Task::Model(command)),
         Some(Command::Worker) => Ok(Task::Work),
         Some(Command::Gateway) => Ok(Task::Gateway),
-        Some(Command::Serve) => Err(Missing::Yet("latentd serve", "server")),
-        None if sdk.serve_api => Err(Missing::Yet("--rp_serve_api", "server")),
+        Some(Command::Serve) => Ok(Task::Serve),
+        Some(Command::Openapi) => Ok(Task::Openapi),
+        None if sdk.serve_api => Ok(Task::Serve),
         None if environment.get("RUNPOD_REALTIME_PORT").is_some_and(is_port) => {
             Err(Missing::OnPurpose("RUNPOD_REALTIME_PORT", "the queue protocol is the way in"))
         }

@@ -5,19 +5,19 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::runtime;
 use tokio::select;
 use tracing::{error, info, warn};
 
 use super::fitness::{self, Machine, Unfit};
 use super::run::intake;
+use super::running::{running, until_stopped};
 use super::{Exit, admin, complain, engine, hashing, office};
 use crate::config::{Config, ConfigError, Queue, Secret, Served};
 use crate::deliver::runpod::JobDone;
 use crate::engine::fleet::Fleet;
 use crate::net::{NoUrl, Trusted};
 use crate::source::runpod::{RunPod, Urls};
-use crate::stop::{Signals, Stop};
+use crate::stop::Stop;
 use crate::telemetry::Watch;
 use crate::telemetry::health::Phase;
 use crate::worker::{End, Manners, Means, Room, slots, work};
@@ -32,46 +32,24 @@ pub(super) fn execute(config: &Config) -> Exit {
     faults.into_iter().flatten().for_each(complain);
     let Ok(queue) = queue else { return Exit::Usage };
     let models = models.and_then(|models| loras.map(|_| models));
-    match runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => {
-            let exit = runtime.block_on(until_stopped(config, queue, models));
-            // What still looks up a name is not waited for.
-            runtime.shutdown_background();
-            exit
+    running(until_stopped(async |stop| {
+        let watch = Watch::default();
+        let admin = match admin::listen(config.admin).await {
+            Ok(admin) => admin,
+            Err(cause) => {
+                error!("{cause}");
+                return Exit::Failed;
+            }
+        };
+        select! {
+            exit = start(config, queue, models, watch.clone(), stop) => exit,
+            never = admin::serve(admin, watch) => match never {},
         }
-        Err(cause) => {
-            complain(&format!("no runtime: {cause}"));
-            Exit::Bug
-        }
-    }
+    }))
 }
 
-async fn until_stopped(config: &Config, queue: Queue, models: Result<Vec<Served>, ConfigError>) -> Exit {
-    let stop = Stop::default();
-    // Before anything that takes time: process 1 of a container hears no signal that it does not catch.
-    let signals = match Signals::catch() {
-        Ok(signals) => signals,
-        Err(cause) => {
-            error!("signals cannot be caught: {cause}");
-            return Exit::Failed;
-        }
-    };
-    let watch = Watch::default();
-    let admin = match admin::listen(config.admin).await {
-        Ok(admin) => admin,
-        Err(cause) => {
-            error!("{cause}");
-            return Exit::Failed;
-        }
-    };
-    select! {
-        exit = start(config, queue, models, watch.clone(), stop.clone()) => exit,
-        never = admin::serve(admin, watch) => match never {},
-        () = signals.pass_on(stop) => Exit::Done,
-    }
-}
-
-async fn start(
+/// Works on a queue until it is told to stop, or cannot go on.
+pub(super) async fn start(
     config: &Config,
     queue: Queue,
     models: Result<Vec<Served>, ConfigError>,

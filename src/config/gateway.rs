@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use figment::value::Value;
+
+use super::setting::Setting;
 use super::{Environment, Reader, Secret};
 
-/// What `latentd gateway` serves, and to whom.
+/// What `latentd gateway` and `latentd serve` serve, and to whom.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     /// Where it listens.
@@ -14,10 +17,34 @@ pub struct Gateway {
     pub store: PathBuf,
     /// The name of its endpoint.
     pub endpoint: String,
+    /// Who works on its jobs.
+    pub handler: HandledBy,
+    /// Whether clients may ask only so often.
+    pub limits: bool,
     /// Keys of clients.
     pub api_keys: Vec<Secret>,
     /// Keys of workers.
     pub worker_keys: Vec<Secret>,
+}
+
+/// Whose workers an endpoint has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandledBy {
+    /// Ours.
+    Latentd,
+    /// Somebody's own.
+    External,
+}
+
+impl Setting for HandledBy {
+    const ALLOWED: &'static str = "latentd or external";
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "latentd" => Some(Self::Latentd),
+            "external" => Some(Self::External),
+            _ => None,
+        }
+    }
 }
 
 impl Reader {
@@ -25,6 +52,7 @@ impl Reader {
         let listen: Option<SocketAddr> = self.read("listen");
         let store = self.folder("store", || environment.data_dir().join("queue.db"));
         let endpoint: Option<String> = self.read("endpoint");
+        let (handler, limits) = (self.read("handler"), self.read("limits"));
         let (api_keys, worker_keys) = (self.read("api_keys"), self.read("worker_keys"));
         let store = store.and_then(|store| self.file(&store));
         let endpoint = endpoint.and_then(|endpoint| self.name(endpoint));
@@ -32,6 +60,8 @@ impl Reader {
             listen: listen?,
             store: store?,
             endpoint: endpoint?,
+            handler: handler?,
+            limits: limits?,
             api_keys: api_keys?,
             worker_keys: worker_keys?,
         })

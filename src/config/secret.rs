@@ -17,7 +17,7 @@ pub struct Secret(String);
 
 impl Secret {
     /// Hides `text`.
-    pub(super) fn new(text: &str) -> Self {
+    pub fn new(text: &str) -> Self {
         Self(text.into())
     }
 

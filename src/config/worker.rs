@@ -86,6 +86,28 @@ impl Reader {
     }
 }
 
+impl Queue {
+    /// The queue of an endpoint whose routes begin with `base`.
+    pub fn of(base: &str, key: Option<Secret>) -> Self {
+        let route = |path: &str| Link::from(format!("{base}/{path}"));
+        Self {
+            take: route(TAKE),
+            done: route(DONE),
+            stream: Some(route(STREAM)),
+            ping: Some(route(PING)),
+            interval: Duration::from_secs(10),
+            key,
+            worker: None,
+        }
+    }
+}
+
+/// The routes of workers, below those of their endpoint.
+const TAKE: &str = "job-take/$ID";
+const DONE: &str = "job-done/$RUNPOD_POD_ID/$ID";
+const STREAM: &str = "job-stream/$RUNPOD_POD_ID/$ID";
+const PING: &str = "ping/$RUNPOD_POD_ID";
+
 impl Config {
     /// The queue that the worker takes jobs from.
     ///
@@ -97,12 +119,12 @@ impl Config {
             let derived = || Some(format!("{}/{path}", self.queue.as_ref()?.trim_end_matches('/')).into());
             own.clone().or_else(derived)
         };
-        let Some(take) = route(&own.get_job, "job-take/$ID") else {
+        let Some(take) = route(&own.get_job, TAKE) else {
             let allowed = "the queue to take jobs from, such as http://host:8000/v2/stable-diffusion-v1 (LATENTD_QUEUE), \
                            or set RUNPOD_WEBHOOK_GET_JOB and its kind";
             return Err(self.refuse("queue", allowed.into()));
         };
-        let Some(done) = route(&own.post_output, "job-done/$RUNPOD_POD_ID/$ID") else {
+        let Some(done) = route(&own.post_output, DONE) else {
             let allowed =
                 "where results go: RUNPOD_WEBHOOK_GET_JOB is set, so RUNPOD_WEBHOOK_POST_OUTPUT must be, or queue";
             return Err(self.refuse("runpod.post_output", allowed.into()));
@@ -110,8 +132,8 @@ impl Config {
         Ok(Queue {
             take,
             done,
-            stream: route(&own.post_stream, "job-stream/$RUNPOD_POD_ID/$ID"),
-            ping: route(&own.ping, "ping/$RUNPOD_POD_ID"),
+            stream: route(&own.post_stream, STREAM),
+            ping: route(&own.ping, PING),
             // The SDK divides by 1000 and dies of the zero.
             interval: Duration::from_millis(own.ping_interval.max(1000)),
             key: own.api_key.clone(),

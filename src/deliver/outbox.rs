@@ -16,9 +16,10 @@ use tracing::{error, info, warn};
 
 use super::body::{State, otherwise};
 use super::spool::{Kept, Note, Spool, Tray};
-use super::webhook::{Hook, Signer, message};
+use super::webhook::{Hook, Signer, call};
 use crate::clock::WallClock;
-use crate::net::{self, Client, Reason};
+use crate::net::{self, Client};
+use crate::queue::Tried;
 use crate::telemetry::Metrics;
 
 /// How long after its event a webhook is still worth sending.
@@ -150,15 +151,6 @@ impl Deliveries {
     }
 }
 
-/// What came of an attempt.
-enum Outcome {
-    Taken,
-    /// Another may help.
-    Failed(String),
-    /// None will help.
-    Refused(String),
-}
-
 impl Sender {
     async fn deliver(self: Arc<Self>, kept: Kept<Hook>) {
         let hook = kept.note();
@@ -171,16 +163,16 @@ impl Sender {
                 break;
             }
             match self.attempt(&kept).await {
-                Outcome::Taken => {
+                Tried::Taken => {
                     info!(id, webhook, host, attempt, "the webhook was taken");
                     break;
                 }
-                Outcome::Failed(cause) if attempt < most => {
+                Tried::Failed(cause) if attempt < most => {
                     self.postman.metrics.retry("webhook");
                     warn!(id, webhook, host, attempt, "the webhook failed and will be sent again: {cause}");
                     sleep(self.postman.attempts.pause).await;
                 }
-                Outcome::Failed(cause) | Outcome::Refused(cause) => {
+                Tried::Failed(cause) | Tried::Refused(cause) => {
                     error!(id, webhook, host, attempt, "the webhook is given up: {cause}");
                     break;
                 }
@@ -189,21 +181,14 @@ impl Sender {
         kept.done().await;
     }
 
-    async fn attempt(&self, kept: &Kept<Hook>) -> Outcome {
+    async fn attempt(&self, kept: &Kept<Hook>) -> Tried {
         // Never closed. Bodies are read under it, so that only those of open calls are in memory.
         let _call = self.calls.acquire().await;
         let Postman { client, signer, attempts, clock, .. } = &self.postman;
         let body = match kept.body().await {
             Ok(body) => body,
-            Err(damage) => return Outcome::Refused(damage.to_string()),
+            Err(damage) => return Tried::Refused(damage.to_string()),
         };
-        match client.post(&message(kept.note(), signer.as_ref(), clock.now(), body, attempts.time)).await {
-            Ok(reply) if reply.status.is_success() => Outcome::Taken,
-            Ok(reply) => Outcome::Failed(format!("it answered {}", reply.status)),
-            Err(error) => match error.reason {
-                Reason::Url(_) | Reason::Scheme(_) | Reason::Refused(_) => Outcome::Refused(error.to_string()),
-                _ => Outcome::Failed(error.to_string()),
-            },
-        }
+        call(client, kept.note(), signer.as_ref(), clock.now(), body, attempts.time).await
     }
 }

@@ -16,7 +16,8 @@ use super::spool::Note;
 use crate::clock::UnixTime;
 use crate::config::SigningKey;
 use crate::job::Webhook;
-use crate::net::Message;
+use crate::net::{Client, Message, Reason};
+use crate::queue::Tried;
 
 /// Headers that are ours or HTTP's: who is told of a job cannot set them.
 const RESERVED: [&str; 14] = [
@@ -150,16 +151,24 @@ impl Signer {
     }
 }
 
-/// One attempt at a webhook.
-pub(super) fn message<'a>(
-    hook: &'a Hook,
+/// Calls a webhook, once. `client`'s guard decides who may be called.
+pub async fn call(
+    client: &Client,
+    hook: &Hook,
     signer: Option<&Signer>,
     now: UnixTime,
     body: Bytes,
     time: Duration,
-) -> Message<'a> {
+) -> Tried {
     let (headers, private) = (hook.headers(signer, now, &body), hook.private());
-    Message { url: &hook.url, headers, private, body, time }
+    match client.post(&Message { url: &hook.url, headers, private, body, time }).await {
+        Ok(reply) if reply.status.is_success() => Tried::Taken,
+        Ok(reply) => Tried::Failed(format!("it answered {}", reply.status)),
+        Err(error) => match error.reason {
+            Reason::Url(_) | Reason::Scheme(_) | Reason::Refused(_) => Tried::Refused(error.to_string()),
+            _ => Tried::Failed(error.to_string()),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -53,6 +53,17 @@ fn allows(keys: &[Key], role: Role, endpoint: &str, authorization: &[u8]) -> boo
     keys.is_empty() || keys.iter().filter(|key| fits(key)).fold(false, |found, key| found | same(key))
 }
 
+/// Whether any of the keys is sent, whatever it is for.
+pub(super) fn any(keys: &[Key], request: &Request) -> Result<(), Fault> {
+    let opens =
+        |role| keys.iter().any(|key| allows(keys, role, key.endpoint.as_deref().unwrap_or_default(), sent(request)));
+    if keys.is_empty() || opens(Role::User) | opens(Role::Worker) { Ok(()) } else { Err(Fault::NoKey) }
+}
+
+fn sent(request: &Request) -> &[u8] {
+    request.headers().get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes())
+}
+
 async fn check<S: Store>(
     gateway: &Gateway<S>,
     role: Role,
@@ -60,14 +71,23 @@ async fn check<S: Store>(
     request: Request,
     next: Next,
 ) -> Result<Response, Fault> {
-    let sent = request.headers().get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
     let name = path.get("endpoint").map_or("", String::as_str);
     // An unknown endpoint is told to who has a key for any.
     let endpoint = gateway.endpoint(name).map_or(name, |endpoint| &endpoint.id);
-    if !allows(&gateway.settings.keys, role, endpoint, sent) {
+    if !allows(&gateway.settings.keys, role, endpoint, sent(&request)) {
         return Err(Fault::NoKey);
     }
-    Ok(next.run(request).await)
+    if role == Role::Worker || !gateway.settings.limits {
+        return Ok(next.run(request).await);
+    }
+    let operation = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
+    let mut asked = Sha256::new();
+    for part in [endpoint.as_bytes(), operation.as_bytes(), sent(&request)] {
+        asked.update(part.len().to_le_bytes());
+        asked.update(part);
+    }
+    let place = gateway.limits.admit(asked.finalize().into(), &operation, gateway.now())?;
+    Ok(place.held_by(next.run(request).await))
 }
 
 pub(super) async fn user<S: Store>(

@@ -1,23 +1,29 @@
 //! What clients ask (PROTOCOL 2.2 to 2.8).
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::body::Body as StreamBody;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, State as Seat};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::stream::once;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::queue::{self, Manner, Payloads, Record, Turn, View, submission};
-use crate::store::{Part, Store};
+use crate::queue::{self, Manner, Payloads, Record, State, Turn, View, submission};
+use crate::store::{Part, Store, StoreError};
 
+use super::fleet::Classes;
 use super::reply::{Fault, Json};
-use super::{Endpoint, Gateway, Version};
+use super::{Endpoint, Gateway, Version, events, idempotency};
 
 /// Milliseconds that a client may wait: at least, at most, and if it does not say.
 const WAIT: (u64, u64, u64) = (1_000, 300_000, 90_000);
@@ -25,7 +31,6 @@ const WAIT: (u64, u64, u64) = (1_000, 300_000, 90_000);
 /// How long `/stream` waits for a chunk, if its client does not say.
 const STREAM_WAIT: u64 = 5_000;
 
-type Seat<S> = State<Arc<Gateway<S>>>;
 type Reply = Result<Json, Fault>;
 
 /// The numbers that a URL may have, in milliseconds.
@@ -52,26 +57,52 @@ pub(super) fn whole(body: Body, most: usize) -> Result<Bytes, Fault> {
 }
 
 impl<S: Store> Gateway<S> {
-    /// Queues a job.
-    async fn submit(&self, endpoint: &Endpoint, body: &[u8], times: &Times, sync: bool) -> Result<String, Fault> {
-        let id = format!("{}{}-l1", if sync { "sync-" } else { "" }, Uuid::new_v4());
+    /// Queues a job, or finds the one that this submission has queued before.
+    async fn submit(
+        &self,
+        endpoint: &Endpoint,
+        headers: &HeaderMap,
+        body: &[u8],
+        times: &Times,
+        sync: bool,
+    ) -> Result<(String, State), Fault> {
+        let (now, prefix) = (self.now(), if sync { "sync-" } else { "" });
+        let name = idempotency::name(headers, &endpoint.id, prefix, body, now)?;
+        let id = format!("{prefix}{}-l1", name.as_ref().map_or_else(Uuid::new_v4, |name| name.id));
         let wait = sync.then_some(times.wait.unwrap_or(WAIT.2));
-        let manner = Manner { id: id.clone(), now: self.now(), patience: endpoint.patience, ttl: times.ttl, wait };
+        let manner = Manner { id: id.clone(), now, patience: endpoint.patience, ttl: times.ttl, wait };
         let mut job = submission(body, manner)?;
-        // Workers call webhooks, which they are told of with the job. A hook that nobody here tells would be due for ever.
-        job.record.hook = None;
-        self.store.submit(&endpoint.id, job).await?;
-        Ok(id)
+        endpoint.handler.check(&job.input)?;
+        if self.settings.hooks.is_none() {
+            // Workers call it, who are told of it with the job. A hook that nobody here tells would be due for ever.
+            job.record.hook = None;
+        }
+        job.record.sent = name.as_ref().map(|name| name.sent.clone());
+        match (self.store.submit(&endpoint.id, job).await, name) {
+            (Ok(()), _) => Ok((id, State::InQueue)),
+            (Err(StoreError::Taken), Some(name)) => self.again(endpoint, id, &name.sent.digest).await,
+            (Err(error), _) => Err(error.into()),
+        }
+    }
+
+    /// A job that was submitted before, by the same words.
+    async fn again(&self, endpoint: &Endpoint, id: String, digest: &str) -> Result<(String, State), Fault> {
+        let record = self.store.read(&endpoint.id, &id).await?.ok_or_else(|| Fault::NoJob(id.clone()))?;
+        match record.sent {
+            Some(sent) if sent.digest == digest => Ok((id, record.state)),
+            _ => Err(Fault::Conflict("this `Idempotency-Key` was sent with another body before")),
+        }
     }
 
     /// The status object of a job as it is now.
-    async fn show(&self, endpoint: &Endpoint, record: &Record, version: Version) -> Reply {
-        let view = match version {
-            Version::V1 => View::V1 { gpu: endpoint.gpu },
-            Version::V2 => View::V2,
-        };
+    pub(super) async fn show(&self, endpoint: &Endpoint, record: &Record, version: Version) -> Reply {
+        self.object(&endpoint.id, record, view(version, endpoint)).await.map(Json)
+    }
+
+    /// The same as JSON, for whomever it is.
+    pub(super) async fn object(&self, endpoint: &str, record: &Record, view: View) -> Result<String, Fault> {
         let part = async |part, wanted: bool| {
-            if wanted { self.store.payload(&endpoint.id, &record.id, part).await } else { Ok(None) }
+            if wanted { self.store.payload(endpoint, &record.id, part).await } else { Ok(None) }
         };
         let input = part(Part::Input, view.shows_input(record.state)).await?;
         let output = part(Part::Output, record.output).await?;
@@ -84,7 +115,17 @@ impl<S: Store> Gateway<S> {
             timings: json_of(timings.as_ref()),
             warnings: json_of(warnings.as_ref()),
         };
-        Ok(Json(queue::status(record, view, payloads)))
+        Ok(queue::status(record, view, payloads))
+    }
+
+    /// Its workers, as far as this gateway hears of them.
+    pub(super) async fn workers(&self, endpoint: &Endpoint) -> Result<Classes, Fault> {
+        let mut holders = BTreeSet::new();
+        for id in self.store.all(&endpoint.id, State::InProgress).await? {
+            let record = self.store.read(&endpoint.id, &id).await?;
+            holders.extend(record.as_ref().and_then(Record::holder).map(str::to_owned));
+        }
+        Ok(self.fleet.classes(&endpoint.id, |worker| holders.contains(worker), self.now()))
     }
 
     /// Lets a client's wish happen to a job that it can see.
@@ -109,32 +150,54 @@ fn stands(record: &Record) -> Json {
     Json(json!({ "id": record.id, "status": record.state }).to_string())
 }
 
+/// For whom a status object is.
+pub(super) fn view(version: Version, endpoint: &Endpoint) -> View {
+    match version {
+        Version::V1 => View::V1 { gpu: endpoint.gpu },
+        Version::V2 => View::V2,
+    }
+}
+
 pub(super) async fn run<S: Store>(
-    State(gateway): Seat<S>,
+    Seat(gateway): Seat<Arc<Gateway<S>>>,
     Path(name): Path<String>,
     asked: Asked,
+    headers: HeaderMap,
     body: Body,
 ) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
-    let id = gateway.submit(endpoint, &whole(body, gateway.settings.most.0)?, &times(asked)?, false).await?;
-    Ok(Json(json!({ "id": id, "status": "IN_QUEUE" }).to_string()))
+    let body = whole(body, gateway.settings.most.0)?;
+    let (id, state) = gateway.submit(endpoint, &headers, &body, &times(asked)?, false).await?;
+    Ok(Json(json!({ "id": id, "status": state }).to_string()))
 }
 
+/// The head of the reply comes at once, with the job's id in `X-Job-Id`: who gives up waiting can ask for the job later.
 pub(super) async fn runsync<S: Store>(
-    State(gateway): Seat<S>,
+    Seat(gateway): Seat<Arc<Gateway<S>>>,
     Extension(version): Extension<Version>,
     Path(name): Path<String>,
     asked: Asked,
+    headers: HeaderMap,
     body: Body,
-) -> Reply {
-    let (endpoint, times) = (gateway.endpoint(&name)?, times(asked)?);
-    let id = gateway.submit(endpoint, &whole(body, gateway.settings.most.1)?, &times, true).await?;
-    let record = gateway.end_of(endpoint, &id, long(&times)).await?;
-    gateway.show(endpoint, &record, version).await
+) -> Result<Response, Fault> {
+    let (endpoint, times) = (gateway.endpoint(&name)?.clone(), times(asked)?);
+    let body = whole(body, gateway.settings.most.1)?;
+    let (id, _) = gateway.submit(&endpoint, &headers, &body, &times, true).await?;
+    let head = HeaderValue::from_str(&id).ok();
+    let end = async move {
+        let ended = async {
+            let record = gateway.end_of(&endpoint, &id, long(&times)).await?;
+            gateway.show(&endpoint, &record, version).await
+        };
+        Ok::<_, Infallible>(Bytes::from(ended.await.map_or_else(|fault| fault.body(), |Json(object)| object)))
+    };
+    let mut reply = Json(StreamBody::from_stream(once(end))).into_response();
+    reply.headers_mut().extend(head.map(|id| (HeaderName::from_static("x-job-id"), id)));
+    Ok(reply)
 }
 
 pub(super) async fn status<S: Store>(
-    State(gateway): Seat<S>,
+    Seat(gateway): Seat<Arc<Gateway<S>>>,
     Extension(version): Extension<Version>,
     Path((name, id)): Path<(String, String)>,
 ) -> Reply {
@@ -144,7 +207,7 @@ pub(super) async fn status<S: Store>(
 }
 
 pub(super) async fn status_sync<S: Store>(
-    State(gateway): Seat<S>,
+    Seat(gateway): Seat<Arc<Gateway<S>>>,
     Extension(version): Extension<Version>,
     Path((name, id)): Path<(String, String)>,
     asked: Asked,
@@ -155,24 +218,36 @@ pub(super) async fn status_sync<S: Store>(
 }
 
 pub(super) async fn stream<S: Store>(
-    State(gateway): Seat<S>,
+    Seat(gateway): Seat<Arc<Gateway<S>>>,
+    Extension(version): Extension<Version>,
     Path((name, id)): Path<(String, String)>,
     asked: Asked,
-) -> Reply {
+    headers: HeaderMap,
+) -> Result<Response, Fault> {
     let endpoint = gateway.endpoint(&name)?;
+    if events::asked(&headers) {
+        gateway.visible(endpoint, &id).await?;
+        return Ok(events::reply(gateway.clone(), endpoint.clone(), id, version));
+    }
     let wait = Duration::from_millis(times(asked)?.wait.unwrap_or(STREAM_WAIT).min(WAIT.1));
     let (state, chunks) = gateway.chunks_of(endpoint, &id, wait).await?;
     let chunks: Vec<&str> = chunks.iter().filter_map(|chunk| std::str::from_utf8(chunk).ok()).collect();
-    Ok(Json(format!(r#"{{"status":"{state}","stream":[{}]}}"#, chunks.join(","))))
+    Ok(Json(format!(r#"{{"status":"{state}","stream":[{}]}}"#, chunks.join(","))).into_response())
 }
 
-pub(super) async fn cancel<S: Store>(State(gateway): Seat<S>, Path((name, id)): Path<(String, String)>) -> Reply {
+pub(super) async fn cancel<S: Store>(
+    Seat(gateway): Seat<Arc<Gateway<S>>>,
+    Path((name, id)): Path<(String, String)>,
+) -> Reply {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     let (record, _) = gateway.wish(endpoint, &id, move |record: &mut Record| record.cancel(now)).await?;
     Ok(stands(&record))
 }
 
-pub(super) async fn retry<S: Store>(State(gateway): Seat<S>, Path((name, id)): Path<(String, String)>) -> Reply {
+pub(super) async fn retry<S: Store>(
+    Seat(gateway): Seat<Arc<Gateway<S>>>,
+    Path((name, id)): Path<(String, String)>,
+) -> Reply {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     match gateway.wish(endpoint, &id, move |record: &mut Record| record.retry(now)).await? {
         (record, Turn::Nothing) => Err(Fault::Bad(format!(
@@ -183,13 +258,13 @@ pub(super) async fn retry<S: Store>(State(gateway): Seat<S>, Path((name, id)): P
     }
 }
 
-pub(super) async fn purge<S: Store>(State(gateway): Seat<S>, Path(name): Path<String>) -> Reply {
+pub(super) async fn purge<S: Store>(Seat(gateway): Seat<Arc<Gateway<S>>>, Path(name): Path<String>) -> Reply {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     let mut removed = 0;
-    for id in gateway.store.all(&endpoint.id, queue::State::InQueue).await? {
+    for id in gateway.store.all(&endpoint.id, State::InQueue).await? {
         // A worker may have been faster.
         let waiting = move |record: &mut Record| match record.state {
-            queue::State::InQueue => record.cancel(now),
+            State::InQueue => record.cancel(now),
             _ => Turn::Nothing,
         };
         let done = gateway.store.change(&endpoint.id, &id, waiting, Vec::new(), None).await?;
@@ -198,15 +273,10 @@ pub(super) async fn purge<S: Store>(State(gateway): Seat<S>, Path(name): Path<St
     Ok(Json(json!({ "removed": removed, "status": "completed" }).to_string()))
 }
 
-pub(super) async fn health<S: Store>(State(gateway): Seat<S>, Path(name): Path<String>) -> Reply {
+pub(super) async fn health<S: Store>(Seat(gateway): Seat<Arc<Gateway<S>>>, Path(name): Path<String>) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
     let counts = gateway.store.counts(&endpoint.id).await?;
-    let mut holders = BTreeSet::new();
-    for id in gateway.store.all(&endpoint.id, queue::State::InProgress).await? {
-        let record = gateway.store.read(&endpoint.id, &id).await?;
-        holders.extend(record.as_ref().and_then(Record::holder).map(str::to_owned));
-    }
-    let workers = gateway.fleet.classes(&endpoint.id, |worker| holders.contains(worker));
+    let workers = gateway.workers(endpoint).await?;
     let jobs = json!({
         "completed": counts.completed, "failed": counts.failed, "inProgress": counts.in_progress, "inQueue": counts.in_queue,
         "retried": counts.retried,

@@ -12,12 +12,20 @@ const GONE: Duration = Duration::from_secs(30);
 /// A worker that is to be started anew gets no job for so long, unless it is gone before.
 const BAN: Duration = Duration::from_mins(10);
 
+/// Jobs that a worker may lose within the time of a ban before it gets no more for as long.
+const LOSSES: usize = 3;
+
 /// From this version on the Python SDK counts what it has in hand rightly.
 const COUNTS: [u32; 3] = [1, 10, 1];
 
 /// Workers by endpoint and id.
 #[derive(Debug, Default)]
-pub(super) struct Fleet(Mutex<BTreeMap<(String, String), Worker>>);
+pub(super) struct Fleet {
+    workers: Mutex<BTreeMap<(String, String), Worker>>,
+    /// When workers lost jobs that had arrived, since the last that they brought to an end. It outlives a worker that is gone, as one
+    /// that crashes again and again comes back under its name.
+    losses: Mutex<BTreeMap<(String, String), Vec<UnixTime>>>,
+}
 
 /// What is known of a worker.
 #[derive(Debug, Clone, Default)]
@@ -59,7 +67,7 @@ pub(super) struct Classes {
 
 impl Fleet {
     fn workers(&self) -> MutexGuard<'_, BTreeMap<(String, String), Worker>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a sign of life.
@@ -82,8 +90,31 @@ impl Fleet {
         worker.banned = Some(now + BAN);
     }
 
+    /// It has lost a job.
+    pub(super) fn lost(&self, endpoint: &str, worker: &str, now: UnixTime) {
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.retain(|_, dates| dates.iter().any(|date| date.until(now) < BAN));
+        losses.entry((endpoint.to_owned(), worker.to_owned())).or_default().push(now);
+    }
+
+    /// It has brought one to an end.
+    pub(super) fn brought(&self, endpoint: &str, worker: &str) {
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.remove(&(endpoint.to_owned(), worker.to_owned()));
+    }
+
+    /// Whether it crashes with every job that it gets.
+    fn crashes(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
+        let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        let dates = losses.get(&(endpoint.to_owned(), worker.to_owned()));
+        dates.is_some_and(|dates| dates.iter().filter(|date| date.until(now) < BAN).count() >= LOSSES)
+    }
+
     /// Whether it may have jobs.
     pub(super) fn may_have(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
+        if self.crashes(endpoint, worker, now) {
+            return false;
+        }
         let workers = self.workers();
         let worker = workers.get(&(endpoint.to_owned(), worker.to_owned()));
         worker.is_none_or(|worker| worker.unfit.is_none() && worker.banned.is_none_or(|until| until <= now))
@@ -113,12 +144,13 @@ impl Fleet {
     }
 
     /// How many workers of an endpoint are in which state.
-    pub(super) fn classes(&self, endpoint: &str, holds: impl Fn(&str) -> bool) -> Classes {
+    pub(super) fn classes(&self, endpoint: &str, holds: impl Fn(&str) -> bool, now: UnixTime) -> Classes {
         let mut classes = Classes::default();
         for ((of, id), worker) in &*self.workers() {
             match worker {
                 _ if of != endpoint => {}
                 Worker { unfit: Some(_), .. } => classes.unhealthy += 1,
+                _ if self.crashes(endpoint, id, now) => classes.unhealthy += 1,
                 _ if holds(id) => classes.running += 1,
                 Worker { asked: false, .. } => classes.initializing += 1,
                 _ => classes.idle += 1,
@@ -203,7 +235,25 @@ mod tests {
         fleet.sign("e", "busy", Sign::Asks, at(0));
         fleet.sign("e", "ill", Sign::Unfit("x"), at(0));
         fleet.sign("f", "other", Sign::Asks, at(0));
-        let classes = fleet.classes("e", |worker| worker == "busy");
+        let classes = fleet.classes("e", |worker| worker == "busy", at(0));
         assert_eq!(classes, Classes { initializing: 1, idle: 1, running: 1, unhealthy: 1 });
+    }
+
+    #[test]
+    fn who_crashes_with_every_job_gets_no_more_for_a_while() {
+        let fleet = Fleet::default();
+        fleet.sign("e", "w", Sign::Asks, at(0));
+        for second in [0, 100] {
+            fleet.lost("e", "w", at(second));
+        }
+        assert!(fleet.may_have("e", "w", at(100)));
+        fleet.lost("e", "w", at(200));
+        assert!(!fleet.may_have("e", "w", at(200)) && fleet.may_have("f", "w", at(200)));
+        assert_eq!(fleet.classes("e", |_| false, at(200)).unhealthy, 1);
+        assert!(fleet.may_have("e", "w", at(600)), "the first is long ago");
+        fleet.lost("e", "w", at(610));
+        assert!(!fleet.may_have("e", "w", at(610)));
+        fleet.brought("e", "w");
+        assert!(fleet.may_have("e", "w", at(610)));
     }
 }

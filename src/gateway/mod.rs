@@ -4,9 +4,17 @@
 //! the `hub`'s bells. What time does, `timers` brings about.
 
 mod auth;
+mod check;
 mod client;
+mod events;
 mod fleet;
+mod history;
+mod hooks;
 mod hub;
+mod idempotency;
+mod limits;
+mod openapi;
+mod probes;
 mod reply;
 mod timers;
 mod uri;
@@ -35,9 +43,13 @@ use crate::queue::{Record, Rules};
 use crate::store::{Store, StoreError};
 
 pub use auth::{Key, Role};
+pub use check::Handler;
+pub use hooks::Caller;
+pub use openapi::document as openapi;
 
 use fleet::Fleet;
 use hub::Hub;
+use limits::Limits;
 use reply::Fault;
 
 /// An endpoint: a queue that has names.
@@ -47,6 +59,8 @@ pub struct Endpoint {
     pub id: String,
     /// Other names that clients know it by.
     pub aliases: Vec<String>,
+    /// Who works on its jobs.
+    pub handler: Handler,
     /// How long an attempt may take, if a job does not say.
     pub patience: Duration,
     /// The memory of its workers' GPUs in GB, for workers that do not say.
@@ -68,6 +82,12 @@ pub struct Settings {
     pub most_result: usize,
     /// Who may ask. None: everybody.
     pub keys: Vec<Key>,
+    /// Whether clients may ask only so often.
+    pub limits: bool,
+    /// Whether routes without an endpoint's name are the first one's, as on the SDK's local server.
+    pub root: bool,
+    /// What calls webhooks; without it, workers do.
+    pub hooks: Option<Caller>,
 }
 
 impl Default for Settings {
@@ -75,12 +95,21 @@ impl Default for Settings {
     fn default() -> Self {
         let id = "stable-diffusion-v1".to_owned();
         Self {
-            endpoints: vec![Endpoint { id, aliases: Vec::new(), patience: Duration::from_mins(10), gpu: "0" }],
+            endpoints: vec![Endpoint {
+                id,
+                aliases: Vec::new(),
+                handler: Handler::External,
+                patience: Duration::from_mins(10),
+                gpu: "0",
+            }],
             rules: Rules::default(),
             hold: Duration::from_secs(20),
             most: (10 << 20, 20 << 20),
             most_result: 64 << 20,
             keys: Vec::new(),
+            limits: true,
+            root: false,
+            hooks: None,
         }
     }
 }
@@ -100,6 +129,7 @@ pub struct Gateway<S> {
     settings: Settings,
     hub: Arc<Hub>,
     fleet: Fleet,
+    limits: Limits,
     /// Cancelled when long polls are to end: nothing is handed out any more.
     closing: CancellationToken,
 }
@@ -113,6 +143,7 @@ impl<S: Store> Gateway<S> {
             settings,
             hub: Arc::default(),
             fleet: Fleet::default(),
+            limits: Limits::default(),
             closing: CancellationToken::new(),
         })
     }
@@ -120,9 +151,18 @@ impl<S: Store> Gateway<S> {
     /// Its routes. They work only while [`Gateway::run`] does.
     pub fn routes(self: &Arc<Self>) -> Router {
         let routes = [("/v1/{endpoint}", Version::V1), ("/v2/{endpoint}", Version::V2)];
+        let probes = Router::new()
+            .route("/healthz", get(probes::alive))
+            .route("/readyz", get(probes::ready::<S>))
+            .route("/metrics", get(probes::metrics::<S>))
+            .route("/openapi.json", get(openapi::json))
+            .route("/docs", get(openapi::page))
+            .route("/docs/page.css", get(openapi::style))
+            .route("/docs/page.js", get(openapi::script))
+            .with_state(self.clone());
         let router = routes
             .into_iter()
-            .fold(Router::new(), |router, (prefix, version)| router.nest(prefix, self.clone().operations(version)));
+            .fold(probes, |router, (prefix, version)| router.nest(prefix, self.clone().operations(version)));
         router.fallback(async || Fault::NoRoute).method_not_allowed_fallback(async || Fault::NoMethod)
     }
 
@@ -150,6 +190,8 @@ impl<S: Store> Gateway<S> {
             .route("/retry/{id}", post(client::retry::<S>))
             .route("/purge-queue", post(client::purge::<S>))
             .route("/health", get(client::health::<S>))
+            .route("/requests", get(history::requests::<S>))
+            .route("/history/{id}", get(history::history::<S>))
             .route_layer(from_fn_with_state(self.clone(), auth::user::<S>));
         let workers = Router::new()
             .route("/job-take/{worker}", get(worker::take::<S>))
@@ -197,7 +239,7 @@ pub async fn serve<S: Store>(
     gateway: Arc<Gateway<S>>,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let (closing, routes) = (gateway.closing.clone(), Shared::new(service(gateway.routes())));
+    let (closing, routes) = (gateway.closing.clone(), Shared::new(service(&gateway)));
     let stopped = async move {
         stop.cancelled().await;
         closing.cancel();
@@ -209,15 +251,19 @@ pub async fn serve<S: Store>(
 }
 
 /// The routes as a server needs them, which hears paths as the Python SDK writes them.
-fn service(
-    routes: Router,
+fn service<S: Store>(
+    gateway: &Arc<Gateway<S>>,
 ) -> impl tower::Service<
     axum::extract::Request,
     Response = axum::response::Response,
     Error = std::convert::Infallible,
     Future: Send,
-> + Clone {
-    tower::ServiceBuilder::new().map_request(uri::cut).service(routes)
+> + Clone
++ use<S> {
+    let settings = &gateway.settings;
+    let home = settings.endpoints.first().filter(|_| settings.root).map(|endpoint| format!("/v2/{}", endpoint.id));
+    let mend = move |request| uri::at_home(uri::cut(request), home.as_deref());
+    tower::ServiceBuilder::new().map_request(mend).service(gateway.routes())
 }
 
 /// What a store's error means to what runs in the background: it is told, and tried again.

@@ -1,19 +1,21 @@
 //! Replies: JSON always, exactly 200 for success, `{"error": …}` for everything else.
 
+use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::job::Complaints;
 use crate::queue::Unsubmitted;
 use crate::store::StoreError;
 
 /// A JSON text as a reply.
-pub(super) struct Json(pub(super) String);
+pub(super) struct Json<T = String>(pub(super) T);
 
-impl IntoResponse for Json {
+impl<T: Into<Body>> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
-        ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.0).into_response()
+        ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.0.into()).into_response()
     }
 }
 
@@ -22,6 +24,10 @@ impl IntoResponse for Json {
 pub(super) enum Fault {
     #[error("{0}")]
     Bad(String),
+    #[error("{0}")]
+    Invalid(Complaints),
+    #[error("{0}")]
+    Conflict(&'static str),
     #[error("the key is missing or wrong: send `Authorization: Bearer <key>`")]
     NoKey,
     #[error("there is no endpoint {0:?} here")]
@@ -30,6 +36,8 @@ pub(super) enum Fault {
     NoJob(String),
     #[error("{0}")]
     TooLarge(String),
+    #[error("{0}: ask again later, or more slowly")]
+    TooMany(String),
     #[error("there is no such route")]
     NoRoute,
     #[error("this route does not take this method")]
@@ -47,13 +55,26 @@ impl From<Unsubmitted> for Fault {
 impl Fault {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::Bad(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NoKey => StatusCode::UNAUTHORIZED,
             Self::NoEndpoint(_) | Self::NoJob(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+}
+
+impl Fault {
+    /// What a client reads of it.
+    pub(super) fn body(&self) -> String {
+        match self {
+            Self::Invalid(complaints) => json!({ "error": self.to_string(), "errors": complaints.texts() }),
+            _ => json!({ "error": self.to_string() }),
+        }
+        .to_string()
     }
 }
 
@@ -62,8 +83,8 @@ impl IntoResponse for Fault {
         if let Self::Store(error) = &self {
             tracing::error!(%error, "a request failed at the store");
         }
-        let mut reply = (self.status(), Json(json!({ "error": self.to_string() }).to_string())).into_response();
-        if matches!(self, Self::Store(_)) {
+        let mut reply = (self.status(), Json(self.body())).into_response();
+        if matches!(self, Self::Store(_) | Self::TooMany(_)) {
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         reply

@@ -1,10 +1,13 @@
 //! What time brings about: jobs that time out, are lost or forgotten; workers that are gone.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::queue::Record;
+use crate::queue::{Record, Turn};
 use crate::store::Store;
 
 use super::{Gateway, told};
@@ -20,25 +23,26 @@ const REST: Duration = Duration::from_millis(10);
 
 impl<S: Store> Gateway<S> {
     /// Never ends by itself.
-    pub(super) async fn keep_time(&self) {
-        let sooner = self.hub.timers();
+    pub(super) async fn keep_time(self: &Arc<Self>) {
+        let (sooner, mut calls) = (self.hub.timers(), JoinSet::new());
         loop {
             let due = told("timers", self.store.next_due().await).flatten();
             let pause = due.map_or(LOOK, |due| self.now().until(due)).clamp(REST, LOOK);
             // Asked again when something happens: it may be due sooner.
             let _ = timeout(pause, sooner.notified()).await;
             sleep(REST).await;
-            self.look_at_jobs().await;
+            self.look_at_jobs(&mut calls).await;
             self.look_at_workers().await;
         }
     }
 
-    async fn look_at_jobs(&self) {
+    async fn look_at_jobs(self: &Arc<Self>, calls: &mut JoinSet<()>) {
         let now = self.now();
         for (endpoint, id) in told("timers", self.store.due(now, TOGETHER).await).unwrap_or_default() {
             let rules = self.settings.rules.clone();
             let tick = move |record: &mut Record| record.tick(&rules, now);
             told("timers", self.store.change(&endpoint, &id, tick, Vec::new(), None).await);
+            self.tell(calls, endpoint, id).await;
         }
     }
 
@@ -56,9 +60,18 @@ impl<S: Store> Gateway<S> {
     /// All that a worker holds is lost to it.
     pub(super) async fn forsake(&self, endpoint: String, worker: String, why: &'static str) {
         for id in told("workers", self.store.held(&endpoint, &worker).await).unwrap_or_default() {
-            let (rules, now, worker) = (self.settings.rules.clone(), self.now(), worker.clone());
-            let forsaken = move |record: &mut Record| record.forsaken(&worker, why, &rules, now);
-            told("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await);
+            let (rules, now, by) = (self.settings.rules.clone(), self.now(), worker.clone());
+            // Whether it was there when it was lost: a job that never arrived is nobody's fault.
+            let arrived = Arc::new(AtomicBool::new(false));
+            let seen = arrived.clone();
+            let forsaken = move |record: &mut Record| {
+                seen.store(record.attempt.as_ref().is_some_and(|attempt| attempt.arrived), Ordering::Relaxed);
+                record.forsaken(&by, why, &rules, now)
+            };
+            let done = told("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await).flatten();
+            if done.is_some_and(|(_, turn)| turn != Turn::Nothing) && arrived.load(Ordering::Relaxed) {
+                self.fleet.lost(&endpoint, &worker, now);
+            }
         }
     }
 }

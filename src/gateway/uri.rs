@@ -14,14 +14,35 @@ pub(super) fn cut<B>(mut request: Request<B>) -> Request<B> {
     request
 }
 
+/// What the SDK's local server has at its root (PROTOCOL 1.20), and what clients ask beside it.
+const ROOT: [&str; 9] =
+    ["run", "runsync", "status", "status-sync", "stream", "cancel", "retry", "purge-queue", "health"];
+
+/// The request, at the endpoint `home` if it names none.
+pub(super) fn at_home<B>(mut request: Request<B>, home: Option<&str>) -> Request<B> {
+    let (path, query) = (request.uri().path(), request.uri().query());
+    let Some(home) = home.filter(|_| path.split('/').nth(1).is_some_and(|first| ROOT.contains(&first))) else {
+        return request;
+    };
+    let text = format!("{home}{path}{}{}", if query.is_some() { "?" } else { "" }, query.unwrap_or_default());
+    if let Some(uri) = with(request.uri(), text) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
 fn mended(uri: &Uri) -> Option<Uri> {
     let (path, more) = uri.path().split_once('&')?;
     let text = match uri.query() {
         Some(query) => format!("{path}?{more}&{query}"),
         None => format!("{path}?{more}"),
     };
+    with(uri, text)
+}
+
+fn with(uri: &Uri, path_and_query: String) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(PathAndQuery::try_from(text).ok()?);
+    parts.path_and_query = Some(PathAndQuery::try_from(path_and_query).ok()?);
     Uri::from_parts(parts).ok()
 }
 
@@ -40,6 +61,21 @@ mod tests {
         ] {
             let uri = mended(&sent.parse().unwrap()).map(|uri| uri.to_string());
             assert_eq!(uri.as_deref(), meant, "{sent}");
+        }
+    }
+
+    #[test]
+    fn a_path_without_an_endpoint_is_at_home() {
+        for (sent, meant) in [
+            ("/run", "/v2/e/run"),
+            ("/status/j1?wait=5", "/v2/e/status/j1?wait=5"),
+            ("/", "/"),
+            ("/v2/f/run", "/v2/f/run"),
+            ("/runner", "/runner"),
+        ] {
+            let request = |uri: &str| Request::builder().uri(uri).body(()).unwrap();
+            assert_eq!(at_home(request(sent), Some("/v2/e")).uri().to_string(), meant);
+            assert_eq!(at_home(request(sent), None).uri().to_string(), sent);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::reply::Fault;
 use super::{Endpoint, Gateway};
 
 /// Bytes of chunks in one reply.
-const CHUNKS: usize = 1 << 20;
+pub(super) const CHUNKS: usize = 1 << 20;
 
 impl<S: Store> Gateway<S> {
     /// The job at its end, or as it is when the time is over.

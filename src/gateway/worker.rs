@@ -1,10 +1,11 @@
 //! What workers ask and bring (PROTOCOL 1.5 to 1.14).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -47,7 +48,7 @@ pub(super) async fn take<S: Store>(
 ) -> Result<Response, Fault> {
     let endpoint = gateway.endpoint(&name)?;
     let handed = gateway.hand_out(endpoint, &worker, &says, 1).await?;
-    Ok(handed.first().map_or_else(nothing, |job| Json(job_object(job, gateway.now())).into_response()))
+    Ok(handed.first().map_or_else(nothing, |job| gateway.jobs(job_object(job, gateway.now()))))
 }
 
 pub(super) async fn take_batch<S: Store>(
@@ -62,7 +63,7 @@ pub(super) async fn take_batch<S: Store>(
         return Ok(nothing());
     }
     let jobs: Vec<String> = handed.iter().map(|job| job_object(job, gateway.now())).collect();
-    Ok(Json(format!("[{}]", jobs.join(","))).into_response())
+    Ok(gateway.jobs(format!("[{}]", jobs.join(","))))
 }
 
 pub(super) async fn done<S: Store>(
@@ -149,10 +150,23 @@ pub(super) async fn ping<S: Store>(
         let beat = move |record: &mut Record| record.beat(&worker, named, now);
         gateway.store.change(&endpoint.id, &id, beat, Vec::new(), None).await?;
     }
+    gateway.remind(endpoint, &worker, &named).await?;
     Ok(StatusCode::OK.into_response())
 }
 
+/// How long after a job's end a worker may go on naming it: its result, or word of its stop, may be on its way.
+const SETTLED: Duration = Duration::from_secs(15);
+
 impl<S: Store> Gateway<S> {
+    /// Jobs as a reply, which tells workers of ours whether their webhooks are called for them.
+    fn jobs(&self, jobs: String) -> Response {
+        let mut reply = Json(jobs).into_response();
+        if self.settings.hooks.is_some() {
+            reply.headers_mut().insert("x-latentd-webhooks", HeaderValue::from_static("gateway"));
+        }
+        reply
+    }
+
     /// Jobs for a worker, as soon as there are any; none when its poll has been held long enough.
     async fn hand_out(
         &self,
@@ -182,6 +196,19 @@ impl<S: Store> Gateway<S> {
         }
     }
 
+    /// Tells a worker again to stop what has long ended, if it still names it: the first word was lost.
+    async fn remind(&self, endpoint: &Endpoint, worker: &str, named: &str) -> Result<(), Fault> {
+        for id in named.split(',').filter(|id| !id.is_empty()) {
+            let Some(record) = self.store.read(&endpoint.id, id).await? else { continue };
+            if record.ended.is_some_and(|ended| ended + SETTLED <= self.now()) {
+                let stop = Turn::Stop(worker.to_owned());
+                let again = move |_: &mut Record| stop.clone();
+                self.store.change(&endpoint.id, id, again, Vec::new(), None).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps a word on a job's progress. Returns whether there is such a job.
     async fn progress(&self, endpoint: &Endpoint, worker: &str, id: &str, word: &RawValue) -> Result<bool, Fault> {
         let (now, worker) = (self.now(), worker.to_owned());
@@ -203,6 +230,7 @@ impl<S: Store> Gateway<S> {
             move |record: &mut Record| record.finish(Finish { worker: &by, error: error.clone(), output }, now);
         let known = self.store.change(&endpoint.id, id, finish, parts, None).await?;
         if let Some((record, Turn::Changed | Turn::Stop(_))) = &known {
+            self.fleet.brought(&endpoint.id, worker);
             tracing::info!(id, worker, status = %record.state, "a job has ended");
         }
         if stop {

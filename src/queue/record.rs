@@ -81,8 +81,20 @@ pub struct Record {
     pub output: bool,
     /// Whom to tell of its end.
     pub hook: Option<Hook>,
-    /// Whether clients no longer find it. It is kept only until its hook was told.
+    /// Whether clients no longer find it. What is left of it is kept only until its hook was told, and its submission may be sent again.
     pub gone: bool,
+    /// Its submission, if its client may send it again and means the same job.
+    #[serde(default)]
+    pub sent: Option<Sent>,
+}
+
+/// A submission that is known again (`Idempotency-Key`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Tells its body from others.
+    pub digest: String,
+    /// Until when.
+    pub until: UnixTime,
 }
 
 /// A job in a worker's hands.
@@ -134,6 +146,20 @@ pub struct Hook {
     pub due: Option<UnixTime>,
     /// How often this message was tried.
     pub tries: u32,
+    /// What came of the latest tries, oldest first.
+    #[serde(default)]
+    pub log: Vec<Told>,
+}
+
+/// A try of a webhook.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// As of [`Hook`].
+    pub message: u32,
+    /// When it ended.
+    pub at: UnixTime,
+    /// Why its receiver has not taken it, if so.
+    pub why: Option<String>,
 }
 
 impl Record {
@@ -155,6 +181,7 @@ impl Record {
             output: false,
             hook: None,
             gone: false,
+            sent: None,
         }
     }
 

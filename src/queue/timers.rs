@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::date::UnixTime;
 
 use super::laws::Turn;
-use super::record::{Hook, Record, State};
+use super::record::{Hook, Record, State, Told};
 
 /// How patient an endpoint is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,19 +14,34 @@ pub struct Rules {
     pub lost: Duration,
     /// How often a job is tried anew whose worker was lost.
     pub retries: u32,
+    /// How webhooks are told.
+    pub tells: Tells,
+}
+
+/// How often a webhook is tried, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tells {
+    /// In all.
+    pub tries: u32,
+    /// From the end of one try to the next.
+    pub pause: Duration,
+    /// For one try. When twice as much has passed and nobody has said how it went, who made it is taken for dead.
+    pub time: Duration,
+}
+
+impl Default for Tells {
+    /// As the hosted platform has it.
+    fn default() -> Self {
+        Self { tries: 3, pause: Duration::from_secs(10), time: Duration::from_secs(30) }
+    }
 }
 
 impl Default for Rules {
     /// As the hosted platform has it: live replies show 42 to 46 seconds, and one retry.
     fn default() -> Self {
-        Self { lost: Duration::from_secs(40), retries: 1 }
+        Self { lost: Duration::from_secs(40), retries: 1, tells: Tells::default() }
     }
 }
-
-/// How often a message is tried, how long after each other, and how long one try may take before another is due.
-const TRIES: u32 = 3;
-const PAUSE: Duration = Duration::from_secs(10);
-const TRY: Duration = Duration::from_mins(1);
 
 impl Record {
     /// When time does something to the job by itself, if nothing else does before.
@@ -39,22 +54,29 @@ impl Record {
         if let Some(ended) = self.ended {
             due = due.min(ended + self.kept);
         }
-        match self.hook.as_ref().and_then(|hook| hook.due) {
-            Some(tell) if self.gone => tell,
-            Some(tell) => due.min(tell),
-            None => due,
+        let hook = self.hook.as_ref().and_then(|hook| hook.due);
+        if self.gone {
+            let sent = self.sent.as_ref().map(|sent| sent.until);
+            return [hook, sent].into_iter().flatten().min().unwrap_or(due);
         }
+        hook.map_or(due, |hook| due.min(hook))
     }
 
     /// Whether all of it can be thrown away.
     pub fn is_over(&self) -> bool {
+        self.is_told() && self.sent.is_none()
+    }
+
+    /// Whether nobody needs its payloads any more.
+    pub fn is_told(&self) -> bool {
         self.gone && self.hook.as_ref().is_none_or(|hook| hook.due.is_none())
     }
 
     /// Time has passed. Hooks are told by [`Hook::begin`].
     pub fn tick(&mut self, rules: &Rules, now: UnixTime) -> Turn {
         if self.gone {
-            return Turn::Nothing;
+            let forgotten = self.sent.take_if(|sent| sent.until <= now);
+            return forgotten.map_or(Turn::Nothing, |_| Turn::Changed);
         }
         if self.expires <= now {
             let turn = if self.state.is_end() { Turn::Changed } else { self.expire(now) };
@@ -87,22 +109,48 @@ impl Record {
     }
 }
 
+/// How a try of a webhook went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tried {
+    /// Its receiver has taken it.
+    Taken,
+    /// Another try may help; why this one did not.
+    Failed(String),
+    /// No other will help, and why.
+    Refused(String),
+}
+
+/// Tries that are remembered of a job's webhook.
+const REMEMBERED: usize = 12;
+
 impl Hook {
     /// Begins a try if one is due; another is due if nobody says how this one went.
-    pub fn begin(&mut self, now: UnixTime) -> bool {
+    pub fn begin(&mut self, tells: &Tells, now: UnixTime) -> bool {
         let begins = self.due.is_some_and(|due| due <= now);
         if begins {
-            (self.due, self.tries) = (Some(now + TRY), self.tries + 1);
+            (self.due, self.tries) = (Some(now + tells.time * 2), self.tries + 1);
         }
         begins
     }
 
+    /// Nobody has time for it: it is due again a little later.
+    pub fn put_off(&mut self, tells: &Tells, now: UnixTime) {
+        self.due = self.due.map(|_| now + tells.pause);
+    }
+
     /// How a try of a message went. Returns whether the message is settled: told, or given up.
-    pub fn told(&mut self, message: u32, well: bool, now: UnixTime) -> bool {
+    pub fn told(&mut self, message: u32, went: &Tried, tells: &Tells, now: UnixTime) -> bool {
+        let why = match went {
+            Tried::Taken => None,
+            Tried::Failed(why) | Tried::Refused(why) => Some(why.clone()),
+        };
+        self.log.push(Told { message, at: now, why });
+        self.log.drain(..self.log.len().saturating_sub(REMEMBERED));
         if message != self.message {
             return true;
         }
-        self.due = if well || self.tries >= TRIES { None } else { Some(now + PAUSE) };
+        let again = matches!(went, Tried::Failed(_)) && self.tries < tells.tries;
+        self.due = again.then(|| now + tells.pause);
         self.due.is_none()
     }
 }

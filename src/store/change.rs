@@ -33,7 +33,7 @@ pub(super) struct Outcome {
     pub(super) tallies: Vec<Tally>,
     /// Payloads that belong to what is no longer so.
     pub(super) stale: &'static [Part],
-    /// Whether its stream begins anew.
+    /// Whether what is there of its stream is no longer so.
     pub(super) restream: bool,
     /// Whether it goes to the end of its line; else it keeps its place.
     pub(super) last: bool,
@@ -63,11 +63,12 @@ pub(super) fn outcome(endpoint: &str, before: &Record, after: &Record, turn: &Tu
         news.push(News::Stop(endpoint_(), worker.clone()));
     }
     let stale: &[Part] = match (after.output, after.state) {
+        _ if after.is_told() => &[Part::Input, Part::Rest, Part::Output, Part::Timings, Part::Warnings],
         (false, State::InQueue) => &[Part::Output, Part::Timings, Part::Warnings],
         (false, _) => &[Part::Output],
         (true, _) => &[],
     };
     // Its client asks for it anew, behind all who asked before. What was only lost waits where it had waited: at the head.
     let last = before.state.is_end() && after.state == State::InQueue;
-    Outcome { tallies, stale, restream: became(State::InQueue), last, news }
+    Outcome { tallies, stale, restream: became(State::InQueue) || after.is_told(), last, news }
 }

@@ -1,12 +1,12 @@
 //! Requests, answered by the routes themselves: no socket, and a clock that tests move.
 
 mod clients;
+mod ours;
 mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use serde_json::Value;
@@ -21,7 +21,7 @@ use crate::store::MemoryStore;
 
 /// A gateway that runs as long as this lives.
 struct House {
-    routes: Router,
+    gateway: Arc<Gateway<MemoryStore>>,
     store: Arc<MemoryStore>,
     clock: Arc<FakeClock>,
     tasks: JoinSet<()>,
@@ -39,9 +39,9 @@ impl House {
         let clock = Arc::new(FakeClock::at(UnixTime::from_millis(1_000_000)));
         let store = Arc::new(MemoryStore::new(Rules::default()));
         let gateway = Gateway::new(store.clone(), clock.clone(), settings);
-        let (routes, mut tasks) = (gateway.routes(), JoinSet::new());
-        tasks.spawn(gateway.run());
-        Self { routes, store, clock, tasks }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(gateway.clone().run());
+        Self { gateway, store, clock, tasks }
     }
 
     /// Asks without waiting for the answer.
@@ -51,7 +51,7 @@ impl House {
     }
 
     fn sends(&self, request: Request<Body>) -> impl Future<Output = Reply> + Send + 'static {
-        let answer = service(self.routes.clone()).oneshot(request);
+        let answer = service(&self.gateway).oneshot(request);
         async move {
             let reply = answer.await.unwrap();
             let status = reply.status().as_u16();

@@ -56,7 +56,11 @@ async fn a_worker_hears_whom_to_stop() {
         house.post(&format!("/cancel/{id}"), "").await
     });
     assert_eq!((stops, cancelled.0), ((200, format!(r#"{{"jobsToStop":["{id}"]}}"#)), 200));
-    assert_eq!(house.get("/job-stop/w1?gpu=X").await, (204, String::new()));
+    house.get(&format!("/ping/w1?job_id={id},{other}")).await;
+    assert_eq!(house.get("/job-stop/w1?gpu=X").await, (204, String::new()), "it may be on its way");
+    house.clock.advance(Duration::from_secs(15));
+    house.get(&format!("/ping/w1?job_id={id},{other}")).await;
+    assert_eq!(house.get("/job-stop/w1?gpu=X").await.1, format!(r#"{{"jobsToStop":["{id}"]}}"#), "it has not heard");
     assert_eq!(house.post(&format!("/job-done/w1/{id}"), r#"{"output": 1}"#).await.0, 200, "too late, and no error");
     assert_eq!(
         (house.field(&id, "status").await, house.field(&other, "status").await),

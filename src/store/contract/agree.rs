@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 
 use super::super::*;
 use super::{EP, START, in_folder};
-use crate::queue::{Finish, Hook, Rules};
+use crate::queue::{Finish, Hook, Rules, Tells, Tried};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -86,10 +86,12 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
         Step::Told(job, well) => {
             let event = move |record: &mut Record| {
                 let Some(hook) = &mut record.hook else { return Turn::Nothing };
-                if !hook.begin(now) {
+                let tells = Tells::default();
+                if !hook.begin(&tells, now) {
                     return Turn::Nothing;
                 }
-                hook.told(hook.message, well, now);
+                let went = if well { Tried::Taken } else { Tried::Failed("it is away".into()) };
+                hook.told(hook.message, &went, &tells, now);
                 Turn::Changed
             };
             change(&job, Box::new(event), None).await

@@ -1,0 +1,86 @@
+//! `latentd serve`: a whole endpoint on one machine, a gateway and a worker in one process.
+//!
+//! The worker takes its jobs over loopback as any other would, so that there is one way for all; other workers may take from the same
+//! queue.
+
+use std::env;
+use std::os::unix::process::CommandExt;
+use std::pin::pin;
+use std::process::Command;
+use std::time::Duration;
+
+use tokio::select;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+use super::gateway::{Door, refused};
+use super::running::{running, until_stopped};
+use super::{Exit, admin, complain, worker};
+use crate::config::{Config, ConfigError, Queue, Secret, Served};
+use crate::stop::Stop;
+use crate::telemetry::Watch;
+
+/// What our own gateway takes of a result.
+const MOST_RESULT: u64 = 64 << 20;
+
+/// For clients to be answered that still wait when the worker has ended.
+const ANSWERING: Duration = Duration::from_secs(5);
+
+/// Serves until it is told to stop, or its worker cannot go on.
+pub(super) fn execute(config: &Config) -> Exit {
+    if let Some(exit) = refused(config) {
+        return exit;
+    }
+    let (models, loras) = (config.models(), config.loras());
+    [models.as_ref().err(), loras.as_ref().err()].into_iter().flatten().for_each(complain);
+    let models = models.and_then(|models| loras.map(|_| models));
+    let mut config = config.clone();
+    config.worker.max_bytes.get_or_insert(MOST_RESULT);
+    running(until_stopped(async |stop| {
+        let watch = Watch::default();
+        let admin = match admin::listen(config.admin).await {
+            Ok(admin) => admin,
+            Err(cause) => {
+                error!("{cause}");
+                return Exit::Failed;
+            }
+        };
+        select! {
+            exit = both(&config, models, watch.clone(), stop) => exit,
+            never = admin::serve(admin, watch) => match never {},
+        }
+    }))
+}
+
+async fn both(config: &Config, models: Result<Vec<Served>, ConfigError>, watch: Watch, stop: Stop) -> Exit {
+    let key = Secret::new(&Uuid::new_v4().to_string());
+    let door = match Door::open(config, Some(&key)).await {
+        Ok(door) => door,
+        Err(exit) => return exit,
+    };
+    let base = format!("http://{}/v2/{}", door.address(), config.gateway.endpoint);
+    let closing = CancellationToken::new();
+    let mut serving = pin!(door.serve(closing.clone()));
+    let exit = select! {
+        exit = worker::start(config, Queue::of(&base, Some(key)), models, watch, stop) => exit,
+        exit = &mut serving => return exit,
+    };
+    // Only now: the worker's last results go through it.
+    closing.cancel();
+    if timeout(ANSWERING, serving).await.is_err() {
+        warn!("not everybody could be answered");
+    }
+    exit
+}
+
+/// Begins again in a new process that takes the place of this one, as nothing else does it for a server that somebody started by hand.
+pub(super) fn again() -> Exit {
+    let cause = match env::current_exe() {
+        Ok(program) => Command::new(program).args(env::args_os().skip(1)).exec(),
+        Err(cause) => cause,
+    };
+    error!("latentd serve cannot be started anew: {cause}");
+    Exit::Restart
+}

@@ -1,0 +1,32 @@
+//! A bad request never waits for a GPU: jobs of our own workers are checked before they are queued.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::job::{Offer, validate};
+
+use super::reply::Fault;
+
+/// Who works on an endpoint's jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handler {
+    /// Workers of ours, whose input is known.
+    Latentd {
+        /// The models that they draw with, if that is known here.
+        models: Option<Vec<String>>,
+    },
+    /// Somebody's own, who check what they get.
+    External,
+}
+
+impl Handler {
+    /// Checks an input by the rules that its worker will check it by. Whether a LoRA file is there, the worker alone knows.
+    pub(super) fn check(&self, input: &RawValue) -> Result<(), Fault> {
+        let Self::Latentd { models } = self else { return Ok(()) };
+        let input: Value = serde_json::from_str(input.get())
+            .map_err(|error| Fault::Bad(format!("`input` cannot be read: {error}")))?;
+        let named = |key: &str| input.get(key).and_then(Value::as_str).map(str::to_owned).into_iter().collect();
+        let offer = Offer { models: models.clone().unwrap_or_else(|| named("model")), loras: named("lora") };
+        validate(&input, &offer, 0).map(drop).map_err(Fault::Invalid)
+    }
+}

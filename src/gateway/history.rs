@@ -1,0 +1,104 @@
+//! What operators ask of jobs beside the protocol: which there are, and what was tried with each.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::queue::{self, Payloads, Record};
+use crate::store::Store;
+
+use super::client::view;
+use super::reply::{Fault, Json};
+use super::{Endpoint, Gateway, Version};
+
+/// Jobs of a page: at most, and if nobody says.
+const PAGE: (usize, usize) = (100, 10);
+
+/// What goes on comes first, then what waits, then what has ended.
+const ORDER: [queue::State; 6] = [
+    queue::State::InProgress,
+    queue::State::InQueue,
+    queue::State::Completed,
+    queue::State::Failed,
+    queue::State::TimedOut,
+    queue::State::Cancelled,
+];
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Page {
+    offset: Option<usize>,
+    limit: Option<usize>,
+    status: Option<queue::State>,
+}
+
+/// The jobs of an endpoint, a page of them, without inputs and outputs.
+pub(super) async fn requests<S: Store>(
+    State(gateway): State<Arc<Gateway<S>>>,
+    Extension(version): Extension<Version>,
+    Path(name): Path<String>,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Result<Json, Fault> {
+    let endpoint = gateway.endpoint(&name)?;
+    let Query(page) = page.map_err(|_| {
+        Fault::Bad("`offset` and `limit` should be whole numbers, and `status` one such as IN_QUEUE".into())
+    })?;
+    let (offset, limit) = (page.offset.unwrap_or(0), page.limit.unwrap_or(PAGE.1).clamp(1, PAGE.0));
+    let mut ids = Vec::new();
+    for state in ORDER.into_iter().filter(|state| page.status.is_none_or(|only| only == *state)) {
+        ids.extend(gateway.store.all(&endpoint.id, state).await?);
+    }
+    let mut shown = Vec::new();
+    for id in ids.iter().skip(offset).take(limit) {
+        // It may have gone since.
+        let Ok(record) = gateway.visible(endpoint, id).await else { continue };
+        let object = queue::status(&record, view(version, endpoint), Payloads::default());
+        shown.extend(RawValue::from_string(object).ok());
+    }
+    let (total, has_more) = (ids.len(), offset + limit < ids.len());
+    let page = json!({ "hasMore": has_more, "limit": limit, "offset": offset, "requests": shown, "total": total });
+    Ok(Json(page.to_string()))
+}
+
+/// Each attempt at a job, and each try of its webhook.
+pub(super) async fn history<S: Store>(
+    State(gateway): State<Arc<Gateway<S>>>,
+    Path((name, id)): Path<(String, String)>,
+) -> Result<Json, Fault> {
+    let endpoint: &Endpoint = gateway.endpoint(&name)?;
+    let record = gateway.visible(endpoint, &id).await?;
+    let history = json!({
+        "attempts": attempts(&record),
+        "id": record.id,
+        "status": record.state,
+        "submitted": record.submitted.as_millis(),
+        "webhooks": webhooks(&record),
+    });
+    Ok(Json(history.to_string()))
+}
+
+fn attempts(record: &Record) -> Vec<Value> {
+    let past = record.past.iter().map(|past| {
+        json!({
+            "began": past.began.as_millis(), "ended": past.ended.as_millis(), "number": past.number, "why": past.why,
+            "workerId": past.worker,
+        })
+    });
+    let latest = record.attempt.iter().map(|latest| {
+        json!({
+            "began": latest.began.as_millis(), "ended": record.ended.map(|ended| ended.as_millis()),
+            "number": latest.number, "why": record.error, "workerId": latest.worker,
+        })
+    });
+    past.chain(latest).collect()
+}
+
+fn webhooks(record: &Record) -> Vec<Value> {
+    let log = record.hook.iter().flat_map(|hook| &hook.log);
+    log.map(|told| json!({ "at": told.at.as_millis(), "end": told.message, "error": told.why, "taken": told.why.is_none() }))
+        .collect()
+}

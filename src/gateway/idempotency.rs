@@ -1,0 +1,61 @@
+//! A submission that is sent again means the same job, if its client says so (`Idempotency-Key`, draft-ietf-httpapi-idempotency-key-header).
+//!
+//! The key decides the job's id, so that all gateways on a store agree without asking each other.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use sha2::{Digest, Sha256};
+use uuid::{Builder, Uuid};
+
+use crate::date::UnixTime;
+use crate::queue::Sent;
+
+use super::reply::Fault;
+
+/// How long a key is known.
+const KNOWN: Duration = Duration::from_hours(24);
+
+/// Letters of a key.
+const LONGEST: usize = 255;
+
+/// Names a submission, among those of one client at one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    /// The random part of its job's id.
+    pub(super) id: Uuid,
+    /// What is kept of it.
+    pub(super) sent: Sent,
+}
+
+/// The name of a submission, if its client gave it one.
+pub(super) fn name(
+    headers: &HeaderMap,
+    endpoint: &str,
+    operation: &str,
+    body: &[u8],
+    now: UnixTime,
+) -> Result<Option<Name>, Fault> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.as_bytes();
+    if key.is_empty() || key.len() > LONGEST {
+        return Err(Fault::Bad(format!("`Idempotency-Key` should have 1 to {LONGEST} letters")));
+    }
+    let client = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+    let mut hash = Sha256::new();
+    for part in [endpoint.as_bytes(), operation.as_bytes(), client, key] {
+        // Lengths keep the parts apart.
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let mut random = [0; 16];
+    random.copy_from_slice(&hash.finalize()[..16]);
+    let digest = Sha256::digest(body).iter().fold(String::new(), |mut text, byte| {
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    Ok(Some(Name { id: Builder::from_random_bytes(random).into_uuid(), sent: Sent { digest, until: now + KNOWN } }))
+}

@@ -1,0 +1,214 @@
+//! What this endpoint adds to the protocol.
+
+use axum::http::HeaderMap;
+
+use super::*;
+use crate::gateway::openapi::ROUTES;
+use crate::gateway::{Endpoint, Handler, Key, Role};
+use crate::store::Store;
+
+/// Of an endpoint whose inputs are ours to check.
+fn checking(models: Option<Vec<String>>) -> House {
+    let usual = Settings::default();
+    let handler = Handler::Latentd { models };
+    let endpoints = usual.endpoints.iter().map(|endpoint| Endpoint { handler: handler.clone(), ..endpoint.clone() });
+    House::with(Settings { endpoints: endpoints.collect(), ..usual })
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Body> {
+    let request = Request::builder().method(method).uri(format!("/v2/stable-diffusion-v1{path}"));
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.body(Body::from(body.to_owned())).unwrap()
+}
+
+async fn page(house: &House, query: &str) -> Value {
+    serde_json::from_str(&house.get(&format!("/requests{query}")).await.1).unwrap()
+}
+
+impl House {
+    async fn submits(&self, key: &str, body: &str) -> (u16, Value) {
+        let (status, reply) = self.sends(request("POST", "/run", &[("idempotency-key", key)], body)).await;
+        (status, serde_json::from_str(&reply).unwrap())
+    }
+
+    async fn head(&self, request: Request<Body>) -> HeaderMap {
+        service(&self.gateway).oneshot(request).await.unwrap().headers().clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_input_is_told_at_once_and_never_queued() {
+    let house = checking(None);
+    let (status, reply) = house.post("/run", r#"{"input":{"prompt":7,"width":500,"lora":"ink","model":"any"}}"#).await;
+    let texts = ["prompt should be <class 'str'> type, not <class 'int'>.", "width does not meet the constraints."];
+    let wanted = serde_json::json!({ "error": texts.join("; "), "errors": texts });
+    assert_eq!((status, serde_json::from_str::<Value>(&reply).unwrap()), (400, wanted));
+    let deep = format!(r#"{{"input":{{"prompt":{}{}}}}}"#, "[".repeat(500), "]".repeat(500));
+    assert_eq!(house.post("/runsync", &deep).await.0, 400);
+    house.run(r#"{"input":{"prompt":"p","lora":"ink","model":"any"}}"#).await;
+    assert_eq!(house.store.counts("stable-diffusion-v1").await.unwrap().in_queue, 1);
+    let known = checking(Some(vec!["sd".into()]));
+    let (status, reply) = known.post("/run", r#"{"input":{"prompt":"p","model":"any"}}"#).await;
+    assert!(status == 400 && reply.contains("only sd is"), "{reply}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_submission_that_is_sent_again_is_the_same_job() {
+    let house = House::new();
+    let (status, first) = house.submits("k1", r#"{"input":1}"#).await;
+    assert_eq!((status, house.submits("k1", r#"{"input":1}"#).await), (200, (200, first.clone())));
+    assert_eq!(house.submits("k1", r#"{"input":2}"#).await.0, 409);
+    assert_ne!(house.submits("k2", r#"{"input":1}"#).await.1["id"], first["id"]);
+    assert_eq!(house.submits("", r#"{"input":1}"#).await.0, 400);
+    let id = first["id"].as_str().unwrap();
+    assert_eq!(house.take("w1").await, id);
+    house.post(&format!("/job-done/w1/{id}"), r#"{"output": 1}"#).await;
+    house.pass(3600).await;
+    assert_eq!(house.get(&format!("/status/{id}")).await.0, 404, "its result is no longer kept");
+    let payload = house.store.payload("stable-diffusion-v1", id, crate::store::Part::Output).await.unwrap();
+    assert_eq!(payload, None, "nor are its payloads");
+    let again = house.submits("k1", r#"{"input":1}"#).await.1;
+    assert_eq!((&again["id"], &again["status"]), (&first["id"], &"COMPLETED".into()));
+    house.pass(24 * 3600).await;
+    assert_eq!(house.store.next_due().await.unwrap(), None, "nothing is left");
+    assert_eq!(house.submits("k1", r#"{"input":2}"#).await.1["status"], "IN_QUEUE");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_knows_the_job_at_once() {
+    let house = House::new();
+    let head = house.head(request("POST", "/runsync", &[], r#"{"input":1}"#)).await;
+    let id = head["x-job-id"].to_str().unwrap();
+    assert_eq!(house.field(id, "status").await, "IN_QUEUE");
+    let key = [("idempotency-key", "k")];
+    let ids = [0, 1].map(|_| house.head(request("POST", "/runsync", &key, r#"{"input":1}"#)));
+    let [one, two] = ids;
+    assert_eq!(one.await["x-job-id"], two.await["x-job-id"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_tell_a_job_s_way_and_end_with_it() {
+    let house = House::new();
+    let id = house.run(r#"{"input":1}"#).await;
+    let path = format!("/stream/{id}");
+    let events = house.sends(request("GET", &path, &[("accept", "text/event-stream")], ""));
+    let work = async {
+        house.take("w1").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        house.post(&format!("/job-done/w1/{id}"), r#"{"status":"IN_PROGRESS","output":0.5}"#).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        house.post(&format!("/job-stream/w1/{id}"), r#"{"output":"a"}"#).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        house.post(&format!("/job-done/w1/{id}"), r#"{"output":["a"]}"#).await;
+    };
+    let ((status, events), ()) = tokio::join!(events, work);
+    assert_eq!(status, 200);
+    let told: Vec<(&str, Value)> = events
+        .split("\n\n")
+        .filter_map(|event| event.strip_prefix("event: ")?.split_once("\ndata: "))
+        .map(|(name, data)| (name, serde_json::from_str(data).unwrap()))
+        .collect();
+    let brief: Vec<String> =
+        told.iter().map(|(name, data)| format!("{name} {} {}", data["status"], data["output"])).collect();
+    let end = r#"status "COMPLETED" ["a"]"#;
+    let begin = [r#"status "IN_QUEUE" null"#, r#"status "IN_PROGRESS" null"#, r#"status "IN_PROGRESS" 0.5"#];
+    assert_eq!(brief, [&begin[..], &[r#"chunk null "a""#, end]].concat());
+    let gone = house.sends(request("GET", "/stream/unknown", &[("accept", "text/event-stream")], "")).await;
+    assert_eq!(gone.0, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_jobs_and_all_attempts_can_be_seen() {
+    let house = House::new();
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        ids.push(house.run(&format!(r#"{{"input":{number}}}"#)).await);
+    }
+    assert_eq!(house.take("w1").await, ids[0]);
+    house.get("/ping/w1?status=unhealthy&check=gpu&reason=lost").await;
+    house.take("w2").await;
+    let first = page(&house, "?limit=2").await;
+    assert_eq!((&first["total"], &first["hasMore"], &first["limit"]), (&3.into(), &true.into(), &2.into()));
+    assert_eq!((&first["requests"][0]["id"], &first["requests"][1]["id"]), (&(*ids[0]).into(), &(*ids[1]).into()));
+    assert_eq!(page(&house, "?offset=2").await["requests"][0]["id"], *ids[2]);
+    assert_eq!(page(&house, "?status=IN_QUEUE").await["total"], 2);
+    assert_eq!(house.get("/requests?status=LOST").await.0, 400);
+    let history: Value = serde_json::from_str(&house.get(&format!("/history/{}", ids[0])).await.1).unwrap();
+    let attempts = history["attempts"].as_array().unwrap();
+    let brief: Vec<_> = attempts.iter().map(|tried| (tried["number"].as_u64(), tried["workerId"].as_str())).collect();
+    assert_eq!(brief, [(Some(1), Some("w1")), (Some(2), Some("w2"))]);
+    assert_eq!(attempts[0]["why"], "its worker is not fit");
+}
+
+/// Every route that the gateway has is one of the document's, and the other way round.
+#[tokio::test(start_paused = true)]
+async fn the_document_tells_of_all_routes_and_no_others() {
+    let house = House::with(Settings { hold: Duration::from_millis(1), limits: false, ..Settings::default() });
+    let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
+    paths.dedup();
+    for path in paths {
+        for method in ["get", "post", "put", "delete"] {
+            let told = ROUTES.iter().any(|route| route.path == path && route.method == method);
+            let asked = path.replace("{id}", "j").replace("{worker}", "w");
+            let asked = house.sends(request(&method.to_uppercase(), &format!("{asked}?wait=1"), &[], "")).await;
+            // Any method is a heartbeat.
+            assert!(told != (asked.0 == 405) || path.starts_with("/ping"), "{method} {path}: {asked:?}");
+            assert!(!asked.1.contains("no such route"), "{method} {path}");
+        }
+    }
+    let source = include_str!("../mod.rs");
+    let routed: Vec<&str> = source.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    for path in routed.iter().filter(|path| !["/healthz", "/readyz", "/metrics", "/openapi.json"].contains(path)) {
+        assert!(path.starts_with("/docs") || ROUTES.iter().any(|route| route.path == *path), "{path} is not told of");
+    }
+}
+
+#[test]
+fn the_committed_document_is_this_one() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let committed: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert!(committed == crate::gateway::openapi(), "run `latentd openapi > docs/openapi.json`");
+    let text = committed.to_string();
+    let names = text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next());
+    for name in names {
+        assert!(committed["components"]["schemas"][name].is_object(), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_and_numbers() {
+    let keys = vec![Key::new("user", Role::User, None), Key::new("work", Role::Worker, Some("other".into()))];
+    let house = House::with(Settings { keys, ..Settings::default() });
+    let ask = |path: &str, key: &str| {
+        house.sends(Request::get(path).header("authorization", key).body(Body::empty()).unwrap())
+    };
+    assert_eq!((ask("/healthz", "").await.0, ask("/readyz", "").await.0, ask("/docs", "").await.0), (200, 200, 200));
+    for (key, status) in [("", 401), ("no", 401), ("Bearer user", 200), ("work", 200)] {
+        assert_eq!(ask("/metrics", key).await.0, status, "{key}");
+    }
+    house.sends(request("POST", "/run", &[("authorization", "user")], r#"{"input":1}"#)).await;
+    house.clock.advance(Duration::from_millis(2500));
+    let text = ask("/metrics", "user").await.1;
+    for line in [
+        r#"latentd_queue_jobs{endpoint="stable-diffusion-v1",state="IN_QUEUE"} 1"#,
+        r#"latentd_queue_oldest_seconds{endpoint="stable-diffusion-v1"} 2.5"#,
+        r#"latentd_queue_workers{endpoint="stable-diffusion-v1",state="idle"} 0"#,
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    house.gateway.closing.cancel();
+    assert_eq!(ask("/readyz", "").await.0, 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_too_often_waits() {
+    let house = House::new();
+    assert_eq!([house.post("/purge-queue", "").await.0, house.post("/purge-queue", "").await.0], [200, 200]);
+    let refused = service(&house.gateway).oneshot(request("POST", "/purge-queue", &[], "")).await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
+    assert_eq!(house.get("/health").await.0, 200, "another operation");
+    let waiting: Vec<_> = (0..2).map(|_| house.asks("GET", "/requests", "")).collect();
+    assert!(waiting.len() == 2 && house.get("/requests").await.0 == 200, "what has not begun holds no place");
+    house.clock.advance(Duration::from_secs(20));
+    assert_eq!(house.post("/purge-queue", "").await.0, 200);
+}

@@ -54,8 +54,8 @@ async fn until_stopped(config: config::Gateway) -> Exit {
 }
 
 async fn start(config: config::Gateway, stop: Stop) -> Exit {
-    let path = config.store.clone();
-    let store = match blocking(move || open(&path)).await {
+    let (path, rules) = (config.store.clone(), rules(&config));
+    let store = match blocking(move || open(&path, rules)).await {
         Ok(store) => store,
         Err(cause) => {
             error!(store = %config.store.display(), "the queue cannot be opened: {cause}");
@@ -86,11 +86,15 @@ async fn start(config: config::Gateway, stop: Stop) -> Exit {
     }
 }
 
-fn open(path: &std::path::Path) -> Result<SqliteStore, StoreError> {
+fn rules(config: &config::Gateway) -> Rules {
+    Rules { lost: config.lost, ..Rules::default() }
+}
+
+fn open(path: &std::path::Path, rules: Rules) -> Result<SqliteStore, StoreError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|cause| StoreError::Failed(format!("{}: {cause}", folder.display())))?;
     }
-    SqliteStore::open(path, Rules::default())
+    SqliteStore::open(path, rules)
 }
 
 fn settings(config: &config::Gateway) -> Settings {
@@ -99,6 +103,7 @@ fn settings(config: &config::Gateway) -> Settings {
     let endpoints = usual.endpoints.into_iter().map(|endpoint| Endpoint { id: config.endpoint.clone(), ..endpoint });
     Settings {
         endpoints: endpoints.collect(),
+        rules: rules(config),
         keys: [keys(&config.api_keys, Role::User), keys(&config.worker_keys, Role::Worker)].concat(),
         ..Settings::default()
     }

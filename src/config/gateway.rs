@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Environment, Reader, Secret};
 
@@ -18,6 +19,8 @@ pub struct Gateway {
     pub api_keys: Vec<Secret>,
     /// Keys of workers.
     pub worker_keys: Vec<Secret>,
+    /// From the last heartbeat that named a job, until it is taken for lost.
+    pub lost: Duration,
 }
 
 impl Reader {
@@ -26,6 +29,7 @@ impl Reader {
         let store = self.folder("store", || environment.data_dir().join("queue.db"));
         let endpoint: Option<String> = self.read("endpoint");
         let (api_keys, worker_keys) = (self.read("api_keys"), self.read("worker_keys"));
+        let lost: Option<Duration> = self.read("gateway.lost");
         let store = store.and_then(|store| self.file(&store));
         let endpoint = endpoint.and_then(|endpoint| self.name(endpoint));
         Some(Gateway {
@@ -34,6 +38,7 @@ impl Reader {
             endpoint: endpoint?,
             api_keys: api_keys?,
             worker_keys: worker_keys?,
+            lost: lost?,
         })
     }
 

@@ -123,7 +123,9 @@ pub(super) async fn stops<S: Store>(
         if !stops.is_empty() {
             return Ok(Json(json!({ "jobsToStop": stops }).to_string()).into_response());
         }
-        if !gateway.rang(rings, until).await {
+        let rang = gateway.rang(rings, until).await;
+        // Who is to be started anew ends once its open polls have.
+        if !rang || !gateway.fleet.may_have(&endpoint.id, &worker, gateway.now()) {
             return Ok(nothing());
         }
     }
@@ -167,11 +169,14 @@ impl<S: Store> Gateway<S> {
             self.forsake(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand").await;
         }
         let bell = self.hub.take(&endpoint.id);
+        if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
+            // Held in full, or it would ask again at once.
+            self.rang(std::future::pending(), until).await;
+            return Ok(Vec::new());
+        }
         loop {
             let rings = bell.notified();
             if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
-                // Held in full, or it would ask again at once.
-                self.rang(std::future::pending(), until).await;
                 return Ok(Vec::new());
             }
             let taker = Taker { worker: worker.to_owned(), gpu: says.vram_gb.clone(), most, now: self.now() };
@@ -207,7 +212,7 @@ impl<S: Store> Gateway<S> {
         }
         if stop {
             self.fleet.ban(&endpoint.id, worker, now);
-            self.hub.nudge(&endpoint.id);
+            self.hub.nudge(&endpoint.id, worker);
         }
         Ok(known.is_some())
     }

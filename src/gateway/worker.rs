@@ -147,8 +147,9 @@ pub(super) async fn ping<S: Store>(
     gateway.fleet.sign(&endpoint.id, &worker, Sign::Beats(&says.runpod_version.unwrap_or_default()), now);
     let named = says.job_id.unwrap_or_default();
     for id in gateway.store.held(&endpoint.id, &worker).await? {
-        let (worker, named) = (worker.clone(), named.split(',').any(|name| name == id));
-        let beat = move |record: &mut Record| record.beat(&worker, named, now);
+        let (worker, rules) = (worker.clone(), gateway.settings.rules.clone());
+        let named = named.split(',').any(|name| name == id);
+        let beat = move |record: &mut Record| record.beat(&worker, named, &rules, now);
         gateway.store.change(&endpoint.id, &id, beat, Vec::new(), None).await?;
     }
     Ok(StatusCode::OK.into_response())

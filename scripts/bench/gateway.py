@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-PATIENCE = 60.0  # seconds for a server to begin
+PATIENCE = 300.0  # seconds for a server to begin on a busy machine
 # What is measured: its name, the gateway's operation, and the one of the SDK's server, which has no polls.
 LOADS = (("submits", "submit", "submit"), ("status reads", "status", "known"), ("whole jobs", "cycle", "alone"), ("wake-up of a poll", "wake", None))
 
@@ -28,7 +28,7 @@ class Server:
         if peer == "latentd":
             store = options.store or f"sqlite:{self.folder.name}/queue.db"
             words = [str(options.latentd), "gateway"]
-            environment |= {"LATENTD_LISTEN": "127.0.0.1:0", "LATENTD_STORE": store, "LATENTD_LOG__LEVEL": "warn"}
+            environment |= {"LATENTD_LISTEN": "127.0.0.1:0", "LATENTD_STORE": store, "LATENTD_LOG__LEVEL": "error"}
         else:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]

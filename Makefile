@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 # One profile for everything, so that dependencies compile once; the lock file is the truth.
 FLAGS := --release --locked
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS := $(shell grep -rlI '^\#!.*bash' scripts .ci)
+SCRIPTS := $(shell grep -rlI '^\#!.*bash' scripts .ci tests/sdk --exclude-dir=node_modules)
 
 PROMPT ?= a red apple
 LIBTORCH_SET ?= # --cpu or --cuda; empty: what suits this machine
@@ -24,6 +24,7 @@ demo: build ## Turn a prompt into a PNG and print where it is (PROMPT='a red app
 .PHONY: test
 test: setup ## Run the tests
 	cargo test $(FLAGS)
+	@tests/sdk/run $(TARGET)/release/latentd
 
 .PHONY: build
 build: setup ## Build target/release/latentd
@@ -49,8 +50,8 @@ parity: setup ## Compare with diffusers on the CPU, in a Python environment of i
 	@scripts/parity/run
 
 .PHONY: soak
-soak: setup ## Kill a worker again and again under 500 jobs, then let one draw 2,000: minutes
-	CHAOS_JOBS=500 SOAK_JOBS=2000 cargo test $(FLAGS) --test chaos -- --nocapture
+soak: setup ## Kill workers and gateways again and again under load, watch a worker draw 2,000: minutes
+	CHAOS_JOBS=500 SOAK_JOBS=2000 CRASH_KILLS=50 cargo test $(FLAGS) --test chaos --test gateway_crash -- --nocapture
 
 .PHONY: bench
 bench: ## Compare the worker with the Python worker, in a Python environment of its own

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use figment::value::Value;
 
@@ -25,6 +26,8 @@ pub struct Gateway {
     pub api_keys: Vec<Secret>,
     /// Keys of workers.
     pub worker_keys: Vec<Secret>,
+    /// From the last heartbeat that named a job, until it is taken for lost.
+    pub lost: Duration,
 }
 
 /// Whose workers an endpoint has.
@@ -54,6 +57,7 @@ impl Reader {
         let endpoint: Option<String> = self.read("endpoint");
         let (handler, limits) = (self.read("handler"), self.read("limits"));
         let (api_keys, worker_keys) = (self.read("api_keys"), self.read("worker_keys"));
+        let lost: Option<Duration> = self.read("gateway.lost");
         let store = store.and_then(|store| self.file(&store));
         let endpoint = endpoint.and_then(|endpoint| self.name(endpoint));
         Some(Gateway {
@@ -64,6 +68,7 @@ impl Reader {
             limits: limits?,
             api_keys: api_keys?,
             worker_keys: worker_keys?,
+            lost: lost?,
         })
     }
 

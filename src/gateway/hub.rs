@@ -81,9 +81,10 @@ impl Hub {
         self.timers.clone()
     }
 
-    /// Lets a poll look again that waits for jobs: it may take some now, or end.
-    pub(super) fn nudge(&self, endpoint: &str) {
+    /// Lets a worker's open polls look again: they may have to end.
+    pub(super) fn nudge(&self, endpoint: &str, worker: &str) {
         self.takes.ring(&endpoint.to_owned(), Notify::notify_waiters);
+        self.stops.ring(&(endpoint.to_owned(), worker.to_owned()), Notify::notify_waiters);
     }
 
     /// Rings for all news, as long as there can be any.

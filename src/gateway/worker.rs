@@ -124,7 +124,9 @@ pub(super) async fn stops<S: Store>(
         if !stops.is_empty() {
             return Ok(Json(json!({ "jobsToStop": stops }).to_string()).into_response());
         }
-        if !gateway.rang(rings, until).await {
+        let rang = gateway.rang(rings, until).await;
+        // Who is to be started anew ends once its open polls have.
+        if !rang || !gateway.fleet.may_have(&endpoint.id, &worker, gateway.now()) {
             return Ok(nothing());
         }
     }
@@ -146,8 +148,9 @@ pub(super) async fn ping<S: Store>(
     gateway.fleet.sign(&endpoint.id, &worker, Sign::Beats(&says.runpod_version.unwrap_or_default()), now);
     let named = says.job_id.unwrap_or_default();
     for id in gateway.store.held(&endpoint.id, &worker).await? {
-        let (worker, named) = (worker.clone(), named.split(',').any(|name| name == id));
-        let beat = move |record: &mut Record| record.beat(&worker, named, now);
+        let (worker, rules) = (worker.clone(), gateway.settings.rules.clone());
+        let named = named.split(',').any(|name| name == id);
+        let beat = move |record: &mut Record| record.beat(&worker, named, &rules, now);
         gateway.store.change(&endpoint.id, &id, beat, Vec::new(), None).await?;
     }
     gateway.remind(endpoint, &worker, &named).await?;
@@ -181,11 +184,14 @@ impl<S: Store> Gateway<S> {
             self.forsake(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand").await;
         }
         let bell = self.hub.take(&endpoint.id);
+        if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
+            // Held in full, or it would ask again at once.
+            self.rang(std::future::pending(), until).await;
+            return Ok(Vec::new());
+        }
         loop {
             let rings = bell.notified();
             if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
-                // Held in full, or it would ask again at once.
-                self.rang(std::future::pending(), until).await;
                 return Ok(Vec::new());
             }
             let taker = Taker { worker: worker.to_owned(), gpu: says.vram_gb.clone(), most, now: self.now() };
@@ -235,7 +241,7 @@ impl<S: Store> Gateway<S> {
         }
         if stop {
             self.fleet.ban(&endpoint.id, worker, now);
-            self.hub.nudge(&endpoint.id);
+            self.hub.nudge(&endpoint.id, worker);
         }
         Ok(known.is_some())
     }

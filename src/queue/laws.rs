@@ -28,6 +28,10 @@ pub struct Finish<'a> {
     pub output: bool,
 }
 
+/// Attempts that may come to nothing for free, without a sign that their workers ever got the job. After those it is lost like others:
+/// a job that ends its worker, or a result that its worker cannot send, may be done with before a heartbeat names it, each time anew.
+const UNSEEN: usize = 2;
+
 impl Record {
     /// A worker is handed the job. Whether it arrives is yet to be seen.
     pub fn start(&mut self, worker: &str, gpu: Option<&str>, now: UnixTime) -> Turn {
@@ -52,7 +56,7 @@ impl Record {
     ///
     /// One that does not may have been on its way when the job was handed out; of two that do not, the second was not. A job that has
     /// arrived and is no longer named is on its way back, or lost: time will tell.
-    pub fn beat(&mut self, worker: &str, named: bool, now: UnixTime) -> Turn {
+    pub fn beat(&mut self, worker: &str, named: bool, rules: &Rules, now: UnixTime) -> Turn {
         let Some(attempt) = self.held_by(worker) else { return Turn::Nothing };
         match (named, attempt.arrived) {
             (true, _) => {
@@ -61,18 +65,17 @@ impl Record {
             }
             (false, true) => return Turn::Nothing,
             (false, false) if attempt.missed == 0 => attempt.missed = 1,
-            (false, false) => self.give_back("it never arrived", now),
+            (false, false) => self.missing("it never arrived", rules, now),
         }
         Turn::Changed
     }
 
     /// A worker is gone, or says that it has no job.
     pub fn forsaken(&mut self, worker: &str, why: &str, rules: &Rules, now: UnixTime) -> Turn {
-        match self.held_by(worker) {
-            None => return Turn::Nothing,
-            Some(attempt) if attempt.arrived => self.lost(why, rules, now),
-            Some(_) => self.give_back(why, now),
+        if self.held_by(worker).is_none() {
+            return Turn::Nothing;
         }
+        self.missing(why, rules, now);
         Turn::Changed
     }
 
@@ -129,6 +132,15 @@ impl Record {
     pub fn attempts(&self) -> u32 {
         let latest = self.attempt.iter().map(|attempt| attempt.number);
         latest.chain(self.past.iter().map(|past| past.number)).max().unwrap_or(0)
+    }
+
+    /// Its worker has it no more, if it ever had.
+    fn missing(&mut self, why: &str, rules: &Rules, now: UnixTime) {
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.arrived) || self.past.len() >= UNSEEN {
+            self.lost(why, rules, now);
+        } else {
+            self.give_back(why, now);
+        }
     }
 
     /// Its worker was lost with it.

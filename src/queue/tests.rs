@@ -58,10 +58,10 @@ fn a_failure_keeps_its_output_and_can_be_retried() {
 #[test]
 fn what_never_arrived_waits_again_and_counts_as_no_retry() {
     let mut job = held("w1");
-    assert_eq!(job.beat("w2", false, at(2)), Turn::Nothing, "another worker's heartbeat");
-    assert_eq!(job.beat("w1", false, at(2)), Turn::Changed);
+    assert_eq!(job.beat("w2", false, &Rules::default(), at(2)), Turn::Nothing, "another worker's heartbeat");
+    assert_eq!(job.beat("w1", false, &Rules::default(), at(2)), Turn::Changed);
     assert_eq!(job.state, State::InProgress, "the first may have been on its way");
-    assert_eq!(job.beat("w1", false, at(12)), Turn::Changed);
+    assert_eq!(job.beat("w1", false, &Rules::default(), at(12)), Turn::Changed);
     assert_eq!((job.state, job.retries, job.past.len()), (State::InQueue, 0, 1));
     assert_eq!(job.start("w1", None, at(13)), Turn::Changed);
     assert_eq!(job.forsaken("w1", "the worker is gone", &Rules::default(), at(50)), Turn::Changed);
@@ -69,16 +69,30 @@ fn what_never_arrived_waits_again_and_counts_as_no_retry() {
 }
 
 #[test]
+fn a_job_that_is_never_seen_to_arrive_is_lost_in_the_end() {
+    let (rules, mut job) = (Rules::default(), job());
+    for (attempt, retries) in [0, 0, 1].into_iter().enumerate() {
+        assert_eq!(job.start("w1", None, at(1)), Turn::Changed);
+        assert_eq!(job.forsaken("w1", "it has nothing in hand", &rules, at(2)), Turn::Changed);
+        assert_eq!((job.state, job.retries, job.past.len()), (State::InQueue, retries, attempt + 1));
+    }
+    assert_eq!(job.start("w1", None, at(3)), Turn::Changed);
+    assert_eq!(job.beat("w1", false, &rules, at(4)), Turn::Changed);
+    assert_eq!(job.beat("w1", false, &rules, at(5)), Turn::Changed);
+    assert_eq!((job.state, job.error.as_deref()), (State::Failed, Some("job timed out after 1 retries")));
+}
+
+#[test]
 fn a_lost_job_is_tried_once_more_and_then_fails() {
     let rules = Rules::default();
     let mut job = held("w1");
-    assert_eq!(job.beat("w1", true, at(10)), Turn::Changed);
-    assert_eq!(job.beat("w1", false, at(20)), Turn::Nothing, "it is on its way back, or lost");
+    assert_eq!(job.beat("w1", true, &Rules::default(), at(10)), Turn::Changed);
+    assert_eq!(job.beat("w1", false, &Rules::default(), at(20)), Turn::Nothing, "it is on its way back, or lost");
     assert_eq!((job.due(&rules), job.tick(&rules, at(49))), (at(50), Turn::Nothing));
     assert_eq!(job.tick(&rules, at(50)), Turn::Changed);
     assert_eq!((job.state, job.retries, job.delay()), (State::InQueue, 1, None));
     assert_eq!(job.start("w2", None, at(60)), Turn::Changed);
-    assert_eq!(job.beat("w2", true, at(61)), Turn::Changed);
+    assert_eq!(job.beat("w2", true, &Rules::default(), at(61)), Turn::Changed);
     assert_eq!(job.forsaken("w2", "the worker is gone", &rules, at(90)), Turn::Changed);
     assert_eq!((job.state, job.error.as_deref()), (State::Failed, Some("job timed out after 1 retries")));
 }
@@ -199,7 +213,7 @@ fn apply(job: &mut Record, event: &Event, now: UnixTime) -> Turn {
     let name = |worker: &u8| format!("w{worker}");
     match event {
         Event::Start(worker) => job.start(&name(worker), None, now),
-        Event::Beat(worker, named) => job.beat(&name(worker), *named, now),
+        Event::Beat(worker, named) => job.beat(&name(worker), *named, &rules, now),
         Event::Forsaken(worker) => job.forsaken(&name(worker), "gone", &rules, now),
         Event::Progress(worker) => job.progress(&name(worker), now),
         Event::Finish(worker, well) => {

@@ -137,6 +137,23 @@ async fn who_is_to_be_started_anew_or_is_not_fit_gets_no_job() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn open_polls_of_who_is_to_be_started_anew_end_at_once() {
+    let house = House::new();
+    let id = house.run(START).await;
+    house.take("w1").await;
+    let began = tokio::time::Instant::now();
+    let polls = async { tokio::join!(house.get("/job-take/w1?job_in_progress=1"), house.get("/job-stop/w1?")) };
+    let (polls, done) = tokio::join!(polls, async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        house.post(&format!("/job-done/w1/{id}"), r#"{"output": 1, "stopPod": true}"#).await
+    });
+    assert_eq!((polls.0.0, polls.1.0, done.0), (204, 204, 200));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(house.get("/job-take/w1?job_in_progress=0").await.0, 204);
+    assert!(began.elapsed() > Duration::from_secs(20), "what it asks later is held");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_result_that_cannot_be_kept_fails_its_job_with_the_reason() {
     let house = House::with(Settings { most_result: 50, ..Settings::default() });
     for (body, code, says) in

@@ -66,7 +66,7 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
             format!("{:?}", store.take(EP, taker).await)
         }
         Step::Beat(job, worker, named) => {
-            change(&job, Box::new(move |record| record.beat(&name(&worker), named, now)), None).await
+            change(&job, Box::new(move |record| record.beat(&name(&worker), named, &rules, now)), None).await
         }
         Step::Forsaken(job, worker) => {
             change(&job, Box::new(move |record| record.forsaken(&name(&worker), "gone", &rules, now)), None).await

@@ -1,0 +1,51 @@
+//! A connection that is kept, with as little work in it as there can be.
+
+use anyhow::{Context, Result, ensure};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+/// A connection to a server, and where the API begins there.
+pub(crate) struct Line {
+    stream: BufReader<TcpStream>,
+    host: String,
+    prefix: String,
+}
+
+impl Line {
+    /// To `http://host:port/prefix`.
+    pub(crate) async fn new(base: &str) -> Result<Self> {
+        let rest = base.strip_prefix("http://").context("BASE should begin with http://")?;
+        let (host, prefix) =
+            rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
+        let stream = TcpStream::connect(host).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: BufReader::new(stream), host: host.to_owned(), prefix })
+    }
+
+    /// Asks, and reads the whole answer: status and body.
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<(u16, Vec<u8>)> {
+        let Self { stream, host, prefix } = self;
+        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        let length = body.len();
+        let request =
+            format!("{method} {prefix}{path} HTTP/1.1\r\nhost: {host}\r\n{kind}content-length: {length}\r\n\r\n{body}");
+        stream.write_all(request.as_bytes()).await?;
+        let (mut status, mut length, mut text) = (0, 0, String::new());
+        loop {
+            text.clear();
+            ensure!(stream.read_line(&mut text).await? > 0, "the server hung up");
+            let head = text.trim_end();
+            if head.is_empty() {
+                break;
+            }
+            match head.split_once(':') {
+                None => status = head.split(' ').nth(1).context("no status")?.parse()?,
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse()?,
+                Some(_) => {}
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await?;
+        Ok((status, body))
+    }
+}

@@ -1,4 +1,4 @@
-//! `latentd gateway`: the endpoint on a queue in a file.
+//! `latentd gateway`: the endpoint on a queue in a file or in a Redis.
 
 use std::fs;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use tracing::{error, info, warn};
 use super::{Exit, complain, say};
 use crate::blocking::blocking;
 use crate::clock::SystemClock;
-use crate::config::{self, Config, Secret};
+use crate::config::{self, Config, Kept, Secret};
 use crate::gateway::{Endpoint, Gateway, Key, Role, Settings, serve};
 use crate::queue::Rules;
 use crate::stop::{Signals, Stop};
-use crate::store::{SqliteStore, StoreError};
+use crate::store::{RedisStore, SqliteStore, Store, StoreError};
 
 /// Serves until it is told to stop.
 pub(super) fn execute(config: &Config) -> Exit {
@@ -54,11 +54,18 @@ async fn until_stopped(config: config::Gateway) -> Exit {
 }
 
 async fn start(config: config::Gateway, stop: Stop) -> Exit {
-    let path = config.store.clone();
-    let store = match blocking(move || open(&path)).await {
+    match config.store.clone() {
+        Kept::File(path) => on(blocking(move || open(&path)).await, config, stop).await,
+        Kept::Redis(url) => on(RedisStore::open(&url, Rules::default()).await, config, stop).await,
+    }
+}
+
+/// Serves on a store, if it could be opened.
+async fn on(store: Result<impl Store, StoreError>, config: config::Gateway, stop: Stop) -> Exit {
+    let store = match store {
         Ok(store) => store,
         Err(cause) => {
-            error!(store = %config.store.display(), "the queue cannot be opened: {cause}");
+            error!(store = %config.store, "the queue cannot be opened: {cause}");
             return Exit::Failed;
         }
     };
@@ -73,7 +80,7 @@ async fn start(config: config::Gateway, stop: Stop) -> Exit {
     if config.api_keys.is_empty() && config.worker_keys.is_empty() {
         warn!("no keys are set: whoever can connect to {address} may ask everything");
     }
-    info!(endpoint = config.endpoint, store = %config.store.display(), "serving http://{address}/v2/{}", config.endpoint);
+    info!(endpoint = config.endpoint, store = %config.store, "serving http://{address}/v2/{}", config.endpoint);
     // A closed stdout keeps nobody from asking.
     let _ = say(&format_args!("listening on http://{address}"));
     let gateway = Gateway::new(Arc::new(store), Arc::new(SystemClock), settings(&config));

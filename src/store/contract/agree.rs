@@ -148,7 +148,7 @@ proptest! {
 fn redis_does_what_memory_does() {
     let (server, runtime) = (Server::start(&[]), Builder::new_current_thread().enable_all().build().unwrap());
     let redis = runtime.block_on(RedisStore::on(&server));
-    let mut runner = TestRunner::new(ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(48) });
+    let mut runner = TestRunner::new(ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(24) });
     let agreed = runner.run(&steps(), |steps| {
         runtime.block_on(redis.erase());
         runtime.block_on(agree(&MemoryStore::new(Rules::default()), &redis, steps))

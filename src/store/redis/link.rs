@@ -45,7 +45,11 @@ impl Link {
     /// Connects, and has all news told to `teller` from now on.
     pub(super) async fn open(url: &str, teller: Arc<Teller>) -> Result<Self, StoreError> {
         // Its words about a URL may quote it.
-        let no_url = |_| StoreError::Failed("it should be redis://[user:password@]host[:port][/database], or rediss:// for TLS".into());
+        let no_url = |_| {
+            StoreError::Failed(
+                "it should be redis://[user:password@]host[:port][/database], or rediss:// for TLS".into(),
+            )
+        };
         let info = url.into_connection_info().map_err(no_url)?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let place = format!("Redis at {}/{}", info.addr(), settings.db());
@@ -78,7 +82,8 @@ impl Link {
     /// Whether it is a Redis that can be used, and what is to be known of it.
     async fn check(&self) -> Result<(), StoreError> {
         let (info,): (String,) = self.ask(redis::pipe().cmd("INFO").arg("everything")).await?;
-        let says = |key: &str| info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap_or_default();
+        let says =
+            |key: &str| info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap_or_default();
         let version = says("redis_version");
         if version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major < OLDEST) {
             let why = format!("{}: its version is {version:?}, and {OLDEST} is the oldest that will do", self.place);
@@ -89,7 +94,11 @@ impl Link {
         }
         if says("maxmemory_policy") != "noeviction" {
             let policy = says("maxmemory_policy");
-            tracing::warn!(policy, "{} throws jobs away when its memory is full: set maxmemory-policy noeviction", self.place);
+            tracing::warn!(
+                policy,
+                "{} throws jobs away when its memory is full: set maxmemory-policy noeviction",
+                self.place
+            );
         }
         if says("aof_enabled") != "1" {
             tracing::warn!("{} forgets jobs when it ends: set appendonly yes", self.place);

@@ -138,9 +138,8 @@ impl RedisStore {
         }
         let found: Vec<Vec<(String, f64)>> = self.link.ask(&ask).await?;
         let found = endpoints.into_iter().zip(found);
-        let timers = found.flat_map(|(endpoint, found)| {
-            found.into_iter().map(move |(id, due)| (due as u64, endpoint.clone(), id))
-        });
+        let timers = found
+            .flat_map(|(endpoint, found)| found.into_iter().map(move |(id, due)| (due as u64, endpoint.clone(), id)));
         let mut timers: Vec<_> = timers.collect();
         timers.sort();
         Ok(timers)

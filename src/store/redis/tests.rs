@@ -103,8 +103,7 @@ async fn who_asks_again_because_the_answer_was_lost_is_heard_once() {
     let (mut after, chunk) = (seen.record.clone(), Bytes::from("1"));
     let turn = after.part("w");
     let outcome = outcome(EP, &seen.record, &after, &turn);
-    let change =
-        Change { after: &after, turn: &turn, outcome: &outcome, place: None, parts: &[], chunk: Some(&chunk) };
+    let change = Change { after: &after, turn: &turn, outcome: &outcome, place: None, parts: &[], chunk: Some(&chunk) };
     let write = [Write::change(keys, &store.rules, &seen, &change).unwrap()];
     for _ in 0..2 {
         let done: Vec<(usize, u64)> = store.link.run(&invocation(&store.write, keys, 1, &write)).await.unwrap();
@@ -207,7 +206,7 @@ async fn a_full_memory_refuses_jobs_and_keeps_results() {
     assert_eq!(ids(&store.take(EP, taker("w", 2, 2)).await.unwrap()), ["b", "l0"]);
     assert!(!why(store.submit(EP, large("m")).await).is_empty());
     // What is over makes room.
-    let later = at(24 * 3600);
+    let later = at(25 * 3600);
     while let [(_, id), ..] = &store.due(later, 9).await.unwrap()[..] {
         let tick = move |record: &mut Record| record.tick(&Rules::default(), later);
         store.change(EP, id, tick, Vec::new(), None).await.unwrap();

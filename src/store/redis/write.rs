@@ -75,7 +75,12 @@ impl<'a> Write<'a> {
     }
 
     /// What an event has made of a job.
-    pub(super) fn change(keys: Keys<'a>, rules: &'a Rules, seen: &Seen, change: &Change<'_>) -> Result<Self, StoreError> {
+    pub(super) fn change(
+        keys: Keys<'a>,
+        rules: &'a Rules,
+        seen: &Seen,
+        change: &Change<'_>,
+    ) -> Result<Self, StoreError> {
         let Change { after, turn, outcome, place, parts, chunk } = change;
         let (id, chunks) = (&*after.id, keys.chunks(&after.id));
         let mut write = Self::new(keys, rules, id, &seen.version);
@@ -135,7 +140,8 @@ impl<'a> Write<'a> {
         let line = |of: Option<(&Record, u64)>| {
             of.filter(|(record, _)| !record.gone).map(|(record, score)| (keys.line(record.state), score.to_string()))
         };
-        let holder = |of: Option<(&Record, u64)>| of.and_then(|(record, _)| record.holder()).map(|worker| keys.held(worker));
+        let holder =
+            |of: Option<(&Record, u64)>| of.and_then(|(record, _)| record.holder()).map(|worker| keys.held(worker));
         let due = |of: Option<(&Record, u64)>| of.map(|(record, _)| millis(record.due(self.rules)).to_string());
         let (was, is) = (line(before), line(after));
         let mut commands = Vec::new();
@@ -163,7 +169,12 @@ impl<'a> Write<'a> {
 }
 
 /// Writes, of which up to `most` are to come true, as the script takes them.
-pub(super) fn invocation<'s>(script: &'s Script, keys: Keys<'_>, most: usize, writes: &[Write<'_>]) -> ScriptInvocation<'s> {
+pub(super) fn invocation<'s>(
+    script: &'s Script,
+    keys: Keys<'_>,
+    most: usize,
+    writes: &[Write<'_>],
+) -> ScriptInvocation<'s> {
     let mut invocation = script.key(keys.counters());
     invocation.arg(most);
     for write in writes {

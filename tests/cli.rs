@@ -72,7 +72,7 @@ fn what_cannot_be_asked_for_is_64_and_says_why() {
         (&[], &["worker"], "LATENTD_QUEUE"),
         (&[], &["serve"], "no server yet"),
         (&[("LATENTD_LISTEN", "0.0.0.0:0"), ("LATENTD_API_KEYS", "a")], &["gateway"], "LATENTD_WORKER_KEYS"),
-        (&[("LATENTD_STORE", "redis://host")], &["gateway"], "sqlite:FILE"),
+        (&[("LATENTD_STORE", "http://host")], &["gateway"], "sqlite:FILE"),
         (&[("LATENTD_ENDPOINT", "a/b")], &["gateway"], "endpoint"),
         (&[("LATENTD_API_KEYS", "secret,")], &["gateway"], "api_keys"),
         (&queue, &[], "RUNPOD_WEBHOOK_POST_OUTPUT"),

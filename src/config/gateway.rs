@@ -42,7 +42,12 @@ impl Setting for Option<Kept> {
             Ok(url) if matches!(url.scheme(), "redis" | "rediss") && url.has_host() => {
                 Some(Some(Kept::Redis(Link::from(text.to_owned()))))
             }
-            _ if file.is_empty() || file.contains("://") || file.starts_with("redis") => None,
+            _ if file.is_empty()
+                || file.contains("://")
+                || ["redis:", "rediss:"].iter().any(|scheme| file.starts_with(scheme)) =>
+            {
+                None
+            }
             _ => Some(Some(Kept::File(file.into()))),
         }
     }
@@ -108,7 +113,7 @@ mod tests {
     fn a_queue_is_in_a_file_or_in_a_redis() {
         let read = |text: &str| Option::<Kept>::read(&Value::from(text));
         assert_eq!(read("auto"), Some(None));
-        for (text, file) in [("sqlite:a/b.db", "a/b.db"), ("b.db", "b.db"), ("/a:b", "/a:b")] {
+        for (text, file) in [("sqlite:a/b.db", "a/b.db"), ("redis.db", "redis.db"), ("/a:b", "/a:b")] {
             assert_eq!(read(text), Some(Some(Kept::File(file.into()))));
         }
         for url in ["redis://h", "redis://:s3cret@h:1/2", "rediss://me:s3cret@h"] {

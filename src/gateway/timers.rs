@@ -75,9 +75,8 @@ impl<S: Store> Gateway<S> {
     ) {
         for id in told("workers", self.store.held(&endpoint, &worker).await).unwrap_or_default() {
             let (rules, now, worker) = (self.settings.rules.clone(), self.now(), worker.clone());
-            let forsaken = move |record: &mut Record| match kept(record) {
-                true => Turn::Nothing,
-                false => record.forsaken(&worker, why, &rules, now),
+            let forsaken = move |record: &mut Record| {
+                if kept(record) { Turn::Nothing } else { record.forsaken(&worker, why, &rules, now) }
             };
             told("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await);
         }

@@ -185,9 +185,8 @@ impl Store for RedisStore {
             }
             let outcome = outcome(endpoint, &seen.record, &after, &turn);
             let place = if outcome.last { Some(self.place(keys).await?) } else { None };
-            let (after_, turn_, outcome_) = (&after, &turn, &outcome);
-            let change =
-                Change { after: after_, turn: turn_, outcome: outcome_, place, parts: &parts, chunk: chunk.as_ref() };
+            let (parts, chunk) = (&parts[..], chunk.as_ref());
+            let change = Change { after: &after, turn: &turn, outcome: &outcome, place, parts, chunk };
             let write = Write::change(keys, &self.rules, &seen, &change)?;
             let done: Vec<(usize, u64)> = self.link.run(&invocation(&self.write, keys, 1, &[write])).await?;
             if !done.is_empty() {
@@ -263,12 +262,12 @@ impl Store for RedisStore {
     }
 
     async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
+        type Ever = (Option<u64>, Option<u64>, Option<u64>);
         let keys = Keys(endpoint);
         let tallies = [Tally::Completed, Tally::Failed, Tally::Retried].map(tally_name);
         let mut ask = pipe();
         ask.zcard(keys.line(State::InQueue)).zcard(keys.line(State::InProgress));
         ask.cmd("HMGET").arg(keys.counters()).arg(&tallies);
-        type Ever = (Option<u64>, Option<u64>, Option<u64>);
         let (in_queue, in_progress, (completed, failed, retried)): (u64, u64, Ever) = self.link.ask(&ask).await?;
         let ever = |count: Option<u64>| count.unwrap_or(0);
         Ok(Counts { in_queue, in_progress, completed: ever(completed), failed: ever(failed), retried: ever(retried) })

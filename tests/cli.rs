@@ -72,7 +72,7 @@ fn what_cannot_be_asked_for_is_64_and_says_why() {
         (&[], &["worker"], "LATENTD_QUEUE"),
         (&[("LATENTD_LISTEN", "0.0.0.0:0")], &["serve"], "LATENTD_API_KEYS"),
         (&[("LATENTD_LISTEN", "0.0.0.0:0"), ("LATENTD_API_KEYS", "a")], &["gateway"], "LATENTD_WORKER_KEYS"),
-        (&[("LATENTD_STORE", "redis://host")], &["gateway"], "sqlite:FILE"),
+        (&[("LATENTD_STORE", "http://host")], &["gateway"], "sqlite:FILE"),
         (&[("LATENTD_ENDPOINT", "a/b")], &["gateway"], "endpoint"),
         (&[("LATENTD_GATEWAY__LOST", "0")], &["gateway"], "gateway.lost"),
         (&[("LATENTD_API_KEYS", "secret,")], &["gateway"], "api_keys"),

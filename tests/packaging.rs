@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use latentd::config::{Config, Environment, Flags};
+use latentd::config::{Config, Environment, Flags, Kept};
+use latentd::gateway::Settings;
 use latentd::job::{Offer, validate};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -216,7 +217,57 @@ fn every_variable_of_the_example_is_read() {
     }
 }
 
-/// Whoever stops a worker must wait for its drain.
+/// What follows `before` on a line that has it, up to `end`: once for each.
+fn between<'a>(text: &'a str, before: &'a str, end: char) -> Vec<&'a str> {
+    text.split(before).skip(1).filter_map(|rest| rest.split(end).next()).collect()
+}
+
+#[test]
+fn the_variables_of_gateways_are_read_and_their_redis_loses_nothing() {
+    let (stack, keda) = (text("deploy/stack.yaml"), text("deploy/keda.yaml"));
+    let lines = stack.lines().filter_map(|line| line.trim().split_once(": "));
+    let of_stack = lines.filter(|(name, _)| name.starts_with("LATENTD_") || name.starts_with("RUNPOD_"));
+    // Who deploys says the keys.
+    let of_stack: Vec<_> =
+        of_stack.map(|(name, value)| (name, if value.starts_with('$') { "k" } else { value })).collect();
+    let of_keda: Vec<_> = between(&keda, "- { name: LATENTD_", '}')
+        .into_iter()
+        .map(|line| {
+            let (name, value) = line.split_once(", ").unwrap();
+            (
+                format!("LATENTD_{name}"),
+                value.strip_prefix("value: ").map_or("k", |value| value.trim().trim_matches('"')),
+            )
+        })
+        .collect();
+    let of_keda: Vec<_> = of_keda.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    for (variables, count) in [(of_stack, 6), (of_keda, 4)] {
+        assert_eq!(variables.len(), count, "{variables:?}");
+        let config = configured(variables.iter().copied());
+        for (name, _) in &variables {
+            assert!(config.entries().iter().any(|entry| entry.source.contains(name)), "{name}");
+        }
+        let gateway = &config.gateway;
+        assert!(matches!(gateway.store, Kept::Redis(_)) && !gateway.listen.ip().is_loopback());
+        assert!(!gateway.api_keys.is_empty() && !gateway.worker_keys.is_empty());
+    }
+    for redis in [stack.replace(',', ""), keda.replace(',', "").replace("\"yes\"", "yes")] {
+        for setting in ["--appendonly yes", "--appendfsync always", "--maxmemory 3gb", "--maxmemory-policy noeviction"]
+        {
+            assert!(redis.contains(setting), "{setting}");
+        }
+    }
+}
+
+#[test]
+fn workers_are_scaled_by_what_a_gateway_tells() {
+    let (keda, workers) = (text("deploy/keda.yaml"), text("deploy/kubernetes.yaml"));
+    assert_eq!(between(&keda, "valueLocation: ", '\n'), ["jobs.inQueue", "jobs.inProgress"], "as in /health");
+    assert!(keda.contains("minReplicaCount: 0") && keda.contains("kind: StatefulSet, name: latentd-worker }"));
+    assert!(workers.contains("kind: StatefulSet\nmetadata:\n  name: latentd-worker\n"));
+}
+
+/// Whoever stops a worker must wait for its drain, and that for the longest job.
 #[test]
 fn who_stops_a_worker_waits_for_its_drain() {
     let drain = configured([]).worker.drain.as_secs();
@@ -225,7 +276,9 @@ fn who_stops_a_worker_waits_for_its_drain() {
         let rest = text.split_once(label).unwrap().1;
         rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
     };
+    assert!(drain >= Settings::default().endpoints[0].patience.as_secs());
     assert!(after("deploy/compose.yaml", "stop_grace_period: ") * 60 > drain);
+    assert!(after("deploy/stack.yaml", "stop_grace_period: ") * 60 > drain);
     assert!(after("deploy/latentd-worker.service", "TimeoutStopSec=") > drain);
     assert!(after("deploy/kubernetes.yaml", "terminationGracePeriodSeconds: ") > drain);
 }

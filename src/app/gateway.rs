@@ -1,4 +1,4 @@
-//! `latentd gateway`: the endpoint on a queue in a file.
+//! `latentd gateway`: the endpoint on a queue in a file or in a Redis.
 
 use std::fmt::Display;
 use std::fs;
@@ -15,12 +15,12 @@ use super::running::{running, until_stopped};
 use super::{Exit, complain, say};
 use crate::blocking::blocking;
 use crate::clock::SystemClock;
-use crate::config::{Config, HandledBy, Secret, WebhookBy};
+use crate::config::{Config, HandledBy, Kept, Secret, WebhookBy};
 use crate::deliver::webhook::Signer;
 use crate::gateway::{Caller, Endpoint, Gateway, Handler, Key, Role, Settings, serve};
 use crate::net::{Client, Guard, NoClient};
 use crate::queue::{Rules, Tells};
-use crate::store::{SqliteStore, StoreError};
+use crate::store::{RedisStore, SqliteStore, StoreError};
 
 /// Serves until it is told to stop.
 pub(super) fn execute(config: &Config) -> Exit {
@@ -54,7 +54,29 @@ pub(super) fn refused(config: &Config) -> Option<Exit> {
 pub(super) struct Door {
     listener: TcpListener,
     address: SocketAddr,
-    gateway: Arc<Gateway<SqliteStore>>,
+    gateway: Opened,
+}
+
+/// A gateway on the store that was asked for.
+enum Opened {
+    File(Arc<Gateway<SqliteStore>>),
+    Redis(Arc<Gateway<RedisStore>>),
+}
+
+impl Opened {
+    async fn open(store: &Kept, settings: Settings) -> Result<Self, StoreError> {
+        let rules = settings.rules.clone();
+        Ok(match store.clone() {
+            Kept::File(path) => {
+                let store = blocking(move || open(&path, rules)).await?;
+                Self::File(Gateway::new(Arc::new(store), Arc::new(SystemClock), settings))
+            }
+            Kept::Redis(url) => {
+                let store = RedisStore::open(&url, rules).await?;
+                Self::Redis(Gateway::new(Arc::new(store), Arc::new(SystemClock), settings))
+            }
+        })
+    }
 }
 
 impl Door {
@@ -64,11 +86,9 @@ impl Door {
     /// It was said why, and the process ends so.
     pub(super) async fn open(config: &Config, home: Option<&Secret>) -> Result<Self, Exit> {
         let settings = settings(config, home).map_err(|cause| failed(&cause))?;
-        let (path, rules) = (config.gateway.store.clone(), settings.rules.clone());
-        let store = blocking(move || open(&path, rules)).await;
-        let store = store.map_err(|cause| {
-            failed(&format_args!("the queue cannot be opened: {}: {cause}", config.gateway.store.display()))
-        })?;
+        let gateway = Opened::open(&config.gateway.store, settings).await;
+        let gateway = gateway
+            .map_err(|cause| failed(&format_args!("the queue cannot be opened: {}: {cause}", config.gateway.store)))?;
         let (listen, endpoint) = (config.gateway.listen, &config.gateway.endpoint);
         let listener = TcpListener::bind(listen).await;
         let listener = listener.map_err(|cause| failed(&format_args!("cannot listen on {listen}: {cause}")))?;
@@ -76,10 +96,9 @@ impl Door {
         if config.gateway.api_keys.is_empty() && config.gateway.worker_keys.is_empty() {
             warn!("no keys are set: whoever can connect to {address} may ask everything");
         }
-        info!(endpoint, store = %config.gateway.store.display(), "serving http://{address}/v2/{endpoint}");
+        info!(endpoint, store = %config.gateway.store, "serving http://{address}/v2/{endpoint}");
         // A closed stdout keeps nobody from asking.
         let _ = say(&format_args!("listening on http://{address}"));
-        let gateway = Gateway::new(Arc::new(store), Arc::new(SystemClock), settings);
         Ok(Self { listener, address, gateway })
     }
 
@@ -95,7 +114,11 @@ impl Door {
 
     /// Serves until `stop`.
     pub(super) async fn serve(self, stop: CancellationToken) -> Exit {
-        match serve(self.listener, self.gateway, stop).await {
+        let served = match self.gateway {
+            Opened::File(gateway) => serve(self.listener, gateway, stop).await,
+            Opened::Redis(gateway) => serve(self.listener, gateway, stop).await,
+        };
+        match served {
             Ok(()) => Exit::Done,
             Err(cause) => failed(&format_args!("serving ended: {cause}")),
         }

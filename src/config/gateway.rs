@@ -1,21 +1,69 @@
 //! The part of the configuration that is for the endpoint.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Value;
+use serde_json::Value as Json;
 
 use super::setting::Setting;
-use super::{Environment, Reader, Secret};
+use super::{Environment, Link, Reader, Secret};
+use crate::net::{Url, shown};
+
+/// Where jobs are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// In an `SQLite` file.
+    File(PathBuf),
+    /// In the Redis of a URL, for several gateways.
+    Redis(Link),
+}
+
+/// Without a password.
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Redis(url) => f.write_str(&shown(url)),
+        }
+    }
+}
+
+/// `None` is `auto`.
+impl Setting for Option<Kept> {
+    const ALLOWED: &'static str =
+        "sqlite:FILE, redis://[user:password@]host[:port][/database], rediss:// for TLS, or auto";
+    fn read(value: &Value) -> Option<Self> {
+        let text = value.as_str()?;
+        let file = text.strip_prefix("sqlite:").unwrap_or(text);
+        match text.parse::<Url>() {
+            _ if text == "auto" => Some(None),
+            Ok(url) if matches!(url.scheme(), "redis" | "rediss") && url.has_host() => {
+                Some(Some(Kept::Redis(Link::from(text.to_owned()))))
+            }
+            _ if file.is_empty()
+                || file.contains("://")
+                || ["redis:", "rediss:"].iter().any(|scheme| file.starts_with(scheme)) =>
+            {
+                None
+            }
+            _ => Some(Some(Kept::File(file.into()))),
+        }
+    }
+    fn show(value: &Value) -> Json {
+        value.as_str().map_or_else(|| "hidden".into(), |text| shown(text).into())
+    }
+}
 
 /// What `latentd gateway` and `latentd serve` serve, and to whom.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The file of its queue.
-    pub store: PathBuf,
+    /// Where its queue is.
+    pub store: Kept,
     /// The name of its endpoint.
     pub endpoint: String,
     /// Who works on its jobs.
@@ -53,12 +101,11 @@ impl Setting for HandledBy {
 impl Reader {
     pub(super) fn gateway(&mut self, environment: &Environment) -> Option<Gateway> {
         let listen: Option<SocketAddr> = self.read("listen");
-        let store = self.folder("store", || environment.data_dir().join("queue.db"));
+        let store = self.kept(environment);
         let endpoint: Option<String> = self.read("endpoint");
         let (handler, limits) = (self.read("handler"), self.read("limits"));
         let (api_keys, worker_keys) = (self.read("api_keys"), self.read("worker_keys"));
         let lost: Option<Duration> = self.read("gateway.lost");
-        let store = store.and_then(|store| self.file(&store));
         let endpoint = endpoint.and_then(|endpoint| self.name(endpoint));
         Some(Gateway {
             listen: listen?,
@@ -72,14 +119,11 @@ impl Reader {
         })
     }
 
-    fn file(&mut self, store: &std::path::Path) -> Option<PathBuf> {
-        let text = store.to_string_lossy();
-        let file = text.strip_prefix("sqlite:").unwrap_or(&text);
-        if file.is_empty() || file.contains("://") {
-            self.refuse("store", "sqlite:FILE, or auto".into());
-            return None;
-        }
-        Some(file.into())
+    fn kept(&mut self, environment: &Environment) -> Option<Kept> {
+        let kept: Option<Kept> = self.read("store")?;
+        let kept = kept.unwrap_or_else(|| Kept::File(environment.data_dir().join("queue.db")));
+        self.show_last(kept.to_string());
+        Some(kept)
     }
 
     /// It is a part of URLs.
@@ -90,5 +134,28 @@ impl Reader {
             return None;
         }
         Some(endpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_is_in_a_file_or_in_a_redis() {
+        let read = |text: &str| Option::<Kept>::read(&Value::from(text));
+        assert_eq!(read("auto"), Some(None));
+        for (text, file) in [("sqlite:a/b.db", "a/b.db"), ("redis.db", "redis.db"), ("/a:b", "/a:b")] {
+            assert_eq!(read(text), Some(Some(Kept::File(file.into()))));
+        }
+        for url in ["redis://h", "redis://:s3cret@h:1/2", "rediss://me:s3cret@h"] {
+            let kept = read(url).flatten().unwrap();
+            assert_eq!(kept, Kept::Redis(Link::from(url.to_owned())));
+            assert!(!format!("{kept} {kept:?}").contains("s3cret"), "{kept}");
+            assert!(!Option::<Kept>::show(&Value::from(url)).to_string().contains("s3cret"));
+        }
+        for wrong in ["", "sqlite:", "redis:", "redis:h", "redis://", "http://h", "sqlite:redis://h"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 }

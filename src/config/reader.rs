@@ -48,10 +48,15 @@ impl Reader {
             "auto" => usual(),
             path => path.into(),
         };
-        if let Some(entry) = self.entries.last_mut() {
-            entry.value = folder.display().to_string().into();
-        }
+        self.show_last(folder.display().to_string());
         Some(folder)
+    }
+
+    /// People are shown this for the setting that was read last.
+    pub(super) fn show_last(&mut self, shown: String) {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.value = shown.into();
+        }
     }
 
     /// A setting that was read cannot be what it is.

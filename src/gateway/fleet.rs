@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::date::UnixTime;
 
 /// A worker is gone after so long without a word: two heartbeats of ten seconds, and ten more.
-const GONE: Duration = Duration::from_secs(30);
+pub(super) const GONE: Duration = Duration::from_secs(30);
 
 /// A worker that is to be started anew gets no job for so long, unless it is gone before.
 const BAN: Duration = Duration::from_mins(10);

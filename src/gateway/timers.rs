@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use crate::queue::{Record, Turn};
 use crate::store::Store;
 
+use super::fleet::GONE;
 use super::{Gateway, told};
 
 /// Jobs that are looked at before others are.
@@ -52,13 +53,30 @@ impl<S: Store> Gateway<S> {
             // While nobody knows what it holds, it stays.
             let Some(held) = told("workers", self.store.held(&endpoint, &worker).await) else { continue };
             if self.fleet.forget(&endpoint, &worker, !held.is_empty(), now) {
-                self.forsake(endpoint, worker, "its worker is gone").await;
+                // It may have gone over to another gateway, which what it holds shows.
+                let lives = move |record: &Record| {
+                    record.attempt.as_ref().is_some_and(|attempt| {
+                        let heard = attempt.began.max(attempt.listed.unwrap_or(attempt.began));
+                        heard.until(now) < GONE
+                    })
+                };
+                self.forsake_unless(lives, endpoint, worker, "its worker is gone").await;
             }
         }
     }
 
     /// All that a worker holds is lost to it.
     pub(super) async fn forsake(&self, endpoint: String, worker: String, why: &'static str) {
+        self.forsake_unless(|_| false, endpoint, worker, why).await;
+    }
+
+    async fn forsake_unless(
+        &self,
+        kept: impl Fn(&Record) -> bool + Copy + Send + Sync + 'static,
+        endpoint: String,
+        worker: String,
+        why: &'static str,
+    ) {
         for id in told("workers", self.store.held(&endpoint, &worker).await).unwrap_or_default() {
             let (rules, now, by) = (self.settings.rules.clone(), self.now(), worker.clone());
             // Whether it was there when it was lost: a job that never arrived is nobody's fault.
@@ -66,7 +84,7 @@ impl<S: Store> Gateway<S> {
             let seen = arrived.clone();
             let forsaken = move |record: &mut Record| {
                 seen.store(record.attempt.as_ref().is_some_and(|attempt| attempt.arrived), Ordering::Relaxed);
-                record.forsaken(&by, why, &rules, now)
+                if kept(record) { Turn::Nothing } else { record.forsaken(&by, why, &rules, now) }
             };
             let done = told("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await).flatten();
             if done.is_some_and(|(_, turn)| turn != Turn::Nothing) && arrived.load(Ordering::Relaxed) {

@@ -6,10 +6,14 @@
 mod change;
 mod memory;
 mod news;
+mod redis;
 mod sqlite;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+#[path = "../../tests/redis_server/mod.rs"]
+mod redis_server;
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -22,6 +26,7 @@ use crate::queue::{Record, State, Submission, Turn};
 pub use change::Counts;
 pub use memory::MemoryStore;
 pub use news::{News, Subscription};
+pub use redis::RedisStore;
 pub use sqlite::SqliteStore;
 
 /// A job's payloads.

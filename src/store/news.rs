@@ -1,9 +1,10 @@
 //! What waiting polls wake for.
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, Receiver, Sender, error::RecvError};
 
 /// Something happened in a store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum News {
     /// A job waits at this endpoint.
     Waiting(String),

@@ -19,7 +19,7 @@ const SOCIABLE: [usize; 3] = [0, 1, 4];
 const PURE: [&str; 3] = ["serde", "serde_json", "thiserror"];
 
 /// Paths, the folders that alone may name them, and why.
-const CONFINED: [(&str, &[&str], &str); 13] = [
+const CONFINED: [(&str, &[&str], &str); 14] = [
     ("tch", &["engine/torch"], "tensors stay in the engine"),
     ("torch_sys", &["engine/torch"], "tensors stay in the engine"),
     ("libloading", &["engine/torch"], "only libtorch's CUDA half is opened at run time"),
@@ -30,6 +30,7 @@ const CONFINED: [(&str, &[&str], &str); 13] = [
     ("opentelemetry_sdk", &["telemetry/traces"], "spans are made by telemetry, which knows what may be in them"),
     ("tracing_opentelemetry", &["telemetry/traces"], "spans are made by telemetry, which knows what may be in them"),
     ("rusqlite", &["store/sqlite"], "SQL stays in its store"),
+    ("redis", &["store/redis"], "Redis stays in its store"),
     ("std::env", &["config"], "the environment is read once, where every value is checked"),
     ("std::time::SystemTime", &["clock"], "the wall clock is a seam that tests replace"),
     ("std::process::Command", &[], "the binary starts no other programs"),
@@ -239,6 +240,7 @@ mod tests {
             ("src/app/mod.rs", "use std::{env as surroundings};", "the environment is read once"),
             ("src/app/mod.rs", "use axum::Router;", "only the gateway"),
             ("src/store/redis/mod.rs", "use rusqlite::Connection;", "SQL stays"),
+            ("src/gateway/mod.rs", "use redis::Client;", "Redis stays"),
             ("src/worker/mod.rs", "use std::time::Instant;", "tokio's clock"),
             ("src/app/mod.rs", "std::time::SystemTime::now()", "wall clock"),
             (

@@ -44,6 +44,14 @@ impl House {
         Self { gateway, store, clock, tasks }
     }
 
+    /// Another gateway on its store.
+    fn beside(&self) -> Self {
+        let gateway = Gateway::new(self.store.clone(), self.clock.clone(), Settings::default());
+        let (routes, mut tasks) = (gateway.routes(), JoinSet::new());
+        tasks.spawn(gateway.run());
+        Self { routes, store: self.store.clone(), clock: self.clock.clone(), tasks }
+    }
+
     /// Asks without waiting for the answer.
     fn asks(&self, method: &str, path: &str, body: &str) -> impl Future<Output = Reply> + Send + 'static {
         let request = Request::builder().method(method).uri(format!("/v2/stable-diffusion-v1{path}"));

@@ -99,6 +99,23 @@ async fn a_lost_job_is_tried_once_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_another_gateway_hears_is_not_gone() {
+    let house = House::new();
+    let other = house.beside();
+    let id = house.run(START).await;
+    house.take("w1").await;
+    let ping = format!("/ping/w1?job_id={id}&runpod_version=1.12.0");
+    assert_eq!(house.get(&ping).await.0, 200);
+    for _ in 0..5 {
+        house.pass(10).await;
+        assert_eq!(other.get(&ping).await.0, 200);
+    }
+    assert_eq!(house.field(&id, "status").await, "IN_PROGRESS");
+    house.pass(31).await;
+    assert_eq!(house.field(&id, "status").await, "IN_QUEUE", "now nobody does");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_worker_that_never_beat_has_its_execution_timeout() {
     let house = House::new();
     let id = house.run(r#"{"input":{},"policy":{"executionTimeout":300000}}"#).await;

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use tokio::runtime::Builder;
 
+use super::super::redis_server::Server;
 use super::super::*;
 use super::{EP, START, in_folder};
 use crate::queue::{Finish, Hook, Rules, Tells, Tried};
@@ -122,6 +124,17 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
     format!("{said}\n{:?} {:?} {line:?} {held:?} {found:?}", store.counts(EP).await, store.next_due().await)
 }
 
+/// One is asked what the other is asked, and says the same.
+async fn agree(memory: &MemoryStore, other: &impl Store, steps: Vec<(Step, u64)>) -> Result<(), TestCaseError> {
+    let mut now = START;
+    for (next, pause) in steps {
+        now = now + Duration::from_millis(pause);
+        let (wanted, found) = (step(memory, &next, now).await, step(other, &next, now).await);
+        prop_assert_eq!(wanted, found, "after {:?}", next);
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -129,12 +142,18 @@ proptest! {
     fn sqlite_does_what_memory_does(steps in steps()) {
         let folder = tempfile::tempdir().unwrap();
         let (memory, sqlite) = (MemoryStore::new(Rules::default()), in_folder(&folder));
-        let runtime = Builder::new_current_thread().build().unwrap();
-        let mut now = START;
-        for (next, pause) in steps {
-            now = now + Duration::from_millis(pause);
-            let (wanted, found) = runtime.block_on(async { (step(&memory, &next, now).await, step(&sqlite, &next, now).await) });
-            prop_assert_eq!(wanted, found, "after {:?}", next);
-        }
+        Builder::new_current_thread().build().unwrap().block_on(agree(&memory, &sqlite, steps))?;
     }
+}
+
+#[test]
+fn redis_does_what_memory_does() {
+    let (server, runtime) = (Server::start(&[]), Builder::new_current_thread().enable_all().build().unwrap());
+    let redis = runtime.block_on(RedisStore::on(&server));
+    let mut runner = TestRunner::new(ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(24) });
+    let agreed = runner.run(&steps(), |steps| {
+        runtime.block_on(redis.erase());
+        runtime.block_on(agree(&MemoryStore::new(Rules::default()), &redis, steps))
+    });
+    agreed.unwrap();
 }

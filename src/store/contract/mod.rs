@@ -7,17 +7,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use tempfile::TempDir;
 
+use super::redis_server::Server;
 use super::*;
 use crate::queue::{Finish, Manner, Rules, submission};
 
 const START: UnixTime = UnixTime::from_millis(1_000_000);
-const EP: &str = "sd";
+pub(super) const EP: &str = "sd";
 
-fn at(seconds: u64) -> UnixTime {
+pub(super) fn at(seconds: u64) -> UnixTime {
     START + Duration::from_secs(seconds)
 }
 
-fn job(id: &str, low: bool, now: UnixTime) -> Submission {
+pub(super) fn job(id: &str, low: bool, now: UnixTime) -> Submission {
     let body = format!(
         r#"{{"input": {{"n": "{id}", "big": 36893488147419103232}}, "policy": {{"lowPriority": {low}}}, "x": 1}}"#
     );
@@ -25,25 +26,25 @@ fn job(id: &str, low: bool, now: UnixTime) -> Submission {
     submission(body.as_bytes(), manner).unwrap()
 }
 
-fn taker(worker: &str, most: usize, seconds: u64) -> Taker {
+pub(super) fn taker(worker: &str, most: usize, seconds: u64) -> Taker {
     Taker { worker: worker.into(), gpu: None, most, now: at(seconds) }
 }
 
-fn ids(handed: &[Handed]) -> Vec<&str> {
+pub(super) fn ids(handed: &[Handed]) -> Vec<&str> {
     handed.iter().map(|handed| &*handed.record.id).collect()
 }
 
-fn end(worker: &'static str, well: bool, seconds: u64) -> impl Event {
+pub(super) fn end(worker: &'static str, well: bool, seconds: u64) -> impl Event {
     move |record: &mut Record| {
         record.finish(Finish { worker, error: (!well).then(|| "e".into()), output: true }, at(seconds))
     }
 }
 
-fn output(text: &'static str) -> Vec<(Part, Bytes)> {
+pub(super) fn output(text: &'static str) -> Vec<(Part, Bytes)> {
     vec![(Part::Output, Bytes::from_static(text.as_bytes()))]
 }
 
-async fn submit(store: &impl Store, ids: &[&str]) {
+pub(super) async fn submit(store: &impl Store, ids: &[&str]) {
     for id in ids {
         store.submit(EP, job(id, id.starts_with("low"), at(0))).await.unwrap();
     }
@@ -183,6 +184,13 @@ macro_rules! contract {
             async fn $test() {
                 let folder = tempfile::tempdir().unwrap();
                 super::$test(super::in_folder(&folder)).await;
+            })*
+        }
+        mod redis {
+            $(#[tokio::test]
+            async fn $test() {
+                let server = super::Server::start(&[]);
+                super::$test(super::RedisStore::on(&server).await).await;
             })*
         }
     };

@@ -1,0 +1,71 @@
+//! What Redis knows things by.
+
+use crate::queue::State;
+
+/// What all keys begin with. Of those of one endpoint the part in braces is the same, so that a cluster keeps them together.
+const PREFIX: &str = "latentd";
+
+/// The endpoints that ever had a job: a set.
+pub(super) fn endpoints() -> String {
+    format!("{PREFIX}:endpoints")
+}
+
+/// Of which version what is kept is: a number.
+pub(super) fn format() -> String {
+    format!("{PREFIX}:format")
+}
+
+/// Where news are told.
+pub(super) fn news() -> String {
+    format!("{PREFIX}:news")
+}
+
+/// The keys of an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys<'a>(pub(super) &'a str);
+
+impl Keys<'_> {
+    fn of(self, what: &str) -> String {
+        format!("{PREFIX}:{{{}}}:{what}", self.0)
+    }
+
+    /// What the keys of jobs begin with; the id follows.
+    pub(super) fn jobs(self) -> String {
+        self.of("job:")
+    }
+
+    /// A job: a hash of its version `v`, its score in lines `s`, its record `r`, and its parts by number.
+    pub(super) fn job(self, id: &str) -> String {
+        self.jobs() + id
+    }
+
+    /// What a job's stream has that nobody has read: a list.
+    pub(super) fn chunks(self, id: &str) -> String {
+        self.of("chunks:") + id
+    }
+
+    /// Jobs that stand so and can be seen: a sorted set, in line.
+    pub(super) fn line(self, state: State) -> String {
+        self.of("line:") + state.name()
+    }
+
+    /// Jobs that a worker holds: a set.
+    pub(super) fn held(self, worker: &str) -> String {
+        self.of("held:") + worker
+    }
+
+    /// Jobs that a worker works on in vain: a list.
+    pub(super) fn stops(self, worker: &str) -> String {
+        self.of("stops:") + worker
+    }
+
+    /// When time does something to which job: a sorted set, in milliseconds since 1970.
+    pub(super) fn due(self) -> String {
+        self.of("due")
+    }
+
+    /// What only grows: a hash of the last place in line and of the tallies. It is what is left when all jobs are gone.
+    pub(super) fn counters(self) -> String {
+        self.of("counters")
+    }
+}

@@ -1,0 +1,211 @@
+//! What is to be written of a job, as commands for a script that runs them only if nobody was faster.
+
+use bytes::Bytes;
+use redis::{Script, ScriptInvocation};
+use uuid::Uuid;
+
+use crate::date::UnixTime;
+use crate::queue::{Record, Rules, Submission, Turn};
+
+use super::super::change::{Outcome, Tally};
+use super::super::news::News;
+use super::super::{Part, StoreError};
+use super::keys::{self, Keys};
+
+/// Jobs of low priority are behind all others: no line was ever so long.
+const LOW: u64 = 1 << 52;
+
+/// How long a worker may take to ask what it works on in vain.
+const STOPS: &str = "86400";
+
+/// A job as it was read.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) version: String,
+    /// Where it is in lines.
+    pub(super) score: u64,
+    pub(super) record: Record,
+}
+
+/// Of a job that changes, what is kept and what follows.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    pub(super) after: &'a Record,
+    pub(super) turn: &'a Turn,
+    pub(super) outcome: &'a Outcome,
+    /// Its new place in line, if it gets one.
+    pub(super) place: Option<u64>,
+    pub(super) parts: &'a [(Part, Bytes)],
+    pub(super) chunk: Option<&'a Bytes>,
+}
+
+/// What becomes of one job.
+#[derive(Debug)]
+pub(super) struct Write<'a> {
+    keys: Keys<'a>,
+    rules: &'a Rules,
+    key: String,
+    seen: String,
+    version: String,
+    commands: Vec<Vec<Bytes>>,
+}
+
+/// Words of a command.
+macro_rules! words {
+    ($($word:expr),* $(,)?) => { vec![$(Bytes::copy_from_slice($word.as_ref())),*] };
+}
+
+impl<'a> Write<'a> {
+    fn new(keys: Keys<'a>, rules: &'a Rules, id: &str, seen: &str) -> Self {
+        let version = Uuid::new_v4().simple().to_string();
+        Self { keys, rules, key: keys.job(id), seen: seen.to_owned(), version, commands: Vec::new() }
+    }
+
+    /// A new job.
+    pub(super) fn submit(keys: Keys<'a>, rules: &'a Rules, job: &Submission, place: u64) -> Result<Self, StoreError> {
+        let Submission { record, input, rest } = job;
+        let mut write = Self::new(keys, rules, &record.id, "");
+        let score = score(record, place);
+        write.record(record, score)?;
+        write.part(Part::Input, input.get().as_bytes());
+        write.part(Part::Rest, json(rest)?.as_bytes());
+        write.index(None, Some((record, score)));
+        write.tell(&[News::Waiting(keys.0.to_owned())])?;
+        Ok(write)
+    }
+
+    /// What an event has made of a job.
+    pub(super) fn change(
+        keys: Keys<'a>,
+        rules: &'a Rules,
+        seen: &Seen,
+        change: &Change<'_>,
+    ) -> Result<Self, StoreError> {
+        let Change { after, turn, outcome, place, parts, chunk } = change;
+        let (id, chunks) = (&*after.id, keys.chunks(&after.id));
+        let mut write = Self::new(keys, rules, id, &seen.version);
+        let score = place.map_or(seen.score, |place| score(after, place));
+        let before = Some((&seen.record, seen.score));
+        if after.is_over() {
+            write.commands.push(words!["DEL", write.key, chunks]);
+            write.index(before, None);
+        } else {
+            write.record(after, score)?;
+            for part in outcome.stale {
+                write.commands.push(words!["HDEL", write.key, (*part as u8).to_string()]);
+            }
+            if outcome.restream {
+                write.commands.push(words!["DEL", chunks]);
+            }
+            for (part, body) in *parts {
+                write.part(*part, body);
+            }
+            if let Some(chunk) = chunk {
+                write.commands.push(words!["RPUSH", chunks, chunk]);
+            }
+            write.index(before, Some((after, score)));
+        }
+        for tally in &outcome.tallies {
+            write.commands.push(words!["HINCRBY", keys.counters(), tally_name(*tally), "1"]);
+        }
+        if let Turn::Stop(worker) = turn {
+            write.commands.push(words!["RPUSH", keys.stops(worker), id]);
+            write.commands.push(words!["EXPIRE", keys.stops(worker), STOPS]);
+        }
+        write.tell(&outcome.news)?;
+        Ok(write)
+    }
+
+    /// The input and the rest are answered, too.
+    pub(super) fn and_hand_out(mut self) -> Self {
+        let part = |part: Part| (part as u8).to_string();
+        self.commands.push(words!["HMGET", self.key, part(Part::Input), part(Part::Rest)]);
+        self
+    }
+
+    fn record(&mut self, record: &Record, score: u64) -> Result<(), StoreError> {
+        let words = words!["HSET", self.key, "v", self.version, "s", score.to_string(), "r", json(record)?];
+        self.commands.push(words);
+        Ok(())
+    }
+
+    fn part(&mut self, part: Part, body: &[u8]) {
+        self.commands.push(words!["HSET", self.key, (part as u8).to_string(), body]);
+    }
+
+    /// Moves a job to where it is found, from where it was.
+    fn index(&mut self, before: Option<(&Record, u64)>, after: Option<(&Record, u64)>) {
+        let keys = self.keys;
+        let Some(id) = after.or(before).map(|(record, _)| record.id.clone()) else { return };
+        let line = |of: Option<(&Record, u64)>| {
+            of.filter(|(record, _)| !record.gone).map(|(record, score)| (keys.line(record.state), score.to_string()))
+        };
+        let holder =
+            |of: Option<(&Record, u64)>| of.and_then(|(record, _)| record.holder()).map(|worker| keys.held(worker));
+        let due = |of: Option<(&Record, u64)>| of.map(|(record, _)| millis(record.due(self.rules)).to_string());
+        let (was, is) = (line(before), line(after));
+        let mut commands = Vec::new();
+        if was != is {
+            commands.extend(was.map(|(key, _)| words!["ZREM", key, id]));
+            commands.extend(is.map(|(key, score)| words!["ZADD", key, score, id]));
+        }
+        let (was, is) = (holder(before), holder(after));
+        if was != is {
+            commands.extend(was.map(|key| words!["SREM", key, id]));
+            commands.extend(is.map(|key| words!["SADD", key, id]));
+        }
+        match (due(before), due(after)) {
+            (was, Some(is)) if was.as_ref() != Some(&is) => commands.push(words!["ZADD", keys.due(), is, id]),
+            (Some(_), None) => commands.push(words!["ZREM", keys.due(), id]),
+            _ => {}
+        }
+        self.commands.extend(commands);
+    }
+
+    fn tell(&mut self, news: &[News]) -> Result<(), StoreError> {
+        self.commands.push(words!["PUBLISH", keys::news(), json(&news)?]);
+        Ok(())
+    }
+}
+
+/// Writes, of which up to `most` are to come true, as the script takes them.
+pub(super) fn invocation<'s>(
+    script: &'s Script,
+    keys: Keys<'_>,
+    most: usize,
+    writes: &[Write<'_>],
+) -> ScriptInvocation<'s> {
+    let mut invocation = script.key(keys.counters());
+    invocation.arg(most);
+    for write in writes {
+        invocation.arg(&write.key).arg(&write.seen).arg(&write.version).arg(write.commands.len());
+        for command in &write.commands {
+            invocation.arg(command.len());
+            for word in command {
+                invocation.arg(&word[..]);
+            }
+        }
+    }
+    invocation
+}
+
+fn score(record: &Record, place: u64) -> u64 {
+    place + if record.low { LOW } else { 0 }
+}
+
+/// As sorted sets have it: a number with 53 bits.
+pub(super) fn millis(date: UnixTime) -> u64 {
+    date.as_millis().min((1 << 53) - 1)
+}
+
+pub(super) const fn tally_name(tally: Tally) -> &'static str {
+    match tally {
+        Tally::Completed => "completed",
+        Tally::Failed => "failed",
+        Tally::Retried => "retried",
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
+}

@@ -7,6 +7,7 @@ mod auth;
 mod client;
 mod fleet;
 mod hub;
+mod page;
 mod reply;
 mod timers;
 mod uri;
@@ -123,6 +124,7 @@ impl<S: Store> Gateway<S> {
         let router = routes
             .into_iter()
             .fold(Router::new(), |router, (prefix, version)| router.nest(prefix, self.clone().operations(version)));
+        let router = router.merge(page::routes(&self.settings.endpoints));
         router.fallback(async || Fault::NoRoute).method_not_allowed_fallback(async || Fault::NoMethod)
     }
 

@@ -24,6 +24,7 @@ demo: build ## Turn a prompt into a PNG and print where it is (PROMPT='a red app
 .PHONY: test
 test: setup ## Run the tests
 	cargo test $(FLAGS)
+	LATENTD=$(TARGET)/release/latentd scripts/page-test
 
 .PHONY: build
 build: setup ## Build target/release/latentd

@@ -19,6 +19,8 @@ export class Gateway {
   async begin() {
     const environment = { LATENTD_LISTEN: this.listen, LATENTD_STORE: `sqlite:${join(this.folder, "queue.db")}`, ...this.environment };
     this.process = spawn(this.binary, ["gateway"], { cwd: this.folder, env: environment, stdio: ["ignore", "pipe", "inherit"] });
+    // Whatever ends the test, it ends.
+    process.once("exit", () => this.process.kill("SIGKILL"));
     this.ended = once(this.process, "exit");
     const [line] = await Promise.race([once(createInterface(this.process.stdout), "line"), this.ended.then(([code]) => [`it ended with ${code}`])]);
     if (!line.startsWith("listening on http://")) throw new Error(`the gateway does not listen: ${line}`);

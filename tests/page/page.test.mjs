@@ -10,8 +10,13 @@ import { House, bright, card, draw, give } from "./house.mjs";
 import { PREVIEW } from "./worker.mjs";
 
 const BIGGEST = "18446744073709551615";
-const shell = async (line, environment = {}) =>
-  JSON.parse((await promisify(execFile)("bash", ["-c", line], { env: { ...process.env, ...environment }, maxBuffer: 1 << 28 })).stdout.replace(/("seed": ?)(\d+)/g, '$1"$2"'));
+
+/** What a line prints that is pasted into a shell. */
+const shell = async (line, environment = {}) => {
+  const running = promisify(execFile)("bash", { env: { ...process.env, ...environment }, maxBuffer: 1 << 28 });
+  running.child.stdin.end(`${line}\n`);
+  return JSON.parse((await running).stdout);
+};
 
 let house;
 let worker;
@@ -179,13 +184,15 @@ test("a picture to begin from is dropped, pasted or chosen, and a mask painted o
 
   await page.getByRole("button", { name: "Paint a mask" }).click();
   const paint = page.locator("#paint");
-  await paint.scrollIntoViewIfNeeded();
-  const box = await paint.boundingBox();
-  const at = (x, y) => [box.x + x * box.width, box.y + y * box.height];
+  const move = async ([x, y], steps = 1) => {
+    const box = await paint.boundingBox();
+    await page.mouse.move(box.x + x * box.width, box.y + y * box.height, { steps });
+  };
   const stroke = async (from, to) => {
-    await page.mouse.move(...at(...from));
+    await paint.evaluate((canvas) => canvas.scrollIntoView({ block: "center" }));
+    await move(from);
     await page.mouse.down();
-    await page.mouse.move(...at(...to), { steps: 8 });
+    await move(to, 8);
     await page.mouse.up();
   };
   await stroke([0.2, 0.5], [0.6, 0.5]);
@@ -200,7 +207,7 @@ test("a picture to begin from is dropped, pasted or chosen, and a mask painted o
   const first = await sent();
   assert.deepEqual([first.shade, first.paste, first.seen], ["black", undefined, [0, 255, 255]], "black is drawn anew");
   await stroke([0.4, 0.05], [0.4, 0.05]);
-  await page.mouse.move(...at(0.7, 0.4));
+  await move([0.7, 0.4]);
   await page.shot("desktop-mask");
   assert.deepEqual((await sent()).seen, [0, 0, 255]);
   await page.getByRole("button", { name: "Undo" }).click();
@@ -272,10 +279,10 @@ test("the curl line of a request draws the same", async () => {
   })), reply.output.map(({ image }) => image));
   assert.deepEqual(theirs, seen);
   // Larger than what a shell takes as an argument.
-  await give(page, "drop", { seed: "9", width: 900, height: 700 });
+  await give(page, "drop", { seed: "9", width: 1400, height: 1100 });
   await draw(page);
   const large = await worker.next();
-  assert.ok(large.text.length > 140_000, `${large.text.length} bytes`);
+  assert.ok(large.text.length > 131_072, `${large.text.length} bytes`);
   await large.finish();
   const whole = await line(await card(page, "COMPLETED"));
   assert.ok((await page.locator(".curl pre").first().textContent()).length < 2000, "shown in short");
@@ -340,7 +347,7 @@ test("dark, and small enough for a phone", async () => {
 
   for (const colorScheme of ["light", "dark"]) {
     const page = await house.visit({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2, colorScheme });
-    const fits = async () => assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), "nothing hangs out at the side");
+    const fits = async () => assert.ok(await page.evaluate(() => document.documentElement.scrollWidth) <= 390, "nothing hangs out at the side");
     await page.shot(`phone-${colorScheme}-empty`);
     await fits();
     await draw(page, { prompt: "a valley under two moons, gouache" });

@@ -61,7 +61,9 @@ class Job {
   async #post(body) {
     const text = JSON.stringify(body).replace(/"seed":"(\d+)"/g, '"seed":$1');
     const url = `${this.worker.base}/job-done/scripted/${this.id}?isStream=false`;
-    const reply = await fetch(url, { method: "POST", body: text, headers: this.worker.headers });
+    const ask = () => fetch(url, { method: "POST", body: text, headers: this.worker.headers });
+    // A connection that was kept may have been closed meanwhile; the gateway takes the same word twice.
+    const reply = await ask().catch(ask);
     if (!reply.ok) throw new Error(`job-done: ${reply.status} ${await reply.text()}`);
   }
 

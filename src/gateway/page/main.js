@@ -38,7 +38,7 @@ async function draw() {
     await job.submit();
   } catch (cause) {
     if (!(cause instanceof Refused)) throw cause;
-    refused(cause.errors.length ? cause.errors : [cause.message], cause.status === 400 || cause.status === 422);
+    refused(cause);
     return;
   }
   const gone = () => { by("empty").hidden = by("cards").childElementCount > 0; };
@@ -55,8 +55,8 @@ async function draw() {
 }
 
 /** Says why a job was not taken: beside the fields that are at fault, and what is about none of them beside the button. */
-function refused(texts, ofInput) {
-  const { faults, rest } = ofInput ? form.sorted(texts) : { faults: {}, rest: texts.join(" ") };
+function refused({ status, errors, message }) {
+  const { faults, rest } = status === 400 ? form.sorted(errors) : { faults: {}, rest: message };
   form.show(faults);
   tell(by("said"), rest);
 }

@@ -114,7 +114,8 @@ function stroke(event) {
   context.lineCap = context.lineJoin = "round";
   context.beginPath();
   context.moveTo(last?.x ?? x, last?.y ?? y);
-  context.lineTo(x, y);
+  // A line of no length would leave nothing.
+  context.lineTo(x + 0.01, y);
   context.stroke();
   context.globalCompositeOperation = "source-over";
   last = { x, y };

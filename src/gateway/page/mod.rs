@@ -120,7 +120,8 @@ mod tests {
     #[tokio::test]
     async fn what_the_files_name_is_served() {
         for (path, _, text) in files() {
-            let names = quoted(text, "src=\"page/").chain(quoted(text, "href=\"page/")).chain(quoted(text, "from \"./"));
+            let names =
+                quoted(text, "src=\"page/").chain(quoted(text, "href=\"page/")).chain(quoted(text, "from \"./"));
             for name in names {
                 assert_eq!(asked(&format!("/page/{name}"), None).await.status(), 200, "{path} names {name}");
             }
@@ -131,7 +132,10 @@ mod tests {
     async fn every_file_says_what_it_is_and_what_it_may_do() {
         for (path, kind, text) in files() {
             let reply = asked(path, None).await;
-            assert_eq!((reply.status().as_u16(), &reply.headers()[CONTENT_TYPE]), (200, &HeaderValue::from_static(kind)));
+            assert_eq!(
+                (reply.status().as_u16(), &reply.headers()[CONTENT_TYPE]),
+                (200, &HeaderValue::from_static(kind))
+            );
             for (name, value) in SAID {
                 assert_eq!(reply.headers()[&name], value, "{path}: {name}");
             }
@@ -147,7 +151,10 @@ mod tests {
             [(tag.clone(), 304), (format!("\"x\", W/{tag}"), 304), ("*".into(), 304), ("\"x\"".into(), 200)]
         {
             let reply = asked("/", Some(&sent)).await;
-            assert_eq!((reply.status().as_u16(), &reply.headers()[ETAG]), (status, &HeaderValue::from_str(&tag).unwrap()));
+            assert_eq!(
+                (reply.status().as_u16(), &reply.headers()[ETAG]),
+                (status, &HeaderValue::from_str(&tag).unwrap())
+            );
             let bytes = to_bytes(reply.into_body(), usize::MAX).await.unwrap();
             assert_eq!(bytes.is_empty(), status == 304, "{sent}");
         }
@@ -165,7 +172,8 @@ mod tests {
     fn files_are_short_and_make_no_html_of_text() {
         for (path, _, text) in files() {
             assert!(text.lines().filter(|line| !line.trim().is_empty()).count() <= 300, "{path} is too long");
-            let inline = ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", " style=", " onclick="];
+            let inline =
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", " style=", " onclick="];
             assert_eq!(inline.iter().find(|word| text.contains(*word)), None, "{path}");
         }
     }

@@ -13,13 +13,13 @@ const { LATENTD, CHROMIUM, PAGE_MODULES, PAGE_SHOTS } = process.env;
 const { chromium } = createRequire(join(PAGE_MODULES, "package.json"))("playwright-core");
 
 /** Milliseconds that anything may take. */
-const PATIENCE = 20_000;
+const PATIENCE = 60_000;
 
 export class House {
   static async open(environment) {
     const house = new House();
     await mkdir(PAGE_SHOTS, { recursive: true });
-    house.browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox"] });
+    house.browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
     house.gateway = await Gateway.start(LATENTD, environment);
     return house;
   }

@@ -26,6 +26,7 @@ test: setup ## Run the tests
 	@scripts/setup-redis
 	cargo test $(FLAGS)
 	@tests/sdk/run $(TARGET)/release/latentd
+	@LATENTD=$(TARGET)/release/latentd scripts/page-test
 
 .PHONY: build
 build: setup ## Build target/release/latentd

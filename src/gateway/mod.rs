@@ -14,6 +14,7 @@ mod hub;
 mod idempotency;
 mod limits;
 mod openapi;
+mod page;
 mod probes;
 mod reply;
 mod timers;
@@ -163,6 +164,7 @@ impl<S: Store> Gateway<S> {
         let router = routes
             .into_iter()
             .fold(probes, |router, (prefix, version)| router.nest(prefix, self.clone().operations(version)));
+        let router = router.merge(page::routes(&self.settings.endpoints));
         router.fallback(async || Fault::NoRoute).method_not_allowed_fallback(async || Fault::NoMethod)
     }
 

@@ -1,0 +1,181 @@
+// The form: an input of the API, read from what a person typed and put back again; faults beside the fields they are about.
+
+import { by, element, tell } from "./dom.js";
+import * as start from "./image.js";
+import * as mask from "./mask.js";
+
+const form = by("form");
+const MOST_SEED = 2n ** 64n - 1n;
+
+/** Fields that are sent only with another that gives them a meaning. */
+const NEEDS = { lora_scale: "lora", prompt_strength: "init_image", mask_repaint: "mask", mask_paste: "mask" };
+
+const fields = [...form.querySelectorAll("[name]")];
+const field = (name) => form.elements.namedItem(name);
+
+/** A seed that nobody chose. The generator sees the low 32 bits of a seed, so more would say nothing. */
+export const newSeed = () => String(crypto.getRandomValues(new Uint32Array(1))[0]);
+
+/** Fills the choices in and keeps sliders and numbers together. */
+export function prepare({ samplers, sides }) {
+  for (const name of ["width", "height"]) {
+    field(name).append(...sides.map((side) => element("option", { value: side, selected: side === 512 }, String(side))));
+  }
+  field("scheduler").append(...samplers.map((name) => element("option", { selected: name === "K-LMS" }, name)));
+  for (const slider of form.querySelectorAll("[data-of]")) {
+    const number = field(slider.dataset.of);
+    slider.addEventListener("input", () => { number.value = slider.value; changed(); });
+    number.addEventListener("input", () => { slider.value = number.value; });
+  }
+  for (const control of fields) describe(control);
+  form.addEventListener("input", ({ target }) => { if (target.name) clear(target.name); changed(); });
+  by("swap").onclick = () => {
+    [field("width").value, field("height").value] = [field("height").value, field("width").value];
+    changed();
+  };
+  by("dice").onclick = () => { field("seed").value = newSeed(); changed(); };
+  by("unseed").onclick = () => { field("seed").value = ""; changed(); };
+  changed();
+}
+
+/** A place for the field's fault, which screen readers find. */
+function describe(control) {
+  const id = `fault-${control.name}`;
+  if (!by(id)) (control.closest(".field") ?? control.parentElement).append(element("p", { class: "fault", id, hidden: true }));
+  control.setAttribute("aria-describedby", id);
+}
+
+/** What sliders and the folded settings show. */
+function changed() {
+  for (const slider of form.querySelectorAll("[data-of]")) slider.value = field(slider.dataset.of).value;
+  const { input } = read({ init_image: start.has() && "there" });
+  by("facts").textContent = facts({ ...input, seed: field("seed").value }).join(" · ");
+  by("start").classList.toggle("on", start.has());
+}
+
+/** An input in a few words. */
+export function facts(input) {
+  const words = [`${input.width} × ${input.height}`, input.scheduler, `${input.num_inference_steps} steps`, `guidance ${input.guidance_scale}`];
+  if (input.init_image) words.push(`${input.mask ? "masked picture" : "picture"}, ${Math.round(input.prompt_strength * 100)} % anew`);
+  if (input.model) words.push(input.model);
+  if (input.lora) words.push(`LoRA ${input.lora} × ${input.lora_scale}`);
+  if (input.seed) words.push(`seed ${input.seed}`);
+  return words;
+}
+
+/** The input, and what is wrong with it by field. A seed that was left open is chosen here, so that the same can be asked for again. */
+export function read(given = images()) {
+  const [input, faults] = [{}, {}];
+  for (const control of fields) {
+    const { value, fault } = valueOf(control);
+    if (fault) faults[control.name] = fault;
+    else if (value !== "" || control.name === "prompt") input[control.name] = value;
+  }
+  for (const [name, uri] of Object.entries(given)) if (uri) input[name] = uri;
+  for (const [name, need] of Object.entries(NEEDS)) {
+    if (!(need in input)) { delete input[name]; delete faults[name]; }
+  }
+  for (const name of ["mask_paste", "preview"]) if (input[name] === false) delete input[name];
+  const { seed = newSeed(), ...rest } = input;
+  return { input: { ...rest, seed }, faults };
+}
+
+function images() {
+  const init_image = start.uri();
+  return { init_image, mask: init_image && mask.uri(field("mask_repaint").value) };
+}
+
+function valueOf(control) {
+  const { kind } = control.dataset;
+  if (control.type === "checkbox") return { value: control.checked };
+  if (kind === "seed") return seedOf(control.value.trim());
+  if (kind === undefined) return { value: control.name === "prompt" ? control.value : control.value.trim() };
+  const value = Number(control.value);
+  const fits = control.value !== "" && Number.isFinite(value) && (kind !== "int" || Number.isInteger(value));
+  const { min, max } = control;
+  if (!fits || (min && value < Number(min)) || (max && value > Number(max))) {
+    return { fault: `This should be a ${kind === "int" ? "whole number" : "number"} from ${min} to ${max}.` };
+  }
+  return { value };
+}
+
+function seedOf(text) {
+  if (text === "") return { value: "" };
+  const fits = /^-?\d+$/.test(text) && BigInt(text) <= MOST_SEED;
+  return fits ? { value: String(BigInt(text)) } : { fault: `A seed is a whole number of at most ${MOST_SEED}; empty means a new one.` };
+}
+
+/** Puts an input into the form. What it does not say is as it is at first. */
+export async function fill(input) {
+  form.reset();
+  for (const control of fields) {
+    if (!(control.name in input)) {
+      if (control.name === "preview") control.checked = false;
+      continue;
+    }
+    if (control.type === "checkbox") control.checked = input[control.name];
+    else control.value = input[control.name];
+  }
+  await start.load(input.init_image);
+  if (input.mask) await mask.load(input.mask, input.mask_repaint ?? "black");
+  show({});
+  changed();
+}
+
+/** A picture was chosen: its shape becomes that of what is drawn. */
+export function shape(width, height) {
+  const sides = [...field("width").options].map((option) => Number(option.value));
+  const wanted = Math.log(width / height);
+  const area = Number(field("width").value) * Number(field("height").value);
+  let best;
+  for (const w of sides) {
+    for (const h of sides) {
+      // As the picture is, first of all; then as large as was asked for.
+      const cost = Math.abs(Math.log(w / h) - wanted) * 8 + Math.abs(Math.log((w * h) / area));
+      if (!best || cost < best.cost) best = { w, h, cost };
+    }
+  }
+  field("width").value = best.w;
+  field("height").value = best.h;
+}
+
+export { changed };
+
+const clear = (name) => {
+  if (by(`fault-${name}`)) tell(by(`fault-${name}`), "");
+  field(name)?.setAttribute?.("aria-invalid", "false");
+};
+
+/** Shows faults, by field; goes to the first. */
+export function show(faults) {
+  for (const name of [...fields.map((control) => control.name), "init_image", "mask"]) clear(name);
+  const names = Object.keys(faults);
+  for (const name of names) {
+    tell(by(`fault-${name}`), faults[name]);
+    field(name)?.setAttribute?.("aria-invalid", "true");
+  }
+  if (names.some((name) => by(`fault-${name}`).closest("details"))) by("settings").open = true;
+  (names.length ? field(names[0]) : undefined)?.focus?.();
+}
+
+/** Complaints of the API by the field that each is about; the others as one text. */
+export function sorted(texts) {
+  const [faults, rest] = [{}, []];
+  for (const text of texts.flatMap(pieces)) {
+    const name = named(text);
+    if (name && !faults[name]) faults[name] = text;
+    else rest.push(text);
+  }
+  return { faults, rest: rest.join(" ") };
+}
+
+/** Complaints that were joined come apart again, if each is about a field. */
+function pieces(text) {
+  const parts = text.split("; ");
+  return parts.every(named) ? parts : [text];
+}
+
+function named(text) {
+  const name = /^(?:Unexpected input\. )?(\w+)/.exec(text)?.[1];
+  return name && by(`fault-${name}`) ? name : undefined;
+}

@@ -1,0 +1,180 @@
+//! The page at `/`, to play with: files in the binary, and what they are told of this gateway. It asks only what any client may.
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::Endpoint;
+use crate::job::Size;
+use crate::sampler::Sampler;
+
+/// A file of the page: its route, its type, its text.
+type File = (&'static str, &'static str, &'static str);
+
+macro_rules! modules {
+    ($($name:literal)*) => {
+        [$((concat!("/page/", $name), "text/javascript; charset=utf-8", include_str!($name))),*]
+    };
+}
+
+/// What holds the page together.
+const FRAME: [File; 3] = [
+    ("/", "text/html; charset=utf-8", include_str!("index.html")),
+    ("/page/style.css", "text/css; charset=utf-8", include_str!("style.css")),
+    ("/page/icon.svg", "image/svg+xml", include_str!("icon.svg")),
+];
+
+/// What it does.
+const MODULES: [File; 13] = modules! {
+    "api.js" "card.js" "curl.js" "dom.js" "form.js" "image.js" "jobs.js" "json.js" "key.js" "main.js" "mask.js" "state.js" "viewer.js"
+};
+
+/// Nothing from elsewhere, no script in the text, no frame around it. Pictures are kept as `data:` and `blob:`.
+const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+
+/// What every reply says. Browsers ask each time whether their copy is still the one, so that a new binary is a new page at once.
+const SAID: [(HeaderName, &str); 4] = [
+    (CACHE_CONTROL, "no-cache"),
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (REFERRER_POLICY, "no-referrer"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+
+/// The routes of the page, for whoever comes; keys are asked for by what it calls.
+pub(super) fn routes(endpoints: &[Endpoint]) -> Router {
+    let files = FRAME.into_iter().chain(MODULES);
+    let router = files.fold(Router::new(), |router, (path, kind, text)| {
+        router.route(path, answering(kind, Bytes::from_static(text.as_bytes())))
+    });
+    router.route("/page/settings.json", answering("application/json", settings(endpoints).into()))
+}
+
+/// What the page cannot know: the names of endpoints, and the values that a worker takes.
+fn settings(endpoints: &[Endpoint]) -> String {
+    let endpoints: Vec<&str> = endpoints.iter().map(|endpoint| &*endpoint.id).collect();
+    let samplers: Vec<&str> = Sampler::ALL.iter().map(|sampler| sampler.name()).collect();
+    json!({ "endpoints": endpoints, "samplers": samplers, "sides": Size::SIDES }).to_string()
+}
+
+fn answering(kind: &'static str, text: Bytes) -> axum::routing::MethodRouter {
+    let digest = Sha256::digest(&text)[..12].iter().fold(String::new(), |digest, byte| format!("{digest}{byte:02x}"));
+    let tag = format!("\"{digest}\"");
+    get(move |headers: HeaderMap| std::future::ready(answer(kind, text.clone(), &tag, &headers)))
+}
+
+/// The file, or that a browser's copy of it is still the one.
+fn answer(kind: &'static str, text: Bytes, tag: &str, asked: &HeaderMap) -> Response {
+    let known = asked.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut known = known.flat_map(|value| value.split(',')).map(|value| value.trim().trim_start_matches("W/"));
+    let mut reply = if known.any(|value| value == tag || value == "*") {
+        (StatusCode::NOT_MODIFIED, Body::empty()).into_response()
+    } else {
+        ([(CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
+    };
+    for (name, value) in SAID {
+        reply.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(tag) = HeaderValue::from_str(tag) {
+        reply.headers_mut().insert(ETAG, tag);
+    }
+    reply
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use axum::body::to_bytes;
+    use axum::http::Request;
+    use serde_json::Value;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::gateway::Settings;
+
+    async fn asked(path: &str, tag: Option<&str>) -> Response {
+        let mut request = Request::get(path);
+        if let Some(tag) = tag {
+            request = request.header(IF_NONE_MATCH, tag);
+        }
+        routes(&Settings::default().endpoints).oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    fn files() -> impl Iterator<Item = File> {
+        FRAME.into_iter().chain(MODULES)
+    }
+
+    /// What stands between the quotes after each `before`.
+    fn quoted<'a>(text: &'a str, before: &'static str) -> impl Iterator<Item = &'a str> {
+        text.split(before).skip(1).filter_map(|rest| rest.split('"').next())
+    }
+
+    #[tokio::test]
+    async fn what_the_files_name_is_served() {
+        for (path, _, text) in files() {
+            let names =
+                quoted(text, "src=\"page/").chain(quoted(text, "href=\"page/")).chain(quoted(text, "from \"./"));
+            for name in names {
+                assert_eq!(asked(&format!("/page/{name}"), None).await.status(), 200, "{path} names {name}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn every_file_says_what_it_is_and_what_it_may_do() {
+        for (path, kind, text) in files() {
+            let reply = asked(path, None).await;
+            assert_eq!(
+                (reply.status().as_u16(), &reply.headers()[CONTENT_TYPE]),
+                (200, &HeaderValue::from_static(kind))
+            );
+            for (name, value) in SAID {
+                assert_eq!(reply.headers()[&name], value, "{path}: {name}");
+            }
+            assert_eq!(to_bytes(reply.into_body(), usize::MAX).await.unwrap(), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_is_still_the_one_is_not_sent_again() {
+        let tag = asked("/", None).await.headers()[ETAG].to_str().unwrap().to_owned();
+        assert_ne!(tag, asked("/page/style.css", None).await.headers()[ETAG]);
+        for (sent, status) in
+            [(tag.clone(), 304), (format!("\"x\", W/{tag}"), 304), ("*".into(), 304), ("\"x\"".into(), 200)]
+        {
+            let reply = asked("/", Some(&sent)).await;
+            assert_eq!(
+                (reply.status().as_u16(), &reply.headers()[ETAG]),
+                (status, &HeaderValue::from_str(&tag).unwrap())
+            );
+            let bytes = to_bytes(reply.into_body(), usize::MAX).await.unwrap();
+            assert_eq!(bytes.is_empty(), status == 304, "{sent}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_page_knows_its_endpoint_and_what_workers_take() {
+        let reply = asked("/page/settings.json", None).await;
+        let settings: Value = serde_json::from_slice(&to_bytes(reply.into_body(), usize::MAX).await.unwrap()).unwrap();
+        assert_eq!(settings["endpoints"], json!(["stable-diffusion-v1"]));
+        assert_eq!((settings["samplers"].as_array().unwrap().len(), &settings["sides"][8]), (12, &json!(768)));
+    }
+
+    #[test]
+    fn files_are_short_and_make_no_html_of_text() {
+        for (path, _, text) in files() {
+            assert!(text.lines().filter(|line| !line.trim().is_empty()).count() <= 300, "{path} is too long");
+            let inline =
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", " style=", " onclick="];
+            assert_eq!(inline.iter().find(|word| text.contains(*word)), None, "{path}");
+        }
+    }
+}

@@ -35,17 +35,21 @@ export function close() {
   open(1, 1);
 }
 
-/** The mask as a PNG of `shade` (`black` or `white`) where it is painted, the other elsewhere; none if nothing is. */
+/**
+ * The mask as a PNG of `shade` (`black` or `white`) where it is painted, the other elsewhere; none if nothing is. It has no greys, so that
+ * it is the same after it was loaded again.
+ */
 export function uri(shade) {
   if (!any()) return undefined;
-  const ground = shade === "black" ? "white" : "black";
-  const painted = filled("source-in", shade);
-  const sheet = element("canvas", { width: canvas.width, height: canvas.height });
-  const paper = sheet.getContext("2d");
-  paper.fillStyle = ground;
-  paper.fillRect(0, 0, sheet.width, sheet.height);
-  paper.drawImage(painted, 0, 0);
-  return sheet.toDataURL("image/png");
+  const [painted, ground] = shade === "black" ? [0, 255] : [255, 0];
+  const sheet = pixels();
+  for (let at = 0; at < sheet.data.length; at += 4) {
+    const value = sheet.data[at + 3] >= 128 ? painted : ground;
+    sheet.data.set([value, value, value, 255], at);
+  }
+  const paper = element("canvas", { width: canvas.width, height: canvas.height });
+  paper.getContext("2d").putImageData(sheet, 0, 0);
+  return paper.toDataURL("image/png");
 }
 
 /** A copy of what is painted, filled in one colour: inside of it (`source-in`) or outside (`source-out`). */

@@ -62,6 +62,7 @@ fn help_and_version_are_no_faults() {
 #[test]
 fn what_cannot_be_asked_for_is_64_and_says_why() {
     let queue = [("RUNPOD_WEBHOOK_GET_JOB", "http://127.0.0.1:9/v2/e/job-take/$ID?gpu=x")];
+    let file = ("LATENTD_STORE", "sqlite:queue.db");
     let realtime = [("RUNPOD_REALTIME_PORT", "8000")];
     for (variables, arguments, word) in [
         (&[][..], &["--frobnicate"][..], "--frobnicate"),
@@ -70,8 +71,8 @@ fn what_cannot_be_asked_for_is_64_and_says_why() {
         (&[], &["run", "--set", "seed=7"], "--set"),
         (&[], &["run", "a", "--set", "seed"], "KEY=VALUE"),
         (&[], &["worker"], "LATENTD_QUEUE"),
-        (&[("LATENTD_LISTEN", "0.0.0.0:0")], &["serve"], "LATENTD_API_KEYS"),
-        (&[("LATENTD_LISTEN", "0.0.0.0:0"), ("LATENTD_API_KEYS", "a")], &["gateway"], "LATENTD_WORKER_KEYS"),
+        (&[("LATENTD_LISTEN", "0.0.0.0:0"), file], &["serve"], "LATENTD_API_KEYS"),
+        (&[("LATENTD_LISTEN", "0.0.0.0:0"), ("LATENTD_API_KEYS", "a"), file], &["gateway"], "LATENTD_WORKER_KEYS"),
         (&[("LATENTD_STORE", "http://host")], &["gateway"], "sqlite:FILE"),
         (&[("LATENTD_ENDPOINT", "a/b")], &["gateway"], "endpoint"),
         (&[("LATENTD_GATEWAY__LOST", "0")], &["gateway"], "gateway.lost"),
@@ -81,7 +82,7 @@ fn what_cannot_be_asked_for_is_64_and_says_why() {
         (
             &[],
             &["--rp_serve_api", "--rp_api_host", "h", "--rp_api_port", "1", "--rp_api_concurrency", "2"],
-            "--rp_serve_api",
+            "listen = \"h:1\"",
         ),
         (&[], &["--rp_debugger"], "--rp_debugger"),
         (&[], &["--rp_log_level", "BOGUS"], "log.level = \"BOGUS\""),

@@ -44,7 +44,7 @@ impl Gateway {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         let head = format!(
-            "{method} /v2/stable-diffusion-v1{path} HTTP/1.1\r\nhost: {}\r\nauthorization: {key}",
+            "{method} /v2/stable-diffusion-v1{path} HTTP/1.0\r\nhost: {}\r\nauthorization: {key}",
             self.address
         );
         write!(stream, "{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
@@ -52,6 +52,20 @@ impl Gateway {
         stream.read_to_string(&mut reply).unwrap();
         let (head, body) = reply.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Waits until the webhook of a job was tried so.
+    fn sees_tries(&self, id: &str, taken: &[bool]) {
+        let began = Instant::now();
+        loop {
+            let log = self.json("GET", &format!("/history/{id}"), "")["webhooks"].clone();
+            let tried: Vec<bool> =
+                log.as_array().unwrap().iter().map(|told| told["taken"].as_bool().unwrap()).collect();
+            if tried == taken {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_mins(1), "{log}");
+        }
     }
 
     fn json(&self, method: &str, path: &str, body: &str) -> Value {
@@ -147,6 +161,7 @@ fn ends_are_told_to_whom_the_job_names_until_they_are_taken() {
     gateway.json("GET", "/job-take/w1?", "");
     gateway.asks("", "POST", &format!("/job-done/w1/{id}"), r#"{"output": [1]}"#);
     let (first, body) = receiver.hears(500);
+    gateway.sees_tries(&id, &[false]);
     // SIGKILL, between two tries.
     drop(gateway);
     let gateway = Gateway::start(folder.path(), &variables);
@@ -157,10 +172,7 @@ fn ends_are_told_to_whom_the_job_names_until_they_are_taken() {
     assert_eq!(header(&first, "webhook-id"), header(&second, "webhook-id"));
     assert!(header(&second, "webhook-signature").starts_with("v1,"));
     assert_eq!(header(&second, "x-mine"), "yes");
-    let told = || gateway.json("GET", &format!("/history/{id}"), "")["webhooks"].clone();
-    let log =
-        (0..500).find_map(|_| Some(told()).filter(|log| log.as_array().is_some_and(|log| log.len() == 2))).unwrap();
-    assert_eq!((&log[0]["taken"], &log[1]["taken"]), (&false.into(), &true.into()), "{log}");
+    gateway.sees_tries(&id, &[false, true]);
 }
 
 #[test]
@@ -232,9 +244,40 @@ fn without_its_redis_a_gateway_does_not_begin_and_says_why() {
     let ended = command.env("LATENTD_LISTEN", "127.0.0.1:0").env("LATENTD_STORE", url).output().unwrap();
     let told = String::from_utf8(ended.stderr).unwrap();
     assert!(
-        ended.status.code() == Some(1)
-            && told.contains("the queue cannot be opened: the store fails: Redis at 127.0.0.1:"),
+        ended.status.code() == Some(1) && told.contains("the queue cannot be opened: redis://***@127.0.0.1:"),
         "{told}"
     );
     assert!(!told.contains("s3cret"), "{told}");
+}
+
+#[test]
+fn keys_are_made_listed_and_revoked_while_a_gateway_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
+        let store = format!("sqlite:{}", folder.path().join("queue.db").display());
+        command.current_dir(folder.path()).env_clear().env("LATENTD_STORE", store).arg("key").args(arguments);
+        let ended = command.output().unwrap();
+        let (told, why) = (String::from_utf8(ended.stdout).unwrap(), String::from_utf8(ended.stderr).unwrap());
+        (ended.status.code(), told.trim().to_owned(), why)
+    };
+    let (code, user, why) = key(&["create", "--role", "user", "--name", "alice"]);
+    assert!(code == Some(0) && user.starts_with("ltd_"), "{user} {why}");
+    let worker = key(&["create", "--role", "worker", "--endpoint", "stable-diffusion-v1"]).1;
+    assert_eq!(key(&["create", "--role", "user", "--name", "alice"]).0, Some(1), "the name is taken");
+    assert!(key(&["create", "--role", "user", "--endpoint", "other"]).2.contains("no endpoint"));
+    let listed: Value = serde_json::from_str(&key(&["list", "--json"]).1).unwrap();
+    assert_eq!((&listed[0]["name"], &listed[1]["role"]), (&"alice".into(), &"worker".into()));
+    assert!(!listed.to_string().contains(&user) && !key(&["list"]).1.contains(&worker));
+    let gateway = Gateway::start(folder.path(), &[]);
+    let health = |key: &str| gateway.asks(key, "GET", "/health", "").0;
+    assert_eq!((health(&user), health(&worker), health("")), (200, 401, 401));
+    assert_eq!(gateway.asks(&worker, "GET", "/ping/w1?", "").0, 200);
+    assert_eq!(key(&["revoke", "alice"]).0, Some(0));
+    assert_eq!(key(&["revoke", "alice"]).0, Some(1), "it is gone");
+    let began = Instant::now();
+    while health(&user) != 401 {
+        assert!(began.elapsed() < Duration::from_mins(1));
+    }
+    assert_eq!(gateway.asks(&worker, "GET", "/ping/w1?", "").0, 200);
 }

@@ -2,7 +2,7 @@
 //!
 //! `CRASH_KILLS` says how often, 5 without it; `make soak` has 50. `CRASH_STORE` names a store in place of a file that is thrown away.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 #![expect(clippy::disallowed_methods, reason = "a test has no configuration, and this one's load has a pace")]
 
 use std::collections::{BTreeMap, BTreeSet};

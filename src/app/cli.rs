@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Arg, Args, Parser, Subcommand};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use crate::config::Flags;
@@ -45,6 +45,9 @@ pub(super) enum Command {
     Gateway,
     /// Serves a whole endpoint from this machine: gateway and worker in one process.
     Serve,
+    /// Makes, lists and revokes keys that open endpoints, in the store of the gateways.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Prints the endpoint's routes as an OpenAPI document.
     Openapi,
 }
@@ -57,6 +60,42 @@ pub(super) enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Makes a key and prints it, this once: the store has only its hash.
+    Create {
+        /// Whom it is for.
+        #[arg(long)]
+        role: KeyRole,
+        /// The endpoint that it opens; without, all.
+        #[arg(long)]
+        endpoint: Option<String>,
+        /// What to revoke it by.
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Lists the keys: name, role, endpoint and how their hash begins.
+    List {
+        /// As one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forgets a key: gateways refuse it within five seconds.
+    Revoke {
+        /// As it is listed.
+        name: String,
+    },
+}
+
+/// What a key opens.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum KeyRole {
+    /// What clients ask.
+    User,
+    /// What workers ask.
+    Worker,
 }
 
 #[derive(Debug, Subcommand)]

@@ -24,9 +24,6 @@ use crate::store::{RedisStore, SqliteStore, StoreError};
 
 /// Serves until it is told to stop.
 pub(super) fn execute(config: &Config) -> Exit {
-    if let Some(exit) = refused(config) {
-        return exit;
-    }
     running(until_stopped(async |stop| match Door::open(config, None).await {
         Ok(door) => select! {
             exit = door.serve(stop.draining) => exit,
@@ -34,20 +31,6 @@ pub(super) fn execute(config: &Config) -> Exit {
         },
         Err(exit) => exit,
     }))
-}
-
-/// Without keys only this machine is served.
-pub(super) fn refused(config: &Config) -> Option<Exit> {
-    let gateway = &config.gateway;
-    let open = gateway.api_keys.is_empty() || gateway.worker_keys.is_empty();
-    if !open || gateway.listen.ip().is_loopback() {
-        return None;
-    }
-    complain(&format!(
-        "listen is {}, which other hosts can reach: set api_keys and worker_keys (LATENTD_API_KEYS, LATENTD_WORKER_KEYS) first",
-        gateway.listen
-    ));
-    Some(Exit::Usage)
 }
 
 /// A gateway that listens, and does not serve yet.
@@ -64,6 +47,13 @@ enum Opened {
 }
 
 impl Opened {
+    async fn is_guarded(&self) -> Result<bool, StoreError> {
+        match self {
+            Self::File(gateway) => gateway.is_guarded().await,
+            Self::Redis(gateway) => gateway.is_guarded().await,
+        }
+    }
+
     async fn open(store: &Kept, settings: Settings) -> Result<Self, StoreError> {
         let rules = settings.rules.clone();
         Ok(match store.clone() {
@@ -90,11 +80,19 @@ impl Door {
         let gateway = gateway
             .map_err(|cause| failed(&format_args!("the queue cannot be opened: {}: {cause}", config.gateway.store)))?;
         let (listen, endpoint) = (config.gateway.listen, &config.gateway.endpoint);
+        let guarded = gateway.is_guarded().await.map_err(|cause| failed(&format_args!("the queue fails: {cause}")))?;
+        if !guarded && !listen.ip().is_loopback() {
+            complain(&format_args!(
+                "listen is {listen}, which other hosts can reach: set api_keys and worker_keys (LATENTD_API_KEYS, LATENTD_WORKER_KEYS), or make keys \
+                 with `latentd key create`"
+            ));
+            return Err(Exit::Usage);
+        }
         let listener = TcpListener::bind(listen).await;
         let listener = listener.map_err(|cause| failed(&format_args!("cannot listen on {listen}: {cause}")))?;
         let address = listener.local_addr().unwrap_or(listen);
-        if config.gateway.api_keys.is_empty() && config.gateway.worker_keys.is_empty() {
-            warn!("no keys are set: whoever can connect to {address} may ask everything");
+        if !guarded {
+            warn!("users or workers have no keys: whoever can connect to {address} may ask everything");
         }
         info!(endpoint, store = %config.gateway.store, "serving http://{address}/v2/{endpoint}");
         // A closed stdout keeps nobody from asking.
@@ -114,14 +112,11 @@ impl Door {
 
     /// Serves until `stop`.
     pub(super) async fn serve(self, stop: CancellationToken) -> Exit {
-        let served = match self.gateway {
+        match self.gateway {
             Opened::File(gateway) => serve(self.listener, gateway, stop).await,
             Opened::Redis(gateway) => serve(self.listener, gateway, stop).await,
-        };
-        match served {
-            Ok(()) => Exit::Done,
-            Err(cause) => failed(&format_args!("serving ended: {cause}")),
         }
+        Exit::Done
     }
 }
 
@@ -130,7 +125,7 @@ fn failed(why: &impl Display) -> Exit {
     Exit::Failed
 }
 
-fn open(path: &std::path::Path, rules: Rules) -> Result<SqliteStore, StoreError> {
+pub(super) fn open(path: &std::path::Path, rules: Rules) -> Result<SqliteStore, StoreError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|cause| StoreError::Failed(format!("{}: {cause}", folder.display())))?;
     }

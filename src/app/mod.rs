@@ -10,6 +10,7 @@ mod exit;
 pub mod fitness;
 mod gateway;
 mod hashing;
+mod key;
 mod model;
 mod office;
 pub mod run;
@@ -26,7 +27,7 @@ use clap::Parser;
 
 use crate::config::{Config, Environment};
 use crate::telemetry::{Traces, logs};
-use cli::{Cli, Command, ConfigCommand, ModelCommand, RunArgs};
+use cli::{Cli, Command, ConfigCommand, KeyCommand, ModelCommand, RunArgs};
 pub use exit::Exit;
 
 /// The whole program.
@@ -68,6 +69,7 @@ fn obey() -> Exit {
         Task::Gateway => gateway::execute(&config),
         Task::Serve => serve::execute(&config),
         Task::Openapi => openapi(),
+        Task::Key(command) => key::execute(command, &config),
         Task::ShowConfig { json } => settings::show(&config, json),
         Task::Model(command) => model::execute(command, &config),
         #[cfg(feature = "torch")]
@@ -106,6 +108,7 @@ enum Task {
     Gateway,
     Serve,
     Openapi,
+    Key(KeyCommand),
     ShowConfig { json: bool },
     Model(ModelCommand),
     Doctor { json: bool },
@@ -132,6 +135,7 @@ fn command(command: Option<Command>, sdk: cli::SdkFlags, environment: &Environme
         Some(Command::Gateway) => Ok(Task::Gateway),
         Some(Command::Serve) => Ok(Task::Serve),
         Some(Command::Openapi) => Ok(Task::Openapi),
+        Some(Command::Key(command)) => Ok(Task::Key(command)),
         None if sdk.serve_api => Ok(Task::Serve),
         None if environment.get("RUNPOD_REALTIME_PORT").is_some_and(is_port) => {
             Err(Missing::OnPurpose("RUNPOD_REALTIME_PORT", "the queue protocol is the way in"))

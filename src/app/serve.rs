@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use super::gateway::{Door, refused};
+use super::gateway::Door;
 use super::running::{running, until_stopped};
 use super::{Exit, admin, complain, worker};
 use crate::config::{Config, ConfigError, Queue, Secret, Served};
@@ -30,9 +30,6 @@ const ANSWERING: Duration = Duration::from_secs(5);
 
 /// Serves until it is told to stop, or its worker cannot go on.
 pub(super) fn execute(config: &Config) -> Exit {
-    if let Some(exit) = refused(config) {
-        return exit;
-    }
     let (models, loras) = (config.models(), config.loras());
     [models.as_ref().err(), loras.as_ref().err()].into_iter().flatten().for_each(complain);
     let models = models.and_then(|models| loras.map(|_| models));

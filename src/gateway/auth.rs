@@ -1,7 +1,8 @@
 //! Who may ask: clients and workers have keys of their own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{Path, Request, State};
 use axum::http::header::AUTHORIZATION;
@@ -9,7 +10,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
 
-use crate::store::Store;
+use crate::date::UnixTime;
+use crate::store::{KeyRecord, Store};
 
 use super::Gateway;
 use super::reply::Fault;
@@ -36,9 +38,72 @@ impl Key {
     pub fn new(text: &str, role: Role, endpoint: Option<String>) -> Self {
         Self { digest: Sha256::digest(text.as_bytes()).into(), role, endpoint }
     }
+
+    /// The same as a store keeps it.
+    pub fn record(&self, name: String, created: UnixTime) -> KeyRecord {
+        let digest = self.digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        KeyRecord { name, worker: self.role == Role::Worker, endpoint: self.endpoint.clone(), digest, created }
+    }
+
+    /// `None` if somebody changed what the store has.
+    fn stored(record: &KeyRecord) -> Option<Self> {
+        let mut digest = [0; 32];
+        for (place, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(record.digest.get(2 * place..2 * place + 2)?, 16).ok()?;
+        }
+        let role = if record.worker { Role::Worker } else { Role::User };
+        Some(Self { digest, role, endpoint: record.endpoint.clone() })
+    }
 }
 
-/// Whether one of the keys is sent. Without keys everybody may ask everything.
+/// The keys that open a gateway: those it is set to, and those of its store.
+#[derive(Debug)]
+pub(super) struct Keys {
+    set: Vec<Key>,
+    all: RwLock<Arc<[Key]>>,
+    /// Whether there was ever a key: when the last is revoked, nobody may ask, and not everybody.
+    guarded: AtomicBool,
+}
+
+impl Keys {
+    pub(super) fn new(set: Vec<Key>) -> Self {
+        let guarded = AtomicBool::new(!set.is_empty());
+        Self { all: RwLock::new(set.clone().into()), set, guarded }
+    }
+
+    /// Takes in what the store has.
+    pub(super) fn learn(&self, stored: &[KeyRecord]) {
+        let all: Arc<[Key]> = self.set.iter().cloned().chain(stored.iter().filter_map(Key::stored)).collect();
+        if !all.is_empty() {
+            self.guarded.store(true, Ordering::Relaxed);
+        }
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    /// Whether there are keys of this kind.
+    pub(super) fn have(&self, role: Role) -> bool {
+        self.now().iter().any(|key| key.role == role)
+    }
+
+    fn now(&self) -> Arc<[Key]> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn allow(&self, role: Role, endpoint: &str, request: &Request) -> Result<(), Fault> {
+        let open = !self.guarded.load(Ordering::Relaxed);
+        if open || allows(&self.now(), role, endpoint, sent(request)) { Ok(()) } else { Err(Fault::NoKey) }
+    }
+
+    /// Whether any of the keys is sent, whatever it is for.
+    pub(super) fn allow_any(&self, request: &Request) -> Result<(), Fault> {
+        let keys = self.now();
+        let open = !self.guarded.load(Ordering::Relaxed);
+        let opens = |key: &Key| allows(&keys, key.role, key.endpoint.as_deref().unwrap_or_default(), sent(request));
+        if open || keys.iter().fold(false, |found, key| found | opens(key)) { Ok(()) } else { Err(Fault::NoKey) }
+    }
+}
+
+/// Whether one of the keys is sent.
 ///
 /// The docs' own lines send `Bearer <key>` and the bare key alike, and workers the bare one (PROTOCOL 2.1).
 fn allows(keys: &[Key], role: Role, endpoint: &str, authorization: &[u8]) -> bool {
@@ -50,14 +115,7 @@ fn allows(keys: &[Key], role: Role, endpoint: &str, authorization: &[u8]) -> boo
     let fits = |key: &Key| key.role == role && key.endpoint.as_deref().is_none_or(|of| of == endpoint);
     // All of every key is compared, whatever differs, so that the time it takes tells nothing.
     let same = |key: &Key| key.digest.iter().zip(digest).fold(0, |differ, (ours, sent)| differ | (ours ^ sent)) == 0;
-    keys.is_empty() || keys.iter().filter(|key| fits(key)).fold(false, |found, key| found | same(key))
-}
-
-/// Whether any of the keys is sent, whatever it is for.
-pub(super) fn any(keys: &[Key], request: &Request) -> Result<(), Fault> {
-    let opens =
-        |role| keys.iter().any(|key| allows(keys, role, key.endpoint.as_deref().unwrap_or_default(), sent(request)));
-    if keys.is_empty() || opens(Role::User) | opens(Role::Worker) { Ok(()) } else { Err(Fault::NoKey) }
+    keys.iter().filter(|key| fits(key)).fold(false, |found, key| found | same(key))
 }
 
 fn sent(request: &Request) -> &[u8] {
@@ -74,9 +132,7 @@ async fn check<S: Store>(
     let name = path.get("endpoint").map_or("", String::as_str);
     // An unknown endpoint is told to who has a key for any.
     let endpoint = gateway.endpoint(name).map_or(name, |endpoint| &endpoint.id);
-    if !allows(&gateway.settings.keys, role, endpoint, sent(&request)) {
-        return Err(Fault::NoKey);
-    }
+    gateway.keys.allow(role, endpoint, &request)?;
     if role == Role::Worker || !gateway.settings.limits {
         return Ok(next.run(request).await);
     }
@@ -133,7 +189,25 @@ mod tests {
             (Role::User, "e", "Basic user", false),
         ] {
             assert_eq!(allows(&keys, role, endpoint, sent.as_bytes()), opens, "{sent}");
-            assert!(allows(&[], role, endpoint, sent.as_bytes()));
         }
+    }
+
+    #[test]
+    fn a_key_of_the_store_opens_until_it_is_revoked_and_then_nothing_does() {
+        let keys = Keys::new(Vec::new());
+        let ask = |text: &str| Request::builder().header(AUTHORIZATION, text).body(axum::body::Body::empty()).unwrap();
+        let opens =
+            |text: &str| (keys.allow(Role::Worker, "e", &ask(text)).is_ok(), keys.allow_any(&ask(text)).is_ok());
+        assert_eq!(opens(""), (true, true), "without keys everybody may ask");
+        let record = Key::new("work", Role::Worker, Some("e".into())).record("w".into(), UnixTime::EPOCH);
+        keys.learn(&[record]);
+        assert!(keys.have(Role::Worker) && !keys.have(Role::User));
+        assert_eq!((opens("work"), opens("other")), ((true, true), (false, false)));
+        keys.learn(&[]);
+        assert_eq!(opens("work"), (false, false));
+        let spoilt =
+            KeyRecord { digest: "é".into(), ..Key::new("x", Role::User, None).record("x".into(), UnixTime::EPOCH) };
+        keys.learn(&[spoilt]);
+        assert!(!keys.have(Role::User));
     }
 }

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use futures_util::stream::once;
 use serde::Deserialize;
 use serde_json::json;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
-use crate::queue::{self, Manner, Payloads, Record, State, Turn, View, submission};
+use crate::queue::{self, Manner, Members, Payloads, Record, State, Turn, View, submission};
 use crate::store::{Part, Store, StoreError};
 
 use super::fleet::Classes;
@@ -77,6 +77,7 @@ impl<S: Store> Gateway<S> {
             // Workers call it, who are told of it with the job. A hook that nobody here tells would be due for ever.
             job.record.hook = None;
         }
+        continue_trace(&mut job.rest, headers);
         job.record.sent = name.as_ref().map(|name| name.sent.clone());
         match (self.store.submit(&endpoint.id, job).await, name) {
             (Ok(()), _) => Ok((id, State::InQueue)),
@@ -101,19 +102,22 @@ impl<S: Store> Gateway<S> {
 
     /// The same as JSON, for whomever it is.
     pub(super) async fn object(&self, endpoint: &str, record: &Record, view: View) -> Result<String, Fault> {
-        let part = async |part, wanted: bool| {
-            if wanted { self.store.payload(endpoint, &record.id, part).await } else { Ok(None) }
-        };
-        let input = part(Part::Input, view.shows_input(record.state)).await?;
-        let output = part(Part::Output, record.output).await?;
-        let (timings, warnings) =
-            (part(Part::Timings, record.state.is_end()), part(Part::Warnings, record.state.is_end()));
-        let (timings, warnings) = (timings.await?, warnings.await?);
+        let ended = record.state.is_end();
+        let wanted = [
+            (Part::Input, view.shows_input(record.state)),
+            (Part::Output, record.output),
+            (Part::Timings, ended),
+            (Part::Warnings, ended),
+        ];
+        let parts: Vec<Part> = wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(part, _)| part).collect();
+        let found = self.store.payloads(endpoint, &record.id, parts.clone()).await?;
+        let of =
+            |part| json_of(parts.iter().zip(&found).find(|(of, _)| **of == part).and_then(|(_, body)| body.as_ref()));
         let payloads = Payloads {
-            input: json_of(input.as_ref()),
-            output: json_of(output.as_ref()),
-            timings: json_of(timings.as_ref()),
-            warnings: json_of(warnings.as_ref()),
+            input: of(Part::Input),
+            output: of(Part::Output),
+            timings: of(Part::Timings),
+            warnings: of(Part::Warnings),
         };
         Ok(queue::status(record, view, payloads))
     }
@@ -138,6 +142,17 @@ impl<S: Store> Gateway<S> {
         self.visible(endpoint, id).await?;
         let done = self.store.change(&endpoint.id, id, wish, Vec::new(), None).await?;
         done.ok_or_else(|| Fault::NoJob(id.to_owned()))
+    }
+}
+
+/// A trace that the request is part of goes on with the job, unless that names one: workers of ours continue it.
+fn continue_trace(rest: &mut Members, headers: &HeaderMap) {
+    for header in ["traceparent", "tracestate"] {
+        let value =
+            headers.get(header).and_then(|value| value.to_str().ok()).and_then(|value| to_raw_value(value).ok());
+        if let Some(value) = value.filter(|_| header == "traceparent" || rest.contains_key("traceparent")) {
+            rest.entry(header.to_owned()).or_insert(value);
+        }
     }
 }
 

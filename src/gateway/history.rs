@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::date::UnixTime;
 use crate::queue::{self, Payloads, Record};
 use crate::store::Store;
 
@@ -90,7 +91,7 @@ fn attempts(record: &Record) -> Vec<Value> {
     });
     let latest = record.attempt.iter().map(|latest| {
         json!({
-            "began": latest.began.as_millis(), "ended": record.ended.map(|ended| ended.as_millis()),
+            "began": latest.began.as_millis(), "ended": record.ended.map(UnixTime::as_millis),
             "number": latest.number, "why": record.error, "workerId": latest.worker,
         })
     });

@@ -17,6 +17,7 @@ mod openapi;
 mod page;
 mod probes;
 mod reply;
+mod serve;
 mod timers;
 mod uri;
 mod wait;
@@ -25,7 +26,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,10 +33,8 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
-use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tower::make::Shared;
 
 use crate::clock::WallClock;
 use crate::date::UnixTime;
@@ -47,7 +45,9 @@ pub use auth::{Key, Role};
 pub use check::Handler;
 pub use hooks::Caller;
 pub use openapi::document as openapi;
+pub use serve::serve;
 
+use auth::Keys;
 use fleet::Fleet;
 use hub::Hub;
 use limits::Limits;
@@ -131,6 +131,7 @@ pub struct Gateway<S> {
     hub: Arc<Hub>,
     fleet: Fleet,
     limits: Limits,
+    keys: Keys,
     /// Cancelled when long polls are to end: nothing is handed out any more.
     closing: CancellationToken,
 }
@@ -141,12 +142,22 @@ impl<S: Store> Gateway<S> {
         Arc::new(Self {
             store,
             clock,
+            keys: Keys::new(settings.keys.clone()),
             settings,
             hub: Arc::default(),
             fleet: Fleet::default(),
             limits: Limits::default(),
             closing: CancellationToken::new(),
         })
+    }
+
+    /// Takes in the keys of the store. Returns whether both users and workers have some: else whoever can connect is one.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn is_guarded(&self) -> Result<bool, StoreError> {
+        self.keys.learn(&self.store.keys().await?);
+        Ok(self.keys.have(Role::User) && self.keys.have(Role::Worker))
     }
 
     /// Its routes. They work only while [`Gateway::run`] does.
@@ -230,42 +241,6 @@ impl<S: Store> Gateway<S> {
     fn now(&self) -> UnixTime {
         self.clock.now()
     }
-}
-
-/// Serves a gateway until `stop`; then long polls end, and what is being answered is.
-///
-/// # Errors
-/// The listener fails.
-pub async fn serve<S: Store>(
-    listener: TcpListener,
-    gateway: Arc<Gateway<S>>,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let (closing, routes) = (gateway.closing.clone(), Shared::new(service(&gateway)));
-    let stopped = async move {
-        stop.cancelled().await;
-        closing.cancel();
-    };
-    tokio::select! {
-        served = axum::serve(listener, routes).with_graceful_shutdown(stopped) => served,
-        () = gateway.run() => Ok(()),
-    }
-}
-
-/// The routes as a server needs them, which hears paths as the Python SDK writes them.
-fn service<S: Store>(
-    gateway: &Arc<Gateway<S>>,
-) -> impl tower::Service<
-    axum::extract::Request,
-    Response = axum::response::Response,
-    Error = std::convert::Infallible,
-    Future: Send,
-> + Clone
-+ use<S> {
-    let settings = &gateway.settings;
-    let home = settings.endpoints.first().filter(|_| settings.root).map(|endpoint| format!("/v2/{}", endpoint.id));
-    let mend = move |request| uri::at_home(uri::cut(request), home.as_deref());
-    tower::ServiceBuilder::new().map_request(mend).service(gateway.routes())
 }
 
 /// What a store's error means to what runs in the background: it is told, and tried again.

@@ -19,13 +19,16 @@ const TOGETHER: usize = 256;
 /// The longest sleep: workers that are gone are no timer of the store's.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long a key that was made or revoked may be unknown.
+const KEYS: Duration = Duration::from_secs(5);
+
 /// The shortest: what is due a moment later waits for it.
 const REST: Duration = Duration::from_millis(10);
 
 impl<S: Store> Gateway<S> {
     /// Never ends by itself.
     pub(super) async fn keep_time(self: &Arc<Self>) {
-        let (sooner, mut calls) = (self.hub.timers(), JoinSet::new());
+        let (sooner, mut calls, mut keys) = (self.hub.timers(), JoinSet::new(), self.now());
         loop {
             let due = told("timers", self.store.next_due().await).flatten();
             let pause = due.map_or(LOOK, |due| self.now().until(due)).clamp(REST, LOOK);
@@ -34,6 +37,10 @@ impl<S: Store> Gateway<S> {
             sleep(REST).await;
             self.look_at_jobs(&mut calls).await;
             self.look_at_workers().await;
+            if self.now() >= keys {
+                told("keys", self.is_guarded().await);
+                keys = self.now() + KEYS;
+            }
         }
     }
 

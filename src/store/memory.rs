@@ -10,13 +10,14 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::{Counts, Tally, outcome};
 use super::news::{News, Subscription, Teller};
-use super::{Event, Handed, Part, Store, StoreError, Taker};
+use super::{Event, Handed, KeyRecord, Part, Store, StoreError, Taker};
 
 /// Jobs in memory.
 #[derive(Debug)]
 pub struct MemoryStore {
     rules: Rules,
     endpoints: Mutex<BTreeMap<String, Endpoint>>,
+    keys: Mutex<BTreeMap<String, KeyRecord>>,
     teller: Teller,
 }
 
@@ -41,11 +42,15 @@ struct Job {
 impl MemoryStore {
     /// An empty one.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, endpoints: Mutex::default(), teller: Teller::new() }
+        Self { rules, endpoints: Mutex::default(), keys: Mutex::default(), teller: Teller::new() }
     }
 
     fn all_endpoints(&self) -> MutexGuard<'_, BTreeMap<String, Endpoint>> {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_keys(&self) -> MutexGuard<'_, BTreeMap<String, KeyRecord>> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn at<T>(&self, endpoint: &str, work: impl FnOnce(&mut Endpoint) -> T) -> T {
@@ -227,6 +232,23 @@ impl Store for MemoryStore {
             in_progress: jobs.line(State::InProgress).len() as u64,
             ..jobs.counts
         }))
+    }
+
+    async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        Ok(self.all_keys().values().cloned().collect())
+    }
+
+    async fn add_key(&self, key: KeyRecord) -> Result<(), StoreError> {
+        let mut keys = self.all_keys();
+        if keys.contains_key(&key.name) {
+            return Err(StoreError::Taken);
+        }
+        keys.insert(key.name.clone(), key);
+        Ok(())
+    }
+
+    async fn remove_key(&self, name: &str) -> Result<bool, StoreError> {
+        Ok(self.all_keys().remove(name).is_some())
     }
 
     fn news(&self) -> Subscription {

@@ -19,14 +19,15 @@ use std::fmt::Debug;
 use std::future::Future;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::date::UnixTime;
 use crate::queue::{Record, State, Submission, Turn};
 
+pub use self::redis::RedisStore;
 pub use change::Counts;
 pub use memory::MemoryStore;
 pub use news::{News, Subscription};
-pub use redis::RedisStore;
 pub use sqlite::SqliteStore;
 
 /// A job's payloads.
@@ -69,11 +70,26 @@ pub struct Taker {
     pub now: UnixTime,
 }
 
+/// A key that opens an endpoint. The key itself is known to its holder alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// What it is called, to revoke it by.
+    pub name: String,
+    /// Whether it is a worker's.
+    pub worker: bool,
+    /// The endpoint that it opens; without, all.
+    pub endpoint: Option<String>,
+    /// SHA-256 of the key, in hexadecimal.
+    pub digest: String,
+    /// When it was made.
+    pub created: UnixTime,
+}
+
 /// A store cannot do what it was asked. The caller may ask again; what had been answered is kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// There is such a job already.
-    #[error("there is a job of this id already")]
+    /// There is such a job, or such a key, already.
+    #[error("there is one of this name already")]
     Taken,
     /// There is no room, or the disk or the server fails.
     #[error("the store fails: {0}")]
@@ -100,6 +116,22 @@ pub trait Store: Debug + Send + Sync + 'static {
         id: &str,
         part: Part,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
+
+    /// Several payloads of a job, in the order of `parts`.
+    fn payloads(
+        &self,
+        endpoint: &str,
+        id: &str,
+        parts: Vec<Part>,
+    ) -> impl Future<Output = Result<Vec<Option<Bytes>>, StoreError>> + Send {
+        async move {
+            let mut found = Vec::with_capacity(parts.len());
+            for part in parts {
+                found.push(self.payload(endpoint, id, part).await?);
+            }
+            Ok(found)
+        }
+    }
 
     /// Lets an event happen to a job. If it means something, `parts` are kept with it, and the parts of a stream that are `chunk`s.
     /// Returns the job as it is then and what the event meant; nothing if there is no such job.
@@ -142,6 +174,15 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// How many jobs there are and were.
     fn counts(&self, endpoint: &str) -> impl Future<Output = Result<Counts, StoreError>> + Send;
+
+    /// The keys that there are, by name.
+    fn keys(&self) -> impl Future<Output = Result<Vec<KeyRecord>, StoreError>> + Send;
+
+    /// Keeps a key whose name is new.
+    fn add_key(&self, key: KeyRecord) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Forgets a key. Returns whether there was one of this name.
+    fn remove_key(&self, name: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// What happens from now on, in this process or another.
     fn news(&self) -> Subscription;

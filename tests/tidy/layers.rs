@@ -24,16 +24,20 @@ const CONFINED: [(&str, &[&str], &str); 14] = [
     ("torch_sys", &["engine/torch"], "tensors stay in the engine"),
     ("libloading", &["engine/torch"], "only libtorch's CUDA half is opened at run time"),
     ("axum", &["gateway"], "only the gateway speaks HTTP to clients"),
-    ("hyper", &["telemetry/admin"], "the admin port alone is served without a framework"),
+    (
+        "hyper",
+        &["telemetry/admin", "gateway/serve"],
+        "sockets are served in two places, which bound what a slow client costs",
+    ),
     ("prometheus_client", &["telemetry/metrics"], "numbers are told to Metrics, which names them"),
     ("opentelemetry", &["telemetry/traces"], "spans are made by telemetry, which knows what may be in them"),
     ("opentelemetry_sdk", &["telemetry/traces"], "spans are made by telemetry, which knows what may be in them"),
     ("tracing_opentelemetry", &["telemetry/traces"], "spans are made by telemetry, which knows what may be in them"),
     ("rusqlite", &["store/sqlite"], "SQL stays in its store"),
     ("redis", &["store/redis"], "Redis stays in its store"),
-    ("std::env", &["config"], "the environment is read once, where every value is checked"),
+    ("std::env", &["config", "app/serve"], "the environment is read once, where every value is checked"),
     ("std::time::SystemTime", &["clock"], "the wall clock is a seam that tests replace"),
-    ("std::process::Command", &[], "the binary starts no other programs"),
+    ("std::process::Command", &["app/serve"], "the binary starts no other programs; serve begins itself anew"),
 ];
 
 /// Paths, the folders that may not name them, and why.

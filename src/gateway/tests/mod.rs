@@ -13,7 +13,8 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-use super::{Gateway, Settings, service};
+use super::serve::service;
+use super::{Gateway, Settings};
 use crate::clock::FakeClock;
 use crate::date::UnixTime;
 use crate::queue::Rules;
@@ -47,9 +48,9 @@ impl House {
     /// Another gateway on its store.
     fn beside(&self) -> Self {
         let gateway = Gateway::new(self.store.clone(), self.clock.clone(), Settings::default());
-        let (routes, mut tasks) = (gateway.routes(), JoinSet::new());
-        tasks.spawn(gateway.run());
-        Self { routes, store: self.store.clone(), clock: self.clock.clone(), tasks }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(gateway.clone().run());
+        Self { gateway, store: self.store.clone(), clock: self.clock.clone(), tasks }
     }
 
     /// Asks without waiting for the answer.

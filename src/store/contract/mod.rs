@@ -170,6 +170,21 @@ async fn news_come_after_what_they_tell_of(store: impl Store) {
     assert_eq!(store.stops(EP, "w1").await.unwrap(), ["a"]);
 }
 
+async fn keys_have_names_of_their_own(store: impl Store) {
+    let key = |name: &str, worker: bool| {
+        let (name, endpoint) = (name.to_owned(), worker.then(|| "e".to_owned()));
+        KeyRecord { name, worker, endpoint, digest: "ab".into(), created: at(1) }
+    };
+    assert_eq!(store.keys().await.unwrap(), []);
+    for (name, worker) in [("b", true), ("a", false)] {
+        store.add_key(key(name, worker)).await.unwrap();
+    }
+    assert_eq!(store.add_key(key("a", true)).await, Err(StoreError::Taken));
+    assert_eq!(store.keys().await.unwrap(), [key("a", false), key("b", true)]);
+    assert_eq!((store.remove_key("a").await, store.remove_key("a").await), (Ok(true), Ok(false)));
+    assert_eq!(store.keys().await.unwrap(), [key("b", true)]);
+}
+
 /// Each test for each store.
 macro_rules! contract {
     ($($test:ident)*) => {
@@ -205,6 +220,7 @@ contract! {
     what_is_due_is_found_and_what_is_over_is_erased
     what_has_expired_is_handed_to_nobody_and_is_in_nobody_s_way
     news_come_after_what_they_tell_of
+    keys_have_names_of_their_own
 }
 
 fn in_folder(folder: &TempDir) -> SqliteStore {

@@ -15,6 +15,11 @@ pub(super) fn format() -> String {
     format!("{PREFIX}:format")
 }
 
+/// Keys that open endpoints: a hash of their records by name.
+pub(super) fn opening() -> String {
+    format!("{PREFIX}:keys")
+}
+
 /// Where news are told.
 pub(super) fn news() -> String {
     format!("{PREFIX}:news")

@@ -23,7 +23,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::{Counts, Tally, outcome};
 use super::news::{Subscription, Teller};
-use super::{Event, Handed, Part, Store, StoreError, Taker};
+use super::{Event, Handed, KeyRecord, Part, Store, StoreError, Taker};
 use keys::Keys;
 use link::Link;
 use write::{Change, Seen, Write, invocation, millis, tally_name};
@@ -271,6 +271,25 @@ impl Store for RedisStore {
         let (in_queue, in_progress, (completed, failed, retried)): (u64, u64, Ever) = self.link.ask(&ask).await?;
         let ever = |count: Option<u64>| count.unwrap_or(0);
         Ok(Counts { in_queue, in_progress, completed: ever(completed), failed: ever(failed), retried: ever(retried) })
+    }
+
+    async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        let (texts,): (Vec<String>,) = self.link.ask(pipe().hvals(keys::opening())).await?;
+        let read: Result<Vec<KeyRecord>, _> = texts.iter().map(|text| serde_json::from_str(text)).collect();
+        let mut found = read.map_err(|error| StoreError::Failed(format!("a key cannot be read: {error}")))?;
+        found.sort_by(|one: &KeyRecord, other| one.name.cmp(&other.name));
+        Ok(found)
+    }
+
+    async fn add_key(&self, key: KeyRecord) -> Result<(), StoreError> {
+        let text = serde_json::to_string(&key).map_err(|error| StoreError::Failed(error.to_string()))?;
+        let (new,): (bool,) = self.link.ask(pipe().hset_nx(keys::opening(), &key.name, text)).await?;
+        if new { Ok(()) } else { Err(StoreError::Taken) }
+    }
+
+    async fn remove_key(&self, name: &str) -> Result<bool, StoreError> {
+        let (removed,): (u64,) = self.link.ask(pipe().hdel(keys::opening(), name)).await?;
+        Ok(removed > 0)
     }
 
     fn news(&self) -> Subscription {

@@ -232,12 +232,12 @@ impl Jobs<'_> {
         })
     }
 
-    fn run(&self, text: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
+    pub(super) fn run(&self, text: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
         self.db.prepare_cached(text)?.execute(values)?;
         Ok(())
     }
 
-    fn rows<T>(
+    pub(super) fn rows<T>(
         &self,
         text: &str,
         values: impl rusqlite::Params,
@@ -253,7 +253,7 @@ fn millis(date: UnixTime) -> i64 {
     date.as_millis().try_into().unwrap_or(i64::MAX)
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 

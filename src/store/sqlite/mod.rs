@@ -6,6 +6,7 @@
 
 mod desk;
 mod jobs;
+mod keys;
 mod schema;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::Counts;
 use super::news::{News, Subscription, Teller};
-use super::{Event, Handed, Part, Store, StoreError, Taker};
+use super::{Event, Handed, KeyRecord, Part, Store, StoreError, Taker};
 use desk::Desk;
 use jobs::Jobs;
 
@@ -108,6 +109,12 @@ impl Store for SqliteStore {
         self.look(move |jobs| jobs.part(&endpoint, &id, part)).await
     }
 
+    /// At one stroke: a thread is asked once.
+    async fn payloads(&self, endpoint: &str, id: &str, parts: Vec<Part>) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
+        self.look(move |jobs| parts.iter().map(|part| jobs.part(&endpoint, &id, *part)).collect()).await
+    }
+
     async fn change(
         &self,
         endpoint: &str,
@@ -164,6 +171,19 @@ impl Store for SqliteStore {
     async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
         let endpoint = endpoint.to_owned();
         self.look(move |jobs| jobs.counts(&endpoint)).await
+    }
+
+    async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        self.look(|jobs| jobs.keys()).await
+    }
+
+    async fn add_key(&self, key: KeyRecord) -> Result<(), StoreError> {
+        self.write(move |jobs| Ok((jobs.add_key(&key)?, Vec::new()))).await
+    }
+
+    async fn remove_key(&self, name: &str) -> Result<bool, StoreError> {
+        let name = name.to_owned();
+        self.write(move |jobs| Ok((jobs.remove_key(&name)?, Vec::new()))).await
     }
 
     fn news(&self) -> Subscription {

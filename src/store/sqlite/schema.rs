@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// Each step makes the tables of one version from those of the version before. They are never changed, only added to.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = ["
     CREATE TABLE jobs (
         endpoint TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -29,6 +29,8 @@ const STEPS: [&str; 1] = ["
     CREATE TABLE stops (number INTEGER PRIMARY KEY AUTOINCREMENT, endpoint TEXT NOT NULL, worker TEXT NOT NULL, id TEXT NOT NULL);
     CREATE INDEX workers ON stops (endpoint, worker, number);
     CREATE TABLE tallies (endpoint TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (endpoint, name)) WITHOUT ROWID;
+", "
+    CREATE TABLE keys (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID; -- JSON
 "];
 
 /// Makes the connection what it should be, and the tables those of this version.

@@ -198,6 +198,8 @@ def main() -> None:
             ldm.write(pipe, folder.with_suffix(".safetensors"))
     write_old_attention(out / "a", out / "a-old-attention")
     write_half(out / "e", out / "e-half")
+    # A model that was trained, as it is.
+    shutil.copytree(BOXED.parent / "emoji", out / "emoji")
 
 
 if __name__ == "__main__":

@@ -174,7 +174,11 @@ impl Store for SqliteStore {
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        self.look(|jobs| jobs.keys()).await
+        self.look(|jobs| {
+            let keys = jobs.keys()?;
+            Ok(keys)
+        })
+        .await
     }
 
     async fn add_key(&self, key: KeyRecord) -> Result<(), StoreError> {

@@ -62,8 +62,8 @@ def accustom(vae: AutoencoderTiny, folder: Path, pictures: Tensor, config: Confi
         squares = torch.stack([square(pictures, settings.crop, rng) for _ in range(settings.batch)])
         with torch.no_grad():
             latents = vae.encode(squares).latents
-        drawn = vae.decode(latents).sample
-        loss = F.l1_loss(drawn, squares) + F.mse_loss(drawn, squares) + edges(drawn - squares)
+        drawn = vae.decode(latents + astray(latents, settings.noise, step)).sample
+        loss = F.l1_loss(drawn, squares) + F.mse_loss(drawn, squares) + edges(drawn - squares) + 2 * hue(drawn - squares)
         for group in optimizer.param_groups:
             # Up in 20 steps, also when going on, since Adam starts without memory; down along a line.
             group["lr"] = settings.rate * min(1, (step - begun + 1) / 20, 1.02 - step / settings.steps)
@@ -75,6 +75,14 @@ def accustom(vae: AutoencoderTiny, folder: Path, pictures: Tensor, config: Confi
             write(vae, folder, step + 1)
             kept = time.monotonic()
     vae.eval()
+
+
+def astray(latents: Tensor, noise: list[float], seed: int) -> Tensor:
+    """What makes latents `[n, 4, h, w]` as inexact as those that a UNet draws: by channel, half of it alike all over a picture."""
+    rng = torch.Generator().manual_seed(seed)
+    far = torch.tensor(noise)[:, None, None] / 2**0.5
+    apart, alike = torch.randn(latents.shape, generator=rng), torch.randn(*latents.shape[:2], 1, 1, generator=rng)
+    return (far * (apart + alike)).to(latents.device)
 
 
 def write(vae: AutoencoderTiny, folder: Path, steps: int) -> None:
@@ -92,7 +100,7 @@ def square(pictures: Tensor, crop: int, rng: random.Random) -> Tensor:
     side = rng.choice((WHOLE * crop // 2, WHOLE * crop))
     # The named grounds must come out right; any colour must come out well.
     named, free = rng.choice(list(COLOURS.values())), tuple(rng.randrange(256) for _ in range(3))
-    colour = rng.choices((COLOURS[WHITE], named, free), (0.4, 0.3, 0.3))[0]
+    colour = rng.choices((COLOURS[WHITE], named, free), (0.3, 0.45, 0.25))[0]
     whole = compose(pictures[rng.randrange(len(pictures))], colour, side, side)
     top, left = (rng.randrange(0, side - crop + 1, FACTOR) for _ in range(2))
     return whole[:, top : top + crop, left : left + crop]
@@ -101,6 +109,11 @@ def square(pictures: Tensor, crop: int, rng: random.Random) -> Tensor:
 def edges(difference: Tensor) -> Tensor:
     """How much neighbours differ in it, down and across."""
     return difference.diff(dim=2).abs().mean() + difference.diff(dim=3).abs().mean()
+
+
+def hue(difference: Tensor) -> Tensor:
+    """How far the mean colour of what a latent covers is off: a plain ground has nothing else."""
+    return F.avg_pool2d(difference, FACTOR).abs().mean()
 
 
 def prepare(start: Path, folder: Path, pictures: Tensor, config: Config) -> AutoencoderTiny:

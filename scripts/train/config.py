@@ -16,12 +16,15 @@ class Data(NamedTuple):
 
 
 class Autoencoder(NamedTuple):
-    """How long the decoder learns to live with the centred latents: `steps` of `batch` squares of `crop` pixels."""
+    """How long the decoder learns to live with the centred latents: `steps` of `batch` squares of `crop` pixels.
+
+    `noise` is how far the latents it learns from are astray, by channel, as those that a UNet draws are."""
 
     steps: int
     batch: int
     crop: int
     rate: float
+    noise: list[float]
 
 
 class Denoiser(NamedTuple):

@@ -52,7 +52,7 @@ COPY LICENSE LICENSE-MIT LICENSE-APACHE /opt/latentd/
 # The model that is asked for, from the hub; a gated one takes --secret id=hf_token,src=FILE.
 FROM installed AS stocked
 ARG PULL=
-ARG MODEL=miniature
+ARG MODEL=emoji
 RUN --mount=type=secret,id=hf_token \
     if [ -n "$PULL" ]; then \
         export HF_TOKEN="$(cat /run/secrets/hf_token 2>/dev/null)" \
@@ -67,7 +67,7 @@ COPY --from=stocked /opt/latentd /opt/latentd
 USER latentd
 # Results that have not arrived lie here: a volume keeps them when a container is replaced.
 WORKDIR /var/lib/latentd
-ARG MODEL=miniature
+ARG MODEL=emoji
 ENV PATH=/opt/latentd/bin:$PATH \
     HOME=/var/lib/latentd \
     LATENTD_MODEL=${MODEL} \

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 /// A folder to run in: nothing in it but a folder `models` with an empty model of the default's name.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    fs::create_dir_all(folder.path().join("models/miniature/unet")).unwrap();
+    fs::create_dir_all(folder.path().join("models/emoji/unet")).unwrap();
     folder
 }
 
@@ -88,7 +88,7 @@ fn what_cannot_be_asked_for_is_64_and_says_why() {
         (&[], &["--rp_log_level", "BOGUS"], "log.level = \"BOGUS\""),
         (&[("RUNPOD_LOG_LEVEL", "BOGUS")], &[], "from RUNPOD_LOG_LEVEL"),
         (&[], &["run", "a", "--device", "tpu"], "auto, cpu, cuda, cuda:N or cuda:all"),
-        (&[], &["run", "a", "--model", "none"], "models (miniature)"),
+        (&[], &["run", "a", "--model", "none"], "models (emoji)"),
         (&[("LATENTD_MODLE", "none")], &["config", "show"], "did you mean model?"),
         (
             &[("BUCKET_ENDPOINT_URL", "minio")],
@@ -137,7 +137,7 @@ fn the_configuration_knows_where_it_came_from() {
     let (code, stdout, stderr) = finish(&mut latentd(folder.path(), &variables, &arguments));
     assert_eq!((code, stderr.as_str()), (0, ""));
     let expected = [
-        ("model", json!("miniature"), "default"),
+        ("model", json!("emoji"), "default"),
         ("models_dir", json!("models"), "LATENTD_MODELS_DIR"),
         ("models", json!([]), "default"),
         ("models_memory", json!("auto"), "default"),

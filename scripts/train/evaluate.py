@@ -121,7 +121,7 @@ def main(model: Path, data: Path, count: int = COUNT) -> None:
     """Writes `evaluation.md` and `evaluation.png` into the model's folder; ends with 1 if the figures are not what is wanted."""
     torch.set_num_threads(1)
     names = (model / "names.txt").read_text().splitlines()
-    weights = hashlib.sha256((model / "unet" / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
+    weights = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(model.rglob("*.safetensors")))).hexdigest()
     folder = model.parent / f"{model.name}.drawn" / weights[:12]
     drawings = plan(names, count)
     files = []

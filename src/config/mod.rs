@@ -274,7 +274,7 @@ mod tests {
         let timeout = Duration::from_secs(30);
         assert_eq!(config.images, Images { max_bytes: 20 << 20, max_pixels: 50_000_000, timeout });
         assert_eq!(config.net.allow_private, []);
-        assert_eq!(config.model, "miniature");
+        assert_eq!(config.model, "emoji");
         assert_eq!((config.loras().unwrap(), &config.lora_dir), (vec![], &None));
         assert!(config.entries().iter().all(|entry| entry.source == "default"));
     }

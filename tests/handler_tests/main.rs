@@ -20,7 +20,7 @@ async fn outcome(job: &str) -> Outcome {
     let request = Request::from_json(job).unwrap();
     let limits = Limits { bytes: 20 << 20, pixels: 50_000_000, time: Duration::from_secs(30) };
     let intake = Intake::new(Client::new(Guard::default()).unwrap(), limits);
-    let offer = Offer { models: vec!["miniature".into()], ..Offer::default() };
+    let offer = Offer { models: vec!["emoji".into()], ..Offer::default() };
     let terms = Terms { offer, entropy: 40264, log_prompts: false, intake };
     let start = async |_| Ok(Host::start("engine-test", || Ok::<_, &str>(Fake::default())).await?);
     perform(request, &terms, start, CancellationToken::new(), |_| ()).await

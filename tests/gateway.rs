@@ -22,12 +22,16 @@ struct Gateway {
 
 impl Gateway {
     fn start(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::of("gateway", folder, variables)
+    }
+
+    fn of(command: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_latentd"))
-            .arg("gateway")
+            .arg(command)
             .current_dir(folder)
             .env_clear()
             .env("LATENTD_LISTEN", "127.0.0.1:0")
-            .env("LATENTD_HANDLER", "external")
+            .envs([("LATENTD_HANDLER", "external"), ("LATENTD_LIMITS", "false")])
             .env("LATENTD_STORE", format!("sqlite:{}", folder.join("queue.db").display()))
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
@@ -280,4 +284,26 @@ fn keys_are_made_listed_and_revoked_while_a_gateway_serves() {
         assert!(began.elapsed() < Duration::from_mins(1));
     }
     assert_eq!(gateway.asks(&worker, "GET", "/ping/w1?", "").0, 200);
+}
+
+#[cfg(feature = "torch")]
+#[test]
+fn serve_is_a_gateway_with_a_worker() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool").display().to_string();
+    let variables = [
+        ("LATENTD_MODEL", "miniature"),
+        ("LATENTD_DEVICE", "cpu"),
+        ("LATENTD_ADMIN__LISTEN", "off"),
+        ("LATENTD_SPOOL__DIR", &spool),
+    ];
+    let mut gateway = Gateway::of("serve", folder.path(), &variables);
+    let refused = gateway.asks("", "POST", "/run", r#"{"input":{"prompt":"p","model":"emoji"}}"#);
+    assert!(refused.0 == 400 && refused.1.contains("only miniature is"), "{refused:?}");
+    let job = r#"{"input":{"prompt":"a red apple","width":128,"height":128,"num_inference_steps":2,"seed":7}}"#;
+    let done = gateway.json("POST", "/runsync", job);
+    assert_eq!((&done["status"], &done["output"][0]["seed"]), (&"COMPLETED".into(), &7.into()), "{done}");
+    let told = Command::new("kill").args(["-TERM", &gateway.process.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert_eq!(gateway.process.wait().unwrap().code(), Some(0), "it drains");
 }

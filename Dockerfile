@@ -4,6 +4,7 @@
 #   docker build -t latentd --build-arg LIBTORCH_SET=cpu .           without a GPU, a quarter of the size
 #   docker build -t latentd --build-arg MODEL=painter .              with models/painter of this checkout as its model
 #   docker build -t latentd --build-arg PULL=sd-1.5 --build-arg MODEL=sd-1.5 .       with one that `latentd model pull` fetches
+#   docker build -t latentd-gateway --target gateway .               the gateway alone, without libtorch
 #   docker build -t latentd --build-context libtorch=DIR .           with a libtorch 2.11.0 of your own: docs/deploying.md
 #
 # scripts/image/check builds it without a Docker engine and tries it.
@@ -59,10 +60,34 @@ RUN --mount=type=secret,id=hf_token \
         && /opt/latentd/bin/latentd model pull "$PULL" --name "$MODEL" --models-dir /opt/latentd/models; \
     fi
 
-FROM debian:bookworm-slim
+FROM base AS build-gateway
+COPY Cargo.toml Cargo.lock build.rs ./
+RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs && cargo build --release --locked --no-default-features
+COPY src src
+COPY models/manifests models/manifests
+RUN touch src/lib.rs src/main.rs && cargo build --release --locked --no-default-features && strip target/release/latentd
+
+FROM debian:bookworm-slim AS system
 # What https is checked with.
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home --home-dir /var/lib/latentd latentd
+
+FROM system AS gateway
+COPY --from=build-gateway /src/target/release/latentd /opt/latentd/bin/
+COPY scripts/image/healthy /opt/latentd/bin/
+COPY LICENSE LICENSE-MIT LICENSE-APACHE /opt/latentd/
+USER latentd
+# Its queue lies here, unless LATENTD_STORE says otherwise.
+WORKDIR /var/lib/latentd
+ENV PATH=/opt/latentd/bin:$PATH \
+    HOME=/var/lib/latentd \
+    LATENTD_LISTEN=0.0.0.0:8000
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["healthy", "0.0.0.0:8000"]
+ENTRYPOINT ["latentd"]
+CMD ["gateway"]
+
+FROM system
 COPY --from=stocked /opt/latentd /opt/latentd
 USER latentd
 # Results that have not arrived lie here: a volume keeps them when a container is replaced.

@@ -19,7 +19,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: build ## Turn a prompt into a PNG and print where it is (PROMPT='a red apple')
-	@$(TARGET)/release/latentd run '$(subst ','\'',$(PROMPT))' --out $(TARGET)/demo
+	@$(TARGET)/release/latentd run '$(subst ','\'',$(PROMPT))' --set num_inference_steps=20 --set guidance_scale=5 --out $(TARGET)/demo
 
 .PHONY: test
 test: setup ## Run the tests

@@ -92,7 +92,10 @@ def sampler(config: Config) -> LMSDiscreteScheduler:
 
 def default_scheduler(config: Config) -> PNDMScheduler:
     """What the model's folder names."""
-    return PNDMScheduler(**schedule(config), skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
+    scheduler = PNDMScheduler(**schedule(config), skip_prk_steps=True, set_alpha_to_one=False, steps_offset=1)
+    # For DDIM and DDPM, which else clip latents as if they were pixels.
+    scheduler.register_to_config(clip_sample=False)
+    return scheduler
 
 
 def kept(config: Config, device: torch.device) -> Tensor:

@@ -30,7 +30,7 @@ impl Line {
         let request =
             format!("{method} {prefix}{path} HTTP/1.1\r\nhost: {host}\r\n{kind}content-length: {length}\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await?;
-        let (mut status, mut length, mut text) = (0, 0, String::new());
+        let (mut status, mut length, mut chunked, mut text) = (0, 0, false, String::new());
         loop {
             text.clear();
             ensure!(stream.read_line(&mut text).await? > 0, "the server hung up");
@@ -41,11 +41,31 @@ impl Line {
             match head.split_once(':') {
                 None => status = head.split(' ').nth(1).context("no status")?.parse()?,
                 Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse()?,
-                Some(_) => {}
+                Some((name, _)) => chunked |= name.eq_ignore_ascii_case("transfer-encoding"),
             }
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
+        if chunked {
+            self.chunks(&mut body).await?;
+        }
         Ok((status, body))
+    }
+
+    /// Reads a body that comes in pieces, each with its length before it, to the empty one.
+    async fn chunks(&mut self, body: &mut Vec<u8>) -> Result<()> {
+        loop {
+            let mut line = String::new();
+            ensure!(self.stream.read_line(&mut line).await? > 0, "the server hung up");
+            let length = usize::from_str_radix(line.trim_end(), 16).context("no length of a piece")?;
+            let begin = body.len();
+            // With the end of line behind it.
+            body.resize(begin + length + 2, 0);
+            self.stream.read_exact(&mut body[begin..]).await?;
+            body.truncate(begin + length);
+            if length == 0 {
+                return Ok(());
+            }
+        }
     }
 }

@@ -27,6 +27,11 @@ def export(folder: Path, run: Fit, vae: AutoencoderTiny, tokenizer: Path, things
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.save_pretrained(unfinished)
+    # Where the run kept it is nobody's business.
+    described = unfinished / "vae" / "config.json"
+    facts = json.loads(described.read_text())
+    facts.pop("_name_or_path", None)
+    described.write_text(json.dumps(facts, indent=2) + "\n")
     # The library would write the same words in another layout.
     shutil.rmtree(unfinished / "tokenizer")
     shutil.copytree(tokenizer, unfinished / "tokenizer")

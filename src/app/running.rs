@@ -4,8 +4,10 @@ use tokio::runtime;
 use tokio::select;
 use tracing::error;
 
-use super::{Exit, complain};
+use super::{Exit, admin, complain};
+use crate::config::Config;
 use crate::stop::{Signals, Stop};
+use crate::telemetry::Watch;
 
 /// Runs on all processors.
 pub(super) fn running(work: impl Future<Output = Exit>) -> Exit {
@@ -37,5 +39,21 @@ pub(super) async fn until_stopped(work: impl AsyncFnOnce(Stop) -> Exit) -> Exit 
     select! {
         exit = work(stop.clone()) => exit,
         () = signals.pass_on(stop.clone()) => Exit::Done,
+    }
+}
+
+/// Works where an operator can see how it goes: on the admin port, from before the first thing that takes time.
+pub(super) async fn watched(config: &Config, work: impl AsyncFnOnce(Watch) -> Exit) -> Exit {
+    let watch = Watch::default();
+    let admin = match admin::listen(config.admin).await {
+        Ok(admin) => admin,
+        Err(cause) => {
+            error!("{cause}");
+            return Exit::Failed;
+        }
+    };
+    select! {
+        exit = work(watch.clone()) => exit,
+        never = admin::serve(admin, watch) => match never {},
     }
 }

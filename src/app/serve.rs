@@ -16,8 +16,8 @@ use tracing::{error, warn};
 use uuid::Uuid;
 
 use super::gateway::Door;
-use super::running::{running, until_stopped};
-use super::{Exit, admin, complain, worker};
+use super::running::{running, until_stopped, watched};
+use super::{Exit, complain, worker};
 use crate::config::{Config, ConfigError, Queue, Secret, Served};
 use crate::stop::Stop;
 use crate::telemetry::Watch;
@@ -35,20 +35,7 @@ pub(super) fn execute(config: &Config) -> Exit {
     let models = models.and_then(|models| loras.map(|_| models));
     let mut config = config.clone();
     config.worker.max_bytes.get_or_insert(MOST_RESULT);
-    running(until_stopped(async |stop| {
-        let watch = Watch::default();
-        let admin = match admin::listen(config.admin).await {
-            Ok(admin) => admin,
-            Err(cause) => {
-                error!("{cause}");
-                return Exit::Failed;
-            }
-        };
-        select! {
-            exit = both(&config, models, watch.clone(), stop) => exit,
-            never = admin::serve(admin, watch) => match never {},
-        }
-    }))
+    running(until_stopped(async |stop| watched(&config, async |watch| both(&config, models, watch, stop).await).await))
 }
 
 async fn both(config: &Config, models: Result<Vec<Served>, ConfigError>, watch: Watch, stop: Stop) -> Exit {

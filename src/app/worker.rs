@@ -10,8 +10,8 @@ use tracing::{error, info, warn};
 
 use super::fitness::{self, Machine, Unfit};
 use super::run::intake;
-use super::running::{running, until_stopped};
-use super::{Exit, admin, complain, engine, hashing, office};
+use super::running::{running, until_stopped, watched};
+use super::{Exit, complain, engine, hashing, office};
 use crate::config::{Config, ConfigError, Queue, Secret, Served};
 use crate::deliver::runpod::JobDone;
 use crate::engine::fleet::Fleet;
@@ -33,18 +33,7 @@ pub(super) fn execute(config: &Config) -> Exit {
     let Ok(queue) = queue else { return Exit::Usage };
     let models = models.and_then(|models| loras.map(|_| models));
     running(until_stopped(async |stop| {
-        let watch = Watch::default();
-        let admin = match admin::listen(config.admin).await {
-            Ok(admin) => admin,
-            Err(cause) => {
-                error!("{cause}");
-                return Exit::Failed;
-            }
-        };
-        select! {
-            exit = start(config, queue, models, watch.clone(), stop) => exit,
-            never = admin::serve(admin, watch) => match never {},
-        }
+        watched(config, async |watch| start(config, queue, models, watch, stop).await).await
     }))
 }
 

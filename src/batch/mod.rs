@@ -2,7 +2,7 @@
 //!
 //! Lanes can share a call of the UNet when their latents have one size and no LoRA tells them apart. The lane that waited
 //! longest decides which key is next, so keys take turns and nobody starves; others of that key fill the call up. The
-//! number of rows is rounded down to a power of two while more lanes wait than fit: few shapes recur, and what is left
+//! number of rows is rounded down to a bucket (1, 2, 3, 4, 6, 8, 12, 16, …): few shapes recur, and what is left
 //! over goes first next time.
 
 /// What lanes must have in common to share an evaluation.
@@ -46,9 +46,12 @@ pub fn choose(lanes: &[Waiting], max_rows: impl Fn(Key) -> usize) -> Vec<usize> 
     order
 }
 
-/// The largest power of two that is at most `rows`; 1 for 0.
+/// The largest power of two, or one and a half of one, that is at most `rows`; 1 for 0. Powers alone would leave up to half of the
+/// rows for an evaluation of their own.
 fn largest_bucket(rows: usize) -> usize {
-    1 << rows.max(1).ilog2()
+    let power = 1 << rows.max(1).ilog2();
+    let more = power + power / 2;
+    if rows >= more { more } else { power }
 }
 
 #[cfg(test)]
@@ -70,11 +73,15 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_a_power_of_two_and_the_rest_goes_first_next_time() {
-        let mut lanes = [lane(SMALL, 2, 0); 3];
-        assert_eq!(choose(&lanes, |_| 16), [0, 1]);
-        (lanes[0].served, lanes[1].served) = (1, 1);
-        assert_eq!(choose(&lanes, |_| 16), [2, 0]);
+    fn rows_are_a_bucket_and_the_rest_goes_first_next_time() {
+        let mut lanes = [lane(SMALL, 2, 0); 5];
+        assert_eq!(choose(&lanes, |_| 16), [0, 1, 2, 3]);
+        for served in &mut lanes[..4] {
+            served.served = 1;
+        }
+        assert_eq!(choose(&lanes, |_| 16), [4, 0, 1, 2]);
+        let buckets: Vec<usize> = (0..=17).map(largest_bucket).collect();
+        assert_eq!(buckets, [1, 1, 2, 3, 4, 4, 6, 6, 8, 8, 8, 8, 12, 12, 12, 12, 16, 16]);
     }
 
     #[test]

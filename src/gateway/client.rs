@@ -15,11 +15,11 @@ use bytes::Bytes;
 use futures_util::stream::once;
 use serde::Deserialize;
 use serde_json::json;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
-use crate::queue::{self, Manner, Members, Payloads, Record, State, Turn, View, submission};
-use crate::store::{Part, Store, StoreError};
+use crate::queue::{Manner, Members, Record, State, Turn, submission};
+use crate::store::{Store, StoreError};
 
 use super::fleet::Classes;
 use super::reply::{Fault, Json};
@@ -95,33 +95,6 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    /// The status object of a job as it is now.
-    pub(super) async fn show(&self, endpoint: &Endpoint, record: &Record, version: Version) -> Reply {
-        self.object(&endpoint.id, record, view(version, endpoint)).await.map(Json)
-    }
-
-    /// The same as JSON, for whomever it is.
-    pub(super) async fn object(&self, endpoint: &str, record: &Record, view: View) -> Result<String, Fault> {
-        let ended = record.state.is_end();
-        let wanted = [
-            (Part::Input, view.shows_input(record.state)),
-            (Part::Output, record.output),
-            (Part::Timings, ended),
-            (Part::Warnings, ended),
-        ];
-        let parts: Vec<Part> = wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(part, _)| part).collect();
-        let found = self.store.payloads(endpoint, &record.id, parts.clone()).await?;
-        let of =
-            |part| json_of(parts.iter().zip(&found).find(|(of, _)| **of == part).and_then(|(_, body)| body.as_ref()));
-        let payloads = Payloads {
-            input: of(Part::Input),
-            output: of(Part::Output),
-            timings: of(Part::Timings),
-            warnings: of(Part::Warnings),
-        };
-        Ok(queue::status(record, view, payloads))
-    }
-
     /// Its workers, as far as this gateway hears of them.
     pub(super) async fn workers(&self, endpoint: &Endpoint) -> Result<Classes, Fault> {
         let mut holders = BTreeSet::new();
@@ -156,21 +129,8 @@ fn continue_trace(rest: &mut Members, headers: &HeaderMap) {
     }
 }
 
-/// What a store keeps is JSON.
-fn json_of(bytes: Option<&Bytes>) -> Option<&RawValue> {
-    bytes.and_then(|bytes| serde_json::from_slice(bytes).ok())
-}
-
 fn stands(record: &Record) -> Json {
     Json(json!({ "id": record.id, "status": record.state }).to_string())
-}
-
-/// For whom a status object is.
-pub(super) fn view(version: Version, endpoint: &Endpoint) -> View {
-    match version {
-        Version::V1 => View::V1 { gpu: endpoint.gpu },
-        Version::V2 => View::V2,
-    }
 }
 
 pub(super) async fn run<S: Store>(
@@ -200,11 +160,8 @@ pub(super) async fn runsync<S: Store>(
     let (id, _) = gateway.submit(&endpoint, &headers, &body, &times, true).await?;
     let head = HeaderValue::from_str(&id).ok();
     let end = async move {
-        let ended = async {
-            let record = gateway.end_of(&endpoint, &id, long(&times)).await?;
-            gateway.show(&endpoint, &record, version).await
-        };
-        Ok::<_, Infallible>(Bytes::from(ended.await.map_or_else(|fault| fault.body(), |Json(object)| object)))
+        let ended = gateway.seen_at_end(&endpoint, &id, long(&times), version).await;
+        Ok::<_, Infallible>(Bytes::from(ended.unwrap_or_else(|fault| fault.body())))
     };
     let mut reply = Json(StreamBody::from_stream(once(end))).into_response();
     reply.headers_mut().extend(head.map(|id| (HeaderName::from_static("x-job-id"), id)));
@@ -217,8 +174,7 @@ pub(super) async fn status<S: Store>(
     Path((name, id)): Path<(String, String)>,
 ) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
-    let record = gateway.visible(endpoint, &id).await?;
-    gateway.show(endpoint, &record, version).await
+    gateway.seen(endpoint, &id, version).await.map(|(_, object)| Json(object))
 }
 
 pub(super) async fn status_sync<S: Store>(
@@ -228,8 +184,7 @@ pub(super) async fn status_sync<S: Store>(
     asked: Asked,
 ) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
-    let record = gateway.end_of(endpoint, &id, long(&times(asked)?)).await?;
-    gateway.show(endpoint, &record, version).await
+    gateway.seen_at_end(endpoint, &id, long(&times(asked)?), version).await.map(Json)
 }
 
 pub(super) async fn stream<S: Store>(

@@ -72,8 +72,7 @@ impl<S: Store> Watch<S> {
     async fn look(&mut self) {
         let seen = async {
             // First how it stands, then what is there: whoever has ended brings no more.
-            let record = self.gateway.visible(&self.endpoint, &self.id).await?;
-            let object = self.gateway.show(&self.endpoint, &record, self.version).await?.0;
+            let (record, object) = self.gateway.seen(&self.endpoint, &self.id, self.version).await?;
             let (chunks, more) = self.gateway.store.drain(&self.endpoint.id, &self.id, CHUNKS).await?;
             Ok::<_, super::reply::Fault>((record.state.is_end() && !more, object, chunks))
         };

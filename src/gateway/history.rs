@@ -13,8 +13,8 @@ use crate::date::UnixTime;
 use crate::queue::{self, Payloads, Record};
 use crate::store::Store;
 
-use super::client::view;
 use super::reply::{Fault, Json};
+use super::seen::view;
 use super::{Endpoint, Gateway, Version};
 
 /// Jobs of a page: at most, and if nobody says.

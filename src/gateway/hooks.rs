@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::deliver::webhook::{Hook, Signer, call};
 use crate::job::Webhook;
 use crate::net::{self, Client};
-use crate::queue::{Record, State, Tried, Turn, View};
+use crate::queue::{Record, State, Tried, Turn};
 use crate::store::Store;
 
 use super::reply::Fault;
@@ -91,7 +91,7 @@ impl<S: Store> Gateway<S> {
         if record.state == State::Cancelled && !caller.cancelled {
             return Tried::Taken;
         }
-        let body = match self.object(endpoint, record, View::Webhook).await {
+        let body = match self.told(endpoint, record).await {
             Ok(body) => Bytes::from(body),
             Err(Fault::Store(error)) => return Tried::Failed(error.to_string()),
             Err(fault) => return Tried::Refused(fault.to_string()),

@@ -17,6 +17,7 @@ mod openapi;
 mod page;
 mod probes;
 mod reply;
+mod seen;
 mod serve;
 mod timers;
 mod uri;
@@ -65,7 +66,7 @@ pub struct Endpoint {
     /// How long an attempt may take, if a job does not say.
     pub patience: Duration,
     /// The memory of its workers' GPUs in GB, for workers that do not say.
-    pub gpu: &'static str,
+    pub gpu: u32,
 }
 
 /// What a gateway is set to.
@@ -101,7 +102,7 @@ impl Default for Settings {
                 aliases: Vec::new(),
                 handler: Handler::External,
                 patience: Duration::from_mins(10),
-                gpu: "0",
+                gpu: 0,
             }],
             rules: Rules::default(),
             hold: Duration::from_secs(20),
@@ -225,8 +226,15 @@ impl<S: Store> Gateway<S> {
 
     /// A job that clients can see.
     async fn visible(&self, endpoint: &Endpoint, id: &str) -> Result<Record, Fault> {
-        let record = self.store.read(&endpoint.id, id).await?;
-        record.filter(|record| !record.gone && record.expires > self.now()).ok_or_else(|| Fault::NoJob(id.to_owned()))
+        let record = self.store.read(&endpoint.id, id).await?.ok_or_else(|| Fault::NoJob(id.to_owned()))?;
+        self.shows(&record)?;
+        Ok(record)
+    }
+
+    /// Refuses a job that clients cannot see any more.
+    fn shows(&self, record: &Record) -> Result<(), Fault> {
+        let gone = record.gone || record.expires <= self.now();
+        if gone { Err(Fault::NoJob(record.id.clone())) } else { Ok(()) }
     }
 
     /// Whether a bell rang before the time was over and before the gateway closes.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::queue::{Record, State};
+use crate::queue::State;
 use crate::store::Store;
 
 use super::reply::Fault;
@@ -15,19 +15,6 @@ use super::{Endpoint, Gateway};
 pub(super) const CHUNKS: usize = 1 << 20;
 
 impl<S: Store> Gateway<S> {
-    /// The job at its end, or as it is when the time is over.
-    pub(super) async fn end_of(&self, endpoint: &Endpoint, id: &str, wait: Duration) -> Result<Record, Fault> {
-        let until = Instant::now() + wait;
-        let bell = self.hub.job(&endpoint.id, id);
-        loop {
-            let rings = bell.notified();
-            let record = self.visible(endpoint, id).await?;
-            if record.state.is_end() || !self.rang(rings, until).await {
-                return Ok(record);
-            }
-        }
-    }
-
     /// The next chunks of a job's stream, and how to say that it stands: at once if there are any or can be no more, else as soon as
     /// there are; none when the time is over.
     pub(super) async fn chunks_of(

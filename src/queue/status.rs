@@ -1,5 +1,7 @@
 //! The status object, as clients and webhooks get it.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -10,8 +12,8 @@ use super::record::{Record, State};
 pub enum View {
     /// Clients of `/v1`: always with the input, and with the GPU's memory in GB; this is the endpoint's, for workers that do not say.
     V1 {
-        /// As replies say it: `"24"`.
-        gpu: &'static str,
+        /// 0 if nobody says.
+        gpu: u32,
     },
     /// Clients of `/v2`: with the input until the end.
     V2,
@@ -43,7 +45,7 @@ struct Object<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     execution_time: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    gpu: Option<&'a str>,
+    gpu: Option<Cow<'a, str>>,
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     input: Option<&'a RawValue>,
@@ -78,7 +80,10 @@ pub fn status(record: &Record, view: View, payloads: Payloads<'_>) -> String {
         error: record.error.as_deref(),
         execution_time: record.execution().map(millis),
         gpu: match view {
-            View::V1 { gpu } => Some(attempt.and_then(|attempt| attempt.gpu.as_deref()).unwrap_or(gpu)),
+            View::V1 { gpu } => {
+                let told = attempt.and_then(|attempt| attempt.gpu.as_deref());
+                Some(told.map_or_else(|| gpu.to_string().into(), Cow::Borrowed))
+            }
             _ => None,
         },
         id: &record.id,
@@ -121,10 +126,7 @@ mod tests {
         let mut job = Record::new("j", START);
         let input = r#""input":{"prompt":"p"}"#;
         assert_eq!(shown(&job, View::V2), format!(r#"{{"id":"j",{input},"status":"IN_QUEUE"}}"#));
-        assert_eq!(
-            shown(&job, View::V1 { gpu: "0" }),
-            format!(r#"{{"gpu":"0","id":"j",{input},"status":"IN_QUEUE"}}"#)
-        );
+        assert_eq!(shown(&job, View::V1 { gpu: 0 }), format!(r#"{{"gpu":"0","id":"j",{input},"status":"IN_QUEUE"}}"#));
         assert_eq!(job.start("w1", Some("24"), at(20)), Turn::Changed);
         assert_eq!(
             shown(&job, View::V2),
@@ -140,7 +142,7 @@ mod tests {
         let end = r#""output":[1.0],"status":"COMPLETED","timings":{"total":3},"workerId":"w1""#;
         assert_eq!(shown(&job, View::V2), format!(r#"{{"delayTime":20,"executionTime":50,"id":"j",{end}}}"#));
         let old = format!(r#"{{"delayTime":20,"executionTime":50,"gpu":"24","id":"j",{input},{end}}}"#);
-        assert_eq!(shown(&job, View::V1 { gpu: "0" }), old);
+        assert_eq!(shown(&job, View::V1 { gpu: 0 }), old);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::{Counts, Tally, outcome};
 use super::news::{News, Subscription, Teller};
-use super::{Event, Handed, KeyRecord, Part, Store, StoreError, Taker};
+use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wanted};
 
 /// Jobs in memory.
 #[derive(Debug)]
@@ -133,8 +133,12 @@ impl Store for MemoryStore {
         Ok(self.at(endpoint, |jobs| jobs.jobs.get(id).map(|job| job.record.clone())))
     }
 
-    async fn payload(&self, endpoint: &str, id: &str, part: Part) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.at(endpoint, |jobs| jobs.jobs.get(id).and_then(|job| job.parts.get(&part).cloned())))
+    async fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Found>, StoreError> {
+        Ok(self.at(endpoint, |jobs| {
+            let job = jobs.jobs.get(id)?;
+            let parts = wanted(&job.record).iter().map(|part| job.parts.get(part).cloned()).collect();
+            Some((job.record.clone(), parts))
+        }))
     }
 
     async fn change(

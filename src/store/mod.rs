@@ -101,6 +101,14 @@ pub trait Event: Fn(&mut Record) -> Turn + Send + Sync + 'static {}
 
 impl<F: Fn(&mut Record) -> Turn + Send + Sync + 'static> Event for F {}
 
+/// A job, and payloads of it.
+pub type Found = (Record, Vec<Option<Bytes>>);
+
+/// Which payloads of a job are asked for: only who sees it knows.
+pub trait Wanted: Fn(&Record) -> Vec<Part> + Send + Sync + 'static {}
+
+impl<F: Fn(&Record) -> Vec<Part> + Send + Sync + 'static> Wanted for F {}
+
 /// Keeps the jobs of endpoints.
 pub trait Store: Debug + Send + Sync + 'static {
     /// Keeps a new job, at the end of its line. What is answered with `Ok` outlives the process.
@@ -109,27 +117,25 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// A job that is there. One that is [gone](Record::gone) is not, for clients.
     fn read(&self, endpoint: &str, id: &str) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 
-    /// A job and one of its payloads, of one moment.
+    /// A job, and those of its payloads that it is `wanted` with, in that order; all of one moment.
+    fn find(
+        &self,
+        endpoint: &str,
+        id: &str,
+        wanted: impl Wanted,
+    ) -> impl Future<Output = Result<Option<Found>, StoreError>> + Send;
+
+    /// One payload.
+    #[cfg(test)]
     fn payload(
         &self,
         endpoint: &str,
         id: &str,
         part: Part,
-    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
-
-    /// Several payloads of a job, in the order of `parts`.
-    fn payloads(
-        &self,
-        endpoint: &str,
-        id: &str,
-        parts: Vec<Part>,
-    ) -> impl Future<Output = Result<Vec<Option<Bytes>>, StoreError>> + Send {
+    ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
         async move {
-            let mut found = Vec::with_capacity(parts.len());
-            for part in parts {
-                found.push(self.payload(endpoint, id, part).await?);
-            }
-            Ok(found)
+            let found = self.find(endpoint, id, move |_| vec![part]).await?;
+            Ok(found.and_then(|(_, mut parts)| parts.pop().flatten()))
         }
     }
 

@@ -99,6 +99,23 @@ async fn a_retry_forgets_what_came_of_it_and_waits_at_the_end(store: impl Store)
     assert!(store.payload(EP, "a", Part::Input).await.unwrap().is_some());
 }
 
+async fn what_is_wanted_of_a_job_is_found_in_that_order(store: impl Store) {
+    submit(&store, &["a"]).await;
+    let wanted = |record: &Record| match record.state {
+        State::Completed => vec![Part::Warnings, Part::Output, Part::Input],
+        _ => Vec::new(),
+    };
+    let (record, parts) = store.find(EP, "a", wanted).await.unwrap().unwrap();
+    assert_eq!((record.state, parts), (State::InQueue, Vec::new()));
+    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap();
+    let (record, parts) = store.find(EP, "a", wanted).await.unwrap().unwrap();
+    assert_eq!(Some(record), store.read(EP, "a").await.unwrap());
+    let input = store.payload(EP, "a", Part::Input).await.unwrap();
+    assert!(input.is_some() && parts == [None, Some("[1]".into()), input]);
+    assert_eq!(store.find(EP, "b", wanted).await.unwrap(), None);
+}
+
 async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
     submit(&store, &["a"]).await;
     store.take(EP, taker("w1", 1, 1)).await.unwrap();
@@ -215,6 +232,7 @@ contract! {
     jobs_are_handed_out_in_line
     an_end_is_kept_with_its_output_and_the_first_counts
     a_retry_forgets_what_came_of_it_and_waits_at_the_end
+    what_is_wanted_of_a_job_is_found_in_that_order
     a_stream_is_drained_once_and_by_size
     who_works_in_vain_is_told_once
     what_is_due_is_found_and_what_is_over_is_erased

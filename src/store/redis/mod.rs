@@ -23,7 +23,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::{Counts, Tally, outcome};
 use super::news::{Subscription, Teller};
-use super::{Event, Handed, KeyRecord, Part, Store, StoreError, Taker};
+use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wanted};
 use keys::Keys;
 use link::Link;
 use write::{Change, Seen, Write, invocation, millis, tally_name};
@@ -161,9 +161,26 @@ impl Store for RedisStore {
         Ok(self.seen(Keys(endpoint), id).await?.map(|seen| seen.record))
     }
 
-    async fn payload(&self, endpoint: &str, id: &str, part: Part) -> Result<Option<Bytes>, StoreError> {
-        let (body,): (Option<Vec<u8>>,) = self.link.ask(pipe().hget(Keys(endpoint).job(id), part as u8)).await?;
-        Ok(body.map(Bytes::from))
+    /// What is wanted is read after the job, and once more if something happened to it in between.
+    async fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Found>, StoreError> {
+        let keys = Keys(endpoint);
+        while let Some(seen) = self.seen(keys, id).await? {
+            let parts = wanted(&seen.record);
+            if parts.is_empty() {
+                return Ok(Some((seen.record, Vec::new())));
+            }
+            let mut ask = pipe();
+            // Bytes would be one text.
+            let fields: Vec<u32> = parts.iter().map(|part| *part as u32).collect();
+            ask.cmd("HMGET").arg(keys.job(id)).arg("v").arg(fields);
+            let (mut found,): (Vec<Option<Vec<u8>>>,) = self.link.ask(&ask).await?;
+            let parts = found.split_off(1);
+            let version = found.pop().flatten();
+            if version.as_deref() == Some(seen.version.as_bytes()) {
+                return Ok(Some((seen.record, parts.into_iter().map(|part| part.map(Bytes::from)).collect())));
+            }
+        }
+        Ok(None)
     }
 
     async fn change(

@@ -8,7 +8,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::super::change::{Counts, Tally, outcome};
 use super::super::news::News;
-use super::super::{Handed, Part, StoreError, Taker};
+use super::super::{Found, Handed, Part, StoreError, Taker, Wanted};
 
 /// The tables, through a connection.
 pub(super) struct Jobs<'a> {
@@ -58,6 +58,14 @@ impl Jobs<'_> {
         let mut select = self.db.prepare_cached("SELECT record FROM jobs WHERE endpoint = ?1 AND id = ?2")?;
         let text: Option<String> = select.query_row(params![endpoint, id], |row| row.get(0)).optional()?;
         text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(id, &error))).transpose()
+    }
+
+    pub(super) fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Found>, StoreError> {
+        // What is read within it is of one moment.
+        let _moment = self.db.unchecked_transaction()?;
+        let Some(record) = self.record(endpoint, id)? else { return Ok(None) };
+        let parts = wanted(&record).into_iter().map(|part| self.part(endpoint, id, part)).collect::<Result<_, _>>()?;
+        Ok(Some((record, parts)))
     }
 
     /// Lets an event happen, and what follows from it.

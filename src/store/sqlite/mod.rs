@@ -21,7 +21,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::Counts;
 use super::news::{News, Subscription, Teller};
-use super::{Event, Handed, KeyRecord, Part, Store, StoreError, Taker};
+use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wanted};
 use desk::Desk;
 use jobs::Jobs;
 
@@ -104,15 +104,9 @@ impl Store for SqliteStore {
         self.look(move |jobs| jobs.record(&endpoint, &id)).await
     }
 
-    async fn payload(&self, endpoint: &str, id: &str, part: Part) -> Result<Option<Bytes>, StoreError> {
+    async fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Found>, StoreError> {
         let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
-        self.look(move |jobs| jobs.part(&endpoint, &id, part)).await
-    }
-
-    /// At one stroke: a thread is asked once.
-    async fn payloads(&self, endpoint: &str, id: &str, parts: Vec<Part>) -> Result<Vec<Option<Bytes>>, StoreError> {
-        let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
-        self.look(move |jobs| parts.iter().map(|part| jobs.part(&endpoint, &id, *part)).collect()).await
+        self.look(move |jobs| jobs.find(&endpoint, &id, wanted)).await
     }
 
     async fn change(

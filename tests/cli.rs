@@ -147,6 +147,7 @@ fn the_configuration_knows_where_it_came_from() {
         ("store", json!("/data/latentd/queue.db"), "default"),
         ("endpoint", json!("stable-diffusion-v1"), "default"),
         ("handler", json!("latentd"), "default"),
+        ("endpoints", json!([]), "default"),
         ("limits", json!(true), "default"),
         ("api_keys", json!(""), "default"),
         ("worker_keys", json!(""), "default"),

@@ -15,7 +15,7 @@ use super::running::{running, until_stopped};
 use super::{Exit, complain, say};
 use crate::blocking::blocking;
 use crate::clock::SystemClock;
-use crate::config::{Config, HandledBy, Kept, Secret, WebhookBy};
+use crate::config::{self, Config, HandledBy, Kept, Secret, WebhookBy};
 use crate::deliver::webhook::Signer;
 use crate::gateway::{Caller, Endpoint, Gateway, Handler, Key, Role, Settings, serve};
 use crate::net::{Client, Guard, NoClient};
@@ -79,7 +79,7 @@ impl Door {
         let gateway = Opened::open(&config.gateway.store, settings).await;
         let gateway = gateway
             .map_err(|cause| failed(&format_args!("the queue cannot be opened: {}: {cause}", config.gateway.store)))?;
-        let (listen, endpoint) = (config.gateway.listen, &config.gateway.endpoint);
+        let listen = config.gateway.listen;
         let guarded = gateway.is_guarded().await.map_err(|cause| failed(&format_args!("the queue fails: {cause}")))?;
         if !guarded && !listen.ip().is_loopback() {
             complain(&format_args!(
@@ -94,7 +94,9 @@ impl Door {
         if !guarded {
             warn!("users or workers have no keys: whoever can connect to {address} may ask everything");
         }
-        info!(endpoint, store = %config.gateway.store, "serving http://{address}/v2/{endpoint}");
+        for endpoint in &config.gateway.endpoints {
+            info!(store = %config.gateway.store, "serving http://{address}/v2/{}", endpoint.id);
+        }
         // A closed stdout keeps nobody from asking.
         let _ = say(&format_args!("listening on http://{address}"));
         Ok(Self { listener, address, gateway })
@@ -132,21 +134,29 @@ pub(super) fn open(path: &std::path::Path, rules: Rules) -> Result<SqliteStore, 
     SqliteStore::open(path, rules)
 }
 
+fn endpoint(configured: &config::Endpoint) -> Endpoint {
+    Endpoint {
+        id: configured.id.clone(),
+        aliases: configured.aliases.clone(),
+        handler: match configured.handler {
+            HandledBy::Latentd => Handler::Latentd { models: None },
+            HandledBy::External => Handler::External,
+        },
+        patience: configured.execution_timeout,
+        gpu: configured.gpu,
+    }
+}
+
 fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient> {
     let gateway = &config.gateway;
     let keys = |keys: &[Secret], role| keys.iter().map(|key| Key::new(key.reveal(), role, None)).collect::<Vec<_>>();
     let usual = Settings::default();
-    let handler = match gateway.handler {
+    let mut endpoints: Vec<Endpoint> = gateway.endpoints.iter().map(endpoint).collect();
+    if let (Some(first), Some(_)) = (endpoints.first_mut(), home) {
         // The worker of this process draws with these, and with no others.
-        _ if home.is_some() => Handler::Latentd {
-            models: config.models().ok().map(|served| served.into_iter().map(|served| served.model.name).collect()),
-        },
-        HandledBy::Latentd => Handler::Latentd { models: None },
-        HandledBy::External => Handler::External,
-    };
-    let id = gateway.endpoint.clone();
-    let endpoints =
-        usual.endpoints.into_iter().map(|usual| Endpoint { id: id.clone(), handler: handler.clone(), ..usual });
+        let models = config.models().ok().map(|served| served.into_iter().map(|served| served.model.name).collect());
+        first.handler = Handler::Latentd { models };
+    }
     let hooks = &config.webhook;
     let tells = Tells {
         tries: u32::try_from(hooks.attempts).unwrap_or(u32::MAX).max(1),
@@ -154,7 +164,7 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
         time: hooks.timeout,
     };
     Ok(Settings {
-        endpoints: endpoints.collect(),
+        endpoints,
         rules: Rules { lost: gateway.lost, tells, ..usual.rules },
         // Without keys of users everybody may ask, and a key of our own would change that.
         keys: match (keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)) {

@@ -61,8 +61,9 @@ async fn create(
     endpoint: Option<String>,
     name: Option<String>,
 ) -> Result<String, String> {
-    if let Some(other) = endpoint.as_ref().filter(|name| **name != config.gateway.endpoint) {
-        return Err(format!("there is no endpoint {other:?} here, only {:?}", config.gateway.endpoint));
+    let known: Vec<&String> = config.gateway.endpoints.iter().map(|endpoint| &endpoint.id).collect();
+    if let Some(other) = endpoint.as_ref().filter(|name| !known.contains(name)) {
+        return Err(format!("there is no endpoint {other:?} here, only {known:?}"));
     }
     let text = format!("ltd_{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let (word, role) = match role {

@@ -44,7 +44,7 @@ async fn both(config: &Config, models: Result<Vec<Served>, ConfigError>, watch: 
         Ok(door) => door,
         Err(exit) => return exit,
     };
-    let base = format!("http://{}/v2/{}", door.address(), config.gateway.endpoint);
+    let base = format!("http://{}/v2/{}", door.address(), config.gateway.endpoints[0].id);
     let closing = CancellationToken::new();
     let mut serving = pin!(door.serve(closing.clone()));
     let exit = select! {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use figment::value::Value;
 use serde_json::Value as Json;
 
+use super::endpoints::Endpoint;
 use super::setting::Setting;
 use super::{Environment, Link, Reader, Secret};
 use crate::net::{Url, shown};
@@ -64,10 +65,8 @@ pub struct Gateway {
     pub listen: SocketAddr,
     /// Where its queue is.
     pub store: Kept,
-    /// The name of its endpoint.
-    pub endpoint: String,
-    /// Who works on its jobs.
-    pub handler: HandledBy,
+    /// What it serves, one at least; the first is the usual one.
+    pub endpoints: Vec<Endpoint>,
     /// Whether clients may ask only so often.
     pub limits: bool,
     /// Keys of clients.
@@ -78,40 +77,18 @@ pub struct Gateway {
     pub lost: Duration,
 }
 
-/// Whose workers an endpoint has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HandledBy {
-    /// Ours.
-    Latentd,
-    /// Somebody's own.
-    External,
-}
-
-impl Setting for HandledBy {
-    const ALLOWED: &'static str = "latentd or external";
-    fn read(value: &Value) -> Option<Self> {
-        match value.as_str()? {
-            "latentd" => Some(Self::Latentd),
-            "external" => Some(Self::External),
-            _ => None,
-        }
-    }
-}
-
 impl Reader {
     pub(super) fn gateway(&mut self, environment: &Environment) -> Option<Gateway> {
         let listen: Option<SocketAddr> = self.read("listen");
         let store = self.kept(environment);
-        let endpoint: Option<String> = self.read("endpoint");
-        let (handler, limits) = (self.read("handler"), self.read("limits"));
+        let endpoints = self.endpoints();
+        let limits = self.read("limits");
         let (api_keys, worker_keys) = (self.read("api_keys"), self.read("worker_keys"));
         let lost: Option<Duration> = self.read("gateway.lost");
-        let endpoint = endpoint.and_then(|endpoint| self.name(endpoint));
         Some(Gateway {
             listen: listen?,
             store: store?,
-            endpoint: endpoint?,
-            handler: handler?,
+            endpoints: endpoints?,
             limits: limits?,
             api_keys: api_keys?,
             worker_keys: worker_keys?,
@@ -124,16 +101,6 @@ impl Reader {
         let kept = kept.unwrap_or_else(|| Kept::File(environment.data_dir().join("queue.db")));
         self.show_last(kept.to_string());
         Some(kept)
-    }
-
-    /// It is a part of URLs.
-    fn name(&mut self, endpoint: String) -> Option<String> {
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
-        if endpoint.is_empty() || !endpoint.chars().all(plain) {
-            self.refuse("endpoint", "letters, digits, `-`, `_` and `.`".into());
-            return None;
-        }
-        Some(endpoint)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The configuration: flags, variables, file and defaults become one checked value that knows where each part came from.
 
 mod delivery;
+mod endpoints;
 mod environment;
 mod error;
 mod gateway;
@@ -23,9 +24,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use delivery::{Bucket, BucketName, Spool, Webhooks};
+pub use endpoints::{Endpoint, HandledBy};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
-pub use gateway::{Gateway, HandledBy, Kept};
+pub use gateway::{Gateway, Kept};
 pub use hub::Hub;
 pub use model::Model;
 pub use models::{Found, Served};

@@ -1,0 +1,158 @@
+//! The endpoints of a gateway: one, or a list of them.
+
+use std::time::Duration;
+
+use figment::value::Value;
+use serde::Deserialize;
+
+use super::Reader;
+use super::setting::Setting;
+
+/// Seconds that an attempt may take, if nobody says: as the hosted platform has it.
+const PATIENCE: u64 = 600;
+
+/// An endpoint that a gateway serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name in URLs.
+    pub id: String,
+    /// Other names.
+    pub aliases: Vec<String>,
+    /// Who works on its jobs.
+    pub handler: HandledBy,
+    /// The memory of its workers' GPUs in GB, for workers that do not say; 0 if nobody knows.
+    pub gpu: u32,
+    /// How long an attempt may take, if a job does not say.
+    pub execution_timeout: Duration,
+}
+
+/// Whose workers an endpoint has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HandledBy {
+    /// Ours.
+    Latentd,
+    /// Somebody's own.
+    External,
+}
+
+impl Setting for HandledBy {
+    const ALLOWED: &'static str = "latentd or external";
+    fn read(value: &Value) -> Option<Self> {
+        value.deserialize().ok()
+    }
+}
+
+/// An entry of `[[endpoints]]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Listed {
+    id: String,
+    #[serde(default)]
+    aliases: Vec<String>,
+    handler: Option<HandledBy>,
+    #[serde(default)]
+    gpu: u32,
+    execution_timeout: Option<u64>,
+}
+
+impl Setting for Vec<Listed> {
+    const ALLOWED: &'static str = "tables with an id and, if need be, aliases, handler (\"latentd\" or \"external\"), gpu (GB) and \
+                                   execution_timeout (seconds, 5 to 604800)";
+    fn read(value: &Value) -> Option<Self> {
+        let listed: Self = value.deserialize().ok()?;
+        let in_range = |time: u64| (5..=604_800).contains(&time);
+        listed.iter().all(|one| one.execution_timeout.is_none_or(in_range)).then_some(listed)
+    }
+}
+
+impl Reader {
+    /// At least one.
+    pub(super) fn endpoints(&mut self) -> Option<Vec<Endpoint>> {
+        let id: Option<String> = self.read("endpoint");
+        let handler: Option<HandledBy> = self.read("handler");
+        let listed: Option<Vec<Listed>> = self.read("endpoints");
+        let (id, handler, mut listed) = (id?, handler?, listed?);
+        let key = if listed.is_empty() { "endpoint" } else { "endpoints" };
+        if listed.is_empty() {
+            listed.push(Listed { id, aliases: Vec::new(), handler: None, gpu: 0, execution_timeout: None });
+        }
+        let mut names: Vec<&String> = listed.iter().flat_map(|one| one.aliases.iter().chain([&one.id])).collect();
+        if let Some(odd) = names.iter().find(|name| !is_plain(name)) {
+            self.refuse(key, format!("names of letters, digits, `-`, `_` and `.`, which {odd:?} is not"));
+            return None;
+        }
+        names.sort();
+        if let Some((twice, _)) = names.iter().zip(names.iter().skip(1)).find(|(one, next)| one == next) {
+            self.refuse(key, format!("each name once, but {twice:?} is there twice"));
+            return None;
+        }
+        let served = |one: Listed| Endpoint {
+            handler: one.handler.unwrap_or(handler),
+            execution_timeout: Duration::from_secs(one.execution_timeout.unwrap_or(PATIENCE)),
+            id: one.id,
+            aliases: one.aliases,
+            gpu: one.gpu,
+        };
+        Some(listed.into_iter().map(served).collect())
+    }
+}
+
+/// Whether it can be a part of URLs, as it is.
+fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.'))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::{Config, Environment, Flags};
+
+    fn read(text: &str) -> Result<Vec<Endpoint>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("latentd.toml");
+        std::fs::write(&file, text).unwrap();
+        let flags = Flags { file: Some(file), ..Flags::default() };
+        let config = Config::load(&flags, &Environment::default());
+        config.map(|config| config.gateway.endpoints).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn one_endpoint_needs_no_list() {
+        let [one] = &read("endpoint = 'sd'\nhandler = 'external'").unwrap()[..] else { panic!("one") };
+        assert_eq!((one.id.as_str(), one.handler, one.execution_timeout.as_secs()), ("sd", HandledBy::External, 600));
+    }
+
+    #[test]
+    fn a_list_says_what_it_says_and_the_rest_is_usual() {
+        let listed = read(
+            "handler = 'external'\n[[endpoints]]\nid = 'sd'\naliases = ['sd-1.5']\nhandler = 'latentd'\ngpu = 24\nexecution_timeout = 60\n\
+             [[endpoints]]\nid = 'other'",
+        );
+        let [first, second] = &listed.unwrap()[..] else { panic!("two") };
+        let wanted = Endpoint {
+            id: "sd".into(),
+            aliases: vec!["sd-1.5".into()],
+            handler: HandledBy::Latentd,
+            gpu: 24,
+            execution_timeout: Duration::from_mins(1),
+        };
+        assert_eq!(first, &wanted);
+        assert_eq!((second.id.as_str(), second.handler, second.gpu), ("other", HandledBy::External, 0));
+    }
+
+    #[test]
+    fn names_are_of_urls_and_of_one_endpoint_each() {
+        for (text, why) in [
+            ("endpoint = 'a/b'", "which \"a/b\" is not"),
+            ("endpoint = 'ä'", "which \"ä\" is not"),
+            ("[[endpoints]]\nid = 'a'\n[[endpoints]]\nid = 'b'\naliases = ['a']", "\"a\" is there twice"),
+            ("[[endpoints]]\nid = 'a'\nexecution_timeout = 4", "5 to 604800"),
+            ("[[endpoints]]\nname = 'a'", "tables with an id"),
+        ] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ MAKEFLAGS += --no-builtin-rules
 # One profile for everything, so that dependencies compile once; the lock file is the truth.
 FLAGS := --release --locked
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS := $(shell grep -rlI '^\#!.*bash' scripts .ci tests/sdk --exclude-dir=node_modules)
+SCRIPTS := $(shell grep -rlI '^\#!.*bash' scripts .ci tests/sdk tests/manifests --exclude-dir=node_modules)
 
 PROMPT ?= a red apple
 LIBTORCH_SET ?= # --cpu or --cuda; empty: what suits this machine
@@ -26,6 +26,7 @@ test: setup ## Run the tests
 	@scripts/setup-redis
 	cargo test $(FLAGS)
 	@tests/sdk/run $(TARGET)/release/latentd
+	@tests/manifests/run
 	@LATENTD=$(TARGET)/release/latentd scripts/page-test
 
 .PHONY: build

@@ -262,7 +262,8 @@ fn the_variables_of_gateways_are_read_and_their_redis_loses_nothing() {
 #[test]
 fn workers_are_scaled_by_what_a_gateway_tells() {
     let (keda, workers) = (text("deploy/keda.yaml"), text("deploy/kubernetes.yaml"));
-    assert_eq!(between(&keda, "valueLocation: ", '\n'), ["jobs.inQueue", "jobs.inProgress"], "as in /health");
+    let told = ["jobs.inQueue", "jobs.inProgress", r#"latentd_queue_oldest_seconds{endpoint="stable-diffusion-v1"}"#];
+    assert_eq!(between(&keda, "valueLocation: ", '\n'), told, "as in /health and /metrics");
     assert!(keda.contains("minReplicaCount: 0") && keda.contains("kind: StatefulSet, name: latentd-worker }"));
     assert!(workers.contains("kind: StatefulSet\nmetadata:\n  name: latentd-worker\n"));
 }

@@ -12,9 +12,12 @@ import tempfile
 import time
 from pathlib import Path
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 PATIENCE = 300.0  # seconds for a server to begin on a busy machine
+WARM = 0.5  # seconds of load that do not count
+TICKS = os.sysconf("SC_CLK_TCK")
 # What is measured: its name, the gateway's operation, and the one of the SDK's server, which has no polls.
 LOADS = (("submits", "submit", "submit"), ("status reads", "status", "known"), ("whole jobs", "cycle", "alone"), ("wake-up of a poll", "wake", None))
 
@@ -55,8 +58,13 @@ class Server:
                     sys.exit("bench: the SDK's local server does not begin")
                 time.sleep(0.05)
 
-    def __enter__(self) -> str:
-        return self.base
+    def __enter__(self) -> "Server":
+        return self
+
+    def cpu(self) -> float:
+        """Seconds of processor that it has used."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
 
     def __exit__(self, *_: object) -> None:
         self.process.kill()
@@ -66,12 +74,31 @@ class Server:
 
 def measure(peer: str, operation: str, options: argparse.Namespace) -> dict[str, float]:
     """Figures of one load on a fresh server."""
-    with Server(peer, options) as base:
-        words = [str(options.load), base, operation, str(options.connections), str(options.seconds)]
+    with Server(peer, options) as server:
+        words = [str(options.load), server.base, operation, str(options.connections), str(options.seconds)]
+        before, of_redis = server.cpu(), redis_cpu(options)
         done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+        used, used_by_redis = server.cpu() - before, redis_cpu(options) - of_redis
     if done.returncode != 0:
         sys.exit(f"bench: {operation} on {peer} failed")
-    return json.loads(done.stdout)
+    figures = json.loads(done.stdout)
+    count = (figures["rate"] or 0) * (options.seconds + WARM)
+    if count:
+        figures["cpu"] = 1000 * used / count
+        if used_by_redis and peer == "latentd":
+            figures["redis"] = 1000 * used_by_redis / count
+    return figures
+
+
+def redis_cpu(options: argparse.Namespace) -> float:
+    """Seconds of processor that the Redis of the store has used; 0 without one."""
+    if not (options.store or "").startswith("redis://"):
+        return 0.0
+    address = urlsplit(options.store)
+    with socket.create_connection((address.hostname, address.port or 6379)) as link, link.makefile("rb") as lines:
+        link.sendall(b"INFO cpu\r\n")
+        answer = lines.read(int(lines.readline()[1:])).decode()
+    return sum(float(answer.split(f"used_cpu_{kind}:")[1].split()[0]) for kind in ("user", "sys"))
 
 
 def cell(values: list[float]) -> str:
@@ -83,11 +110,12 @@ def table(figures: dict[tuple[str, str], list[dict[str, float]]], options: argpa
     """The figures as Markdown: medians, from least to most."""
     lines = ["| | latentd gateway | the SDK's local server | ratio |", "|---|---|---|---|"]
     for name, _, theirs in LOADS:
-        for figure, title in (("rate", f"{name} a second"), ("p50", f"{name}, median ms"), ("p99", f"{name}, 99 of 100, ms")):
-            mine = [one[figure] for one in figures[name, "latentd"]]
+        titles = {"rate": "a second", "p50": "median ms", "p99": "99 of 100, ms", "cpu": "ms of processor each", "redis": "and of Redis"}
+        for figure, title in ((figure, f"{name}, {title}") for figure, title in titles.items()):
+            mine = [one.get(figure) for one in figures[name, "latentd"]]
             if mine[0] is None:
                 continue
-            if theirs is None:
+            if theirs is None or figure == "redis":
                 lines.append(f"| {title} | {cell(mine)} | | |")
                 continue
             other = [one[figure] for one in figures[name, "sdk"]]

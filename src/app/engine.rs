@@ -1,7 +1,7 @@
 //! Which engine this build has: the one place that chooses.
 
 #[cfg(feature = "torch")]
-pub(super) use with_torch::{devices, fleet, start_one};
+pub(super) use with_torch::{devices, fleet, load, start_one};
 #[cfg(not(feature = "torch"))]
 pub(super) use without::{MISSING, devices, fleet, start_one};
 
@@ -83,15 +83,19 @@ mod with_torch {
         number: usize,
         metrics: Metrics,
     ) -> Result<Host, HostError> {
-        let dtype = config.dtype;
-        let (path, loras) = (model.path.clone(), config.lora_dir.clone());
-        // A checkpoint in one file brings no tokenizer.
-        let tokenizer = config.models_dir.join("clip-tokenizer");
+        let (settings, model) = (config.clone(), model.clone());
         let build = move || -> anyhow::Result<torch::Lanes> {
-            let target = torch::Target::choose(device, dtype)?;
-            Ok(torch::Lanes::new(torch::Model::load(&path, &tokenizer, target)?).with_loras(loras))
+            Ok(torch::Lanes::new(load(&settings, &model, device)?).with_loras(settings.lora_dir.clone()))
         };
         Host::watched(&format!("engine-{number}"), metrics, build).await
+    }
+
+    /// Reads a model's weights onto a device. Blocks.
+    pub(in super::super) fn load(config: &Config, model: &Model, device: Device) -> anyhow::Result<torch::Model> {
+        let target = torch::Target::choose(device, config.dtype)?;
+        // A checkpoint in one file brings no tokenizer.
+        let tokenizer = config.models_dir.join("clip-tokenizer");
+        Ok(torch::Model::load(&model.path, &tokenizer, target)?)
     }
 
     fn find<'a>(models: &'a [Served], name: &str) -> Result<&'a Model, HostError> {

@@ -1,6 +1,8 @@
 //! What the binary does: reads the command line and the configuration, starts logging, and does what was asked for.
 
 mod admin;
+#[cfg(feature = "torch")]
+mod bench;
 pub mod checks;
 mod cli;
 #[cfg(feature = "torch")]
@@ -27,7 +29,7 @@ use clap::Parser;
 
 use crate::config::{Config, Environment};
 use crate::telemetry::{Traces, logs};
-use cli::{Cli, Command, ConfigCommand, KeyCommand, ModelCommand, RunArgs};
+use cli::{BenchArgs, Cli, Command, ConfigCommand, KeyCommand, ModelCommand, RunArgs};
 pub use exit::Exit;
 
 /// The whole program.
@@ -75,7 +77,11 @@ fn obey() -> Exit {
         #[cfg(feature = "torch")]
         Task::Doctor { json } => doctor::examine(&config, json),
         #[cfg(not(feature = "torch"))]
-        Task::Doctor { json } => without_engine(json),
+        Task::Doctor { json } => without_engine(json.then_some(r#"{"checks":[],"fit":false}"#)),
+        #[cfg(feature = "torch")]
+        Task::Bench(args) => bench::execute(&args, &config),
+        #[cfg(not(feature = "torch"))]
+        Task::Bench(args) => without_engine(args.json.then_some("null")),
     };
     if let Some(traces) = traces {
         traces.finish();
@@ -83,13 +89,11 @@ fn obey() -> Exit {
     if serves && exit == Exit::Restart { serve::again() } else { exit }
 }
 
-/// There is nothing to examine, which a program learns on stdout too.
+/// There is nothing to examine or to measure, which a program learns on stdout too.
 #[cfg(not(feature = "torch"))]
-fn without_engine(as_json: bool) -> Exit {
-    if as_json {
-        // A closed stdout leaves the exit code to tell it.
-        let _ = say(&r#"{"checks":[],"fit":false}"#);
-    }
+fn without_engine(as_json: Option<&str>) -> Exit {
+    // A closed stdout leaves the exit code to tell it.
+    let _ = as_json.map(|nothing| say(&nothing));
     usage(&engine::MISSING)
 }
 
@@ -112,6 +116,7 @@ enum Task {
     ShowConfig { json: bool },
     Model(ModelCommand),
     Doctor { json: bool },
+    Bench(BenchArgs),
 }
 
 /// What is not there, and what to do instead.
@@ -130,6 +135,7 @@ fn command(command: Option<Command>, sdk: cli::SdkFlags, environment: &Environme
         Some(Command::Run(args)) => Ok(Task::Run(args)),
         Some(Command::Config(ConfigCommand::Show { json })) => Ok(Task::ShowConfig { json }),
         Some(Command::Doctor { json }) => Ok(Task::Doctor { json }),
+        Some(Command::Bench(args)) => Ok(Task::Bench(args)),
         Some(Command::Model(command)) => Ok(Task::Model(command)),
         Some(Command::Worker) => Ok(Task::Work),
         Some(Command::Gateway) => Ok(Task::Gateway),

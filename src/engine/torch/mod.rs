@@ -17,6 +17,7 @@ mod nn;
 mod picture;
 mod preview;
 mod prompts;
+pub mod rates;
 mod single_file;
 mod text;
 mod unet;

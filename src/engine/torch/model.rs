@@ -17,6 +17,7 @@ use super::unet::{Unet, UnetConfig};
 use super::vae::Autoencoder;
 use super::weights::Weights;
 use crate::engine::tokenizer::Tokenizer;
+use crate::job::Size;
 use crate::sampler::NoiseSchedule;
 
 /// A model of the SD v1 architecture, ready to draw.
@@ -134,6 +135,13 @@ impl Model {
             return fault(format!("the tokenizer makes {longest} tokens and the text encoder takes {length}"));
         }
         Ok(())
+    }
+
+    /// Multiplications (each with an addition) of one row of an evaluation of the UNet, on an image of `size`; norms and activations are
+    /// left out.
+    pub fn multiplications(&self, size: Size) -> u64 {
+        let side = |pixels: u32| u64::from(pixels / self.vae.factor());
+        self.unet.multiplications(side(size.height), side(size.width))
     }
 
     /// Text encoder: token ids `[batch, length]` (i64) to states `[batch, length, width]`.

@@ -2,6 +2,7 @@
 
 mod config;
 mod time;
+mod work;
 
 use std::rc::Rc;
 
@@ -31,8 +32,7 @@ pub(super) struct Unet {
     up: Vec<Block>,
     norm: GroupNorm,
     leave: Conv2d,
-    latent: i64,
-    text: i64,
+    config: Rc<UnetConfig>,
     levels: Rc<[(usize, bool)]>,
 }
 
@@ -52,20 +52,24 @@ impl Unet {
             up,
             norm: GroupNorm::load(&at.at("conv_norm_out"), first, config.groups, config.epsilon)?,
             leave: Conv2d::load(&at.at("conv_out"), first, config.latent, Window::SAME)?,
-            latent: config.latent,
-            text: config.text,
             levels: config.layers().into(),
+            config: Rc::new(config.clone()),
         })
     }
 
     /// Channels of the latent.
     pub(super) fn latent_channels(&self) -> i64 {
-        self.latent
+        self.config.latent
     }
 
     /// Width of the text's states.
     pub(super) fn text_width(&self) -> i64 {
-        self.text
+        self.config.text
+    }
+
+    /// Of one row of an evaluation on latents of this height and width.
+    pub(super) fn multiplications(&self, height: u64, width: u64) -> u64 {
+        self.config.multiplications(height, width)
     }
 
     /// Layers of each level, from the largest image, and whether it attends on the way up.

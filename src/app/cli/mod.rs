@@ -1,5 +1,7 @@
 //! The command line. Its help is the reference; `config` has the last word on values.
 
+mod bench;
+
 use std::path::PathBuf;
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,7 @@ use serde_json::Value;
 
 use crate::config::Flags;
 use crate::models::Digest;
+pub(super) use bench::BenchArgs;
 
 /// Serves Stable Diffusion: prompts in, pictures out.
 ///
@@ -36,6 +39,8 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measures how fast the model draws here: one image, many side by side, jobs of all kinds; start-up and memory.
+    Bench(BenchArgs),
     /// Pulls models, checks their files, lists them.
     #[command(subcommand)]
     Model(ModelCommand),

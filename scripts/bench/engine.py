@@ -1,0 +1,141 @@
+"""Has latentd and its peers draw in turn, each in a process of its own, and prints medians and ratios. See `engine`."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+PEERS = {"eager": "diffusers", "compiled": "diffusers, compiled", "openvino": "OpenVINO"}
+FIGURES = {"evaluation, ms": 1000.0, "one image, s": 1.0, "ready, s": 1.0, "resident, MiB": 2.0**-20, "GPU memory, MiB": 2.0**-20, "images a minute": 1.0}
+MORE_IS_BETTER = {"images a minute"}
+
+
+def latentd(options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
+    """Its own figures."""
+    words = [str(options.latentd), "bench", "--json", "--size", options.size, "--steps", str(options.steps), "--rounds", "1", "--images", "1"]
+    words += ["--model", str(options.model), "--device", options.device, "--dtype", options.dtype]
+    words += ["--job-file", str(jobs), "--at-once", str(options.at_once)] if jobs else ["--jobs", "0"]
+    if options.rates is not None:
+        words.append("--no-rates")
+    found = ask(words, options)
+    options.rates = options.rates or found["rates"]
+    one = found["latency"][0]
+    options.work = one["work"]
+    figures = {"evaluation, ms": one["evaluation"]["median"], "one image, s": one["total"]["median"], "ready, s": found["start"]["ready"], "resident, MiB": found["memory"]["resident"]}
+    if "device" in found["memory"] and options.device == "cuda":
+        figures["GPU memory, MiB"] = found["memory"]["device"]
+    if "stream" in found:
+        figures["images a minute"] = found["stream"]["images_a_minute"]
+    return figures
+
+
+def other(peer: str, options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
+    """A peer's."""
+    words = [sys.executable, str(HERE / "engine_peer.py"), peer, str(options.model), "--size", options.size, "--steps", str(options.steps), "--rounds", "1"]
+    words += ["--dtype", options.dtype, "--device", options.device, *(["--job-file", str(jobs)] if jobs else [])]
+    found = ask(words, options)
+    names = {"evaluation, ms": "evaluation", "one image, s": "total", "resident, MiB": "resident", "GPU memory, MiB": "device", "images a minute": "images_a_minute"}
+    figures = {name: found[theirs] for name, theirs in names.items() if theirs in found}
+    figures = {name: value[0] if isinstance(value, list) else value for name, value in figures.items()}
+    return {**figures, "ready, s": found["start"]["ready"]}
+
+
+def ask(words: list[str], options: argparse.Namespace) -> Any:
+    """What a process prints."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "HF_HUB_OFFLINE": "1", "LATENTD_LOG__LEVEL": "error"}
+    done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"bench: {' '.join(words)} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def mixture(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Jobs of all kinds."""
+    width, height = (int(side) for side in options.size.split("x"))
+    kinds = [(20, "DDIM", 7.5), (30, "K_EULER", 7.5), (10, "DPMSolverMultistep", 5.0), (25, "K_EULER_ANCESTRAL", 7.5), (50, "PNDM", 7.5), (15, "KLMS", 1.0)]
+    return [
+        {"prompt": "a red apple", "width": width, "height": height, "num_inference_steps": steps, "scheduler": name, "guidance_scale": guidance, "seed": number}
+        for number, (steps, name, guidance) in ((number, kinds[number % len(kinds)]) for number in range(options.jobs))
+    ]
+
+
+def cell(values: list[float], unit: float) -> str:
+    """Median, least and most."""
+    return f"{unit * statistics.median(values):.4g} ({unit * min(values):.4g} to {unit * max(values):.4g})"
+
+
+def table(figures: dict[str, list[dict[str, float]]], options: argparse.Namespace) -> str:
+    """The figures as Markdown. A ratio is latentd's figure by the peer's."""
+    peers = list(figures)[1:]
+    lines = ["| | latentd | " + " | ".join(f"{PEERS[peer]} | ratio" for peer in peers) + " |", "|---" * (2 + 2 * len(peers)) + "|"]
+    for name, unit in FIGURES.items():
+        if name not in figures["latentd"][0]:
+            continue
+        ours = [one[name] for one in figures["latentd"]]
+        cells = [cell(ours, unit)]
+        for peer in peers:
+            theirs = [one[name] for one in figures[peer] if name in one]
+            ratio = f"{statistics.median(ours) / statistics.median(theirs):.2f}" if theirs else ""
+            cells += [cell(theirs, unit) if theirs else "", ratio]
+        lines.append(f"| {name}{' (more is better)' if name in MORE_IS_BETTER else ''} | {' | '.join(cells)} |")
+    best = max(options.rates.values())
+    reached = options.work / statistics.median(one["evaluation, ms"] for one in figures["latentd"])
+    what = f"{options.model.name}, {options.size}, {options.steps} steps, {options.dtype}, {options.device}, {options.threads} threads, {options.rounds} rounds in turn"
+    where = f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}"
+    share = f"latentd's evaluation: {reached / 1e12:.3g} TFLOP/s, {100 * reached / best:.0f} % of the best product that was measured ({best / 1e12:.3g})"
+    jobs = f"{options.jobs} jobs of all kinds: latentd has {options.at_once} in hand, the others one" if options.jobs else ""
+    return "\n".join(["; ".join(filter(None, [what, where])), "", *lines, "", "; ".join(filter(None, [share, jobs]))])
+
+
+def processor() -> str:
+    """What this machine computes with."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def main() -> None:
+    """Rounds of all, in turn."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--latentd", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="a diffusers folder; else SD 1.5 in full size with random weights")
+    parser.add_argument("--size", default="512x512")
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=0, help="jobs of all kinds after that")
+    parser.add_argument("--at-once", type=int, default=8)
+    parser.add_argument("--dtype", choices=("f32", "bf16", "f16"), default="f32")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    options = parser.parse_args()
+    options.rates = None
+    if options.device == "cuda":
+        options.peers = [peer for peer in options.peers if peer != "openvino"]
+    folder = ROOT / "target" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    if options.model is None:
+        options.model = folder / "sd-1.5-random"
+        if not (options.model / "model_index.json").exists():
+            print("writing random weights", file=sys.stderr)
+            subprocess.run([sys.executable, str(HERE / "weights.py"), str(options.model)], check=True)
+    jobs = None
+    if options.jobs:
+        jobs = folder / "jobs.json"
+        jobs.write_text(json.dumps(mixture(options)))
+    figures: dict[str, list[dict[str, float]]] = {peer: [] for peer in ("latentd", *options.peers)}
+    for number in range(options.rounds):
+        for peer, found in figures.items():
+            print(f"round {number + 1}, {peer}", file=sys.stderr)
+            found.append(latentd(options, jobs) if peer == "latentd" else other(peer, options, jobs))
+    print(table(figures, options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Draws with one of latentd's peers and prints what it took, in the words of `latentd bench --json`.
+
+    engine_peer.py PEER MODEL --size 512x512 --steps 20 --rounds 3 --dtype f32 --device cpu --job-file JOBS.json
+"""
+
+import argparse
+import base64
+import io
+import json
+import resource
+import time
+from typing import Any
+
+BEGUN = time.time()  # imports are a part of a start
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers import schedulers as samplers
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+SAMPLERS = {
+    "DDIM": ("DDIMScheduler", {}), "K_EULER": ("EulerDiscreteScheduler", {}), "DPMSolverMultistep": ("DPMSolverMultistepScheduler", {}),
+    "K_EULER_ANCESTRAL": ("EulerAncestralDiscreteScheduler", {}), "PNDM": ("PNDMScheduler", {"skip_prk_steps": True}), "KLMS": ("LMSDiscreteScheduler", {}),
+}  # fmt: skip
+WARM = 2  # steps of what is drawn first and does not count
+
+
+class Clock:
+    """When steps ended. A GPU is waited for at the first and the last, as it works behind the program's back."""
+
+    def __init__(self, steps: int, device: str) -> None:
+        self.steps, self.device, self.ends = steps, device, []
+
+    def __call__(self, pipe: StableDiffusionPipeline, step: int, _: Any, kept: dict) -> dict:
+        if self.device == "cuda" and step in (0, self.steps - 1):
+            torch.cuda.synchronize()
+        self.ends.append(time.monotonic())
+        return kept
+
+
+def draw(pipe: StableDiffusionPipeline, asked: dict, device: str, clock: Clock | None = None) -> float:
+    """Draws one job to a PNG in base64; seconds."""
+    began = time.monotonic()
+    name, options = SAMPLERS[asked["scheduler"]]
+    pipe.scheduler = getattr(samplers, name).from_config(pipe.scheduler.config, **options)
+    picture = pipe(
+        asked["prompt"], width=asked["width"], height=asked["height"], num_inference_steps=asked["num_inference_steps"],
+        guidance_scale=asked["guidance_scale"], generator=torch.Generator().manual_seed(asked["seed"]), callback_on_step_end=clock,
+    ).images[0]  # fmt: skip
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    base64.b64encode(file.getvalue())
+    return time.monotonic() - began
+
+
+class OnOpenVino(torch.nn.Module):
+    """A network of a pipeline, run by OpenVINO; shapes are compiled as they come."""
+
+    def __init__(self, network: torch.nn.Module, call: Any, dtype: str) -> None:
+        super().__init__()
+        self.config, self.dtype, self.device, self.call = network.config, torch.float32, torch.device("cpu"), call
+        self.network: torch.nn.Module | None = network
+        self.settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": dtype, "PERFORMANCE_HINT": "LATENCY"}
+        self.compiled: dict[tuple, Any] = {}
+        self.converted: Any = None
+
+    def run(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """The network's first output."""
+        import openvino
+
+        if self.converted is None:
+            self.converted = openvino.convert_model(Alone(self.network, self.call), example_input=inputs)
+            self.network = None
+        shapes = tuple(tuple(value.shape) for value in inputs)
+        if shapes not in self.compiled:
+            self.converted.reshape({number: list(shape) for number, shape in enumerate(shapes)})
+            self.compiled[shapes] = openvino.compile_model(self.converted, "CPU", self.settings)
+        return torch.from_numpy(self.compiled[shapes]([value.numpy() for value in inputs])[0])
+
+    def forward(self, sample: torch.Tensor, timestep: Any, encoder_hidden_states: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+        """As the UNet is called."""
+        return (self.run(sample, torch.as_tensor(timestep, dtype=torch.float32).reshape(1), encoder_hidden_states),)
+
+    def decode(self, latents: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
+        """As the autoencoder is called."""
+        return (self.run(latents),)
+
+
+class Alone(torch.nn.Module):
+    """A network as a function of tensors."""
+
+    def __init__(self, network: torch.nn.Module, call: Any) -> None:
+        super().__init__()
+        self.network, self.call = network, call
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self.call(self.network, *inputs)
+
+
+def on_openvino(pipe: StableDiffusionPipeline, dtype: str) -> None:
+    """UNet and decoder; the text encoder is small."""
+    pipe.unet = OnOpenVino(pipe.unet, lambda unet, sample, time, text: unet(sample, time, text, return_dict=False)[0], dtype)
+    pipe.vae = OnOpenVino(pipe.vae, lambda vae, latents: vae.decode(latents, return_dict=False)[0], dtype)
+
+
+def load(peer: str, options: argparse.Namespace) -> StableDiffusionPipeline:
+    """The pipeline as the peer has it."""
+    dtype = torch.float32 if peer == "openvino" else DTYPES[options.dtype]
+    pipe = StableDiffusionPipeline.from_pretrained(
+        options.model, torch_dtype=dtype, safety_checker=None, feature_extractor=None, requires_safety_checker=False, local_files_only=True
+    ).to(options.device)
+    pipe.set_progress_bar_config(disable=True)
+    if peer == "openvino":
+        on_openvino(pipe, options.dtype)
+        return pipe
+    for network in (pipe.unet, pipe.vae):
+        network.to(memory_format=torch.channels_last)
+    if peer == "compiled":
+        torch._inductor.config.freezing = options.device == "cpu"
+        mode = {"mode": "max-autotune"} if options.device == "cuda" else {}
+        pipe.unet = torch.compile(pipe.unet, **mode)
+        pipe.vae.decode = torch.compile(pipe.vae.decode, **mode)
+    return pipe
+
+
+def main() -> None:
+    """One image at a time, then jobs of all kinds one after the other."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("peer", choices=("eager", "compiled", "openvino"))
+    parser.add_argument("model")
+    parser.add_argument("--size", required=True)
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--dtype", choices=DTYPES, required=True)
+    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--job-file")
+    options = parser.parse_args()
+    with torch.no_grad():
+        print(json.dumps(measure(options)))
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All figures."""
+    began = time.monotonic()
+    pipe = load(options.peer, options)
+    start = {"load": time.monotonic() - began, "ready": time.time() - BEGUN}
+    width, height = (int(side) for side in options.size.split("x"))
+    asked = {"prompt": "a red apple", "width": width, "height": height, "scheduler": "DDIM", "guidance_scale": 7.5, "seed": 7}
+    began = time.monotonic()
+    draw(pipe, {**asked, "num_inference_steps": WARM}, options.device)
+    warm = time.monotonic() - began
+    totals, evaluations = [], []
+    for _ in range(options.rounds):
+        clock = Clock(options.steps, options.device)
+        totals.append(draw(pipe, {**asked, "num_inference_steps": options.steps}, options.device, clock))
+        evaluations.append((clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1))
+    figures = {"start": start, "warm": warm, "total": totals, "evaluation": evaluations}
+    if options.job_file:
+        with open(options.job_file) as file:
+            jobs = json.load(file)
+        began = time.monotonic()
+        for job in jobs:
+            draw(pipe, job, options.device)
+        figures["images_a_minute"] = 60 * len(jobs) / (time.monotonic() - began)
+    figures["resident"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    if options.device == "cuda":
+        figures["device"] = torch.cuda.max_memory_reserved()
+    return figures
+
+
+if __name__ == "__main__":
+    main()

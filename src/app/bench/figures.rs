@@ -1,0 +1,131 @@
+//! What was measured, as `--json` prints it. Times are seconds, memory is bytes, rates are operations a second.
+
+use serde::Serialize;
+
+use crate::engine::torch::rates;
+
+/// The least, the middle and the most of several runs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Spread {
+    pub(super) min: f64,
+    pub(super) median: f64,
+    pub(super) max: f64,
+}
+
+impl Spread {
+    /// Of values, one at least.
+    pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = values.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
+        let (middle, even) = (sorted.len() / 2, sorted.len().is_multiple_of(2));
+        let median = if even { f64::midpoint(at(middle.wrapping_sub(1)), at(middle)) } else { at(middle) };
+        Self { min: at(0), median, max: at(sorted.len().wrapping_sub(1)) }
+    }
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub(super) struct Figures {
+    #[serde(flatten)]
+    pub(super) machine: Machine,
+    pub(super) start: Start,
+    pub(super) latency: Vec<Latency>,
+    pub(super) rows: Vec<Rows>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) stream: Option<Stream>,
+    pub(super) memory: Memory,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rates: Option<Rates>,
+}
+
+/// What measured it.
+#[derive(Debug, Serialize)]
+pub(super) struct Machine {
+    pub(super) latentd: &'static str,
+    pub(super) model: String,
+    /// And the numbers that it computes in.
+    pub(super) device: String,
+    pub(super) threads: usize,
+}
+
+/// From nothing to an engine.
+#[derive(Debug, Serialize)]
+pub(super) struct Start {
+    /// Weights and device.
+    pub(super) load: f64,
+    /// From the start of the process, too.
+    pub(super) ready: f64,
+}
+
+/// One image at a time.
+#[derive(Debug, Serialize)]
+pub(super) struct Latency {
+    pub(super) size: String,
+    pub(super) steps: u32,
+    /// From the input to the PNG in base64.
+    pub(super) total: Spread,
+    pub(super) text: Spread,
+    /// One of the UNet with guidance: two rows.
+    pub(super) evaluation: Spread,
+    pub(super) decode: Spread,
+    pub(super) png: Spread,
+    /// Operations of an evaluation.
+    pub(super) work: f64,
+}
+
+/// Several images side by side.
+#[derive(Debug, Serialize)]
+pub(super) struct Rows {
+    pub(super) size: String,
+    pub(super) images: u32,
+    /// Until each of them is a step further.
+    pub(super) step: Spread,
+}
+
+/// Jobs of all kinds, several in hand.
+#[derive(Debug, Serialize)]
+pub(super) struct Stream {
+    pub(super) jobs: usize,
+    pub(super) at_once: usize,
+    pub(super) images: usize,
+    pub(super) seconds: f64,
+    pub(super) images_a_minute: f64,
+    /// Half of the jobs took no longer, from when they were given to the engine.
+    pub(super) p50: f64,
+    pub(super) p95: f64,
+}
+
+/// At most, until now.
+#[derive(Debug, Serialize)]
+pub(super) struct Memory {
+    pub(super) resident: u64,
+    /// Taken of the device, by whomever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) device: Option<u64>,
+}
+
+/// What the device can do at best.
+#[derive(Debug, Serialize)]
+pub(super) struct Rates {
+    pub(super) matrices: f64,
+    pub(super) convolution: f64,
+}
+
+impl From<rates::Rates> for Rates {
+    fn from(rates: rates::Rates) -> Self {
+        Self { matrices: rates.matrices, convolution: rates.convolution }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_has_its_middle() {
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]), Spread { min: 1.0, median: 2.0, max: 3.0 });
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]), Spread { min: 1.0, median: 2.5, max: 4.0 });
+        assert_eq!(Spread::of([5.0]), Spread { min: 5.0, median: 5.0, max: 5.0 });
+    }
+}

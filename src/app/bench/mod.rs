@@ -1,0 +1,102 @@
+//! `latentd bench`: how fast the configured model draws here.
+
+mod figures;
+mod jobs;
+mod measure;
+mod process;
+mod tell;
+
+use std::thread::available_parallelism;
+
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use super::cli::BenchArgs;
+use super::{Exit, complain, engine, run, say, usage};
+use crate::config::{Config, Served};
+use crate::engine::host::Host;
+use crate::engine::torch::{Lanes, Target, rates};
+use crate::job::Offer;
+use crate::telemetry::Metrics;
+use crate::worker::Terms;
+use figures::{Figures, Machine, Start};
+use measure::Bench;
+
+/// Operations in a multiplication with its addition.
+const OPERATIONS: f64 = 2.0;
+
+/// Measures and prints; [`Exit::Failed`] if something could not be drawn.
+pub(super) fn execute(args: &BenchArgs, config: &Config) -> Exit {
+    let models = match config.models() {
+        Ok(models) => models,
+        Err(fault) => return usage(&fault),
+    };
+    let jobs = match jobs::read(args) {
+        Ok(jobs) => jobs,
+        Err(fault) => return usage(&fault),
+    };
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(cause) => {
+            complain(&format!("no runtime: {cause}"));
+            return Exit::Bug;
+        }
+    };
+    match runtime.block_on(figures(args, config, &models[0], &jobs)) {
+        Ok(figures) if args.json => shown(&serde_json::to_string(&figures).unwrap_or_default()),
+        Ok(figures) => shown(&tell::table(&figures)),
+        Err(cause) => {
+            complain(&format!("bench: {cause:#}"));
+            Exit::Failed
+        }
+    }
+}
+
+fn shown(text: &str) -> Exit {
+    if say(&text).is_ok() { Exit::Done } else { Exit::Failed }
+}
+
+async fn figures(
+    args: &BenchArgs,
+    config: &Config,
+    served: &Served,
+    jobs: &[serde_json::Value],
+) -> anyhow::Result<Figures> {
+    let name = served.model.name.clone();
+    let (tell, told) = oneshot::channel();
+    let (settings, model, sizes) = (config.clone(), served.model.clone(), args.sizes.clone());
+    let build = move || -> anyhow::Result<Lanes> {
+        let model = engine::load(&settings, &model, settings.device)?;
+        // Who asked waits for the engine, and hears it then.
+        let _ = tell.send(sizes.iter().map(|size| model.multiplications(*size)).collect::<Vec<_>>());
+        Ok(Lanes::new(model))
+    };
+    let host = Host::watched("engine-0", Metrics::default(), build).await?;
+    let start = Start { load: host.load_time().as_secs_f64(), ready: process::age() };
+    let work = told.await?;
+
+    let terms = Terms {
+        offer: Offer { models: vec![name.clone()], ..Offer::default() },
+        entropy: 7,
+        log_prompts: false,
+        intake: run::intake(config)?,
+    };
+    let bench = Bench { host: &host, terms: &terms, rounds: args.rounds.into() };
+    let mut latency = Vec::new();
+    for (size, work) in args.sizes.iter().zip(work) {
+        latency.push(bench.latency(*size, args.steps, OPERATIONS * work as f64).await?);
+    }
+    let mut rows = Vec::new();
+    for images in &args.images {
+        rows.push(bench.side_by_side(args.sizes[0], args.steps, *images).await?);
+    }
+    let stream = if jobs.is_empty() { None } else { Some(bench.stream(jobs, args.at_once.into()).await?) };
+    let memory = process::memory(host.memory());
+    host.end().await;
+
+    let target = Target::choose(config.device, config.dtype)?;
+    let rates = if args.rates { Some(rates::measure(target)?.into()) } else { None };
+    let threads = available_parallelism().map_or(1, std::num::NonZero::get);
+    let machine = Machine { latentd: env!("CARGO_PKG_VERSION"), model: name, device: target.to_string(), threads };
+    Ok(Figures { machine, start, latency, rows, stream, memory, rates })
+}

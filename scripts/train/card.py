@@ -20,7 +20,8 @@ It was made by this project's own recipe, `scripts/train/`, and loads in diffuse
 
 The {count} things of [names.txt](names.txt), on a ground of one of these colours: {colours}.
 Say what you want as "red apple", "a red apple" or "a red apple on a blue background"; without a colour the ground is white. It is best at
-512x512, and at a guidance of 5 or a little more: that is what it was trained to be right at, and weaker is paler. At 256x256 it draws as well; wider or higher than 512 it doubles things, as it was trained at those two sizes alone. It does not draw scenes, two things at once, text, or what is not on the list, though a name may lead to something like it.
+512x512, and at a guidance of 5 or a little more: that is what it was trained to be right at, and weaker is paler. At other
+sizes from 256 to 768, oblong ones too, it draws the one thing as well, the rougher the larger: 768x768, 512x768 and 768x512 came to its training late. It does not draw scenes, two things at once, text, or what is not on the list, though a name may lead to something like it.
 
 {evaluation}
 Drawn by latentd at 512x512 with 20 steps of K-LMS, guidance 5, fixed seeds; compared with all pictures of the data, on white, as

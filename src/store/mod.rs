@@ -28,7 +28,7 @@ pub use self::redis::RedisStore;
 pub use change::Counts;
 pub use memory::MemoryStore;
 pub use news::{News, Subscription};
-pub use sqlite::SqliteStore;
+pub use sqlite::{Copied, SqliteStore};
 
 /// A job's payloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -26,6 +26,9 @@ impl Tally {
     }
 }
 
+/// Milliseconds that a worker may take to ask what it works on in vain: a day, as in Redis.
+const UNHEARD: i64 = 24 * 3_600_000;
+
 /// The last place in an endpoint's line, plus one.
 const LAST: &str = "(SELECT 1 + ifnull(max(place), 0) FROM jobs WHERE endpoint = ?1)";
 
@@ -88,7 +91,7 @@ impl Jobs<'_> {
             self.run(text, params![endpoint, tally.name()])?;
         }
         if let Turn::Stop(worker) = &turn {
-            self.run("INSERT INTO stops (endpoint, worker, id) VALUES (?1, ?2, ?3)", params![endpoint, worker, id])?;
+            self.stop(endpoint, worker, &after)?;
         }
         if after.is_over() {
             self.erase(endpoint, id)?;
@@ -202,6 +205,14 @@ impl Jobs<'_> {
         }
         self.run("DELETE FROM chunks WHERE endpoint = ?1 AND id = ?2 AND number <= ?3", params![endpoint, id, last])?;
         Ok((drained, more))
+    }
+
+    /// Keeps for a worker that it works on a job in vain, and forgets what workers have not come to hear.
+    fn stop(&self, endpoint: &str, worker: &str, record: &Record) -> Result<(), StoreError> {
+        let ended = millis(record.ended.unwrap_or(record.submitted));
+        self.run("DELETE FROM stops WHERE ended < ?1", [ended - UNHEARD])?;
+        let text = "INSERT INTO stops (endpoint, worker, id, ended) VALUES (?1, ?2, ?3, ?4)";
+        self.run(text, params![endpoint, worker, record.id, ended])
     }
 
     pub(super) fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {

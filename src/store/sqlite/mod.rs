@@ -4,10 +4,14 @@
 //! an answer is as durable as the disk, and a busy store pays for one sync what an idle one pays for one job. Other threads read; the
 //! write-ahead log lets them see the last commit meanwhile.
 
+mod backup;
 mod desk;
 mod jobs;
 mod keys;
 mod schema;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +26,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 use super::change::Counts;
 use super::news::{News, Subscription, Teller};
 use super::{Event, Handed, KeyRecord, Part, Store, StoreError, Taker};
+pub use backup::Copied;
 use desk::Desk;
 use jobs::Jobs;
 
@@ -81,6 +86,15 @@ impl SqliteStore {
         let rules = self.rules.clone();
         let reader = &self.readers[self.next.fetch_add(1, Ordering::Relaxed) % READERS];
         reader.ask(move |db| work(&Jobs { db, rules: &rules })).await
+    }
+
+    /// Writes a copy of the store in the file `from` to the new file `to`, as it is when that begins: what was answered by then is in it.
+    /// Whoever has the store open goes on. Blocks.
+    ///
+    /// # Errors
+    /// There is no store, or one of a newer latentd; `to` is there already, or cannot be written.
+    pub fn backup(from: &Path, to: &Path) -> Result<Copied, StoreError> {
+        backup::copy(from, to)
     }
 
     /// Where the file is.

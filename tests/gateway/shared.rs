@@ -1,0 +1,64 @@
+//! Gateways that share a queue in a Redis.
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Gateway;
+use super::redis_server::Server;
+
+#[test]
+fn two_gateways_share_the_queue_in_a_redis() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), Server::start(&["--requirepass", "s3cret"]));
+    let url = format!("redis://:s3cret@127.0.0.1:{}/3", server.port());
+    let store = [("LATENTD_STORE", url.as_str())];
+    let (one, other) = (Gateway::start(folder.path(), &store), Gateway::start(folder.path(), &store));
+    let result = thread::scope(|scope| {
+        // Both wait before there is anything to wait for.
+        let taken = scope.spawn(|| other.json("GET", "/job-take/w1?", ""));
+        let result = scope.spawn(|| one.json("POST", "/runsync?wait=60000", r#"{"input":{"n":1}}"#));
+        let taken = taken.join().unwrap();
+        assert_eq!(taken["input"]["n"], 1);
+        let (began, id) = (Instant::now(), taken["id"].as_str().unwrap());
+        assert_eq!(other.asks("", "POST", &format!("/job-done/w1/{id}?isStream=false"), r#"{"output":"x"}"#).0, 200);
+        let result = result.join().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        result
+    });
+    assert_eq!((result["status"].as_str(), result["output"].as_str()), (Some("COMPLETED"), Some("x")));
+    for gateway in [&one, &other] {
+        assert_eq!(gateway.json("GET", "/health", "")["jobs"]["completed"], 1);
+    }
+    let shown = Command::new(env!("CARGO_BIN_EXE_latentd")).args(["config", "show"]).env_clear().envs(store).output();
+    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
+    assert!(shown.contains("redis://***@127.0.0.1:") && !shown.contains("s3cret"), "{shown}");
+}
+
+#[test]
+fn a_gateway_outlives_its_redis() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let gateway = Gateway::start(folder.path(), &[("LATENTD_STORE", &server.url())]);
+    let id = gateway.json("POST", "/run", r#"{"input":1}"#)["id"].as_str().unwrap().to_owned();
+    server.kill();
+    let (status, reply) = gateway.asks("", "POST", "/run", r#"{"input":2}"#);
+    assert!(status == 503 && reply.contains("cannot be reached"), "{status} {reply}");
+    server.start_again();
+    assert_eq!(gateway.json("GET", "/job-take/w1?", "")["id"].as_str(), Some(&*id));
+}
+
+#[test]
+fn without_its_redis_a_gateway_does_not_begin_and_says_why() {
+    let (folder, mut server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
+    server.kill();
+    let url = format!("redis://:s3cret@127.0.0.1:{}", server.port());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    command.arg("gateway").current_dir(folder.path()).env_clear();
+    let ended = command.env("LATENTD_LISTEN", "127.0.0.1:0").env("LATENTD_STORE", url).output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert!(
+        ended.status.code() == Some(1) && told.contains("the queue cannot be opened: redis://***@127.0.0.1:"),
+        "{told}"
+    );
+    assert!(!told.contains("s3cret"), "{told}");
+}

@@ -25,7 +25,7 @@ use ipnet::IpNet;
 pub use delivery::{Bucket, BucketName, Spool, Webhooks};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
-pub use gateway::{Gateway, HandledBy, Kept};
+pub use gateway::{Gateway, HandledBy, Kept, Limit};
 pub use hub::Hub;
 pub use model::Model;
 pub use models::{Found, Served};

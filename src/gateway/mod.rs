@@ -243,7 +243,11 @@ impl<S: Store> Gateway<S> {
     }
 }
 
-/// What a store's error means to what runs in the background: it is told, and tried again.
+/// What a store's error means to what runs in the background: it is told, unless the store has done so, and tried again.
 fn told<T>(what: &'static str, done: Result<T, StoreError>) -> Option<T> {
-    done.inspect_err(|error| tracing::error!(%error, "{what}: the store fails, and is asked again")).ok()
+    let tell = |error: &StoreError| match error {
+        StoreError::Full(_) => {}
+        error => tracing::error!(%error, "{what}: the store fails, and is asked again"),
+    };
+    done.inspect_err(tell).ok()
 }

@@ -7,6 +7,7 @@ mod change;
 mod memory;
 mod news;
 mod redis;
+mod room;
 mod sqlite;
 
 #[cfg(test)]
@@ -91,7 +92,10 @@ pub enum StoreError {
     /// There is such a job, or such a key, already.
     #[error("there is one of this name already")]
     Taken,
-    /// There is no room, or the disk or the server fails.
+    /// There is no room for it. The log has told so, once.
+    #[error("the store has no room: {0}")]
+    Full(String),
+    /// The disk or the server fails.
     #[error("the store fails: {0}")]
     Failed(String),
 }

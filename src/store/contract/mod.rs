@@ -224,7 +224,7 @@ contract! {
 }
 
 fn in_folder(folder: &TempDir) -> SqliteStore {
-    SqliteStore::open(&folder.path().join("queue.db"), Rules::default()).unwrap()
+    SqliteStore::open(&folder.path().join("queue.db"), Rules::default(), None).unwrap()
 }
 
 #[tokio::test]
@@ -247,10 +247,10 @@ async fn a_file_of_a_newer_latentd_is_left_alone() {
     drop(in_folder(&folder));
     let path = folder.path().join("queue.db");
     rusqlite_version(&path);
-    let error = SqliteStore::open(&path, Rules::default()).unwrap_err().to_string();
+    let error = SqliteStore::open(&path, Rules::default(), None).unwrap_err().to_string();
     assert!(error.contains("newer latentd"), "{error}");
     std::fs::write(&path, "no database, but long enough to be taken for one").unwrap();
-    assert!(SqliteStore::open(&path, Rules::default()).unwrap_err().to_string().contains("not a database"));
+    assert!(SqliteStore::open(&path, Rules::default(), None).unwrap_err().to_string().contains("not a database"));
 }
 
 /// Sets the version in the header of a file: bytes 60 to 63, as its makers document its format.

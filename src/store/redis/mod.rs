@@ -23,6 +23,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::{Counts, Tally, outcome};
 use super::news::{Subscription, Teller};
+use super::room::Told;
 use super::{Event, Handed, KeyRecord, Part, Store, StoreError, Taker};
 use keys::Keys;
 use link::Link;
@@ -43,6 +44,7 @@ pub struct RedisStore {
     link: Link,
     rules: Rules,
     teller: Arc<Teller>,
+    told: Told,
     submit: Script,
     write: Script,
     peek: Script,
@@ -72,6 +74,7 @@ impl RedisStore {
             link,
             rules,
             teller,
+            told: Told::default(),
             submit: script("", include_str!("write.lua")),
             write: script(" flags=allow-oom", include_str!("write.lua")),
             peek: script(" flags=no-writes", include_str!("peek.lua")),
@@ -96,6 +99,16 @@ impl RedisStore {
     async fn place(&self, keys: Keys<'_>) -> Result<u64, StoreError> {
         let (place,): (u64,) = self.link.ask(pipe().hincr(keys.counters(), "place", 1)).await?;
         Ok(place)
+    }
+
+    /// Writes a new job.
+    async fn enter(&self, keys: Keys<'_>, job: &Submission) -> Result<(), StoreError> {
+        let mut ask = pipe();
+        ask.sadd(keys::endpoints(), keys.0).ignore().hincr(keys.counters(), "place", 1);
+        let (place,): (u64,) = self.link.ask(&ask).await?;
+        let write = Write::submit(keys, &self.rules, job, place)?;
+        let done: Vec<(usize, u64)> = self.link.run(&invocation(&self.submit, keys, 1, &[write])).await?;
+        if done.is_empty() { Err(StoreError::Taken) } else { Ok(()) }
     }
 
     /// Has up to `most` jobs handed out, each as it was and as it became. Returns those that nobody else was given before.
@@ -148,13 +161,13 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
-        let keys = Keys(endpoint);
-        let mut ask = pipe();
-        ask.sadd(keys::endpoints(), endpoint).ignore().hincr(keys.counters(), "place", 1);
-        let (place,): (u64,) = self.link.ask(&ask).await?;
-        let write = Write::submit(keys, &self.rules, &job, place)?;
-        let done: Vec<(usize, u64)> = self.link.run(&invocation(&self.submit, keys, 1, &[write])).await?;
-        if done.is_empty() { Err(StoreError::Taken) } else { Ok(()) }
+        let done = self.enter(Keys(endpoint), &job).await;
+        match &done {
+            Ok(()) => self.told.has(),
+            Err(StoreError::Full(why)) => self.told.lacks(why),
+            Err(_) => false,
+        };
+        done
     }
 
     async fn read(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {

@@ -34,7 +34,7 @@ impl RedisStore {
 /// The error of a store that fails.
 fn why<T: std::fmt::Debug>(done: Result<T, StoreError>) -> String {
     match done {
-        Err(StoreError::Failed(why)) => why,
+        Err(StoreError::Failed(why) | StoreError::Full(why)) => why,
         done => panic!("{done:?}"),
     }
 }

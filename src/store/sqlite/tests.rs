@@ -14,7 +14,7 @@ use super::*;
 use crate::blocking::blocking;
 
 fn open(folder: &TempDir, name: &str) -> SqliteStore {
-    SqliteStore::open(&folder.path().join(name), Rules::default()).unwrap()
+    SqliteStore::open(&folder.path().join(name), Rules::default(), None).unwrap()
 }
 
 /// How many rows which table has; those that have none are left out.
@@ -146,4 +146,83 @@ async fn what_a_worker_never_comes_to_hear_is_forgotten_after_a_day() {
         heard.push(store.stops(EP, worker).await.unwrap());
     }
     assert_eq!(heard, [vec![], vec!["b".to_owned()], vec!["c".to_owned()]]);
+}
+
+/// Lets the file have so many pages more than it has, as a disk that is full would.
+async fn room_for(store: &SqliteStore, pages: i64) {
+    let limit = move |db: &Connection| {
+        let now: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        Ok(db.pragma_update_and_check(None, "max_page_count", now + pages, |_| Ok(()))?)
+    };
+    store.writer.ask(limit).await.unwrap();
+}
+
+/// A job with an input of so many KiB.
+fn large(id: &str, kib: usize) -> Submission {
+    let mut job = job(id, false, at(1));
+    job.input = serde_json::value::to_raw_value(&"x".repeat(kib << 10)).unwrap();
+    job
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, path) = (open(&folder, "queue.db"), folder.path().join("queue.db"));
+    submit(&store, &["a", "b"]).await;
+    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    let before = rows(&path);
+    room_for(&store, 20).await;
+    let why = |refused: Result<_, StoreError>| match refused {
+        Err(StoreError::Full(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    let refused = why(store.submit(EP, large("l", 100)).await);
+    assert!(refused.starts_with("the disk at /") && refused.contains(" is full: "), "{refused}");
+    assert_eq!(why(store.submit(EP, job("c", false, at(1))).await), refused, "nor is a small one taken for a moment");
+    assert_eq!((rows(&path), store.read(EP, "l").await), (before, Ok(None)), "nothing is half there");
+    // A result without room is refused, and its job as it was: its worker sends it again.
+    let result = vec![(Part::Output, Bytes::from("1".repeat(100 << 10)))];
+    why(store.change(EP, "a", end("w", true, 2), result.clone(), None).await.map(drop));
+    assert_eq!((store.held(EP, "w").await.unwrap(), store.counts(EP).await.unwrap().completed), (vec!["a".into()], 0));
+    // What there is room for goes on.
+    assert_eq!(ids(&store.take(EP, taker("w", 2, 2)).await.unwrap()), ["b"]);
+    store.change(EP, "b", end("w", true, 3), output("[2]"), None).await.unwrap();
+    room_for(&store, 1000).await;
+    store.change(EP, "a", end("w", true, 3), result.clone(), None).await.unwrap();
+    assert_eq!(store.payload(EP, "a", Part::Output).await.unwrap().unwrap(), result[0].1);
+    let began = std::time::Instant::now();
+    while let Err(refused) = store.submit(EP, large("l", 100)).await {
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "{refused}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_together_with_too_much_is_undone_with_it_and_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, "queue.db");
+    submit(&store, &["a"]).await;
+    room_for(&store, 20).await;
+    // All of one turn of the writer, which is asked before it can begin.
+    let (small, much, other) =
+        tokio::join!(store.submit(EP, job("b", false, at(1))), store.submit(EP, large("l", 100)), store.stops(EP, "w"));
+    assert!(matches!(much, Err(StoreError::Full(_))), "{much:?}");
+    for (id, answer) in [("b", small.is_ok()), ("l", false)] {
+        assert_eq!(store.read(EP, id).await.unwrap().is_some(), answer, "{id} is there if that was answered");
+    }
+    assert!(matches!(other, Ok(_) | Err(StoreError::Full(_))), "{other:?}");
+    assert_eq!(store.all(EP, State::InQueue).await.unwrap().len(), 1 + usize::from(small.is_ok()));
+}
+
+#[tokio::test]
+async fn new_jobs_leave_what_is_kept_free_and_results_may_use_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    submit(&open(&folder, "queue.db"), &["a"]).await;
+    let store = SqliteStore::open(&path, Rules::default(), Some(u64::MAX)).unwrap();
+    let refused = store.submit(EP, job("b", false, at(1))).await;
+    assert!(matches!(&refused, Err(StoreError::Full(why)) if why.contains("gateway.min_free")), "{refused:?}");
+    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
+    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), [""; 0]);
 }

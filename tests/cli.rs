@@ -152,6 +152,7 @@ fn the_configuration_knows_where_it_came_from() {
         ("api_keys", json!(""), "default"),
         ("worker_keys", json!(""), "default"),
         ("gateway.lost", json!(40), "default"),
+        ("gateway.max_waiting", json!(100_000), "default"),
         ("gateway.min_free", json!(268_435_456), "default"),
         ("device", json!("cpu"), "--device"),
         ("dtype", json!("bf16"), "LATENTD_DTYPE"),

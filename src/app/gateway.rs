@@ -156,7 +156,7 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
     };
     Ok(Settings {
         endpoints: endpoints.collect(),
-        rules: Rules { lost: gateway.lost, tells, ..usual.rules },
+        rules: Rules { lost: gateway.lost, waiting: gateway.max_waiting.0, tells, ..usual.rules },
         // Without keys of users everybody may ask, and a key of our own would change that.
         keys: match (keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)) {
             (users, workers) if users.is_empty() && workers.is_empty() => Vec::new(),

@@ -76,6 +76,8 @@ pub struct Gateway {
     pub worker_keys: Vec<Secret>,
     /// From the last heartbeat that named a job, until it is taken for lost.
     pub lost: Duration,
+    /// Jobs that may wait when another is submitted.
+    pub max_waiting: Limit,
     /// Bytes of the disk of its file that new jobs leave free.
     pub min_free: Limit,
 }
@@ -118,7 +120,8 @@ impl Reader {
         let endpoint: Option<String> = self.read("endpoint");
         let (handler, limits) = (self.read("handler"), self.read("limits"));
         let (api_keys, worker_keys) = (self.read("api_keys"), self.read("worker_keys"));
-        let (lost, min_free) = (self.read("gateway.lost"), self.read("gateway.min_free"));
+        let (lost, max_waiting) = (self.read("gateway.lost"), self.read("gateway.max_waiting"));
+        let min_free = self.read("gateway.min_free");
         let endpoint = endpoint.and_then(|endpoint| self.name(endpoint));
         Some(Gateway {
             listen: listen?,
@@ -129,6 +132,7 @@ impl Reader {
             api_keys: api_keys?,
             worker_keys: worker_keys?,
             lost: lost?,
+            max_waiting: max_waiting?,
             min_free: min_free?,
         })
     }

@@ -52,6 +52,9 @@ impl From<StoreError> for Fault {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Full(_) => Self::NoRoom,
+            StoreError::Crowded(most) => Self::TooMany(format!(
+                "{most} jobs wait at this endpoint already, which are as many as may (gateway.max_waiting)"
+            )),
             error => Self::Store(error),
         }
     }
@@ -111,6 +114,11 @@ mod tests {
         for (error, status, says) in [
             (StoreError::Full("the disk at /x".into()), 503, "the queue has no room"),
             (StoreError::Failed("10.0.0.1".into()), 503, "the queue cannot be reached"),
+            (
+                StoreError::Crowded(7),
+                429,
+                "7 jobs wait at this endpoint already, which are as many as may (gateway.max_waiting)",
+            ),
         ] {
             let fault = Fault::from(error);
             assert!(fault.to_string().contains(says) && !fault.to_string().contains("10.0"), "{fault}");

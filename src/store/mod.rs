@@ -92,6 +92,9 @@ pub enum StoreError {
     /// There is such a job, or such a key, already.
     #[error("there is one of this name already")]
     Taken,
+    /// So many jobs wait already, as many as [may](crate::queue::Rules::waiting).
+    #[error("{0} jobs wait already, which are as many as may")]
+    Crowded(u64),
     /// There is no room for it. The log has told so, once.
     #[error("the store has no room: {0}")]
     Full(String),
@@ -107,7 +110,7 @@ impl<F: Fn(&mut Record) -> Turn + Send + Sync + 'static> Event for F {}
 
 /// Keeps the jobs of endpoints.
 pub trait Store: Debug + Send + Sync + 'static {
-    /// Keeps a new job, at the end of its line. What is answered with `Ok` outlives the process.
+    /// Keeps a new job, at the end of its line, unless as many wait there as may. What is answered with `Ok` outlives the process.
     fn submit(&self, endpoint: &str, job: Submission) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// A job that is there. One that is [gone](Record::gone) is not, for clients.

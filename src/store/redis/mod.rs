@@ -105,7 +105,11 @@ impl RedisStore {
     async fn enter(&self, keys: Keys<'_>, job: &Submission) -> Result<(), StoreError> {
         let mut ask = pipe();
         ask.sadd(keys::endpoints(), keys.0).ignore().hincr(keys.counters(), "place", 1);
-        let (place,): (u64,) = self.link.ask(&ask).await?;
+        ask.zcard(keys.line(State::InQueue)).exists(keys.job(&job.record.id));
+        let (place, waiting, taken): (u64, u64, bool) = self.link.ask(&ask).await?;
+        if let Some(most) = self.rules.waiting.filter(|most| waiting >= *most && !taken) {
+            return Err(StoreError::Crowded(most));
+        }
         let write = Write::submit(keys, &self.rules, job, place)?;
         let done: Vec<(usize, u64)> = self.link.run(&invocation(&self.submit, keys, 1, &[write])).await?;
         if done.is_empty() { Err(StoreError::Taken) } else { Ok(()) }

@@ -19,6 +19,11 @@ impl RedisStore {
         Self::open(&server.url(), Rules::default()).await.unwrap()
     }
 
+    /// With rules of its own.
+    pub(in super::super) async fn by(rules: Rules, server: &Server) -> Self {
+        Self::open(&server.url(), rules).await.unwrap()
+    }
+
     /// How many keys there are.
     async fn size(&self) -> usize {
         let (size,): (usize,) = self.link.ask(pipe().cmd("DBSIZE")).await.unwrap();

@@ -29,6 +29,9 @@ impl Tally {
 /// Milliseconds that a worker may take to ask what it works on in vain: a day, as in Redis.
 const UNHEARD: i64 = 24 * 3_600_000;
 
+/// The tally of jobs that wait.
+const WAITING: &str = "waiting";
+
 /// The last place in an endpoint's line, plus one.
 const LAST: &str = "(SELECT 1 + ifnull(max(place), 0) FROM jobs WHERE endpoint = ?1)";
 
@@ -38,6 +41,13 @@ impl Jobs<'_> {
         if self.record(endpoint, &record.id)?.is_some() {
             return Err(StoreError::Taken);
         }
+        // Kept beside them: to count a long line at each job would be slow.
+        if let Some(most) = self.rules.waiting
+            && self.tally(endpoint, WAITING)? >= most
+        {
+            return Err(StoreError::Crowded(most));
+        }
+        self.add(endpoint, WAITING, 1)?;
         let text = format!(
             "INSERT INTO jobs (endpoint, id, record, state, gone, low, due, expires, place)
              VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, {LAST})"
@@ -87,8 +97,12 @@ impl Jobs<'_> {
             self.run("DELETE FROM chunks WHERE endpoint = ?1 AND id = ?2", params![endpoint, id])?;
         }
         for tally in outcome.tallies {
-            let text = "INSERT INTO tallies VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET count = count + 1";
-            self.run(text, params![endpoint, tally.name()])?;
+            self.add(endpoint, tally.name(), 1)?;
+        }
+        match (waits(&before), waits(&after)) {
+            (false, true) => self.add(endpoint, WAITING, 1)?,
+            (true, false) => self.add(endpoint, WAITING, -1)?,
+            _ => {}
         }
         if let Turn::Stop(worker) = &turn {
             self.stop(endpoint, worker, &after)?;
@@ -99,6 +113,17 @@ impl Jobs<'_> {
             self.update(endpoint, &after, outcome.last)?;
         }
         Ok(Some((after, turn, outcome.news)))
+    }
+
+    fn add(&self, endpoint: &str, tally: &str, change: i64) -> Result<(), StoreError> {
+        let text = "INSERT INTO tallies VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET count = count + ?3";
+        self.run(text, params![endpoint, tally, change])
+    }
+
+    fn tally(&self, endpoint: &str, tally: &str) -> Result<u64, StoreError> {
+        let mut select = self.db.prepare_cached("SELECT count FROM tallies WHERE endpoint = ?1 AND name = ?2")?;
+        let count: Option<i64> = select.query_row(params![endpoint, tally], |row| row.get(0)).optional()?;
+        Ok(count.unwrap_or(0) as u64)
     }
 
     fn update(&self, endpoint: &str, record: &Record, last: bool) -> Result<(), StoreError> {
@@ -229,11 +254,7 @@ impl Jobs<'_> {
                 self.db.prepare_cached(text)?.query_row(params![endpoint, state as u8], |row| row.get(0))?;
             Ok(count as u64)
         };
-        let ever = |tally: Tally| -> Result<u64, StoreError> {
-            let mut select = self.db.prepare_cached("SELECT count FROM tallies WHERE endpoint = ?1 AND name = ?2")?;
-            let count: Option<i64> = select.query_row(params![endpoint, tally.name()], |row| row.get(0)).optional()?;
-            Ok(count.unwrap_or(0) as u64)
-        };
+        let ever = |tally: Tally| self.tally(endpoint, tally.name());
         Ok(Counts {
             in_queue: stand(State::InQueue)?,
             in_progress: stand(State::InProgress)?,
@@ -258,6 +279,11 @@ impl Jobs<'_> {
         let rows = select.query_map(values, read)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+}
+
+/// Whether it is one that somebody may take.
+fn waits(record: &Record) -> bool {
+    record.state == State::InQueue && !record.gone
 }
 
 fn millis(date: UnixTime) -> i64 {

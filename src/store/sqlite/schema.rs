@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// Each step makes the tables of one version from those of the version before. They are never changed, only added to.
-const STEPS: [&str; 3] = ["
+const STEPS: [&str; 4] = ["
     CREATE TABLE jobs (
         endpoint TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -34,6 +34,8 @@ const STEPS: [&str; 3] = ["
 ", "
     ALTER TABLE stops ADD COLUMN ended INTEGER NOT NULL DEFAULT 0; -- the job: milliseconds since 1970
     CREATE INDEX unheard ON stops (ended);
+", "
+    INSERT INTO tallies SELECT endpoint, 'waiting', count(*) FROM jobs WHERE state = 0 AND gone = 0 GROUP BY endpoint;
 "];
 
 /// Bytes of the write-ahead log that stay when all of it is in the file.

@@ -14,6 +14,7 @@ mod hub;
 mod idempotency;
 mod limits;
 mod openapi;
+mod others;
 mod page;
 mod probes;
 mod reply;
@@ -146,7 +147,7 @@ impl<S: Store> Gateway<S> {
             settings,
             hub: Arc::default(),
             fleet: Fleet::default(),
-            limits: Limits::default(),
+            limits: Limits::new(S::SHARED),
             closing: CancellationToken::new(),
         })
     }
@@ -183,9 +184,12 @@ impl<S: Store> Gateway<S> {
     pub fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
         let hub = self.hub.clone().run(self.store.news());
         async move {
+            // Boxed: whoever waits for them would be large.
+            let (time, open) = (Box::pin(self.keep_time()), Box::pin(self.say_open()));
             tokio::select! {
                 () = hub => {}
-                () = self.keep_time() => {}
+                () = time => {}
+                () = open => {}
             }
         }
     }

@@ -8,6 +8,7 @@ mod memory;
 mod news;
 mod redis;
 mod room;
+mod share;
 mod sqlite;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod redis_server;
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,7 @@ pub use self::redis::RedisStore;
 pub use change::Counts;
 pub use memory::MemoryStore;
 pub use news::{News, Subscription};
+pub use share::{Admitted, Asking};
 pub use sqlite::{Copied, SqliteStore};
 
 /// A job's payloads.
@@ -110,6 +113,9 @@ impl<F: Fn(&mut Record) -> Turn + Send + Sync + 'static> Event for F {}
 
 /// Keeps the jobs of endpoints.
 pub trait Store: Debug + Send + Sync + 'static {
+    /// Whether other gateways may be on it at the same time.
+    const SHARED: bool = false;
+
     /// Keeps a new job, at the end of its line, unless as many wait there as may. What is answered with `Ok` outlives the process.
     fn submit(&self, endpoint: &str, job: Submission) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -190,6 +196,21 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Forgets a key. Returns whether there was one of this name.
     fn remove_key(&self, name: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Counts a request among those that other gateways on the store let pass. Where there are no others, there is nothing to count.
+    fn admit(&self, _asking: Asking) -> impl Future<Output = Result<Admitted, StoreError>> + Send {
+        async { Ok(Admitted::Yes) }
+    }
+
+    /// Says to other gateways how many requests are open at one, by [`Asking::asked`]; it holds for as long as one may be silent.
+    fn say_open(
+        &self,
+        _gateway: &str,
+        _open: Vec<([u8; 32], u64)>,
+        _silent: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
 
     /// What happens from now on, in this process or another.
     fn news(&self) -> Subscription;

@@ -35,6 +35,22 @@ fn two_gateways_share_the_queue_in_a_redis() {
 }
 
 #[test]
+fn a_client_s_requests_are_counted_at_all_gateways_and_by_each_while_redis_is_away() {
+    let (folder, mut server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
+    let variables = [("LATENTD_STORE", server.url()), ("LATENTD_LIMITS", "true".to_owned())];
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let gateways = [Gateway::start(folder.path(), &variables), Gateway::start(folder.path(), &variables)];
+    let purge = |number: usize| gateways[number % 2].asks("", "POST", "/purge-queue", "").0;
+    // Two in ten seconds; each alone would let all four pass.
+    let answers: Vec<u16> = (0..4).map(purge).collect();
+    assert!(answers[0] == 200 && answers[1] == 200 && answers[2..].contains(&429), "{answers:?}");
+    server.kill();
+    let (began, answers): (_, Vec<u16>) = (Instant::now(), (0..6).map(|_| purge(0)).collect());
+    assert!(answers.contains(&429) && answers.iter().all(|status| [429, 503].contains(status)), "{answers:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
 fn a_gateway_outlives_its_redis() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);

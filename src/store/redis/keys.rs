@@ -20,6 +20,11 @@ pub(super) fn opening() -> String {
     format!("{PREFIX}:keys")
 }
 
+/// What one client asks of one operation, over all gateways: a hash, which `meter.lua` tells of.
+pub(super) fn asked(digest: &[u8; 32]) -> String {
+    digest.iter().fold(format!("{PREFIX}:asked:"), |key, byte| key + &format!("{byte:02x}"))
+}
+
 /// Where news are told.
 pub(super) fn news() -> String {
     format!("{PREFIX}:news")

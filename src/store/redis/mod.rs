@@ -8,12 +8,14 @@
 
 mod keys;
 mod link;
+mod meter;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Script, pipe};
@@ -24,6 +26,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 use super::change::{Counts, Tally, outcome};
 use super::news::{Subscription, Teller};
 use super::room::Told;
+use super::share::{Admitted, Asking};
 use super::{Event, Handed, KeyRecord, Part, Store, StoreError, Taker};
 use keys::Keys;
 use link::Link;
@@ -49,6 +52,8 @@ pub struct RedisStore {
     write: Script,
     peek: Script,
     drain: Script,
+    meter: Script,
+    open: Script,
 }
 
 impl RedisStore {
@@ -79,6 +84,8 @@ impl RedisStore {
             write: script(" flags=allow-oom", include_str!("write.lua")),
             peek: script(" flags=no-writes", include_str!("peek.lua")),
             drain: script(" flags=allow-oom", include_str!("drain.lua")),
+            meter: script(" flags=allow-oom", include_str!("meter.lua")),
+            open: script(" flags=allow-oom", include_str!("open.lua")),
         })
     }
 
@@ -164,6 +171,8 @@ impl RedisStore {
 }
 
 impl Store for RedisStore {
+    const SHARED: bool = true;
+
     async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
         let done = self.enter(Keys(endpoint), &job).await;
         match &done {
@@ -307,6 +316,14 @@ impl Store for RedisStore {
     async fn remove_key(&self, name: &str) -> Result<bool, StoreError> {
         let (removed,): (u64,) = self.link.ask(pipe().hdel(keys::opening(), name)).await?;
         Ok(removed > 0)
+    }
+
+    async fn admit(&self, asking: Asking) -> Result<Admitted, StoreError> {
+        self.count(&asking).await
+    }
+
+    async fn say_open(&self, gateway: &str, open: Vec<([u8; 32], u64)>, silent: Duration) -> Result<(), StoreError> {
+        self.say(gateway, &open, silent).await
     }
 
     fn news(&self) -> Subscription {

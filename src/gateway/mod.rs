@@ -21,6 +21,7 @@ mod reply;
 mod serve;
 mod timers;
 mod uri;
+mod views;
 mod wait;
 mod worker;
 
@@ -186,10 +187,12 @@ impl<S: Store> Gateway<S> {
         async move {
             // Boxed: whoever waits for them would be large.
             let (time, open) = (Box::pin(self.keep_time()), Box::pin(self.say_open()));
+            let workers = Box::pin(self.hear_of_workers());
             tokio::select! {
                 () = hub => {}
                 () = time => {}
                 () = open => {}
+                () = workers => {}
             }
         }
     }

@@ -67,6 +67,7 @@ impl<S: Store> Gateway<S> {
             // While nobody knows what it holds, it stays.
             let Some(held) = told("workers", self.store.held(&endpoint, &worker).await) else { continue };
             if self.fleet.forget(&endpoint, &worker, !held.is_empty(), now) {
+                self.show_worker(&endpoint, &worker, false).await;
                 // It may have gone over to another gateway, which what it holds shows.
                 let lives = move |record: &Record| {
                     record.attempt.as_ref().is_some_and(|attempt| {
@@ -102,7 +103,7 @@ impl<S: Store> Gateway<S> {
             };
             let done = told("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await).flatten();
             if done.is_some_and(|(_, turn)| turn != Turn::Nothing) && arrived.load(Ordering::Relaxed) {
-                self.fleet.lost(&endpoint, &worker, now);
+                self.lost(&endpoint, &worker).await;
             }
         }
     }

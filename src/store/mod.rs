@@ -31,7 +31,7 @@ pub use self::redis::RedisStore;
 pub use change::Counts;
 pub use memory::MemoryStore;
 pub use news::{News, Subscription};
-pub use share::{Admitted, Asking};
+pub use share::{Admitted, Asking, View};
 pub use sqlite::{Copied, SqliteStore};
 
 /// A job's payloads.
@@ -210,6 +210,16 @@ pub trait Store: Debug + Send + Sync + 'static {
         _silent: Duration,
     ) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
+    }
+
+    /// Shows to other gateways what one has seen of an endpoint's worker, and tells them so, if it is urgent.
+    fn show(&self, _endpoint: &str, _view: View, _urgent: bool) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// What gateways have shown of an endpoint's workers.
+    fn views(&self, _endpoint: &str) -> impl Future<Output = Result<Vec<View>, StoreError>> + Send {
+        async { Ok(Vec::new()) }
     }
 
     /// What happens from now on, in this process or another.

@@ -31,3 +31,14 @@ pub enum Admitted {
     /// Too many are open.
     TooMany,
 }
+
+/// What a gateway has seen of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// The gateway.
+    pub gateway: String,
+    /// The worker.
+    pub worker: String,
+    /// In words of the gateways' own; `None` if there is nothing any more.
+    pub seen: Option<String>,
+}

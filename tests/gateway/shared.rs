@@ -51,6 +51,46 @@ fn a_client_s_requests_are_counted_at_all_gateways_and_by_each_while_redis_is_aw
 }
 
 #[test]
+fn what_one_gateway_knows_of_a_worker_another_knows_too() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
+    let url = server.url();
+    let store = [("LATENTD_STORE", url.as_str())];
+    let (one, other) = (Gateway::start(folder.path(), &store), Gateway::start(folder.path(), &store));
+    let sees = |gateway: &Gateway, class: &str, count: u64| {
+        let began = Instant::now();
+        while gateway.json("GET", "/health", "")["workers"][class] != count {
+            assert!(began.elapsed() < Duration::from_mins(1), "{class}");
+        }
+    };
+    for worker in ["w1", "w2", "w3"] {
+        one.asks("", "GET", &format!("/ping/{worker}?runpod_version=1.12.0"), "");
+    }
+    sees(&other, "initializing", 3);
+    one.asks("", "GET", "/ping/w1?status=unhealthy&check=gpu&reason=lost", "");
+    sees(&other, "unhealthy", 1);
+    let id = one.json("POST", "/run", r#"{"input":1}"#)["id"].as_str().unwrap().to_owned();
+    one.json("GET", "/job-take/w2?job_in_progress=0", "");
+    thread::scope(|scope| {
+        // Open there, and ended at once when the worker is to be started anew: it would be held for twenty seconds.
+        let poll = scope.spawn(|| {
+            let began = Instant::now();
+            (other.asks("", "GET", "/job-take/w4?job_in_progress=1", "").0, began.elapsed())
+        });
+        sees(&other, "idle", 1);
+        one.asks("", "POST", &format!("/job-done/w4/{id}"), r#"{"output":1,"stopPod":true}"#);
+        let (status, held) = poll.join().unwrap();
+        assert!(status == 204 && held < Duration::from_secs(15), "{status} {held:?}");
+    });
+    let id = one.json("POST", "/run", r#"{"input":2}"#)["id"].as_str().unwrap().to_owned();
+    assert_eq!(other.json("GET", "/job-take/w3?", "")["id"].as_str(), Some(&*id));
+    // Another that comes later learns of it from the store.
+    one.asks("", "GET", "/ping/w1?status=unhealthy&check=gpu&reason=lost", "");
+    drop((one, other));
+    let third = Gateway::start(folder.path(), &store);
+    sees(&third, "unhealthy", 1);
+}
+
+#[test]
 fn a_gateway_outlives_its_redis() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);

@@ -74,6 +74,11 @@ impl Keys<'_> {
         self.of("due")
     }
 
+    /// What gateways have seen of workers: a hash, by gateway and worker with a space between them.
+    pub(super) fn views(self) -> String {
+        self.of("workers")
+    }
+
     /// What only grows: a hash of the last place in line and of the tallies. It is what is left when all jobs are gone.
     pub(super) fn counters(self) -> String {
         self.of("counters")

@@ -26,7 +26,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 use super::change::{Counts, Tally, outcome};
 use super::news::{Subscription, Teller};
 use super::room::Told;
-use super::share::{Admitted, Asking};
+use super::share::{Admitted, Asking, View};
 use super::{Event, Handed, KeyRecord, Part, Store, StoreError, Taker};
 use keys::Keys;
 use link::Link;
@@ -324,6 +324,15 @@ impl Store for RedisStore {
 
     async fn say_open(&self, gateway: &str, open: Vec<([u8; 32], u64)>, silent: Duration) -> Result<(), StoreError> {
         self.say(gateway, &open, silent).await
+    }
+
+    async fn show(&self, endpoint: &str, view: View, urgent: bool) -> Result<(), StoreError> {
+        self.write_view(endpoint, &view, urgent).await
+    }
+
+    async fn views(&self, endpoint: &str) -> Result<Vec<View>, StoreError> {
+        let (views,): (Vec<(String, String)>,) = self.link.ask(pipe().hgetall(Keys(endpoint).views())).await?;
+        Ok(views.into_iter().filter_map(meter::view).collect())
     }
 
     fn news(&self) -> Subscription {

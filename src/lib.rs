@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod date;
 pub mod deliver;
+pub mod disk;
 pub mod encode;
 pub mod engine;
 pub mod gateway;

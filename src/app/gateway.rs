@@ -15,7 +15,7 @@ use super::running::{running, until_stopped};
 use super::{Exit, complain, say};
 use crate::blocking::blocking;
 use crate::clock::SystemClock;
-use crate::config::{self, Config, HandledBy, Kept, Secret, WebhookBy};
+use crate::config::{self, Config, Gateway as Settled, HandledBy, Kept, Secret, WebhookBy};
 use crate::deliver::webhook::Signer;
 use crate::gateway::{Caller, Endpoint, Gateway, Handler, Key, Role, Settings, serve};
 use crate::net::{Client, Guard, NoClient};
@@ -54,11 +54,12 @@ impl Opened {
         }
     }
 
-    async fn open(store: &Kept, settings: Settings) -> Result<Self, StoreError> {
+    async fn open(config: &Settled, settings: Settings) -> Result<Self, StoreError> {
         let rules = settings.rules.clone();
-        Ok(match store.clone() {
+        let reserve = config.min_free.0;
+        Ok(match config.store.clone() {
             Kept::File(path) => {
-                let store = blocking(move || open(&path, rules)).await?;
+                let store = blocking(move || open(&path, rules, reserve)).await?;
                 Self::File(Gateway::new(Arc::new(store), Arc::new(SystemClock), settings))
             }
             Kept::Redis(url) => {
@@ -76,7 +77,7 @@ impl Door {
     /// It was said why, and the process ends so.
     pub(super) async fn open(config: &Config, home: Option<&Secret>) -> Result<Self, Exit> {
         let settings = settings(config, home).map_err(|cause| failed(&cause))?;
-        let gateway = Opened::open(&config.gateway.store, settings).await;
+        let gateway = Opened::open(&config.gateway, settings).await;
         let gateway = gateway
             .map_err(|cause| failed(&format_args!("the queue cannot be opened: {}: {cause}", config.gateway.store)))?;
         let listen = config.gateway.listen;
@@ -127,11 +128,11 @@ fn failed(why: &impl Display) -> Exit {
     Exit::Failed
 }
 
-pub(super) fn open(path: &std::path::Path, rules: Rules) -> Result<SqliteStore, StoreError> {
+pub(super) fn open(path: &std::path::Path, rules: Rules, reserve: Option<u64>) -> Result<SqliteStore, StoreError> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).map_err(|cause| StoreError::Failed(format!("{}: {cause}", folder.display())))?;
     }
-    SqliteStore::open(path, rules)
+    SqliteStore::open(path, rules, reserve)
 }
 
 fn endpoint(configured: &config::Endpoint) -> Endpoint {
@@ -165,7 +166,7 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
     };
     Ok(Settings {
         endpoints,
-        rules: Rules { lost: gateway.lost, tells, ..usual.rules },
+        rules: Rules { lost: gateway.lost, waiting: gateway.max_waiting.0, tells, ..usual.rules },
         // Without keys of users everybody may ask, and a key of our own would change that.
         keys: match (keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)) {
             (users, workers) if users.is_empty() && workers.is_empty() => Vec::new(),

@@ -18,7 +18,7 @@ use crate::store::{KeyRecord, RedisStore, Store, StoreError};
 pub(super) fn execute(command: KeyCommand, config: &Config) -> Exit {
     running(async {
         let done = match config.gateway.store.clone() {
-            Kept::File(path) => match blocking(move || open(&path, Rules::default())).await {
+            Kept::File(path) => match blocking(move || open(&path, Rules::default(), None)).await {
                 Ok(store) => obey(command, config, &store).await,
                 Err(cause) => Err(cause.to_string()),
             },

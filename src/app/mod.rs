@@ -1,6 +1,7 @@
 //! What the binary does: reads the command line and the configuration, starts logging, and does what was asked for.
 
 mod admin;
+mod backup;
 #[cfg(feature = "torch")]
 mod bench;
 pub mod checks;
@@ -24,6 +25,7 @@ mod worker;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::panic;
+use std::path::PathBuf;
 
 use clap::Parser;
 
@@ -71,6 +73,7 @@ fn obey() -> Exit {
         Task::Gateway => gateway::execute(&config),
         Task::Serve => serve::execute(&config),
         Task::Openapi => openapi(),
+        Task::Backup(file) => backup::execute(&file, &config),
         Task::Key(command) => key::execute(command, &config),
         Task::ShowConfig { json } => settings::show(&config, json),
         Task::Model(command) => model::execute(command, &config),
@@ -112,6 +115,7 @@ enum Task {
     Gateway,
     Serve,
     Openapi,
+    Backup(PathBuf),
     Key(KeyCommand),
     ShowConfig { json: bool },
     Model(ModelCommand),
@@ -141,6 +145,7 @@ fn command(command: Option<Command>, sdk: cli::SdkFlags, environment: &Environme
         Some(Command::Gateway) => Ok(Task::Gateway),
         Some(Command::Serve) => Ok(Task::Serve),
         Some(Command::Openapi) => Ok(Task::Openapi),
+        Some(Command::Backup { file }) => Ok(Task::Backup(file)),
         Some(Command::Key(command)) => Ok(Task::Key(command)),
         None if sdk.serve_api => Ok(Task::Serve),
         None if environment.get("RUNPOD_REALTIME_PORT").is_some_and(is_port) => {

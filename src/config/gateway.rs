@@ -75,6 +75,21 @@ pub struct Gateway {
     pub worker_keys: Vec<Secret>,
     /// From the last heartbeat that named a job, until it is taken for lost.
     pub lost: Duration,
+    /// Jobs that may wait when another is submitted.
+    pub max_waiting: Limit,
+    /// Bytes of the disk of its file that new jobs leave free.
+    pub min_free: Limit,
+}
+
+/// A number that there may be at most, or must be at least; `None` where everything will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<u64>);
+
+impl Setting for Limit {
+    const ALLOWED: &'static str = "a whole number above 0, or off";
+    fn read(value: &Value) -> Option<Self> {
+        if value.as_str() == Some("off") { Some(Self(None)) } else { u64::read(value).map(|number| Self(Some(number))) }
+    }
 }
 
 impl Reader {
@@ -84,7 +99,8 @@ impl Reader {
         let endpoints = self.endpoints();
         let limits = self.read("limits");
         let (api_keys, worker_keys) = (self.read("api_keys"), self.read("worker_keys"));
-        let lost: Option<Duration> = self.read("gateway.lost");
+        let (lost, max_waiting) = (self.read("gateway.lost"), self.read("gateway.max_waiting"));
+        let min_free = self.read("gateway.min_free");
         Some(Gateway {
             listen: listen?,
             store: store?,
@@ -93,6 +109,8 @@ impl Reader {
             api_keys: api_keys?,
             worker_keys: worker_keys?,
             lost: lost?,
+            max_waiting: max_waiting?,
+            min_free: min_free?,
         })
     }
 
@@ -107,6 +125,18 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_or_none() {
+        let read = |value: Value| Limit::read(&value);
+        assert_eq!(
+            (read("off".into()), read(7.into()), read("7".into())),
+            (Some(Limit(None)), Some(Limit(Some(7))), Some(Limit(Some(7))))
+        );
+        for wrong in [Value::from(0), (-1).into(), "none".into(), "".into()] {
+            assert_eq!(Limit::read(&wrong), None, "{wrong:?}");
+        }
+    }
 
     #[test]
     fn a_queue_is_in_a_file_or_in_a_redis() {

@@ -142,7 +142,7 @@ async fn check<S: Store>(
         asked.update(part.len().to_le_bytes());
         asked.update(part);
     }
-    let place = gateway.limits.admit(asked.finalize().into(), &operation, gateway.now())?;
+    let place = gateway.admit(asked.finalize().into(), &operation).await?;
     Ok(place.held_by(next.run(request).await))
 }
 

@@ -95,7 +95,7 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    /// Its workers, as far as this gateway hears of them.
+    /// Its workers, as far as this gateway and others on its store hear of them.
     pub(super) async fn workers(&self, endpoint: &Endpoint) -> Result<Classes, Fault> {
         let mut holders = BTreeSet::new();
         for id in self.store.all(&endpoint.id, State::InProgress).await? {

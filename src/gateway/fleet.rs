@@ -1,8 +1,11 @@
-//! The workers that this gateway hears of.
+//! The workers that this gateway hears of, itself and from others.
 
 use std::collections::BTreeMap;
+use std::mem::replace;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::date::UnixTime;
 
@@ -15,6 +18,9 @@ const BAN: Duration = Duration::from_mins(10);
 /// Jobs that a worker may lose within the time of a ban before it gets no more for as long.
 const LOSSES: usize = 3;
 
+/// How often other gateways are told that a worker lives: about as often as it beats.
+const SHOW: Duration = Duration::from_secs(9);
+
 /// From this version on the Python SDK counts what it has in hand rightly.
 const COUNTS: [u32; 3] = [1, 10, 1];
 
@@ -24,11 +30,26 @@ pub(super) struct Fleet {
     workers: Mutex<BTreeMap<(String, String), Worker>>,
     /// When workers lost jobs that had arrived, since the last that they brought to an end. It outlives a worker that is gone, as one
     /// that crashes again and again comes back under its name.
-    losses: Mutex<BTreeMap<(String, String), Vec<UnixTime>>>,
+    losses: Mutex<BTreeMap<(String, String), Losses>>,
+}
+
+/// What a gateway has seen of a worker, as others read it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Seen {
+    worker: Option<Worker>,
+    losses: Losses,
+}
+
+/// Jobs that a worker lost since it last brought one to an end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Losses {
+    dates: Vec<UnixTime>,
+    /// When it last brought one, if it had lost some.
+    brought: Option<UnixTime>,
 }
 
 /// What is known of a worker.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Worker {
     /// When it last asked for anything.
     seen: Option<UnixTime>,
@@ -41,6 +62,9 @@ struct Worker {
     unfit: Option<String>,
     /// Until when it gets no job.
     banned: Option<UnixTime>,
+    /// When other gateways were told of it.
+    #[serde(skip)]
+    shown: Option<UnixTime>,
 }
 
 /// A sign of life.
@@ -70,44 +94,84 @@ impl Fleet {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a sign of life.
-    pub(super) fn sign(&self, endpoint: &str, worker: &str, sign: Sign<'_>, now: UnixTime) {
+    /// Notes a sign of life. Returns whether others should hear of the worker: of what is new, and now and then that it lives.
+    pub(super) fn sign(&self, endpoint: &str, worker: &str, sign: Sign<'_>, now: UnixTime) -> bool {
         let mut workers = self.workers();
         let worker = workers.entry((endpoint.to_owned(), worker.to_owned())).or_default();
         worker.seen = Some(now);
-        match sign {
-            Sign::Asks => worker.asked = true,
-            Sign::Listens => {}
-            Sign::Beats(version) => (worker.beats, worker.version) = (true, version.to_owned()),
-            Sign::Unfit(why) => worker.unfit = Some(why.to_owned()),
+        let new = match sign {
+            Sign::Asks => !replace(&mut worker.asked, true),
+            Sign::Listens => false,
+            Sign::Beats(version) => {
+                version.clone_into(&mut worker.version);
+                !replace(&mut worker.beats, true)
+            }
+            Sign::Unfit(why) => worker.unfit.replace(why.to_owned()).is_none(),
+        };
+        let show = new || worker.shown.is_none_or(|shown| shown.until(now) >= SHOW);
+        if show {
+            worker.shown = Some(now);
         }
+        show
     }
 
     /// It gets no job any more.
     pub(super) fn ban(&self, endpoint: &str, worker: &str, now: UnixTime) {
         let mut workers = self.workers();
         let worker = workers.entry((endpoint.to_owned(), worker.to_owned())).or_default();
-        worker.banned = Some(now + BAN);
+        // What it is banned for, it has just brought.
+        (worker.seen, worker.banned) = (Some(now), Some(now + BAN));
     }
 
     /// It has lost a job.
     pub(super) fn lost(&self, endpoint: &str, worker: &str, now: UnixTime) {
         let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        losses.retain(|_, dates| dates.iter().any(|date| date.until(now) < BAN));
-        losses.entry((endpoint.to_owned(), worker.to_owned())).or_default().push(now);
+        losses.retain(|_, losses| !losses.is_over(now));
+        losses.entry((endpoint.to_owned(), worker.to_owned())).or_default().dates.push(now);
     }
 
-    /// It has brought one to an end.
-    pub(super) fn brought(&self, endpoint: &str, worker: &str) {
+    /// It has brought one to an end. Returns whether that matters, as it had lost some.
+    pub(super) fn brought(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
         let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        losses.remove(&(endpoint.to_owned(), worker.to_owned()));
+        let Some(losses) = losses.get_mut(&(endpoint.to_owned(), worker.to_owned())) else { return false };
+        let matters = !losses.dates.is_empty();
+        if matters {
+            *losses = Losses { dates: Vec::new(), brought: Some(now) };
+        }
+        matters
+    }
+
+    /// What this gateway knows of a worker, for others; `None` if nothing.
+    pub(super) fn view(&self, endpoint: &str, worker: &str) -> Option<String> {
+        let key = (endpoint.to_owned(), worker.to_owned());
+        let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let worker = self.workers().get(&key).cloned();
+        let known = worker.is_some() || losses.is_some();
+        known
+            .then(|| Seen { worker, losses: losses.unwrap_or_default() })
+            .and_then(|seen| serde_json::to_string(&seen).ok())
+    }
+
+    /// Takes in what another gateway knows of a worker. Returns whether it is still of use.
+    pub(super) fn learn(&self, endpoint: &str, worker: &str, view: &str, now: UnixTime) -> bool {
+        let Ok(Seen { worker: seen, losses: lost }) = serde_json::from_str::<Seen>(view) else { return true };
+        let key = (endpoint.to_owned(), worker.to_owned());
+        let (lives, loses) = (seen.filter(|worker| !worker.is_silent(now)), !lost.is_over(now));
+        let of_use = lives.is_some() || loses;
+        if let Some(lives) = lives {
+            self.workers().entry(key.clone()).or_default().learn(lives);
+        }
+        if loses {
+            self.losses.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().learn(lost);
+        }
+        of_use
     }
 
     /// Whether it crashes with every job that it gets.
     fn crashes(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
         let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        let dates = losses.get(&(endpoint.to_owned(), worker.to_owned()));
-        dates.is_some_and(|dates| dates.iter().filter(|date| date.until(now) < BAN).count() >= LOSSES)
+        let losses = losses.get(&(endpoint.to_owned(), worker.to_owned()));
+        losses.is_some_and(|losses| losses.dates.iter().filter(|date| date.until(now) < BAN).count() >= LOSSES)
     }
 
     /// Whether it may have jobs.
@@ -160,7 +224,34 @@ impl Fleet {
     }
 }
 
+impl Losses {
+    fn is_over(&self, now: UnixTime) -> bool {
+        self.dates.iter().chain(&self.brought).all(|date| date.until(now) >= BAN)
+    }
+
+    /// Those that either knows of, since the last that was brought.
+    fn learn(&mut self, other: Self) {
+        self.brought = self.brought.max(other.brought);
+        self.dates.extend(other.dates);
+        self.dates.retain(|date| self.brought.is_none_or(|brought| brought < *date));
+        self.dates.sort();
+        self.dates.dedup();
+    }
+}
+
 impl Worker {
+    /// What either has seen is so; of two versions, the later.
+    fn learn(&mut self, other: Self) {
+        if other.seen > self.seen && !other.version.is_empty() {
+            self.version = other.version;
+        }
+        self.seen = self.seen.max(other.seen);
+        self.banned = self.banned.max(other.banned);
+        self.asked |= other.asked;
+        self.beats |= other.beats;
+        self.unfit = self.unfit.take().or(other.unfit);
+    }
+
     fn is_silent(&self, now: UnixTime) -> bool {
         self.seen.is_none_or(|seen| seen.until(now) >= GONE)
     }
@@ -253,7 +344,47 @@ mod tests {
         assert!(fleet.may_have("e", "w", at(600)), "the first is long ago");
         fleet.lost("e", "w", at(610));
         assert!(!fleet.may_have("e", "w", at(610)));
-        fleet.brought("e", "w");
+        assert!(fleet.brought("e", "w", at(610)) && !fleet.brought("e", "w", at(610)));
         assert!(fleet.may_have("e", "w", at(610)));
+    }
+
+    #[test]
+    fn what_gateways_see_of_a_worker_adds_up() {
+        let (one, other) = (Fleet::default(), Fleet::default());
+        let hears = |from: &Fleet, to: &Fleet, seconds| to.learn("e", "w", &from.view("e", "w").unwrap(), at(seconds));
+        assert!(one.view("e", "w").is_none());
+        assert!(one.sign("e", "w", Sign::Beats("1.12.0"), at(0)) && !one.sign("e", "w", Sign::Listens, at(8)));
+        assert!(one.sign("e", "w", Sign::Asks, at(8)), "it is news");
+        assert!(hears(&one, &other, 8));
+        assert_eq!(other.classes("e", |_| false, at(8)).idle, 1);
+        assert!(other.counts("e", "w"));
+        one.ban("e", "w", at(9));
+        assert!(hears(&one, &other, 9) && !other.may_have("e", "w", at(9)));
+        one.ban("e", "other", at(9));
+        assert!(
+            other.learn("e", "other", &one.view("e", "other").unwrap(), at(9)) && !other.may_have("e", "other", at(9))
+        );
+        // It is heard of there, so it is not gone here; and a silent one is gone everywhere, its ban with it.
+        other.sign("e", "w", Sign::Listens, at(30));
+        assert!(hears(&other, &one, 30) && one.silent(at(59)) == [("e".to_owned(), "other".to_owned())]);
+        assert!(one.forget("e", "w", false, at(60)) && !hears(&other, &one, 60) && one.may_have("e", "w", at(60)));
+    }
+
+    #[test]
+    fn losses_at_several_gateways_add_up_until_one_is_brought_anywhere() {
+        let (one, other) = (Fleet::default(), Fleet::default());
+        one.lost("e", "w", at(0));
+        other.lost("e", "w", at(1));
+        other.lost("e", "w", at(2));
+        for _ in 0..2 {
+            assert!(one.learn("e", "w", &other.view("e", "w").unwrap(), at(3)));
+        }
+        assert!(!one.may_have("e", "w", at(3)) && other.may_have("e", "w", at(3)));
+        assert!(other.brought("e", "w", at(4)));
+        let stale = one.view("e", "w").unwrap();
+        assert!(one.learn("e", "w", &other.view("e", "w").unwrap(), at(5)) && one.may_have("e", "w", at(5)));
+        other.learn("e", "w", &stale, at(5));
+        assert!(!other.brought("e", "w", at(5)), "what is over stays over");
+        assert!(!one.learn("e", "w", &stale, at(602)), "long ago");
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct Hub {
     jobs: Bells<(String, String)>,
     stops: Bells<(String, String)>,
     timers: Arc<Notify>,
+    workers: Arc<Notify>,
 }
 
 /// A bell for each thing that somebody waits for.
@@ -81,6 +82,11 @@ impl Hub {
         self.timers.clone()
     }
 
+    /// Rings when another gateway tells of workers.
+    pub(super) fn workers(&self) -> Arc<Notify> {
+        self.workers.clone()
+    }
+
     /// Lets a worker's open polls look again: they may have to end.
     pub(super) fn nudge(&self, endpoint: &str, worker: &str) {
         self.takes.ring(&endpoint.to_owned(), Notify::notify_waiters);
@@ -99,7 +105,9 @@ impl Hub {
             News::Waiting(endpoint) => self.takes.ring(&endpoint, Notify::notify_one),
             News::Job(endpoint, id) => self.jobs.ring(&(endpoint, id), Notify::notify_waiters),
             News::Stop(endpoint, worker) => self.stops.ring(&(endpoint, worker), Notify::notify_waiters),
+            News::Workers => self.workers.notify_one(),
             News::Much => {
+                self.workers.notify_one();
                 self.takes.ring_all();
                 self.jobs.ring_all();
                 self.stops.ring_all();

@@ -1,16 +1,24 @@
 //! How often a client may ask, as the hosted platform limits it (PROTOCOL 2.9): by key, endpoint and operation.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::mem::take;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
 use futures_util::StreamExt;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::date::UnixTime;
+use crate::store::{Admitted, Asking};
 
 use super::reply::Fault;
+
+/// How long a store that did not answer is not asked again.
+const ALONE: Duration = Duration::from_secs(1);
 
 /// What requests are counted over.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -37,11 +45,30 @@ fn allowance(operation: &str) -> Allowance {
 }
 
 /// Counts what clients ask.
+#[derive(Debug, Clone)]
+pub(super) struct Limits(Arc<Counted>);
+
+#[derive(Debug)]
+struct Counted {
+    meters: Mutex<HashMap<Asked, Meter>>,
+    /// There are, if other gateways count, too.
+    others: Option<Others>,
+    /// What others know this gateway by.
+    name: String,
+}
+
+/// What others are to be told.
 #[derive(Debug, Default)]
-pub(super) struct Limits(Arc<Mutex<HashMap<Asked, Meter>>>);
+struct Others {
+    /// Of whom a request was closed.
+    closed: Mutex<BTreeSet<Asked>>,
+    changed: Notify,
+    /// Until when nobody is asked.
+    alone: Mutex<Option<Instant>>,
+}
 
 /// Who asks what, as a digest: so many bytes, whoever asks.
-type Asked = [u8; 32];
+pub(super) type Asked = [u8; 32];
 
 /// Requests by halves of the window: those of the half before count for as much of it as is still in the window.
 #[derive(Debug, Default)]
@@ -56,6 +83,12 @@ struct Meter {
 const UNUSED: usize = 4096;
 
 impl Limits {
+    /// Those of one gateway, which may have others beside it.
+    pub(super) fn new(shared: bool) -> Self {
+        let (meters, name) = (Mutex::default(), Uuid::new_v4().simple().to_string());
+        Self(Arc::new(Counted { meters, others: shared.then(Others::default), name }))
+    }
+
     /// Lets a request pass that is within its allowance, and holds a place for it.
     pub(super) fn admit(&self, asked: Asked, operation: &str, now: UnixTime) -> Result<Place, Fault> {
         let allowance = allowance(operation);
@@ -67,22 +100,71 @@ impl Limits {
         let meter = meters.entry(asked).or_default();
         meter.turn_to(window);
         if meter.rate(now) >= allowance.rate {
-            return Err(Fault::TooMany(format!(
-                "more than {} requests to {operation} in {} s",
-                allowance.rate,
-                WINDOW.as_secs()
-            )));
+            return Err(allowance.too_often(operation));
         }
         if meter.open >= allowance.at_once {
-            return Err(Fault::TooMany(format!("more than {} requests to {operation} at once", allowance.at_once)));
+            return Err(allowance.too_many(operation));
         }
         meter.now += 1;
         meter.open += 1;
-        Ok(Place { limits: self.0.clone(), asked })
+        Ok(Place { limits: self.clone(), asked, before: meter.open - 1 })
+    }
+
+    /// What others know this gateway by.
+    pub(super) fn gateway(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Whether nobody else is asked for now.
+    pub(super) fn is_alone(&self) -> bool {
+        let until = |others: &Others| *locked(&others.alone);
+        self.0.others.as_ref().is_none_or(|others| until(others).is_some_and(|until| Instant::now() < until))
+    }
+
+    /// Asks nobody else for a moment.
+    pub(super) fn go_on_alone(&self) {
+        if let Some(others) = &self.0.others {
+            *locked(&others.alone) = Some(Instant::now() + ALONE);
+        }
+    }
+
+    /// Waits until others are to be told that requests were closed.
+    pub(super) async fn closed(&self) {
+        match &self.0.others {
+            Some(others) => others.changed.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Of whom requests were closed, and how many are open now.
+    pub(super) fn take_closed(&self) -> Vec<(Asked, u64)> {
+        let closed = self.0.others.as_ref().map(|others| take(&mut *locked(&others.closed))).unwrap_or_default();
+        let meters = self.meters();
+        closed.into_iter().map(|asked| (asked, meters.get(&asked).map_or(0, |meter| meter.open))).collect()
+    }
+
+    /// Of whom requests are open, and how many.
+    pub(super) fn all_open(&self) -> Vec<(Asked, u64)> {
+        let meters = self.meters();
+        meters.iter().filter(|(_, meter)| meter.open > 0).map(|(asked, meter)| (*asked, meter.open)).collect()
     }
 
     fn meters(&self) -> MutexGuard<'_, HashMap<Asked, Meter>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.0.meters)
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Allowance {
+    fn too_often(self, operation: &str) -> Fault {
+        Fault::TooMany(format!("more than {} requests to {operation} in {} s", self.rate, WINDOW.as_secs()))
+    }
+
+    fn too_many(self, operation: &str) -> Fault {
+        Fault::TooMany(format!("more than {} requests to {operation} at once", self.at_once))
     }
 }
 
@@ -104,20 +186,43 @@ impl Meter {
 /// A request's place among those that are open. Dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct Place {
-    limits: Arc<Mutex<HashMap<Asked, Meter>>>,
+    limits: Limits,
     asked: Asked,
+    /// Requests that were open when it came.
+    before: u64,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut meters = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(meter) = meters.get_mut(&self.asked) {
+        if let Some(meter) = self.limits.meters().get_mut(&self.asked) {
             meter.open = meter.open.saturating_sub(1);
+        }
+        if let Some(others) = &self.limits.0.others {
+            locked(&others.closed).insert(self.asked);
+            others.changed.notify_one();
         }
     }
 }
 
 impl Place {
+    /// The request as others are asked of it.
+    pub(super) fn asking(&self, operation: &str, silent: Duration) -> Asking {
+        let Allowance { rate, at_once } = allowance(operation);
+        let gateway = self.limits.gateway().to_owned();
+        Asking { asked: self.asked, gateway, open: self.before, window: WINDOW, rate, at_once, silent }
+    }
+
+    /// Gives the place back of a request that others do not let pass: it was none.
+    pub(super) fn refused(self, operation: &str, why: Admitted) -> Fault {
+        if let Some(meter) = self.limits.meters().get_mut(&self.asked) {
+            meter.now = meter.now.saturating_sub(1);
+        }
+        match why {
+            Admitted::TooMany => allowance(operation).too_many(operation),
+            Admitted::Yes | Admitted::TooOften => allowance(operation).too_often(operation),
+        }
+    }
+
     /// The reply, with which the place is given back: a body that is still to come holds it.
     pub(super) fn held_by(self, reply: Response) -> Response {
         if reply.body().size_hint().exact().is_some() {
@@ -145,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_window_slides() {
-        let limits = Limits::default();
+        let limits = Limits::new(false);
         let purge = |millis| limits.admit(WHO, "purge-queue", at(millis)).is_ok();
         assert!(purge(9_000) && purge(9_500) && !purge(9_900));
         assert!(!purge(10_000), "two in the last ten seconds");
@@ -156,7 +261,7 @@ mod tests {
 
     #[test]
     fn what_is_open_counts_until_it_is_answered() {
-        let limits = Limits::default();
+        let limits = Limits::new(false);
         let ask = || limits.admit(WHO, "requests", at(0));
         let (one, two) = (ask().unwrap(), ask().unwrap());
         assert!(matches!(ask(), Err(Fault::TooMany(why)) if why.contains("at once")));
@@ -168,5 +273,24 @@ mod tests {
         drop(late);
         drop((two, ask().unwrap().held_by(Response::new(Body::from("all of it")))));
         assert_eq!(limits.meters()[&WHO].open, 0);
+    }
+
+    #[test]
+    fn others_are_told_of_what_was_closed_and_are_not_asked_while_they_are_away() {
+        let alone = Limits::new(false);
+        drop(alone.admit(WHO, "run", at(0)).unwrap());
+        assert!(alone.is_alone() && alone.take_closed().is_empty());
+        let limits = Limits::new(true);
+        let (one, two) = (limits.admit(WHO, "requests", at(0)).unwrap(), limits.admit(WHO, "requests", at(0)).unwrap());
+        let asking = two.asking("requests", Duration::from_secs(1));
+        assert_eq!((asking.open, asking.rate, asking.at_once, asking.asked), (1, 10, 2, WHO));
+        assert_eq!((limits.take_closed(), limits.all_open()), (vec![], vec![(WHO, 2)]));
+        drop(one);
+        assert_eq!((limits.take_closed(), limits.take_closed()), (vec![(WHO, 1)], vec![]));
+        assert!(matches!(two.refused("requests", Admitted::TooOften), Fault::TooMany(why) if why.contains("in 10 s")));
+        assert_eq!((limits.take_closed(), limits.meters()[&WHO].now), (vec![(WHO, 0)], 1), "the refused one was none");
+        assert!(!limits.is_alone());
+        limits.go_on_alone();
+        assert!(limits.is_alone());
     }
 }

@@ -14,6 +14,7 @@ mod hub;
 mod idempotency;
 mod limits;
 mod openapi;
+mod others;
 mod page;
 mod probes;
 mod reply;
@@ -21,6 +22,7 @@ mod seen;
 mod serve;
 mod timers;
 mod uri;
+mod views;
 mod wait;
 mod worker;
 
@@ -147,7 +149,7 @@ impl<S: Store> Gateway<S> {
             settings,
             hub: Arc::default(),
             fleet: Fleet::default(),
-            limits: Limits::default(),
+            limits: Limits::new(S::SHARED),
             closing: CancellationToken::new(),
         })
     }
@@ -184,9 +186,14 @@ impl<S: Store> Gateway<S> {
     pub fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
         let hub = self.hub.clone().run(self.store.news());
         async move {
+            // Boxed: whoever waits for them would be large.
+            let (time, open) = (Box::pin(self.keep_time()), Box::pin(self.say_open()));
+            let workers = Box::pin(self.hear_of_workers());
             tokio::select! {
                 () = hub => {}
-                () = self.keep_time() => {}
+                () = time => {}
+                () = open => {}
+                () = workers => {}
             }
         }
     }
@@ -251,7 +258,11 @@ impl<S: Store> Gateway<S> {
     }
 }
 
-/// What a store's error means to what runs in the background: it is told, and tried again.
+/// What a store's error means to what runs in the background: it is told, unless the store has done so, and tried again.
 fn told<T>(what: &'static str, done: Result<T, StoreError>) -> Option<T> {
-    done.inspect_err(|error| tracing::error!(%error, "{what}: the store fails, and is asked again")).ok()
+    let tell = |error: &StoreError| match error {
+        StoreError::Full(_) => {}
+        error => tracing::error!(%error, "{what}: the store fails, and is asked again"),
+    };
+    done.inspect_err(tell).ok()
 }

@@ -105,10 +105,16 @@ fn text(seen: &[Numbers<'_>]) -> String {
     family("latentd_queue_retried_total", "counter", "Attempts that were given up and made anew.", &|of| {
         vec![(String::new(), of.jobs.retried as f64)]
     });
-    family("latentd_queue_workers", "gauge", "Workers that this gateway hears of.", &|of| {
-        let Classes { initializing, idle, running, unhealthy } = of.workers;
-        let classes = [("initializing", initializing), ("idle", idle), ("running", running), ("unhealthy", unhealthy)];
-        by("state", &classes)
-    });
+    family(
+        "latentd_queue_workers",
+        "gauge",
+        "Workers that this gateway hears of, itself or from others on its Redis.",
+        &|of| {
+            let Classes { initializing, idle, running, unhealthy } = of.workers;
+            let classes =
+                [("initializing", initializing), ("idle", idle), ("running", running), ("unhealthy", unhealthy)];
+            by("state", &classes)
+        },
+    );
     text
 }

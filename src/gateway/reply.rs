@@ -42,8 +42,22 @@ pub(super) enum Fault {
     NoRoute,
     #[error("this route does not take this method")]
     NoMethod,
+    #[error("the queue has no room at the moment; nothing was changed")]
+    NoRoom,
     #[error("the queue cannot be reached at the moment; nothing was changed")]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full(_) => Self::NoRoom,
+            StoreError::Crowded(most) => Self::TooMany(format!(
+                "{most} jobs wait at this endpoint already, which are as many as may (gateway.max_waiting)"
+            )),
+            error => Self::Store(error),
+        }
+    }
 }
 
 impl From<Unsubmitted> for Fault {
@@ -62,7 +76,7 @@ impl Fault {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoRoom | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -84,9 +98,32 @@ impl IntoResponse for Fault {
             tracing::error!(%error, "a request failed at the store");
         }
         let mut reply = (self.status(), Json(self.body())).into_response();
-        if matches!(self, Self::Store(_) | Self::TooMany(_)) {
+        if matches!(self, Self::NoRoom | Self::Store(_) | Self::TooMany(_)) {
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         reply
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_refused_for_now_knows_when_to_ask_again() {
+        for (error, status, says) in [
+            (StoreError::Full("the disk at /x".into()), 503, "the queue has no room"),
+            (StoreError::Failed("10.0.0.1".into()), 503, "the queue cannot be reached"),
+            (
+                StoreError::Crowded(7),
+                429,
+                "7 jobs wait at this endpoint already, which are as many as may (gateway.max_waiting)",
+            ),
+        ] {
+            let fault = Fault::from(error);
+            assert!(fault.to_string().contains(says) && !fault.to_string().contains("10.0"), "{fault}");
+            let reply = fault.into_response();
+            assert_eq!((reply.status().as_u16(), reply.headers()[RETRY_AFTER].to_str().unwrap()), (status, "1"));
+        }
     }
 }

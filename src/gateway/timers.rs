@@ -35,7 +35,10 @@ impl<S: Store> Gateway<S> {
             // Asked again when something happens: it may be due sooner.
             let _ = timeout(pause, sooner.notified()).await;
             sleep(REST).await;
-            self.look_at_jobs(&mut calls).await;
+            if !self.look_at_jobs(&mut calls).await {
+                // What is due stays due: nothing is won by asking at once.
+                sleep(LOOK).await;
+            }
             self.look_at_workers().await;
             if self.now() >= keys {
                 told("keys", self.is_guarded().await);
@@ -44,14 +47,18 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    async fn look_at_jobs(self: &Arc<Self>, calls: &mut JoinSet<()>) {
+    /// Returns whether the store could do what is due.
+    async fn look_at_jobs(self: &Arc<Self>, calls: &mut JoinSet<()>) -> bool {
         let now = self.now();
         for (endpoint, id) in told("timers", self.store.due(now, TOGETHER).await).unwrap_or_default() {
             let rules = self.settings.rules.clone();
             let tick = move |record: &mut Record| record.tick(&rules, now);
-            told("timers", self.store.change(&endpoint, &id, tick, Vec::new(), None).await);
+            if told("timers", self.store.change(&endpoint, &id, tick, Vec::new(), None).await).is_none() {
+                return false;
+            }
             self.tell(calls, endpoint, id).await;
         }
+        true
     }
 
     async fn look_at_workers(&self) {
@@ -60,6 +67,7 @@ impl<S: Store> Gateway<S> {
             // While nobody knows what it holds, it stays.
             let Some(held) = told("workers", self.store.held(&endpoint, &worker).await) else { continue };
             if self.fleet.forget(&endpoint, &worker, !held.is_empty(), now) {
+                self.show_worker(&endpoint, &worker, false).await;
                 // It may have gone over to another gateway, which what it holds shows.
                 let lives = move |record: &Record| {
                     record.attempt.as_ref().is_some_and(|attempt| {
@@ -95,7 +103,7 @@ impl<S: Store> Gateway<S> {
             };
             let done = told("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await).flatten();
             if done.is_some_and(|(_, turn)| turn != Turn::Nothing) && arrived.load(Ordering::Relaxed) {
-                self.fleet.lost(&endpoint, &worker, now);
+                self.lost(&endpoint, &worker).await;
             }
         }
     }

@@ -119,7 +119,7 @@ pub(super) async fn stops<S: Store>(
     let bell = gateway.hub.stop(&endpoint.id, &worker);
     loop {
         let rings = bell.notified();
-        gateway.fleet.sign(&endpoint.id, &worker, Sign::Listens, gateway.now());
+        gateway.sign(&endpoint.id, &worker, Sign::Listens).await;
         let stops = gateway.store.stops(&endpoint.id, &worker).await?;
         if !stops.is_empty() {
             return Ok(Json(json!({ "jobsToStop": stops }).to_string()).into_response());
@@ -141,11 +141,11 @@ pub(super) async fn ping<S: Store>(
     if says.status.as_deref() == Some("unhealthy") {
         let why = format!("{}: {}", says.check.unwrap_or_default(), says.reason.unwrap_or_default());
         tracing::warn!(worker, why, "a worker says that it is not fit");
-        gateway.fleet.sign(&endpoint.id, &worker, Sign::Unfit(&why), now);
+        gateway.sign(&endpoint.id, &worker, Sign::Unfit(&why)).await;
         gateway.forsake(endpoint.id.clone(), worker, "its worker is not fit").await;
         return Ok(StatusCode::OK.into_response());
     }
-    gateway.fleet.sign(&endpoint.id, &worker, Sign::Beats(&says.runpod_version.unwrap_or_default()), now);
+    gateway.sign(&endpoint.id, &worker, Sign::Beats(&says.runpod_version.unwrap_or_default())).await;
     let named = says.job_id.unwrap_or_default();
     for id in gateway.store.held(&endpoint.id, &worker).await? {
         let (worker, rules) = (worker.clone(), gateway.settings.rules.clone());
@@ -179,7 +179,7 @@ impl<S: Store> Gateway<S> {
         most: usize,
     ) -> Result<Vec<Handed>, Fault> {
         let until = Instant::now() + self.settings.hold;
-        self.fleet.sign(&endpoint.id, worker, Sign::Asks, self.now());
+        self.sign(&endpoint.id, worker, Sign::Asks).await;
         if says.job_in_progress.as_deref() == Some("0") && self.fleet.counts(&endpoint.id, worker) {
             self.forsake(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand").await;
         }
@@ -236,11 +236,11 @@ impl<S: Store> Gateway<S> {
             move |record: &mut Record| record.finish(Finish { worker: &by, error: error.clone(), output }, now);
         let known = self.store.change(&endpoint.id, id, finish, parts, None).await?;
         if let Some((record, Turn::Changed | Turn::Stop(_))) = &known {
-            self.fleet.brought(&endpoint.id, worker);
+            self.brought(&endpoint.id, worker).await;
             tracing::info!(id, worker, status = %record.state, "a job has ended");
         }
         if stop {
-            self.fleet.ban(&endpoint.id, worker, now);
+            self.ban(&endpoint.id, worker).await;
             self.hub.nudge(&endpoint.id, worker);
         }
         Ok(known.is_some())

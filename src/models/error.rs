@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::digest::Digest;
 use super::manifest::Manifest;
 use super::select::Unfit;
+use crate::disk;
 use crate::net::{FetchError, Refusal};
 
 /// A model was not pulled. Unless it says otherwise, what had come is kept, and the next try goes on from there.
@@ -176,7 +177,7 @@ impl PullError {
         let path = path.into();
         move |cause| match cause.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                let free = path.parent().and_then(|folder| super::staging::free(folder).ok()).unwrap_or_default();
+                let free = path.parent().and_then(|folder| disk::of(folder).ok()).map_or(0, |disk| disk.free);
                 Self::Full { file: path, free }
             }
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Self::Rights { path, cause },

@@ -9,14 +9,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::statvfs;
-
 use super::digest::write_sums;
 use super::error::PullError;
 use super::manifest::{Listed, MANIFEST, Manifest};
 use super::part::part;
 use super::place::Place;
 use super::{Digest, SUMS};
+use crate::disk;
 
 /// What the folder's name begins with.
 const PREFIX: &str = ".pull-";
@@ -75,7 +74,7 @@ impl Staging {
         let there = |path: &Path| [part(path), path.to_owned()].iter().find_map(|path| fs::metadata(path).ok());
         let left = |(path, bytes): (PathBuf, u64)| bytes.saturating_sub(there(&path).map_or(0, |file| file.len()));
         let needed = files.map(left).fold(0, u64::saturating_add);
-        let free = free(&self.folder).map_err(PullError::disk(&self.folder))?;
+        let free = disk::of(&self.folder).map_err(PullError::disk(&self.folder))?.free;
         if needed > free { Err(PullError::Space { folder: self.folder.clone(), needed, free }) } else { Ok(()) }
     }
 
@@ -123,12 +122,6 @@ impl Staged {
     pub fn discard(self) -> Result<(), PullError> {
         fs::remove_dir_all(&self.0.folder).map_err(PullError::disk(&self.0.folder))
     }
-}
-
-/// Bytes that we may still write to the disk of `folder`.
-pub(super) fn free(folder: &Path) -> io::Result<u64> {
-    let disk = statvfs(folder)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 fn is_same(file: &File, path: &Path) -> bool {

@@ -7,13 +7,15 @@ use crate::date::UnixTime;
 use super::laws::Turn;
 use super::record::{Hook, Record, State, Told};
 
-/// How patient an endpoint is.
+/// How patient an endpoint is, and with how many jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// From the last heartbeat that named a job, until it is taken for lost.
     pub lost: Duration,
     /// How often a job is tried anew whose worker was lost.
     pub retries: u32,
+    /// How many jobs may wait when another is submitted; without, all.
+    pub waiting: Option<u64>,
     /// How webhooks are told.
     pub tells: Tells,
 }
@@ -39,7 +41,7 @@ impl Default for Tells {
 impl Default for Rules {
     /// As the hosted platform has it: live replies show 42 to 46 seconds, and one retry.
     fn default() -> Self {
-        Self { lost: Duration::from_secs(40), retries: 1, tells: Tells::default() }
+        Self { lost: Duration::from_secs(40), retries: 1, waiting: None, tells: Tells::default() }
     }
 }
 

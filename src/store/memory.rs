@@ -103,9 +103,13 @@ impl Endpoint {
         Some((after, turn, outcome.news))
     }
 
+    fn standing(&self, state: State) -> impl Iterator<Item = &Job> {
+        self.jobs.values().filter(move |job| job.record.state == state && !job.record.gone)
+    }
+
     /// Ids of jobs that stand so, in line.
     fn line(&self, state: State) -> Vec<String> {
-        let mut line: Vec<_> = self.jobs.values().filter(|job| job.record.state == state && !job.record.gone).collect();
+        let mut line: Vec<_> = self.standing(state).collect();
         line.sort_by_key(|job| (job.record.low, job.place));
         line.into_iter().map(|job| job.record.id.clone()).collect()
     }
@@ -117,6 +121,10 @@ impl Store for MemoryStore {
         self.at(endpoint, |jobs| {
             if jobs.jobs.contains_key(&record.id) {
                 return Err(StoreError::Taken);
+            }
+            if let Some(most) = self.rules.waiting.filter(|most| jobs.standing(State::InQueue).count() as u64 >= *most)
+            {
+                return Err(StoreError::Crowded(most));
             }
             let place = jobs.next_place();
             let rest = serde_json::to_vec(&rest).map_err(|error| StoreError::Failed(error.to_string()))?;
@@ -232,8 +240,8 @@ impl Store for MemoryStore {
 
     async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
         Ok(self.at(endpoint, |jobs| Counts {
-            in_queue: jobs.line(State::InQueue).len() as u64,
-            in_progress: jobs.line(State::InProgress).len() as u64,
+            in_queue: jobs.standing(State::InQueue).count() as u64,
+            in_progress: jobs.standing(State::InProgress).count() as u64,
             ..jobs.counts
         }))
     }

@@ -7,6 +7,8 @@ mod change;
 mod memory;
 mod news;
 mod redis;
+mod room;
+mod share;
 mod sqlite;
 
 #[cfg(test)]
@@ -17,6 +19,7 @@ mod redis_server;
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -28,7 +31,8 @@ pub use self::redis::RedisStore;
 pub use change::Counts;
 pub use memory::MemoryStore;
 pub use news::{News, Subscription};
-pub use sqlite::SqliteStore;
+pub use share::{Admitted, Asking, View};
+pub use sqlite::{Copied, SqliteStore};
 
 /// A job's payloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,7 +95,13 @@ pub enum StoreError {
     /// There is such a job, or such a key, already.
     #[error("there is one of this name already")]
     Taken,
-    /// There is no room, or the disk or the server fails.
+    /// So many jobs wait already, as many as [may](crate::queue::Rules::waiting).
+    #[error("{0} jobs wait already, which are as many as may")]
+    Crowded(u64),
+    /// There is no room for it. The log has told so, once.
+    #[error("the store has no room: {0}")]
+    Full(String),
+    /// The disk or the server fails.
     #[error("the store fails: {0}")]
     Failed(String),
 }
@@ -111,7 +121,10 @@ impl<F: Fn(&Record) -> Vec<Part> + Send + Sync + 'static> Wanted for F {}
 
 /// Keeps the jobs of endpoints.
 pub trait Store: Debug + Send + Sync + 'static {
-    /// Keeps a new job, at the end of its line. What is answered with `Ok` outlives the process.
+    /// Whether other gateways may be on it at the same time.
+    const SHARED: bool = false;
+
+    /// Keeps a new job, at the end of its line, unless as many wait there as may. What is answered with `Ok` outlives the process.
     fn submit(&self, endpoint: &str, job: Submission) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// A job that is there. One that is [gone](Record::gone) is not, for clients.
@@ -189,6 +202,31 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// Forgets a key. Returns whether there was one of this name.
     fn remove_key(&self, name: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Counts a request among those that other gateways on the store let pass. Where there are no others, there is nothing to count.
+    fn admit(&self, _asking: Asking) -> impl Future<Output = Result<Admitted, StoreError>> + Send {
+        async { Ok(Admitted::Yes) }
+    }
+
+    /// Says to other gateways how many requests are open at one, by [`Asking::asked`]; it holds for as long as one may be silent.
+    fn say_open(
+        &self,
+        _gateway: &str,
+        _open: Vec<([u8; 32], u64)>,
+        _silent: Duration,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Shows to other gateways what one has seen of an endpoint's worker, and tells them so, if it is urgent.
+    fn show(&self, _endpoint: &str, _view: View, _urgent: bool) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// What gateways have shown of an endpoint's workers.
+    fn views(&self, _endpoint: &str) -> impl Future<Output = Result<Vec<View>, StoreError>> + Send {
+        async { Ok(Vec::new()) }
+    }
 
     /// What happens from now on, in this process or another.
     fn news(&self) -> Subscription;

@@ -12,6 +12,8 @@ pub enum News {
     Job(String, String),
     /// A worker works in vain: endpoint and id of the worker.
     Stop(String, String),
+    /// A gateway tells of a worker what others should know at once.
+    Workers,
     /// So much that nobody could follow: whoever waits, looks.
     Much,
 }

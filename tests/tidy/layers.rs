@@ -6,7 +6,7 @@ use crate::paths::{Named, paths};
 /// Top-level modules by layer. A layer may use those below it.
 const LAYERS: [&[&str]; 5] = [
     &["batch", "date", "job", "noise", "queue", "sampler"],
-    &["blocking", "clock", "config", "net", "stop", "telemetry"],
+    &["blocking", "clock", "config", "disk", "net", "stop", "telemetry"],
     &["deliver", "encode", "engine", "intake", "models", "source", "store"],
     &["gateway", "worker"],
     &["app", "lib", "main"],

@@ -4,9 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use rustix::fs::statvfs;
-
 use super::{Check, Verdict, gib};
+use crate::disk;
 
 /// For a result that nobody takes for a while, where nobody says more: ten large images.
 const LEAST: u64 = 64 << 20;
@@ -22,11 +21,8 @@ pub fn check(folder: &Path, least: Option<f64>) -> Check {
         let found = format!("{at} cannot be written to: {cause}");
         return Check::not_ok("disk", verdict(least), found, "mend its rights, make room, or set spool.dir elsewhere");
     }
-    match statvfs(folder) {
-        Ok(disk) => {
-            let size = disk.f_frsize;
-            judge(&at.to_string(), disk.f_bavail.saturating_mul(size), disk.f_blocks.saturating_mul(size), least)
-        }
+    match disk::of(folder) {
+        Ok(disk) => judge(&at.to_string(), disk.free, disk.all, least),
         Err(cause) => {
             let found = format!("{at}: nobody says how much is free: {cause}");
             Check::not_ok("disk", Verdict::Warn, found, "see whether its file system is whole")

@@ -53,6 +53,11 @@ pub(super) enum Command {
     /// Makes, lists and revokes keys that open endpoints, in the store of the gateways.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Writes a copy of the gateway's queue to a new file, while the gateway runs.
+    Backup {
+        /// Where to; what is there is not overwritten.
+        file: PathBuf,
+    },
     /// Prints the endpoint's routes as an OpenAPI document.
     Openapi,
 }

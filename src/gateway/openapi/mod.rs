@@ -28,6 +28,12 @@ const NAMED: (&str, &str) = ("job_id", "the jobs that it has, separated by comma
 const HAS: (&str, &str) = ("job_in_progress", "1 while it has jobs, else 0");
 const MEMORY: (&str, &str) = ("vram_gb", "the memory of its GPU in GB");
 
+/// Why a submission may be refused that is not at fault. `Retry-After` says when to send it again.
+const REFUSED: [(&str, &str); 2] = [
+    ("429", "sent more often than the key may, or as many jobs wait as may (gateway.max_waiting): send it again later"),
+    ("503", "the queue is away or has no room: nothing was changed, send it again later"),
+];
+
 /// The list, clients' routes before workers'.
 #[rustfmt::skip]
 pub(super) const ROUTES: &[Route] = &[
@@ -91,6 +97,11 @@ impl Route {
             "responses": { "200": well, "default": { "description": "refused", "content": of("Error") } },
             "tags": [if self.is_worker_s() { "workers" } else { "clients" }],
         });
+        if self.body == Some("Submission") {
+            for (status, why) in REFUSED {
+                operation["responses"][status] = json!({ "description": why, "content": of("Error") });
+            }
+        }
         if let Some(schema) = self.body {
             operation["requestBody"] = json!({ "required": true, "content": of(schema) });
         }

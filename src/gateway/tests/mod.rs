@@ -17,7 +17,6 @@ use super::serve::service;
 use super::{Gateway, Settings};
 use crate::clock::FakeClock;
 use crate::date::UnixTime;
-use crate::queue::Rules;
 use crate::store::MemoryStore;
 
 /// A gateway that runs as long as this lives.
@@ -38,7 +37,7 @@ impl House {
 
     fn with(settings: Settings) -> Self {
         let clock = Arc::new(FakeClock::at(UnixTime::from_millis(1_000_000)));
-        let store = Arc::new(MemoryStore::new(Rules::default()));
+        let store = Arc::new(MemoryStore::new(settings.rules.clone()));
         let gateway = Gateway::new(store.clone(), clock.clone(), settings);
         let mut tasks = JoinSet::new();
         tasks.spawn(gateway.clone().run());

@@ -5,6 +5,7 @@ use axum::http::HeaderMap;
 use super::*;
 use crate::gateway::openapi::ROUTES;
 use crate::gateway::{Endpoint, Handler, Key, Role};
+use crate::queue::Rules;
 use crate::store::Store;
 
 /// Of an endpoint whose inputs are ours to check.
@@ -198,6 +199,30 @@ async fn probes_and_numbers() {
     }
     house.gateway.closing.cancel();
     assert_eq!(ask("/readyz", "").await.0, 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_has_an_end() {
+    let rules = Rules { waiting: Some(2), ..Rules::default() };
+    let house = House::with(Settings { rules, limits: false, ..Settings::default() });
+    let key = [("idempotency-key", "k")];
+    let known = house.sends(request("POST", "/run", &key, r#"{"input":1}"#)).await;
+    house.run(r#"{"input":2}"#).await;
+    for path in ["/run", "/runsync"] {
+        let refused = service(&house.gateway).oneshot(request("POST", path, &[], r#"{"input":3}"#)).await.unwrap();
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (429, &"1".parse().unwrap()),
+            "{path}"
+        );
+        let body = to_bytes(refused.into_body(), 1000).await.unwrap();
+        assert!(String::from_utf8_lossy(&body).contains("2 jobs wait at this endpoint already"), "{body:?}");
+    }
+    let again = house.sends(request("POST", "/run", &key, r#"{"input":1}"#)).await;
+    assert_eq!(again, known, "it is queued already");
+    assert!(house.get("/health").await.1.contains(r#""inQueue":2"#));
+    house.take("w1").await;
+    house.run(r#"{"input":3}"#).await;
 }
 
 #[tokio::test(start_paused = true)]

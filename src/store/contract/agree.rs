@@ -9,7 +9,7 @@ use tokio::runtime::Builder;
 
 use super::super::redis_server::Server;
 use super::super::*;
-use super::{EP, START, in_folder};
+use super::{EP, START};
 use crate::queue::{Finish, Hook, Rules, Tells, Tried};
 
 #[derive(Debug, Clone)]
@@ -26,6 +26,11 @@ enum Step {
     Drain(u8),
     Stops(u8),
     Tick,
+}
+
+/// Of five jobs not all may wait at once.
+fn rules() -> Rules {
+    Rules { waiting: Some(3), ..Rules::default() }
 }
 
 fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
@@ -141,7 +146,7 @@ proptest! {
     #[test]
     fn sqlite_does_what_memory_does(steps in steps()) {
         let folder = tempfile::tempdir().unwrap();
-        let (memory, sqlite) = (MemoryStore::new(Rules::default()), in_folder(&folder));
+        let (memory, sqlite) = (MemoryStore::new(rules()), SqliteStore::open(&folder.path().join("queue.db"), rules(), None).unwrap());
         Builder::new_current_thread().build().unwrap().block_on(agree(&memory, &sqlite, steps))?;
     }
 }
@@ -149,11 +154,11 @@ proptest! {
 #[test]
 fn redis_does_what_memory_does() {
     let (server, runtime) = (Server::start(&[]), Builder::new_current_thread().enable_all().build().unwrap());
-    let redis = runtime.block_on(RedisStore::on(&server));
+    let redis = runtime.block_on(RedisStore::by(rules(), &server));
     let mut runner = TestRunner::new(ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(24) });
     let agreed = runner.run(&steps(), |steps| {
         runtime.block_on(redis.erase());
-        runtime.block_on(agree(&MemoryStore::new(Rules::default()), &redis, steps))
+        runtime.block_on(agree(&MemoryStore::new(rules()), &redis, steps))
     });
     agreed.unwrap();
 }

@@ -202,13 +202,37 @@ async fn keys_have_names_of_their_own(store: impl Store) {
     assert_eq!(store.keys().await.unwrap(), [key("b", true)]);
 }
 
+async fn as_many_jobs_wait_as_may(store: impl Store) {
+    let refused = Err(StoreError::Crowded(6));
+    submit(&store, &["a", "b", "low-c", "d", "e", "f"]).await;
+    assert_eq!(store.submit(EP, job("g", false, at(1))).await, refused);
+    assert_eq!((store.read(EP, "g").await, store.payload(EP, "g", Part::Input).await), (Ok(None), Ok(None)));
+    assert_eq!(store.submit(EP, job("a", false, at(1))).await, Err(StoreError::Taken), "one that is there is no other");
+    store.submit("another", job("g", false, at(1))).await.unwrap();
+    store.take(EP, taker("w1", 2, 1)).await.unwrap();
+    submit(&store, &["g", "h"]).await;
+    assert_eq!(store.submit(EP, job("i", false, at(1))).await, refused);
+    let lose = |record: &mut Record| record.forsaken("w1", "gone", &Rules::default(), at(2));
+    store.change(EP, "a", lose, Vec::new(), None).await.unwrap();
+    assert_eq!(store.counts(EP).await.unwrap().in_queue, 7, "who has waited before waits again");
+    for (id, answer) in [("d", refused), ("e", Ok(()))] {
+        store.change(EP, id, |record: &mut Record| record.cancel(at(3)), Vec::new(), None).await.unwrap();
+        assert_eq!(store.submit(EP, job("i", false, at(3))).await, answer);
+    }
+}
+
+/// As many may wait as no other test needs.
+fn rules() -> Rules {
+    Rules { waiting: Some(6), ..Rules::default() }
+}
+
 /// Each test for each store.
 macro_rules! contract {
     ($($test:ident)*) => {
         mod memory {
             $(#[tokio::test]
             async fn $test() {
-                super::$test(super::MemoryStore::new(super::Rules::default())).await;
+                super::$test(super::MemoryStore::new(super::rules())).await;
             })*
         }
         mod sqlite {
@@ -222,7 +246,7 @@ macro_rules! contract {
             $(#[tokio::test]
             async fn $test() {
                 let server = super::Server::start(&[]);
-                super::$test(super::RedisStore::on(&server).await).await;
+                super::$test(super::RedisStore::by(super::rules(), &server).await).await;
             })*
         }
     };
@@ -239,10 +263,11 @@ contract! {
     what_has_expired_is_handed_to_nobody_and_is_in_nobody_s_way
     news_come_after_what_they_tell_of
     keys_have_names_of_their_own
+    as_many_jobs_wait_as_may
 }
 
 fn in_folder(folder: &TempDir) -> SqliteStore {
-    SqliteStore::open(&folder.path().join("queue.db"), Rules::default()).unwrap()
+    SqliteStore::open(&folder.path().join("queue.db"), rules(), None).unwrap()
 }
 
 #[tokio::test]
@@ -265,10 +290,10 @@ async fn a_file_of_a_newer_latentd_is_left_alone() {
     drop(in_folder(&folder));
     let path = folder.path().join("queue.db");
     rusqlite_version(&path);
-    let error = SqliteStore::open(&path, Rules::default()).unwrap_err().to_string();
+    let error = SqliteStore::open(&path, Rules::default(), None).unwrap_err().to_string();
     assert!(error.contains("newer latentd"), "{error}");
     std::fs::write(&path, "no database, but long enough to be taken for one").unwrap();
-    assert!(SqliteStore::open(&path, Rules::default()).unwrap_err().to_string().contains("not a database"));
+    assert!(SqliteStore::open(&path, Rules::default(), None).unwrap_err().to_string().contains("not a database"));
 }
 
 /// Sets the version in the header of a file: bytes 60 to 63, as its makers document its format.

@@ -20,6 +20,11 @@ pub(super) fn opening() -> String {
     format!("{PREFIX}:keys")
 }
 
+/// What one client asks of one operation, over all gateways: a hash, which `meter.lua` tells of.
+pub(super) fn asked(digest: &[u8; 32]) -> String {
+    digest.iter().fold(format!("{PREFIX}:asked:"), |key, byte| key + &format!("{byte:02x}"))
+}
+
 /// Where news are told.
 pub(super) fn news() -> String {
     format!("{PREFIX}:news")
@@ -67,6 +72,11 @@ impl Keys<'_> {
     /// When time does something to which job: a sorted set, in milliseconds since 1970.
     pub(super) fn due(self) -> String {
         self.of("due")
+    }
+
+    /// What gateways have seen of workers: a hash, by gateway and worker with a space between them.
+    pub(super) fn views(self) -> String {
+        self.of("workers")
     }
 
     /// What only grows: a hash of the last place in line and of the tallies. It is what is left when all jobs are gone.

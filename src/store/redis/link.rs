@@ -131,7 +131,10 @@ impl Link {
 
 fn failed(place: &str, error: &RedisError) -> StoreError {
     let why = match error.code() {
-        Some("OOM") => "its memory is full, and it takes no more jobs until some are over (OOM, maxmemory)".to_owned(),
+        Some("OOM") => {
+            let why = "its memory is full, and it takes no more jobs until some are over (OOM, maxmemory)";
+            return StoreError::Full(format!("{place}: {why}"));
+        }
         _ if error.is_timeout() => format!("no answer within {} s", ANSWER.as_secs()),
         _ => error.to_string(),
     };

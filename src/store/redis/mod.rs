@@ -8,12 +8,14 @@
 
 mod keys;
 mod link;
+mod meter;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Script, pipe};
@@ -23,6 +25,8 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::{Counts, Tally, outcome};
 use super::news::{Subscription, Teller};
+use super::room::Told;
+use super::share::{Admitted, Asking, View};
 use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wanted};
 use keys::Keys;
 use link::Link;
@@ -43,10 +47,13 @@ pub struct RedisStore {
     link: Link,
     rules: Rules,
     teller: Arc<Teller>,
+    told: Told,
     submit: Script,
     write: Script,
     peek: Script,
     drain: Script,
+    meter: Script,
+    open: Script,
 }
 
 impl RedisStore {
@@ -72,10 +79,13 @@ impl RedisStore {
             link,
             rules,
             teller,
+            told: Told::default(),
             submit: script("", include_str!("write.lua")),
             write: script(" flags=allow-oom", include_str!("write.lua")),
             peek: script(" flags=no-writes", include_str!("peek.lua")),
             drain: script(" flags=allow-oom", include_str!("drain.lua")),
+            meter: script(" flags=allow-oom", include_str!("meter.lua")),
+            open: script(" flags=allow-oom", include_str!("open.lua")),
         })
     }
 
@@ -96,6 +106,20 @@ impl RedisStore {
     async fn place(&self, keys: Keys<'_>) -> Result<u64, StoreError> {
         let (place,): (u64,) = self.link.ask(pipe().hincr(keys.counters(), "place", 1)).await?;
         Ok(place)
+    }
+
+    /// Writes a new job.
+    async fn enter(&self, keys: Keys<'_>, job: &Submission) -> Result<(), StoreError> {
+        let mut ask = pipe();
+        ask.sadd(keys::endpoints(), keys.0).ignore().hincr(keys.counters(), "place", 1);
+        ask.zcard(keys.line(State::InQueue)).exists(keys.job(&job.record.id));
+        let (place, waiting, taken): (u64, u64, bool) = self.link.ask(&ask).await?;
+        if let Some(most) = self.rules.waiting.filter(|most| waiting >= *most && !taken) {
+            return Err(StoreError::Crowded(most));
+        }
+        let write = Write::submit(keys, &self.rules, job, place)?;
+        let done: Vec<(usize, u64)> = self.link.run(&invocation(&self.submit, keys, 1, &[write])).await?;
+        if done.is_empty() { Err(StoreError::Taken) } else { Ok(()) }
     }
 
     /// Has up to `most` jobs handed out, each as it was and as it became. Returns those that nobody else was given before.
@@ -147,14 +171,16 @@ impl RedisStore {
 }
 
 impl Store for RedisStore {
+    const SHARED: bool = true;
+
     async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
-        let keys = Keys(endpoint);
-        let mut ask = pipe();
-        ask.sadd(keys::endpoints(), endpoint).ignore().hincr(keys.counters(), "place", 1);
-        let (place,): (u64,) = self.link.ask(&ask).await?;
-        let write = Write::submit(keys, &self.rules, &job, place)?;
-        let done: Vec<(usize, u64)> = self.link.run(&invocation(&self.submit, keys, 1, &[write])).await?;
-        if done.is_empty() { Err(StoreError::Taken) } else { Ok(()) }
+        let done = self.enter(Keys(endpoint), &job).await;
+        match &done {
+            Ok(()) => self.told.has(),
+            Err(StoreError::Full(why)) => self.told.lacks(why),
+            Err(_) => false,
+        };
+        done
     }
 
     async fn read(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {
@@ -307,6 +333,23 @@ impl Store for RedisStore {
     async fn remove_key(&self, name: &str) -> Result<bool, StoreError> {
         let (removed,): (u64,) = self.link.ask(pipe().hdel(keys::opening(), name)).await?;
         Ok(removed > 0)
+    }
+
+    async fn admit(&self, asking: Asking) -> Result<Admitted, StoreError> {
+        self.count(&asking).await
+    }
+
+    async fn say_open(&self, gateway: &str, open: Vec<([u8; 32], u64)>, silent: Duration) -> Result<(), StoreError> {
+        self.say(gateway, &open, silent).await
+    }
+
+    async fn show(&self, endpoint: &str, view: View, urgent: bool) -> Result<(), StoreError> {
+        self.write_view(endpoint, &view, urgent).await
+    }
+
+    async fn views(&self, endpoint: &str) -> Result<Vec<View>, StoreError> {
+        let (views,): (Vec<(String, String)>,) = self.link.ask(pipe().hgetall(Keys(endpoint).views())).await?;
+        Ok(views.into_iter().filter_map(meter::view).collect())
     }
 
     fn news(&self) -> Subscription {

@@ -19,6 +19,11 @@ impl RedisStore {
         Self::open(&server.url(), Rules::default()).await.unwrap()
     }
 
+    /// With rules of its own.
+    pub(in super::super) async fn by(rules: Rules, server: &Server) -> Self {
+        Self::open(&server.url(), rules).await.unwrap()
+    }
+
     /// How many keys there are.
     async fn size(&self) -> usize {
         let (size,): (usize,) = self.link.ask(pipe().cmd("DBSIZE")).await.unwrap();
@@ -34,7 +39,7 @@ impl RedisStore {
 /// The error of a store that fails.
 fn why<T: std::fmt::Debug>(done: Result<T, StoreError>) -> String {
     match done {
-        Err(StoreError::Failed(why)) => why,
+        Err(StoreError::Failed(why) | StoreError::Full(why)) => why,
         done => panic!("{done:?}"),
     }
 }
@@ -233,6 +238,53 @@ async fn jobs_that_are_over_leave_nothing_behind() {
     assert_eq!(store.stops(EP, "w").await.unwrap(), ["b"], "it had not ended");
     assert_eq!((store.next_due().await.unwrap(), store.size().await), (None, 3), "counters, endpoints, format");
     assert_eq!(store.counts(EP).await.unwrap().completed, 1);
+}
+
+fn asking(gateway: &str, open: u64) -> Asking {
+    let hour = Duration::from_hours(1);
+    Asking { asked: [7; 32], gateway: gateway.into(), open, window: hour, rate: 3, at_once: 99, silent: hour }
+}
+
+#[tokio::test]
+async fn requests_are_counted_over_all_gateways() {
+    let server = Server::start(&[]);
+    let stores = [RedisStore::on(&server).await, RedisStore::on(&server).await];
+    let mut answers = Vec::new();
+    for number in 0..5 {
+        answers.push(stores[number % 2].admit(asking(["a", "b"][number % 2], 0)).await.unwrap());
+    }
+    assert_eq!(answers, [Admitted::Yes, Admitted::Yes, Admitted::Yes, Admitted::TooOften, Admitted::TooOften]);
+    assert_eq!(stores[0].admit(Asking { asked: [8; 32], ..asking("a", 0) }).await, Ok(Admitted::Yes), "another client");
+    // A window slides, and what is in none is forgotten.
+    let short = Asking {
+        asked: [9; 32],
+        window: Duration::from_millis(50),
+        silent: Duration::from_millis(50),
+        ..asking("a", 0)
+    };
+    for _ in 0..2 {
+        while stores[0].admit(short.clone()).await.unwrap() == Admitted::Yes {}
+    }
+    while stores[1].admit(short.clone()).await.unwrap() != Admitted::Yes {}
+    while stores[0].size().await > 3 {}
+}
+
+#[tokio::test]
+async fn what_is_open_counts_at_all_gateways_until_it_is_closed_or_its_gateway_is_dead() {
+    let server = Server::start(&[]);
+    let (one, two) = (RedisStore::on(&server).await, RedisStore::on(&server).await);
+    let at_most = |most: u64, asking: Asking| Asking { rate: 999, at_once: most, ..asking };
+    assert_eq!(one.admit(at_most(2, asking("a", 0))).await, Ok(Admitted::Yes));
+    assert_eq!(two.admit(at_most(2, asking("b", 0))).await, Ok(Admitted::Yes));
+    for (store, gateway) in [(&one, "a"), (&two, "b")] {
+        assert_eq!(store.admit(at_most(2, asking(gateway, 1))).await, Ok(Admitted::TooMany), "{gateway}");
+    }
+    one.say_open("a", vec![([7; 32], 0), ([8; 32], 5)], Duration::from_hours(1)).await.unwrap();
+    assert_eq!(two.admit(at_most(2, asking("b", 1))).await, Ok(Admitted::Yes));
+    // It says no more, and what it has said holds no longer.
+    two.say_open("b", vec![([7; 32], 2)], Duration::from_millis(50)).await.unwrap();
+    while one.admit(at_most(2, asking("a", 0))).await.unwrap() == Admitted::TooMany {}
+    assert_eq!(one.admit(at_most(2, asking("a", 1))).await, Ok(Admitted::Yes), "both places are free");
 }
 
 #[tokio::test]

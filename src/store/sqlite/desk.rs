@@ -18,6 +18,9 @@ trait Request: Send {
     /// Does it. Returns whether it went well.
     fn run(&mut self, db: &Connection) -> bool;
 
+    /// Why it did not.
+    fn fault(&self) -> Option<&StoreError>;
+
     /// Answers; with `error`, if what was done could not be kept.
     fn answer(self: Box<Self>, error: Option<&StoreError>);
 }
@@ -32,6 +35,10 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T, StoreError> + Send> Request fo
     fn run(&mut self, db: &Connection) -> bool {
         self.done = self.work.take().map(|work| work(db));
         matches!(self.done, Some(Ok(_)))
+    }
+
+    fn fault(&self) -> Option<&StoreError> {
+        self.done.as_ref()?.as_ref().err()
     }
 
     fn answer(self: Box<Self>, error: Option<&StoreError>) {
@@ -108,20 +115,22 @@ fn write(db: &Connection, mut inbox: mpsc::Receiver<Box<dyn Request>>) {
     }
 }
 
-/// Runs requests in one transaction. One that fails is undone alone.
+/// Runs requests in one transaction. One that fails is undone alone, unless the disk fails: then all are.
 fn together(db: &Connection, batch: &mut [Box<dyn Request>]) -> Result<(), StoreError> {
     db.execute_batch("BEGIN IMMEDIATE")?;
-    let done = batch.iter_mut().try_for_each(|request| {
+    let done = batch.iter_mut().try_for_each(|request| -> Result<(), StoreError> {
         db.execute_batch("SAVEPOINT request")?;
-        let end = if request.run(db) { "RELEASE request" } else { "ROLLBACK TO request; RELEASE request" };
-        db.execute_batch(end)
-    });
-    match done.and_then(|()| db.execute_batch("COMMIT")) {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // It may have been rolled back already.
-            let _ = db.execute_batch("ROLLBACK");
-            Err(error.into())
+        let well = request.run(db);
+        // SQLite undoes all of it where it cannot undo a part.
+        if let Some(fault) = request.fault().filter(|_| db.is_autocommit()) {
+            return Err(fault.clone());
         }
+        Ok(db.execute_batch(if well { "RELEASE request" } else { "ROLLBACK TO request; RELEASE request" })?)
+    });
+    let kept = done.and_then(|()| Ok(db.execute_batch("COMMIT")?));
+    if kept.is_err() {
+        // It may have been rolled back already.
+        let _ = db.execute_batch("ROLLBACK");
     }
+    kept
 }

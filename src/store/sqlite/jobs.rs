@@ -26,6 +26,12 @@ impl Tally {
     }
 }
 
+/// Milliseconds that a worker may take to ask what it works on in vain: a day, as in Redis.
+const UNHEARD: i64 = 24 * 3_600_000;
+
+/// The tally of jobs that wait.
+const WAITING: &str = "waiting";
+
 /// The last place in an endpoint's line, plus one.
 const LAST: &str = "(SELECT 1 + ifnull(max(place), 0) FROM jobs WHERE endpoint = ?1)";
 
@@ -35,6 +41,13 @@ impl Jobs<'_> {
         if self.record(endpoint, &record.id)?.is_some() {
             return Err(StoreError::Taken);
         }
+        // Kept beside them: to count a long line at each job would be slow.
+        if let Some(most) = self.rules.waiting
+            && self.tally(endpoint, WAITING)? >= most
+        {
+            return Err(StoreError::Crowded(most));
+        }
+        self.add(endpoint, WAITING, 1)?;
         let text = format!(
             "INSERT INTO jobs (endpoint, id, record, state, gone, low, due, expires, place)
              VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, {LAST})"
@@ -92,11 +105,15 @@ impl Jobs<'_> {
             self.run("DELETE FROM chunks WHERE endpoint = ?1 AND id = ?2", params![endpoint, id])?;
         }
         for tally in outcome.tallies {
-            let text = "INSERT INTO tallies VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET count = count + 1";
-            self.run(text, params![endpoint, tally.name()])?;
+            self.add(endpoint, tally.name(), 1)?;
+        }
+        match (waits(&before), waits(&after)) {
+            (false, true) => self.add(endpoint, WAITING, 1)?,
+            (true, false) => self.add(endpoint, WAITING, -1)?,
+            _ => {}
         }
         if let Turn::Stop(worker) = &turn {
-            self.run("INSERT INTO stops (endpoint, worker, id) VALUES (?1, ?2, ?3)", params![endpoint, worker, id])?;
+            self.stop(endpoint, worker, &after)?;
         }
         if after.is_over() {
             self.erase(endpoint, id)?;
@@ -104,6 +121,17 @@ impl Jobs<'_> {
             self.update(endpoint, &after, outcome.last)?;
         }
         Ok(Some((after, turn, outcome.news)))
+    }
+
+    fn add(&self, endpoint: &str, tally: &str, change: i64) -> Result<(), StoreError> {
+        let text = "INSERT INTO tallies VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET count = count + ?3";
+        self.run(text, params![endpoint, tally, change])
+    }
+
+    fn tally(&self, endpoint: &str, tally: &str) -> Result<u64, StoreError> {
+        let mut select = self.db.prepare_cached("SELECT count FROM tallies WHERE endpoint = ?1 AND name = ?2")?;
+        let count: Option<i64> = select.query_row(params![endpoint, tally], |row| row.get(0)).optional()?;
+        Ok(count.unwrap_or(0) as u64)
     }
 
     fn update(&self, endpoint: &str, record: &Record, last: bool) -> Result<(), StoreError> {
@@ -212,6 +240,14 @@ impl Jobs<'_> {
         Ok((drained, more))
     }
 
+    /// Keeps for a worker that it works on a job in vain, and forgets what workers have not come to hear.
+    fn stop(&self, endpoint: &str, worker: &str, record: &Record) -> Result<(), StoreError> {
+        let ended = millis(record.ended.unwrap_or(record.submitted));
+        self.run("DELETE FROM stops WHERE ended < ?1", [ended - UNHEARD])?;
+        let text = "INSERT INTO stops (endpoint, worker, id, ended) VALUES (?1, ?2, ?3, ?4)";
+        self.run(text, params![endpoint, worker, record.id, ended])
+    }
+
     pub(super) fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
         let ids = "SELECT id FROM stops WHERE endpoint = ?1 AND worker = ?2 ORDER BY number";
         let ids = self.rows(ids, params![endpoint, worker], |row| row.get(0))?;
@@ -226,11 +262,7 @@ impl Jobs<'_> {
                 self.db.prepare_cached(text)?.query_row(params![endpoint, state as u8], |row| row.get(0))?;
             Ok(count as u64)
         };
-        let ever = |tally: Tally| -> Result<u64, StoreError> {
-            let mut select = self.db.prepare_cached("SELECT count FROM tallies WHERE endpoint = ?1 AND name = ?2")?;
-            let count: Option<i64> = select.query_row(params![endpoint, tally.name()], |row| row.get(0)).optional()?;
-            Ok(count.unwrap_or(0) as u64)
-        };
+        let ever = |tally: Tally| self.tally(endpoint, tally.name());
         Ok(Counts {
             in_queue: stand(State::InQueue)?,
             in_progress: stand(State::InProgress)?,
@@ -255,6 +287,11 @@ impl Jobs<'_> {
         let rows = select.query_map(values, read)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
+}
+
+/// Whether it is one that somebody may take.
+fn waits(record: &Record) -> bool {
+    record.state == State::InQueue && !record.gone
 }
 
 fn millis(date: UnixTime) -> i64 {

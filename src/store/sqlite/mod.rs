@@ -4,17 +4,23 @@
 //! an answer is as durable as the disk, and a busy store pays for one sync what an idle one pays for one job. Other threads read; the
 //! write-ahead log lets them see the last commit meanwhile.
 
+mod backup;
 mod desk;
 mod jobs;
 mod keys;
+mod reserve;
 mod schema;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tokio::time::Instant;
 
 use crate::date::UnixTime;
 use crate::queue::{Record, Rules, State, Submission, Turn};
@@ -22,8 +28,10 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 use super::change::Counts;
 use super::news::{News, Subscription, Teller};
 use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wanted};
+pub use backup::Copied;
 use desk::Desk;
 use jobs::Jobs;
+use reserve::Reserve;
 
 /// Threads that read.
 const READERS: usize = 2;
@@ -33,6 +41,7 @@ const READERS: usize = 2;
 pub struct SqliteStore {
     path: PathBuf,
     rules: Rules,
+    reserve: Arc<Reserve>,
     writer: Desk,
     readers: [Desk; READERS],
     next: AtomicUsize,
@@ -41,16 +50,19 @@ pub struct SqliteStore {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Failed(error.to_string())
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
     }
 }
 
 impl SqliteStore {
-    /// Opens the file, or makes it. Blocks.
+    /// Opens the file, or makes it. Blocks. New jobs leave `reserve` bytes of its disk to those that are there.
     ///
     /// # Errors
     /// It cannot be opened, is no store, or one of a newer latentd.
-    pub fn open(path: &Path, rules: Rules) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, rules: Rules, reserve: Option<u64>) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let open = || -> Result<Connection, StoreError> {
             let db = Connection::open_with_flags(path, flags)?;
@@ -59,8 +71,8 @@ impl SqliteStore {
         };
         let writer = Desk::new("store-writer", open()?, true)?;
         let readers = [Desk::new("store-reader-0", open()?, false)?, Desk::new("store-reader-1", open()?, false)?];
-        let teller = Arc::new(Teller::new());
-        Ok(Self { path: path.to_owned(), rules, writer, readers, next: AtomicUsize::new(0), teller })
+        let (teller, reserve) = (Arc::new(Teller::new()), Arc::new(Reserve::new(path, reserve)));
+        Ok(Self { path: path.to_owned(), rules, reserve, writer, readers, next: AtomicUsize::new(0), teller })
     }
 
     /// Writes, and tells the news of it once it is on disk.
@@ -69,9 +81,13 @@ impl SqliteStore {
         work: impl FnOnce(&Jobs<'_>) -> Result<(T, Vec<News>), StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let rules = self.rules.clone();
-        let (done, news) = self.writer.ask(move |db| work(&Jobs { db, rules: &rules })).await?;
-        self.teller.tell(news);
-        Ok(done)
+        match self.writer.ask(move |db| work(&Jobs { db, rules: &rules })).await {
+            Ok((done, news)) => {
+                self.teller.tell(news);
+                Ok(done)
+            }
+            Err(error) => Err(self.reserve.hear(error, Instant::now())),
+        }
     }
 
     async fn look<T: Send + 'static>(
@@ -83,6 +99,15 @@ impl SqliteStore {
         reader.ask(move |db| work(&Jobs { db, rules: &rules })).await
     }
 
+    /// Writes a copy of the store in the file `from` to the new file `to`, as it is when that begins: what was answered by then is in it.
+    /// Whoever has the store open goes on. Blocks.
+    ///
+    /// # Errors
+    /// There is no store, or one of a newer latentd; `to` is there already, or cannot be written.
+    pub fn backup(from: &Path, to: &Path) -> Result<Copied, StoreError> {
+        backup::copy(from, to)
+    }
+
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -91,12 +116,16 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
-        let endpoint = endpoint.to_owned();
-        self.write(move |jobs| {
+        let (endpoint, reserve, now) = (endpoint.to_owned(), self.reserve.clone(), Instant::now());
+        let written = self.write(move |jobs| {
+            // Here, where it may block.
+            reserve.check(jobs.db, now)?;
             jobs.insert(&endpoint, &job)?;
             Ok(((), vec![News::Waiting(endpoint)]))
-        })
-        .await
+        });
+        written.await?;
+        self.reserve.taken();
+        Ok(())
     }
 
     async fn read(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// Each step makes the tables of one version from those of the version before. They are never changed, only added to.
-const STEPS: [&str; 2] = ["
+const STEPS: [&str; 4] = ["
     CREATE TABLE jobs (
         endpoint TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -31,7 +31,15 @@ const STEPS: [&str; 2] = ["
     CREATE TABLE tallies (endpoint TEXT NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (endpoint, name)) WITHOUT ROWID;
 ", "
     CREATE TABLE keys (name TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID; -- JSON
+", "
+    ALTER TABLE stops ADD COLUMN ended INTEGER NOT NULL DEFAULT 0; -- the job: milliseconds since 1970
+    CREATE INDEX unheard ON stops (ended);
+", "
+    INSERT INTO tallies SELECT endpoint, 'waiting', count(*) FROM jobs WHERE state = 0 AND gone = 0 GROUP BY endpoint;
 "];
+
+/// Bytes of the write-ahead log that stay when all of it is in the file.
+const LOG: i64 = 64 << 20;
 
 /// Makes the connection what it should be, and the tables those of this version.
 pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
@@ -39,15 +47,10 @@ pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     // What is answered outlives a power cut.
     db.pragma_update(None, "synchronous", "FULL")?;
+    // After a long read, such as a backup, the log may be as large as what was written meanwhile.
+    db.pragma_update(None, "journal_size_limit", LOG)?;
     db.set_prepared_statement_cache_capacity(64);
-    let version = version(db)?;
-    if version > STEPS.len() {
-        return Err(StoreError::Failed(format!(
-            "the file is of a newer latentd (version {version}, this one knows {})",
-            STEPS.len()
-        )));
-    }
-    if version < STEPS.len() {
+    if known(db)? < STEPS.len() {
         db.execute_batch("BEGIN IMMEDIATE")?;
         // Another process may have been faster.
         for step in STEPS.iter().skip(self::version(db)?) {
@@ -57,6 +60,16 @@ pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
         db.execute_batch("COMMIT")?;
     }
     Ok(())
+}
+
+/// The version of the tables, if it is one that we know.
+pub(super) fn known(db: &Connection) -> Result<usize, StoreError> {
+    let (version, newest) = (version(db)?, STEPS.len());
+    if version > newest {
+        let why = format!("the file is of a newer latentd (version {version}, this one knows {newest})");
+        return Err(StoreError::Failed(why));
+    }
+    Ok(version)
 }
 
 fn version(db: &Connection) -> Result<usize, StoreError> {

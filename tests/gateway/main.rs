@@ -2,16 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod commands;
+#[path = "../redis_server/mod.rs"]
 mod redis_server;
+mod shared;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use redis_server::Server;
 use serde_json::Value;
 
 /// A gateway on a free port, killed when it is let go of.
@@ -196,94 +197,6 @@ fn keys_are_asked_for_and_never_shown() {
         Command::new(env!("CARGO_BIN_EXE_latentd")).args(["config", "show"]).env_clear().envs(keys).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("api_keys") && !shown.contains("user-1"), "{shown}");
-}
-
-#[test]
-fn two_gateways_share_the_queue_in_a_redis() {
-    let (folder, server) = (tempfile::tempdir().unwrap(), Server::start(&["--requirepass", "s3cret"]));
-    let url = format!("redis://:s3cret@127.0.0.1:{}/3", server.port());
-    let store = [("LATENTD_STORE", url.as_str())];
-    let (one, other) = (Gateway::start(folder.path(), &store), Gateway::start(folder.path(), &store));
-    let result = thread::scope(|scope| {
-        // Both wait before there is anything to wait for.
-        let taken = scope.spawn(|| other.json("GET", "/job-take/w1?", ""));
-        let result = scope.spawn(|| one.json("POST", "/runsync?wait=60000", r#"{"input":{"n":1}}"#));
-        let taken = taken.join().unwrap();
-        assert_eq!(taken["input"]["n"], 1);
-        let (began, id) = (Instant::now(), taken["id"].as_str().unwrap());
-        assert_eq!(other.asks("", "POST", &format!("/job-done/w1/{id}?isStream=false"), r#"{"output":"x"}"#).0, 200);
-        let result = result.join().unwrap();
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        result
-    });
-    assert_eq!((result["status"].as_str(), result["output"].as_str()), (Some("COMPLETED"), Some("x")));
-    for gateway in [&one, &other] {
-        assert_eq!(gateway.json("GET", "/health", "")["jobs"]["completed"], 1);
-    }
-    let shown = Command::new(env!("CARGO_BIN_EXE_latentd")).args(["config", "show"]).env_clear().envs(store).output();
-    let shown = String::from_utf8(shown.unwrap().stdout).unwrap();
-    assert!(shown.contains("redis://***@127.0.0.1:") && !shown.contains("s3cret"), "{shown}");
-}
-
-#[test]
-fn a_gateway_outlives_its_redis() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let gateway = Gateway::start(folder.path(), &[("LATENTD_STORE", &server.url())]);
-    let id = gateway.json("POST", "/run", r#"{"input":1}"#)["id"].as_str().unwrap().to_owned();
-    server.kill();
-    let (status, reply) = gateway.asks("", "POST", "/run", r#"{"input":2}"#);
-    assert!(status == 503 && reply.contains("cannot be reached"), "{status} {reply}");
-    server.start_again();
-    assert_eq!(gateway.json("GET", "/job-take/w1?", "")["id"].as_str(), Some(&*id));
-}
-
-#[test]
-fn without_its_redis_a_gateway_does_not_begin_and_says_why() {
-    let (folder, mut server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
-    server.kill();
-    let url = format!("redis://:s3cret@127.0.0.1:{}", server.port());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
-    command.arg("gateway").current_dir(folder.path()).env_clear();
-    let ended = command.env("LATENTD_LISTEN", "127.0.0.1:0").env("LATENTD_STORE", url).output().unwrap();
-    let told = String::from_utf8(ended.stderr).unwrap();
-    assert!(
-        ended.status.code() == Some(1) && told.contains("the queue cannot be opened: redis://***@127.0.0.1:"),
-        "{told}"
-    );
-    assert!(!told.contains("s3cret"), "{told}");
-}
-
-#[test]
-fn keys_are_made_listed_and_revoked_while_a_gateway_serves() {
-    let folder = tempfile::tempdir().unwrap();
-    let key = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
-        let store = format!("sqlite:{}", folder.path().join("queue.db").display());
-        command.current_dir(folder.path()).env_clear().env("LATENTD_STORE", store).arg("key").args(arguments);
-        let ended = command.output().unwrap();
-        let (told, why) = (String::from_utf8(ended.stdout).unwrap(), String::from_utf8(ended.stderr).unwrap());
-        (ended.status.code(), told.trim().to_owned(), why)
-    };
-    let (code, user, why) = key(&["create", "--role", "user", "--name", "alice"]);
-    assert!(code == Some(0) && user.starts_with("ltd_"), "{user} {why}");
-    let worker = key(&["create", "--role", "worker", "--endpoint", "stable-diffusion-v1"]).1;
-    assert_eq!(key(&["create", "--role", "user", "--name", "alice"]).0, Some(1), "the name is taken");
-    assert!(key(&["create", "--role", "user", "--endpoint", "other"]).2.contains("no endpoint"));
-    let listed: Value = serde_json::from_str(&key(&["list", "--json"]).1).unwrap();
-    assert_eq!((&listed[0]["name"], &listed[1]["role"]), (&"alice".into(), &"worker".into()));
-    assert!(!listed.to_string().contains(&user) && !key(&["list"]).1.contains(&worker));
-    let gateway = Gateway::start(folder.path(), &[]);
-    let health = |key: &str| gateway.asks(key, "GET", "/health", "").0;
-    assert_eq!((health(&user), health(&worker), health("")), (200, 401, 401));
-    assert_eq!(gateway.asks(&worker, "GET", "/ping/w1?", "").0, 200);
-    assert_eq!(key(&["revoke", "alice"]).0, Some(0));
-    assert_eq!(key(&["revoke", "alice"]).0, Some(1), "it is gone");
-    let began = Instant::now();
-    while health(&user) != 401 {
-        assert!(began.elapsed() < Duration::from_mins(1));
-    }
-    assert_eq!(gateway.asks(&worker, "GET", "/ping/w1?", "").0, 200);
 }
 
 #[cfg(feature = "torch")]

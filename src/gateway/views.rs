@@ -1,0 +1,89 @@
+//! What gateways on a store tell each other of workers.
+//!
+//! Each writes down what it has seen itself, so that nobody overwrites what another has; what is true of a worker is what all of them saw
+//! together, as [`super::fleet`] has it.
+
+use std::future::pending;
+use std::time::Duration;
+
+use tokio::select;
+use tokio::time::sleep;
+
+use crate::store::{Store, View};
+
+use super::fleet::Sign;
+use super::{Gateway, told};
+
+/// How often others' views are read if nothing is told of them.
+const LOOK: Duration = Duration::from_secs(2);
+
+impl<S: Store> Gateway<S> {
+    /// Notes a sign of a worker's life.
+    pub(super) async fn sign(&self, endpoint: &str, worker: &str, sign: Sign<'_>) {
+        let (now, urgent) = (self.now(), matches!(sign, Sign::Unfit(_)));
+        if self.fleet.sign(endpoint, worker, sign, now) {
+            self.show_worker(endpoint, worker, urgent).await;
+        }
+    }
+
+    /// A worker gets no job any more, here and elsewhere.
+    pub(super) async fn ban(&self, endpoint: &str, worker: &str) {
+        self.fleet.ban(endpoint, worker, self.now());
+        self.show_worker(endpoint, worker, true).await;
+    }
+
+    /// A worker has lost a job.
+    pub(super) async fn lost(&self, endpoint: &str, worker: &str) {
+        self.fleet.lost(endpoint, worker, self.now());
+        self.show_worker(endpoint, worker, true).await;
+    }
+
+    /// A worker has brought a job to its end.
+    pub(super) async fn brought(&self, endpoint: &str, worker: &str) {
+        if self.fleet.brought(endpoint, worker, self.now()) {
+            self.show_worker(endpoint, worker, true).await;
+        }
+    }
+
+    /// Writes down for other gateways what this one knows of a worker; nothing, when it knows nothing any more.
+    pub(super) async fn show_worker(&self, endpoint: &str, worker: &str, urgent: bool) {
+        if S::SHARED {
+            let seen = self.fleet.view(endpoint, worker);
+            let view = View { gateway: self.limits.gateway().to_owned(), worker: worker.to_owned(), seen };
+            told("workers", self.store.show(endpoint, view, urgent).await);
+        }
+    }
+
+    /// Reads what others know of workers, at once when they tell of something that matters.
+    pub(super) async fn hear_of_workers(&self) {
+        if !S::SHARED {
+            return pending().await;
+        }
+        let news = self.hub.workers();
+        loop {
+            for endpoint in &self.settings.endpoints {
+                self.learn(&endpoint.id).await;
+            }
+            select! {
+                () = news.notified() => {}
+                () = sleep(LOOK) => {}
+            }
+        }
+    }
+
+    async fn learn(&self, endpoint: &str) {
+        // When the store is away, what was known holds.
+        for view in self.store.views(endpoint).await.unwrap_or_default() {
+            let (now, worker) = (self.now(), view.worker.clone());
+            let Some(seen) = view.seen.as_deref().filter(|_| view.gateway != self.limits.gateway()) else { continue };
+            let could = self.fleet.may_have(endpoint, &worker, now);
+            if !self.fleet.learn(endpoint, &worker, seen, now) {
+                // Of a gateway that is gone, mostly.
+                let view = View { seen: None, ..view };
+                told("workers", self.store.show(endpoint, view, false).await);
+            } else if could && !self.fleet.may_have(endpoint, &worker, now) {
+                self.hub.nudge(endpoint, &worker);
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What gateways count and know together.
+//!
+//! Requests of clients are counted over all gateways by the clock of Redis.
+//!
+//! Each gateway says how many are open there, and until when that holds, so that one that dies takes no place with it.
+
+use std::time::Duration;
+
+use redis::pipe;
+
+use super::super::StoreError;
+use super::super::news::News;
+use super::super::share::{Admitted, Asking, View};
+use super::RedisStore;
+use super::keys::{self, Keys};
+
+impl RedisStore {
+    pub(super) async fn count(&self, asking: &Asking) -> Result<Admitted, StoreError> {
+        let mut count = self.meter.key(keys::asked(&asking.asked));
+        count.arg(millis(asking.window)).arg(asking.rate).arg(asking.at_once);
+        count.arg(&asking.gateway).arg(asking.open).arg(millis(asking.silent));
+        let answer: u8 = self.link.run(&count).await?;
+        Ok(match answer {
+            0 => Admitted::Yes,
+            1 => Admitted::TooOften,
+            _ => Admitted::TooMany,
+        })
+    }
+
+    pub(super) async fn say(
+        &self,
+        gateway: &str,
+        open: &[([u8; 32], u64)],
+        silent: Duration,
+    ) -> Result<(), StoreError> {
+        let mut say = self.open.prepare_invoke();
+        for (asked, _) in open {
+            say.key(keys::asked(asked));
+        }
+        say.arg(gateway).arg(millis(silent));
+        for (_, open) in open {
+            say.arg(*open);
+        }
+        self.link.run(&say).await
+    }
+}
+
+/// Seconds that what gateways have seen of workers is kept when none of them is there any more.
+const VIEWS: i64 = 3600;
+
+impl RedisStore {
+    pub(super) async fn write_view(&self, endpoint: &str, view: &View, urgent: bool) -> Result<(), StoreError> {
+        let (key, name) = (Keys(endpoint).views(), format!("{} {}", view.gateway, view.worker));
+        let mut ask = pipe();
+        match &view.seen {
+            Some(seen) => ask.hset(&key, name, seen).ignore().expire(&key, VIEWS).ignore(),
+            None => ask.hdel(&key, name).ignore(),
+        };
+        if urgent {
+            let news =
+                serde_json::to_string(&[News::Workers]).map_err(|error| StoreError::Failed(error.to_string()))?;
+            ask.publish(keys::news(), news).ignore();
+        }
+        self.link.ask(&ask).await
+    }
+}
+
+/// A view as the hash has it.
+pub(super) fn view((name, seen): (String, String)) -> Option<View> {
+    let (gateway, worker) = name.split_once(' ')?;
+    Some(View { gateway: gateway.to_owned(), worker: worker.to_owned(), seen: Some(seen) })
+}
+
+fn millis(time: Duration) -> u64 {
+    (time.as_millis() as u64).max(1)
+}

@@ -1,0 +1,27 @@
+//! That there is no room for new jobs is told once, and not at each job.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether it was told.
+#[derive(Debug, Default)]
+pub(super) struct Told(AtomicBool);
+
+impl Told {
+    /// There is no room. Returns whether that is news.
+    pub(super) fn lacks(&self, why: &str) -> bool {
+        let news = !self.0.swap(true, Ordering::Relaxed);
+        if news {
+            tracing::error!("no new jobs are taken: {why}");
+        }
+        news
+    }
+
+    /// A new job has found room. Returns whether that is news.
+    pub(super) fn has(&self) -> bool {
+        let news = self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed);
+        if news {
+            tracing::info!("there is room for new jobs again");
+        }
+        news
+    }
+}

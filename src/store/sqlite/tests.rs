@@ -1,0 +1,228 @@
+//! What is the file's own: copies of it, and what stays in it. What all stores do, `contract` has.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::super::contract::{EP, at, end, ids, job, output, submit, taker};
+use super::*;
+use crate::blocking::blocking;
+
+fn open(folder: &TempDir, name: &str) -> SqliteStore {
+    SqliteStore::open(&folder.path().join(name), Rules::default(), None).unwrap()
+}
+
+/// How many rows which table has; those that have none are left out.
+fn rows(path: &Path) -> BTreeMap<String, i64> {
+    let db = Connection::open(path).unwrap();
+    let mut tables =
+        db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'").unwrap();
+    let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let count = |table: &String| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap();
+    tables.into_iter().map(|table| (table.clone(), count(&table))).filter(|(_, count)| *count > 0).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_has_what_was_answered_before_it_began_while_more_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, answered, enough) =
+        (Arc::new(open(&folder, "queue.db")), Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+    submit(&*store, &["done", "held"]).await;
+    store.take(EP, taker("w", 2, 1)).await.unwrap();
+    store.change(EP, "done", end("w", true, 2), output("[1]"), None).await.unwrap();
+    let mut submits = JoinSet::new();
+    for client in 0..4 {
+        let (store, answered, enough) = (store.clone(), answered.clone(), enough.clone());
+        submits.spawn(async move {
+            for number in 0.. {
+                if enough.load(Ordering::Relaxed) {
+                    break;
+                }
+                let id = format!("{client}-{number}");
+                store.submit(EP, job(&id, false, at(1))).await.unwrap();
+                answered.lock().unwrap().push(id);
+            }
+        });
+    }
+    let count = || answered.lock().unwrap().len();
+    while count() < 200 {
+        tokio::task::yield_now().await;
+    }
+    let before = answered.lock().unwrap().clone();
+    let (from, to) = (folder.path().join("queue.db"), folder.path().join("copy.db"));
+    let copied = blocking({
+        let to = to.clone();
+        move || SqliteStore::backup(&from, &to)
+    })
+    .await
+    .unwrap();
+    let after = count();
+    while count() < after + 20 {
+        tokio::task::yield_now().await;
+    }
+    enough.store(true, Ordering::Relaxed);
+    submits.join_all().await;
+    assert!(copied.jobs as usize >= before.len() + 2 && copied.bytes == fs::metadata(&to).unwrap().len(), "{copied:?}");
+    assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
+    let copy = open(&folder, "copy.db");
+    for id in &before {
+        assert!(copy.read(EP, id).await.unwrap().is_some(), "{id} was answered before");
+        assert!(copy.payload(EP, id, Part::Input).await.unwrap().is_some());
+    }
+    assert_eq!(copy.payload(EP, "done", Part::Output).await.unwrap().unwrap(), "[1]");
+    assert_eq!((copy.held(EP, "w").await.unwrap(), copy.counts(EP).await.unwrap().completed), (vec!["held".into()], 1));
+    let all = copy.take(EP, taker("w2", usize::MAX, 2)).await.unwrap();
+    assert_eq!(ids(&all).len() as u64, copied.jobs - 2, "it is a queue that goes on");
+}
+
+#[tokio::test]
+async fn a_copy_overwrites_nothing_and_is_whole_or_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let why = |from: &str, to: &str| SqliteStore::backup(&path(from), &path(to)).unwrap_err().to_string();
+    submit(&open(&folder, "queue.db"), &["a"]).await;
+    fs::write(path("there"), "something").unwrap();
+    assert!(why("queue.db", "there").contains("none is overwritten"));
+    assert_eq!(fs::read_to_string(path("there")).unwrap(), "something");
+    assert!(why("missing.db", "copy").contains("missing.db: unable to open"));
+    assert!(why("there", "copy").contains("there: "), "it is no store");
+    assert!(why("queue.db", "missing/copy").contains("missing/copy.part: No such file"));
+    assert!(!path("missing.db").exists() && !path("copy").exists() && !path("copy.part").exists());
+    // What a copy left that was killed is in nobody's way; one that goes on is left alone.
+    fs::write(path("copy.part"), "half").unwrap();
+    let other = begin_elsewhere(&path("copy.part"));
+    assert!(why("queue.db", "copy").contains("another process is writing it"));
+    drop(other);
+    assert_eq!(SqliteStore::backup(&path("queue.db"), &path("copy")).unwrap().jobs, 1);
+    assert!(!path("copy.part").exists());
+}
+
+/// As another process would.
+fn begin_elsewhere(part: &Path) -> fs::File {
+    let file = fs::File::open(part).unwrap();
+    file.lock().unwrap();
+    file
+}
+
+#[tokio::test]
+async fn jobs_that_are_over_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, "queue.db");
+    submit(&store, &["a", "b", "low-c", "d"]).await;
+    store.take(EP, taker("w", 2, 1)).await.unwrap();
+    store.change(EP, "a", |record: &mut Record| record.part("w"), Vec::new(), Some("1".into())).await.unwrap();
+    store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
+    store.change(EP, "low-c", |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
+    let later = at(24 * 3600);
+    for (_, id) in store.due(later, 9).await.unwrap() {
+        let tick = move |record: &mut Record| record.tick(&Rules::default(), later);
+        store.change(EP, &id, tick, Vec::new(), None).await.unwrap();
+    }
+    let path = folder.path().join("queue.db");
+    let left = rows(&path);
+    assert_eq!(left.keys().collect::<Vec<_>>(), ["stops", "tallies"], "b had not ended");
+    assert_eq!(left["stops"], 1);
+    assert_eq!(store.stops(EP, "w").await.unwrap(), ["b"]);
+    assert_eq!(rows(&path).into_keys().collect::<Vec<_>>(), ["tallies"]);
+}
+
+#[tokio::test]
+async fn what_a_worker_never_comes_to_hear_is_forgotten_after_a_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, "queue.db");
+    let day = 24 * 3600;
+    for (id, worker, seconds) in [("a", "w1", 0), ("b", "w2", 10), ("c", "w3", day + 5)] {
+        store.submit(EP, job(id, false, at(seconds))).await.unwrap();
+        store.take(EP, taker(worker, 1, seconds)).await.unwrap();
+        store.change(EP, id, move |record: &mut Record| record.cancel(at(seconds)), Vec::new(), None).await.unwrap();
+    }
+    let mut heard = Vec::new();
+    for worker in ["w1", "w2", "w3"] {
+        heard.push(store.stops(EP, worker).await.unwrap());
+    }
+    assert_eq!(heard, [vec![], vec!["b".to_owned()], vec!["c".to_owned()]]);
+}
+
+/// Lets the file have so many pages more than it has, as a disk that is full would.
+async fn room_for(store: &SqliteStore, pages: i64) {
+    let limit = move |db: &Connection| {
+        let now: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        Ok(db.pragma_update_and_check(None, "max_page_count", now + pages, |_| Ok(()))?)
+    };
+    store.writer.ask(limit).await.unwrap();
+}
+
+/// A job with an input of so many KiB.
+fn large(id: &str, kib: usize) -> Submission {
+    let mut job = job(id, false, at(1));
+    job.input = serde_json::value::to_raw_value(&"x".repeat(kib << 10)).unwrap();
+    job
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, path) = (open(&folder, "queue.db"), folder.path().join("queue.db"));
+    submit(&store, &["a", "b"]).await;
+    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    let before = rows(&path);
+    room_for(&store, 20).await;
+    let why = |refused: Result<_, StoreError>| match refused {
+        Err(StoreError::Full(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    let refused = why(store.submit(EP, large("l", 100)).await);
+    assert!(refused.starts_with("the disk at /") && refused.contains(" is full: "), "{refused}");
+    assert_eq!(why(store.submit(EP, job("c", false, at(1))).await), refused, "nor is a small one taken for a moment");
+    assert_eq!((rows(&path), store.read(EP, "l").await), (before, Ok(None)), "nothing is half there");
+    // A result without room is refused, and its job as it was: its worker sends it again.
+    let result = vec![(Part::Output, Bytes::from("1".repeat(100 << 10)))];
+    why(store.change(EP, "a", end("w", true, 2), result.clone(), None).await.map(drop));
+    assert_eq!((store.held(EP, "w").await.unwrap(), store.counts(EP).await.unwrap().completed), (vec!["a".into()], 0));
+    // What there is room for goes on.
+    assert_eq!(ids(&store.take(EP, taker("w", 2, 2)).await.unwrap()), ["b"]);
+    store.change(EP, "b", end("w", true, 3), output("[2]"), None).await.unwrap();
+    room_for(&store, 1000).await;
+    store.change(EP, "a", end("w", true, 3), result.clone(), None).await.unwrap();
+    assert_eq!(store.payload(EP, "a", Part::Output).await.unwrap().unwrap(), result[0].1);
+    let began = std::time::Instant::now();
+    while let Err(refused) = store.submit(EP, large("l", 100)).await {
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "{refused}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_together_with_too_much_is_undone_with_it_and_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, "queue.db");
+    submit(&store, &["a"]).await;
+    room_for(&store, 20).await;
+    // All of one turn of the writer, which is asked before it can begin.
+    let (small, much, other) =
+        tokio::join!(store.submit(EP, job("b", false, at(1))), store.submit(EP, large("l", 100)), store.stops(EP, "w"));
+    assert!(matches!(much, Err(StoreError::Full(_))), "{much:?}");
+    for (id, answer) in [("b", small.is_ok()), ("l", false)] {
+        assert_eq!(store.read(EP, id).await.unwrap().is_some(), answer, "{id} is there if that was answered");
+    }
+    assert!(matches!(other, Ok(_) | Err(StoreError::Full(_))), "{other:?}");
+    assert_eq!(store.all(EP, State::InQueue).await.unwrap().len(), 1 + usize::from(small.is_ok()));
+}
+
+#[tokio::test]
+async fn new_jobs_leave_what_is_kept_free_and_results_may_use_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    submit(&open(&folder, "queue.db"), &["a"]).await;
+    let store = SqliteStore::open(&path, Rules::default(), Some(u64::MAX)).unwrap();
+    let refused = store.submit(EP, job("b", false, at(1))).await;
+    assert!(matches!(&refused, Err(StoreError::Full(why)) if why.contains("gateway.min_free")), "{refused:?}");
+    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
+    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), [""; 0]);
+}

@@ -59,7 +59,7 @@ def ask(words: list[str], options: argparse.Namespace) -> Any:
 def mixture(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Jobs of all kinds."""
     width, height = (int(side) for side in options.size.split("x"))
-    kinds = [(20, "DDIM", 7.5), (30, "K_EULER", 7.5), (10, "DPMSolverMultistep", 5.0), (25, "K_EULER_ANCESTRAL", 7.5), (50, "PNDM", 7.5), (15, "KLMS", 1.0)]
+    kinds = [(20, "DDIM", 7.5), (30, "EULER-D", 7.5), (10, "DPM-M", 5.0), (25, "EULER-A", 7.5), (50, "PNDM", 7.5), (15, "K-LMS", 1.0)]
     return [
         {"prompt": "a red apple", "width": width, "height": height, "num_inference_steps": steps, "scheduler": name, "guidance_scale": guidance, "seed": number}
         for number, (steps, name, guidance) in ((number, kinds[number % len(kinds)]) for number in range(options.jobs))

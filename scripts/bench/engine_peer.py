@@ -19,8 +19,8 @@ from diffusers import schedulers as samplers
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 SAMPLERS = {
-    "DDIM": ("DDIMScheduler", {}), "K_EULER": ("EulerDiscreteScheduler", {}), "DPMSolverMultistep": ("DPMSolverMultistepScheduler", {}),
-    "K_EULER_ANCESTRAL": ("EulerAncestralDiscreteScheduler", {}), "PNDM": ("PNDMScheduler", {"skip_prk_steps": True}), "KLMS": ("LMSDiscreteScheduler", {}),
+    "DDIM": ("DDIMScheduler", {}), "EULER-D": ("EulerDiscreteScheduler", {}), "DPM-M": ("DPMSolverMultistepScheduler", {}),
+    "EULER-A": ("EulerAncestralDiscreteScheduler", {}), "PNDM": ("PNDMScheduler", {"skip_prk_steps": True}), "K-LMS": ("LMSDiscreteScheduler", {}),
 }  # fmt: skip
 WARM = 2  # steps of what is drawn first and does not count
 

@@ -9,11 +9,11 @@ use crate::app::cli::BenchArgs;
 /// Kinds of jobs by steps, sampler and guidance: no two next to each other are alike, and none lasts as long as the one before.
 const KINDS: [(u32, &str, f64); 6] = [
     (20, "DDIM", 7.5),
-    (30, "K_EULER", 7.5),
-    (10, "DPMSolverMultistep", 5.0),
-    (25, "K_EULER_ANCESTRAL", 7.5),
+    (30, "EULER-D", 7.5),
+    (10, "DPM-M", 5.0),
+    (25, "EULER-A", 7.5),
     (50, "PNDM", 7.5),
-    (15, "KLMS", 1.0),
+    (15, "K-LMS", 1.0),
 ];
 
 /// The jobs that are asked for, as inputs.
@@ -34,4 +34,26 @@ fn of(args: &BenchArgs, number: u32) -> Value {
         "prompt": "a red apple", "width": size.width, "height": size.height, "num_inference_steps": steps, "scheduler": scheduler,
         "guidance_scale": guidance, "seed": number,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
+    use super::*;
+    use crate::app::cli::{Cli, Command};
+    use crate::job::{Offer, validate};
+
+    #[test]
+    fn each_kind_of_job_is_one_that_a_worker_takes() {
+        let cli = Cli::try_parse_from(["latentd", "bench"]).unwrap();
+        let Some(Command::Bench(args)) = cli.command else { panic!("another command") };
+        let offer = Offer { models: vec!["m".into()], ..Offer::default() };
+        let jobs = read(&args).unwrap();
+        assert!(jobs.len() >= KINDS.len());
+        for job in jobs {
+            assert!(validate(&job, &offer, 0).is_ok(), "{job}");
+        }
+    }
 }

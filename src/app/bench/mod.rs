@@ -91,10 +91,10 @@ async fn figures(
         rows.push(bench.side_by_side(args.sizes[0], args.steps, *images).await?);
     }
     let stream = if jobs.is_empty() { None } else { Some(bench.stream(jobs, args.at_once.into()).await?) };
-    let memory = process::memory(host.memory());
+    let target = Target::choose(config.device, config.dtype)?;
+    let memory = process::memory(host.memory().filter(|_| !target.is_cpu()));
     host.end().await;
 
-    let target = Target::choose(config.device, config.dtype)?;
     let rates = if args.rates { Some(rates::measure(target)?.into()) } else { None };
     let threads = available_parallelism().map_or(1, std::num::NonZero::get);
     let machine = Machine { latentd: env!("CARGO_PKG_VERSION"), model: name, device: target.to_string(), threads };

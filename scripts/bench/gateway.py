@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -30,8 +31,11 @@ class Server:
         environment = {"PATH": os.environ["PATH"], "HOME": self.folder.name}
         if peer == "latentd":
             store = options.store or f"sqlite:{self.folder.name}/queue.db"
+            # In a store that is there, a queue of its own.
+            endpoint = f"bench-{uuid.uuid4().hex}"
             words = [str(options.latentd), "gateway"]
-            environment |= {"LATENTD_LISTEN": "127.0.0.1:0", "LATENTD_STORE": store, "LATENTD_LOG__LEVEL": "error"} | {"LATENTD_HANDLER": "external", "LATENTD_LIMITS": "false"}
+            environment |= {"LATENTD_LISTEN": "127.0.0.1:0", "LATENTD_STORE": store, "LATENTD_LOG__LEVEL": "error"}
+            environment |= {"LATENTD_ENDPOINT": endpoint, "LATENTD_HANDLER": "external", "LATENTD_LIMITS": "false", "LATENTD_GATEWAY__MAX_WAITING": "off"}
         else:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
@@ -42,7 +46,7 @@ class Server:
         self.process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
         if peer == "latentd":
             address = self.process.stdout.readline().strip().removeprefix("listening on ")
-            self.base = f"{address}/v2/stable-diffusion-v1"
+            self.base = f"{address}/v2/{endpoint}"
         else:
             self.wait()
 

@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 #![expect(clippy::disallowed_methods, reason = "a test has no configuration, and this one's load has a pace")]
 
+mod gateway_process;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, RwLock};
 use std::thread;
@@ -66,20 +68,7 @@ impl Drop for Gateway {
 }
 
 fn start(store: &str, folder: &Path) -> (Gateway, String) {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_latentd"))
-        .arg("gateway")
-        .current_dir(folder)
-        .env_clear()
-        .env("LATENTD_LISTEN", "127.0.0.1:0")
-        .env("LATENTD_STORE", store)
-        .envs([("LATENTD_HANDLER", "external"), ("LATENTD_LIMITS", "false")])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+    let (process, address) = gateway_process::start("gateway", folder, store, &[]);
     (Gateway(process), address)
 }
 

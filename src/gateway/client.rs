@@ -16,6 +16,7 @@ use futures_util::stream::once;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::to_raw_value;
+use tokio::sync::futures::OwnedNotified;
 use uuid::Uuid;
 
 use crate::queue::{Manner, Members, Record, State, Turn, submission};
@@ -57,7 +58,8 @@ pub(super) fn whole(body: Body, most: usize) -> Result<Bytes, Fault> {
 }
 
 impl<S: Store> Gateway<S> {
-    /// Queues a job, or finds the one that this submission has queued before.
+    /// Queues a job, or finds the one that this submission has queued before. If its client waits for it, returns also what tells of its end,
+    /// unless it was there before.
     async fn submit(
         &self,
         endpoint: &Endpoint,
@@ -65,7 +67,7 @@ impl<S: Store> Gateway<S> {
         body: &[u8],
         times: &Times,
         sync: bool,
-    ) -> Result<(String, State), Fault> {
+    ) -> Result<(String, State, Option<OwnedNotified>), Fault> {
         let (now, prefix) = (self.now(), if sync { "sync-" } else { "" });
         let name = idempotency::name(headers, &endpoint.id, prefix, body, now)?;
         let id = format!("{prefix}{}-l1", name.as_ref().map_or_else(Uuid::new_v4, |name| name.id));
@@ -79,18 +81,22 @@ impl<S: Store> Gateway<S> {
         }
         continue_trace(&mut job.rest, headers);
         job.record.sent = name.as_ref().map(|name| name.sent.clone());
+        let end = sync.then(|| self.hub.end(&endpoint.id, &id).notified_owned());
         match (self.store.submit(&endpoint.id, job).await, name) {
-            (Ok(()), _) => Ok((id, State::InQueue)),
-            (Err(StoreError::Taken), Some(name)) => self.again(endpoint, id, &name.sent.digest).await,
+            (Ok(()), _) => Ok((id, State::InQueue, end)),
+            (Err(StoreError::Taken), Some(name)) => {
+                let state = self.again(endpoint, &id, &name.sent.digest).await?;
+                Ok((id, state, None))
+            }
             (Err(error), _) => Err(error.into()),
         }
     }
 
-    /// A job that was submitted before, by the same words.
-    async fn again(&self, endpoint: &Endpoint, id: String, digest: &str) -> Result<(String, State), Fault> {
-        let record = self.store.read(&endpoint.id, &id).await?.ok_or_else(|| Fault::NoJob(id.clone()))?;
+    /// How a job stands that was submitted before, by the same words.
+    async fn again(&self, endpoint: &Endpoint, id: &str, digest: &str) -> Result<State, Fault> {
+        let record = self.store.read(&endpoint.id, id).await?.ok_or_else(|| Fault::NoJob(id.to_owned()))?;
         match record.sent {
-            Some(sent) if sent.digest == digest => Ok((id, record.state)),
+            Some(sent) if sent.digest == digest => Ok(record.state),
             _ => Err(Fault::Conflict("this `Idempotency-Key` was sent with another body before")),
         }
     }
@@ -142,7 +148,7 @@ pub(super) async fn run<S: Store>(
 ) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
     let body = whole(body, gateway.settings.most.0)?;
-    let (id, state) = gateway.submit(endpoint, &headers, &body, &times(asked)?, false).await?;
+    let (id, state, _) = gateway.submit(endpoint, &headers, &body, &times(asked)?, false).await?;
     Ok(Json(json!({ "id": id, "status": state }).to_string()))
 }
 
@@ -157,10 +163,10 @@ pub(super) async fn runsync<S: Store>(
 ) -> Result<Response, Fault> {
     let (endpoint, times) = (gateway.endpoint(&name)?.clone(), times(asked)?);
     let body = whole(body, gateway.settings.most.1)?;
-    let (id, _) = gateway.submit(&endpoint, &headers, &body, &times, true).await?;
+    let (id, _, end) = gateway.submit(&endpoint, &headers, &body, &times, true).await?;
     let head = HeaderValue::from_str(&id).ok();
     let end = async move {
-        let ended = gateway.seen_at_end(&endpoint, &id, long(&times), version).await;
+        let ended = gateway.seen_at_end(&endpoint, &id, long(&times), version, end).await;
         Ok::<_, Infallible>(Bytes::from(ended.unwrap_or_else(|fault| fault.body())))
     };
     let mut reply = Json(StreamBody::from_stream(once(end))).into_response();
@@ -184,7 +190,7 @@ pub(super) async fn status_sync<S: Store>(
     asked: Asked,
 ) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
-    gateway.seen_at_end(endpoint, &id, long(&times(asked)?), version).await.map(Json)
+    gateway.seen_at_end(endpoint, &id, long(&times(asked)?), version, None).await.map(Json)
 }
 
 pub(super) async fn stream<S: Store>(

@@ -65,7 +65,7 @@ pub(super) async fn requests<S: Store>(
     Ok(Json(page.to_string()))
 }
 
-/// Each attempt at a job, and each try of its webhook.
+/// Each attempt at a job, of very many the newest and how many were before; and each try of its webhook.
 pub(super) async fn history<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
     Path((name, id)): Path<(String, String)>,
@@ -74,6 +74,7 @@ pub(super) async fn history<S: Store>(
     let record = gateway.visible(endpoint, &id).await?;
     let history = json!({
         "attempts": attempts(&record),
+        "forgotten": record.forgotten,
         "id": record.id,
         "status": record.state,
         "submitted": record.submitted.as_millis(),

@@ -91,7 +91,7 @@ impl<S: Store> Gateway<S> {
         if record.state == State::Cancelled && !caller.cancelled {
             return Tried::Taken;
         }
-        let body = match self.told(endpoint, record).await {
+        let body = match self.webhook_body(endpoint, record).await {
             Ok(body) => Bytes::from(body),
             Err(Fault::Store(error)) => return Tried::Failed(error.to_string()),
             Err(fault) => return Tried::Refused(fault.to_string()),

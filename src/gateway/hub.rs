@@ -13,6 +13,7 @@ use crate::store::{News, Subscription};
 pub(super) struct Hub {
     takes: Bells<String>,
     jobs: Bells<(String, String)>,
+    ends: Bells<(String, String)>,
     stops: Bells<(String, String)>,
     timers: Arc<Notify>,
     workers: Arc<Notify>,
@@ -72,6 +73,11 @@ impl Hub {
         self.jobs.bell((endpoint.to_owned(), id.to_owned()))
     }
 
+    /// Rings when a job has ended.
+    pub(super) fn end(&self, endpoint: &str, id: &str) -> Arc<Notify> {
+        self.ends.bell((endpoint.to_owned(), id.to_owned()))
+    }
+
     /// Rings when a worker works in vain.
     pub(super) fn stop(&self, endpoint: &str, worker: &str) -> Arc<Notify> {
         self.stops.bell((endpoint.to_owned(), worker.to_owned()))
@@ -104,15 +110,60 @@ impl Hub {
         match news {
             News::Waiting(endpoint) => self.takes.ring(&endpoint, Notify::notify_one),
             News::Job(endpoint, id) => self.jobs.ring(&(endpoint, id), Notify::notify_waiters),
+            News::End(endpoint, id) => {
+                let job = (endpoint, id);
+                self.jobs.ring(&job, Notify::notify_waiters);
+                self.ends.ring(&job, Notify::notify_waiters);
+            }
             News::Stop(endpoint, worker) => self.stops.ring(&(endpoint, worker), Notify::notify_waiters),
             News::Workers => self.workers.notify_one(),
             News::Much => {
                 self.workers.notify_one();
                 self.takes.ring_all();
                 self.jobs.ring_all();
+                self.ends.ring_all();
                 self.stops.ring_all();
             }
         }
         self.timers.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_job_wakes_one_poll_and_who_has_one_already_lets_the_next_have_its_turn() {
+        let hub = Hub::default();
+        let bell = hub.take("e");
+        let mut polls: Vec<_> = (0..4).map(|_| Box::pin(bell.notified())).collect();
+        for poll in &mut polls {
+            poll.as_mut().enable();
+        }
+        for _ in 0..2 {
+            hub.hear(News::Waiting("e".into()));
+        }
+        hub.hear(News::Waiting("f".into()));
+        // It was woken, and found a job by itself.
+        drop(polls.remove(0));
+        let woken: Vec<bool> = polls.iter_mut().map(|poll| poll.as_mut().now_or_never().is_some()).collect();
+        assert_eq!(woken, [true, true, false]);
+    }
+
+    #[test]
+    fn who_waits_for_an_end_sleeps_until_then() {
+        let hub = Hub::default();
+        let (end, job) = (hub.end("e", "j"), hub.job("e", "j"));
+        let rings = |news: News| {
+            let (end, job) = (end.notified(), job.notified());
+            hub.hear(news);
+            (end.now_or_never().is_some(), job.now_or_never().is_some())
+        };
+        assert_eq!(rings(News::Job("e".into(), "j".into())), (false, true));
+        assert_eq!(rings(News::End("e".into(), "j".into())), (true, true));
+        assert_eq!(rings(News::Much), (true, true));
     }
 }

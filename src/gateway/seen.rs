@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use crate::queue::{self, Payloads, Record, View};
@@ -36,16 +37,21 @@ impl<S: Store> Gateway<S> {
         Ok((record, object))
     }
 
-    /// The status object of a job at its end, or as it is when the time is over.
+    /// The status object of a job at its end, or as it is when the time is over. Who has listened for its end since before it was there
+    /// need not look at it before.
     pub(super) async fn seen_at_end(
         &self,
         endpoint: &Endpoint,
         id: &str,
         wait: Duration,
         version: Version,
+        end: Option<OwnedNotified>,
     ) -> Result<String, Fault> {
         let until = Instant::now() + wait;
-        let bell = self.hub.job(&endpoint.id, id);
+        if let Some(end) = end {
+            self.rang(end, until).await;
+        }
+        let bell = self.hub.end(&endpoint.id, id);
         loop {
             let rings = bell.notified();
             let (record, object) = self.seen(endpoint, id, version).await?;
@@ -56,7 +62,7 @@ impl<S: Store> Gateway<S> {
     }
 
     /// What a webhook is told of a job that stood as `record` says.
-    pub(super) async fn told(&self, endpoint: &str, record: &Record) -> Result<String, Fault> {
+    pub(super) async fn webhook_body(&self, endpoint: &str, record: &Record) -> Result<String, Fault> {
         let parts = wanted(record, View::Webhook);
         let asked = parts.clone();
         let found = self.store.find(endpoint, &record.id, move |_| asked.clone()).await?;

@@ -28,7 +28,8 @@ const REST: Duration = Duration::from_millis(10);
 impl<S: Store> Gateway<S> {
     /// Never ends by itself.
     pub(super) async fn keep_time(self: &Arc<Self>) {
-        let (sooner, mut calls, mut keys) = (self.hub.timers(), JoinSet::new(), self.now());
+        let (sooner, mut calls) = (self.hub.timers(), JoinSet::new());
+        let (mut keys, mut tidy) = (self.now(), self.now());
         loop {
             let due = told("timers", self.store.next_due().await).flatten();
             let pause = due.map_or(LOOK, |due| self.now().until(due)).clamp(REST, LOOK);
@@ -40,6 +41,10 @@ impl<S: Store> Gateway<S> {
                 sleep(LOOK).await;
             }
             self.look_at_workers().await;
+            if self.now() >= tidy {
+                told("timers", self.store.tidy().await);
+                tidy = self.now() + LOOK;
+            }
             if self.now() >= keys {
                 told("keys", self.is_guarded().await);
                 keys = self.now() + KEYS;

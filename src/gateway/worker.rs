@@ -1,5 +1,6 @@
 //! What workers ask and bring (PROTOCOL 1.5 to 1.14).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -190,7 +191,9 @@ impl<S: Store> Gateway<S> {
             return Ok(Vec::new());
         }
         loop {
-            let rings = bell.notified();
+            let mut rings = pin!(bell.notified());
+            // In line before it looks: of two jobs that come while two polls look, each finds one.
+            rings.as_mut().enable();
             if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
                 return Ok(Vec::new());
             }

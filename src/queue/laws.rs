@@ -32,6 +32,12 @@ pub struct Finish<'a> {
 /// a job that ends its worker, or a result that its worker cannot send, may be done with before a heartbeat names it, each time anew.
 const UNSEEN: usize = 2;
 
+/// Attempts that came to nothing and are remembered one by one; before them only how many there were. Clients may retry for ever.
+const REMEMBERED: usize = 50;
+
+/// Characters of why an attempt came to nothing. A worker's error may be as long as its result.
+const WHY: usize = 1000;
+
 impl Record {
     /// A worker is handed the job. Whether it arrives is yet to be seen.
     pub fn start(&mut self, worker: &str, gpu: Option<&str>, now: UnixTime) -> Turn {
@@ -175,7 +181,13 @@ impl Record {
     /// Puts the latest attempt with those that came to nothing.
     fn file(&mut self, why: &str, now: UnixTime) {
         if let Some(Attempt { number, worker, began, .. }) = self.attempt.take() {
-            self.past.push(Past { number, worker, began, ended: now, why: why.to_owned() });
+            self.past.push(Past { number, worker, began, ended: now, why: why.chars().take(WHY).collect() });
+        }
+        // The newest has the highest number, which tells that of the next.
+        let first = self.past.iter().enumerate().min_by_key(|(_, past)| past.number).map(|(place, _)| place);
+        if let Some(first) = first.filter(|_| self.past.len() > REMEMBERED) {
+            self.past.remove(first);
+            self.forgotten += 1;
         }
     }
 

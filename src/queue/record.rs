@@ -71,8 +71,11 @@ pub struct Record {
     pub retries: u32,
     /// The latest attempt, if there was one since it was submitted or retried.
     pub attempt: Option<Attempt>,
-    /// The attempts before, oldest first.
+    /// The attempts before, oldest first, of many the newest.
     pub past: Vec<Past>,
+    /// How many attempts there were before those.
+    #[serde(default)]
+    pub forgotten: u32,
     /// Its end.
     pub ended: Option<UnixTime>,
     /// Why it failed.
@@ -176,6 +179,7 @@ impl Record {
             retries: 0,
             attempt: None,
             past: Vec::new(),
+            forgotten: 0,
             ended: None,
             error: None,
             output: false,

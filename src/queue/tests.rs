@@ -56,6 +56,24 @@ fn a_failure_keeps_its_output_and_can_be_retried() {
 }
 
 #[test]
+fn of_very_many_attempts_the_newest_are_remembered_and_all_are_counted() {
+    let (mut job, error) = (job(), "e".repeat(5_000_000));
+    for number in 1..=200 {
+        // Now and then by a worker that had it before, whose attempt is the older one.
+        let worker = if number % 7 == 0 { "w0".to_owned() } else { format!("w{number}") };
+        assert_eq!(job.start(&format!("w{number}"), None, at(number)), Turn::Changed);
+        let failed = Finish { error: Some(error.clone()), ..done(&worker) };
+        assert_ne!(job.finish(failed, at(number)), Turn::Nothing);
+        assert_eq!(job.retry(at(number)), Turn::Changed);
+    }
+    let numbers: std::collections::BTreeSet<u32> = job.past.iter().map(|past| past.number).collect();
+    assert_eq!((numbers.len(), job.past.len()), (50, 50));
+    assert_eq!(numbers.last(), Some(&job.attempts()));
+    assert_eq!(job.forgotten + 50, job.attempts());
+    assert!(serde_json::to_string(&job).unwrap().len() < 100_000, "it is written whenever something happens");
+}
+
+#[test]
 fn what_never_arrived_waits_again_and_counts_as_no_retry() {
     let mut job = held("w1");
     assert_eq!(job.beat("w2", false, &Rules::default(), at(2)), Turn::Nothing, "another worker's heartbeat");
@@ -255,6 +273,8 @@ proptest! {
             prop_assert!(job.retries <= rules.retries);
             prop_assert!(job.state != State::InQueue || job.attempt.is_none() && !job.output);
             prop_assert!(job.attempts() >= before.attempts(), "an attempt is forgotten");
+            let known = job.past.len() + usize::from(job.attempt.is_some()) + job.forgotten as usize;
+            prop_assert_eq!(known, job.attempts() as usize, "each has a number of its own");
             let ended = job.state.is_end() && !before.state.is_end();
             prop_assert_eq!(ended, job.hook != before.hook, "each end is told once");
             if let Turn::Stop(worker) = &turn {

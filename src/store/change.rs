@@ -55,7 +55,8 @@ pub(super) fn outcome(endpoint: &str, before: &Record, after: &Record, turn: &Tu
     if before.state == State::InProgress && became(State::InQueue) {
         tallies.push(Tally::Retried);
     }
-    let mut news = vec![News::Job(endpoint_(), id())];
+    let ended = !before.state.is_end() && after.state.is_end();
+    let mut news = vec![if ended { News::End } else { News::Job }(endpoint_(), id())];
     if became(State::InQueue) {
         news.push(News::Waiting(endpoint_()));
     }
@@ -65,8 +66,8 @@ pub(super) fn outcome(endpoint: &str, before: &Record, after: &Record, turn: &Tu
     let stale: &[Part] = match (after.output, after.state) {
         _ if after.is_told() => &[Part::Input, Part::Rest, Part::Output, Part::Timings, Part::Warnings],
         (false, State::InQueue) => &[Part::Output, Part::Timings, Part::Warnings],
-        (false, _) => &[Part::Output],
-        (true, _) => &[],
+        (false, _) if before.output => &[Part::Output],
+        _ => &[],
     };
     // Its client asks for it anew, behind all who asked before. What was only lost waits where it had waited: at the head.
     let last = before.state.is_end() && after.state == State::InQueue;

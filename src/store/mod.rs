@@ -194,6 +194,11 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// How many jobs there are and were.
     fn counts(&self, endpoint: &str) -> impl Future<Output = Result<Counts, StoreError>> + Send;
 
+    /// Gives back some room that it needs no more.
+    fn tidy(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Ok(()) }
+    }
+
     /// The keys that there are, by name.
     fn keys(&self) -> impl Future<Output = Result<Vec<KeyRecord>, StoreError>> + Send;
 

@@ -8,8 +8,10 @@ use tokio::sync::broadcast::{self, Receiver, Sender, error::RecvError};
 pub enum News {
     /// A job waits at this endpoint.
     Waiting(String),
-    /// Something came of a job: endpoint and id.
+    /// Something came of a job that has not ended: endpoint and id.
     Job(String, String),
+    /// A job has ended: endpoint and id.
+    End(String, String),
     /// A worker works in vain: endpoint and id of the worker.
     Stop(String, String),
     /// A gateway tells of a worker what others should know at once.

@@ -3,14 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod commands;
+#[path = "../gateway_process/mod.rs"]
+mod gateway_process;
 #[path = "../redis_server/mod.rs"]
 mod redis_server;
 mod shared;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -27,21 +29,8 @@ impl Gateway {
     }
 
     fn of(command: &str, folder: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_latentd"))
-            .arg(command)
-            .current_dir(folder)
-            .env_clear()
-            .env("LATENTD_LISTEN", "127.0.0.1:0")
-            .envs([("LATENTD_HANDLER", "external"), ("LATENTD_LIMITS", "false")])
-            .env("LATENTD_STORE", format!("sqlite:{}", folder.join("queue.db").display()))
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        let store = format!("sqlite:{}", folder.join("queue.db").display());
+        let (process, address) = gateway_process::start(command, folder, &store, variables);
         Self { process, address }
     }
 

@@ -1,5 +1,7 @@
 //! Gateways that share a queue in a Redis.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -103,18 +105,53 @@ fn a_gateway_outlives_its_redis() {
     assert_eq!(gateway.json("GET", "/job-take/w1?", "")["id"].as_str(), Some(&*id));
 }
 
+/// Lays `ca.pem`, and `redis.pem` and `redis.key` for 127.0.0.1 that it vouches for, in a folder.
+fn lay_certificates(folder: &Path) {
+    let new = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    fs::write(folder.join("names"), "subjectAltName = IP:127.0.0.1").unwrap();
+    for words in [
+        format!("req -x509 {new} -subj /CN=CA -keyout ca.key -out ca.pem"),
+        format!("req {new} -subj /CN=redis -keyout redis.key -out asked.pem"),
+        "x509 -req -in asked.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out redis.pem".into(),
+    ] {
+        let done = Command::new("openssl").args(words.split(' ')).current_dir(folder).output();
+        let done = done.unwrap_or_else(|cause| panic!("openssl makes the certificates: {cause}"));
+        assert!(done.status.success(), "{words}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+#[test]
+fn a_redis_with_tls_is_used_if_its_certificate_is_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    lay_certificates(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (own, key, ca) = (at("redis.pem"), at("redis.key"), at("ca.pem"));
+    let tls = ["--port", "0", "--tls-port", "%p", "--tls-auth-clients", "no"];
+    let files = ["--tls-cert-file", &own, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let server = Server::start(&[&tls[..], &files[..], &["--requirepass", "s3cret"]].concat());
+    let url = format!("rediss://:s3cret@127.0.0.1:{}", server.port());
+    let gateway = Gateway::start(folder.path(), &[("LATENTD_STORE", &url), ("SSL_CERT_FILE", &ca)]);
+    let id = gateway.json("POST", "/run", r#"{"input":1}"#)["id"].as_str().unwrap().to_owned();
+    assert_eq!(gateway.json("GET", "/job-take/w1?", "")["id"].as_str(), Some(&*id));
+    let told = refuses(folder.path(), &url);
+    assert!(told.contains("does not believe its certificate") && told.contains("SSL_CERT_FILE"), "{told}");
+}
+
+/// What a gateway says that does not begin with this store.
+fn refuses(folder: &Path, url: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    command.arg("gateway").current_dir(folder).env_clear();
+    let ended = command.env("LATENTD_LISTEN", "127.0.0.1:0").env("LATENTD_STORE", url).output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    let place = url.replace(":s3cret@", "***@");
+    assert!(ended.status.code() == Some(1) && told.contains(&format!("the queue cannot be opened: {place}")), "{told}");
+    assert!(!told.contains("s3cret"), "{told}");
+    told
+}
+
 #[test]
 fn without_its_redis_a_gateway_does_not_begin_and_says_why() {
     let (folder, mut server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
     server.kill();
-    let url = format!("redis://:s3cret@127.0.0.1:{}", server.port());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
-    command.arg("gateway").current_dir(folder.path()).env_clear();
-    let ended = command.env("LATENTD_LISTEN", "127.0.0.1:0").env("LATENTD_STORE", url).output().unwrap();
-    let told = String::from_utf8(ended.stderr).unwrap();
-    assert!(
-        ended.status.code() == Some(1) && told.contains("the queue cannot be opened: redis://***@127.0.0.1:"),
-        "{told}"
-    );
-    assert!(!told.contains("s3cret"), "{told}");
+    refuses(folder.path(), &format!("redis://:s3cret@127.0.0.1:{}", server.port()));
 }

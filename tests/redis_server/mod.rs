@@ -20,7 +20,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one with settings as in `["--appendonly", "yes"]`.
+    /// Starts one with settings as in `["--appendonly", "yes"]`; `%p` in one is its port.
     pub fn start(settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings: Vec<_> = settings.iter().map(|&word| word.to_owned()).collect();
@@ -64,7 +64,7 @@ fn run(folder: &Path, settings: &[String], port: u16) -> Option<Child> {
     let program = if laid.exists() { laid.as_path() } else { Path::new("redis-server") };
     let mut process = Command::new(program)
         .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--daemonize", "no"])
-        .args(settings)
+        .args(settings.iter().map(|word| word.replace("%p", &port.to_string())))
         .current_dir(folder)
         .stdout(Stdio::piped())
         .spawn()

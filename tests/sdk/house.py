@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -81,18 +82,29 @@ class House:
 
     def __init__(self, lost: float | None = None) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="latentd-sdk-")
-        store = os.environ.get("SDK_STORE") or f"sqlite:{self.folder.name}/queue.db"
+        self.workers: list[Process] = []
+        self.redis: list[Process] = []
+        store = self._redis() if os.environ.get("SDK_STORE") == "redis" else f"sqlite:{self.folder.name}/queue.db"
         self.environment = {
             "LATENTD_STORE": store, "LATENTD_HANDLER": "external", "LATENTD_API_KEYS": USER_KEY, "LATENTD_WORKER_KEYS": WORKER_KEY, "LATENTD_LISTEN": "127.0.0.1:0",
         }  # fmt: skip
         if lost is not None:
             self.environment["LATENTD_GATEWAY__LOST"] = str(lost)
-        self.workers: list[Process] = []
         self.gateway = self._start()
         self.address = self.gateway.says("listening on ").strip()
 
     def _start(self) -> Process:
         return Process("gateway", [os.environ["SDK_LATENTD"], "gateway"], self.environment, self.folder.name)
+
+    def _redis(self) -> str:
+        """Starts a Redis that nobody else uses; its URL."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        laid = HERE.parents[1] / ".tools" / "bin" / "redis-server"
+        words = [str(laid) if laid.exists() else "redis-server", "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "yes"]
+        self.redis.append(Process("redis", words, {}, self.folder.name))
+        self.redis[0].says("Ready to accept connections")
+        return f"redis://127.0.0.1:{port}"
 
     def crash(self) -> None:
         """Kills the gateway and starts it again on the same port."""
@@ -103,7 +115,7 @@ class House:
 
     def close(self) -> None:
         """Stops all, workers first."""
-        for process in [*self.workers, self.gateway]:
+        for process in [*self.workers, self.gateway, *self.redis]:
             process.stop()
         self.folder.cleanup()
 

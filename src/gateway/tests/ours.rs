@@ -138,7 +138,7 @@ async fn all_jobs_and_all_attempts_can_be_seen() {
     let attempts = history["attempts"].as_array().unwrap();
     let brief: Vec<_> = attempts.iter().map(|tried| (tried["number"].as_u64(), tried["workerId"].as_str())).collect();
     assert_eq!(brief, [(Some(1), Some("w1")), (Some(2), Some("w2"))]);
-    assert_eq!(attempts[0]["why"], "its worker is not fit");
+    assert_eq!((&attempts[0]["why"], &history["forgotten"]), (&"its worker is not fit".into(), &0.into()));
 }
 
 /// Every route that the gateway has is one of the document's, and the other way round.

@@ -182,7 +182,7 @@ async fn news_come_after_what_they_tell_of(store: impl Store) {
     store.take(EP, taker("w1", 1, 1)).await.unwrap();
     assert_eq!(news.next().await, Some(News::Job(EP.into(), "a".into())));
     store.change(EP, "a", |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
-    assert_eq!(news.next().await, Some(News::Job(EP.into(), "a".into())));
+    assert_eq!(news.next().await, Some(News::End(EP.into(), "a".into())));
     assert_eq!(news.next().await, Some(News::Stop(EP.into(), "w1".into())));
     assert_eq!(store.stops(EP, "w1").await.unwrap(), ["a"]);
 }

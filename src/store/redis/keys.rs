@@ -44,7 +44,8 @@ impl Keys<'_> {
         self.of("job:")
     }
 
-    /// A job: a hash of its version `v`, its score in lines `s`, its record `r`, and its parts by number.
+    /// A job: a hash of its version `v`, its score in lines `s`, its record `r`, its parts by number, and the taking `t` since the record
+    /// was written, if it was handed out.
     pub(super) fn job(self, id: &str) -> String {
         self.jobs() + id
     }

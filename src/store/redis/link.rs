@@ -108,22 +108,32 @@ impl Link {
 
     /// Asks for what some commands answer.
     pub(super) async fn ask<T: FromRedisValue + Send>(&self, commands: &Pipeline) -> Result<T, StoreError> {
-        self.twice(|mut db| async move { commands.query_async(&mut db).await }).await
+        self.twice(|mut db, _| async move { commands.query_async(&mut db).await }).await
     }
 
     /// Runs a script.
     pub(super) async fn run<T: FromRedisValue + Send>(&self, script: &ScriptInvocation<'_>) -> Result<T, StoreError> {
-        self.twice(|mut db| async move { script.invoke_async(&mut db).await }).await
+        self.run_or(script, script).await
+    }
+
+    /// Runs a script; once more as it is `again`, if it may have run already.
+    pub(super) async fn run_or<T: FromRedisValue + Send>(
+        &self,
+        script: &ScriptInvocation<'_>,
+        again: &ScriptInvocation<'_>,
+    ) -> Result<T, StoreError> {
+        let ask = |mut db, twice| async move { if twice { again } else { script }.invoke_async(&mut db).await };
+        self.twice(ask).await
     }
 
     /// Once more when the connection was lost, with or without its answer.
-    async fn twice<T, F>(&self, ask: impl Fn(ConnectionManager) -> F + Send) -> Result<T, StoreError>
+    async fn twice<T, F>(&self, ask: impl Fn(ConnectionManager, bool) -> F + Send) -> Result<T, StoreError>
     where
         F: Future<Output = RedisResult<T>> + Send,
     {
-        let mut answer = ask(self.db.clone()).await;
+        let mut answer = ask(self.db.clone(), false).await;
         if answer.as_ref().is_err_and(|error| error.is_io_error() && !error.is_timeout()) {
-            answer = ask(self.db.clone()).await;
+            answer = ask(self.db.clone(), true).await;
         }
         answer.map_err(|error| failed(&self.place, &error))
     }
@@ -138,6 +148,10 @@ fn failed(place: &str, error: &RedisError) -> StoreError {
         _ if error.is_timeout() => format!("no answer within {} s", ANSWER.as_secs()),
         _ => error.to_string(),
     };
+    if why.contains("UnknownIssuer") {
+        let what = "this machine does not believe its certificate: add its CA's to those of the system, or name a PEM file in SSL_CERT_FILE";
+        return StoreError::Failed(format!("{place}: {what} ({why})"));
+    }
     StoreError::Failed(format!("{place}: {why}"))
 }
 

@@ -4,11 +4,15 @@
 //! and has a script write that at one stroke if the version is still the same; else it begins anew with what another gateway has made
 //! of the job. Versions are never the same twice, so that a gateway that got no answer can ask again and see that it was heard.
 //!
+//! Many take from one line at the same moment, and each would have to begin anew. So a job is handed out by one script, which lays beside
+//! its record who has it since when; whoever reads it has the laws make of that what they do.
+//!
 //! When the memory of Redis is full, a job is refused; what happens to jobs that are there is written all the same.
 
 mod keys;
 mod link;
 mod meter;
+mod take;
 mod write;
 
 #[cfg(test)]
@@ -18,28 +22,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Script, pipe};
+use redis::{Script, ScriptInvocation, pipe};
 
 use crate::date::UnixTime;
 use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::{Counts, Tally, outcome};
-use super::news::{Subscription, Teller};
+use super::news::{News, Subscription, Teller};
 use super::room::Told;
 use super::share::{Admitted, Asking, View};
 use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wanted};
 use keys::Keys;
 use link::Link;
-use write::{Change, Seen, Write, invocation, millis, tally_name};
+use take::read;
+use write::{Change, Seen, TAKING, Write, beyond, json, millis, tally_name, version};
 
 /// The version of what is kept.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
-/// Jobs that are looked at beyond those that are wanted: others take from the head of the line at the same time.
-const SPARE: usize = 8;
-
-/// A job as it is read: version, score, record. All are missing if it is not there.
-type Raw = (Option<String>, Option<u64>, Option<String>);
+/// A job as it is read: version, score, record, taking. The first three are missing if it is not there.
+type Raw = (Option<String>, Option<u64>, Option<String>, Option<String>);
 
 /// Jobs in a Redis.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub struct RedisStore {
     told: Told,
     submit: Script,
     write: Script,
-    peek: Script,
+    take: Script,
     drain: Script,
     meter: Script,
     open: Script,
@@ -71,6 +73,8 @@ impl RedisStore {
                 let why = format!("its jobs are of a newer latentd (version {format}, this one knows {FORMAT})");
                 return Err(StoreError::Failed(why));
             }
+            // What the versions before wrote is read as it is.
+            Some(format) if format < FORMAT => link.ask(pipe().set(keys::format(), FORMAT).ignore()).await?,
             Some(_) => {}
         }
         // The flags say what may run when the memory is full.
@@ -80,9 +84,9 @@ impl RedisStore {
             rules,
             teller,
             told: Told::default(),
-            submit: script("", include_str!("write.lua")),
+            submit: script("", include_str!("submit.lua")),
             write: script(" flags=allow-oom", include_str!("write.lua")),
-            peek: script(" flags=no-writes", include_str!("peek.lua")),
+            take: script(" flags=allow-oom", include_str!("take.lua")),
             drain: script(" flags=allow-oom", include_str!("drain.lua")),
             meter: script(" flags=allow-oom", include_str!("meter.lua")),
             open: script(" flags=allow-oom", include_str!("open.lua")),
@@ -90,16 +94,8 @@ impl RedisStore {
     }
 
     async fn seen(&self, keys: Keys<'_>, id: &str) -> Result<Option<Seen>, StoreError> {
-        let (raw,): (Raw,) = self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r"])).await?;
+        let (raw,): (Raw,) = self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r", TAKING])).await?;
         seen(raw)
-    }
-
-    /// Jobs in line, from the head, places `from` and after.
-    async fn line(&self, keys: Keys<'_>, from: usize, most: usize) -> Result<Vec<Option<Seen>>, StoreError> {
-        let mut peek = self.peek.key(keys.line(State::InQueue));
-        peek.arg(keys.jobs()).arg(from).arg(from + most - 1);
-        let raw: Vec<Raw> = self.link.run(&peek).await?;
-        raw.into_iter().map(seen).collect()
     }
 
     /// A place at the end of the line.
@@ -108,41 +104,25 @@ impl RedisStore {
         Ok(place)
     }
 
-    /// Writes a new job.
-    async fn enter(&self, keys: Keys<'_>, job: &Submission) -> Result<(), StoreError> {
-        let mut ask = pipe();
-        ask.sadd(keys::endpoints(), keys.0).ignore().hincr(keys.counters(), "place", 1);
-        ask.zcard(keys.line(State::InQueue)).exists(keys.job(&job.record.id));
-        let (place, waiting, taken): (u64, u64, bool) = self.link.ask(&ask).await?;
-        if let Some(most) = self.rules.waiting.filter(|most| waiting >= *most && !taken) {
-            return Err(StoreError::Crowded(most));
-        }
-        let write = Write::submit(keys, &self.rules, job, place)?;
-        let done: Vec<(usize, u64)> = self.link.run(&invocation(&self.submit, keys, 1, &[write])).await?;
-        if done.is_empty() { Err(StoreError::Taken) } else { Ok(()) }
+    /// A new job, as the script takes it.
+    fn entry(&self, keys: Keys<'_>, job: &Submission) -> Result<ScriptInvocation<'_>, StoreError> {
+        let Submission { record, input, rest } = job;
+        let mut enter = self.submit.key(keys.job(&record.id));
+        enter.key(keys.line(State::InQueue)).key(keys.due()).key(keys.counters()).key(keys::endpoints());
+        enter.arg(keys.0).arg(&record.id).arg(version()).arg(beyond(record));
+        enter.arg(self.rules.waiting.map_or_else(String::new, |most| most.to_string()));
+        enter.arg(millis(record.due(&self.rules))).arg(json(record)?).arg(input.get()).arg(json(rest)?);
+        enter.arg(keys::news()).arg(json(&[News::Waiting(keys.0.to_owned())])?);
+        Ok(enter)
     }
 
-    /// Has up to `most` jobs handed out, each as it was and as it became. Returns those that nobody else was given before.
-    async fn hand_out(
-        &self,
-        keys: Keys<'_>,
-        started: Vec<(Seen, Record, Turn)>,
-        most: usize,
-    ) -> Result<Vec<Handed>, StoreError> {
-        type Parts = (Option<Vec<u8>>, Option<Vec<u8>>);
-        let writes = started.iter().map(|(seen, after, turn)| {
-            let outcome = outcome(keys.0, &seen.record, after, turn);
-            let change = Change { after, turn, outcome: &outcome, place: None, parts: &[], chunk: None };
-            Ok(Write::change(keys, &self.rules, seen, &change)?.and_hand_out())
-        });
-        let writes = writes.collect::<Result<Vec<_>, StoreError>>()?;
-        let done: Vec<(usize, Parts)> = self.link.run(&invocation(&self.write, keys, most, &writes)).await?;
-        let mut records: Vec<_> = started.into_iter().map(|(_, after, _)| Some(after)).collect();
-        let handed = done.into_iter().filter_map(|(number, (input, rest))| {
-            let record = records.get_mut(number)?.take()?;
-            Some(Handed { record, input: input.unwrap_or_default().into(), rest: rest.unwrap_or_default().into() })
-        });
-        Ok(handed.collect())
+    /// Writes a new job.
+    async fn enter(&self, keys: Keys<'_>, job: &Submission) -> Result<(), StoreError> {
+        match self.link.run(&self.entry(keys, job)?).await? {
+            0 => Ok(()),
+            1 => Err(StoreError::Taken),
+            _ => Err(StoreError::Crowded(self.rules.waiting.unwrap_or_default())),
+        }
     }
 
     async fn endpoints(&self) -> Result<Vec<String>, StoreError> {
@@ -231,41 +211,14 @@ impl Store for RedisStore {
             let (parts, chunk) = (&parts[..], chunk.as_ref());
             let change = Change { after: &after, turn: &turn, outcome: &outcome, place, parts, chunk };
             let write = Write::change(keys, &self.rules, &seen, &change)?;
-            let done: Vec<(usize, u64)> = self.link.run(&invocation(&self.write, keys, 1, &[write])).await?;
-            if !done.is_empty() {
+            if self.link.run(&write.by(&self.write)).await? {
                 return Ok(Some((after, turn)));
             }
         }
     }
 
     async fn take(&self, endpoint: &str, taker: Taker) -> Result<Vec<Handed>, StoreError> {
-        let keys = Keys(endpoint);
-        let (mut handed, mut from) = (Vec::new(), 0);
-        while handed.len() < taker.most {
-            let wanted = taker.most - handed.len();
-            let line = self.line(keys, from, wanted + SPARE).await?;
-            if line.is_empty() {
-                break;
-            }
-            let looked_at = line.len();
-            let started = line.into_iter().flatten().filter_map(|seen| {
-                let mut after = seen.record.clone();
-                let turn = after.start(&taker.worker, taker.gpu.as_deref(), taker.now);
-                (turn != Turn::Nothing).then_some((seen, after, turn))
-            });
-            let started: Vec<_> = started.collect();
-            // Those that have expired stay until they are forgotten; behind them others may wait.
-            from += if started.is_empty() { looked_at } else { 0 };
-            if !started.is_empty() {
-                match self.hand_out(keys, started, wanted).await {
-                    Ok(more) => handed.extend(more),
-                    Err(error) if handed.is_empty() => return Err(error),
-                    // What was handed out goes to its worker.
-                    Err(_) => break,
-                }
-            }
-        }
-        Ok(handed)
+        self.hand_out(Keys(endpoint), &taker).await
     }
 
     async fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
@@ -358,9 +311,8 @@ impl Store for RedisStore {
 }
 
 /// What is there of a job, read.
-fn seen((version, score, record): Raw) -> Result<Option<Seen>, StoreError> {
+fn seen((version, score, record, taking): Raw) -> Result<Option<Seen>, StoreError> {
     let (Some(version), Some(score), Some(record)) = (version, score, record) else { return Ok(None) };
-    let record = serde_json::from_str(&record);
-    let record = record.map_err(|error| StoreError::Failed(format!("what it has of a job cannot be read: {error}")))?;
-    Ok(Some(Seen { version, score, record }))
+    let record = read(&record, taking.as_deref())?;
+    Ok(Some(Seen { version, score, record, taken: taking.is_some() }))
 }

@@ -1,36 +1,16 @@
--- Lets come true what a gateway has worked out of jobs, of each only if it still is what the gateway saw.
+-- Lets come true what a gateway has worked out of a job, only if that still is what the gateway saw.
 --
--- KEYS: one of the endpoint's, which says where all of them are.
--- ARGV: how many may come true; then of each job its key, the version that it had (empty: there was none), the version that it gets,
--- how many commands follow, and of each command how many words it has, and these.
--- Returns pairs: which came true, from 0, and what its last command answered.
-local at = 0
-local function word()
-    at = at + 1
-    return ARGV[at]
+-- KEYS: the job. ARGV: the version that it had, the version that it gets, and of each command how many words it has, and these.
+-- Returns whether it came true.
+local found = redis.call('HGET', KEYS[1], 'v')
+if found ~= ARGV[1] then
+    -- Who got no answer asks again, and it may be done already.
+    return found == ARGV[2] and 1 or 0
 end
-
-local most, number, done = tonumber(word()), 0, {}
-while most > 0 and ARGV[at + 1] do
-    local key, seen, version = word(), word(), word()
-    local found = redis.call('HGET', key, 'v') or ''
-    -- Who got no answer asks again, and it may be done already, but for the last command: that one only tells.
-    local done_before = found == version
-    local answer = false
-    local commands = tonumber(word())
-    for command = 1, commands do
-        local words = {}
-        for place = 1, tonumber(word()) do
-            words[place] = word()
-        end
-        if found == seen or (done_before and command == commands) then
-            answer = redis.call(unpack(words))
-        end
-    end
-    if found == seen or done_before then
-        table.insert(done, { number, answer })
-        most = most - 1
-    end
-    number = number + 1
+local at = 3
+while ARGV[at] do
+    local last = at + tonumber(ARGV[at])
+    redis.call(unpack(ARGV, at + 1, last))
+    at = last + 1
 end
-return done
+return 1

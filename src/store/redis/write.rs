@@ -5,7 +5,7 @@ use redis::{Script, ScriptInvocation};
 use uuid::Uuid;
 
 use crate::date::UnixTime;
-use crate::queue::{Record, Rules, Submission, Turn};
+use crate::queue::{Record, Rules, Turn};
 
 use super::super::change::{Outcome, Tally};
 use super::super::news::News;
@@ -14,6 +14,9 @@ use super::keys::{self, Keys};
 
 /// Jobs of low priority are behind all others: no line was ever so long.
 const LOW: u64 = 1 << 52;
+
+/// Of a job that is handed out: who has it since when, in JSON.
+pub(super) const TAKING: &str = "t";
 
 /// How long a worker may take to ask what it works on in vain.
 const STOPS: &str = "86400";
@@ -24,7 +27,10 @@ pub(super) struct Seen {
     pub(super) version: String,
     /// Where it is in lines.
     pub(super) score: u64,
+    /// As it stands, its taking included.
     pub(super) record: Record,
+    /// Whether there is a taking beside the record.
+    pub(super) taken: bool,
 }
 
 /// Of a job that changes, what is kept and what follows.
@@ -56,24 +62,6 @@ macro_rules! words {
 }
 
 impl<'a> Write<'a> {
-    fn new(keys: Keys<'a>, rules: &'a Rules, id: &str, seen: &str) -> Self {
-        let version = Uuid::new_v4().simple().to_string();
-        Self { keys, rules, key: keys.job(id), seen: seen.to_owned(), version, commands: Vec::new() }
-    }
-
-    /// A new job.
-    pub(super) fn submit(keys: Keys<'a>, rules: &'a Rules, job: &Submission, place: u64) -> Result<Self, StoreError> {
-        let Submission { record, input, rest } = job;
-        let mut write = Self::new(keys, rules, &record.id, "");
-        let score = score(record, place);
-        write.record(record, score)?;
-        write.part(Part::Input, input.get().as_bytes());
-        write.part(Part::Rest, json(rest)?.as_bytes());
-        write.index(None, Some((record, score)));
-        write.tell(&[News::Waiting(keys.0.to_owned())])?;
-        Ok(write)
-    }
-
     /// What an event has made of a job.
     pub(super) fn change(
         keys: Keys<'a>,
@@ -82,8 +70,9 @@ impl<'a> Write<'a> {
         change: &Change<'_>,
     ) -> Result<Self, StoreError> {
         let Change { after, turn, outcome, place, parts, chunk } = change;
-        let (id, chunks) = (&*after.id, keys.chunks(&after.id));
-        let mut write = Self::new(keys, rules, id, &seen.version);
+        let (id, chunks, version) = (&*after.id, keys.chunks(&after.id), version());
+        let mut write =
+            Self { keys, rules, key: keys.job(id), seen: seen.version.clone(), version, commands: Vec::new() };
         let score = place.map_or(seen.score, |place| score(after, place));
         let before = Some((&seen.record, seen.score));
         if after.is_over() {
@@ -91,6 +80,9 @@ impl<'a> Write<'a> {
             write.index(before, None);
         } else {
             write.record(after, score)?;
+            if seen.taken {
+                write.commands.push(words!["HDEL", write.key, TAKING]);
+            }
             for part in outcome.stale {
                 write.commands.push(words!["HDEL", write.key, (*part as u8).to_string()]);
             }
@@ -114,13 +106,6 @@ impl<'a> Write<'a> {
         }
         write.tell(&outcome.news)?;
         Ok(write)
-    }
-
-    /// The input and the rest are answered, too.
-    pub(super) fn and_hand_out(mut self) -> Self {
-        let part = |part: Part| (part as u8).to_string();
-        self.commands.push(words!["HMGET", self.key, part(Part::Input), part(Part::Rest)]);
-        self
     }
 
     fn record(&mut self, record: &Record, score: u64) -> Result<(), StoreError> {
@@ -166,31 +151,33 @@ impl<'a> Write<'a> {
         self.commands.push(words!["PUBLISH", keys::news(), json(&news)?]);
         Ok(())
     }
-}
 
-/// Writes, of which up to `most` are to come true, as the script takes them.
-pub(super) fn invocation<'s>(
-    script: &'s Script,
-    keys: Keys<'_>,
-    most: usize,
-    writes: &[Write<'_>],
-) -> ScriptInvocation<'s> {
-    let mut invocation = script.key(keys.counters());
-    invocation.arg(most);
-    for write in writes {
-        invocation.arg(&write.key).arg(&write.seen).arg(&write.version).arg(write.commands.len());
-        for command in &write.commands {
+    /// As the script takes it.
+    pub(super) fn by<'s>(&self, script: &'s Script) -> ScriptInvocation<'s> {
+        let mut invocation = script.key(&self.key);
+        invocation.arg(&self.seen).arg(&self.version);
+        for command in &self.commands {
             invocation.arg(command.len());
             for word in command {
                 invocation.arg(&word[..]);
             }
         }
+        invocation
     }
-    invocation
+}
+
+/// A version that no job ever had.
+pub(super) fn version() -> String {
+    Uuid::new_v4().simple().to_string()
 }
 
 fn score(record: &Record, place: u64) -> u64 {
-    place + if record.low { LOW } else { 0 }
+    place + beyond(record)
+}
+
+/// What the place of a job in line counts beyond its number.
+pub(super) const fn beyond(record: &Record) -> u64 {
+    if record.low { LOW } else { 0 }
 }
 
 /// As sorted sets have it: a number with 53 bits.
@@ -206,6 +193,6 @@ pub(super) const fn tally_name(tally: Tally) -> &'static str {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }

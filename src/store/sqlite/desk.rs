@@ -18,6 +18,9 @@ trait Request: Send {
     /// Does it. Returns whether it went well.
     fn run(&mut self, db: &Connection) -> bool;
 
+    /// Whether it may be answered before it is on the disk.
+    fn is_loose(&self) -> bool;
+
     /// Why it did not.
     fn fault(&self) -> Option<&StoreError>;
 
@@ -27,6 +30,7 @@ trait Request: Send {
 
 struct Asked<T, W> {
     work: Option<W>,
+    loose: bool,
     done: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -35,6 +39,10 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T, StoreError> + Send> Request fo
     fn run(&mut self, db: &Connection) -> bool {
         self.done = self.work.take().map(|work| work(db));
         matches!(self.done, Some(Ok(_)))
+    }
+
+    fn is_loose(&self) -> bool {
+        self.loose
     }
 
     fn fault(&self) -> Option<&StoreError> {
@@ -69,13 +77,29 @@ impl Desk {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
-    /// Has something done. It is done even if nobody waits for the answer any more.
+    /// Has something done, which is on the disk when it is answered. It is done even if nobody waits for the answer any more.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.leave(false, work).await
+    }
+
+    /// Has something done that a crash of the machine may undo: it is on the disk with what is asked for next, and outlives the process.
+    pub(super) async fn ask_loosely<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.leave(true, work).await
+    }
+
+    async fn leave<T: Send + 'static>(
+        &self,
+        loose: bool,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let request = Box::new(Asked { work: Some(work), done: None, reply });
+        let request = Box::new(Asked { work: Some(work), loose, done: None, reply });
         match &self.requests {
             Some(requests) => requests.send(request).await.map_err(|_| closed())?,
             None => return Err(closed()),
@@ -108,29 +132,44 @@ fn read(db: &Connection, mut inbox: mpsc::Receiver<Box<dyn Request>>) {
 fn write(db: &Connection, mut inbox: mpsc::Receiver<Box<dyn Request>>) {
     let mut batch = Vec::with_capacity(TOGETHER);
     while inbox.blocking_recv_many(&mut batch, TOGETHER) > 0 {
-        let error = together(db, &mut batch).err();
-        for request in batch.drain(..) {
-            request.answer(error.as_ref());
+        // What need not be synced waits for no sync. What comes while one goes on shares the next.
+        let (loose, kept): (Vec<_>, Vec<_>) = batch.drain(..).partition(|request| request.is_loose());
+        for (mut requests, synced) in [(loose, "NORMAL"), (kept, "FULL")] {
+            let error = together(db, &mut requests, synced).err();
+            for request in requests {
+                request.answer(error.as_ref());
+            }
         }
     }
 }
 
 /// Runs requests in one transaction. One that fails is undone alone, unless the disk fails: then all are.
-fn together(db: &Connection, batch: &mut [Box<dyn Request>]) -> Result<(), StoreError> {
-    db.execute_batch("BEGIN IMMEDIATE")?;
+fn together(db: &Connection, batch: &mut [Box<dyn Request>], synced: &str) -> Result<(), StoreError> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    db.pragma_update(None, "synchronous", synced)?;
+    run(db, "BEGIN IMMEDIATE")?;
     let done = batch.iter_mut().try_for_each(|request| -> Result<(), StoreError> {
-        db.execute_batch("SAVEPOINT request")?;
+        run(db, "SAVEPOINT request")?;
         let well = request.run(db);
         // SQLite undoes all of it where it cannot undo a part.
         if let Some(fault) = request.fault().filter(|_| db.is_autocommit()) {
             return Err(fault.clone());
         }
-        Ok(db.execute_batch(if well { "RELEASE request" } else { "ROLLBACK TO request; RELEASE request" })?)
+        if !well {
+            run(db, "ROLLBACK TO request")?;
+        }
+        Ok(run(db, "RELEASE request")?)
     });
-    let kept = done.and_then(|()| Ok(db.execute_batch("COMMIT")?));
+    let kept = done.and_then(|()| Ok(run(db, "COMMIT")?));
     if kept.is_err() {
         // It may have been rolled back already.
-        let _ = db.execute_batch("ROLLBACK");
+        let _ = run(db, "ROLLBACK");
     }
     kept
+}
+
+fn run(db: &Connection, text: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(text)?.execute([]).map(|_| ())
 }

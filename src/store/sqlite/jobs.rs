@@ -64,13 +64,16 @@ impl Jobs<'_> {
             millis(record.expires)
         ])?;
         self.keep_part(endpoint, &record.id, Part::Input, input.get().as_bytes())?;
-        self.keep_part(endpoint, &record.id, Part::Rest, json(rest)?.as_bytes())
+        if !rest.is_empty() {
+            self.keep_part(endpoint, &record.id, Part::Rest, json(rest)?.as_bytes())?;
+        }
+        Ok(())
     }
 
     pub(super) fn record(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {
         let mut select = self.db.prepare_cached("SELECT record FROM jobs WHERE endpoint = ?1 AND id = ?2")?;
         let text: Option<String> = select.query_row(params![endpoint, id], |row| row.get(0)).optional()?;
-        text.map(|text| serde_json::from_str(&text).map_err(|error| unreadable(id, &error))).transpose()
+        text.map(|text| read(id, &text)).transpose()
     }
 
     pub(super) fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Found>, StoreError> {
@@ -89,10 +92,20 @@ impl Jobs<'_> {
         event: impl FnOnce(&mut Record) -> Turn,
     ) -> Result<Option<(Record, Turn, Vec<News>)>, StoreError> {
         let Some(before) = self.record(endpoint, id)? else { return Ok(None) };
-        let mut after = before.clone();
+        self.follow(endpoint, before, event).map(Some)
+    }
+
+    /// Lets an event happen to what is there of a job.
+    fn follow(
+        &self,
+        endpoint: &str,
+        before: Record,
+        event: impl FnOnce(&mut Record) -> Turn,
+    ) -> Result<(Record, Turn, Vec<News>), StoreError> {
+        let (mut after, id) = (before.clone(), &*before.id);
         let turn = event(&mut after);
         if turn == Turn::Nothing {
-            return Ok(Some((before, turn, Vec::new())));
+            return Ok((before, turn, Vec::new()));
         }
         let outcome = outcome(endpoint, &before, &after, &turn);
         for part in outcome.stale {
@@ -120,7 +133,7 @@ impl Jobs<'_> {
         } else {
             self.update(endpoint, &after, outcome.last)?;
         }
-        Ok(Some((after, turn, outcome.news)))
+        Ok((after, turn, outcome.news))
     }
 
     fn add(&self, endpoint: &str, tally: &str, change: i64) -> Result<(), StoreError> {
@@ -185,15 +198,16 @@ impl Jobs<'_> {
     pub(super) fn take(&self, endpoint: &str, taker: &Taker) -> Result<(Vec<Handed>, Vec<News>), StoreError> {
         let (mut handed, mut all_news) = (Vec::new(), Vec::new());
         // One that has expired waits only to be forgotten.
-        let text = "SELECT id FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 AND expires > ?3 ORDER BY low, place LIMIT ?4";
+        let text = "SELECT id, record FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 AND expires > ?3 ORDER BY low, place LIMIT ?4";
         let most = i64::try_from(taker.most).unwrap_or(-1);
         let values = params![endpoint, State::InQueue as u8, millis(taker.now), most];
-        for id in self.rows(text, values, |row| row.get::<_, String>(0))? {
+        for (id, record) in self.rows(text, values, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))? {
             let start = |record: &mut Record| record.start(&taker.worker, taker.gpu.as_deref(), taker.now);
-            let Some((record, Turn::Changed, news)) = self.change(endpoint, &id, start)? else { continue };
+            let (record, Turn::Changed, news) = self.follow(endpoint, read(&id, &record)?, start)? else { continue };
             all_news.extend(news);
             let input = self.part(endpoint, &id, Part::Input)?.unwrap_or_default();
-            handed.push(Handed { record, input, rest: self.part(endpoint, &id, Part::Rest)?.unwrap_or_default() });
+            let rest = self.part(endpoint, &id, Part::Rest)?.unwrap_or(Bytes::from_static(b"{}"));
+            handed.push(Handed { record, input, rest });
         }
         Ok((handed, all_news))
     }
@@ -302,6 +316,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> 
     serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-fn unreadable(id: &str, error: &serde_json::Error) -> StoreError {
-    StoreError::Failed(format!("what it has of job {id} cannot be read: {error}"))
+fn read(id: &str, record: &str) -> Result<Record, StoreError> {
+    let why = |error| StoreError::Failed(format!("what it has of job {id} cannot be read: {error}"));
+    serde_json::from_str(record).map_err(why)
 }

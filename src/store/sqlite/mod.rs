@@ -1,14 +1,15 @@
 //! Jobs in one `SQLite` file: the store of one machine.
 //!
 //! One thread writes. What waits to be written when it is free is written in one transaction, synced to the disk once, and then answered:
-//! an answer is as durable as the disk, and a busy store pays for one sync what an idle one pays for one job. Other threads read; the
-//! write-ahead log lets them see the last commit meanwhile.
+//! an answer is as durable as the disk, and a busy store pays for one sync what an idle one pays for one job. Only takes are answered
+//! without a sync, which a crash of the machine may undo. Other threads read; the write-ahead log lets them see the last commit meanwhile.
 
 mod backup;
 mod desk;
 mod jobs;
 mod keys;
 mod reserve;
+mod room;
 mod schema;
 
 #[cfg(test)]
@@ -81,7 +82,11 @@ impl SqliteStore {
         work: impl FnOnce(&Jobs<'_>) -> Result<(T, Vec<News>), StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let rules = self.rules.clone();
-        match self.writer.ask(move |db| work(&Jobs { db, rules: &rules })).await {
+        self.written(self.writer.ask(move |db| work(&Jobs { db, rules: &rules })).await)
+    }
+
+    fn written<T>(&self, done: Result<(T, Vec<News>), StoreError>) -> Result<T, StoreError> {
+        match done {
             Ok((done, news)) => {
                 self.teller.tell(news);
                 Ok(done)
@@ -157,9 +162,11 @@ impl Store for SqliteStore {
         .await
     }
 
+    /// It may be lost in a crash of the machine: then the job waits again, and the result of who has it is as good as any.
     async fn take(&self, endpoint: &str, taker: Taker) -> Result<Vec<Handed>, StoreError> {
-        let endpoint = endpoint.to_owned();
-        self.write(move |jobs| jobs.take(&endpoint, &taker)).await
+        let (endpoint, rules) = (endpoint.to_owned(), self.rules.clone());
+        let work = move |db: &Connection| Jobs { db, rules: &rules }.take(&endpoint, &taker);
+        self.written(self.writer.ask_loosely(work).await)
     }
 
     async fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
@@ -194,6 +201,12 @@ impl Store for SqliteStore {
     async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
         let endpoint = endpoint.to_owned();
         self.look(move |jobs| jobs.counts(&endpoint)).await
+    }
+
+    async fn tidy(&self) -> Result<(), StoreError> {
+        let rules = self.rules.clone();
+        let work = move |db: &Connection| Ok((Jobs { db, rules: &rules }.shrink()?, Vec::new()));
+        self.written(self.writer.ask_loosely(work).await)
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::super::StoreError;
 use super::super::room::Told;
+use super::room::{pages, read};
 use crate::disk;
 
 /// How long what was seen of the disk is believed.
@@ -24,7 +25,7 @@ const LOG: u64 = 4;
 pub(super) struct Free {
     /// On the disk.
     pub(super) disk: u64,
-    /// In the file, where jobs were erased: it never shrinks.
+    /// In the file, where jobs were erased.
     pub(super) file: u64,
 }
 
@@ -120,8 +121,7 @@ fn mib(bytes: u64) -> String {
 
 /// Bytes of the file that are nobody's any more.
 fn erased(db: &Connection) -> rusqlite::Result<u64> {
-    let read = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    Ok((read("freelist_count")? * read("page_size")?) as u64)
+    Ok(pages(db)?.1 * read(db, "page_size")?)
 }
 
 #[cfg(test)]

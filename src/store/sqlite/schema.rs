@@ -1,8 +1,10 @@
 //! The tables, and how they come to be.
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use super::StoreError;
+use super::room::{pages, read};
 
 /// Each step makes the tables of one version from those of the version before. They are never changed, only added to.
 const STEPS: [&str; 4] = ["
@@ -38,18 +40,30 @@ const STEPS: [&str; 4] = ["
     INSERT INTO tallies SELECT endpoint, 'waiting', count(*) FROM jobs WHERE state = 0 AND gone = 0 GROUP BY endpoint;
 "];
 
+/// A page that changes often is written to the file once for all of them.
+const CHECKPOINT: i64 = 4096;
+
+/// Bytes of a queue that are written in less than seconds.
+const SOON: u64 = 64 << 20;
+
 /// Bytes of the write-ahead log that stay when all of it is in the file.
 const LOG: i64 = 64 << 20;
 
 /// Makes the connection what it should be, and the tables those of this version.
 pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
     db.busy_timeout(std::time::Duration::from_secs(10))?;
+    // Before the file is there, or with the next `VACUUM`.
+    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     // What is answered outlives a power cut.
     db.pragma_update(None, "synchronous", "FULL")?;
     // After a long read, such as a backup, the log may be as large as what was written meanwhile.
     db.pragma_update(None, "journal_size_limit", LOG)?;
+    // The log is written to the file, and both are synced, when it has so many pages.
+    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
     db.set_prepared_statement_cache_capacity(64);
+    // Else a statement with `LIMIT ?` is planned anew whenever it is run.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if known(db)? < STEPS.len() {
         db.execute_batch("BEGIN IMMEDIATE")?;
         // Another process may have been faster.
@@ -58,6 +72,18 @@ pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
         }
         db.pragma_update(None, "user_version", STEPS.len() as i64)?;
         db.execute_batch("COMMIT")?;
+    }
+    Ok(may_shrink(db)?)
+}
+
+/// A file of the versions before is written anew once, so that it can shrink; unless that takes long, or there is no room for it.
+fn may_shrink(db: &Connection) -> rusqlite::Result<()> {
+    let (all, erased) = pages(db)?;
+    if read(db, "auto_vacuum")? != 0 || (all - erased) * read(db, "page_size")? > SOON {
+        return Ok(());
+    }
+    if let Err(why) = db.execute_batch("VACUUM") {
+        tracing::warn!(%why, "the queue's file cannot shrink; that is tried again at the next start");
     }
     Ok(())
 }

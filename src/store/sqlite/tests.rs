@@ -131,6 +131,90 @@ async fn jobs_that_are_over_leave_nothing_behind() {
     assert_eq!(rows(&path).into_keys().collect::<Vec<_>>(), ["tallies"]);
 }
 
+/// Bytes of a file, once all is in it.
+fn size(path: &Path) -> u64 {
+    let db = Connection::open(path).unwrap();
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    fs::metadata(path).unwrap().len()
+}
+
+#[tokio::test]
+async fn a_file_gives_back_what_it_needs_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, path) = (open(&folder, "queue.db"), folder.path().join("queue.db"));
+    submit(&store, &["a"]).await;
+    for number in 0..64 {
+        store.submit(EP, large(&format!("l{number}"), 1 << 10)).await.unwrap();
+    }
+    // Nothing is erased, so nothing moves.
+    store.tidy().await.unwrap();
+    let full = size(&path);
+    assert!(full > 64 << 20, "{full}");
+    for number in 0..64 {
+        let gone = |record: &mut Record| {
+            record.gone = true;
+            Turn::Changed
+        };
+        store.change(EP, &format!("l{number}"), gone, Vec::new(), None).await.unwrap();
+        if number == 20 {
+            store.tidy().await.unwrap();
+            assert!(size(&path) >= full, "less than half is room for what comes");
+        }
+    }
+    for _ in 0..5 {
+        store.tidy().await.unwrap();
+    }
+    let left = size(&path);
+    assert!(left < 8 << 20, "{left}");
+    assert!(store.payload(EP, "a", Part::Input).await.unwrap().is_some());
+    submit(&store, &["b"]).await;
+    assert_eq!(ids(&store.take(EP, taker("w", 9, 1)).await.unwrap()), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_file_of_the_versions_before_learns_to_shrink() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("queue.db");
+    submit(&open(&folder, "queue.db"), &["a"]).await;
+    let kind = || room::read(&Connection::open(&path).unwrap(), "auto_vacuum").unwrap();
+    Connection::open(&path).unwrap().execute_batch("PRAGMA auto_vacuum = NONE; VACUUM").unwrap();
+    assert_eq!(kind(), 0);
+    let store = open(&folder, "queue.db");
+    assert_eq!(kind(), 2);
+    assert_eq!(ids(&store.take(EP, taker("w", 9, 1)).await.unwrap()), ["a"]);
+}
+
+#[tokio::test]
+async fn what_is_taken_waits_for_no_sync_and_all_else_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, "queue.db");
+    let level = |db: &Connection| Ok(room::read(db, "synchronous")?);
+    for _ in 0..2 {
+        assert_eq!((store.writer.ask_loosely(level).await, store.writer.ask(level).await), (Ok(1), Ok(2)));
+    }
+}
+
+#[tokio::test]
+async fn a_take_that_a_crash_has_undone_costs_no_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, "queue.db");
+    submit(&store, &["a", "b"]).await;
+    let path = |name: &str| folder.path().join(name);
+    SqliteStore::backup(&path("queue.db"), &path("crashed.db")).unwrap();
+    assert_eq!(ids(&store.take(EP, taker("w1", 2, 1)).await.unwrap()), ["a", "b"]);
+    // The machine comes back with what was synced before, and the worker goes on.
+    let store = open(&folder, "crashed.db");
+    assert_eq!(ids(&store.take(EP, taker("w2", 1, 2)).await.unwrap()), ["a"], "it is handed out again");
+    for (id, turn) in [("a", Turn::Stop("w2".into())), ("b", Turn::Changed)] {
+        let (record, done) = store.change(EP, id, end("w1", true, 3), output("[1]"), None).await.unwrap().unwrap();
+        assert_eq!((record.state, done), (State::Completed, turn), "{id}");
+        assert_eq!(store.payload(EP, id, Part::Output).await.unwrap().unwrap(), "[1]");
+    }
+    let (_, late) = store.change(EP, "a", end("w2", true, 4), output("[2]"), None).await.unwrap().unwrap();
+    assert_eq!(late, Turn::Nothing);
+    assert!(store.take(EP, taker("w2", 9, 5)).await.unwrap().is_empty(), "none is drawn once more");
+}
+
 #[tokio::test]
 async fn what_a_worker_never_comes_to_hear_is_forgotten_after_a_day() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,127 @@
+//! Handing out jobs, and reading those that were handed out.
+
+use redis::{Script, ScriptInvocation};
+use serde::{Deserialize, Serialize};
+
+use crate::date::UnixTime;
+use crate::queue::{Record, State, Turn};
+
+use super::super::{Handed, StoreError, Taker};
+use super::RedisStore;
+use super::keys::{self, Keys};
+use super::write::{json, millis, version};
+
+/// Jobs that the script looks at before others may ask Redis.
+const LOOK: usize = 512;
+
+/// Who took a job, and when.
+#[derive(Debug, Serialize, Deserialize)]
+struct Taking {
+    worker: String,
+    gpu: Option<String>,
+    at: UnixTime,
+}
+
+impl Taking {
+    fn by(taker: &Taker) -> Result<String, StoreError> {
+        json(&Self { worker: taker.worker.clone(), gpu: taker.gpu.clone(), at: taker.now })
+    }
+}
+
+/// What the script is asked.
+struct Ask<'a> {
+    keys: Keys<'a>,
+    taker: &'a Taker,
+    taking: &'a str,
+    /// What the versions begin with that jobs get.
+    version: String,
+    most: usize,
+    from: usize,
+}
+
+/// The place to go on at, whether anybody is there, and of each job that is handed out its record, input and rest.
+type Answer = (usize, bool, Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)>);
+
+impl Ask<'_> {
+    /// As the script takes it; `again`, if it may have run already.
+    fn by<'s>(&self, script: &'s Script, again: bool) -> Result<ScriptInvocation<'s>, StoreError> {
+        let Self { keys, taker, taking, version, most, from } = self;
+        let mut take = script.key(keys.line(State::InQueue));
+        take.key(keys.line(State::InProgress)).key(keys.held(&taker.worker)).key(keys.due());
+        take.arg(keys.jobs()).arg(most).arg(from).arg(LOOK).arg(millis(taker.now)).arg(taking).arg(version);
+        take.arg(keys::news()).arg(json(&keys.0)?).arg(again);
+        Ok(take)
+    }
+}
+
+impl RedisStore {
+    /// Hands out jobs from the head of the line.
+    pub(super) async fn hand_out(&self, keys: Keys<'_>, taker: &Taker) -> Result<Vec<Handed>, StoreError> {
+        let taking = Taking::by(taker)?;
+        let (mut handed, mut from, mut behind) = (Vec::new(), 0, true);
+        while behind && handed.len() < taker.most {
+            let ask = Ask { keys, taker, taking: &taking, version: version(), most: taker.most - handed.len(), from };
+            let answer: Result<Answer, _> =
+                self.link.run_or(&ask.by(&self.take, false)?, &ask.by(&self.take, true)?).await;
+            match answer {
+                Ok((next, more, jobs)) => {
+                    (from, behind) = (next, more);
+                    for (record, input, rest) in jobs {
+                        let record = read(&record, Some(&taking))?;
+                        let (input, rest) = (input.unwrap_or_default().into(), rest.unwrap_or_default().into());
+                        handed.push(Handed { record, input, rest });
+                    }
+                }
+                Err(error) if handed.is_empty() => return Err(error),
+                // What was handed out goes to its worker.
+                Err(_) => break,
+            }
+        }
+        Ok(handed)
+    }
+}
+
+/// A job's record, as it is since a taking, if there is one beside it.
+pub(super) fn read(record: &str, taking: Option<&str>) -> Result<Record, StoreError> {
+    let why = |why: &dyn std::fmt::Display| StoreError::Failed(format!("what it has of a job cannot be read: {why}"));
+    let mut record: Record = serde_json::from_str(record).map_err(|error| why(&error))?;
+    if let Some(taking) = taking {
+        let Taking { worker, gpu, at } = serde_json::from_str(taking).map_err(|error| why(&error))?;
+        if record.start(&worker, gpu.as_deref(), at) == Turn::Nothing {
+            return Err(why(&format_args!("{} was handed out, and cannot have been", record.id)));
+        }
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::Store;
+    use super::super::super::contract::{EP, ids, submit, taker};
+    use super::super::super::redis_server::Server;
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_again_because_the_answer_was_lost_gets_the_same_jobs() {
+        let server = Server::start(&[]);
+        let (store, keys) = (RedisStore::on(&server).await, Keys(EP));
+        submit(&store, &["a", "b", "c", "d"]).await;
+        assert_eq!(ids(&store.take(EP, taker("w", 1, 1)).await.unwrap()), ["a"]);
+        let (taker, taking) = (taker("w", 2, 2), Taking::by(&taker("w", 2, 2)).unwrap());
+        let ask = || Ask { keys, taker: &taker, taking: &taking, version: version(), most: 2, from: 0 };
+        let taken = async |ask: &Ask<'_>, again: bool| {
+            let (.., jobs): Answer = store.link.run(&ask.by(&store.take, again).unwrap()).await.unwrap();
+            let ids = jobs.into_iter().map(|(record, input, _)| {
+                assert!(input.is_some());
+                read(&record, Some(&taking)).unwrap().id
+            });
+            ids.collect::<Vec<_>>()
+        };
+        let lost = ask();
+        for again in [false, true, true] {
+            assert_eq!(taken(&lost, again).await, ["b", "c"]);
+        }
+        assert_eq!(store.held(EP, "w").await.unwrap(), ["a", "b", "c"]);
+        assert_eq!(taken(&ask(), true).await, ["d"], "it was not heard before");
+    }
+}

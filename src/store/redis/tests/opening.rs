@@ -1,0 +1,62 @@
+//! What a gateway finds when it begins: other versions, passwords, silence.
+
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use super::super::super::contract::{EP, end, output, submit, taker};
+use super::super::super::redis_server::Server;
+use super::super::*;
+use super::why;
+
+#[tokio::test]
+async fn jobs_of_the_version_before_are_taken_and_go_on() {
+    let server = Server::start(&[]);
+    let store = RedisStore::on(&server).await;
+    let _: () = store.link.ask(pipe().set(keys::format(), 1).ignore()).await.unwrap();
+    submit(&store, &["a"]).await;
+    let taken = store.take(EP, taker("w", 1, 1)).await.unwrap();
+    // As it was written then: a record that says so itself.
+    let record = serde_json::to_string(&taken[0].record).unwrap();
+    let mut ask = pipe();
+    ask.hset(Keys(EP).job("a"), "r", record).ignore().hdel(Keys(EP).job("a"), TAKING).ignore();
+    let _: () = store.link.ask(&ask).await.unwrap();
+    let store = RedisStore::on(&server).await;
+    assert_eq!(store.read(EP, "a").await.unwrap().as_ref(), Some(&taken[0].record));
+    store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
+    assert_eq!(store.counts(EP).await.unwrap().completed, 1);
+    let (format,): (u32,) = store.link.ask(pipe().get(keys::format())).await.unwrap();
+    assert_eq!(format, FORMAT, "one that knows no takings keeps away");
+}
+
+#[tokio::test]
+async fn jobs_of_a_newer_latentd_are_left_alone() {
+    let server = Server::start(&[]);
+    let store = RedisStore::on(&server).await;
+    let _: () = store.link.ask(pipe().set(keys::format(), 99).ignore()).await.unwrap();
+    assert!(why(RedisStore::open(&server.url(), Rules::default()).await).contains("newer latentd"));
+}
+
+#[tokio::test]
+async fn no_password_is_told() {
+    let server = Server::start(&["--requirepass", "s3cret"]);
+    let at = format!("127.0.0.1:{}", server.port());
+    for url in [format!("redis://:s3cre@{at}"), format!("redis://{at}"), format!("redis://me:s3cret@{at}")] {
+        let error = why(RedisStore::open(&url, Rules::default()).await);
+        assert!(error.contains(&at) && !error.contains("s3cre"), "{error}");
+    }
+    let error = why(RedisStore::open("redis://:s3cret@[:x", Rules::default()).await);
+    assert!(error.contains("redis://[user") && !error.contains("s3cret"), "{error}");
+    let store = RedisStore::open(&format!("redis://:s3cret@{at}/1"), Rules::default()).await.unwrap();
+    assert!(!format!("{store:?}").contains("s3cret"));
+    submit(&store, &["a"]).await;
+}
+
+#[tokio::test]
+async fn who_is_silent_is_not_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("redis://{}", listener.local_addr().unwrap());
+    let opened = timeout(Duration::from_secs(8), RedisStore::open(&url, Rules::default())).await;
+    assert!(!why(opened.unwrap()).is_empty());
+}

@@ -1,0 +1,36 @@
+//! What erased jobs leave in the file: room for what comes, which goes back to the disk when it is more than the rest.
+
+use rusqlite::Connection;
+
+use super::StoreError;
+use super::jobs::Jobs;
+
+/// Pages that are given back at once: while a page is moved to where there is room, nobody else writes.
+const TOGETHER: u64 = 4096;
+
+/// Pages that stay: fewer are not worth the moves.
+const STAY: u64 = 1024;
+
+impl Jobs<'_> {
+    /// Gives back a part of the room in the file, if it is more than half of it. So a file that is used again and again is not shrunk in
+    /// between, and none is more than twice as large as what is in it.
+    pub(super) fn shrink(&self) -> Result<(), StoreError> {
+        let (all, erased) = pages(self.db)?;
+        if erased > STAY && erased > all / 2 {
+            let mut give = self.db.prepare(&format!("PRAGMA incremental_vacuum({TOGETHER})"))?;
+            let mut given = give.query([])?;
+            while given.next()?.is_some() {}
+        }
+        Ok(())
+    }
+}
+
+/// Pages of the file, and those of them that are nobody's any more.
+pub(super) fn pages(db: &Connection) -> rusqlite::Result<(u64, u64)> {
+    Ok((read(db, "page_count")?, read(db, "freelist_count")?))
+}
+
+/// A pragma that is a number.
+pub(super) fn read(db: &Connection, name: &str) -> rusqlite::Result<u64> {
+    db.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map(|value| value as u64)
+}

@@ -18,10 +18,10 @@ MORE_IS_BETTER = {"images a minute"}
 
 
 def latentd(options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
-    """Its own figures."""
+    """Its own figures. The jobs that it drew are left in `jobs`, for the others."""
     words = [str(options.latentd), "bench", "--json", "--size", options.size, "--steps", str(options.steps), "--rounds", "1", "--images", "1"]
     words += ["--model", str(options.model), "--device", options.device, "--dtype", options.dtype]
-    words += ["--job-file", str(jobs), "--at-once", str(options.at_once)] if jobs else ["--jobs", "0"]
+    words += ["--jobs", str(options.jobs), "--at-once", str(options.at_once)]
     if options.rates is not None:
         words.append("--no-rates")
     found = ask(words, options)
@@ -31,7 +31,8 @@ def latentd(options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
     figures = {"evaluation, ms": one["evaluation"]["median"], "one image, s": one["total"]["median"], "ready, s": found["start"]["ready"], "resident, MiB": found["memory"]["resident"]}
     if "device" in found["memory"] and options.device == "cuda":
         figures["GPU memory, MiB"] = found["memory"]["device"]
-    if "stream" in found:
+    if jobs:
+        jobs.write_text(json.dumps(found["stream"]["jobs"]))
         figures["images a minute"] = found["stream"]["images_a_minute"]
     return figures
 
@@ -54,16 +55,6 @@ def ask(words: list[str], options: argparse.Namespace) -> Any:
     if done.returncode != 0:
         sys.exit(f"bench: {' '.join(words)} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
-
-
-def mixture(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Jobs of all kinds."""
-    width, height = (int(side) for side in options.size.split("x"))
-    kinds = [(20, "DDIM", 7.5), (30, "EULER-D", 7.5), (10, "DPM-M", 5.0), (25, "EULER-A", 7.5), (50, "PNDM", 7.5), (15, "K-LMS", 1.0)]
-    return [
-        {"prompt": "a red apple", "width": width, "height": height, "num_inference_steps": steps, "scheduler": name, "guidance_scale": guidance, "seed": number}
-        for number, (steps, name, guidance) in ((number, kinds[number % len(kinds)]) for number in range(options.jobs))
-    ]
 
 
 def cell(values: list[float], unit: float) -> str:
@@ -124,11 +115,8 @@ def main() -> None:
         options.model = folder / "sd-1.5-random"
         if not (options.model / "model_index.json").exists():
             print("writing random weights", file=sys.stderr)
-            subprocess.run([sys.executable, str(HERE / "weights.py"), str(options.model)], check=True)
-    jobs = None
-    if options.jobs:
-        jobs = folder / "jobs.json"
-        jobs.write_text(json.dumps(mixture(options)))
+            subprocess.run([sys.executable, str(ROOT / "scripts" / "parity" / "sd15.py"), str(options.model)], check=True)
+    jobs = folder / "jobs.json" if options.jobs else None
     figures: dict[str, list[dict[str, float]]] = {peer: [] for peer in ("latentd", *options.peers)}
     for number in range(options.rounds):
         for peer, found in figures.items():

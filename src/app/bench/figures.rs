@@ -1,6 +1,7 @@
 //! What was measured, as `--json` prints it. Times are seconds, memory is bytes, rates are operations a second.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::engine::torch::rates;
 
@@ -86,7 +87,8 @@ pub(super) struct Rows {
 /// Jobs of all kinds, several in hand.
 #[derive(Debug, Serialize)]
 pub(super) struct Stream {
-    pub(super) jobs: usize,
+    /// As inputs, for who compares.
+    pub(super) jobs: Vec<Value>,
     pub(super) at_once: usize,
     pub(super) images: usize,
     pub(super) seconds: f64,

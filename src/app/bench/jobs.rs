@@ -1,6 +1,4 @@
-//! The jobs of a stream: some of all kinds, or those of a file.
-
-use std::fs;
+//! The jobs of a stream, of all kinds.
 
 use serde_json::{Value, json};
 
@@ -16,15 +14,9 @@ const KINDS: [(u32, &str, f64); 6] = [
     (15, "K-LMS", 1.0),
 ];
 
-/// The jobs that are asked for, as inputs.
-///
-/// # Errors
-/// What is wrong with the file.
-pub(super) fn read(args: &BenchArgs) -> Result<Vec<Value>, String> {
-    let Some(file) = &args.job_file else { return Ok((0..args.jobs).map(|number| of(args, number)).collect()) };
-    let text = fs::read_to_string(file).map_err(|cause| format!("{}: {cause}", file.display()))?;
-    let jobs = serde_json::from_str(&text);
-    jobs.map_err(|cause| format!("{} should be a JSON array of inputs: {cause}", file.display()))
+/// As many as are asked for, as inputs.
+pub(super) fn mixed(args: &BenchArgs) -> Vec<Value> {
+    (0..args.jobs).map(|number| of(args, number)).collect()
 }
 
 fn of(args: &BenchArgs, number: u32) -> Value {
@@ -50,7 +42,7 @@ mod tests {
         let cli = Cli::try_parse_from(["latentd", "bench"]).unwrap();
         let Some(Command::Bench(args)) = cli.command else { panic!("another command") };
         let offer = Offer { models: vec!["m".into()], ..Offer::default() };
-        let jobs = read(&args).unwrap();
+        let jobs = mixed(&args);
         assert!(jobs.len() >= KINDS.len());
         for job in jobs {
             assert!(validate(&job, &offer, 0).is_ok(), "{job}");

@@ -64,9 +64,9 @@ impl Bench<'_> {
     }
 
     /// All of `jobs`, of which so many are in hand at the same time.
-    pub(super) async fn stream(&self, jobs: &[Value], at_once: usize) -> anyhow::Result<Stream> {
+    pub(super) async fn stream(&self, jobs: Vec<Value>, at_once: usize) -> anyhow::Result<Stream> {
         let began = Instant::now();
-        let drawn: Vec<_> = stream::iter(jobs).map(|job| self.draw(job)).buffer_unordered(at_once).collect().await;
+        let drawn: Vec<_> = stream::iter(&jobs).map(|job| self.draw(job)).buffer_unordered(at_once).collect().await;
         let seconds = began.elapsed().as_secs_f64();
         let drawn = drawn.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let mut times: Vec<f64> = drawn.iter().map(|(_, run)| run.total.as_secs_f64()).collect();
@@ -74,7 +74,7 @@ impl Bench<'_> {
         let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
         let images: usize = drawn.iter().map(|(images, _)| images).sum();
         let images_a_minute = 60.0 * images as f64 / seconds;
-        Ok(Stream { jobs: jobs.len(), at_once, images, seconds, images_a_minute, p50: at(0.5), p95: at(0.95) })
+        Ok(Stream { jobs, at_once, images, seconds, images_a_minute, p50: at(0.5), p95: at(0.95) })
     }
 
     /// A job as the worker runs it, without what brings it and takes it away.

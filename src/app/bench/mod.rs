@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use super::cli::BenchArgs;
 use super::{Exit, complain, engine, run, say, usage};
 use crate::config::{Config, Served};
-use crate::engine::host::Host;
 use crate::engine::torch::{Lanes, Target, rates};
 use crate::job::Offer;
 use crate::telemetry::Metrics;
@@ -31,10 +30,6 @@ pub(super) fn execute(args: &BenchArgs, config: &Config) -> Exit {
         Ok(models) => models,
         Err(fault) => return usage(&fault),
     };
-    let jobs = match jobs::read(args) {
-        Ok(jobs) => jobs,
-        Err(fault) => return usage(&fault),
-    };
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(cause) => {
@@ -42,7 +37,7 @@ pub(super) fn execute(args: &BenchArgs, config: &Config) -> Exit {
             return Exit::Bug;
         }
     };
-    match runtime.block_on(figures(args, config, &models[0], &jobs)) {
+    match runtime.block_on(figures(args, config, &models[0])) {
         Ok(figures) if args.json => shown(&serde_json::to_string(&figures).unwrap_or_default()),
         Ok(figures) => shown(&tell::table(&figures)),
         Err(cause) => {
@@ -56,12 +51,7 @@ fn shown(text: &str) -> Exit {
     if say(&text).is_ok() { Exit::Done } else { Exit::Failed }
 }
 
-async fn figures(
-    args: &BenchArgs,
-    config: &Config,
-    served: &Served,
-    jobs: &[serde_json::Value],
-) -> anyhow::Result<Figures> {
+async fn figures(args: &BenchArgs, config: &Config, served: &Served) -> anyhow::Result<Figures> {
     let name = served.model.name.clone();
     let (tell, told) = oneshot::channel();
     let (settings, model, sizes) = (config.clone(), served.model.clone(), args.sizes.clone());
@@ -69,9 +59,9 @@ async fn figures(
         let model = engine::load(&settings, &model, settings.device)?;
         // Who asked waits for the engine, and hears it then.
         let _ = tell.send(sizes.iter().map(|size| model.multiplications(*size)).collect::<Vec<_>>());
-        Ok(Lanes::new(model))
+        Ok(Lanes::new(model).with_cuda(&settings.cuda))
     };
-    let host = Host::watched("engine-0", Metrics::default(), build).await?;
+    let host = engine::host((config, config.device), (0, Metrics::default()), build).await?;
     let start = Start { load: host.load_time().as_secs_f64(), ready: process::age() };
     let work = told.await?;
 
@@ -90,6 +80,7 @@ async fn figures(
     for images in &args.images {
         rows.push(bench.side_by_side(args.sizes[0], args.steps, *images).await?);
     }
+    let jobs = jobs::mixed(args);
     let stream = if jobs.is_empty() { None } else { Some(bench.stream(jobs, args.at_once.into()).await?) };
     let target = Target::choose(config.device, config.dtype)?;
     let memory = process::memory(host.memory().filter(|_| !target.is_cpu()));

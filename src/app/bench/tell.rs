@@ -40,7 +40,7 @@ fn write(text: &mut String, figures: &Figures) -> std::fmt::Result {
         }
     }
     if let Some(stream) = &figures.stream {
-        let (jobs, at_once, seconds) = (stream.jobs, stream.at_once, stream.seconds);
+        let (jobs, at_once, seconds) = (stream.jobs.len(), stream.at_once, stream.seconds);
         writeln!(
             text,
             "\n{jobs} jobs of all kinds, {at_once} in hand: {:.1} images a minute ({} in {seconds:.1} s)",

@@ -1,7 +1,5 @@
 //! What `latentd bench` is asked.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use crate::job::Size;
@@ -23,9 +21,6 @@ pub(in crate::app) struct BenchArgs {
     /// Jobs of all kinds after that.
     #[arg(long, default_value_t = 24)]
     pub(in crate::app) jobs: u32,
-    /// Other jobs: a JSON array of inputs.
-    #[arg(long, value_name = "FILE", conflicts_with = "jobs")]
-    pub(in crate::app) job_file: Option<PathBuf>,
     /// How many of them are in hand at the same time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..))]
     pub(in crate::app) at_once: u8,

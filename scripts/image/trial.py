@@ -1,8 +1,9 @@
 """Runs an unpacked image as a container engine would: its user, folder, variables and command, in namespaces of its own.
 
-    trial.py ROOT CONFIG        CONFIG: the image's configuration, as JSON
+    trial.py ROOT FILE        FILE: what `buildah inspect` says of it
 
-Hands it one job from a queue on loopback. Fails unless the health check agrees, the picture comes, and SIGTERM ends it with 0.
+A worker gets one job from a queue on loopback; a gateway takes one in, is ended, and has it when it is started again. Fails unless that is
+so, the health check agrees, and SIGTERM ends it with 0.
 """
 
 import base64
@@ -13,6 +14,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 JOB = {"id": "trial-1", "input": {"prompt": "a red apple", "width": 256, "height": 256, "num_inference_steps": 4, "seed": 7}}
@@ -56,6 +59,8 @@ class Asked(BaseHTTPRequestHandler):
         text = b"" if body is None else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
+        if text:
+            self.send_header("Content-Type", "application/json")
         self.end_headers()
         self.wfile.write(text)
 
@@ -67,7 +72,7 @@ class Image:
     """An unpacked image and how it says that it is started."""
 
     def __init__(self, root: str, config: dict) -> None:
-        self.root, self.config = root, config
+        self.root, self.config, self.started = root, config, []
         self.user = next(line.split(":")[2] for line in open(f"{root}/etc/passwd") if line.startswith(config["User"] + ":"))
 
     def start(self, command: list[str], **more: str) -> subprocess.Popen:
@@ -77,7 +82,8 @@ class Image:
         named = [f"{name}={value}" for name, value in variables.items()]
         outer = f'mount -t proc proc "{self.root}/proc"; exec "$@"'
         spaces = ["unshare", "--pid", "--fork", "--mount", "--kill-child", "sh", "-c", outer, "sh"]
-        return subprocess.Popen([*spaces, *inner, *named, *command])
+        self.started.append(subprocess.Popen([*spaces, *inner, *named, *command]))
+        return self.started[-1]
 
 
 def child_of(process: subprocess.Popen) -> int:
@@ -85,25 +91,76 @@ def child_of(process: subprocess.Popen) -> int:
     return int(open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()[0])
 
 
-def main(root: str, config: dict) -> None:
-    """The trial."""
-    image, queue = Image(root, config), Queue()
+def end(image: Image, process: subprocess.Popen, **more: str) -> None:
+    """Asks the health check and ends what runs."""
+    check = image.config["Healthcheck"]["Test"]
+    assert check[0] == "CMD", check
+    # Where the trial has it listen, instead of where the image does.
+    command = [more.get("LATENTD_LISTEN", word) if ":" in word else word for word in check[1:]]
+    healthy = lambda: image.start(command, **more).wait(20)
+    assert healthy() == 0, "the health check says that it is of no use"
+    os.kill(child_of(process), signal.SIGTERM)
+    assert process.wait(60) == 0, f"after SIGTERM it ended with {process.returncode}"
+    assert healthy() != 0, "the health check passes when nothing runs"
+
+
+def gateway(image: Image) -> None:
+    """The trial of a gateway."""
+    at = {"LATENTD_LISTEN": "127.0.0.1:18000"}
+    job = None
+    for _ in range(2):
+        began = time.monotonic()
+        process = image.start([*image.config["Entrypoint"], *image.config["Cmd"]], **at)
+        while answers("/healthz") is None:
+            assert time.monotonic() - began < 30 and process.poll() is None, "no gateway after half a minute"
+            time.sleep(0.02)
+        print(f"image: answers after {time.monotonic() - began:.2f} s")
+        job = job or answers("/v2/stable-diffusion-v1/run", {"input": JOB["input"]})["id"]
+        assert answers(f"/v2/stable-diffusion-v1/status/{job}")["status"] == "IN_QUEUE"
+        end(image, process, **at)
+    print(f"image: a job outlived its gateway, healthy, ended on SIGTERM as process 1 and user {image.user}")
+
+
+def answers(path: str, body: object = None) -> dict | None:
+    """What the gateway answers, or nothing."""
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:18000{path}", data), timeout=10) as answer:
+            text = answer.read()
+            return json.loads(text) if text.startswith(b"{") else {}
+    except ConnectionError:
+        return None
+    except urllib.error.URLError as fault:
+        if isinstance(fault.reason, ConnectionError):
+            return None
+        raise
+
+
+def worker(image: Image) -> None:
+    """The trial of a worker."""
+    queue, at = Queue(), {"LATENTD_ADMIN__LISTEN": "127.0.0.1:19090"}
     began = time.monotonic()
-    worker = image.start([*config["Entrypoint"], *config["Cmd"]], LATENTD_QUEUE=f"http://127.0.0.1:{queue.server_port}/v2/trial", LATENTD_ADMIN__LISTEN="127.0.0.1:19090")
+    command = [*image.config["Entrypoint"], *image.config["Cmd"]]
+    process = image.start(command, LATENTD_QUEUE=f"http://127.0.0.1:{queue.server_port}/v2/trial", **at)
     assert queue.came.wait(120), "no result after two minutes"
     print(f"image: first result after {time.monotonic() - began:.2f} s")
     assert "error" not in queue.result, queue.result["error"]
     picture = base64.b64decode(queue.result["output"][0]["image"])
     assert picture.startswith(b"\x89PNG"), picture[:8]
-    check = config["Healthcheck"]["Test"]
-    assert check[0] == "CMD", check
-    healthy = lambda: image.start(check[1:], LATENTD_ADMIN__LISTEN="127.0.0.1:19090").wait(20)
-    assert healthy() == 0, "the health check says that the worker is of no use"
-    os.kill(child_of(worker), signal.SIGTERM)
-    assert worker.wait(60) == 0, f"after SIGTERM it ended with {worker.returncode}"
-    assert healthy() != 0, "the health check passes without a worker"
+    end(image, process, **at)
     print(f"image: a job of {len(picture)} bytes of PNG, healthy, drained on SIGTERM as process 1 and user {image.user}")
 
 
+def main(root: str, config: dict) -> None:
+    """The trial of what the image starts."""
+    image = Image(root, config)
+    try:
+        {"worker": worker, "gateway": gateway}[config["Cmd"][0]](image)
+    finally:
+        # A trial that fails leaves nothing behind; with `unshare` its child ends.
+        for process in image.started:
+            process.kill()
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], json.load(open(sys.argv[2])))
+    main(sys.argv[1], json.load(open(sys.argv[2]))["Docker"]["config"])

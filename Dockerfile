@@ -25,6 +25,16 @@ RUN scripts/setup-libtorch --${LIBTORCH_SET}
 FROM scratch AS libtorch
 COPY --from=laid /src/.libtorch /
 
+# What libtorch offers to C++ alone; for GPUs, and without one of its own.
+FROM base AS helper
+COPY --from=libtorch / /opt/libtorch
+COPY scripts/setup-cuda-helper scripts/
+COPY scripts/libtorch scripts/libtorch
+COPY native native
+ENV LIBTORCH=/opt/libtorch/torch
+ARG LIBTORCH_SET=cuda
+RUN mkdir /helper && if [ "$LIBTORCH_SET" = cuda ]; then scripts/setup-cuda-helper --optional --out /helper; fi
+
 FROM base AS build
 COPY --from=libtorch / /opt/libtorch
 ENV LIBTORCH=/opt/libtorch/torch
@@ -45,6 +55,7 @@ RUN cd /opt/latentd/lib \
     && find . -type d \( -name include -o -name __pycache__ \) -prune -exec rm -rf {} + \
     && find torch -mindepth 1 -maxdepth 1 ! -name lib -exec rm -rf {} + \
     && rm -rf torch/lib/libtorch_python.so torch/lib/libshm*
+COPY --from=helper /helper/ /opt/latentd/lib/torch/lib/
 COPY --from=build /src/target/release/latentd /opt/latentd/bin/
 COPY scripts/image/healthy /opt/latentd/bin/
 COPY models /opt/latentd/models

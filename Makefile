@@ -34,8 +34,9 @@ build: setup ## Build target/release/latentd
 	cargo build $(FLAGS)
 
 .PHONY: setup
-setup: ## Lay libtorch under .libtorch (LIBTORCH_SET=--cpu or --cuda forces the set)
+setup: ## Lay libtorch under .libtorch (LIBTORCH_SET=--cpu or --cuda forces the set), build the CUDA helper
 	@scripts/setup-libtorch $(LIBTORCH_SET)
+	@scripts/setup-cuda-helper --optional
 
 .PHONY: lint
 lint: setup ## Check format, clippy, docs, dependencies and scripts

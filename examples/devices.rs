@@ -1,6 +1,7 @@
 //! Does each device of this machine draw what its processor draws in f32? `cargo run --release --example devices -- [MODEL]`, where MODEL is a
 //! folder or file, else the miniature. Draws with every sampler, from noise and from an image, alone and with others, on every GPU in
-//! f32, f16 and bf16, and on the processor in bf16. Prints a table; fails if a picture is further off than its numbers explain.
+//! f32, f16 and bf16, evaluated and replayed from CUDA graphs, and on the processor in bf16. Prints a table; fails if a picture is further
+//! off than its numbers explain, or if graphs draw anything else than evaluations.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this program is for")]
 
@@ -29,7 +30,8 @@ mod check {
     use std::time::Instant;
 
     use anyhow::{Context, Result};
-    use latentd::config::{Device, Dtype};
+    use latentd::config::{Config, Device, Dtype, Environment, Flags};
+    use latentd::engine::torch::cuda::Helper;
     use latentd::engine::torch::{Lanes, Model, Target, device};
     use latentd::engine::{Engine, Event, Picture, Ticket};
     use latentd::job::{Brought, Size, Spec, Start};
@@ -41,12 +43,23 @@ mod check {
 
     /// Decibels that the worst picture keeps, by what is computed in: f32 differs in the order of sums alone; the sampler adds up what
     /// 11 and 8 bits of mantissa lose.
-    fn least(dtype: Dtype) -> f64 {
-        match dtype {
-            Dtype::F32 | Dtype::Auto => 50.0,
-            Dtype::F16 => 28.0,
-            Dtype::Bf16 => 20.0,
+    fn least(target: Target) -> f64 {
+        match target.to_string().rsplit(' ').next() {
+            Some("bf16") => 20.0,
+            Some("f16") => 28.0,
+            _ => 50.0,
         }
+    }
+
+    /// Decibels that graphs keep of what the same device draws without: kernels may differ where rows are padded to a bucket, pictures
+    /// may not.
+    const LEAST_OF_GRAPHS: f64 = 40.0;
+
+    /// A way to draw the jobs.
+    struct Way {
+        target: Target,
+        together: bool,
+        graphs: bool,
     }
 
     pub(super) fn all() -> Result<bool> {
@@ -54,31 +67,61 @@ mod check {
         let model = std::env::args_os().nth(1).map_or_else(|| root.join("miniature"), PathBuf::from);
         let load =
             |target| Model::load(&model, &root.join("clip-tokenizer"), target).context("the model does not load");
+        let settings = Config::load(&Flags::default(), &Environment::default())?.cuda;
         let jobs = jobs();
         let exact = drawn(Lanes::new(load(Target::REFERENCE)?), &jobs, false)?;
-        let mut targets = vec![(Device::Cpu, Dtype::Bf16)];
+        let mut targets = vec![Target::choose(Device::Cpu, Dtype::Bf16)?];
         for gpu in device::each(Device::AllCuda).unwrap_or_default() {
-            targets.extend([Dtype::F32, Dtype::F16, Dtype::Bf16].map(|dtype| (gpu, dtype)));
+            for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+                targets.push(Target::choose(gpu, dtype)?);
+            }
         }
-        println!("{:<22} {:>9} {:>9} {:>9}  worst", "device", "worst dB", "mean dB", "s a job");
+        if targets.len() > 1 {
+            // Without it, graphs would be compared with nothing.
+            println!("CUDA graphs by {}\n", Helper::open(&settings)?.path().display());
+        }
+        println!("{:<30} {:>9} {:>9} {:>9} {:>9}  worst", "device", "worst dB", "mean dB", "graphs dB", "s a job");
         let mut sound = true;
-        for (device, dtype) in targets {
-            let target = Target::choose(device, dtype)?;
+        for target in targets {
             for together in [false, true] {
-                let began = Instant::now();
-                let pictures = drawn(Lanes::new(load(target)?), &jobs, together)?;
-                let seconds = began.elapsed().as_secs_f64() / jobs.len() as f64;
-                let likeness: Vec<f64> =
-                    exact.iter().map(|(ticket, picture)| psnr(picture, &pictures[ticket])).collect();
-                let (at, worst) =
-                    likeness.iter().copied().enumerate().min_by(|a, b| a.1.total_cmp(&b.1)).context("no job")?;
-                let mean = likeness.iter().sum::<f64>() / likeness.len() as f64;
-                let (job, mode) = (&jobs[at].0, if together { " (shared)" } else { "" });
-                println!("{:<22} {worst:>9.1} {mean:>9.1} {seconds:>9.3}  {job}", format!("{target}{mode}"));
-                sound &= worst >= least(dtype);
+                let mut before = None;
+                for graphs in if target.is_cpu() { &[false][..] } else { &[false, true] } {
+                    let way = Way { target, together, graphs: *graphs };
+                    let mut engine = Lanes::new(load(target)?);
+                    if way.graphs {
+                        engine = engine.with_cuda(&settings);
+                    }
+                    let began = Instant::now();
+                    let pictures = drawn(engine, &jobs, together)?;
+                    let seconds = began.elapsed().as_secs_f64() / jobs.len() as f64;
+                    sound &= told(&way, &jobs, &exact, before.as_ref(), &pictures, seconds)?;
+                    before = Some(pictures);
+                }
             }
         }
         Ok(sound)
+    }
+
+    /// Prints how like `pictures` are to the `exact` ones and to those `before`, without graphs; whether they are like enough.
+    fn told(
+        way: &Way,
+        jobs: &Jobs,
+        exact: &Pictures,
+        before: Option<&Pictures>,
+        pictures: &Pictures,
+        seconds: f64,
+    ) -> Result<bool> {
+        let likeness: Vec<f64> = exact.iter().map(|(ticket, picture)| psnr(picture, &pictures[ticket])).collect();
+        let (at, worst) = likeness.iter().copied().enumerate().min_by(|a, b| a.1.total_cmp(&b.1)).context("no job")?;
+        let mean = likeness.iter().sum::<f64>() / likeness.len() as f64;
+        let same = before.map(|before| before.iter().map(|(ticket, picture)| psnr(picture, &pictures[ticket])));
+        let same = same.map(|same| same.fold(f64::INFINITY, f64::min));
+        let mode =
+            format!("{}{}", if way.together { " (shared)" } else { "" }, if way.graphs { ", graphs" } else { "" });
+        let shown = same.map_or_else(|| "-".to_owned(), |same| format!("{same:.1}"));
+        let (device, job) = (format!("{}{mode}", way.target), &jobs[at].0);
+        println!("{device:<30} {worst:>9.1} {mean:>9.1} {shown:>9} {seconds:>9.3}  {job}");
+        Ok(worst >= least(way.target) && same.is_none_or(|same| same >= LEAST_OF_GRAPHS))
     }
 
     /// Every sampler, from noise and from a picture.

@@ -157,6 +157,8 @@ fn the_configuration_knows_where_it_came_from() {
         ("gateway.min_free", json!(268_435_456), "default"),
         ("device", json!("cpu"), "--device"),
         ("dtype", json!("bf16"), "LATENTD_DTYPE"),
+        ("cuda.graphs", json!(true), "default"),
+        ("cuda.helper", json!("auto"), "default"),
         ("log.level", json!("WARN"), "RUNPOD_DEBUG_LEVEL"),
         ("log.format", json!("auto"), "default"),
         ("log.prompts", json!(true), "latentd.toml"),

@@ -1,7 +1,7 @@
 //! Which engine this build has: the one place that chooses.
 
 #[cfg(feature = "torch")]
-pub(super) use with_torch::{devices, fleet, load, start_one};
+pub(super) use with_torch::{devices, fleet, host, load, start_one};
 #[cfg(not(feature = "torch"))]
 pub(super) use without::{MISSING, devices, fleet, start_one};
 
@@ -85,8 +85,21 @@ mod with_torch {
     ) -> Result<Host, HostError> {
         let (settings, model) = (config.clone(), model.clone());
         let build = move || -> anyhow::Result<torch::Lanes> {
-            Ok(torch::Lanes::new(load(&settings, &model, device)?).with_loras(settings.lora_dir.clone()))
+            let lanes = torch::Lanes::new(load(&settings, &model, device)?);
+            Ok(lanes.with_loras(settings.lora_dir.clone()).with_cuda(&settings.cuda))
         };
+        host((config, device), (number, metrics), build).await
+    }
+
+    /// Starts what `build` makes on a thread of its own.
+    pub(in super::super) async fn host(
+        (config, device): (&Config, Device),
+        (number, metrics): (usize, Metrics),
+        build: impl FnOnce() -> anyhow::Result<torch::Lanes> + Send + 'static,
+    ) -> Result<Host, HostError> {
+        if torch::Target::choose(device, config.dtype).is_ok_and(|target| target.is_cpu()) {
+            torch::processor::prepare();
+        }
         Host::watched(&format!("engine-{number}"), metrics, build).await
     }
 

@@ -50,9 +50,14 @@ impl FromIterator<(String, String)> for Environment {
     }
 }
 
+/// The folder that the program is in, and the one that that is in.
+pub(super) fn program_folders() -> Vec<PathBuf> {
+    let program = env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
+    program.ancestors().skip(1).take(2).map(Path::to_path_buf).collect()
+}
+
 /// `models/` beside the program, or beside the folder that it is in, else in the checkout that it was built from.
 pub(super) fn default_models_dir() -> PathBuf {
-    let program = env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
-    let installed = program.ancestors().skip(1).take(2).map(|folder| folder.join("models")).find(|path| path.is_dir());
+    let installed = program_folders().into_iter().map(|folder| folder.join("models")).find(|path| path.is_dir());
     installed.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("models"))
 }

@@ -1,5 +1,6 @@
 //! The configuration: flags, variables, file and defaults become one checked value that knows where each part came from.
 
+mod cuda;
 mod delivery;
 mod endpoints;
 mod environment;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use cuda::Cuda;
 pub use delivery::{Bucket, BucketName, Spool, Webhooks};
 pub use endpoints::{Endpoint, HandledBy};
 pub use environment::Environment;
@@ -60,6 +62,8 @@ pub struct Config {
     pub device: Device,
     /// What to compute in.
     pub dtype: Dtype,
+    /// How a GPU is used.
+    pub cuda: Cuda,
     /// What is logged and how.
     pub log: Log,
     /// What images that jobs name may cost.
@@ -192,7 +196,7 @@ impl Reader {
         let (model, models_dir) = (self.read("model"), self.folder("models_dir", environment::default_models_dir));
         let (listed, models_memory) = (self.read("models"), self.read("models_memory"));
         let (lora_dir, queue) = (self.read("lora_dir"), self.read("queue"));
-        let (device, dtype) = (self.read("device"), self.read("dtype"));
+        let (device, dtype, cuda) = (self.read("device"), self.read("dtype"), self.cuda());
         let (log, images, allow_private) = (self.log(environment), self.images(), self.read("net.allow_private"));
         let (hub, worker, runpod) = (self.hub(environment), self.worker(), self.runpod());
         let (spool, webhook, bucket) = (self.spool(environment), self.webhooks(), self.bucket());
@@ -204,6 +208,7 @@ impl Reader {
             lora_dir: lora_dir?,
             device: device?,
             dtype: dtype?,
+            cuda: cuda?,
             log: log?,
             images: images?,
             net: Net { allow_private: allow_private? },
@@ -271,6 +276,7 @@ mod tests {
     fn the_defaults_are_a_configuration() {
         let config = load(&[], "", &[]).unwrap();
         assert_eq!((config.device, config.dtype), (Device::Auto, Dtype::Auto));
+        assert_eq!((config.cuda.graphs, &config.cuda.helper, config.cuda.folders.len()), (true, &None, 2));
         assert_eq!(config.log, Log { level: Level::Info, json: false, prompts: false });
         assert!(config.models_dir.ends_with("models"));
         let timeout = Duration::from_secs(30);

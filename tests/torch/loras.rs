@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use latentd::engine::torch::Lanes;
+use latentd::engine::torch::graphs::{Fake, Told};
 use latentd::engine::{Engine, Picture, Ticket};
 use latentd::job::{JobError, Lora, Spec};
 use latentd::sampler::Sampler;
@@ -160,6 +162,25 @@ fn a_lora_outlives_its_file_in_the_jobs_that_draw_with_it() {
     assert_eq!(studio.finish().remove(&Ticket(1)).map(|picture| furthest(&picture, &ink) <= 1), Some(true));
     let gone = studio.draw(&with("ink", 1.0)).unwrap_err();
     assert!(gone.message.contains("ink.safetensors: No such file"), "{gone}");
+}
+
+#[test]
+fn graphs_are_of_their_networks_and_go_with_them() {
+    let (mut plain, mut studio, told) = (Studio::furnished(), Studio::furnished(), Rc::new(Told::default()));
+    studio.engine = studio.engine.with_graphs(Box::new(Fake::new(&told)));
+    let jobs = [with("ink", 1.0), with("wool", 1.0), spec(Sampler::KLms, 5, 1), with("ink", 0.5)];
+    let jobs = jobs.map(|job| Spec { steps: 9, ..job });
+    for job in jobs.iter().chain(&jobs) {
+        assert_eq!(studio.draw(job).unwrap(), plain.draw(job).unwrap(), "{:?}", job.lora);
+    }
+    assert_eq!((told.recorded.get(), told.dropped.get()), (4, 0));
+    // As many as are remembered: with those, all that jobs have had before are forgotten.
+    for scale in [0.1, 0.2, 0.3] {
+        studio.draw(&Spec { steps: 1, ..with("wool", scale) }).unwrap();
+    }
+    assert_eq!(told.alive(), 1, "the model's own is left");
+    assert_eq!(studio.draw(&jobs[0]).unwrap(), plain.draw(&jobs[0]).unwrap());
+    assert_eq!(told.alive(), 2);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod drawing;
+mod graphs;
 mod lanes;
 mod loras;
 mod starts;

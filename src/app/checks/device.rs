@@ -1,7 +1,8 @@
 //! The devices that engines compute on.
 
 use super::{Check, Verdict, gib};
-use crate::config::{Device, Dtype};
+use crate::config::{Cuda, Device, Dtype};
+use crate::engine::torch::cuda::Helper;
 use crate::engine::torch::{Target, device};
 
 /// Memory that activations want beside the weights at 512×512, in bytes.
@@ -19,6 +20,23 @@ pub(in super::super) fn check(device: Device, dtype: Dtype, weights: u64) -> Vec
             vec![Check::not_ok("device", Verdict::Fail, cause.to_string(), advice)]
         }
     }
+}
+
+/// What GPUs need for graphs; `None` where there is no GPU to use, or nobody wants them.
+pub(in super::super) fn helper(device: Device, dtype: Dtype, settings: &Cuda) -> Option<Check> {
+    let targets = device::each(device).ok()?;
+    let on_gpu = targets.into_iter().any(|device| Target::choose(device, dtype).is_ok_and(|target| !target.is_cpu()));
+    if !on_gpu || !settings.graphs {
+        return None;
+    }
+    Some(match Helper::open(settings) {
+        Ok(helper) => Check::ok("graphs", format!("by {}", helper.path().display())),
+        Err(cause) => {
+            let advice =
+                "without it a GPU draws the same, and small batches slower; cuda.graphs = false if that is wanted";
+            Check::not_ok("graphs", Verdict::Warn, cause.to_string(), advice)
+        }
+    })
 }
 
 fn of(target: Target, weights: u64) -> Vec<Check> {

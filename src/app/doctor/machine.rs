@@ -5,10 +5,11 @@ use std::thread::available_parallelism;
 
 use tokio::runtime;
 
-use super::super::checks::{Check, Verdict, disk, hashes, memory, picture, weights};
+use super::super::checks::{Check, Verdict, device, disk, hashes, memory, picture, weights};
 use super::super::{engine, fitness};
 use crate::config::weights::bytes;
 use crate::config::{Config, Served};
+use crate::engine::torch;
 use crate::engine::torch::device::multiplies_bf16;
 
 /// A side of the smallest picture.
@@ -28,6 +29,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
     let (first, needed) = (models.iter().filter(|served| served.at_start), |served: &Served| bytes(&served.model.path));
     let needed = first.clone().map(needed).sum();
     checks.extend(engine::devices(config, needed));
+    checks.extend(device::helper(config.device, config.dtype, &config.cuda));
     checks.push(memory::check(config.fitness.min_memory, needed));
     checks.push(disk::check(&fitness::spool(config), config.fitness.min_disk));
     checks.extend(first.clone().map(|served| weights::check(&served.model.path)));
@@ -41,9 +43,8 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
 
 /// Which library the process runs with: where there are several, that explains much.
 fn libtorch() -> Check {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let mut files = maps.lines().filter_map(|line| line.split_whitespace().last());
-    Check::ok("libtorch", files.find(|path| path.ends_with("/libtorch_cpu.so")).unwrap_or("linked into the program"))
+    let file = torch::device::libtorch().map(|file| file.display().to_string());
+    Check::ok("libtorch", file.unwrap_or_else(|| "linked into the program".into()))
 }
 
 fn processor() -> Check {

@@ -1,7 +1,9 @@
 //! Where to compute and in what numbers. libtorch's CUDA half is opened here, at run time, so that one binary serves
 //! machines with and without a GPU.
 
+use std::error::Error as _;
 use std::ffi::{CStr, c_char, c_int};
+use std::path::PathBuf;
 use std::{fmt, fs};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
@@ -129,6 +131,11 @@ impl fmt::Display for Target {
     }
 }
 
+/// What the dynamic linker says; of itself the error has only that it was the linker.
+pub(super) fn linker(cause: &libloading::Error) -> String {
+    cause.source().map_or_else(|| cause.to_string(), ToString::to_string)
+}
+
 /// Whether an NVIDIA driver is loaded in the kernel.
 fn has_driver() -> bool {
     std::path::Path::new("/proc/driver/nvidia/version").exists() || std::path::Path::new("/dev/nvidiactl").exists()
@@ -149,17 +156,35 @@ fn open_cuda(number: usize) -> Result<Device, DeviceError> {
     if number >= present {
         return Err(DeviceError::NoSuchGpu { asked: number, present });
     }
-    // The binary's rpath leads to it, as it leads to the half that is linked.
-    // SAFETY: libtorch's own library; its initialisers register the CUDA backend and do nothing else.
-    #[expect(unsafe_code, reason = "opening a shared library runs its initialisers")]
-    let opened = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
-    // Never closed: the backend stays registered for as long as the process lives.
-    std::mem::forget(opened.map_err(|cause| DeviceError::Libraries(cause.to_string()))?);
+    open_libraries()?;
     if Cuda::is_available() {
         Ok(Device::Cuda(number))
     } else {
         Err(DeviceError::Cuda("libtorch finds no usable GPU".into()))
     }
+}
+
+/// Opens libtorch's CUDA half. Needs no GPU.
+pub(super) fn open_libraries() -> Result<(), DeviceError> {
+    // The binary's rpath leads to it, as it leads to the half that is linked.
+    // SAFETY: libtorch's own library; its initialisers register the CUDA backend and do nothing else.
+    #[expect(unsafe_code, reason = "opening a shared library runs its initialisers")]
+    let opened = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
+    // Never closed: the backend stays registered for as long as the process lives.
+    std::mem::forget(opened.map_err(|cause| DeviceError::Libraries(linker(&cause)))?);
+    Ok(())
+}
+
+/// The major of the CUDA that libtorch is built for.
+pub(super) fn cuda_major() -> Result<c_int, DeviceError> {
+    Ok(Runtime::open()?.version(b"cudaRuntimeGetVersion\0")? / 1000)
+}
+
+/// The file that the process has libtorch from; `None` if it is linked into the program.
+pub fn libtorch() -> Option<PathBuf> {
+    let maps = fs::read_to_string("/proc/self/maps").ok()?;
+    let mut files = maps.lines().filter_map(|line| line.split_whitespace().last());
+    files.find(|path| path.ends_with("/libtorch_cpu.so")).map(PathBuf::from)
 }
 
 /// How many GPUs the CUDA runtime finds. libtorch itself is linked to that runtime, so it is in the process already.
@@ -204,7 +229,7 @@ impl Runtime {
             #[expect(unsafe_code, reason = "opening a shared library runs its initialisers")]
             match unsafe { Library::open(Some(name), RTLD_NOW) } {
                 Ok(library) => return Ok(Self(library)),
-                Err(cause) => fault = cause.to_string(),
+                Err(cause) => fault = linker(&cause),
             }
         }
         Err(DeviceError::Libraries(fault))
@@ -215,7 +240,7 @@ impl Runtime {
     #[expect(unsafe_code, reason = "a symbol has the type that its caller says")]
     unsafe fn symbol<F>(&self, name: &[u8]) -> Result<Symbol<F>, DeviceError> {
         // SAFETY: the caller's promise.
-        unsafe { self.0.get(name) }.map_err(|cause| DeviceError::Libraries(cause.to_string()))
+        unsafe { self.0.get(name) }.map_err(|cause| DeviceError::Libraries(linker(&cause)))
     }
 
     /// Calls one of the runtime's functions that store an int and answer with a status.

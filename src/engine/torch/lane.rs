@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::canvas::{Canvas, Kept};
 use super::lora::Networks;
 use super::nn::Forward;
+use super::place::Place;
 use super::unet::TextProjections;
 use crate::batch::Key;
 use crate::engine::Ticket;
@@ -19,7 +20,24 @@ pub(super) struct Course {
     /// The arithmetic.
     pub(super) plan: Plan,
     /// `[rows, time]`.
-    pub(super) times: Tensor,
+    times: Tensor,
+    /// What a row makes of a lane's slots, the UNet's output and noise, `[rows, slots, slots + 2]` in f32.
+    factors: Tensor,
+}
+
+impl Course {
+    /// `times` are those of `plan`'s rows.
+    pub(super) fn new(plan: Plan, times: Tensor, place: &Place) -> Forward<Self> {
+        let slots = plan.slots;
+        let next = plan.rows.iter().flat_map(|row| &row.update.next[..slots]);
+        let factors: Vec<f32> = next
+            .flat_map(|next| next.slots[..slots].iter().copied().chain([next.output, next.noise]))
+            .map(|factor| factor as f32)
+            .collect();
+        // All at once: a copy at each row would have the device wait for us, and us for it.
+        let factors = place.put(&factors, &[plan.rows.len() as i64, slots as i64, slots as i64 + 2])?;
+        Ok(Self { plan, times, factors })
+    }
 }
 
 /// What a lane wants of the picture; shared by the lanes of a job.
@@ -60,16 +78,16 @@ impl Lane {
         wish: Wish,
         course: Rc<Course>,
         canvas: Option<Rc<Canvas>>,
-        device: Device,
+        place: &Place,
     ) -> Forward<Self> {
         let mut noise = TorchRng::new(seed);
         let shape = [1, channels, i64::from(key.height), i64::from(key.width)];
         let (begin, kept) = match &canvas {
-            None => (draw(&mut noise, &shape)?.f_mul_scalar(course.plan.initial_scale)?.f_to_device(device)?, None),
+            None => (place.draw(&mut noise, &shape)?.f_mul_scalar(course.plan.initial_scale)?, None),
             Some(canvas) => canvas.begin(&mut noise, &course.plan)?,
         };
         let memory = [course.plan.slots as i64 - 1, shape[1], shape[2], shape[3]];
-        let memory = Tensor::f_zeros(memory, (Kind::Float, device))?;
+        let memory = Tensor::f_zeros(memory, (Kind::Float, place.device()))?;
         let state = Tensor::f_cat(&[begin, memory], 0)?;
         Ok(Self { ticket, index, seed, key, served: 0, wish, course, row: 0, state, noise, canvas, kept })
     }
@@ -128,24 +146,15 @@ impl Lane {
     }
 
     /// Moves on by one row, by the guided `output`, `[1, latent, height, width]` in f32.
-    pub(super) fn step(&mut self, output: Tensor) -> Forward<()> {
-        let update = self.current().update;
+    pub(super) fn step(&mut self, output: Tensor, place: &Place) -> Forward<()> {
+        let draws = self.current().update.draws_noise();
         let mut terms = vec![self.state.shallow_clone(), output];
-        if update.draws_noise() {
-            terms.push(draw(&mut self.noise, &terms[1].size())?.f_to_device(self.state.device())?);
+        if draws {
+            terms.push(place.draw(&mut self.noise, &terms[1].size())?);
         }
         let terms = Tensor::f_cat(&terms, 0)?;
         // All slots at once: [slots, terms] times [terms, values].
-        let slots = self.course.plan.slots;
-        let factors: Vec<f32> = update.next[..slots]
-            .iter()
-            .flat_map(|next| {
-                let noise = update.draws_noise().then_some(next.noise);
-                next.slots[..slots].iter().copied().chain([next.output]).chain(noise).map(|factor| factor as f32)
-            })
-            .collect();
-        let factors =
-            Tensor::f_from_slice(&factors)?.f_reshape([slots as i64, -1])?.f_to_device(self.state.device())?;
+        let factors = self.course.factors.f_select(0, self.row as i64)?.f_narrow(1, 0, terms.size()[0])?;
         self.state = factors.f_matmul(&terms.f_flatten(1, 3)?)?.f_reshape(self.state.size())?;
         if let Some(kept) = &self.kept {
             let mut x = self.latents()?;

@@ -1,23 +1,25 @@
 //! All lanes of an engine: admission, the shared evaluation, retirement.
 
 mod admission;
+mod equipment;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::Instant;
 
 use tch::{Kind, TchError, Tensor};
 use tracing::warn;
 
 use super::error::{is_device_lost, is_out_of_memory};
+use super::graphs::Graphs;
 use super::lane::Lane;
 use super::lora::Adapters;
 use super::model::Model;
 use super::nn::Forward;
 use super::picture;
+use super::place::Place;
 use super::preview::{Looks, Pace};
 use super::prompts::Prompts;
+use super::rows::Rows;
 use crate::batch::{self, Key, Waiting};
 use crate::engine::{Engine, EngineTimings, Event, Load, Memory, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
@@ -27,6 +29,8 @@ use crate::job::{JobError, Spec};
 const MOST_ROWS: usize = 16;
 /// Latent pixels that [`MOST_ROWS`] is meant for.
 const USUAL_AREA: usize = 64 * 64;
+/// The code of a job that memory does not suffice for.
+const OUT_OF_MEMORY: &str = "out_of_memory";
 
 /// The torch engine: a model and the images it works on.
 #[derive(Debug)]
@@ -43,6 +47,9 @@ pub struct Lanes {
     /// [`MOST_ROWS`] until memory ran out.
     most_rows: usize,
     previews: Pace,
+    graphs: Option<Graphs>,
+    // Last: a GPU's memory is given back when all of its tensors are gone.
+    place: Place,
 }
 
 /// What is known of a job besides its lanes.
@@ -64,6 +71,7 @@ impl Lanes {
         let (active, jobs) = (Vec::new(), HashMap::new());
         let adapters = Adapters::new(&model);
         let prompts = Prompts::default();
+        let place = Place::plain(model.target.device);
         Self {
             model,
             adapters,
@@ -74,19 +82,9 @@ impl Lanes {
             rows: 0,
             most_rows: MOST_ROWS,
             previews: Pace::USUAL,
+            graphs: None,
+            place,
         }
-    }
-
-    /// The same with LoRA files from `folder`.
-    #[must_use]
-    pub fn with_loras(self, folder: Option<PathBuf>) -> Self {
-        Self { adapters: self.adapters.with_folder(folder), ..self }
-    }
-
-    /// The same with previews at this pace.
-    #[must_use]
-    pub fn with_previews(self, previews: Pace) -> Self {
-        Self { previews, ..self }
     }
 
     /// The model it draws with.
@@ -101,21 +99,16 @@ impl Lanes {
     }
 
     /// The UNet's output for `chosen` lanes, `[rows, latent, height, width]` in f32.
-    fn predict(&self, chosen: &[usize]) -> Forward {
-        let (mut inputs, mut times, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-        for lane in chosen.iter().map(|&i| &self.active[i]) {
-            let (input, time) = (lane.input()?, lane.time()?);
-            for text in lane.texts() {
-                inputs.push(input.shallow_clone());
-                times.push(time.shallow_clone());
-                texts.push(text);
-            }
-        }
-        let layer = |i: usize| Tensor::f_cat(&texts.iter().map(|text| &text[i]).collect::<Vec<_>>(), 0);
-        let text = (0..texts[0].len()).map(layer).collect::<Forward<Vec<_>>>()?;
-        let input = Tensor::f_cat(&inputs, 0)?.f_to_kind(self.model.target.kind)?;
-        let networks = &self.active[chosen[0]].wish.networks;
-        networks.unet.forward(&input, &Tensor::f_cat(&times, 0)?, &text)?.f_to_kind(Kind::Float)
+    fn predict(&mut self, chosen: &[usize]) -> Forward {
+        let Self { active, graphs, model, .. } = self;
+        let rows = Rows::of(chosen.iter().map(|&i| &active[i]))?;
+        let Lane { key, wish, .. } = &active[chosen[0]];
+        let output = match graphs {
+            Some(graphs) => graphs.evaluate(*key, &wish.networks, &rows),
+            None => rows.evaluate(&wish.networks.unet, model.target.kind),
+        }?;
+        // A copy in any case: a graph writes its next result to the same place.
+        output.f_to_dtype(Kind::Float, false, true)
     }
 
     /// Moves `chosen` lanes on by the UNet's `output`, a row of it for each of their texts.
@@ -132,7 +125,7 @@ impl Lanes {
                 job.progress.done += 1;
                 events.push((lane.ticket, Event::Progress(job.progress)));
             }
-            lane.step(output)?;
+            lane.step(output, &self.place)?;
             lane.served = self.evaluations;
             row += rows;
         }
@@ -142,7 +135,7 @@ impl Lanes {
     /// Memory ran out for `chosen`: what no lane draws with goes first, then there are fewer rows from now on, and if there
     /// was but one lane, its job fails.
     fn make_room(&mut self, chosen: &[usize]) -> Events {
-        if self.adapters.release() {
+        if self.release() {
             return Events::new();
         }
         let lanes = chosen.iter().map(|&i| &self.active[i]);
@@ -153,11 +146,16 @@ impl Lanes {
             let factor = self.model.vae.factor();
             let message = format!("out of memory: one image of {}×{} does not fit", width * factor, height * factor);
             self.cancel(ticket);
-            return vec![(ticket, Event::Failed(JobError { code: "out_of_memory", message, field: None }))];
+            return vec![(ticket, Event::Failed(JobError { code: OUT_OF_MEMORY, message, field: None }))];
         }
         self.most_rows = (rows / 2 * lanes.map(|lane| area(lane.key)).max().unwrap_or(1) / USUAL_AREA).max(1);
         warn!(rows, most_rows = self.most_rows, "out of memory; going on with fewer rows an evaluation");
         Events::new()
+    }
+
+    /// Lets go of what can be made again, the cheapest first; whether there was any.
+    fn release(&mut self) -> bool {
+        self.graphs.as_mut().is_some_and(Graphs::release) || self.adapters.release()
     }
 
     /// Decodes and lets go the lanes that have no row left.
@@ -165,8 +163,12 @@ impl Lanes {
         let mut events = Events::new();
         while let Some(at) = self.active.iter().position(Lane::is_finished) {
             let lane = self.active.remove(at);
+            self.place.settle()?;
             let began = Instant::now();
-            let drawn = picture::decode(&self.model, &lane);
+            let mut drawn = picture::decode(&self.model, &lane);
+            while matches!(&drawn, Err(picture::Fault::Torch(cause)) if is_out_of_memory(cause)) && self.release() {
+                drawn = picture::decode(&self.model, &lane);
+            }
             let Some(job) = self.jobs.get_mut(&lane.ticket) else { continue };
             job.timings.decode += began.elapsed();
             job.images_left -= 1;
@@ -195,36 +197,12 @@ impl Lanes {
 impl Engine for Lanes {
     fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
         let _guard = tch::no_grad_guard();
-        let mut warnings = Vec::new();
-        let size = self.latent_size(spec)?;
-        let began = Instant::now();
-        let networks = self.adapters.choose(spec.lora.as_ref())?;
-        let key = Key { networks: networks.number, ..size };
-        let wish = self.wish(Rc::clone(&networks), spec, &mut warnings)?;
-        let text = began.elapsed();
-        let course = Rc::new(self.course(&networks, spec, &mut warnings)?);
-        let began = Instant::now();
-        let canvas = self.canvas(spec)?;
-        let encode = began.elapsed();
-        let total = course.plan.rows.len() as u32 * spec.num_outputs;
-
-        let (channels, device) = (self.model.unet.latent_channels(), self.model.target.device);
-        let lane = |index| {
-            let name = (ticket, index, spec.seed_of(index));
-            Lane::new(name, (key, channels), wish.clone(), Rc::clone(&course), canvas.clone(), device)
-                .map_err(|cause| failed(&cause))
-        };
-        let lanes: Vec<Lane> = (0..spec.num_outputs).map(lane).collect::<Result<_, _>>()?;
-        self.active.extend(lanes);
-        let job = Job {
-            images_left: spec.num_outputs,
-            progress: Progress { done: 0, total },
-            timings: EngineTimings { text, encode, evaluations: total, ..EngineTimings::default() },
-            first_evaluation: None,
-            looks: spec.preview.then(|| Looks::at(self.previews)),
-        };
-        self.jobs.insert(ticket, job);
-        Ok(warnings)
+        loop {
+            match self.take_in(ticket, spec) {
+                Err(cause) if cause.code == OUT_OF_MEMORY && self.release() => {}
+                taken => return taken,
+            }
+        }
     }
 
     fn advance(&mut self) -> Result<Events, Poisoned> {
@@ -252,7 +230,8 @@ impl Engine for Lanes {
             Err(cause) => return Err(poisoned(&cause)),
         };
         self.rows = chosen.iter().map(|&i| self.active[i].rows()).sum();
-        events.extend(self.step(&chosen, &output).map_err(|cause| poisoned(&cause))?);
+        let stepped = self.step(&chosen, &output).and_then(|told| self.place.pace().map(|()| told));
+        events.extend(stepped.map_err(|cause| poisoned(&cause))?);
         events.extend(self.retire().map_err(|cause| poisoned(&cause))?);
         Ok(events)
     }
@@ -290,7 +269,7 @@ fn failed(cause: &TchError) -> JobError {
     if !is_out_of_memory(cause) && is_device_lost(cause) {
         return JobError::engine_lost(&first_line(cause));
     }
-    let code = if is_out_of_memory(cause) { "out_of_memory" } else { "engine_error" };
+    let code = if is_out_of_memory(cause) { OUT_OF_MEMORY } else { "engine_error" };
     JobError { code, message: first_line(cause), field: None }
 }
 

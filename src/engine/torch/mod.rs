@@ -6,8 +6,10 @@
 
 mod canvas;
 mod config;
+pub mod cuda;
 pub mod device;
 mod error;
+pub mod graphs;
 mod lane;
 mod lanes;
 mod lora;
@@ -15,9 +17,12 @@ mod model;
 mod names;
 mod nn;
 mod picture;
+mod place;
 mod preview;
+pub mod processor;
 mod prompts;
 pub mod rates;
+mod rows;
 mod single_file;
 mod text;
 mod unet;

@@ -1,20 +1,58 @@
 //! What a job's lanes begin with: its text, its sampler's course, its canvas, and what it must be warned of.
 
 use std::rc::Rc;
+use std::time::Instant;
 
-use super::{Lanes, failed};
+use super::{Job, Lanes, failed};
 use crate::batch::Key;
 use crate::engine::tokenizer::Encoded;
 use crate::engine::torch::canvas::Canvas;
-use crate::engine::torch::lane::{Course, Wish};
+use crate::engine::torch::lane::{Course, Lane, Wish};
 use crate::engine::torch::lora::Networks;
+use crate::engine::torch::preview::Looks;
+use crate::engine::{EngineTimings, Progress, Ticket};
 use crate::job::{JobError, Spec};
 use crate::sampler;
 
 /// Characters of a prompt that a warning quotes.
 const MOST_QUOTED: usize = 200;
+
 impl Lanes {
-    pub(super) fn latent_size(&self, spec: &Spec) -> Result<Key, JobError> {
+    /// Takes a job in, or leaves everything as it was; warnings for its result.
+    pub(super) fn take_in(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
+        let mut warnings = Vec::new();
+        let size = self.latent_size(spec)?;
+        let began = Instant::now();
+        let networks = self.adapters.choose(spec.lora.as_ref())?;
+        let key = Key { networks: networks.number, ..size };
+        let wish = self.wish(Rc::clone(&networks), spec, &mut warnings)?;
+        let text = began.elapsed();
+        let course = Rc::new(self.course(&networks, spec, &mut warnings)?);
+        let began = Instant::now();
+        let canvas = self.canvas(spec)?;
+        let encode = began.elapsed();
+        let total = course.plan.rows.len() as u32 * spec.num_outputs;
+
+        let channels = self.model.unet.latent_channels();
+        let lane = |index| {
+            let name = (ticket, index, spec.seed_of(index));
+            Lane::new(name, (key, channels), wish.clone(), Rc::clone(&course), canvas.clone(), &self.place)
+                .map_err(|cause| failed(&cause))
+        };
+        let lanes: Vec<Lane> = (0..spec.num_outputs).map(lane).collect::<Result<_, _>>()?;
+        self.active.extend(lanes);
+        let job = Job {
+            images_left: spec.num_outputs,
+            progress: Progress { done: 0, total },
+            timings: EngineTimings { text, encode, evaluations: total, ..EngineTimings::default() },
+            first_evaluation: None,
+            looks: spec.preview.then(|| Looks::at(self.previews)),
+        };
+        self.jobs.insert(ticket, job);
+        Ok(warnings)
+    }
+
+    fn latent_size(&self, spec: &Spec) -> Result<Key, JobError> {
         let factor = self.model.vae.factor();
         for (field, side) in [("width", spec.size.width), ("height", spec.size.height)] {
             if side % factor != 0 {
@@ -34,12 +72,7 @@ impl Lanes {
         Ok(encoded)
     }
 
-    pub(super) fn course(
-        &self,
-        networks: &Networks,
-        spec: &Spec,
-        warnings: &mut Vec<String>,
-    ) -> Result<Course, JobError> {
+    fn course(&self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<Course, JobError> {
         let plan = sampler::plan(spec.sampler, &self.model.schedule, spec.steps as usize, spec.first_step() as usize)
             .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
         let (name, steps) = (spec.sampler.name(), spec.steps);
@@ -56,15 +89,10 @@ impl Lanes {
         }
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
         let times = networks.unet.embed_times(&timesteps).map_err(|cause| failed(&cause))?;
-        Ok(Course { plan, times })
+        Course::new(plan, times, &self.place).map_err(|cause| failed(&cause))
     }
 
-    pub(super) fn wish(
-        &mut self,
-        networks: Rc<Networks>,
-        spec: &Spec,
-        warnings: &mut Vec<String>,
-    ) -> Result<Wish, JobError> {
+    fn wish(&mut self, networks: Rc<Networks>, spec: &Spec, warnings: &mut Vec<String>) -> Result<Wish, JobError> {
         let prompt = self.tokenize("prompt", &spec.prompt, warnings)?;
         let prompt = self.prompts.encode(&networks, &prompt).map_err(|cause| failed(&cause))?;
         // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
@@ -76,7 +104,7 @@ impl Lanes {
         Ok(Wish { networks, prompt, away: Some((away, spec.guidance_scale)) })
     }
 
-    pub(super) fn canvas(&self, spec: &Spec) -> Result<Option<Rc<Canvas>>, JobError> {
+    fn canvas(&self, spec: &Spec) -> Result<Option<Rc<Canvas>>, JobError> {
         let canvas = |start| Canvas::of(start, &self.model.vae, self.model.target).map(Rc::new);
         spec.start.as_ref().map(canvas).transpose().map_err(|cause| failed(&cause))
     }

@@ -49,9 +49,10 @@ impl SelfAttention {
         Ok(Self { qkv, out: Linear::load(&at.at("to_out.0"), channels, channels, true)?, heads })
     }
 
-    pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
+    /// What `x` attends to, added to `more`.
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor, more: &Tensor) -> Forward {
         let qkv = self.qkv.forward(x)?.f_chunk(3, 2)?;
-        self.out.forward(&attend(&qkv[0], &qkv[1], &qkv[2], self.heads, false)?)
+        self.out.forward_add(&attend(&qkv[0], &qkv[1], &qkv[2], self.heads, false)?, more)
     }
 
     pub(super) fn weights(&mut self) -> [&mut Weight; 2] {
@@ -87,10 +88,10 @@ impl CrossAttention {
         self.kv.forward(text)
     }
 
-    /// `text` is what [`Self::project`] gave.
-    pub(in crate::engine::torch) fn forward(&self, x: &Tensor, text: &Tensor) -> Forward {
+    /// What `x` attends to of `text`, which is what [`Self::project`] gave, added to `more`.
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor, text: &Tensor, more: &Tensor) -> Forward {
         let kv = text.f_chunk(2, 2)?;
-        self.out.forward(&attend(&self.query.forward(x)?, &kv[0], &kv[1], self.heads, false)?)
+        self.out.forward_add(&attend(&self.query.forward(x)?, &kv[0], &kv[1], self.heads, false)?, more)
     }
 
     pub(super) fn weights(&mut self) -> [&mut Weight; 3] {

@@ -32,7 +32,12 @@ impl Linear {
     }
 
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
-        x.f_linear(self.weight.tensor(), self.bias.as_deref())
+        self.weight.multiply(x, self.bias.as_deref(), None)
+    }
+
+    /// [`Self::forward`], and `more` added to it.
+    pub(super) fn forward_add(&self, x: &Tensor, more: &Tensor) -> Forward {
+        self.weight.multiply(x, self.bias.as_deref(), Some(more))
     }
 
     /// What a LoRA may change.
@@ -93,8 +98,7 @@ impl Conv2d {
     }
 
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
-        let Window { stride, padding, .. } = self.window;
-        x.f_conv2d(self.weight.tensor(), self.bias.as_deref(), [stride; 2], [padding; 2], [1; 2], 1)
+        self.weight.convolve(x, self.bias.as_deref(), self.window)
     }
 
     /// What a LoRA may change.

@@ -3,6 +3,7 @@
 
 mod attention;
 mod basic;
+mod onednn;
 mod resnet;
 mod transformer;
 mod weight;

@@ -140,9 +140,9 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, text: &Tensor) -> Forward {
-        let x = self.attention.forward(&self.norm1.forward(x)?)?.f_add(x)?;
-        let x = self.cross.forward(&self.norm2.forward(&x)?, text)?.f_add(&x)?;
-        self.feed.forward(&self.norm3.forward(&x)?)?.f_add(&x)
+        let x = self.attention.forward(&self.norm1.forward(x)?, x)?;
+        let x = self.cross.forward(&self.norm2.forward(&x)?, text, &x)?;
+        self.feed.forward(&self.norm3.forward(&x)?, &x)
     }
 
     fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
@@ -167,8 +167,9 @@ impl FeedForward {
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Forward {
+    /// What it makes of `x`, added to `more`.
+    fn forward(&self, x: &Tensor, more: &Tensor) -> Forward {
         let halves = self.gate.forward(x)?.f_chunk(2, 2)?;
-        self.out.forward(&halves[1].f_gelu("none")?.f_mul_(&halves[0])?)
+        self.out.forward_add(&halves[1].f_gelu("none")?.f_mul_(&halves[0])?, more)
     }
 }

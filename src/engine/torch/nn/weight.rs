@@ -1,10 +1,12 @@
-//! Weights that models share: a clone is the same memory until a LoRA changes it.
+//! Weights that models share: a clone is the same memory until a LoRA changes it. On a processor that memory is brought into
+//! the order that it multiplies fastest in when a weight is first used.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
-use super::Forward;
+use super::{Forward, Window, channels_last, onednn};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
@@ -21,7 +23,7 @@ pub(in crate::engine::torch) struct LowRank {
 /// of. Clones share the tensor.
 #[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct Weight {
-    tensor: Rc<Tensor>,
+    tensor: Rc<RefCell<Tensor>>,
     /// Modules by name, each with its number of outputs, in the order in which they lie there.
     parts: Rc<[(String, i64)]>,
 }
@@ -30,23 +32,63 @@ impl Weight {
     /// The tensor `weight` of the module at `at`.
     pub(super) fn load(at: &Scope, shape: &[i64]) -> Result<Self, LoadError> {
         let parts = [(at.name().to_owned(), shape[0])];
-        Ok(Self { tensor: Rc::new(at.tensor("weight", shape)?), parts: Rc::new(parts) })
+        Ok(Self::of(at.tensor("weight", shape)?, parts.into()))
+    }
+
+    fn of(tensor: Tensor, parts: Rc<[(String, i64)]>) -> Self {
+        Self { tensor: Rc::new(RefCell::new(tensor)), parts }
     }
 
     /// Several with their outputs side by side.
     pub(super) fn stacked(weights: &[&Self]) -> Forward<Self> {
-        let tensors: Vec<&Tensor> = weights.iter().map(|weight| weight.tensor()).collect();
+        let tensors = weights.iter().map(|weight| weight.plain()).collect::<Forward<Vec<_>>>()?;
         let parts = weights.iter().flat_map(|weight| weight.parts.iter().cloned()).collect();
-        Ok(Self { tensor: Rc::new(Tensor::f_cat(&tensors, 0)?), parts })
+        Ok(Self::of(Tensor::f_cat(&tensors, 0)?, parts))
     }
 
     /// The same in another memory layout.
     pub(super) fn laid_out(self, layout: impl FnOnce(&Tensor) -> Forward) -> Forward<Self> {
-        Ok(Self { tensor: Rc::new(layout(&self.tensor)?), ..self })
+        Ok(Self::of(layout(&self.plain()?)?, self.parts))
     }
 
-    pub(super) fn tensor(&self) -> &Tensor {
-        &self.tensor
+    /// `x Wᵀ + b + more` over the last dimension, of a matrix.
+    pub(super) fn multiply(&self, x: &Tensor, bias: Option<&Tensor>, more: Option<&Tensor>) -> Forward {
+        let weight = self.ready(onednn::pack_matrix)?;
+        match more {
+            Some(more) if onednn::is_packed(&weight) => onednn::multiply_add(x, &weight, bias, more),
+            None if onednn::is_packed(&weight) => onednn::multiply(x, &weight, bias),
+            Some(more) => x.f_linear(&weight, bias)?.f_add(more),
+            None => x.f_linear(&weight, bias),
+        }
+    }
+
+    /// `x` convolved with a kernel.
+    pub(super) fn convolve(&self, x: &Tensor, bias: Option<&Tensor>, window: Window) -> Forward {
+        let weight = self.ready(|plain| onednn::pack_kernel(plain, window, &x.size()))?;
+        if onednn::is_packed(&weight) {
+            return onednn::convolve(x, &weight, bias, window);
+        }
+        let Window { stride, padding, .. } = window;
+        x.f_conv2d(&weight, bias, [stride; 2], [padding; 2], [1; 2], 1)
+    }
+
+    /// As it is used, packed in place at the first time, for all clones.
+    fn ready(&self, pack: impl FnOnce(&Tensor) -> Forward) -> Forward {
+        let mut tensor = self.tensor.borrow_mut();
+        if onednn::can_pack(&tensor) {
+            *tensor = pack(&tensor)?;
+        }
+        Ok(tensor.shallow_clone())
+    }
+
+    /// As it was loaded: a matrix is contiguous, a kernel has channels last.
+    fn plain(&self) -> Forward {
+        let tensor = self.tensor.borrow();
+        if !onednn::is_packed(&tensor) {
+            return Ok(tensor.shallow_clone());
+        }
+        let plain = onednn::unpack(&tensor)?;
+        if plain.dim() == 4 { channels_last(&plain) } else { Ok(plain) }
     }
 
     /// Adds what `change` knows of a module of this name and shape, in f32; kind and memory layout stay. Clones made before
@@ -57,12 +99,13 @@ impl Weight {
     ) -> Result<(), E> {
         let mut sum = None;
         let mut start = 0;
+        let (size, kind) = (self.tensor.borrow().size(), self.tensor.borrow().kind());
         for (module, outputs) in self.parts.iter() {
-            let shape = [&[*outputs], &self.tensor.size()[1..]].concat();
+            let shape = [&[*outputs], &size[1..]].concat();
             if let Some(LowRank { up, down }) = change(module, &shape)? {
                 let sum: &Tensor = match &mut sum {
                     Some(sum) => sum,
-                    none => none.insert(self.tensor.f_to_dtype(Kind::Float, false, true)?),
+                    none => none.insert(self.plain()?.f_to_dtype(Kind::Float, false, true)?),
                 };
                 // A view, or nothing would come of it: matrices are contiguous, kernels have channels last.
                 let mut rows = by_pixel(&sum.f_narrow(0, start, *outputs)?)?.f_view([*outputs, -1])?;
@@ -72,7 +115,7 @@ impl Weight {
             start += outputs;
         }
         if let Some(sum) = sum {
-            self.tensor = Rc::new(sum.f_to_kind(self.tensor.kind())?);
+            self.tensor = Rc::new(RefCell::new(sum.f_to_kind(kind)?));
         }
         Ok(())
     }
@@ -88,12 +131,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use tch::{Device, TchError};
 
-    use super::super::channels_last;
     use super::*;
 
     fn weight(name: &str, shape: &[i64], kind: Kind) -> Weight {
         let tensor = Tensor::arange(shape.iter().product::<i64>(), (kind, Device::Cpu)).reshape(shape);
-        Weight { tensor: Rc::new(tensor), parts: Rc::new([(name.to_owned(), shape[0])]) }
+        Weight::of(tensor, [(name.to_owned(), shape[0])].into())
     }
 
     /// A change of rank 1 that adds to each output its own number, times the place of the input in its kernel.
@@ -112,9 +154,9 @@ mod tests {
         let base = Weight::stacked(&[&weight("q", &[1, 3], Kind::Float), &weight("k", &[2, 3], Kind::Float)]).unwrap();
         let mut changed = base.clone();
         changed.add(change("k")).unwrap();
-        let difference = Vec::<Vec<f32>>::try_from(changed.tensor() - base.tensor()).unwrap();
+        let difference = Vec::<Vec<f32>>::try_from(changed.plain().unwrap() - base.plain().unwrap()).unwrap();
         assert_eq!(difference, [[0.0; 3], [0.0; 3], [0.0, 1.0, 2.0]]);
-        assert_eq!(Vec::<f32>::try_from(base.tensor().get(2)).unwrap(), [3.0, 4.0, 5.0]);
+        assert_eq!(Vec::<f32>::try_from(base.plain().unwrap().get(2)).unwrap(), [3.0, 4.0, 5.0]);
     }
 
     #[test]
@@ -130,9 +172,24 @@ mod tests {
         let base = weight("conv", &[3, 4, 3, 3], Kind::BFloat16).laid_out(channels_last).unwrap();
         let mut changed = base.clone();
         changed.add(change("conv")).unwrap();
-        assert_eq!(changed.tensor().kind(), Kind::BFloat16);
-        assert_eq!(changed.tensor().stride(), base.tensor().stride());
+        assert_eq!(changed.plain().unwrap().kind(), Kind::BFloat16);
+        assert_eq!(changed.plain().unwrap().stride(), base.plain().unwrap().stride());
         assert!(!Rc::ptr_eq(&base.tensor, &changed.tensor));
+    }
+
+    #[test]
+    fn a_change_of_what_was_packed_is_the_same() {
+        let x = Tensor::ones([1, 4, 8, 8], (Kind::Float, Device::Cpu));
+        let base = weight("conv", &[3, 4, 3, 3], Kind::Float).laid_out(channels_last).unwrap();
+        let mut unused = Weight::of(base.plain().unwrap(), Rc::clone(&base.parts));
+        let _ = base.convolve(&x, None, Window::SAME).unwrap();
+        assert_eq!(onednn::is_packed(&base.tensor.borrow()), cfg!(target_arch = "x86_64"));
+        let mut used = base.clone();
+        used.add(change("conv")).unwrap();
+        unused.add(change("conv")).unwrap();
+        assert_eq!(used.plain().unwrap(), unused.plain().unwrap());
+        let draw = |weight: &Weight| weight.convolve(&x, None, Window::SAME).unwrap();
+        assert_eq!(draw(&used), draw(&unused));
     }
 
     #[test]
@@ -142,6 +199,6 @@ mod tests {
         changed.add(change("conv")).unwrap();
         let LowRank { up, down } = change("conv")("conv", &[3, 4, 3, 3]).unwrap().unwrap();
         let product = up.matmul(&down.flatten(1, 3)).reshape([3, 4, 3, 3]);
-        assert_eq!(changed.tensor() - base.tensor(), product);
+        assert_eq!(changed.plain().unwrap() - base.plain().unwrap(), product);
     }
 }

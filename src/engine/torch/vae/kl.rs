@@ -225,9 +225,9 @@ impl Middle {
         let mut x = self.before.forward(x, None)?;
         if let Some((norm, attention)) = &self.attention {
             let (_, _, height, width) = x.size4()?;
-            let sequence = norm.forward(&x)?.f_flatten(2, 3)?.f_transpose(1, 2)?;
-            let attended = attention.forward(&sequence)?.f_transpose(1, 2)?.f_unflatten(2, [height, width])?;
-            x = attended.f_add(&x)?;
+            let sequence = |image: &Tensor| image.f_flatten(2, 3)?.f_transpose(1, 2);
+            let attended = attention.forward(&sequence(&norm.forward(&x)?)?, &sequence(&x)?)?;
+            x = attended.f_transpose(1, 2)?.f_unflatten(2, [height, width])?;
         }
         self.after.forward(&x, None)
     }

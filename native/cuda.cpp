@@ -1,0 +1,190 @@
+// The CUDA helper: what libtorch offers to C++ alone, as C functions. src/engine/torch/cuda/helper.rs opens it at run time and is the only
+// caller; scripts/setup-cuda-helper builds it. A function that can fail answers 0, or 1 and leaves the reason to latentd_cuda_error.
+// Nothing is thrown across the border: every body that calls libtorch stands in `guarded`.
+//
+// Tensors are `at::Tensor *`, as in torch-sys; streams are the numbers that c10 gives them; pools are pairs of numbers.
+
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <string>
+
+#include <ATen/ATen.h>
+#include <ATen/core/CachingHostAllocator.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAEvent.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <torch/version.h>
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+// Of this thread's last call that failed.
+thread_local std::string fault;
+
+template <typename Body>
+int guarded(Body body) noexcept {
+  try {
+    body();
+    return 0;
+  } catch (const std::exception &cause) {
+    // c10's own text ends with a stack of frames; the first lines say what happened.
+    const auto *error = dynamic_cast<const c10::Error *>(&cause);
+    fault = error ? error->what_without_backtrace() : cause.what();
+  } catch (...) {
+    fault = "an exception that is no std::exception";
+  }
+  return 1;
+}
+
+c10::cuda::CUDAStream stream_of(int device, int64_t stream) {
+  return c10::cuda::CUDAStream::unpack3(stream, static_cast<c10::DeviceIndex>(device), c10::DeviceType::CUDA);
+}
+
+struct Event {
+  // Who waits for it sleeps: a processor core is better spent on another engine or on PNG.
+  c10::cuda::CUDAEvent event{cudaEventDisableTiming | cudaEventBlockingSync};
+};
+
+struct Graph {
+  int device;
+  c10::MempoolId_t pool;
+  at::cuda::CUDAGraph graph;
+  bool capturing = false;
+
+  Graph(int device, const uint64_t *numbers) : device(device), pool(numbers[0], numbers[1]) {}
+
+  // libtorch forgets to undo this when a capture breaks; later tensors would come from the graphs' pool.
+  void leave_pool() {
+    c10::cuda::CUDACachingAllocator::endAllocateToPool(static_cast<c10::DeviceIndex>(device), pool);
+    at::getHostAllocator(at::kCUDA)->end_allocate_to_pool(pool);
+    c10::cuda::CUDACachingAllocator::releasePool(static_cast<c10::DeviceIndex>(device), pool);
+    at::getHostAllocator(at::kCUDA)->release_pool(pool);
+  }
+
+  // Whatever becomes of it, the stream does things again instead of writing them down.
+  int end() noexcept {
+    capturing = false;
+    const int status = guarded([&] { graph.capture_end(); });
+    if (status != 0) {
+      const std::string kept = fault; // what broke the capture, not what breaks now
+      guarded([&] { leave_pool(); });
+      (void)cudaGetLastError(); // else the next call of anybody would be told of it
+      fault = kept;
+    }
+    return status;
+  }
+};
+
+} // namespace
+
+// What the functions below look like; another number is another interface.
+EXPORT int latentd_cuda_interface() { return 1; }
+
+// The libtorch that this was built for: C++ has no stable interface from one to the next.
+EXPORT const char *latentd_cuda_torch() { return TORCH_VERSION; }
+
+EXPORT const char *latentd_cuda_error() { return fault.c_str(); }
+
+// Has this thread work on `device`, on a stream of libtorch's pool that first waits for what the thread gave the device before.
+EXPORT int latentd_cuda_enter(int device, int64_t *stream) {
+  return guarded([&] {
+    const auto index = static_cast<c10::DeviceIndex>(device);
+    c10::cuda::set_device(index);
+    const auto before = c10::cuda::getCurrentCUDAStream(index);
+    const auto own = c10::cuda::getStreamFromPool(false, index);
+    c10::cuda::CUDAEvent reached;
+    reached.record(before);
+    reached.block(own);
+    c10::cuda::setCurrentCUDAStream(own);
+    *stream = own.id();
+  });
+}
+
+// f32 is f32: no TF32, which has the mantissa of f16, in matrix products and convolutions of this process.
+EXPORT int latentd_cuda_exact() {
+  return guarded([] {
+    at::globalContext().setAllowTF32CuBLAS(false);
+    at::globalContext().setAllowTF32CuDNN(false);
+  });
+}
+
+// Gives back to the GPUs what tensors that are gone have left: a stream's memory serves no other stream.
+EXPORT int latentd_cuda_trim() {
+  return guarded([] { c10::cuda::CUDACachingAllocator::emptyCache(); });
+}
+
+// Copies floats to `device` by way of pinned memory, without waiting for what the current stream does; a tensor `[count]`.
+EXPORT int latentd_cuda_upload(int device, const float *values, size_t count, void **tensor) {
+  return guarded([&] {
+    const auto size = static_cast<int64_t>(count);
+    const auto pinned = at::empty({size}, at::TensorOptions().dtype(at::kFloat).pinned_memory(true));
+    std::memcpy(pinned.data_ptr(), values, count * sizeof(float));
+    const auto target = c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device));
+    *tensor = new at::Tensor(pinned.to(target, at::kFloat, /*non_blocking=*/true));
+  });
+}
+
+EXPORT int latentd_cuda_event_new(void **event) {
+  return guarded([&] { *event = new Event(); });
+}
+
+// Where `stream` is now.
+EXPORT int latentd_cuda_event_record(void *event, int device, int64_t stream) {
+  return guarded([&] { static_cast<Event *>(event)->event.record(stream_of(device, stream)); });
+}
+
+// Until the stream has come by where the event was recorded last; at once if it never was.
+EXPORT int latentd_cuda_event_wait(void *event) {
+  return guarded([&] { static_cast<Event *>(event)->event.synchronize(); });
+}
+
+EXPORT void latentd_cuda_event_drop(void *event) {
+  guarded([&] { delete static_cast<Event *>(event); });
+}
+
+// A pool of memory that graphs share.
+EXPORT int latentd_cuda_pool_new(uint64_t *pool) {
+  return guarded([&] {
+    const auto made = at::cuda::graph_pool_handle();
+    pool[0] = made.first;
+    pool[1] = made.second;
+  });
+}
+
+// From here on, what this thread gives its current stream is written down and not done. Other threads are not concerned.
+EXPORT int latentd_cuda_graph_begin(int device, const uint64_t *pool, void **graph) {
+  return guarded([&] {
+    auto made = std::make_unique<Graph>(device, pool);
+    try {
+      made->graph.capture_begin(made->pool, cudaStreamCaptureModeThreadLocal);
+    } catch (...) {
+      guarded([&] { made->leave_pool(); }); // or the allocator would go on asking a graph that is gone
+      throw;
+    }
+    made->capturing = true;
+    *graph = made.release();
+  });
+}
+
+// Until here. A graph of which this fails is good for nothing but to be dropped.
+EXPORT int latentd_cuda_graph_end(void *graph) { return static_cast<Graph *>(graph)->end(); }
+
+// Has the current stream do it all.
+EXPORT int latentd_cuda_graph_replay(void *graph) {
+  return guarded([&] { static_cast<Graph *>(graph)->graph.replay(); });
+}
+
+// Also one that is being captured.
+EXPORT void latentd_cuda_graph_drop(void *graph) {
+  auto *made = static_cast<Graph *>(graph);
+  if (made->capturing) {
+    made->end();
+  }
+  guarded([&] { delete made; });
+}

@@ -1,0 +1,24 @@
+//! The part of the configuration that is about NVIDIA GPUs.
+
+use std::path::PathBuf;
+
+use super::{Reader, environment};
+
+/// How a GPU is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cuda {
+    /// Whether evaluations are recorded and replayed.
+    pub graphs: bool,
+    /// The helper library; `None` is the one that is found.
+    pub helper: Option<PathBuf>,
+    /// Where it is looked for beside libtorch's folder.
+    pub folders: Vec<PathBuf>,
+}
+
+impl Reader {
+    pub(super) fn cuda(&mut self) -> Option<Cuda> {
+        let (graphs, helper) = (self.read("cuda.graphs"), self.read::<String>("cuda.helper"));
+        let helper = Some(helper?).filter(|path| path != "auto").map(PathBuf::from);
+        Some(Cuda { graphs: graphs?, helper, folders: environment::program_folders() })
+    }
+}

@@ -1,0 +1,378 @@
+//! The CUDA helper library, which `native/cuda.cpp` becomes: found, checked, and its functions as safe ones. Nothing else calls it.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::path::{Path, PathBuf};
+use std::ptr;
+use std::rc::Rc;
+
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use tch::{TchError, Tensor};
+
+use super::super::device::{self, DeviceError};
+use super::super::nn::Forward;
+use crate::config;
+
+/// The interface that this file knows, and the libtorch that `tch` was written for.
+const INTERFACE: c_int = 1;
+const LIBTORCH: &str = "2.11.0";
+
+/// Why there is no helper.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HelperError {
+    /// It is nowhere.
+    #[error("the CUDA helper {name} is not in {}; scripts/setup-cuda-helper builds it", .folders.join(", "))]
+    Absent {
+        /// What the file is called.
+        name: String,
+        /// Where it was looked for.
+        folders: Vec<String>,
+    },
+    /// It is there, and cannot be used.
+    #[error("the CUDA helper {path} cannot be used: {reason}; scripts/setup-cuda-helper builds it anew")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What the dynamic linker says, or what it was built for.
+        reason: String,
+    },
+    /// libtorch has no CUDA half, or it does not load.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
+type Status = c_int;
+type Handle = *mut c_void;
+
+/// The library's functions; `native/cuda.cpp` says what they do.
+#[derive(Debug)]
+struct Calls {
+    error: unsafe extern "C" fn() -> *const c_char,
+    enter: unsafe extern "C" fn(c_int, *mut i64) -> Status,
+    exact: unsafe extern "C" fn() -> Status,
+    trim: unsafe extern "C" fn() -> Status,
+    upload: unsafe extern "C" fn(c_int, *const f32, usize, *mut Handle) -> Status,
+    event_new: unsafe extern "C" fn(*mut Handle) -> Status,
+    event_record: unsafe extern "C" fn(Handle, c_int, i64) -> Status,
+    event_wait: unsafe extern "C" fn(Handle) -> Status,
+    event_drop: unsafe extern "C" fn(Handle),
+    pool_new: unsafe extern "C" fn(*mut u64) -> Status,
+    graph_begin: unsafe extern "C" fn(c_int, *const u64, *mut Handle) -> Status,
+    graph_end: unsafe extern "C" fn(Handle) -> Status,
+    graph_replay: unsafe extern "C" fn(Handle) -> Status,
+    graph_drop: unsafe extern "C" fn(Handle),
+}
+
+impl Calls {
+    /// # Safety
+    /// `library` must be a build of `native/cuda.cpp` with this interface.
+    #[expect(unsafe_code, reason = "a symbol has the type that is said here")]
+    unsafe fn of(library: &Library) -> Result<Self, libloading::Error> {
+        macro_rules! function {
+            // SAFETY: the caller's promise; the types above are those of the interface.
+            ($name:literal) => {
+                *unsafe { library.get(concat!("latentd_cuda_", $name, "\0").as_bytes()) }?
+            };
+        }
+        Ok(Self {
+            error: function!("error"),
+            enter: function!("enter"),
+            exact: function!("exact"),
+            trim: function!("trim"),
+            upload: function!("upload"),
+            event_new: function!("event_new"),
+            event_record: function!("event_record"),
+            event_wait: function!("event_wait"),
+            event_drop: function!("event_drop"),
+            pool_new: function!("pool_new"),
+            graph_begin: function!("graph_begin"),
+            graph_end: function!("graph_end"),
+            graph_replay: function!("graph_replay"),
+            graph_drop: function!("graph_drop"),
+        })
+    }
+}
+
+/// The library, open for as long as the process lives.
+#[derive(Debug)]
+pub struct Helper {
+    calls: Calls,
+    path: PathBuf,
+}
+
+impl Helper {
+    /// Opens libtorch's CUDA half, and the helper for its CUDA. Needs no GPU.
+    ///
+    /// # Errors
+    /// There is none, or it is for another libtorch or another latentd.
+    pub fn open(settings: &config::Cuda) -> Result<Rc<Self>, HelperError> {
+        device::open_libraries()?;
+        let name = format!("liblatentd_cuda{}.so", device::cuda_major()?);
+        let path = if let Some(path) = &settings.helper { path.clone() } else { find(&name, &settings.folders)? };
+        Self::at(&path).map(Rc::new).map_err(|reason| HelperError::Unusable { path, reason })
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    #[expect(unsafe_code, reason = "opening a shared library, and asking it for functions")]
+    fn at(path: &Path) -> Result<Self, String> {
+        let text = |cause: libloading::Error| device::linker(&cause);
+        // SAFETY: a file of this name in these folders is ours, or the operator says that it is; its initialisers are C++'s own.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(text)?;
+        // SAFETY: these two keep name and type in every interface; the second gives a text that is never freed.
+        let (interface, built_for) = unsafe {
+            let interface = library.get::<unsafe extern "C" fn() -> c_int>(b"latentd_cuda_interface\0");
+            let torch = library.get::<unsafe extern "C" fn() -> *const c_char>(b"latentd_cuda_torch\0");
+            let (interface, torch) = (interface.map_err(text)?, torch.map_err(text)?);
+            (interface(), CStr::from_ptr(torch()).to_string_lossy().into_owned())
+        };
+        if interface != INTERFACE {
+            return Err(format!("it has interface {interface}, and this latentd knows {INTERFACE}"));
+        }
+        if built_for != LIBTORCH {
+            return Err(format!("it was built for libtorch {built_for}, and this is {LIBTORCH}"));
+        }
+        // SAFETY: it has just said that it is one.
+        let calls = unsafe { Calls::of(&library) }.map_err(text)?;
+        // Never closed: graphs and streams of the process may need it to the end.
+        std::mem::forget(library);
+        Ok(Self { calls, path: path.to_owned() })
+    }
+
+    /// What a call came to.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    fn check(&self, status: Status) -> Forward<()> {
+        if status == 0 {
+            return Ok(());
+        }
+        // SAFETY: a text of this thread's, which stays until its next call fails.
+        let text = unsafe { CStr::from_ptr((self.calls.error)()) };
+        Err(TchError::Torch(text.to_string_lossy().into_owned()))
+    }
+
+    /// A handle that a call made, if it did not fail.
+    fn made(&self, call: impl FnOnce(*mut Handle) -> Status) -> Forward<Handle> {
+        let mut handle = ptr::null_mut();
+        self.check(call(&raw mut handle))?;
+        Ok(handle)
+    }
+
+    /// f32 is f32 from here on, in all of the process: no TF32, which has the mantissa of f16.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn exact(&self) -> Forward<()> {
+        // SAFETY: it takes nothing.
+        self.check(unsafe { (self.calls.exact)() })
+    }
+
+    /// Gives back to the GPUs what tensors that are gone have left.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn trim(&self) -> Forward<()> {
+        // SAFETY: it takes nothing.
+        self.check(unsafe { (self.calls.trim)() })
+    }
+}
+
+/// Beside libtorch, else in the first of `folders` that has it.
+fn find(name: &str, folders: &[PathBuf]) -> Result<PathBuf, HelperError> {
+    let libtorch = device::libtorch().and_then(|file| file.parent().map(Path::to_path_buf));
+    let folders: Vec<PathBuf> = libtorch.into_iter().chain(folders.iter().cloned()).collect();
+    folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file()).ok_or_else(|| HelperError::Absent {
+        name: name.to_owned(),
+        folders: folders.iter().map(|folder| folder.display().to_string()).collect(),
+    })
+}
+
+/// A stream of a GPU that this thread works on from its beginning: a value of it exists only where the thread has entered it.
+#[derive(Debug)]
+pub(super) struct Stream {
+    helper: Rc<Helper>,
+    device: c_int,
+    number: i64,
+}
+
+impl Stream {
+    /// Has this thread work on a stream of its own on GPU `device`.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn enter(helper: &Rc<Helper>, device: usize) -> Forward<Self> {
+        let (device, mut number) = (device as c_int, 0);
+        // SAFETY: `number` is there to be written.
+        helper.check(unsafe { (helper.calls.enter)(device, &raw mut number) })?;
+        Ok(Self { helper: Rc::clone(helper), device, number })
+    }
+
+    /// `values` on the GPU, `[count]`, without waiting for what it does now.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn upload(&self, values: &[f32]) -> Forward {
+        let calls = &self.helper.calls;
+        // SAFETY: `values` are there for as long as the call takes, which copies them.
+        let upload = |made| unsafe { (calls.upload)(self.device, values.as_ptr(), values.len(), made) };
+        let tensor = self.helper.made(upload)?;
+        // SAFETY: a tensor on the heap, as torch-sys has them, and nobody else's.
+        Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
+    }
+
+    /// Writes down what `work` gives the stream, and does not do it. What `work` gives is there after each replay.
+    #[expect(unsafe_code, reason = "calls into the helper")]
+    pub(super) fn capture(&self, pool: &Pool, work: impl FnOnce() -> Forward) -> Forward<(Graph, Tensor)> {
+        let calls = &self.helper.calls;
+        // SAFETY: a pool is two numbers, which the call reads.
+        let begin = |made| unsafe { (calls.graph_begin)(self.device, pool.0.as_ptr(), made) };
+        let graph = Graph { helper: Rc::clone(&self.helper), handle: self.helper.made(begin)? };
+        // If it fails, the graph is dropped while it is being captured, which ends that.
+        let output = work()?;
+        // SAFETY: the graph was begun on this thread, which is on the same stream still.
+        self.helper.check(unsafe { (calls.graph_end)(graph.handle) })?;
+        Ok((graph, output))
+    }
+}
+
+/// A point in a stream's work.
+#[derive(Debug)]
+pub(super) struct Mark {
+    helper: Rc<Helper>,
+    handle: Handle,
+}
+
+impl Mark {
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn new(helper: &Rc<Helper>) -> Forward<Self> {
+        // SAFETY: the handle is there to be written.
+        let handle = helper.made(|made| unsafe { (helper.calls.event_new)(made) })?;
+        Ok(Self { helper: Rc::clone(helper), handle })
+    }
+
+    /// Moves to where `stream` is now.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn set(&self, stream: &Stream) -> Forward<()> {
+        // SAFETY: the handle is a mark's, and lives as long as `self`.
+        self.helper.check(unsafe { (self.helper.calls.event_record)(self.handle, stream.device, stream.number) })
+    }
+
+    /// Waits until the stream has come by; at once where the mark was never set.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn wait(&self) -> Forward<()> {
+        // SAFETY: as above.
+        self.helper.check(unsafe { (self.helper.calls.event_wait)(self.handle) })
+    }
+}
+
+impl Drop for Mark {
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    fn drop(&mut self) {
+        // SAFETY: the handle is a mark's, and nobody uses it after this.
+        unsafe { (self.helper.calls.event_drop)(self.handle) }
+    }
+}
+
+/// Memory that graphs share.
+#[derive(Debug)]
+pub(super) struct Pool([u64; 2]);
+
+impl Pool {
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn new(helper: &Helper) -> Forward<Self> {
+        let mut numbers = [0; 2];
+        // SAFETY: two numbers are there to be written.
+        helper.check(unsafe { (helper.calls.pool_new)(numbers.as_mut_ptr()) })?;
+        Ok(Self(numbers))
+    }
+}
+
+/// Work that was written down.
+#[derive(Debug)]
+pub(super) struct Graph {
+    helper: Rc<Helper>,
+    handle: Handle,
+}
+
+impl Graph {
+    /// Has the current stream do it all.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn replay(&self) -> Forward<()> {
+        // SAFETY: the handle is a graph's, and lives as long as `self`.
+        self.helper.check(unsafe { (self.helper.calls.graph_replay)(self.handle) })
+    }
+}
+
+impl Drop for Graph {
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    fn drop(&mut self) {
+        // SAFETY: the handle is a graph's, and nobody uses it after this.
+        unsafe { (self.helper.calls.graph_drop)(self.handle) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use std::io::{self, Write};
+
+    use super::*;
+    use crate::config::{Config, Environment, Flags};
+
+    fn settings() -> config::Cuda {
+        Config::load(&Flags::default(), &Environment::default()).unwrap().cuda
+    }
+
+    /// The helper of this checkout, where it is built and libtorch's CUDA half is there.
+    fn helper(test: &str) -> Option<Rc<Helper>> {
+        match Helper::open(&settings()) {
+            Ok(helper) => Some(helper),
+            Err(HelperError::Unusable { path, reason }) => panic!("{}: {reason}", path.display()),
+            Err(cause) => {
+                // Past the harness, which keeps what a test that passes prints.
+                io::stderr().write_all(format!("SKIPPED: {test}: {cause}\n").as_bytes()).unwrap();
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn every_function_is_there_and_without_a_gpu_says_so() {
+        let Some(helper) = helper("the CUDA helper is not called") else { return };
+        if tch::Cuda::is_available() {
+            return; // examples/devices has the rest
+        }
+        let unset = Mark::new(&helper).unwrap();
+        unset.wait().unwrap();
+        Pool::new(&helper).unwrap();
+        helper.exact().unwrap();
+        helper.trim().unwrap();
+        let nowhere = Stream { helper: Rc::clone(&helper), device: 0, number: 0 };
+        let faults = [
+            Stream::enter(&helper, 0).map(|_| ()),
+            nowhere.upload(&[1.0]).map(|_| ()),
+            unset.set(&nowhere),
+            nowhere.capture(&Pool([0, 7]), || panic!("nothing can begin")).map(|_| ()),
+        ];
+        for fault in faults {
+            let told = fault.unwrap_err().to_string();
+            assert!(told.to_lowercase().contains("nvidia") || told.contains("CUDA"), "{told}");
+            assert!(!told.contains("Exception raised from"), "a stack of frames: {told}");
+        }
+    }
+
+    #[test]
+    fn a_helper_that_is_none_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("liblatentd_cuda13.so");
+        std::fs::write(&path, "no library".repeat(1000)).unwrap();
+        let cause = Helper::at(&path).unwrap_err();
+        assert!(cause.contains("liblatentd_cuda13.so") && cause.contains("ELF"), "{cause}");
+        let cause = Helper::at(&device::libtorch().unwrap()).unwrap_err();
+        assert!(cause.contains("latentd_cuda_interface"), "{cause}");
+    }
+
+    #[test]
+    fn a_helper_is_found_in_a_folder_of_the_operator_s() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("liblatentd_cuda98.so"); // no CUDA's: beside libtorch there is none
+        std::fs::write(&path, "").unwrap();
+        let folders = [folder.path().to_owned()];
+        assert_eq!(find("liblatentd_cuda98.so", &folders), Ok(path));
+        let cause = find("liblatentd_cuda99.so", &folders).unwrap_err().to_string();
+        assert!(cause.contains("liblatentd_cuda99.so is not in ") && cause.contains("setup-cuda-helper"), "{cause}");
+    }
+}

@@ -1,0 +1,107 @@
+//! What a GPU can do beyond libtorch's C interface: record an evaluation as a CUDA graph, take numbers without being waited for.
+
+mod helper;
+
+pub use helper::{Helper, HelperError};
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+
+use tch::{Device, Kind, Tensor};
+use tracing::debug;
+
+use self::helper::{Graph, Mark, Pool, Stream};
+use super::device::Target;
+use super::graphs::{Recorder, Recording, Work};
+use super::nn::Forward;
+use crate::config;
+
+/// A GPU on whose own stream this thread works.
+#[derive(Debug)]
+pub struct Gpu {
+    helper: Rc<Helper>,
+    stream: Stream,
+    /// What its graphs share, for as long as there is one: libtorch takes no more into a pool that all have left.
+    pool: RefCell<Weak<Pool>>,
+    /// Ends of the last two evaluations, the even one and the odd one.
+    ends: [Mark; 2],
+    evaluations: Cell<usize>,
+}
+
+impl Gpu {
+    /// Opens the helper and has this thread work on a stream of its own; `None` on the processor. If `target` is in f32, all of the
+    /// process multiplies f32 from then on, and not TF32.
+    ///
+    /// # Errors
+    /// There is no helper, or CUDA's own.
+    pub fn open(settings: &config::Cuda, target: Target) -> Result<Option<Self>, HelperError> {
+        let Device::Cuda(number) = target.device else { return Ok(None) };
+        let helper = Helper::open(settings)?;
+        Self::enter(&helper, number, target.kind).map(Some).map_err(|cause| {
+            // CUDA's own text goes on with where to read more.
+            let reason = cause.to_string().lines().next().unwrap_or_default().to_owned();
+            HelperError::Unusable { path: helper.path().to_owned(), reason }
+        })
+    }
+
+    fn enter(helper: &Rc<Helper>, number: usize, kind: Kind) -> Forward<Self> {
+        if kind == Kind::Float {
+            helper.exact()?;
+        }
+        let stream = Stream::enter(helper, number)?;
+        let ends = [Mark::new(helper)?, Mark::new(helper)?];
+        Ok(Self { helper: Rc::clone(helper), stream, pool: RefCell::default(), ends, evaluations: Cell::new(0) })
+    }
+
+    /// `values` on the GPU, `[count]`, without waiting for what it does now.
+    pub(super) fn upload(&self, values: &[f32]) -> Forward {
+        self.stream.upload(values)
+    }
+
+    /// An evaluation has been given to the GPU: waits until the one before it is done.
+    pub(super) fn pace(&self) -> Forward<()> {
+        let this = self.evaluations.get() % 2;
+        self.ends[this].set(&self.stream)?;
+        self.evaluations.set(this + 1);
+        self.ends[1 - this].wait()
+    }
+
+    /// Waits until the last evaluation is done.
+    pub(super) fn settle(&self) -> Forward<()> {
+        self.ends[(self.evaluations.get() + 1) % 2].wait()
+    }
+}
+
+/// Goes after all tensors of an engine, so that the next engine, whose stream is another, finds their memory free.
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        if let Err(cause) = self.helper.trim() {
+            debug!(%cause, "memory of a GPU is not given back yet");
+        }
+    }
+}
+
+impl Recorder for Rc<Gpu> {
+    fn record(&self, work: Work) -> Forward<Box<dyn Recording>> {
+        let shared = self.pool.borrow().upgrade();
+        let pool = shared.map_or_else(|| Pool::new(&self.helper).map(Rc::new), Ok)?;
+        let (graph, output) = self.stream.capture(&pool, work)?;
+        *self.pool.borrow_mut() = Rc::downgrade(&pool);
+        Ok(Box::new(Recorded { output, graph, _pool: pool }))
+    }
+}
+
+/// A graph, and where its result lies. They go in this order: the result's memory is the pool's, which lasts as long as a graph of it.
+#[derive(Debug)]
+struct Recorded {
+    output: Tensor,
+    graph: Graph,
+    _pool: Rc<Pool>,
+}
+
+impl Recording for Recorded {
+    fn replay(&self) -> Forward {
+        self.graph.replay()?;
+        Ok(self.output.shallow_clone())
+    }
+}

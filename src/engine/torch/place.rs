@@ -1,0 +1,66 @@
+//! Where an engine's numbers live, how they get there, and how far the engine may be ahead of what its device has done.
+
+use std::rc::Rc;
+
+use tch::{Cuda, Device, Tensor};
+
+use super::cuda::Gpu;
+use super::nn::Forward;
+use crate::noise::TorchRng;
+
+/// A device, with a stream of its own on a GPU if the CUDA helper is there.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    device: Device,
+    gpu: Option<Rc<Gpu>>,
+}
+
+impl Place {
+    /// `device`, by what libtorch's C interface offers.
+    pub(super) fn plain(device: Device) -> Self {
+        Self { device, gpu: None }
+    }
+
+    /// A GPU that this thread has entered.
+    pub(super) fn on(gpu: Rc<Gpu>, device: Device) -> Self {
+        Self { device, gpu: Some(gpu) }
+    }
+
+    /// The device.
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
+
+    /// `values` in `shape`, there.
+    pub(super) fn put(&self, values: &[f32], shape: &[i64]) -> Forward {
+        match &self.gpu {
+            // Not from memory that the device cannot reach by itself: it would have to be done with everything else first.
+            Some(gpu) => gpu.upload(values)?.f_reshape(shape),
+            None => Tensor::f_from_slice(values)?.f_reshape(shape)?.f_to_device(self.device),
+        }
+    }
+
+    /// Standard normals, drawn on the processor as in the reference, there.
+    pub(super) fn draw(&self, noise: &mut TorchRng, shape: &[i64]) -> Forward {
+        let count: i64 = shape.iter().product();
+        self.put(&noise.randn(count as usize), shape)
+    }
+
+    /// An evaluation was given to the device. A GPU works while we go on; here is where we wait, so that it is at most one evaluation
+    /// behind: a job that comes joins the next but one, and what is told of progress is true.
+    pub(super) fn pace(&self) -> Forward<()> {
+        match (&self.gpu, self.device) {
+            (Some(gpu), _) => gpu.pace(),
+            (None, Device::Cuda(number)) => {
+                Cuda::synchronize(number as i64);
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Waits until the last evaluation is done, so that what comes next is measured alone.
+    pub(super) fn settle(&self) -> Forward<()> {
+        self.gpu.as_ref().map_or(Ok(()), |gpu| gpu.settle())
+    }
+}

@@ -1,0 +1,174 @@
+//! Evaluations that are recorded and replayed give what they give when they are made, to the bit, whatever changes between them. The
+//! recorder here is one that any device can have.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use latentd::engine::torch::Lanes;
+use latentd::engine::torch::graphs::{Fake, Told};
+use latentd::engine::{Engine, Event, Picture, Ticket};
+use latentd::job::{Size, Spec};
+use latentd::sampler::Sampler;
+use proptest::prelude::*;
+
+use crate::drawing::{engine, only, run, spec};
+
+/// Evaluations of a shape before it is recorded.
+const WARM: u32 = 4;
+/// Graphs at the same time.
+const MOST: u32 = 16;
+
+/// An engine whose evaluations are recorded.
+fn recording() -> (Lanes, Rc<Told>) {
+    let told = Rc::new(Told::default());
+    (engine("tiny").with_graphs(Box::new(Fake::new(&told))), told)
+}
+
+/// One that pads its rows in the same way, and never records.
+fn refusing() -> Lanes {
+    let (engine, told) = recording();
+    told.refuse.set(true);
+    engine
+}
+
+fn sized(width: u32, height: u32, spec: Spec) -> Spec {
+    Spec { size: Size { width, height }, ..spec }
+}
+
+#[test]
+fn a_shape_is_recorded_once_and_replayed_from_then_on() {
+    let (mut engine, told) = recording();
+    let job = spec(Sampler::Ddim, WARM, 1);
+    run(&mut engine, &job);
+    assert_eq!((told.recorded.get(), told.replayed.get()), (0, 0));
+    run(&mut engine, &job);
+    assert_eq!((told.recorded.get(), told.replayed.get()), (1, WARM));
+    run(&mut engine, &Spec { guidance_scale: 1.0, steps: 1, ..job.clone() });
+    run(&mut engine, &sized(192, 128, Spec { steps: 1, ..job }));
+    assert_eq!((told.recorded.get(), told.replayed.get()), (1, WARM), "other shapes are other graphs");
+}
+
+#[test]
+fn what_changes_between_replays_reaches_them() {
+    let (mut engine, told) = recording();
+    // None of these needs padding, so an engine that has never heard of graphs draws the same bits.
+    let mut plain = crate::drawing::engine("tiny");
+    let base = spec(Sampler::EulerA, 3 * WARM, 1);
+    let first = only(run(&mut plain, &base));
+    for other in [
+        base.clone(),
+        Spec { seed: 2, ..base.clone() },
+        Spec { prompt: "a blue pear".into(), ..base.clone() },
+        Spec { negative_prompt: Some("a blue pear".into()), ..base.clone() },
+        Spec { sampler: Sampler::Ddim, steps: 5, ..base.clone() },
+        Spec { guidance_scale: 1.0, ..base.clone() },
+        Spec { guidance_scale: 3.0, ..base.clone() },
+        base.clone(),
+    ] {
+        let drawn = only(run(&mut engine, &other));
+        assert_eq!(drawn, only(run(&mut plain, &other)), "{other:?}");
+        assert_eq!(drawn == first, other == base, "{other:?}");
+    }
+    assert_eq!(told.recorded.get(), 2, "with guidance and without");
+}
+
+#[test]
+fn what_cannot_be_recorded_is_evaluated() {
+    let mut refusing = refusing();
+    let job = spec(Sampler::Heun, 2 * WARM, 3);
+    assert_eq!(only(run(&mut refusing, &job)), only(run(&mut engine("tiny"), &job)));
+}
+
+#[test]
+fn there_are_only_so_many_graphs() {
+    let (mut engine, told) = recording();
+    for i in 0..MOST + 3 {
+        run(&mut engine, &sized(64 + 8 * i, 64, spec(Sampler::Ddim, WARM + 1, 1)));
+        assert_eq!((told.recorded.get(), told.alive()), (i + 1, (i + 1).min(MOST)));
+    }
+    // The last used is there still, the first is not.
+    run(&mut engine, &sized(64 + 8 * (MOST + 2), 64, spec(Sampler::Ddim, WARM + 1, 1)));
+    assert_eq!(told.recorded.get(), MOST + 3);
+    run(&mut engine, &sized(64, 64, spec(Sampler::Ddim, WARM + 1, 1)));
+    assert_eq!(told.recorded.get(), MOST + 4);
+}
+
+#[test]
+fn graphs_go_first_when_memory_runs_out() {
+    let (mut engine, told) = recording();
+    let job = spec(Sampler::EulerA, 4 * WARM, 5);
+    let drawn = only(run(&mut engine, &job));
+    assert_eq!(told.alive(), 1);
+    told.starve.set(1);
+    assert_eq!(only(run(&mut engine, &job)), drawn, "no evaluation is lost or made twice");
+    assert_eq!((told.recorded.get(), told.alive()), (2, 1), "it was let go, and made again");
+    // Where it goes on like that, there are none in the end.
+    told.starve.set(u32::MAX);
+    for _ in 0..4 {
+        assert_eq!(only(run(&mut engine, &job)), drawn);
+    }
+    assert_eq!(told.alive(), 0);
+    let recorded = told.recorded.get();
+    assert_eq!(only(run(&mut engine, &job)), drawn);
+    assert_eq!(told.recorded.get(), recorded);
+}
+
+/// Draws `jobs`, each of which comes after so many evaluations more; some are cancelled when the next has come.
+fn draw(engine: &mut Lanes, jobs: &[(Spec, u32, bool)]) -> BTreeMap<(Ticket, u32), Picture> {
+    let mut pictures = BTreeMap::new();
+    let mut advance = |engine: &mut Lanes| {
+        for (ticket, event) in engine.advance().unwrap() {
+            match event {
+                Event::Image { index, picture, .. } => drop(pictures.insert((ticket, index), picture)),
+                Event::Failed(cause) => panic!("{cause}"),
+                _ => {}
+            }
+        }
+    };
+    for (number, (spec, evaluations, _)) in (0..).zip(jobs) {
+        engine.admit(Ticket(number), spec).unwrap();
+        if number > 0 && jobs[number as usize - 1].2 {
+            engine.cancel(Ticket(number - 1));
+        }
+        (0..*evaluations).for_each(|_| advance(engine));
+    }
+    while engine.busy() {
+        advance(engine);
+    }
+    pictures
+}
+
+fn jobs() -> impl Strategy<Value = Vec<(Spec, u32, bool)>> {
+    let words = prop::sample::select(vec!["a red apple", "a blue pear", ""]);
+    let job = (
+        (words.clone(), words, prop::sample::select(vec![1.0, 7.5])),
+        (prop::sample::select(Sampler::ALL), 1..12_u32, 1..=3_u32, 0..9_u64),
+        prop::sample::select(vec![(128, 128), (128, 128), (64, 128)]),
+        (0..8_u32, any::<bool>()),
+    );
+    let job = job.prop_map(
+        |((prompt, away, guidance_scale), (sampler, steps, num_outputs, seed), (w, h), (after, cancel))| {
+            let negative_prompt = Some(away.to_owned());
+            let wish = Spec {
+                prompt: prompt.into(),
+                negative_prompt,
+                guidance_scale,
+                num_outputs,
+                ..spec(sampler, steps, seed)
+            };
+            (sized(w, h, wish), after, cancel)
+        },
+    );
+    prop::collection::vec(job, 1..7)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    /// Whatever jobs share evaluations, come and go: rows that are padded, texts that change places, lanes that leave.
+    #[test]
+    fn replays_are_evaluations_to_the_bit(jobs in jobs()) {
+        let replayed = draw(&mut recording().0, &jobs);
+        prop_assert!(replayed == draw(&mut refusing(), &jobs));
+    }
+}

@@ -2,12 +2,18 @@
 
 use tch::Tensor;
 
+#[cfg(target_arch = "x86_64")]
+use super::flash::Flash;
 use super::{Forward, Linear, Weight};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
 /// `softmax(q kᵀ / √d) v` for `heads` heads; `q` is `[batch, length, channels]`, `k` and `v` have a length of their own.
 pub(in crate::engine::torch) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64, causal: bool) -> Forward {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(flash) = Flash::of(q).filter(|_| !causal) {
+        return flash.attend(q, k, v, heads);
+    }
     let split = |x: &Tensor| {
         let (batch, length, channels) = x.size3()?;
         x.f_reshape([batch, length, heads, channels / heads])?.f_transpose(1, 2)

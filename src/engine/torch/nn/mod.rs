@@ -3,6 +3,8 @@
 
 mod attention;
 mod basic;
+#[cfg(target_arch = "x86_64")]
+mod flash;
 mod onednn;
 mod resnet;
 mod transformer;

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::{Advice, Mmap, MmapMut};
+use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Device, Kind, Tensor};
@@ -30,6 +30,8 @@ struct MappedFile {
     path: PathBuf,
     map: Arc<Mmap>,
     metadata: Metadata,
+    /// Whether the map is of the file, and not of memory of our own.
+    on_disk: bool,
     /// Where the tensors' bytes begin.
     data: usize,
     /// Whether a tensor uses the mapped pages as they are.
@@ -39,13 +41,13 @@ struct MappedFile {
 impl Weights {
     /// Maps `paths` and checks their headers. Tensors will be given as `kind` on `device`.
     pub(super) fn open(paths: &[PathBuf], kind: Kind, device: Device) -> Result<Self, LoadError> {
-        let files = paths.iter().map(|path| MappedFile::open(path, map)).collect::<Result<_, _>>()?;
+        let files = paths.iter().map(|path| MappedFile::open(path, true, map)).collect::<Result<_, _>>()?;
         Ok(Self::of(files, kind, device))
     }
 
     /// Reads one file instead, and at most `largest` bytes of it: for files that people write over while we run.
     pub(super) fn read(path: &Path, largest: u64, kind: Kind, device: Device) -> Result<Self, LoadError> {
-        Ok(Self::of(vec![MappedFile::open(path, |path| read(path, largest))?], kind, device))
+        Ok(Self::of(vec![MappedFile::open(path, false, |path| read(path, largest))?], kind, device))
     }
 
     fn of(files: Vec<MappedFile>, kind: Kind, device: Device) -> Self {
@@ -126,6 +128,8 @@ impl Weights {
         let tensor = view.f_to_device(self.device)?.f_to_kind(self.kind)?.f_reshape(shape)?;
         if tensor.device() == Device::Cpu && tensor.data_ptr() == view.data_ptr() {
             file.shared.set(true);
+        } else {
+            file.release(info);
         }
         self.used.borrow_mut().insert(found_as);
         Ok(tensor)
@@ -133,12 +137,13 @@ impl Weights {
 }
 
 impl MappedFile {
-    fn open(path: &Path, bytes: impl FnOnce(&Path) -> io::Result<Mmap>) -> Result<Self, LoadError> {
+    fn open(path: &Path, on_disk: bool, bytes: impl FnOnce(&Path) -> io::Result<Mmap>) -> Result<Self, LoadError> {
         let fault = |cause: io::Error| LoadError::Path { path: path.to_owned(), reason: cause.to_string() };
         let map = bytes(path).map_err(fault)?;
         let header = |cause: SafeTensorError| LoadError::Header { file: path.to_owned(), reason: cause.to_string() };
         let (length, metadata) = SafeTensors::read_metadata(&map).map_err(header)?;
-        Ok(Self { path: path.to_owned(), map: Arc::new(map), metadata, data: length + 8, shared: Cell::new(false) })
+        let map = Arc::new(map);
+        Ok(Self { path: path.to_owned(), map, metadata, on_disk, data: length + 8, shared: Cell::new(false) })
     }
 
     /// The tensor in place, in the file's own numbers.
@@ -166,6 +171,18 @@ impl MappedFile {
         #[expect(unsafe_code, reason = "a tensor over mapped memory")]
         let view = unsafe { Tensor::f_from_blob(bytes.as_ptr(), &shape, &[], kind, Device::Cpu) }?;
         Ok(view)
+    }
+
+    /// Gives back the memory that a tensor's bytes were read into, once they are elsewhere: else a model would be in memory twice until it
+    /// is loaded. What is wanted again comes from the file again.
+    fn release(&self, info: &TensorInfo) {
+        let (start, end) = info.data_offsets;
+        if self.on_disk {
+            // SAFETY: the pages are those of a file that is mapped for reading: whatever reads them later finds the same bytes.
+            #[expect(unsafe_code, reason = "pages of a mapping are dropped")]
+            let _ =
+                unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, self.data + start, end - start) };
+        }
     }
 }
 

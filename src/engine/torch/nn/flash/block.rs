@@ -11,10 +11,13 @@ use pulp::Simd;
 
 use super::arithmetic::{Arithmetic, Number, Sums};
 
-/// Queries of a block, which share keys and values once these are packed.
-pub(super) const QUERIES: usize = 256;
+/// Queries of a block, which share keys and values once these are packed: as many as stay in the second cache with their results.
+pub(super) fn queries(width: usize) -> usize {
+    if width <= 128 { 512 } else { 256 }
+}
+
 /// Keys at a time: their scores, and they themselves, stay in the first cache.
-const KEYS: usize = 64;
+const KEYS: usize = 128;
 /// Vectors side by side, so that one factor of a key serves both.
 const VECTORS: usize = 2;
 /// Less than any score, and no infinity, whose differences are no numbers.
@@ -55,8 +58,16 @@ struct Tile<A: Arithmetic> {
     output: Vec<Lanes<Sums<A>>>,
     /// The largest score.
     top: Lanes<Sums<A>>,
-    /// Of the weights `exp(score - top)`.
+    /// Of the weights, `exp(score - top)`.
     sum: Lanes<Sums<A>>,
+}
+
+/// Of a tile and some keys.
+struct Scratch<A: Arithmetic> {
+    /// `[KEYS]`
+    scores: Vec<Lanes<Sums<A>>>,
+    /// `[KEYS / DEPTH]`
+    weights: Vec<Lanes<A::Factors>>,
 }
 
 /// Some keys and values in the order in which they are multiplied, `R` rows of a product side by side. What is beyond the last is zero.
@@ -85,10 +96,12 @@ pub(super) fn attend<A: Arithmetic, const R: usize>(
         .map(|first| Tile::new::<R>(arithmetic, &head.queries, first..queries.end.min(first + lanes)))
         .collect();
     let mut packed = Packed::<A, R>::new(width);
+    let mut scratch = Scratch::<A>::new(arithmetic);
+    let scale = LOG2_E / (width as f32).sqrt();
     for first in (0..head.keys.length).step_by(KEYS) {
         packed.fill(head, first..head.keys.length.min(first + KEYS));
         for tile in &mut tiles {
-            tile.take(arithmetic, &packed, width);
+            tile.take(arithmetic, &packed, scale, &mut scratch);
         }
     }
     let mut row = vec![A::Number::default(); width];
@@ -136,6 +149,14 @@ impl<A: Arithmetic, const R: usize> Packed<A, R> {
     }
 }
 
+impl<A: Arithmetic> Scratch<A> {
+    #[inline(always)]
+    fn new(arithmetic: A) -> Self {
+        let scores = vec![[arithmetic.simd().splat_f32s(0.0); VECTORS]; KEYS];
+        Self { scores, weights: vec![[arithmetic.splat(A::Factor::default()); VECTORS]; KEYS / A::DEPTH] }
+    }
+}
+
 impl<A: Arithmetic> Tile<A> {
     #[inline(always)]
     fn new<const R: usize>(arithmetic: A, rows: &Rows<A::Number>, which: Range<usize>) -> Self {
@@ -158,44 +179,59 @@ impl<A: Arithmetic> Tile<A> {
 
     /// Takes more keys and values into account.
     #[inline(always)]
-    fn take<const R: usize>(&mut self, arithmetic: A, packed: &Packed<A, R>, width: usize) {
+    fn take<const R: usize>(&mut self, arithmetic: A, packed: &Packed<A, R>, scale: f32, scratch: &mut Scratch<A>) {
         let simd = arithmetic.simd();
-        let zero = simd.splat_f32s(0.0);
-        let mut scores = [[zero; VECTORS]; KEYS];
         let before = self.top;
-        self.score(arithmetic, packed, &mut scores);
-        let scale = simd.splat_f32s(LOG2_E / (width as f32).sqrt());
-        let mut weights = [[arithmetic.splat(A::Factor::default()); VECTORS]; KEYS];
-        let pairs = packed.count.div_ceil(A::DEPTH);
-        let mut shrink = [zero; VECTORS];
+        self.score(arithmetic, packed, &mut scratch.scores);
+        let depth = packed.count.div_ceil(A::DEPTH);
+        let weights = &mut scratch.weights[..depth];
+        let shrink = self.weigh(arithmetic, before, scale, &scratch.scores, weights);
+        for (output, values) in self.output.chunks_exact_mut(R).zip(packed.values.chunks_exact(KEYS / A::DEPTH)) {
+            let mut sums = [[simd.splat_f32s(0.0); VECTORS]; R];
+            for (sums, output) in sums.iter_mut().zip(&*output) {
+                for vector in 0..VECTORS {
+                    sums[vector] = simd.mul_f32s(output[vector], shrink[vector]);
+                }
+            }
+            output.copy_from_slice(&product(arithmetic, &values[..depth], weights, sums));
+        }
+    }
+
+    /// Weights of the scores, and what becomes of earlier results now that the top has risen from `before`.
+    #[inline(always)]
+    fn weigh(
+        &mut self,
+        arithmetic: A,
+        before: Lanes<Sums<A>>,
+        scale: f32,
+        scores: &[Lanes<Sums<A>>],
+        weights: &mut [Lanes<A::Factors>],
+    ) -> Lanes<Sums<A>> {
+        let simd = arithmetic.simd();
+        let scale = simd.splat_f32s(scale);
+        let mut shrink = before;
         for vector in 0..VECTORS {
-            shrink[vector] = exp2(simd, simd.mul_f32s(simd.sub_f32s(before[vector], self.top[vector]), scale));
+            // Rounded once and for all scores alike: what it is off by is in the sum, too.
+            let shift = simd.mul_f32s(self.top[vector], scale);
+            shrink[vector] = exp2::<A>(simd, simd.sub_f32s(simd.mul_f32s(before[vector], scale), shift));
             let mut sum = simd.mul_f32s(self.sum[vector], shrink[vector]);
-            for (scores, into) in scores.chunks_exact(A::DEPTH).zip(&mut weights[..pairs]) {
-                let mut pair = [zero; 2];
+            let shift = simd.neg_f32s(shift);
+            for (scores, into) in scores.chunks_exact(A::DEPTH).zip(&mut *weights) {
+                let mut pair = [simd.splat_f32s(0.0); 2];
                 for (weight, score) in pair.iter_mut().zip(scores) {
-                    // Their difference first: scores may be large, and near the top every bit of them counts.
-                    *weight = exp2(simd, simd.mul_f32s(simd.sub_f32s(score[vector], self.top[vector]), scale));
+                    *weight = exp2::<A>(simd, simd.mul_add_e_f32s(score[vector], scale, shift));
                     sum = simd.add_f32s(sum, *weight);
                 }
                 into[vector] = arithmetic.factors(pair[0], pair[1]);
             }
             self.sum[vector] = sum;
         }
-        for (output, values) in self.output.chunks_exact_mut(R).zip(packed.values.chunks_exact(KEYS / A::DEPTH)) {
-            let mut sums = [[zero; VECTORS]; R];
-            for (sums, output) in sums.iter_mut().zip(&*output) {
-                for vector in 0..VECTORS {
-                    sums[vector] = simd.mul_f32s(output[vector], shrink[vector]);
-                }
-            }
-            output.copy_from_slice(&product(arithmetic, &values[..pairs], &weights, sums));
-        }
+        shrink
     }
 
     /// Query times key for each key, and the largest so far; keys that are not there score nothing.
     #[inline(always)]
-    fn score<const R: usize>(&mut self, arithmetic: A, packed: &Packed<A, R>, scores: &mut [Lanes<Sums<A>>; KEYS]) {
+    fn score<const R: usize>(&mut self, arithmetic: A, packed: &Packed<A, R>, scores: &mut [Lanes<Sums<A>>]) {
         let simd = arithmetic.simd();
         let groups = packed.count.div_ceil(R);
         for (scores, keys) in scores.chunks_exact_mut(R).zip(packed.keys.chunks_exact(self.queries.len())).take(groups)
@@ -246,20 +282,19 @@ fn product<A: Arithmetic, const R: usize>(
     sums
 }
 
-/// 2 to the power of what is not above 0: to the nearest integer by the exponent's bits, the rest by the polynomial of Cephes' `exp2f`.
+/// 2 to the power of what is not above 0: to the nearest integer by the exponent's bits, the rest by a polynomial.
 #[inline(always)]
-fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    const POLYNOMIAL: [f32; 6] =
-        [1.339_887_4e-3, 9.618_437e-3, 5.550_332_5e-2, 2.402_264_8e-1, std::f32::consts::LN_2, 1.0];
-    /// An f32 that is as large as this has no places after the point, and its lowest bits are those of an integer.
+fn exp2<A: Arithmetic>(simd: A::Simd, x: Sums<A>) -> Sums<A> {
+    /// An f32 as large as this has no places after the point, and its lowest bits are those of an integer.
     const WHOLE: f32 = 12_582_912.0;
     let x = simd.max_f32s(x, simd.splat_f32s(-126.0));
     let whole = simd.add_f32s(x, simd.splat_f32s(WHOLE));
     let rest = simd.sub_f32s(x, simd.sub_f32s(whole, simd.splat_f32s(WHOLE)));
-    let mut power = simd.splat_f32s(1.535_336_2e-4);
-    for factor in POLYNOMIAL {
-        power = simd.mul_add_e_f32s(power, rest, simd.splat_f32s(factor));
+    let mut power = simd.splat_f32s(A::EXP2[0]);
+    for factor in &A::EXP2[1..] {
+        power = simd.mul_add_e_f32s(power, rest, simd.splat_f32s(*factor));
     }
+    power = simd.mul_add_e_f32s(power, rest, simd.splat_f32s(1.0));
     let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(whole), simd.splat_u32s(23));
     simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(power), exponent))
 }

@@ -18,7 +18,7 @@ use tch::{Device, Kind, Tensor};
 
 pub(super) use self::arithmetic::PairsOfBf16;
 use self::arithmetic::{Number, Single};
-use self::block::{Head, QUERIES, Rows};
+use self::block::{Head, Rows};
 use super::Forward;
 
 /// With the instructions that the processor has.
@@ -86,11 +86,12 @@ fn share<N: Number>(
 ) {
     let [q, k, v] = inputs.map(|tensor| Sequences::<N>::of(tensor, heads as usize));
     let output = Output::<N>::of(output);
-    let blocks = q.length.div_ceil(QUERIES);
+    let queries = block::queries(q.width);
+    let blocks = q.length.div_ceil(queries);
     team::for_each(q.batch * q.heads * blocks, |index| {
-        let (at, first) = (index / blocks, index % blocks * QUERIES);
+        let (at, first) = (index / blocks, index % blocks * queries);
         let head = Head { queries: q.rows(at), keys: k.rows(at), values: v.rows(at) };
-        attend(&head, first..q.length.min(first + QUERIES), &mut |query, row| {
+        attend(&head, first..q.length.min(first + queries), &mut |query, row| {
             output.write(((at / q.heads * q.length + query) * q.heads + at % q.heads) * q.width, row);
         });
     });

@@ -46,10 +46,12 @@ impl Resnet {
             let shift = times.f_narrow(1, columns.start, columns.end - columns.start)?;
             hidden = hidden.f_add_(&shift.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
         }
-        let hidden = self.conv2.forward(&self.norm2.forward(&hidden)?.f_silu_()?)?;
+        // What is not needed any more goes before the next is made: in the autoencoder each of these is the largest tensor there is.
+        hidden = self.norm2.forward(&hidden)?.f_silu_()?;
+        hidden = self.conv2.forward(&hidden)?;
         match &self.shortcut {
-            Some(shortcut) => hidden.f_add(&shortcut.forward(x)?),
-            None => hidden.f_add(x),
+            Some(shortcut) => hidden.f_add_(&shortcut.forward(x)?),
+            None => hidden.f_add_(x),
         }
     }
 

@@ -64,7 +64,7 @@ impl Transformer {
         for (block, text) in self.blocks.iter().zip(text) {
             hidden = block.forward(&hidden, text)?;
         }
-        self.leave.to_image(&hidden, height, width)?.f_add(x)
+        self.leave.to_image(&hidden, height, width)?.f_add_(x)
     }
 
     /// What a LoRA may change.

@@ -1,6 +1,6 @@
 //! How scores and weighted sums are multiplied: numbers of f32 with any instructions, and pairs of bf16 with AVX-512's own.
 
-use std::arch::x86_64::_mm512_dpbf16_ps;
+use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
 use std::mem;
 use std::ops::Range;
 
@@ -125,7 +125,7 @@ impl Arithmetic for PairsOfBf16 {
     type Factors = u32x16;
     const DEPTH: usize = 2;
     /// To 1e-4, where half a place of bf16 is 2e-3.
-    const EXP2: &[f32] = &[5.500_893e-2, 2.422_109_7e-1, 6.932_829_3e-1];
+    const EXP2: &[f32] = &[5.500_893e-2, 2.422_109_7e-1, 6.932_83e-1];
 
     #[inline(always)]
     fn simd(self) -> V4 {
@@ -157,7 +157,9 @@ impl Arithmetic for PairsOfBf16 {
         // SAFETY: a value of this type is proof of the instruction; all are 64 bytes of plain numbers.
         #[expect(unsafe_code, reason = "an instruction that pulp has not")]
         unsafe {
-            mem::transmute(_mm512_dpbf16_ps(mem::transmute(sum), mem::transmute(a), mem::transmute(b)))
+            let sum = mem::transmute::<f32x16, __m512>(sum);
+            let (a, b) = (mem::transmute::<u32x16, __m512bh>(a), mem::transmute::<u32x16, __m512bh>(b));
+            mem::transmute::<__m512, f32x16>(_mm512_dpbf16_ps(sum, a, b))
         }
     }
 }

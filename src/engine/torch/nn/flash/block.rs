@@ -243,8 +243,8 @@ impl<A: Arithmetic> Tile<A> {
             *score = [simd.splat_f32s(NOTHING); VECTORS];
         }
         for score in &scores[..packed.count] {
-            for vector in 0..VECTORS {
-                self.top[vector] = simd.max_f32s(self.top[vector], score[vector]);
+            for (top, score) in self.top.iter_mut().zip(score) {
+                *top = simd.max_f32s(*top, *score);
             }
         }
     }
@@ -255,8 +255,8 @@ impl<A: Arithmetic> Tile<A> {
         let simd = arithmetic.simd();
         let output = &mut self.output[..width];
         for values in output.iter_mut() {
-            for vector in 0..VECTORS {
-                values[vector] = simd.div_f32s(values[vector], self.sum[vector]);
+            for (values, sum) in values.iter_mut().zip(self.sum) {
+                *values = simd.div_f32s(*values, sum);
             }
         }
         bytemuck::cast_slice(output)

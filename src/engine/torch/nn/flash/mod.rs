@@ -1,6 +1,8 @@
 //! Attention on a processor, in one pass over keys and values and without a matrix of scores: libtorch's own takes a third to two thirds
 //! of an evaluation of SD 1.5 there.
 
+#![expect(clippy::inline_always, reason = "what uses vectors must become a part of what is compiled for them")]
+
 mod arithmetic;
 mod block;
 mod team;
@@ -14,7 +16,7 @@ use std::slice;
 use std::sync::LazyLock;
 
 use pulp::x86::{V3, V4};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 pub(super) use self::arithmetic::PairsOfBf16;
 use self::arithmetic::{Number, Single};
@@ -53,9 +55,20 @@ impl Flash {
 
     /// `softmax(q kᵀ / √d) v` for `heads` heads, `[batch, length, channels]`. `q`, `k` and `v` are like that, too, and each row lies in one
     /// piece of memory.
+    ///
+    /// # Errors
+    /// They are not; or there is no memory.
     pub(super) fn attend(self, q: &Tensor, k: &Tensor, v: &Tensor, heads: i64) -> Forward {
-        let size = q.size3()?;
-        let output = Tensor::f_empty([size.0, size.1, size.2], (q.kind(), q.device()))?;
+        let kind = if matches!(self, Self::Pairs(_)) { Kind::BFloat16 } else { Kind::Float };
+        let alike = |x: &Tensor| {
+            (x.kind(), x.device(), x.dim()) == (kind, Device::Cpu, 3)
+                && x.stride()[2] == 1
+                && (x.size()[0], x.size()[2]) == (q.size()[0], q.size()[2])
+        };
+        if ![q, k, v].into_iter().all(alike) || k.size() != v.size() {
+            return Err(TchError::Shape(format!("no attention of {q:?} to {k:?} and {v:?}")));
+        }
+        let output = Tensor::f_empty(q.size(), (kind, Device::Cpu))?;
         match self {
             Self::Avx2(simd) => share([q, k, v], &output, heads, |head, queries, write| {
                 simd.vectorize(

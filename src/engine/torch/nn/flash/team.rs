@@ -1,10 +1,12 @@
 //! Work on the threads that libtorch computes with. Others would compete with these: between two operators they do not sleep at once, but
 //! spin until the next one comes.
 
+use std::any::Any;
 use std::ffi::{c_uint, c_void};
-use std::sync::LazyLock;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::{ptr, thread};
 
 use libloading::os::unix::Library;
 
@@ -34,22 +36,20 @@ pub(super) fn for_each(count: usize, work: impl Fn(usize) + Sync) {
     together(usize::try_from(tch::get_num_threads()).unwrap_or(1).min(count), &member);
 }
 
-/// Has each of `threads` threads do `work`, this one among them.
+/// Has each of `threads` threads do `work`, this one among them. If it panics on one, it panics here.
 fn together<F: Fn() + Sync>(threads: usize, work: &F) {
-    extern "C" fn call<F: Fn() + Sync>(work: *mut c_void) {
-        // SAFETY: the pointer is that of `work` below, which lives until all threads are done.
-        #[expect(unsafe_code, reason = "a closure comes back from C")]
-        let work = unsafe { &*work.cast_const().cast::<F>() };
-        work();
-    }
     match *PARALLEL {
         _ if threads <= 1 => work(),
         Some(parallel) => {
-            let data = std::ptr::from_ref(work).cast_mut().cast();
-            // SAFETY: the call returns when all threads are done; `work` may be shared by them.
+            let task = Task { work, panic: Mutex::new(None) };
+            let data = ptr::from_ref(&task).cast_mut().cast();
+            // SAFETY: the call returns when all threads are done with the task, which they may share.
             #[expect(unsafe_code, reason = "a call into the OpenMP runtime")]
             unsafe {
                 parallel(call::<F>, data, threads as c_uint, 0);
+            }
+            if let Some(payload) = task.panic.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                panic::resume_unwind(payload);
             }
         }
         None => thread::scope(|scope| {
@@ -61,8 +61,24 @@ fn together<F: Fn() + Sync>(threads: usize, work: &F) {
     }
 }
 
+/// What a thread is given, and what one left that panicked: a panic must not go through the frames of C.
+struct Task<'a, F> {
+    work: &'a F,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+extern "C" fn call<F: Fn() + Sync>(task: *mut c_void) {
+    // SAFETY: the pointer is that of the task in `together`, which lives until all threads are done.
+    #[expect(unsafe_code, reason = "a closure comes back from C")]
+    let task = unsafe { &*task.cast_const().cast::<Task<'_, F>>() };
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(task.work)) {
+        *task.panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::sync::atomic::AtomicU8;
 
     use super::*;
@@ -76,6 +92,12 @@ mod tests {
             });
             assert!(done.iter().all(|times| times.load(Ordering::Relaxed) == 1), "{count}");
         }
+    }
+
+    #[test]
+    fn a_panic_of_one_is_a_panic_of_all() {
+        let fault = panic::catch_unwind(|| for_each(9, |index| assert_ne!(index, 7))).unwrap_err();
+        assert!(fault.downcast_ref::<String>().is_some_and(|text| text.contains('7')), "the panic itself");
     }
 
     #[test]

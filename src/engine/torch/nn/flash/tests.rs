@@ -1,3 +1,4 @@
+#![allow(clippy::unwrap_used)]
 use super::*;
 
 /// Those that this processor has.
@@ -93,5 +94,18 @@ fn nothing_comes_of_nothing() {
     for flash in all() {
         let of = |batch| Tensor::zeros([batch, 4, 16], (kind(flash), Device::Cpu));
         assert_eq!(flash.attend(&of(0), &of(0), &of(0), 2).unwrap().size(), [0, 4, 16]);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    for flash in all() {
+        let of = |length, channels, kind| Tensor::zeros([2, length, channels], (kind, Device::Cpu));
+        let q = of(4, 16, kind(flash));
+        let columns = of(16, 4, kind(flash)).transpose(1, 2);
+        for k in [of(4, 16, Kind::Double), of(4, 8, kind(flash)), q.narrow(0, 0, 1), q.get(0), columns] {
+            assert!(flash.attend(&q, &k, &k, 2).is_err(), "{k:?}");
+        }
+        assert!(flash.attend(&q, &q, &of(5, 16, kind(flash)), 2).is_err());
     }
 }

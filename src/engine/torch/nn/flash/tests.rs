@@ -1,3 +1,5 @@
+//! Each kind of instructions against the same in f64, and against libtorch.
+
 #![allow(clippy::unwrap_used)]
 use super::*;
 

@@ -10,10 +10,15 @@ use latentd::sampler::Sampler;
 
 /// An engine on one of the tiny models of the goldens, in the reference's arithmetic.
 pub(crate) fn engine(model: &str) -> Lanes {
+    engine_in(model, Target::REFERENCE)
+}
+
+/// The same in another.
+pub(crate) fn engine_in(model: &str, target: Target) -> Lanes {
     // Tests run beside each other; threads that wait for each other on few cores are slower than one.
     tch::set_num_threads(1);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures").join(model);
-    Lanes::new(Model::load(&folder, &folder.join("tokenizer"), Target::REFERENCE).unwrap())
+    Lanes::new(Model::load(&folder, &folder.join("tokenizer"), target).unwrap())
 }
 
 /// A job of one image, 128×128.
@@ -78,4 +83,11 @@ pub(crate) fn only(mut outcome: Outcome) -> Picture {
 pub(crate) fn furthest(a: &Picture, b: &Picture) -> u8 {
     assert_eq!((a.width, a.height), (b.width, b.height));
     a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
+}
+
+/// Peak signal by noise, in decibels; infinite of equal ones.
+pub(crate) fn psnr(a: &Picture, b: &Picture) -> f64 {
+    assert_eq!((a.width, a.height), (b.width, b.height));
+    let squares: f64 = a.pixels.iter().zip(&b.pixels).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2)).sum();
+    10.0 * (255.0_f64.powi(2) * a.pixels.len() as f64 / squares).log10()
 }

@@ -9,8 +9,9 @@ use latentd::engine::{Engine, Picture, Ticket};
 use latentd::job::{Brought, Mask, Shade, Size, Spec, Start};
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
+use tch::{Device, Kind};
 
-use crate::drawing::{engine, finish, furthest, only, run, spec};
+use crate::drawing::{engine, engine_in, finish, furthest, only, psnr, run, spec};
 
 /// A look at every evaluation.
 const ALWAYS: Pace = Pace { pause: Duration::ZERO, rest: 0 };
@@ -22,9 +23,9 @@ fn the_same_job_twice_gives_the_same_bytes() {
     assert_eq!(only(run(&mut engine, &spec)), only(run(&mut engine, &spec)));
 }
 
-#[test]
-fn jobs_of_all_kinds_share_evaluations_and_get_what_they_get_alone() {
-    let mut shared = engine("tiny");
+/// Jobs of every sampler, of several sizes, steps and guidances, at once; of each its picture from there, and its picture alone.
+fn together_and_alone(target: Target) -> Vec<(Spec, Picture, Picture)> {
+    let mut shared = engine_in("tiny", target);
     let specs: Vec<Spec> = (0_u32..)
         .zip(Sampler::ALL.iter().copied())
         .map(|(i, sampler)| Spec {
@@ -39,10 +40,25 @@ fn jobs_of_all_kinds_share_evaluations_and_get_what_they_get_alone() {
         shared.admit(Ticket(i), spec).unwrap();
     }
     let mut together = finish(&mut shared);
-    let mut alone = engine("tiny");
-    for (i, spec) in (0..).zip(&specs) {
-        let (ours, theirs) = (only(run(&mut alone, spec)), only(together.remove(&Ticket(i)).unwrap()));
-        assert!(furthest(&ours, &theirs) <= 1, "{} differs by {}", spec.sampler.name(), furthest(&ours, &theirs));
+    let mut alone = engine_in("tiny", target);
+    let pictures = |(i, spec): (u64, Spec)| {
+        let (together, alone) = (only(together.remove(&Ticket(i)).unwrap()), only(run(&mut alone, &spec)));
+        (spec, together, alone)
+    };
+    (0..).zip(specs).map(pictures).collect()
+}
+
+#[test]
+fn jobs_of_all_kinds_share_evaluations_and_get_what_they_get_alone() {
+    for (spec, together, alone) in together_and_alone(Target::REFERENCE) {
+        assert!(furthest(&together, &alone) <= 1, "{} by {}", spec.sampler.name(), furthest(&together, &alone));
+    }
+}
+
+#[test]
+fn in_bf16_they_get_nearly_that() {
+    for (spec, together, alone) in together_and_alone(Target { device: Device::Cpu, kind: Kind::BFloat16 }) {
+        assert!(psnr(&together, &alone) >= 35.0, "{}: {} dB", spec.sampler.name(), psnr(&together, &alone));
     }
 }
 

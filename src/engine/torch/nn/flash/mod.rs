@@ -1,5 +1,5 @@
-//! Attention on a processor, in one pass over keys and values and without a matrix of scores: libtorch's own takes a third to two thirds
-//! of an evaluation of SD 1.5 there.
+//! Attention on a processor, in one pass over keys and values and without a matrix of scores: libtorch's own takes a third to a half of
+//! an evaluation of SD 1.5 there.
 
 #![expect(clippy::inline_always, reason = "what uses vectors must become a part of what is compiled for them")]
 

@@ -33,7 +33,7 @@ COPY scripts/libtorch scripts/libtorch
 COPY native native
 ENV LIBTORCH=/opt/libtorch/torch
 ARG LIBTORCH_SET=cuda
-RUN mkdir /helper && if [ "$LIBTORCH_SET" = cuda ]; then scripts/setup-cuda-helper --optional --out /helper; fi
+RUN mkdir /helper && if [ "$LIBTORCH_SET" = cuda ]; then scripts/setup-cuda-helper --optional --kernels --out /helper; fi
 
 FROM base AS build
 COPY --from=libtorch / /opt/libtorch

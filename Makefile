@@ -23,6 +23,7 @@ demo: build ## Turn a prompt into a PNG and print where it is (PROMPT='a red app
 
 .PHONY: test
 test: setup ## Run the tests
+	@scripts/setup-cuda-helper --optional --kernels
 	@scripts/setup-redis
 	cargo test $(FLAGS)
 	@tests/sdk/run $(TARGET)/release/latentd

@@ -1,6 +1,6 @@
 //! Does each device of this machine draw what its processor draws in f32? `cargo run --release --example devices -- [MODEL]`, where MODEL is a
 //! folder or file, else the miniature. Draws with every sampler, from noise and from an image, alone and with others, on every GPU in
-//! f32, f16 and bf16, evaluated and replayed from CUDA graphs, and on the processor in bf16. Prints a table; fails if a picture is further
+//! f32, f16 and bf16, evaluated by libtorch's operators, and with kernels of our own and CUDA graphs, and on the processor in bf16. Prints a table; fails if a picture is further
 //! off than its numbers explain, or if graphs draw anything else than evaluations.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this program is for")]

@@ -6,9 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
-#include <exception>
 #include <memory>
-#include <string>
 
 #include <ATen/ATen.h>
 #include <ATen/core/CachingHostAllocator.h>
@@ -20,27 +18,9 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/version.h>
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
+#include "guard.h"
 
 namespace {
-
-// Of this thread's last call that failed.
-thread_local std::string fault;
-
-template <typename Body>
-int guarded(Body body) noexcept {
-  try {
-    body();
-    return 0;
-  } catch (const std::exception &cause) {
-    // c10's own text ends with a stack of frames; the first lines say what happened.
-    const auto *error = dynamic_cast<const c10::Error *>(&cause);
-    fault = error ? error->what_without_backtrace() : cause.what();
-  } catch (...) {
-    fault = "an exception that is no std::exception";
-  }
-  return 1;
-}
 
 c10::cuda::CUDAStream stream_of(int device, int64_t stream) {
   return c10::cuda::CUDAStream::unpack3(stream, static_cast<c10::DeviceIndex>(device), c10::DeviceType::CUDA);
@@ -84,7 +64,7 @@ struct Graph {
 } // namespace
 
 // What the functions below look like; another number is another interface.
-EXPORT int latentd_cuda_interface() { return 1; }
+EXPORT int latentd_cuda_interface() { return 2; }
 
 // The libtorch that this was built for: C++ has no stable interface from one to the next.
 EXPORT const char *latentd_cuda_torch() { return TORCH_VERSION; }

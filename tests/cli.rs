@@ -158,6 +158,7 @@ fn the_configuration_knows_where_it_came_from() {
         ("device", json!("cpu"), "--device"),
         ("dtype", json!("bf16"), "LATENTD_DTYPE"),
         ("cuda.graphs", json!(true), "default"),
+        ("cuda.kernels", json!(true), "default"),
         ("cuda.helper", json!("auto"), "default"),
         ("log.level", json!("WARN"), "RUNPOD_DEBUG_LEVEL"),
         ("log.format", json!("auto"), "default"),

@@ -9,6 +9,8 @@ use super::{Reader, environment};
 pub struct Cuda {
     /// Whether evaluations are recorded and replayed.
     pub graphs: bool,
+    /// Whether kernels of our own are used.
+    pub kernels: bool,
     /// The helper library; `None` is the one that is found.
     pub helper: Option<PathBuf>,
     /// Where it is looked for beside libtorch's folder.
@@ -17,8 +19,9 @@ pub struct Cuda {
 
 impl Reader {
     pub(super) fn cuda(&mut self) -> Option<Cuda> {
-        let (graphs, helper) = (self.read("cuda.graphs"), self.read::<String>("cuda.helper"));
+        let (graphs, kernels) = (self.read("cuda.graphs"), self.read("cuda.kernels"));
+        let helper = self.read::<String>("cuda.helper");
         let helper = Some(helper?).filter(|path| path != "auto").map(PathBuf::from);
-        Some(Cuda { graphs: graphs?, helper, folders: environment::program_folders() })
+        Some(Cuda { graphs: graphs?, kernels: kernels?, helper, folders: environment::program_folders() })
     }
 }

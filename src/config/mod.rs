@@ -276,7 +276,8 @@ mod tests {
     fn the_defaults_are_a_configuration() {
         let config = load(&[], "", &[]).unwrap();
         assert_eq!((config.device, config.dtype), (Device::Auto, Dtype::Auto));
-        assert_eq!((config.cuda.graphs, &config.cuda.helper, config.cuda.folders.len()), (true, &None, 2));
+        assert_eq!((config.cuda.graphs, config.cuda.kernels), (true, true));
+        assert_eq!((&config.cuda.helper, config.cuda.folders.len()), (&None, 2));
         assert_eq!(config.log, Log { level: Level::Info, json: false, prompts: false });
         assert!(config.models_dir.ends_with("models"));
         let timeout = Duration::from_secs(30);

@@ -22,19 +22,28 @@ pub(in super::super) fn check(device: Device, dtype: Dtype, weights: u64) -> Vec
     }
 }
 
-/// What GPUs need for graphs; `None` where there is no GPU to use, or nobody wants them.
+/// What GPUs need for graphs and kernels; `None` where there is no GPU to use, or nobody wants them.
 pub(in super::super) fn helper(device: Device, dtype: Dtype, settings: &Cuda) -> Option<Check> {
     let targets = device::each(device).ok()?;
     let on_gpu = targets.into_iter().any(|device| Target::choose(device, dtype).is_ok_and(|target| !target.is_cpu()));
-    if !on_gpu || !settings.graphs {
+    if !on_gpu || !(settings.graphs || settings.kernels) {
         return None;
     }
     Some(match Helper::open(settings) {
-        Ok(helper) => Check::ok("graphs", format!("by {}", helper.path().display())),
+        Ok(helper) if settings.kernels && !helper.has_kernels() => {
+            let found = format!("{} was built without kernels", helper.path().display());
+            Check::not_ok(
+                "helper",
+                Verdict::Warn,
+                found,
+                "scripts/setup-cuda-helper --kernels; without them a GPU is slower",
+            )
+        }
+        Ok(helper) => Check::ok("helper", helper.path().display().to_string()),
         Err(cause) => {
             let advice =
-                "without it a GPU draws the same, and small batches slower; cuda.graphs = false if that is wanted";
-            Check::not_ok("graphs", Verdict::Warn, cause.to_string(), advice)
+                "without it a GPU draws the same, and slower; cuda.graphs and cuda.kernels = false if that is wanted";
+            Check::not_ok("helper", Verdict::Warn, cause.to_string(), advice)
         }
     })
 }

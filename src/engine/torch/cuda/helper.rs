@@ -6,14 +6,15 @@ use std::ptr;
 use std::rc::Rc;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-use tch::{TchError, Tensor};
+use tch::{Device, TchError, Tensor};
 
 use super::super::device::{self, DeviceError};
 use super::super::nn::Forward;
+use super::kernels;
 use crate::config;
 
 /// The interface that this file knows, and the libtorch that `tch` was written for.
-const INTERFACE: c_int = 1;
+const INTERFACE: c_int = 2;
 const LIBTORCH: &str = "2.11.0";
 
 /// Why there is no helper.
@@ -96,6 +97,7 @@ impl Calls {
 #[derive(Debug)]
 pub struct Helper {
     calls: Calls,
+    kernels: Option<kernels::Calls>,
     path: PathBuf,
 }
 
@@ -136,9 +138,21 @@ impl Helper {
         }
         // SAFETY: it has just said that it is one.
         let calls = unsafe { Calls::of(&library) }.map_err(text)?;
+        // SAFETY: the same; without a compiler for kernels it was built without them.
+        let kernels = unsafe { kernels::Calls::of(&library) }.ok();
         // Never closed: graphs and streams of the process may need it to the end.
         std::mem::forget(library);
-        Ok(Self { calls, path: path.to_owned() })
+        Ok(Self { calls, kernels, path: path.to_owned() })
+    }
+
+    /// Whether it was built with kernels.
+    pub fn has_kernels(&self) -> bool {
+        self.kernels.is_some()
+    }
+
+    /// Its kernels for tensors on `device`.
+    pub(super) fn kernels(&self, device: Device) -> Option<kernels::Kernels> {
+        self.kernels.map(|calls| kernels::Kernels::new(calls, device))
     }
 
     /// What a call came to.
@@ -309,6 +323,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use std::io::{self, Write};
 
+    use tch::Kind;
+
     use super::*;
     use crate::config::{Config, Environment, Flags};
 
@@ -346,6 +362,10 @@ mod tests {
             nowhere.upload(&[1.0]).map(|_| ()),
             unset.set(&nowhere),
             nowhere.capture(&Pool([0, 7]), || panic!("nothing can begin")).map(|_| ()),
+            // Without a compiler for kernels there are none.
+            helper
+                .kernels(Device::Cpu)
+                .map_or_else(|| unset.set(&nowhere), |kernels| kernels.deviation(Kind::Float).map(|_| ())),
         ];
         for fault in faults {
             let told = fault.unwrap_err().to_string();

@@ -1,6 +1,7 @@
 //! What a GPU can do beyond libtorch's C interface: record an evaluation as a CUDA graph, take numbers without being waited for.
 
 mod helper;
+pub(super) mod kernels;
 
 pub use helper::{Helper, HelperError};
 
@@ -8,9 +9,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
 use tch::{Device, Kind, Tensor};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use self::helper::{Graph, Mark, Pool, Stream};
+use self::kernels::InUse;
 use super::device::Target;
 use super::graphs::{Recorder, Recording, Work};
 use super::nn::Forward;
@@ -26,6 +28,7 @@ pub struct Gpu {
     /// Ends of the last two evaluations, the even one and the odd one.
     ends: [Mark; 2],
     evaluations: Cell<usize>,
+    _kernels: Option<InUse>,
 }
 
 impl Gpu {
@@ -37,20 +40,22 @@ impl Gpu {
     pub fn open(settings: &config::Cuda, target: Target) -> Result<Option<Self>, HelperError> {
         let Device::Cuda(number) = target.device else { return Ok(None) };
         let helper = Helper::open(settings)?;
-        Self::enter(&helper, number, target.kind).map(Some).map_err(|cause| {
+        Self::enter(&helper, number, target.kind, settings.kernels).map(Some).map_err(|cause| {
             // CUDA's own text goes on with where to read more.
             let reason = cause.to_string().lines().next().unwrap_or_default().to_owned();
             HelperError::Unusable { path: helper.path().to_owned(), reason }
         })
     }
 
-    fn enter(helper: &Rc<Helper>, number: usize, kind: Kind) -> Forward<Self> {
+    fn enter(helper: &Rc<Helper>, number: usize, kind: Kind, kernels: bool) -> Forward<Self> {
         if kind == Kind::Float {
             helper.exact()?;
         }
         let stream = Stream::enter(helper, number)?;
         let ends = [Mark::new(helper)?, Mark::new(helper)?];
-        Ok(Self { helper: Rc::clone(helper), stream, pool: RefCell::default(), ends, evaluations: Cell::new(0) })
+        let kernels = kernels.then(|| install(helper, Device::Cuda(number), kind)).flatten();
+        let (pool, evaluations) = (RefCell::default(), Cell::new(0));
+        Ok(Self { helper: Rc::clone(helper), stream, pool, ends, evaluations, _kernels: kernels })
     }
 
     /// `values` on the GPU, `[count]`, without waiting for what it does now.
@@ -70,6 +75,25 @@ impl Gpu {
     pub(super) fn settle(&self) -> Forward<()> {
         self.ends[(self.evaluations.get() + 1) % 2].wait()
     }
+}
+
+/// Has this thread use the helper's kernels, if there are any and they compute what they should.
+fn install(helper: &Helper, device: Device, kind: Kind) -> Option<InUse> {
+    let Some(kernels) = helper.kernels(device) else {
+        warn!(
+            "the CUDA helper was built without kernels, and libtorch's operators take longer: scripts/setup-cuda-helper --kernels"
+        );
+        return None;
+    };
+    match kernels.deviation(kind) {
+        Ok(deviation) if deviation <= 1.0 => return Some(kernels.install()),
+        Ok(deviation) => warn!(
+            deviation,
+            "kernels compute something else than libtorch's operators, and stay unused; please report this"
+        ),
+        Err(cause) => warn!(%cause, "kernels do not run on this GPU, and libtorch's operators take longer"),
+    }
+    None
 }
 
 /// Goes after all tensors of an engine, so that the next engine, whose stream is another, finds their memory free.

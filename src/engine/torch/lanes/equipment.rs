@@ -45,7 +45,7 @@ impl Lanes {
                 if settings.graphs { lanes.with_graphs(Box::new(gpu)) } else { lanes }
             }
             Err(cause) => {
-                warn!(%cause, "no CUDA graphs: pictures are the same, and small batches slower");
+                warn!(%cause, "no CUDA graphs and kernels: pictures are the same, and slower");
                 self
             }
         }

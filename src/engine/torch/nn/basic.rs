@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::{Forward, Weight};
+use super::{Convolved, Forward, Weight};
+use crate::engine::torch::cuda::kernels::{self, Norm};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
@@ -101,6 +102,13 @@ impl Conv2d {
         self.weight.convolve(x, self.bias.as_deref(), self.window)
     }
 
+    /// The same for who can add the bias on the way.
+    pub(in crate::engine::torch) fn convolve(&self, x: &Tensor) -> Forward<Convolved<'_>> {
+        let apart = kernels::suiting(x).is_some();
+        let (now, later) = if apart { (None, self.bias.as_deref()) } else { (self.bias.as_deref(), None) };
+        Ok(Convolved { image: self.weight.convolve(x, now, self.window)?, bias: later })
+    }
+
     /// What a LoRA may change.
     pub(in crate::engine::torch) fn weight(&mut self) -> &mut Weight {
         &mut self.weight
@@ -128,6 +136,39 @@ impl GroupNorm {
     }
 
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
+        Self::in_one_pass(x, self.norm())?.map_or_else(|| self.plain(x), Ok)
+    }
+
+    /// And `SiLU` of it.
+    pub(in crate::engine::torch) fn activate(&self, x: &Tensor) -> Forward {
+        let norm = Norm { silu: true, ..self.norm() };
+        Self::in_one_pass(x, norm)?.map_or_else(|| self.plain(x)?.f_silu_(), Ok)
+    }
+
+    /// The same of `x` with `shift` added, `[batch, channels]`.
+    pub(super) fn activate_shifted(&self, x: Convolved, shift: Option<&Tensor>) -> Forward {
+        let norm = Norm { lead: x.bias, shift, silu: true, ..self.norm() };
+        if let Some(y) = Self::in_one_pass(&x.image, norm)? {
+            return Ok(y);
+        }
+        let mut x = x.whole()?;
+        if let Some(shift) = shift {
+            x = x.f_add_(&shift.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
+        }
+        self.plain(&x)?.f_silu_()
+    }
+
+    fn norm(&self) -> Norm<'_> {
+        let Self { weight, bias, groups, epsilon } = self;
+        Norm { weight, bias, groups: *groups, epsilon: *epsilon, lead: None, shift: None, silu: false }
+    }
+
+    /// By a kernel of ours, where there is one.
+    fn in_one_pass(x: &Tensor, norm: Norm) -> Forward<Option<Tensor>> {
+        kernels::suiting(x).map_or(Ok(None), |kernels| kernels.group_norm(x, norm))
+    }
+
+    fn plain(&self, x: &Tensor) -> Forward {
         x.f_group_norm(self.groups, Some(&*self.weight), Some(&*self.bias), self.epsilon, true)
     }
 }

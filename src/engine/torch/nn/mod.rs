@@ -3,6 +3,7 @@
 
 mod attention;
 mod basic;
+mod convolved;
 #[cfg(target_arch = "x86_64")]
 mod flash;
 mod onednn;
@@ -12,6 +13,7 @@ mod weight;
 
 pub(super) use attention::{CrossAttention, SelfAttention, attend};
 pub(super) use basic::{Conv2d, GroupNorm, LayerNorm, Linear, Window, channels_last};
+pub(super) use convolved::Convolved;
 pub(super) use resnet::Resnet;
 pub(super) use transformer::{Transformer, TransformerShape};
 pub(super) use weight::{LowRank, Weight};

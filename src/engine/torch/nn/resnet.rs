@@ -41,17 +41,18 @@ impl Resnet {
 
     /// `times` holds the time projections of all blocks, `[batch, columns]`.
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor, times: Option<&Tensor>) -> Forward {
-        let mut hidden = self.conv1.forward(&self.norm1.forward(x)?.f_silu_()?)?;
-        if let (Some(columns), Some(times)) = (&self.time, times) {
-            let shift = times.f_narrow(1, columns.start, columns.end - columns.start)?;
-            hidden = hidden.f_add_(&shift.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
-        }
+        let shift = match (&self.time, times) {
+            (Some(columns), Some(times)) => Some(times.f_narrow(1, columns.start, columns.end - columns.start)?),
+            _ => None,
+        };
         // What is not needed any more goes before the next is made: in the autoencoder each of these is the largest tensor there is.
-        hidden = self.norm2.forward(&hidden)?.f_silu_()?;
-        hidden = self.conv2.forward(&hidden)?;
+        let mut hidden = self.norm1.activate(x)?;
+        hidden = self.norm2.activate_shifted(self.conv1.convolve(&hidden)?, shift.as_ref())?;
+        let sum = self.conv2.convolve(&hidden)?;
+        drop(hidden);
         match &self.shortcut {
-            Some(shortcut) => hidden.f_add_(&shortcut.forward(x)?),
-            None => hidden.f_add_(x),
+            Some(shortcut) => sum.plus(&shortcut.convolve(x)?),
+            None => sum.plus(&x.into()),
         }
     }
 

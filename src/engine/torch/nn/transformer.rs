@@ -2,7 +2,8 @@
 
 use tch::Tensor;
 
-use super::{Conv2d, CrossAttention, Forward, GroupNorm, LayerNorm, Linear, SelfAttention, Weight, Window};
+use super::{Conv2d, Convolved, CrossAttention, Forward, GroupNorm, LayerNorm, Linear, SelfAttention, Weight, Window};
+use crate::engine::torch::cuda::kernels;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
@@ -64,7 +65,7 @@ impl Transformer {
         for (block, text) in self.blocks.iter().zip(text) {
             hidden = block.forward(&hidden, text)?;
         }
-        self.leave.to_image(&hidden, height, width)?.f_add_(x)
+        self.leave.to_image(&hidden, height, width)?.plus(&x.into())
     }
 
     /// What a LoRA may change.
@@ -99,11 +100,11 @@ impl Projection {
         }
     }
 
-    fn to_image(&self, sequence: &Tensor, height: i64, width: i64) -> Forward {
+    fn to_image(&self, sequence: &Tensor, height: i64, width: i64) -> Forward<Convolved<'_>> {
         let image = |x: &Tensor| x.f_transpose(1, 2)?.f_unflatten(2, [height, width]);
         match self {
-            Self::Linear(linear) => image(&linear.forward(sequence)?),
-            Self::Convolution(conv) => conv.forward(&image(sequence)?),
+            Self::Linear(linear) => Ok(Convolved { image: image(&linear.forward(sequence)?)?, bias: None }),
+            Self::Convolution(conv) => conv.convolve(&image(sequence)?),
         }
     }
 
@@ -169,7 +170,18 @@ impl FeedForward {
 
     /// What it makes of `x`, added to `more`.
     fn forward(&self, x: &Tensor, more: &Tensor) -> Forward {
-        let halves = self.gate.forward(x)?.f_chunk(2, 2)?;
-        self.out.forward_add(&halves[1].f_gelu("none")?.f_mul_(&halves[0])?, more)
+        let both = self.gate.forward(x)?;
+        let gated = match kernels::suiting(&both) {
+            Some(kernels) => kernels.geglu(&both)?,
+            None => None,
+        };
+        let gated = gated.map_or_else(|| gate(&both), Ok)?;
+        self.out.forward_add(&gated, more)
     }
+}
+
+/// The first half of the last dimension times the GELU of the second.
+fn gate(both: &Tensor) -> Forward {
+    let halves = both.f_chunk(2, 2)?;
+    halves[1].f_gelu("none")?.f_mul_(&halves[0])
 }

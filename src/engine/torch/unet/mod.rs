@@ -130,7 +130,7 @@ impl Unet {
                 x = conv.forward(&x.f_upsample_nearest2d([height, width], None, None)?)?;
             }
         }
-        self.leave.forward(&self.norm.forward(&x)?.f_silu_()?)
+        self.leave.forward(&self.norm.activate(&x)?)
     }
 }
 

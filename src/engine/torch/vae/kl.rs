@@ -152,7 +152,7 @@ impl Encoder {
             }
         }
         x = self.middle.forward(&x)?;
-        self.leave.forward(&self.norm.forward(&x)?.f_silu_()?)
+        self.leave.forward(&self.norm.activate(&x)?)
     }
 }
 
@@ -194,7 +194,7 @@ impl Decoder {
                 x = conv.forward(&x.f_upsample_nearest2d([2 * height, 2 * width], None, None)?)?;
             }
         }
-        self.leave.forward(&self.norm.forward(&x)?.f_silu_()?)
+        self.leave.forward(&self.norm.activate(&x)?)
     }
 }
 

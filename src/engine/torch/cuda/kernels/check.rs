@@ -1,0 +1,85 @@
+//! Do the kernels compute what libtorch's operators do, on the GPU that is here?
+
+use tch::{Kind, TchError, Tensor};
+
+use super::{Kernels, Norm};
+use crate::engine::torch::nn::Forward;
+
+const CHANNELS: i64 = 64;
+const GROUPS: i64 = 32;
+const EPSILON: f64 = 1e-5;
+
+impl Kernels {
+    /// By how much they are off at most in `kind`, where 1 is as much as its rounding explains.
+    ///
+    /// # Errors
+    /// libtorch's, or CUDA's, as where the GPU is none that they were compiled for.
+    pub(in crate::engine::torch) fn deviation(&self, kind: Kind) -> Forward<f64> {
+        let mut worst = 0.0_f64;
+        for (ours, theirs) in [self.norms(kind)?, self.gates(kind)?, self.joins(kind)?] {
+            let ours = ours.ok_or_else(|| TchError::Torch("a kernel does not take what it is for".into()))?;
+            let off = wide(&ours)?.f_sub(&theirs)?.f_abs()?.f_div(&theirs.f_abs()?.f_add_scalar(1)?)?;
+            // What is no number is as far off as can be; `max` would pass it over.
+            let off = off.f_nan_to_num(f64::INFINITY, None, None)?;
+            worst = worst.max(f64::try_from(off.f_max()?)? / grain(kind));
+        }
+        Ok(worst)
+    }
+
+    /// What they make of an image, and what libtorch makes of it in f32.
+    fn norms(&self, kind: Kind) -> Forward<(Option<Tensor>, Tensor)> {
+        let (x, lead, shift) = (self.image(kind)?, self.random(&[CHANNELS], kind)?, self.random(&[2, CHANNELS], kind)?);
+        let (weight, bias) = (self.random(&[CHANNELS], kind)?, self.random(&[CHANNELS], kind)?);
+        let norm = Norm {
+            weight: &weight,
+            bias: &bias,
+            groups: GROUPS,
+            epsilon: EPSILON,
+            lead: Some(&lead),
+            shift: Some(&shift),
+            silu: true,
+        };
+        let shifted = wide(&x)?.f_add(&by_channel(&lead)?)?.f_add(&by_channel(&shift)?)?;
+        let theirs = shifted.f_group_norm(GROUPS, Some(wide(&weight)?), Some(wide(&bias)?), EPSILON, false)?;
+        Ok((self.group_norm(&x, norm)?, theirs.f_silu()?))
+    }
+
+    fn gates(&self, kind: Kind) -> Forward<(Option<Tensor>, Tensor)> {
+        let x = self.random(&[2, 40, 2 * CHANNELS], kind)?;
+        let halves = wide(&x)?.f_chunk(2, 2)?;
+        Ok((self.geglu(&x)?, halves[0].f_mul(&halves[1].f_gelu("none")?)?))
+    }
+
+    fn joins(&self, kind: Kind) -> Forward<(Option<Tensor>, Tensor)> {
+        let (y, x, bias) = (self.image(kind)?, self.image(kind)?, self.random(&[CHANNELS], kind)?);
+        let twice = by_channel(&bias)?.f_mul_scalar(2)?;
+        let theirs = wide(&y)?.f_add(&wide(&x)?)?.f_add(&twice)?;
+        Ok((self.join(&y, &x, &bias, Some(&bias))?, theirs))
+    }
+
+    fn random(&self, shape: &[i64], kind: Kind) -> Forward {
+        Tensor::f_randn(shape, (Kind::Float, self.device))?.f_to_kind(kind)
+    }
+
+    /// Channels last, and of pixels that do not come out even.
+    fn image(&self, kind: Kind) -> Forward {
+        self.random(&[2, 13, 21, CHANNELS], kind)?.f_permute([0, 3, 1, 2])
+    }
+}
+
+fn wide(x: &Tensor) -> Forward {
+    x.f_to_dtype(Kind::Float, false, true)
+}
+
+fn by_channel(x: &Tensor) -> Forward {
+    wide(x)?.f_reshape([-1, CHANNELS, 1, 1])
+}
+
+/// What rounding may do to a number of about 1, several times.
+fn grain(kind: Kind) -> f64 {
+    match kind {
+        Kind::Half => 2e-3,
+        Kind::BFloat16 => 2e-2,
+        _ => 2e-5,
+    }
+}

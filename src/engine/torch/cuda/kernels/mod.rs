@@ -1,0 +1,161 @@
+//! Kernels of our own, which `native/kernels.cu` becomes: found in the helper, and called for tensors of this thread's GPU.
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+use std::rc::Rc;
+
+use libloading::os::unix::Library;
+use tch::{Device, TchError, Tensor};
+use torch_sys::C_tensor;
+
+use crate::engine::torch::nn::Forward;
+
+type Status = c_int;
+type Handle = *mut c_void;
+type Given = *const C_tensor;
+
+thread_local! {
+    static KERNELS: RefCell<Option<Rc<Kernels>>> = const { RefCell::new(None) };
+}
+
+/// The kernels that suit where `x` is, if this thread has any.
+pub(in crate::engine::torch) fn suiting(x: &Tensor) -> Option<Rc<Kernels>> {
+    KERNELS.with_borrow(|kernels| kernels.as_ref().filter(|kernels| kernels.device == x.device()).map(Rc::clone))
+}
+
+/// This thread's modules use the kernels until this is dropped.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct InUse(());
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        KERNELS.set(None);
+    }
+}
+
+/// `native/fused.cpp` says what they do.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Calls {
+    error: unsafe extern "C" fn() -> *const c_char,
+    group_norm: unsafe extern "C" fn(Given, Given, Given, Given, Given, i64, f64, c_int, *mut Handle) -> Status,
+    geglu: unsafe extern "C" fn(Given, *mut Handle) -> Status,
+    join: unsafe extern "C" fn(Given, Given, Given, Given, *mut Handle) -> Status,
+}
+
+impl Calls {
+    /// Those of a helper that was built with kernels.
+    ///
+    /// # Safety
+    /// `library` must be a build of `native/fused.cpp` of this interface, and never be closed.
+    #[expect(unsafe_code, reason = "a symbol has the type that is said here")]
+    pub(super) unsafe fn of(library: &Library) -> Result<Self, libloading::Error> {
+        // SAFETY: the caller's promise; the types above are those of the interface.
+        unsafe {
+            Ok(Self {
+                error: *library.get(b"latentd_cuda_error\0")?,
+                group_norm: *library.get(b"latentd_cuda_group_norm\0")?,
+                geglu: *library.get(b"latentd_cuda_geglu\0")?,
+                join: *library.get(b"latentd_cuda_join\0")?,
+            })
+        }
+    }
+}
+
+/// The kernels for tensors on a device. Each gives `None` for tensors that it is not for.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct Kernels {
+    device: Device,
+    calls: Calls,
+}
+
+/// A normalisation over groups of channels, and what belongs to it.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine::torch) struct Norm<'a> {
+    /// `[channels]`, as all of these.
+    pub(in crate::engine::torch) weight: &'a Tensor,
+    pub(in crate::engine::torch) bias: &'a Tensor,
+    pub(in crate::engine::torch) groups: i64,
+    pub(in crate::engine::torch) epsilon: f64,
+    /// Added to the image before: the bias of what made it.
+    pub(in crate::engine::torch) lead: Option<&'a Tensor>,
+    /// Added before, too; `[batch, channels]`.
+    pub(in crate::engine::torch) shift: Option<&'a Tensor>,
+    /// Whether `SiLU` comes after.
+    pub(in crate::engine::torch) silu: bool,
+}
+
+impl Kernels {
+    pub(super) fn new(calls: Calls, device: Device) -> Self {
+        Self { device, calls }
+    }
+
+    /// Has this thread's modules use them.
+    pub(in crate::engine::torch) fn install(self) -> InUse {
+        KERNELS.set(Some(Rc::new(self)));
+        InUse(())
+    }
+
+    /// [`Norm`] of an image `[batch, channels, height, width]`.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(in crate::engine::torch) fn group_norm(&self, x: &Tensor, norm: Norm) -> Forward<Option<Tensor>> {
+        let Norm { weight, bias, groups, epsilon, lead, shift, silu } = norm;
+        let (lead, shift, silu) = (given(lead), given(shift), c_int::from(silu));
+        // SAFETY: the tensors live as long as the call.
+        self.made(|made| unsafe {
+            (self.calls.group_norm)(
+                x.as_ptr(),
+                lead,
+                shift,
+                weight.as_ptr(),
+                bias.as_ptr(),
+                groups,
+                epsilon,
+                silu,
+                made,
+            )
+        })
+    }
+
+    /// The first half of the last dimension times the GELU of the second.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(in crate::engine::torch) fn geglu(&self, x: &Tensor) -> Forward<Option<Tensor>> {
+        // SAFETY: as above.
+        self.made(|made| unsafe { (self.calls.geglu)(x.as_ptr(), made) })
+    }
+
+    /// `y`, to which `x` and the biases, `[channels]`, are added; images like [`Self::group_norm`]'s.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(in crate::engine::torch) fn join(
+        &self,
+        y: &Tensor,
+        x: &Tensor,
+        bias: &Tensor,
+        other: Option<&Tensor>,
+    ) -> Forward<Option<Tensor>> {
+        let other = given(other);
+        // SAFETY: as above.
+        self.made(|made| unsafe { (self.calls.join)(y.as_ptr(), x.as_ptr(), bias.as_ptr(), other, made) })
+    }
+
+    /// What a call made, if the tensors suit it.
+    #[expect(unsafe_code, reason = "a tensor that the helper made")]
+    fn made(&self, call: impl FnOnce(*mut Handle) -> Status) -> Forward<Option<Tensor>> {
+        let mut made = ptr::null_mut();
+        if call(&raw mut made) != 0 {
+            // SAFETY: a text of this thread's, which stays until its next call fails.
+            let text = unsafe { CStr::from_ptr((self.calls.error)()) };
+            return Err(TchError::Torch(text.to_string_lossy().into_owned()));
+        }
+        // SAFETY: a tensor on the heap, as torch-sys has them, and nobody else's.
+        Ok((!made.is_null()).then(|| unsafe { Tensor::from_ptr(made.cast()) }))
+    }
+}
+
+fn given(tensor: Option<&Tensor>) -> Given {
+    tensor.map_or(ptr::null(), Tensor::as_ptr)
+}

@@ -1,0 +1,46 @@
+//! What a convolution made, before its bias is added: on a GPU whoever comes next reads the image anyway and adds it for nothing.
+
+use tch::Tensor;
+
+use super::Forward;
+use crate::engine::torch::cuda::kernels;
+
+/// An image, `[batch, channels, height, width]`; nobody else's, if something is still to be added.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct Convolved<'a> {
+    pub(super) image: Tensor,
+    /// What is still to be added, `[channels]`.
+    pub(super) bias: Option<&'a Tensor>,
+}
+
+impl Convolved<'_> {
+    /// With all that is added.
+    pub(super) fn whole(self) -> Forward {
+        let Self { mut image, bias } = self;
+        match bias {
+            Some(bias) => image.f_add_(&bias.f_reshape([1, -1, 1, 1])?),
+            None => Ok(image),
+        }
+    }
+
+    /// And `more` besides.
+    pub(in crate::engine::torch) fn plus(self, more: &Convolved) -> Forward {
+        if let (Some(bias), Some(kernels)) = (self.bias, kernels::suiting(&self.image))
+            && let Some(sum) = kernels.join(&self.image, &more.image, bias, more.bias)?
+        {
+            return Ok(sum);
+        }
+        let mut sum = self.whole()?.f_add_(&more.image)?;
+        match more.bias {
+            Some(bias) => sum.f_add_(&bias.f_reshape([1, -1, 1, 1])?),
+            None => Ok(sum),
+        }
+    }
+}
+
+/// An image as it is.
+impl From<&Tensor> for Convolved<'_> {
+    fn from(image: &Tensor) -> Self {
+        Self { image: image.shallow_clone(), bias: None }
+    }
+}

@@ -11,6 +11,7 @@ use super::device::Target;
 use super::error::LoadError;
 use super::names;
 use super::nn::Forward;
+use super::processor;
 use super::single_file::{self, Layout};
 use super::text::{TextConfig, TextEncoder};
 use super::unet::{Unet, UnetConfig};
@@ -30,7 +31,7 @@ pub struct Model {
     pub(super) schedule: NoiseSchedule,
     pub(super) target: Target,
     /// Tensors look into these; they go last.
-    _maps: Vec<Arc<Mmap>>,
+    maps: Vec<Arc<Mmap>>,
 }
 
 impl Model {
@@ -47,6 +48,8 @@ impl Model {
             Self::load_file(path, clip_tokenizer, target)
         }?;
         model.check_parts_fit(path)?;
+        processor::in_use(&model.maps);
+        processor::give_back();
         Ok(model)
     }
 
@@ -83,7 +86,7 @@ impl Model {
             vae,
             schedule: read_schedule(&file)?,
             target,
-            _maps: maps,
+            maps,
         })
     }
 
@@ -113,7 +116,7 @@ impl Model {
         let tokenizer = Tokenizer::from_folder(if beside.is_dir() { &beside } else { clip_tokenizer })?;
         let schedule = parse_schedule(path, single_file::SCHEDULER)?;
         let maps = weights.finish(single_file::harmless)?;
-        Ok(Self { tokenizer, text, unet, vae, schedule, target, _maps: maps })
+        Ok(Self { tokenizer, text, unet, vae, schedule, target, maps })
     }
 
     /// Parts may be sound each by itself and not belong together.

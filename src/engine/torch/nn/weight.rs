@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::{Forward, Window, channels_last, onednn};
 use crate::engine::torch::error::LoadError;
+use crate::engine::torch::processor;
 use crate::engine::torch::weights::Scope;
 
 /// A change of a weight by the product of two smaller ones.
@@ -77,6 +78,7 @@ impl Weight {
         let mut tensor = self.tensor.borrow_mut();
         if onednn::can_pack(&tensor) {
             *tensor = pack(&tensor)?;
+            processor::left(tensor.numel() * tensor.kind().elt_size_in_bytes());
         }
         Ok(tensor.shallow_clone())
     }

@@ -1,11 +1,12 @@
 //! The KL autoencoder (Rombach et al. 2022; diffusers' `AutoencoderKL`).
 
 use serde_json::json;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::engine::torch::config::Config;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::nn::{Conv2d, Forward, GroupNorm, Resnet, SelfAttention, Window, channels_last};
+use crate::engine::torch::processor;
 use crate::engine::torch::weights::Scope;
 
 /// Epsilon that diffusers fixes in code.
@@ -191,6 +192,9 @@ impl Decoder {
             x = pass(resnets, x)?;
             if let Some(conv) = double {
                 let (_, _, height, width) = x.size4()?;
+                if x.device() == Device::Cpu {
+                    processor::make_room(4 * x.numel() * x.kind().elt_size_in_bytes());
+                }
                 x = conv.forward(&x.f_upsample_nearest2d([2 * height, 2 * width], None, None)?)?;
             }
         }

@@ -86,7 +86,7 @@ mod with_torch {
         let (settings, model) = (config.clone(), model.clone());
         let build = move || -> anyhow::Result<torch::Lanes> {
             let lanes = torch::Lanes::new(load(&settings, &model, device)?);
-            Ok(lanes.with_loras(settings.lora_dir.clone()).with_cuda(&settings.cuda))
+            Ok(lanes.with_loras(settings.lora_dir.clone()).with_cuda(&settings.cuda).with_threads_that_suit())
         };
         host((config, device), (number, metrics), build).await
     }

@@ -20,6 +20,7 @@ use super::place::Place;
 use super::preview::{Looks, Pace};
 use super::prompts::Prompts;
 use super::rows::Rows;
+use super::threads::Threads;
 use crate::batch::{self, Key, Waiting};
 use crate::engine::{Engine, EngineTimings, Event, Load, Memory, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
@@ -47,6 +48,7 @@ pub struct Lanes {
     /// [`MOST_ROWS`] until memory ran out.
     most_rows: usize,
     previews: Pace,
+    threads: Option<Threads>,
     graphs: Option<Graphs>,
     // Last: a GPU's memory is given back when all of its tensors are gone.
     place: Place,
@@ -82,6 +84,7 @@ impl Lanes {
             rows: 0,
             most_rows: MOST_ROWS,
             previews: Pace::USUAL,
+            threads: None,
             graphs: None,
             place,
         }
@@ -100,13 +103,19 @@ impl Lanes {
 
     /// The UNet's output for `chosen` lanes, `[rows, latent, height, width]` in f32.
     fn predict(&mut self, chosen: &[usize]) -> Forward {
-        let Self { active, graphs, model, .. } = self;
+        let Self { active, graphs, model, threads, .. } = self;
+        let began = Instant::now();
         let rows = Rows::of(chosen.iter().map(|&i| &active[i]))?;
         let Lane { key, wish, .. } = &active[chosen[0]];
         let output = match graphs {
             Some(graphs) => graphs.evaluate(*key, &wish.networks, &rows),
             None => rows.evaluate(&wish.networks.unet, model.target.kind),
         }?;
+        if let Some(threads) = threads {
+            let each = model.unet.multiplications(u64::from(key.height), u64::from(key.width));
+            let rows: usize = chosen.iter().map(|&i| active[i].rows()).sum();
+            threads.evaluated(began, each as f64 * rows as f64);
+        }
         // A copy in any case: a graph writes its next result to the same place.
         output.f_to_dtype(Kind::Float, false, true)
     }

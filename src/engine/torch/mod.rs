@@ -25,6 +25,7 @@ pub mod rates;
 mod rows;
 mod single_file;
 mod text;
+mod threads;
 mod unet;
 mod vae;
 mod weights;

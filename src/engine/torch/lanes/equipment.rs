@@ -11,6 +11,7 @@ use crate::engine::torch::cuda::Gpu;
 use crate::engine::torch::graphs::{Graphs, Recorder};
 use crate::engine::torch::place::Place;
 use crate::engine::torch::preview::Pace;
+use crate::engine::torch::threads::Threads;
 
 impl Lanes {
     /// The same with LoRA files from `folder`.
@@ -23,6 +24,13 @@ impl Lanes {
     #[must_use]
     pub fn with_previews(self, previews: Pace) -> Self {
         Self { previews, ..self }
+    }
+
+    /// The same with as many threads as go fastest beside what else the machine does, if it is on the processor.
+    #[must_use]
+    pub fn with_threads_that_suit(self) -> Self {
+        let threads = self.model.target.is_cpu().then(Threads::new);
+        Self { threads, ..self }
     }
 
     /// The same with evaluations that `recorder` records and replays.

@@ -17,8 +17,9 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::to_raw_value;
 use tokio::sync::futures::OwnedNotified;
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
+use crate::date::UnixTime;
 use crate::queue::{Manner, Members, Record, State, Turn, submission};
 use crate::store::{Store, StoreError};
 
@@ -70,7 +71,7 @@ impl<S: Store> Gateway<S> {
     ) -> Result<(String, State, Option<OwnedNotified>), Fault> {
         let (now, prefix) = (self.now(), if sync { "sync-" } else { "" });
         let name = idempotency::name(headers, &endpoint.id, prefix, body, now)?;
-        let id = format!("{prefix}{}-l1", name.as_ref().map_or_else(Uuid::new_v4, |name| name.id));
+        let id = format!("{prefix}{}-l1", name.as_ref().map_or_else(|| in_time(now), |name| name.id));
         let wait = sync.then_some(times.wait.unwrap_or(WAIT.2));
         let manner = Manner { id: id.clone(), now, patience: endpoint.patience, ttl: times.ttl, wait };
         let mut job = submission(body, manner)?;
@@ -122,6 +123,12 @@ impl<S: Store> Gateway<S> {
         let done = self.store.change(&endpoint.id, id, wish, Vec::new(), None).await?;
         done.ok_or_else(|| Fault::NoJob(id.to_owned()))
     }
+}
+
+/// A name that begins with the date: what comes together lies together in a store, so that it is written together.
+fn in_time(now: UnixTime) -> Uuid {
+    let millis = now.as_millis();
+    Uuid::new_v7(Timestamp::from_unix(NoContext, millis / 1000, (millis % 1000) as u32 * 1_000_000))
 }
 
 /// A trace that the request is part of goes on with the job, unless that names one: workers of ours continue it.

@@ -1,10 +1,9 @@
 //! Who may ask: clients and workers have keys of their own.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{RawPathParams, Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -125,18 +124,19 @@ fn sent(request: &Request) -> &[u8] {
 async fn check<S: Store>(
     gateway: &Gateway<S>,
     role: Role,
-    path: &BTreeMap<String, String>,
+    path: &RawPathParams,
     request: Request,
     next: Next,
 ) -> Result<Response, Fault> {
-    let name = path.get("endpoint").map_or("", String::as_str);
+    let name = path.iter().find(|(key, _)| *key == "endpoint").map_or("", |(_, name)| name);
     // An unknown endpoint is told to who has a key for any.
     let endpoint = gateway.endpoint(name).map_or(name, |endpoint| &endpoint.id);
     gateway.keys.allow(role, endpoint, &request)?;
     if role == Role::Worker || !gateway.settings.limits {
         return Ok(next.run(request).await);
     }
-    let operation = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
+    // After the version and the endpoint.
+    let operation = request.uri().path().split('/').nth(3).unwrap_or_default().to_owned();
     let mut asked = Sha256::new();
     for part in [endpoint.as_bytes(), operation.as_bytes(), sent(&request)] {
         asked.update(part.len().to_le_bytes());
@@ -148,7 +148,7 @@ async fn check<S: Store>(
 
 pub(super) async fn user<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
-    Path(path): Path<BTreeMap<String, String>>,
+    path: RawPathParams,
     request: Request,
     next: Next,
 ) -> Result<Response, Fault> {
@@ -157,7 +157,7 @@ pub(super) async fn user<S: Store>(
 
 pub(super) async fn worker<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
-    Path(path): Path<BTreeMap<String, String>>,
+    path: RawPathParams,
     request: Request,
     next: Next,
 ) -> Result<Response, Fault> {

@@ -125,6 +125,16 @@ enum Version {
     V2,
 }
 
+impl Version {
+    /// What its paths begin with.
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::V1 => "/v1",
+            Self::V2 => "/v2",
+        }
+    }
+}
+
 /// Answers requests.
 #[derive(Debug)]
 pub struct Gateway<S> {
@@ -165,7 +175,6 @@ impl<S: Store> Gateway<S> {
 
     /// Its routes. They work only while [`Gateway::run`] does.
     pub fn routes(self: &Arc<Self>) -> Router {
-        let routes = [("/v1/{endpoint}", Version::V1), ("/v2/{endpoint}", Version::V2)];
         let probes = Router::new()
             .route("/healthz", get(probes::alive))
             .route("/readyz", get(probes::ready::<S>))
@@ -175,9 +184,8 @@ impl<S: Store> Gateway<S> {
             .route("/docs/page.css", get(openapi::style))
             .route("/docs/page.js", get(openapi::script))
             .with_state(self.clone());
-        let router = routes
-            .into_iter()
-            .fold(probes, |router, (prefix, version)| router.nest(prefix, self.clone().operations(version)));
+        let both = [Version::V1, Version::V2];
+        let router = both.into_iter().fold(probes, |router, version| router.merge(self.clone().operations(version)));
         let router = router.merge(page::routes(&self.settings.endpoints));
         router.fallback(async || Fault::NoRoute).method_not_allowed_fallback(async || Fault::NoMethod)
     }
@@ -201,26 +209,31 @@ impl<S: Store> Gateway<S> {
     fn operations(self: Arc<Self>, version: Version) -> Router {
         let (most, most_sync) = self.settings.most;
         let most_result = self.settings.most_result;
+        // Written out: a router within another has each request's path written anew.
+        let at = |operation: &str| format!("{}/{{endpoint}}{operation}", version.prefix());
         let clients = Router::new()
-            .route("/run", post(client::run::<S>).layer(DefaultBodyLimit::max(most)))
-            .route("/runsync", post(client::runsync::<S>).layer(DefaultBodyLimit::max(most_sync)))
-            .route("/status/{id}", get(client::status::<S>).post(client::status::<S>))
-            .route("/status-sync/{id}", get(client::status_sync::<S>).post(client::status_sync::<S>))
-            .route("/stream/{id}", get(client::stream::<S>).post(client::stream::<S>))
-            .route("/cancel/{id}", post(client::cancel::<S>).get(client::cancel::<S>))
-            .route("/retry/{id}", post(client::retry::<S>))
-            .route("/purge-queue", post(client::purge::<S>))
-            .route("/health", get(client::health::<S>))
-            .route("/requests", get(history::requests::<S>))
-            .route("/history/{id}", get(history::history::<S>))
+            .route(&at("/run"), post(client::run::<S>).layer(DefaultBodyLimit::max(most)))
+            .route(&at("/runsync"), post(client::runsync::<S>).layer(DefaultBodyLimit::max(most_sync)))
+            .route(&at("/status/{id}"), get(client::status::<S>).post(client::status::<S>))
+            .route(&at("/status-sync/{id}"), get(client::status_sync::<S>).post(client::status_sync::<S>))
+            .route(&at("/stream/{id}"), get(client::stream::<S>).post(client::stream::<S>))
+            .route(&at("/cancel/{id}"), post(client::cancel::<S>).get(client::cancel::<S>))
+            .route(&at("/retry/{id}"), post(client::retry::<S>))
+            .route(&at("/purge-queue"), post(client::purge::<S>))
+            .route(&at("/health"), get(client::health::<S>))
+            .route(&at("/requests"), get(history::requests::<S>))
+            .route(&at("/history/{id}"), get(history::history::<S>))
             .route_layer(from_fn_with_state(self.clone(), auth::user::<S>));
         let workers = Router::new()
-            .route("/job-take/{worker}", get(worker::take::<S>))
-            .route("/job-take-batch/{worker}", get(worker::take_batch::<S>))
-            .route("/job-done/{worker}/{id}", post(worker::done::<S>).layer(DefaultBodyLimit::max(most_result)))
-            .route("/job-stream/{worker}/{id}", post(worker::stream::<S>).layer(DefaultBodyLimit::max(most_result)))
-            .route("/job-stop/{worker}", get(worker::stops::<S>))
-            .route("/ping/{worker}", any(worker::ping::<S>))
+            .route(&at("/job-take/{worker}"), get(worker::take::<S>))
+            .route(&at("/job-take-batch/{worker}"), get(worker::take_batch::<S>))
+            .route(&at("/job-done/{worker}/{id}"), post(worker::done::<S>).layer(DefaultBodyLimit::max(most_result)))
+            .route(
+                &at("/job-stream/{worker}/{id}"),
+                post(worker::stream::<S>).layer(DefaultBodyLimit::max(most_result)),
+            )
+            .route(&at("/job-stop/{worker}"), get(worker::stops::<S>))
+            .route(&at("/ping/{worker}"), any(worker::ping::<S>))
             .route_layer(from_fn_with_state(self.clone(), auth::worker::<S>));
         clients.merge(workers).layer(axum::Extension(version)).with_state(self)
     }

@@ -84,7 +84,7 @@ where
     // Answers are small: none should wait for the next.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
-        let body = |body| in_time(Body::new(body));
+        let body = |body: Incoming| if body.is_end_stream() { Body::empty() } else { in_time(Body::new(body)) };
         routes.clone().oneshot(request.map(body))
     });
     let served = http1::Builder::new()
@@ -106,9 +106,6 @@ where
 
 /// A body that fails when nothing more of it comes.
 fn in_time(body: Body) -> Body {
-    if body.is_end_stream() {
-        return body;
-    }
     Body::from_stream(unfold(Some(body.into_data_stream()), async |rest| {
         let mut rest = rest?;
         match timeout(BODY, rest.next()).await {

@@ -1,14 +1,20 @@
 //! A connection that is kept, with as little work in it as there can be.
 
+use std::io::Write;
+
 use anyhow::{Context, Result, ensure};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A connection to a server, and where the API begins there.
 pub(crate) struct Line {
-    stream: BufReader<TcpStream>,
+    stream: TcpStream,
     host: String,
     prefix: String,
+    /// The request, and what came of the answer; kept, so that nothing is allocated anew.
+    asked: Vec<u8>,
+    answer: Vec<u8>,
+    body: Vec<u8>,
 }
 
 impl Line {
@@ -19,53 +25,73 @@ impl Line {
             rest.split_once('/').map_or((rest, String::new()), |(host, path)| (host, format!("/{path}")));
         let stream = TcpStream::connect(host).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream: BufReader::new(stream), host: host.to_owned(), prefix })
+        let [asked, answer, body] = [(); 3].map(|()| Vec::with_capacity(4096));
+        Ok(Self { stream, host: host.to_owned(), prefix, asked, answer, body })
     }
 
     /// Asks, and reads the whole answer: status and body.
-    pub(crate) async fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<(u16, Vec<u8>)> {
-        let Self { stream, host, prefix } = self;
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, body: &str) -> Result<(u16, &[u8])> {
+        let Self { prefix, host, asked, .. } = self;
         let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
-        let length = body.len();
-        let request =
-            format!("{method} {prefix}{path} HTTP/1.1\r\nhost: {host}\r\n{kind}content-length: {length}\r\n\r\n{body}");
-        stream.write_all(request.as_bytes()).await?;
-        let (mut status, mut length, mut chunked, mut text) = (0, 0, false, String::new());
-        loop {
-            text.clear();
-            ensure!(stream.read_line(&mut text).await? > 0, "the server hung up");
-            let head = text.trim_end();
-            if head.is_empty() {
-                break;
+        asked.clear();
+        write!(
+            asked,
+            "{method} {prefix}{path} HTTP/1.1\r\nhost: {host}\r\n{kind}content-length: {}\r\n\r\n",
+            body.len()
+        )?;
+        asked.extend_from_slice(body.as_bytes());
+        self.stream.write_all(&self.asked).await?;
+        self.answer.clear();
+        self.body.clear();
+        let begin = self.after(0, b"\r\n\r\n").await?;
+        let (mut length, mut chunked) = (0, false);
+        let mut lines = std::str::from_utf8(&self.answer[..begin])?.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("no status")?.parse()?;
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            if name.eq_ignore_ascii_case("content-length") {
+                length = value.trim().parse()?;
             }
-            match head.split_once(':') {
-                None => status = head.split(' ').nth(1).context("no status")?.parse()?,
-                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.trim().parse()?,
-                Some((name, _)) => chunked |= name.eq_ignore_ascii_case("transfer-encoding"),
-            }
+            chunked |= name.eq_ignore_ascii_case("transfer-encoding");
         }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).await?;
         if chunked {
-            self.chunks(&mut body).await?;
+            self.chunks(begin).await?;
+            return Ok((status, &self.body));
         }
-        Ok((status, body))
+        self.until(begin + length).await?;
+        Ok((status, &self.answer[begin..begin + length]))
     }
 
-    /// Reads a body that comes in pieces, each with its length before it, to the empty one.
-    async fn chunks(&mut self, body: &mut Vec<u8>) -> Result<()> {
+    /// Reads a body that comes in pieces, each with its length before it.
+    async fn chunks(&mut self, mut begin: usize) -> Result<()> {
         loop {
-            let mut line = String::new();
-            ensure!(self.stream.read_line(&mut line).await? > 0, "the server hung up");
-            let length = usize::from_str_radix(line.trim_end(), 16).context("no length of a piece")?;
-            let begin = body.len();
+            let data = self.after(begin, b"\r\n").await?;
+            let length = std::str::from_utf8(&self.answer[begin..data - 2])?;
+            let length = usize::from_str_radix(length, 16).context("no length of a piece")?;
             // With the end of line behind it.
-            body.resize(begin + length + 2, 0);
-            self.stream.read_exact(&mut body[begin..]).await?;
-            body.truncate(begin + length);
+            begin = data + length + 2;
+            self.until(begin).await?;
+            self.body.extend_from_slice(&self.answer[data..data + length]);
             if length == 0 {
                 return Ok(());
             }
         }
+    }
+
+    /// Reads until there is such an end behind `begin`. Returns where what follows it begins.
+    async fn after(&mut self, begin: usize, end: &[u8]) -> Result<usize> {
+        loop {
+            if let Some(at) = self.answer[begin..].windows(end.len()).position(|part| part == end) {
+                return Ok(begin + at + end.len());
+            }
+            self.until(self.answer.len() + 1).await?;
+        }
+    }
+
+    /// Reads until there are so many bytes.
+    async fn until(&mut self, length: usize) -> Result<()> {
+        while self.answer.len() < length {
+            ensure!(self.stream.read_buf(&mut self.answer).await? > 0, "the server hung up");
+        }
+        Ok(())
     }
 }

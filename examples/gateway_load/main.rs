@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use line::Line;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -28,6 +30,14 @@ const JOB: &str = r#"{"input":{"prompt":"a red apple","seed":7}}"#;
 
 /// Not measured: what comes before all connections are up and all code was run once.
 const WARM: Duration = Duration::from_millis(500);
+
+/// What a worker is given.
+#[derive(Debug, Deserialize)]
+struct Job<'a> {
+    id: &'a str,
+    #[serde(borrow)]
+    input: &'a RawValue,
+}
 
 /// What happens on each connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -99,7 +109,7 @@ async fn load(base: &str, operation: Operation, connections: usize, seconds: Dur
 async fn ended(base: &str) -> Result<String> {
     let mut line = Line::new(base).await?;
     let (_, reply) = line.ask("POST", "/run", JOB).await?;
-    let id = serde_json::from_slice::<Value>(&reply)?["id"].as_str().context("no id")?.to_owned();
+    let id = serde_json::from_slice::<Value>(reply)?["id"].as_str().context("no id")?.to_owned();
     finish_one(&mut line, "load").await?;
     Ok(id)
 }
@@ -108,10 +118,10 @@ async fn ended(base: &str) -> Result<String> {
 async fn finish_one(line: &mut Line, worker: &str) -> Result<()> {
     let (status, job) = line.ask("GET", &format!("/job-take/{worker}?gpu=X&job_in_progress=0"), "").await?;
     if status == 200 {
-        let job: Value = serde_json::from_slice(&job)?;
-        let body = json!({ "output": job["input"] }).to_string();
-        let id = job["id"].as_str().context("no id")?;
-        let (status, _) = line.ask("POST", &format!("/job-done/{worker}/{id}?gpu=X&isStream=false"), &body).await?;
+        let Job { id, input } = serde_json::from_slice(job)?;
+        let (path, body) =
+            (format!("/job-done/{worker}/{id}?gpu=X&isStream=false"), format!(r#"{{"output":{input}}}"#));
+        let (status, _) = line.ask("POST", &path, &body).await?;
         ensure!(status == 200, "{status} for a result");
     }
     Ok(())
@@ -130,10 +140,10 @@ async fn ask(line: &mut Line, operation: Operation, ended: &str) -> Result<()> {
         Operation::Known => line.ask("POST", &format!("/status/{ended}"), "").await?,
         Operation::Cycle | Operation::Alone => line.ask("POST", "/runsync", JOB).await?,
     };
-    ensure!(status == 200, "{status}: {}", String::from_utf8_lossy(&reply));
+    ensure!(status == 200, "{status}: {}", String::from_utf8_lossy(reply));
     if matches!(operation, Operation::Status | Operation::Cycle | Operation::Alone) {
         let done = reply.windows(11).any(|part| part == br#""COMPLETED""#);
-        ensure!(done, "not completed: {}", String::from_utf8_lossy(&reply));
+        ensure!(done, "not completed: {}", String::from_utf8_lossy(reply));
     }
     Ok(())
 }

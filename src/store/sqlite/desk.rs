@@ -1,22 +1,22 @@
 //! A thread that owns a connection, and does what it is asked to.
 
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use super::memo::Memo;
+use super::writer::{Syncs, join, write};
 
 /// Requests that wait at a desk before whoever asks waits, too.
 const WAITING: usize = 1024;
 
-/// Requests of one transaction.
-const TOGETHER: usize = 256;
-
 /// Something to do with a connection.
-trait Request: Send {
-    /// Does it. Returns whether it went well.
-    fn run(&mut self, db: &Connection) -> bool;
+pub(super) trait Request: Send {
+    /// Does it.
+    fn run(&mut self, db: &Connection);
 
     /// Whether it may be answered before it is on the disk.
     fn is_loose(&self) -> bool;
@@ -36,9 +36,8 @@ struct Asked<T, W> {
 }
 
 impl<T: Send, W: FnOnce(&Connection) -> Result<T, StoreError> + Send> Request for Asked<T, W> {
-    fn run(&mut self, db: &Connection) -> bool {
+    fn run(&mut self, db: &Connection) {
         self.done = self.work.take().map(|work| work(db));
-        matches!(self.done, Some(Ok(_)))
     }
 
     fn is_loose(&self) -> bool {
@@ -69,10 +68,27 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(name: &str, db: Connection, writes: bool) -> Result<Self, StoreError> {
+    /// One that reads.
+    pub(super) fn reader(name: &str, db: Connection) -> Result<Self, StoreError> {
+        Self::new(name, move |mut inbox| {
+            while let Some(mut request) = inbox.blocking_recv() {
+                request.run(&db);
+                request.answer(None);
+            }
+        })
+    }
+
+    /// One that writes, and has what it wrote brought to the disk by `sync`.
+    pub(super) fn writer(db: Connection, memo: Arc<Memo>, sync: impl Syncs) -> Result<Self, StoreError> {
+        Self::new("store-writer", move |inbox| write(&db, inbox, &memo, sync))
+    }
+
+    fn new(
+        name: &str,
+        work: impl FnOnce(mpsc::Receiver<Box<dyn Request>>) + Send + 'static,
+    ) -> Result<Self, StoreError> {
         let (requests, inbox) = mpsc::channel(WAITING);
-        let work = move || if writes { write(&db, inbox) } else { read(&db, inbox) };
-        let thread = Builder::new().name(name.to_owned()).spawn(work);
+        let thread = Builder::new().name(name.to_owned()).spawn(move || work(inbox));
         let thread = thread.map_err(|error| StoreError::Failed(format!("no thread for the store: {error}")))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
@@ -111,65 +127,10 @@ impl Desk {
 impl Drop for Desk {
     fn drop(&mut self) {
         self.requests = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic was told by its hook.
-            let _ = thread.join();
-        }
+        self.thread.take().into_iter().for_each(join);
     }
 }
 
 fn closed() -> StoreError {
     StoreError::Failed("its thread has ended".into())
-}
-
-fn read(db: &Connection, mut inbox: mpsc::Receiver<Box<dyn Request>>) {
-    while let Some(mut request) = inbox.blocking_recv() {
-        request.run(db);
-        request.answer(None);
-    }
-}
-
-fn write(db: &Connection, mut inbox: mpsc::Receiver<Box<dyn Request>>) {
-    let mut batch = Vec::with_capacity(TOGETHER);
-    while inbox.blocking_recv_many(&mut batch, TOGETHER) > 0 {
-        // What need not be synced waits for no sync. What comes while one goes on shares the next.
-        let (loose, kept): (Vec<_>, Vec<_>) = batch.drain(..).partition(|request| request.is_loose());
-        for (mut requests, synced) in [(loose, "NORMAL"), (kept, "FULL")] {
-            let error = together(db, &mut requests, synced).err();
-            for request in requests {
-                request.answer(error.as_ref());
-            }
-        }
-    }
-}
-
-/// Runs requests in one transaction. One that fails is undone alone, unless the disk fails: then all are.
-fn together(db: &Connection, batch: &mut [Box<dyn Request>], synced: &str) -> Result<(), StoreError> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    db.pragma_update(None, "synchronous", synced)?;
-    run(db, "BEGIN IMMEDIATE")?;
-    let done = batch.iter_mut().try_for_each(|request| -> Result<(), StoreError> {
-        run(db, "SAVEPOINT request")?;
-        let well = request.run(db);
-        // SQLite undoes all of it where it cannot undo a part.
-        if let Some(fault) = request.fault().filter(|_| db.is_autocommit()) {
-            return Err(fault.clone());
-        }
-        if !well {
-            run(db, "ROLLBACK TO request")?;
-        }
-        Ok(run(db, "RELEASE request")?)
-    });
-    let kept = done.and_then(|()| Ok(run(db, "COMMIT")?));
-    if kept.is_err() {
-        // It may have been rolled back already.
-        let _ = run(db, "ROLLBACK");
-    }
-    kept
-}
-
-fn run(db: &Connection, text: &str) -> rusqlite::Result<()> {
-    db.prepare_cached(text)?.execute([]).map(|_| ())
 }

@@ -8,12 +8,14 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::super::change::{Counts, Tally, outcome};
 use super::super::news::News;
-use super::super::{Found, Handed, Part, StoreError, Taker, Wanted};
+use super::super::{Handed, Part, StoreError, Taker, Wanted};
+use super::memo::{Memo, Read};
 
 /// The tables, through a connection.
 pub(super) struct Jobs<'a> {
     pub(super) db: &'a Connection,
     pub(super) rules: &'a Rules,
+    pub(super) memo: &'a Memo,
 }
 
 impl Tally {
@@ -38,31 +40,24 @@ const LAST: &str = "(SELECT 1 + ifnull(max(place), 0) FROM jobs WHERE endpoint =
 impl Jobs<'_> {
     pub(super) fn insert(&self, endpoint: &str, job: &Submission) -> Result<(), StoreError> {
         let Submission { record, input, rest } = job;
-        if self.record(endpoint, &record.id)?.is_some() {
-            return Err(StoreError::Taken);
-        }
         // Kept beside them: to count a long line at each job would be slow.
         if let Some(most) = self.rules.waiting
             && self.tally(endpoint, WAITING)? >= most
         {
-            return Err(StoreError::Crowded(most));
+            let there = self.record(endpoint, &record.id)?.is_some();
+            return Err(if there { StoreError::Taken } else { StoreError::Crowded(most) });
         }
-        self.add(endpoint, WAITING, 1)?;
         let text = format!(
             "INSERT INTO jobs (endpoint, id, record, state, gone, low, due, expires, place)
-             VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, {LAST})"
+             VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, {LAST}) ON CONFLICT DO NOTHING"
         );
-        let due = self.due_of(record);
-        let mut insert = self.db.prepare_cached(&text)?;
-        insert.execute(params![
-            endpoint,
-            record.id,
-            json(record)?,
-            record.state as u8,
-            record.low,
-            due,
-            millis(record.expires)
-        ])?;
+        let (due, expires) = (self.due_of(record), millis(record.expires));
+        let values = params![endpoint, record.id, json(record)?, record.state as u8, record.low, due, expires];
+        if self.db.prepare_cached(&text)?.execute(values)? == 0 {
+            return Err(StoreError::Taken);
+        }
+        self.memo.change(&record.id, false);
+        self.add(endpoint, WAITING, 1)?;
         self.keep_part(endpoint, &record.id, Part::Input, input.get().as_bytes())?;
         if !rest.is_empty() {
             self.keep_part(endpoint, &record.id, Part::Rest, json(rest)?.as_bytes())?;
@@ -76,11 +71,12 @@ impl Jobs<'_> {
         text.map(|text| read(id, &text)).transpose()
     }
 
-    pub(super) fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Found>, StoreError> {
+    pub(super) fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Read>, StoreError> {
         // What is read within it is of one moment.
         let _moment = self.db.unchecked_transaction()?;
         let Some(record) = self.record(endpoint, id)? else { return Ok(None) };
-        let parts = wanted(&record).into_iter().map(|part| self.part(endpoint, id, part)).collect::<Result<_, _>>()?;
+        let part = |part| Ok((part, self.part(endpoint, id, part)?));
+        let parts = wanted(&record).into_iter().map(part).collect::<Result<_, StoreError>>()?;
         Ok(Some((record, parts)))
     }
 
@@ -92,21 +88,23 @@ impl Jobs<'_> {
         event: impl FnOnce(&mut Record) -> Turn,
     ) -> Result<Option<(Record, Turn, Vec<News>)>, StoreError> {
         let Some(before) = self.record(endpoint, id)? else { return Ok(None) };
-        self.follow(endpoint, before, event).map(Some)
+        self.follow(endpoint, before, event, false).map(Some)
     }
 
-    /// Lets an event happen to what is there of a job.
+    /// Lets an event happen to what is there of a job; one that is `loose`, so that a crash may undo it.
     fn follow(
         &self,
         endpoint: &str,
         before: Record,
         event: impl FnOnce(&mut Record) -> Turn,
+        loose: bool,
     ) -> Result<(Record, Turn, Vec<News>), StoreError> {
         let (mut after, id) = (before.clone(), &*before.id);
         let turn = event(&mut after);
         if turn == Turn::Nothing {
             return Ok((before, turn, Vec::new()));
         }
+        self.memo.change(id, loose);
         let outcome = outcome(endpoint, &before, &after, &turn);
         for part in outcome.stale {
             self.run(
@@ -201,12 +199,20 @@ impl Jobs<'_> {
         let text = "SELECT id, record FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 AND expires > ?3 ORDER BY low, place LIMIT ?4";
         let most = i64::try_from(taker.most).unwrap_or(-1);
         let values = params![endpoint, State::InQueue as u8, millis(taker.now), most];
-        for (id, record) in self.rows(text, values, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))? {
+        let rows = self.rows(text, values, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        // Before anything is changed: one that cannot be read undoes nothing of others.
+        let waiting: Vec<Record> = rows.iter().map(|(id, record)| read(id, record)).collect::<Result<_, _>>()?;
+        for (record, (id, _)) in waiting.into_iter().zip(rows) {
             let start = |record: &mut Record| record.start(&taker.worker, taker.gpu.as_deref(), taker.now);
-            let (record, Turn::Changed, news) = self.follow(endpoint, read(&id, &record)?, start)? else { continue };
+            let (record, Turn::Changed, news) = self.follow(endpoint, record, start, true)? else { continue };
             all_news.extend(news);
-            let input = self.part(endpoint, &id, Part::Input)?.unwrap_or_default();
-            let rest = self.part(endpoint, &id, Part::Rest)?.unwrap_or(Bytes::from_static(b"{}"));
+            let text = "SELECT part, body FROM parts WHERE endpoint = ?1 AND id = ?2 AND part <= ?3";
+            let given = params![endpoint, id, Part::Rest as u8];
+            let given = self.rows(text, given, |row| Ok((row.get::<_, u8>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
+            let (mut input, mut rest) = (Bytes::new(), Bytes::from_static(b"{}"));
+            for (part, body) in given {
+                *(if part == Part::Rest as u8 { &mut rest } else { &mut input }) = body.into();
+            }
             handed.push(Handed { record, input, rest });
         }
         Ok((handed, all_news))

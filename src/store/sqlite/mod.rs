@@ -1,16 +1,18 @@
 //! Jobs in one `SQLite` file: the store of one machine.
 //!
-//! One thread writes. What waits to be written when it is free is written in one transaction, synced to the disk once, and then answered:
-//! an answer is as durable as the disk, and a busy store pays for one sync what an idle one pays for one job. Only takes are answered
-//! without a sync, which a crash of the machine may undo. Other threads read; the write-ahead log lets them see the last commit meanwhile.
+//! One thread writes, and another syncs what was written to the disk, which is then answered: an answer is as durable as the disk, and a busy
+//! store pays for one sync what an idle one pays for one job. Only takes are answered without a sync, which a crash of the machine may undo.
+//! Other threads read, for whom the write-ahead log keeps the last commit; what was read lately is read from memory.
 
 mod backup;
 mod desk;
 mod jobs;
 mod keys;
+mod memo;
 mod reserve;
 mod room;
 mod schema;
+mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -32,10 +34,14 @@ use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wan
 pub use backup::Copied;
 use desk::Desk;
 use jobs::Jobs;
+use memo::Memo;
 use reserve::Reserve;
 
 /// Threads that read.
 const READERS: usize = 2;
+
+/// What comes with the end of a job; before it there is none of it but the last word on its progress, which goes with it.
+const OF_ENDS: [Part; 3] = [Part::Output, Part::Timings, Part::Warnings];
 
 /// Jobs in a file.
 #[derive(Debug)]
@@ -46,6 +52,7 @@ pub struct SqliteStore {
     writer: Desk,
     readers: [Desk; READERS],
     next: AtomicUsize,
+    memo: Arc<Memo>,
     teller: Arc<Teller>,
 }
 
@@ -70,10 +77,12 @@ impl SqliteStore {
             schema::prepare(&db)?;
             Ok(db)
         };
-        let writer = Desk::new("store-writer", open()?, true)?;
-        let readers = [Desk::new("store-reader-0", open()?, false)?, Desk::new("store-reader-1", open()?, false)?];
+        let (db, memo) = (open()?, Arc::new(Memo::new()));
+        let log = schema::writes(&db)?;
+        let writer = Desk::writer(db, memo.clone(), move || log.sync_data())?;
+        let readers = [Desk::reader("store-reader-0", open()?)?, Desk::reader("store-reader-1", open()?)?];
         let (teller, reserve) = (Arc::new(Teller::new()), Arc::new(Reserve::new(path, reserve)));
-        Ok(Self { path: path.to_owned(), rules, reserve, writer, readers, next: AtomicUsize::new(0), teller })
+        Ok(Self { path: path.to_owned(), rules, reserve, writer, readers, next: AtomicUsize::new(0), memo, teller })
     }
 
     /// Writes, and tells the news of it once it is on disk.
@@ -81,8 +90,8 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Jobs<'_>) -> Result<(T, Vec<News>), StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let rules = self.rules.clone();
-        self.written(self.writer.ask(move |db| work(&Jobs { db, rules: &rules })).await)
+        let (rules, memo) = (self.rules.clone(), self.memo.clone());
+        self.written(self.writer.ask(move |db| work(&Jobs { db, rules: &rules, memo: &memo })).await)
     }
 
     fn written<T>(&self, done: Result<(T, Vec<News>), StoreError>) -> Result<T, StoreError> {
@@ -99,9 +108,9 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Jobs<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let rules = self.rules.clone();
+        let (rules, memo) = (self.rules.clone(), self.memo.clone());
         let reader = &self.readers[self.next.fetch_add(1, Ordering::Relaxed) % READERS];
-        reader.ask(move |db| work(&Jobs { db, rules: &rules })).await
+        reader.ask(move |db| work(&Jobs { db, rules: &rules, memo: &memo })).await
     }
 
     /// Writes a copy of the store in the file `from` to the new file `to`, as it is when that begins: what was answered by then is in it.
@@ -121,12 +130,15 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
-        let (endpoint, reserve, now) = (endpoint.to_owned(), self.reserve.clone(), Instant::now());
+        let (endpoint, now) = (endpoint.to_owned(), Instant::now());
+        let (reserve, teller) = (self.reserve.clone(), self.teller.clone());
         let written = self.write(move |jobs| {
             // Here, where it may block.
             reserve.check(jobs.db, now)?;
             jobs.insert(&endpoint, &job)?;
-            Ok(((), vec![News::Waiting(endpoint)]))
+            // Who takes it asks the same thread. So it is on its way before its client has an answer, and often written with it.
+            teller.tell([News::Waiting(endpoint)]);
+            Ok(((), Vec::new()))
         });
         written.await?;
         self.reserve.taken();
@@ -134,13 +146,18 @@ impl Store for SqliteStore {
     }
 
     async fn read(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {
-        let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
-        self.look(move |jobs| jobs.record(&endpoint, &id)).await
+        Ok(self.find(endpoint, id, |_| Vec::new()).await?.map(|(record, _)| record))
     }
 
     async fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Found>, StoreError> {
-        let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
-        self.look(move |jobs| jobs.find(&endpoint, &id, wanted)).await
+        let at = match self.memo.look(endpoint, id, &wanted) {
+            Ok(found) => return Ok(Some(found)),
+            Err(at) => at,
+        };
+        let (of, name) = (endpoint.to_owned(), id.to_owned());
+        let read = self.look(move |jobs| jobs.find(&of, &name, wanted)).await?;
+        self.memo.keep(endpoint, id, at, read.as_ref()).await;
+        Ok(read.map(|(record, parts)| (record, parts.into_iter().map(|(_, body)| body).collect())))
     }
 
     async fn change(
@@ -156,6 +173,10 @@ impl Store for SqliteStore {
             let Some((record, turn, news)) = jobs.change(&endpoint, &id, event)? else { return Ok((None, Vec::new())) };
             if turn != Turn::Nothing && !record.is_over() {
                 jobs.keep(&endpoint, &id, &parts, chunk.as_ref())?;
+                if news.iter().any(|news| matches!(news, News::End(..))) {
+                    let body = |part| parts.iter().rfind(|(given, _)| *given == part).map(|(_, body)| body.clone());
+                    jobs.memo.leave(&endpoint, (record.clone(), OF_ENDS.map(|part| (part, body(part))).into()));
+                }
             }
             Ok((Some((record, turn)), news))
         })
@@ -164,8 +185,8 @@ impl Store for SqliteStore {
 
     /// It may be lost in a crash of the machine: then the job waits again, and the result of who has it is as good as any.
     async fn take(&self, endpoint: &str, taker: Taker) -> Result<Vec<Handed>, StoreError> {
-        let (endpoint, rules) = (endpoint.to_owned(), self.rules.clone());
-        let work = move |db: &Connection| Jobs { db, rules: &rules }.take(&endpoint, &taker);
+        let (endpoint, rules, memo) = (endpoint.to_owned(), self.rules.clone(), self.memo.clone());
+        let work = move |db: &Connection| Jobs { db, rules: &rules, memo: &memo }.take(&endpoint, &taker);
         self.written(self.writer.ask_loosely(work).await)
     }
 
@@ -204,8 +225,8 @@ impl Store for SqliteStore {
     }
 
     async fn tidy(&self) -> Result<(), StoreError> {
-        let rules = self.rules.clone();
-        let work = move |db: &Connection| Ok((Jobs { db, rules: &rules }.shrink()?, Vec::new()));
+        let (rules, memo) = (self.rules.clone(), self.memo.clone());
+        let work = move |db: &Connection| Ok((Jobs { db, rules: &rules, memo: &memo }.shrink()?, Vec::new()));
         self.written(self.writer.ask_loosely(work).await)
     }
 

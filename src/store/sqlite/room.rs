@@ -15,6 +15,7 @@ impl Jobs<'_> {
     /// Gives back a part of the room in the file, if it is more than half of it. So a file that is used again and again is not shrunk in
     /// between, and none is more than twice as large as what is in it.
     pub(super) fn shrink(&self) -> Result<(), StoreError> {
+        self.memo.heed(read(self.db, "data_version")?);
         let (all, erased) = pages(self.db)?;
         if erased > STAY && erased > all / 2 {
             let mut give = self.db.prepare(&format!("PRAGMA incremental_vacuum({TOGETHER})"))?;

@@ -1,5 +1,7 @@
 //! The tables, and how they come to be.
 
+use std::fs::File;
+
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
@@ -74,6 +76,14 @@ pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
         db.execute_batch("COMMIT")?;
     }
     Ok(may_shrink(db)?)
+}
+
+/// Makes it the connection that writes, of which its owner syncs what it commits. Returns the write-ahead log, which is there as long as it is.
+pub(super) fn writes(db: &Connection) -> Result<File, StoreError> {
+    // Only the log is left to its owner: before what is in it goes into the file, and after, SQLite syncs by itself.
+    db.pragma_update(None, "synchronous", "NORMAL")?;
+    let path = format!("{}-wal", db.path().unwrap_or_default());
+    File::open(&path).map_err(|cause| StoreError::Failed(format!("{path}: {cause}")))
 }
 
 /// A file of the versions before is written anew once, so that it can shrink; unless that takes long, or there is no room for it.

@@ -185,16 +185,6 @@ async fn a_file_of_the_versions_before_learns_to_shrink() {
 }
 
 #[tokio::test]
-async fn what_is_taken_waits_for_no_sync_and_all_else_does() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder, "queue.db");
-    let level = |db: &Connection| Ok(room::read(db, "synchronous")?);
-    for _ in 0..2 {
-        assert_eq!((store.writer.ask_loosely(level).await, store.writer.ask(level).await), (Ok(1), Ok(2)));
-    }
-}
-
-#[tokio::test]
 async fn a_take_that_a_crash_has_undone_costs_no_result() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, "queue.db");
@@ -296,6 +286,25 @@ async fn what_is_written_together_with_too_much_is_undone_with_it_and_said_to_be
     }
     assert!(matches!(other, Ok(_) | Err(StoreError::Full(_))), "{other:?}");
     assert_eq!(store.all(EP, State::InQueue).await.unwrap().len(), 1 + usize::from(small.is_ok()));
+}
+
+#[tokio::test]
+async fn how_a_job_stands_is_read_anew_when_it_changed_here_or_in_another_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, path) = (open(&folder, "queue.db"), folder.path().join("queue.db"));
+    submit(&store, &["a"]).await;
+    let stands = async || {
+        let known = store.memo.look(EP, "a", |_| Vec::new()).is_ok();
+        (known, store.read(EP, "a").await.unwrap().unwrap().state)
+    };
+    assert_eq!([stands().await, stands().await], [(false, State::InQueue), (true, State::InQueue)]);
+    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    assert_eq!([stands().await, stands().await], [(false, State::InProgress), (true, State::InProgress)]);
+    open(&folder, "queue.db").change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
+    store.tidy().await.unwrap();
+    assert_eq!([stands().await, stands().await], [(false, State::Completed), (true, State::Completed)]);
+    store.tidy().await.unwrap();
+    assert!(stands().await.0 && rows(&path)["jobs"] == 1);
 }
 
 #[tokio::test]

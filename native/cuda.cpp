@@ -27,8 +27,8 @@ c10::cuda::CUDAStream stream_of(int device, int64_t stream) {
 }
 
 struct Event {
-  // Who waits for it sleeps: a processor core is better spent on another engine or on PNG.
-  c10::cuda::CUDAEvent event{cudaEventDisableTiming | cudaEventBlockingSync};
+  // Who waits for it sleeps: a processor core is better spent on another engine or on PNG. It notes the time.
+  c10::cuda::CUDAEvent event{cudaEventBlockingSync};
 };
 
 struct Graph {
@@ -86,6 +86,16 @@ EXPORT int latentd_cuda_enter(int device, int64_t *stream) {
   });
 }
 
+// Another stream of libtorch's pool. Who works on it now and then says so, and says after what.
+EXPORT int latentd_cuda_stream_new(int device, int64_t *stream) {
+  return guarded([&] { *stream = c10::cuda::getStreamFromPool(false, static_cast<c10::DeviceIndex>(device)).id(); });
+}
+
+// Has this thread work on `stream` from here on.
+EXPORT int latentd_cuda_stream_use(int device, int64_t stream) {
+  return guarded([&] { c10::cuda::setCurrentCUDAStream(stream_of(device, stream)); });
+}
+
 // f32 is f32: no TF32, which has the mantissa of f16, in matrix products and convolutions of this process.
 EXPORT int latentd_cuda_exact() {
   return guarded([] {
@@ -122,6 +132,21 @@ EXPORT int latentd_cuda_event_record(void *event, int device, int64_t stream) {
 // Until the stream has come by where the event was recorded last; at once if it never was.
 EXPORT int latentd_cuda_event_wait(void *event) {
   return guarded([&] { static_cast<Event *>(event)->event.synchronize(); });
+}
+
+// What `stream` is given from here on is not begun before the event, where it was recorded last, has passed.
+EXPORT int latentd_cuda_event_block(void *event, int device, int64_t stream) {
+  return guarded([&] { static_cast<Event *>(event)->event.block(stream_of(device, stream)); });
+}
+
+// Whether the stream has come by; it has if the event was never recorded.
+EXPORT int latentd_cuda_event_passed(void *event, int *passed) {
+  return guarded([&] { *passed = static_cast<Event *>(event)->event.query(); });
+}
+
+// From one event to another, both of which have passed.
+EXPORT int latentd_cuda_event_elapsed(void *from, void *to, float *milliseconds) {
+  return guarded([&] { *milliseconds = static_cast<Event *>(from)->event.elapsed_time(static_cast<Event *>(to)->event); });
 }
 
 EXPORT void latentd_cuda_event_drop(void *event) {

@@ -99,11 +99,12 @@ pub struct Poisoned {
 pub trait Engine {
     /// Takes a job in: encodes its text and adds a lane an image. Answers with warnings for the job's result.
     fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError>;
-    /// Makes one evaluation, shared by as many lanes as fit, and retires the lanes that it finished.
+    /// Makes one evaluation, shared by as many lanes as fit, and tells of the images that are there. Waits for one where there is nothing to
+    /// evaluate.
     fn advance(&mut self) -> Result<Vec<(Ticket, Event)>, Poisoned>;
     /// Forgets a job; its lanes are free at once. Unknown tickets are nothing.
     fn cancel(&mut self, ticket: Ticket);
-    /// Whether any lane waits for an evaluation.
+    /// Whether there is anything left to do: a lane to evaluate, or a picture under way.
     fn busy(&self) -> bool;
     /// Rows of an evaluation at the usual size beyond which nothing is gained.
     fn most_rows(&self) -> usize;

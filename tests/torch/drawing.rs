@@ -7,6 +7,7 @@ use latentd::engine::torch::{Lanes, Model, Target};
 use latentd::engine::{Engine, EngineTimings, Event, Picture, Ticket};
 use latentd::job::{JobError, Size, Spec};
 use latentd::sampler::Sampler;
+use proptest::prelude::*;
 
 /// An engine on one of the tiny models of the goldens, in the reference's arithmetic.
 pub(crate) fn engine(model: &str) -> Lanes {
@@ -37,6 +38,11 @@ pub(crate) fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
         lora: None,
         preview: false,
     }
+}
+
+/// `spec` in another size.
+pub(crate) fn sized(width: u32, height: u32, spec: Spec) -> Spec {
+    Spec { size: Size { width, height }, ..spec }
 }
 
 /// What became of a job.
@@ -71,6 +77,56 @@ pub(crate) fn finish(engine: &mut Lanes) -> BTreeMap<Ticket, Outcome> {
 pub(crate) fn run(engine: &mut Lanes, spec: &Spec) -> Outcome {
     engine.admit(Ticket(0), spec).unwrap();
     finish(engine).remove(&Ticket(0)).unwrap()
+}
+
+/// Draws `jobs`, each of which comes after so many evaluations more; some are cancelled when the next has come.
+pub(crate) fn draw(engine: &mut Lanes, jobs: &[(Spec, u32, bool)]) -> BTreeMap<(Ticket, u32), Picture> {
+    let mut pictures = BTreeMap::new();
+    let mut advance = |engine: &mut Lanes| {
+        for (ticket, event) in engine.advance().unwrap() {
+            match event {
+                Event::Image { index, picture, .. } => drop(pictures.insert((ticket, index), picture)),
+                Event::Failed(cause) => panic!("{cause}"),
+                _ => {}
+            }
+        }
+    };
+    for (number, (spec, evaluations, _)) in (0..).zip(jobs) {
+        engine.admit(Ticket(number), spec).unwrap();
+        if number > 0 && jobs[number as usize - 1].2 {
+            engine.cancel(Ticket(number - 1));
+        }
+        (0..*evaluations).for_each(|_| advance(engine));
+    }
+    while engine.busy() {
+        advance(engine);
+    }
+    pictures
+}
+
+/// Jobs of all kinds, for [`draw`].
+pub(crate) fn jobs() -> impl Strategy<Value = Vec<(Spec, u32, bool)>> {
+    let words = prop::sample::select(vec!["a red apple", "a blue pear", ""]);
+    let job = (
+        (words.clone(), words, prop::sample::select(vec![1.0, 7.5])),
+        (prop::sample::select(Sampler::ALL), 1..12_u32, 1..=3_u32, 0..9_u64),
+        prop::sample::select(vec![(128, 128), (128, 128), (64, 128)]),
+        (0..8_u32, any::<bool>()),
+    );
+    let job = job.prop_map(
+        |((prompt, away, guidance_scale), (sampler, steps, num_outputs, seed), (w, h), (after, cancel))| {
+            let negative_prompt = Some(away.to_owned());
+            let wish = Spec {
+                prompt: prompt.into(),
+                negative_prompt,
+                guidance_scale,
+                num_outputs,
+                ..spec(sampler, steps, seed)
+            };
+            (sized(w, h, wish), after, cancel)
+        },
+    );
+    prop::collection::vec(job, 1..7)
 }
 
 /// The first image of a job that must not fail.

@@ -1,17 +1,15 @@
 //! Evaluations that are recorded and replayed give what they give when they are made, to the bit, whatever changes between them. The
 //! recorder here is one that any device can have.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use latentd::engine::torch::Lanes;
 use latentd::engine::torch::graphs::{Fake, Told};
-use latentd::engine::{Engine, Event, Picture, Ticket};
-use latentd::job::{Size, Spec};
+use latentd::job::Spec;
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
 
-use crate::drawing::{engine, only, run, spec};
+use crate::drawing::{draw, engine, jobs, only, run, sized, spec};
 
 /// Evaluations of a shape before it is recorded.
 const WARM: u32 = 4;
@@ -29,10 +27,6 @@ fn refusing() -> Lanes {
     let (engine, told) = recording();
     told.refuse.set(true);
     engine
-}
-
-fn sized(width: u32, height: u32, spec: Spec) -> Spec {
-    Spec { size: Size { width, height }, ..spec }
 }
 
 #[test]
@@ -111,55 +105,6 @@ fn graphs_go_first_when_memory_runs_out() {
     let recorded = told.recorded.get();
     assert_eq!(only(run(&mut engine, &job)), drawn);
     assert_eq!(told.recorded.get(), recorded);
-}
-
-/// Draws `jobs`, each of which comes after so many evaluations more; some are cancelled when the next has come.
-fn draw(engine: &mut Lanes, jobs: &[(Spec, u32, bool)]) -> BTreeMap<(Ticket, u32), Picture> {
-    let mut pictures = BTreeMap::new();
-    let mut advance = |engine: &mut Lanes| {
-        for (ticket, event) in engine.advance().unwrap() {
-            match event {
-                Event::Image { index, picture, .. } => drop(pictures.insert((ticket, index), picture)),
-                Event::Failed(cause) => panic!("{cause}"),
-                _ => {}
-            }
-        }
-    };
-    for (number, (spec, evaluations, _)) in (0..).zip(jobs) {
-        engine.admit(Ticket(number), spec).unwrap();
-        if number > 0 && jobs[number as usize - 1].2 {
-            engine.cancel(Ticket(number - 1));
-        }
-        (0..*evaluations).for_each(|_| advance(engine));
-    }
-    while engine.busy() {
-        advance(engine);
-    }
-    pictures
-}
-
-fn jobs() -> impl Strategy<Value = Vec<(Spec, u32, bool)>> {
-    let words = prop::sample::select(vec!["a red apple", "a blue pear", ""]);
-    let job = (
-        (words.clone(), words, prop::sample::select(vec![1.0, 7.5])),
-        (prop::sample::select(Sampler::ALL), 1..12_u32, 1..=3_u32, 0..9_u64),
-        prop::sample::select(vec![(128, 128), (128, 128), (64, 128)]),
-        (0..8_u32, any::<bool>()),
-    );
-    let job = job.prop_map(
-        |((prompt, away, guidance_scale), (sampler, steps, num_outputs, seed), (w, h), (after, cancel))| {
-            let negative_prompt = Some(away.to_owned());
-            let wish = Spec {
-                prompt: prompt.into(),
-                negative_prompt,
-                guidance_scale,
-                num_outputs,
-                ..spec(sampler, steps, seed)
-            };
-            (sized(w, h, wish), after, cancel)
-        },
-    );
-    prop::collection::vec(job, 1..7)
 }
 
 proptest! {

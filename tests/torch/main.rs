@@ -3,6 +3,7 @@
 #![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod developing;
 mod drawing;
 mod graphs;
 mod lanes;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod equipment;
+mod retirement;
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -9,13 +10,13 @@ use std::time::Instant;
 use tch::{Kind, TchError, Tensor};
 use tracing::warn;
 
+use super::developing::Developing;
 use super::error::{is_device_lost, is_out_of_memory};
 use super::graphs::Graphs;
 use super::lane::Lane;
 use super::lora::Adapters;
 use super::model::Model;
 use super::nn::Forward;
-use super::picture;
 use super::place::Place;
 use super::preview::{Looks, Pace};
 use super::prompts::Prompts;
@@ -36,6 +37,8 @@ const OUT_OF_MEMORY: &str = "out_of_memory";
 /// The torch engine: a model and the images it works on.
 #[derive(Debug)]
 pub struct Lanes {
+    /// Lanes that have no row left. First: what is under way reads the weights.
+    developing: Developing,
     model: Model,
     adapters: Adapters,
     prompts: Prompts,
@@ -73,8 +76,9 @@ impl Lanes {
         let (active, jobs) = (Vec::new(), HashMap::new());
         let adapters = Adapters::new(&model);
         let prompts = Prompts::default();
-        let place = Place::plain(model.target.device);
+        let (developing, place) = (Developing::plain(model.target), Place::plain(model.target.device));
         Self {
+            developing,
             model,
             adapters,
             prompts,
@@ -154,7 +158,7 @@ impl Lanes {
             let (ticket, Key { height, width, .. }) = (lane.ticket, lane.key);
             let factor = self.model.vae.factor();
             let message = format!("out of memory: one image of {}×{} does not fit", width * factor, height * factor);
-            self.cancel(ticket);
+            self.forget(ticket);
             return vec![(ticket, Event::Failed(JobError { code: OUT_OF_MEMORY, message, field: None }))];
         }
         self.most_rows = (rows / 2 * lanes.map(|lane| area(lane.key)).max().unwrap_or(1) / USUAL_AREA).max(1);
@@ -164,42 +168,16 @@ impl Lanes {
 
     /// Lets go of what can be made again, the cheapest first; whether there was any.
     fn release(&mut self) -> bool {
+        // The last evaluation may be at work with it. An error will be met again by whatever comes next.
+        let _ = self.place.settle();
         self.graphs.as_mut().is_some_and(Graphs::release) || self.adapters.release()
     }
 
-    /// Decodes and lets go the lanes that have no row left.
-    fn retire(&mut self) -> Result<Events, TchError> {
-        let mut events = Events::new();
-        while let Some(at) = self.active.iter().position(Lane::is_finished) {
-            let lane = self.active.remove(at);
-            self.place.settle()?;
-            let began = Instant::now();
-            let mut drawn = picture::decode(&self.model, &lane);
-            while matches!(&drawn, Err(picture::Fault::Torch(cause)) if is_out_of_memory(cause)) && self.release() {
-                drawn = picture::decode(&self.model, &lane);
-            }
-            let Some(job) = self.jobs.get_mut(&lane.ticket) else { continue };
-            job.timings.decode += began.elapsed();
-            job.images_left -= 1;
-            match drawn {
-                Ok(picture) => {
-                    events.push((lane.ticket, Event::Image { index: lane.index, seed: lane.seed, picture }));
-                    if job.images_left == 0 {
-                        let mut timings = job.timings;
-                        let evaluating = job.first_evaluation.map(|first| first.elapsed()).unwrap_or_default();
-                        timings.denoise = evaluating.saturating_sub(timings.decode);
-                        self.jobs.remove(&lane.ticket);
-                        events.push((lane.ticket, Event::Finished(timings)));
-                    }
-                }
-                Err(picture::Fault::Torch(cause)) if !is_out_of_memory(&cause) => return Err(cause),
-                Err(fault) => {
-                    self.cancel(lane.ticket);
-                    events.push((lane.ticket, Event::Failed(fault.into())));
-                }
-            }
-        }
-        Ok(events)
+    /// Forgets a job and all that is done for it.
+    fn forget(&mut self, ticket: Ticket) {
+        self.active.retain(|lane| lane.ticket != ticket);
+        self.developing.forget(ticket);
+        self.jobs.remove(&ticket);
     }
 }
 
@@ -221,7 +199,7 @@ impl Engine for Lanes {
         let mut events = self.retire().map_err(|cause| poisoned(&cause))?;
         let chosen = self.choose();
         if chosen.is_empty() {
-            return Ok(events);
+            return if events.is_empty() { self.wait().map_err(|cause| poisoned(&cause)) } else { Ok(events) };
         }
         self.evaluations += 1;
         let began = Instant::now();
@@ -246,12 +224,11 @@ impl Engine for Lanes {
     }
 
     fn cancel(&mut self, ticket: Ticket) {
-        self.active.retain(|lane| lane.ticket != ticket);
-        self.jobs.remove(&ticket);
+        self.forget(ticket);
     }
 
     fn busy(&self) -> bool {
-        !self.active.is_empty()
+        !self.active.is_empty() || !self.developing.is_empty()
     }
 
     fn most_rows(&self) -> usize {
@@ -260,7 +237,7 @@ impl Engine for Lanes {
     }
 
     fn load(&self) -> Load {
-        Load { lanes: self.active.len(), rows: self.rows }
+        Load { lanes: self.active.len() + self.developing.wanted(), rows: self.rows }
     }
 
     fn memory(&self) -> Option<Memory> {

@@ -7,6 +7,7 @@
 mod canvas;
 mod config;
 pub mod cuda;
+pub mod developing;
 pub mod device;
 mod error;
 pub mod graphs;

@@ -1,9 +1,10 @@
 //! From latents to a picture.
 
-use tch::{Cuda, Device, Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use super::lane::Lane;
 use super::model::Model;
+use super::nn::Forward;
 use crate::engine::Picture;
 use crate::job::JobError;
 
@@ -37,29 +38,14 @@ impl From<Fault> for JobError {
     }
 }
 
-/// Decodes the latents of a finished lane.
-pub(super) fn decode(model: &Model, lane: &Lane) -> Result<Picture, Fault> {
-    if let Device::Cuda(number) = model.target().device {
-        // So that the time of the evaluations still under way is not counted as decoding.
-        Cuda::synchronize(number as i64);
-    }
-    let mut picture = pixels(model, &lane.latents()?)?;
-    if let Some(canvas) = lane.canvas() {
-        canvas.paste(&mut picture);
-    }
-    Ok(picture)
-}
-
-/// The picture of latents `[1, latent, height, width]`, rounded as the reference does: `(x/2 + 0.5)`, clamped to 0..1, times 255,
-/// halves to even.
-pub(super) fn pixels(model: &Model, latents: &Tensor) -> Result<Picture, Fault> {
-    let target = model.target();
-    let mut pixels = model.vae.decode(&latents.f_to_kind(target.kind)?)?.f_to_kind(Kind::Float)?;
-    if i64::try_from(pixels.f_isfinite()?.f_all()?)? == 0 {
-        return Err(Fault::NotFinite(target.kind));
-    }
+/// What `latents`, `[1, latent, height, width]`, come to, on their device: the bytes of the picture, and one more, which is 1 if all of
+/// its values are numbers. So nobody has to wait for the answer before the picture is there. Rounded as the reference does: `(x/2 + 0.5)`,
+/// clamped to 0..1, times 255, halves to even.
+pub(super) fn develop(model: &Model, latents: &Tensor) -> Forward {
+    let pixels = model.vae.decode(&latents.f_to_kind(model.target.kind)?)?.f_to_kind(Kind::Float)?;
+    let sound = pixels.f_isfinite()?.f_all()?.f_to_kind(Kind::Uint8)?.f_reshape([1])?;
     let pixels = pixels
-        .f_div_scalar_(2)?
+        .f_div_scalar(2)?
         .f_add_scalar_(0.5)?
         .f_clamp_(0, 1)?
         .f_mul_scalar_(255)?
@@ -67,9 +53,31 @@ pub(super) fn pixels(model: &Model, latents: &Tensor) -> Result<Picture, Fault> 
         .f_to_kind(Kind::Uint8)?
         .f_select(0, 0)?
         .f_permute([1, 2, 0])?
-        .f_contiguous()?
-        .f_to_device(Device::Cpu)?;
-    let (height, width, _) = pixels.size3()?;
-    let pixels = Vec::<u8>::try_from(pixels.f_flatten(0, 2)?)?;
-    Ok(Picture { width: width as u32, height: height as u32, pixels })
+        .f_flatten(0, 2)?;
+    Tensor::f_cat(&[pixels, sound], 0)
+}
+
+/// The picture of a finished lane, from its `bytes`.
+pub(super) fn of(model: &Model, lane: &Lane, bytes: &Tensor) -> Result<Picture, Fault> {
+    let mut picture = read(model, lane.key.height, lane.key.width, bytes)?;
+    if let Some(canvas) = lane.canvas() {
+        canvas.paste(&mut picture);
+    }
+    Ok(picture)
+}
+
+/// The picture of `latents`, `[1, latent, height, width]`, now.
+pub(super) fn at_once(model: &Model, latents: &Tensor) -> Result<Picture, Fault> {
+    let (_, _, height, width) = latents.size4()?;
+    read(model, height as u32, width as u32, &develop(model, latents)?.f_to_device(Device::Cpu)?)
+}
+
+/// The picture of latents of `height` × `width`, from its `bytes`.
+fn read(model: &Model, height: u32, width: u32, bytes: &Tensor) -> Result<Picture, Fault> {
+    let factor = model.vae.factor();
+    let mut pixels = Vec::<u8>::try_from(bytes)?;
+    match pixels.pop() {
+        Some(1) => Ok(Picture { width: width * factor, height: height * factor, pixels }),
+        _ => Err(Fault::NotFinite(model.target.kind)),
+    }
 }

@@ -59,7 +59,7 @@ impl Place {
         }
     }
 
-    /// Waits until the last evaluation is done, so that what comes next is measured alone.
+    /// Waits until the last evaluation is done, where the helper is there.
     pub(super) fn settle(&self) -> Forward<()> {
         self.gpu.as_ref().map_or(Ok(()), |gpu| gpu.settle())
     }

@@ -48,7 +48,7 @@ impl Looks {
             return None;
         }
         let foreseen = lane.foreseen(output, &model.schedule);
-        let look = foreseen.map_err(Fault::from).and_then(|latents| picture::pixels(model, &small(model, &latents)?));
+        let look = foreseen.map_err(Fault::from).and_then(|latents| picture::at_once(model, &small(model, &latents)?));
         let end = Instant::now();
         self.next = end + self.pace.pause.max((end - began) * self.pace.rest);
         look.inspect_err(|cause| debug!("a preview fails: {cause:?}")).ok()

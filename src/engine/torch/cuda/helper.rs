@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::ptr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use tch::{Device, TchError, Tensor};
@@ -49,12 +50,17 @@ type Handle = *mut c_void;
 struct Calls {
     error: unsafe extern "C" fn() -> *const c_char,
     enter: unsafe extern "C" fn(c_int, *mut i64) -> Status,
+    stream_new: unsafe extern "C" fn(c_int, *mut i64) -> Status,
+    stream_use: unsafe extern "C" fn(c_int, i64) -> Status,
     exact: unsafe extern "C" fn() -> Status,
     trim: unsafe extern "C" fn() -> Status,
     upload: unsafe extern "C" fn(c_int, *const f32, usize, *mut Handle) -> Status,
     event_new: unsafe extern "C" fn(*mut Handle) -> Status,
     event_record: unsafe extern "C" fn(Handle, c_int, i64) -> Status,
     event_wait: unsafe extern "C" fn(Handle) -> Status,
+    event_block: unsafe extern "C" fn(Handle, c_int, i64) -> Status,
+    event_passed: unsafe extern "C" fn(Handle, *mut c_int) -> Status,
+    event_elapsed: unsafe extern "C" fn(Handle, Handle, *mut f32) -> Status,
     event_drop: unsafe extern "C" fn(Handle),
     pool_new: unsafe extern "C" fn(*mut u64) -> Status,
     graph_begin: unsafe extern "C" fn(c_int, *const u64, *mut Handle) -> Status,
@@ -77,12 +83,17 @@ impl Calls {
         Ok(Self {
             error: function!("error"),
             enter: function!("enter"),
+            stream_new: function!("stream_new"),
+            stream_use: function!("stream_use"),
             exact: function!("exact"),
             trim: function!("trim"),
             upload: function!("upload"),
             event_new: function!("event_new"),
             event_record: function!("event_record"),
             event_wait: function!("event_wait"),
+            event_block: function!("event_block"),
+            event_passed: function!("event_passed"),
+            event_elapsed: function!("event_elapsed"),
             event_drop: function!("event_drop"),
             pool_new: function!("pool_new"),
             graph_begin: function!("graph_begin"),
@@ -198,7 +209,7 @@ fn find(name: &str, folders: &[PathBuf]) -> Result<PathBuf, HelperError> {
     })
 }
 
-/// A stream of a GPU that this thread works on from its beginning: a value of it exists only where the thread has entered it.
+/// A stream of a GPU: a value of it exists only where the thread has entered the GPU.
 #[derive(Debug)]
 pub(super) struct Stream {
     helper: Rc<Helper>,
@@ -214,6 +225,29 @@ impl Stream {
         // SAFETY: `number` is there to be written.
         helper.check(unsafe { (helper.calls.enter)(device, &raw mut number) })?;
         Ok(Self { helper: Rc::clone(helper), device, number })
+    }
+
+    /// Another stream of the same GPU, for [`Self::turn`].
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn beside(&self) -> Forward<Self> {
+        let mut number = 0;
+        // SAFETY: `number` is there to be written.
+        self.helper.check(unsafe { (self.helper.calls.stream_new)(self.device, &raw mut number) })?;
+        Ok(Self { helper: Rc::clone(&self.helper), device: self.device, number })
+    }
+
+    /// Has this thread do `work` on this stream, and go on with `usual`, which it works on.
+    pub(super) fn turn<T>(&self, usual: &Self, work: impl FnOnce() -> Forward<T>) -> Forward<T> {
+        self.enter_again()?;
+        let done = work();
+        usual.enter_again()?;
+        done
+    }
+
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    fn enter_again(&self) -> Forward<()> {
+        // SAFETY: the numbers are those of a stream that there is.
+        self.helper.check(unsafe { (self.helper.calls.stream_use)(self.device, self.number) })
     }
 
     /// `values` on the GPU, `[count]`, without waiting for what it does now.
@@ -269,6 +303,32 @@ impl Mark {
     pub(super) fn wait(&self) -> Forward<()> {
         // SAFETY: as above.
         self.helper.check(unsafe { (self.helper.calls.event_wait)(self.handle) })
+    }
+
+    /// Has `stream` wait for it before it begins what it is given from here on. It may be set anew at once.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn hold(&self, stream: &Stream) -> Forward<()> {
+        // SAFETY: as above.
+        self.helper.check(unsafe { (self.helper.calls.event_block)(self.handle, stream.device, stream.number) })
+    }
+
+    /// Whether the stream has come by.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn is_passed(&self) -> Forward<bool> {
+        let mut passed = 0;
+        // SAFETY: as above, and `passed` is there to be written.
+        self.helper.check(unsafe { (self.helper.calls.event_passed)(self.handle, &raw mut passed) })?;
+        Ok(passed != 0)
+    }
+
+    /// From here to `end`, both of which are passed.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(super) fn until(&self, end: &Self) -> Forward<Duration> {
+        let mut milliseconds = 0.0;
+        let elapsed = self.helper.calls.event_elapsed;
+        // SAFETY: as above, for both handles.
+        self.helper.check(unsafe { elapsed(self.handle, end.handle, &raw mut milliseconds) })?;
+        Ok(Duration::try_from_secs_f32(milliseconds / 1000.0).unwrap_or_default())
     }
 }
 
@@ -353,6 +413,8 @@ mod tests {
         }
         let unset = Mark::new(&helper).unwrap();
         unset.wait().unwrap();
+        assert!(unset.is_passed().unwrap());
+        assert!(unset.until(&unset).unwrap_err().to_string().contains("must be recorded"));
         Pool::new(&helper).unwrap();
         helper.exact().unwrap();
         helper.trim().unwrap();
@@ -361,6 +423,7 @@ mod tests {
             Stream::enter(&helper, 0).map(|_| ()),
             nowhere.upload(&[1.0]).map(|_| ()),
             unset.set(&nowhere),
+            nowhere.beside().map(|_| ()),
             nowhere.capture(&Pool([0, 7]), || panic!("nothing can begin")).map(|_| ()),
             // Without a compiler for kernels there are none.
             helper

@@ -1,5 +1,7 @@
-//! What a GPU can do beyond libtorch's C interface: record an evaluation as a CUDA graph, take numbers without being waited for.
+//! What a GPU can do beyond libtorch's C interface: record an evaluation as a CUDA graph, take numbers without being waited for, develop
+//! pictures beside the evaluations.
 
+mod darkroom;
 mod helper;
 pub(super) mod kernels;
 
@@ -18,11 +20,13 @@ use super::graphs::{Recorder, Recording, Work};
 use super::nn::Forward;
 use crate::config;
 
-/// A GPU on whose own stream this thread works.
+/// A GPU on a stream of which this thread works.
 #[derive(Debug)]
 pub struct Gpu {
     helper: Rc<Helper>,
     stream: Stream,
+    /// For pictures.
+    beside: Stream,
     /// What its graphs share, for as long as there is one: libtorch takes no more into a pool that all have left.
     pool: RefCell<Weak<Pool>>,
     /// Ends of the last two evaluations, the even one and the odd one.
@@ -52,10 +56,11 @@ impl Gpu {
             helper.exact()?;
         }
         let stream = Stream::enter(helper, number)?;
+        let beside = stream.beside()?;
         let ends = [Mark::new(helper)?, Mark::new(helper)?];
         let kernels = kernels.then(|| install(helper, Device::Cuda(number), kind)).flatten();
         let (pool, evaluations) = (RefCell::default(), Cell::new(0));
-        Ok(Self { helper: Rc::clone(helper), stream, pool, ends, evaluations, _kernels: kernels })
+        Ok(Self { helper: Rc::clone(helper), stream, beside, pool, ends, evaluations, _kernels: kernels })
     }
 
     /// `values` on the GPU, `[count]`, without waiting for what it does now.

@@ -8,6 +8,7 @@ use tracing::warn;
 use super::Lanes;
 use crate::config;
 use crate::engine::torch::cuda::Gpu;
+use crate::engine::torch::developing::{Darkroom, Developing};
 use crate::engine::torch::graphs::{Graphs, Recorder};
 use crate::engine::torch::place::Place;
 use crate::engine::torch::preview::Pace;
@@ -40,8 +41,14 @@ impl Lanes {
         Self { graphs, ..self }
     }
 
-    /// The same, and if it is on a GPU, on a stream of its own, with CUDA graphs if `settings` say so. Where the helper is not to be
-    /// had the log says so, and all goes on without. Whoever calls this must stay on this thread.
+    /// The same with pictures that `darkroom` develops.
+    #[must_use]
+    pub fn with_darkroom(self, darkroom: Box<dyn Darkroom>) -> Self {
+        Self { developing: Developing::by(darkroom), ..self }
+    }
+
+    /// The same, and if it is on a GPU, on streams of its own, one for evaluations and one for pictures, with CUDA graphs if `settings` say
+    /// so. Where the helper is not to be had the log says so, and all goes on without. Whoever calls this must stay on this thread.
     #[must_use]
     pub fn with_cuda(self, settings: &config::Cuda) -> Self {
         let target = self.model.target;
@@ -49,7 +56,8 @@ impl Lanes {
             Ok(None) => self,
             Ok(Some(gpu)) => {
                 let gpu = Rc::new(gpu);
-                let lanes = Self { place: Place::on(Rc::clone(&gpu), target.device), ..self };
+                let place = Place::on(Rc::clone(&gpu), target.device);
+                let lanes = Self { place, ..self.with_darkroom(Box::new(Rc::clone(&gpu))) };
                 if settings.graphs { lanes.with_graphs(Box::new(gpu)) } else { lanes }
             }
             Err(cause) => {

@@ -1,7 +1,8 @@
 //! Does each device of this machine draw what its processor draws in f32? `cargo run --release --example devices -- [MODEL]`, where MODEL is a
 //! folder or file, else the miniature. Draws with every sampler, from noise and from an image, alone and with others, on every GPU in
-//! f32, f16 and bf16, evaluated by libtorch's operators, and with kernels of our own and CUDA graphs, and on the processor in bf16. Prints a table; fails if a picture is further
-//! off than its numbers explain, or if graphs draw anything else than evaluations.
+//! f32, f16 and bf16, and on the processor in bf16. On a GPU without the CUDA helper, then with pictures on a second stream, then with
+//! weights that came by way of pinned memory, then with kernels of our own, then replayed from CUDA graphs. Prints a table; fails if a picture
+//! is further off than its numbers explain, if streams and pinned memory change a single bit, or if graphs draw anything else than evaluations.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this program is for")]
 
@@ -30,7 +31,7 @@ mod check {
     use std::time::Instant;
 
     use anyhow::{Context, Result};
-    use latentd::config::{Config, Device, Dtype, Environment, Flags};
+    use latentd::config::{Config, Cuda, Device, Dtype, Environment, Flags};
     use latentd::engine::torch::cuda::Helper;
     use latentd::engine::torch::{Lanes, Model, Target, device};
     use latentd::engine::{Engine, Event, Picture, Ticket};
@@ -51,23 +52,66 @@ mod check {
         }
     }
 
-    /// Decibels that graphs keep of what the same device draws without: kernels may differ where rows are padded to a bucket, pictures
-    /// may not.
-    const LEAST_OF_GRAPHS: f64 = 40.0;
+    /// What the helper is asked for, each together with what stands before it.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Help {
+        None,
+        Pictures,
+        Weights,
+        Kernels,
+        Graphs,
+    }
+
+    impl Help {
+        /// On a GPU.
+        const ALL: [Self; 5] = [Self::None, Self::Pictures, Self::Weights, Self::Kernels, Self::Graphs];
+
+        fn name(self) -> &'static str {
+            match self {
+                Self::None => "",
+                Self::Pictures => ", 2nd stream",
+                Self::Weights => ", pinned",
+                Self::Kernels => ", kernels",
+                Self::Graphs => ", graphs",
+            }
+        }
+
+        /// Decibels that it keeps of what the same device draws without it: equal pictures. Kernels of our own round elsewhere; under
+        /// graphs others may be used where rows are padded to a bucket.
+        fn least(self, target: Target) -> f64 {
+            match self {
+                Self::Kernels => least(target),
+                Self::Graphs => 40.0,
+                _ => EQUAL,
+            }
+        }
+    }
+
+    /// Decibels of equal pictures.
+    const EQUAL: f64 = 99.0;
 
     /// A way to draw the jobs.
     struct Way {
         target: Target,
         together: bool,
-        graphs: bool,
+        help: Help,
     }
 
     pub(super) fn all() -> Result<bool> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
         let model = std::env::args_os().nth(1).map_or_else(|| root.join("miniature"), PathBuf::from);
-        let load =
-            |target| Model::load(&model, &root.join("clip-tokenizer"), target).context("the model does not load");
+        let tokenizer = root.join("clip-tokenizer");
+        let load = |target| Model::load(&model, &tokenizer, target).context("the model does not load");
         let settings = Config::load(&Flags::default(), &Environment::default())?.cuda;
+        let engine = |way: &Way| -> Result<Lanes> {
+            let kernels = matches!(way.help, Help::Kernels | Help::Graphs);
+            let settings = Cuda { graphs: way.help == Help::Graphs, kernels, ..settings.clone() };
+            Ok(match way.help {
+                Help::None => Lanes::new(load(way.target)?),
+                Help::Pictures => Lanes::new(load(way.target)?).with_cuda(&settings),
+                Help::Weights | Help::Kernels | Help::Graphs => Lanes::load(&model, &tokenizer, way.target, &settings)?,
+            })
+        };
         let jobs = jobs();
         let exact = drawn(Lanes::new(load(Target::REFERENCE)?), &jobs, false)?;
         let mut targets = vec![Target::choose(Device::Cpu, Dtype::Bf16)?];
@@ -77,20 +121,19 @@ mod check {
             }
         }
         if targets.len() > 1 {
-            // Without it, graphs would be compared with nothing.
-            println!("CUDA graphs by {}\n", Helper::open(&settings)?.path().display());
+            // Without it, all ways would be the first.
+            println!("the CUDA helper is {}\n", Helper::open(&settings)?.path().display());
         }
-        println!("{:<30} {:>9} {:>9} {:>9} {:>9}  worst", "device", "worst dB", "mean dB", "graphs dB", "s a job");
+        println!("{:<34} {:>9} {:>9} {:>9} {:>9}  worst", "device", "worst dB", "mean dB", "helper dB", "s a job");
         let mut sound = true;
         for target in targets {
+            // From the helper on f32 is f32 in all of the process, and no TF32: here from the first picture on.
+            drop(Lanes::new(load(target)?).with_cuda(&settings));
             for together in [false, true] {
                 let mut before = None;
-                for graphs in if target.is_cpu() { &[false][..] } else { &[false, true] } {
-                    let way = Way { target, together, graphs: *graphs };
-                    let mut engine = Lanes::new(load(target)?);
-                    if way.graphs {
-                        engine = engine.with_cuda(&settings);
-                    }
+                for help in if target.is_cpu() { &Help::ALL[..1] } else { &Help::ALL } {
+                    let way = Way { target, together, help: *help };
+                    let engine = engine(&way)?;
                     let began = Instant::now();
                     let pictures = drawn(engine, &jobs, together)?;
                     let seconds = began.elapsed().as_secs_f64() / jobs.len() as f64;
@@ -102,7 +145,7 @@ mod check {
         Ok(sound)
     }
 
-    /// Prints how like `pictures` are to the `exact` ones and to those `before`, without graphs; whether they are like enough.
+    /// Prints how like `pictures` are to the `exact` ones and to those `before`, with less help; whether they are like enough.
     fn told(
         way: &Way,
         jobs: &Jobs,
@@ -116,12 +159,11 @@ mod check {
         let mean = likeness.iter().sum::<f64>() / likeness.len() as f64;
         let same = before.map(|before| before.iter().map(|(ticket, picture)| psnr(picture, &pictures[ticket])));
         let same = same.map(|same| same.fold(f64::INFINITY, f64::min));
-        let mode =
-            format!("{}{}", if way.together { " (shared)" } else { "" }, if way.graphs { ", graphs" } else { "" });
+        let mode = format!("{}{}", if way.together { " (shared)" } else { "" }, way.help.name());
         let shown = same.map_or_else(|| "-".to_owned(), |same| format!("{same:.1}"));
         let (device, job) = (format!("{}{mode}", way.target), &jobs[at].0);
-        println!("{device:<30} {worst:>9.1} {mean:>9.1} {shown:>9} {seconds:>9.3}  {job}");
-        Ok(worst >= least(way.target) && same.is_none_or(|same| same >= LEAST_OF_GRAPHS))
+        println!("{device:<34} {worst:>9.1} {mean:>9.1} {shown:>9} {seconds:>9.3}  {job}");
+        Ok(worst >= least(way.target) && same.is_none_or(|same| same >= way.help.least(way.target)))
     }
 
     /// Every sampler, from noise and from a picture.

@@ -109,14 +109,16 @@ EXPORT int latentd_cuda_trim() {
   return guarded([] { c10::cuda::CUDACachingAllocator::emptyCache(); });
 }
 
-// Copies floats to `device` by way of pinned memory, without waiting for what the current stream does; a tensor `[count]`.
-EXPORT int latentd_cuda_upload(int device, const float *values, size_t count, void **tensor) {
+// Copies bytes to `target`, a tensor on a GPU without gaps, from its byte `offset` on, without waiting for what the current stream does: by
+// way of `block` bytes of pinned memory, which serve again when the copy is done. The bytes may go when this returns.
+EXPORT int latentd_cuda_upload(void *target, size_t offset, const void *bytes, size_t count, size_t block) {
   return guarded([&] {
+    TORCH_CHECK(count <= block, "more bytes than the block has");
+    const auto into = static_cast<at::Tensor *>(target)->view({-1}).view(at::kByte);
     const auto size = static_cast<int64_t>(count);
-    const auto pinned = at::empty({size}, at::TensorOptions().dtype(at::kFloat).pinned_memory(true));
-    std::memcpy(pinned.data_ptr(), values, count * sizeof(float));
-    const auto target = c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(device));
-    *tensor = new at::Tensor(pinned.to(target, at::kFloat, /*non_blocking=*/true));
+    const auto pinned = at::empty({static_cast<int64_t>(block)}, at::TensorOptions().dtype(at::kByte).pinned_memory(true));
+    std::memcpy(pinned.data_ptr(), bytes, count);
+    into.narrow(0, static_cast<int64_t>(offset), size).copy_(pinned.narrow(0, 0, size), /*non_blocking=*/true);
   });
 }
 

@@ -85,8 +85,7 @@ mod with_torch {
     ) -> Result<Host, HostError> {
         let (settings, model) = (config.clone(), model.clone());
         let build = move || -> anyhow::Result<torch::Lanes> {
-            let lanes = torch::Lanes::new(load(&settings, &model, device)?);
-            Ok(lanes.with_loras(settings.lora_dir.clone()).with_cuda(&settings.cuda).with_threads_that_suit())
+            Ok(load(&settings, &model, device)?.with_loras(settings.lora_dir.clone()))
         };
         host((config, device), (number, metrics), build).await
     }
@@ -103,12 +102,12 @@ mod with_torch {
         Host::watched(&format!("engine-{number}"), metrics, build).await
     }
 
-    /// Reads a model's weights onto a device. Blocks.
-    pub(in super::super) fn load(config: &Config, model: &Model, device: Device) -> anyhow::Result<torch::Model> {
+    /// Reads a model's weights onto a device, for an engine on this thread. Blocks.
+    pub(in super::super) fn load(config: &Config, model: &Model, device: Device) -> anyhow::Result<torch::Lanes> {
         let target = torch::Target::choose(device, config.dtype)?;
         // A checkpoint in one file brings no tokenizer.
         let tokenizer = config.models_dir.join("clip-tokenizer");
-        Ok(torch::Model::load(&model.path, &tokenizer, target)?)
+        Ok(torch::Lanes::load(&model.path, &tokenizer, target, &config.cuda)?.with_threads_that_suit())
     }
 
     fn find<'a>(models: &'a [Served], name: &str) -> Result<&'a Model, HostError> {

@@ -56,10 +56,10 @@ async fn figures(args: &BenchArgs, config: &Config, served: &Served) -> anyhow::
     let (tell, told) = oneshot::channel();
     let (settings, model, sizes) = (config.clone(), served.model.clone(), args.sizes.clone());
     let build = move || -> anyhow::Result<Lanes> {
-        let model = engine::load(&settings, &model, settings.device)?;
+        let lanes = engine::load(&settings, &model, settings.device)?;
         // Who asked waits for the engine, and hears it then.
-        let _ = tell.send(sizes.iter().map(|size| model.multiplications(*size)).collect::<Vec<_>>());
-        Ok(Lanes::new(model).with_cuda(&settings.cuda).with_threads_that_suit())
+        let _ = tell.send(sizes.iter().map(|size| lanes.model().multiplications(*size)).collect::<Vec<_>>());
+        Ok(lanes)
     };
     let host = engine::host((config, config.device), (0, Metrics::default()), build).await?;
     let start = Start { load: host.load_time().as_secs_f64(), ready: process::age() };

@@ -11,6 +11,7 @@ use super::device::Target;
 use super::error::LoadError;
 use super::names;
 use super::nn::Forward;
+use super::place::Place;
 use super::processor;
 use super::single_file::{self, Layout};
 use super::text::{TextConfig, TextEncoder};
@@ -41,11 +42,21 @@ impl Model {
     /// # Errors
     /// [`LoadError`] names the file and the tensor or key that is at fault.
     pub fn load(path: &Path, clip_tokenizer: &Path, target: Target) -> Result<Self, LoadError> {
+        Self::load_to(&Place::plain(target.device), path, clip_tokenizer, target)
+    }
+
+    /// The same, by the ways that lead to `place`, which is on the device of `target`.
+    pub(super) fn load_to(
+        place: &Place,
+        path: &Path,
+        clip_tokenizer: &Path,
+        target: Target,
+    ) -> Result<Self, LoadError> {
         let _guard = tch::no_grad_guard();
         let model = if path.is_dir() {
-            Self::load_folder(path, target)
+            Self::load_folder(place, path, target)
         } else {
-            Self::load_file(path, clip_tokenizer, target)
+            Self::load_file(place, path, clip_tokenizer, target)
         }?;
         model.check_parts_fit(path)?;
         processor::in_use(&model.maps);
@@ -53,7 +64,7 @@ impl Model {
         Ok(model)
     }
 
-    fn load_folder(folder: &Path, target: Target) -> Result<Self, LoadError> {
+    fn load_folder(place: &Place, folder: &Path, target: Target) -> Result<Self, LoadError> {
         let index = folder.join("model_index.json");
         if !index.is_file() {
             let reason = "there is no model_index.json, so this is no model folder in diffusers layout".to_owned();
@@ -61,7 +72,7 @@ impl Model {
         }
         check_pipeline(&Config::read(&index)?)?;
         let weights = |part: &str, stem: &str| {
-            Weights::open(&[find_weights(&folder.join(part), stem, target)?], target.kind, target.device)
+            Weights::open(&[find_weights(&folder.join(part), stem, target)?], target.kind, place)
         };
         let config = |part: &str| Config::read(&folder.join(part).join("config.json"));
 
@@ -90,10 +101,9 @@ impl Model {
         })
     }
 
-    fn load_file(path: &Path, clip_tokenizer: &Path, target: Target) -> Result<Self, LoadError> {
+    fn load_file(place: &Place, path: &Path, clip_tokenizer: &Path, target: Target) -> Result<Self, LoadError> {
         check_extension(path)?;
-        let open = || Weights::open(&[path.to_owned()], target.kind, target.device);
-        let weights = open()?;
+        let weights = Weights::open(&[path.to_owned()], target.kind, place)?;
         let layout = Layout::of(&weights)?;
         let prefix = layout.text_prefix();
         let text_config = TextConfig::read(&layout.text_encoder())?;

@@ -40,6 +40,14 @@ impl Place {
         }
     }
 
+    /// `weight`, which lies in main memory without gaps, there; the same tensor if that is where it is.
+    pub(super) fn carry(&self, weight: &Tensor) -> Forward {
+        match &self.gpu {
+            Some(gpu) => gpu.carry(weight),
+            None => weight.f_to_device(self.device),
+        }
+    }
+
     /// Standard normals, drawn on the processor as in the reference, there.
     pub(super) fn draw(&self, noise: &mut TorchRng, shape: &[i64]) -> Forward {
         let count: i64 = shape.iter().product();

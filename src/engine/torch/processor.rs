@@ -85,6 +85,7 @@ mod tests {
     use tch::{Device, Kind, Tensor};
 
     use super::super::nn::Linear;
+    use super::super::place::Place;
     use super::super::weights::Weights;
     use super::*;
 
@@ -102,7 +103,7 @@ mod tests {
         let (file, bytes) = (folder.path().join("one.safetensors"), vec![0; 4 * side * side]);
         let tensor = TensorView::new(Dtype::F32, vec![side, side], &bytes).unwrap();
         safetensors::serialize_to_file([("weight", tensor)], None, &file).unwrap();
-        let weights = Weights::open(std::slice::from_ref(&file), Kind::Float, Device::Cpu).unwrap();
+        let weights = Weights::open(std::slice::from_ref(&file), Kind::Float, &Place::plain(Device::Cpu)).unwrap();
         let linear = Linear::load(&weights.root(), side as i64, side as i64, false).unwrap();
         let maps = weights.finish(|_| false).unwrap();
         in_use(&maps);

@@ -13,6 +13,7 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
 use super::error::LoadError;
+use super::place::Place;
 
 /// Turns the name a module asks for into the names it may have in the file, the likeliest first.
 pub(super) type Names = Box<dyn Fn(&str) -> Vec<String>>;
@@ -23,7 +24,7 @@ pub(super) struct Weights {
     names: Names,
     used: RefCell<HashSet<String>>,
     kind: Kind,
-    device: Device,
+    place: Place,
 }
 
 struct MappedFile {
@@ -39,19 +40,20 @@ struct MappedFile {
 }
 
 impl Weights {
-    /// Maps `paths` and checks their headers. Tensors will be given as `kind` on `device`.
-    pub(super) fn open(paths: &[PathBuf], kind: Kind, device: Device) -> Result<Self, LoadError> {
+    /// Maps `paths` and checks their headers. Tensors will be given as `kind` at `place`.
+    pub(super) fn open(paths: &[PathBuf], kind: Kind, place: &Place) -> Result<Self, LoadError> {
         let files = paths.iter().map(|path| MappedFile::open(path, true, map)).collect::<Result<_, _>>()?;
-        Ok(Self::of(files, kind, device))
+        Ok(Self::of(files, kind, place.clone()))
     }
 
     /// Reads one file instead, and at most `largest` bytes of it: for files that people write over while we run.
     pub(super) fn read(path: &Path, largest: u64, kind: Kind, device: Device) -> Result<Self, LoadError> {
-        Ok(Self::of(vec![MappedFile::open(path, false, |path| read(path, largest))?], kind, device))
+        let file = MappedFile::open(path, false, |path| read(path, largest))?;
+        Ok(Self::of(vec![file], kind, Place::plain(device)))
     }
 
-    fn of(files: Vec<MappedFile>, kind: Kind, device: Device) -> Self {
-        Self { files, names: Box::new(|name| vec![name.to_owned()]), used: RefCell::default(), kind, device }
+    fn of(files: Vec<MappedFile>, kind: Kind, place: Place) -> Self {
+        Self { files, names: Box::new(|name| vec![name.to_owned()]), used: RefCell::default(), kind, place }
     }
 
     /// The same files read through another naming.
@@ -125,7 +127,7 @@ impl Weights {
             });
         }
         let view = file.view(&found_as, info)?;
-        let tensor = view.f_to_device(self.device)?.f_to_kind(self.kind)?.f_reshape(shape)?;
+        let tensor = self.place.carry(&view)?.f_to_kind(self.kind)?.f_reshape(shape)?;
         if tensor.device() == Device::Cpu && tensor.data_ptr() == view.data_ptr() {
             file.shared.set(true);
         } else {
@@ -240,7 +242,7 @@ impl Scope<'_> {
 
     /// The kind and device that tensors come in.
     pub(super) fn target(&self) -> (Kind, Device) {
-        (self.weights.kind, self.weights.device)
+        (self.weights.kind, self.weights.place.device())
     }
 
     fn path(&self, name: impl std::fmt::Display) -> String {

@@ -54,7 +54,7 @@ struct Calls {
     stream_use: unsafe extern "C" fn(c_int, i64) -> Status,
     exact: unsafe extern "C" fn() -> Status,
     trim: unsafe extern "C" fn() -> Status,
-    upload: unsafe extern "C" fn(c_int, *const f32, usize, *mut Handle) -> Status,
+    upload: unsafe extern "C" fn(Handle, usize, *const c_void, usize, usize) -> Status,
     event_new: unsafe extern "C" fn(*mut Handle) -> Status,
     event_record: unsafe extern "C" fn(Handle, c_int, i64) -> Status,
     event_wait: unsafe extern "C" fn(Handle) -> Status,
@@ -250,15 +250,19 @@ impl Stream {
         self.helper.check(unsafe { (self.helper.calls.stream_use)(self.device, self.number) })
     }
 
-    /// `values` on the GPU, `[count]`, without waiting for what it does now.
+    /// Copies `bytes` to `target`, a tensor without gaps on this GPU, from its byte `offset` on, by way of `block` bytes of pinned memory.
+    /// Waits for nothing that the GPU does; the copy is what the stream of this thread does next.
     #[expect(unsafe_code, reason = "a call into the helper")]
-    pub(super) fn upload(&self, values: &[f32]) -> Forward {
-        let calls = &self.helper.calls;
-        // SAFETY: `values` are there for as long as the call takes, which copies them.
-        let upload = |made| unsafe { (calls.upload)(self.device, values.as_ptr(), values.len(), made) };
-        let tensor = self.helper.made(upload)?;
-        // SAFETY: a tensor on the heap, as torch-sys has them, and nobody else's.
-        Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
+    pub(super) fn upload(&self, target: &Tensor, offset: usize, bytes: &[u8], block: usize) -> Forward<()> {
+        let (upload, target) = (self.helper.calls.upload, target.as_ptr().cast_mut().cast());
+        // SAFETY: the tensor and the bytes are there for as long as the call takes, which looks whether there is room in the one for the
+        // others.
+        self.helper.check(unsafe { upload(target, offset, bytes.as_ptr().cast(), bytes.len(), block) })
+    }
+
+    /// Which GPU it is of.
+    pub(super) fn device(&self) -> Device {
+        Device::Cuda(self.device as usize)
     }
 
     /// Writes down what `work` gives the stream, and does not do it. What `work` gives is there after each replay.
@@ -421,7 +425,7 @@ mod tests {
         let nowhere = Stream { helper: Rc::clone(&helper), device: 0, number: 0 };
         let faults = [
             Stream::enter(&helper, 0).map(|_| ()),
-            nowhere.upload(&[1.0]).map(|_| ()),
+            nowhere.upload(&Tensor::from_slice(&[1_u8]), 0, &[1], 1),
             unset.set(&nowhere),
             nowhere.beside().map(|_| ()),
             nowhere.capture(&Pool([0, 7]), || panic!("nothing can begin")).map(|_| ()),

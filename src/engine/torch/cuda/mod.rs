@@ -1,7 +1,8 @@
-//! What a GPU can do beyond libtorch's C interface: record an evaluation as a CUDA graph, take numbers without being waited for, develop
-//! pictures beside the evaluations.
+//! What a GPU can do beyond libtorch's C interface: record an evaluation as a CUDA graph, take numbers and weights without being waited for,
+//! develop pictures beside the evaluations.
 
 mod darkroom;
+mod freight;
 mod helper;
 pub(super) mod kernels;
 
@@ -13,6 +14,7 @@ use std::rc::{Rc, Weak};
 use tch::{Device, Kind, Tensor};
 use tracing::{debug, warn};
 
+use self::freight::Pieces;
 use self::helper::{Graph, Mark, Pool, Stream};
 use self::kernels::InUse;
 use super::device::Target;
@@ -32,6 +34,8 @@ pub struct Gpu {
     /// Ends of the last two evaluations, the even one and the odd one.
     ends: [Mark; 2],
     evaluations: Cell<usize>,
+    /// Pieces of weights on their way.
+    pieces: RefCell<Pieces<Mark>>,
     _kernels: Option<InUse>,
 }
 
@@ -59,13 +63,8 @@ impl Gpu {
         let beside = stream.beside()?;
         let ends = [Mark::new(helper)?, Mark::new(helper)?];
         let kernels = kernels.then(|| install(helper, Device::Cuda(number), kind)).flatten();
-        let (pool, evaluations) = (RefCell::default(), Cell::new(0));
-        Ok(Self { helper: Rc::clone(helper), stream, beside, pool, ends, evaluations, _kernels: kernels })
-    }
-
-    /// `values` on the GPU, `[count]`, without waiting for what it does now.
-    pub(super) fn upload(&self, values: &[f32]) -> Forward {
-        self.stream.upload(values)
+        let (pool, evaluations, pieces) = (RefCell::default(), Cell::new(0), RefCell::default());
+        Ok(Self { helper: Rc::clone(helper), stream, beside, pool, ends, evaluations, pieces, _kernels: kernels })
     }
 
     /// An evaluation has been given to the GPU: waits until the one before it is done.

@@ -1,6 +1,6 @@
 //! What an engine makes use of where it is there: a GPU's streams and graphs, LoRA files, a pace of previews.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use tracing::warn;
@@ -9,7 +9,10 @@ use super::Lanes;
 use crate::config;
 use crate::engine::torch::cuda::Gpu;
 use crate::engine::torch::developing::{Darkroom, Developing};
+use crate::engine::torch::device::Target;
+use crate::engine::torch::error::LoadError;
 use crate::engine::torch::graphs::{Graphs, Recorder};
+use crate::engine::torch::model::Model;
 use crate::engine::torch::place::Place;
 use crate::engine::torch::preview::Pace;
 use crate::engine::torch::threads::Threads;
@@ -47,23 +50,49 @@ impl Lanes {
         Self { developing: Developing::by(darkroom), ..self }
     }
 
+    /// An engine on the model at `path`, as [`Model::load`] has it; if `target` is a GPU, as [`Self::with_cuda`] has it, and its weights come
+    /// there by way of pinned memory.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn load(
+        path: &Path,
+        clip_tokenizer: &Path,
+        target: Target,
+        settings: &config::Cuda,
+    ) -> Result<Self, LoadError> {
+        let gpu = open(settings, target);
+        let model = Model::load_to(&place(gpu.as_ref(), target), path, clip_tokenizer, target)?;
+        Ok(Self::new(model).on(gpu, settings))
+    }
+
     /// The same, and if it is on a GPU, on streams of its own, one for evaluations and one for pictures, with CUDA graphs if `settings` say
     /// so. Where the helper is not to be had the log says so, and all goes on without. Whoever calls this must stay on this thread.
     #[must_use]
     pub fn with_cuda(self, settings: &config::Cuda) -> Self {
-        let target = self.model.target;
-        match Gpu::open(settings, target) {
-            Ok(None) => self,
-            Ok(Some(gpu)) => {
-                let gpu = Rc::new(gpu);
-                let place = Place::on(Rc::clone(&gpu), target.device);
-                let lanes = Self { place, ..self.with_darkroom(Box::new(Rc::clone(&gpu))) };
-                if settings.graphs { lanes.with_graphs(Box::new(gpu)) } else { lanes }
-            }
-            Err(cause) => {
-                warn!(%cause, "no CUDA graphs and kernels: pictures are the same, and slower");
-                self
-            }
+        let gpu = open(settings, self.model.target);
+        self.on(gpu, settings)
+    }
+
+    fn on(self, gpu: Option<Rc<Gpu>>, settings: &config::Cuda) -> Self {
+        let place = place(gpu.as_ref(), self.model.target);
+        let Some(gpu) = gpu else { return self };
+        let lanes = Self { place, ..self.with_darkroom(Box::new(Rc::clone(&gpu))) };
+        if settings.graphs { lanes.with_graphs(Box::new(gpu)) } else { lanes }
+    }
+}
+
+/// The GPU of `target`, if it is one and the helper is there.
+fn open(settings: &config::Cuda, target: Target) -> Option<Rc<Gpu>> {
+    match Gpu::open(settings, target) {
+        Ok(gpu) => gpu.map(Rc::new),
+        Err(cause) => {
+            warn!(%cause, "no CUDA graphs and kernels: pictures are the same, and slower");
+            None
         }
     }
+}
+
+fn place(gpu: Option<&Rc<Gpu>>, target: Target) -> Place {
+    gpu.map_or_else(|| Place::plain(target.device), |gpu| Place::on(Rc::clone(gpu), target.device))
 }

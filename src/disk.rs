@@ -1,4 +1,6 @@
-//! How much of a disk is free.
+//! How much of a disk is free, and what is read from it before it is asked for.
+
+pub mod ahead;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;

@@ -1,9 +1,9 @@
 //! Which engine this build has: the one place that chooses.
 
 #[cfg(feature = "torch")]
-pub(super) use with_torch::{devices, fleet, host, load, start_one};
+pub(super) use with_torch::{ahead, devices, fleet, host, load, start_one};
 #[cfg(not(feature = "torch"))]
-pub(super) use without::{MISSING, devices, fleet, start_one};
+pub(super) use without::{MISSING, ahead, devices, fleet, start_one};
 
 /// The code of a job that a build without an engine cannot run.
 pub(super) const NOT_BUILT: &str = "not_built";
@@ -16,6 +16,7 @@ mod with_torch {
 
     use super::super::checks::{self, Check};
     use crate::config::{Config, Device, Model, Served};
+    use crate::disk::ahead::Ahead;
     use crate::engine::fleet::{Fleet, Member};
     use crate::engine::host::{Host, HostError};
     use crate::engine::torch::{self, device};
@@ -27,9 +28,16 @@ mod with_torch {
         checks::device::check(config.device, config.dtype, weights)
     }
 
+    /// Has the weights of `model` read from the disk until what comes of this is dropped, while the device is looked at and made ready.
+    pub(in super::super) fn ahead(config: &Config, model: &Model) -> Ahead {
+        Ahead::of(&torch::Model::files(&model.path, device::expects_half(config.device, config.dtype)))
+    }
+
     /// Starts an engine of the model `name`, one of `models`, and waits until it is ready.
     pub(in super::super) async fn start_one(config: &Config, models: &[Served], name: String) -> Result<Host, Failure> {
-        Ok(start(config, find(models, &name)?, config.device, 0, Metrics::default()).await?)
+        let model = find(models, &name)?;
+        let _ahead = ahead(config, model);
+        Ok(start(config, model, config.device, 0, Metrics::default()).await?)
     }
 
     /// All `models` on all devices, which tell `metrics` what they do; those are loaded that are to be from the start.
@@ -67,6 +75,7 @@ mod with_torch {
         devices: &[Device],
         metrics: &Metrics,
     ) -> Result<Vec<Host>, HostError> {
+        let _ahead = ahead(config, model);
         let mut starting = JoinSet::new();
         for (number, device) in devices.iter().copied().enumerate() {
             let (config, model, metrics) = (config.clone(), model.clone(), metrics.clone());
@@ -121,7 +130,8 @@ mod without {
     use std::future::{Ready, ready};
 
     use super::super::checks::Check;
-    use crate::config::{Config, Served};
+    use crate::config::{Config, Model, Served};
+    use crate::disk::ahead::Ahead;
     use crate::engine::fleet::Fleet;
     use crate::engine::host::Host;
     use crate::job::JobError;
@@ -134,6 +144,11 @@ mod without {
     /// There are none that anything would use.
     pub(in super::super) fn devices(_: &Config, _: u64) -> Vec<Check> {
         Vec::new()
+    }
+
+    /// Nothing is read.
+    pub(in super::super) fn ahead(_: &Config, _: &Model) -> Ahead {
+        Ahead::of(&[])
     }
 
     fn missing() -> Failure {

@@ -140,7 +140,10 @@ async fn prepare(
         models: first().map(|model| model.path.clone()).collect(),
     };
     let files = machine.models.iter().cloned().collect();
+    // The disk is at work while devices are looked at, which begins with loading all of CUDA.
+    let ahead = first().next().map(|model| engine::ahead(config, model));
     machine.examine().await?;
+    drop(ahead);
     let fleet = engine::fleet(config, models, watch.metrics.clone()).await.map_err(|failure| {
         let exit = if failure.error.code == engine::NOT_BUILT { Exit::Usage } else { Exit::Failed };
         NotReady(Unfit { check: "engine", why: failure.error.message }, exit)

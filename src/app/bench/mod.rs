@@ -53,6 +53,7 @@ fn shown(text: &str) -> Exit {
 
 async fn figures(args: &BenchArgs, config: &Config, served: &Served) -> anyhow::Result<Figures> {
     let name = served.model.name.clone();
+    let ahead = engine::ahead(config, &served.model);
     let (tell, told) = oneshot::channel();
     let (settings, model, sizes) = (config.clone(), served.model.clone(), args.sizes.clone());
     let build = move || -> anyhow::Result<Lanes> {
@@ -62,6 +63,7 @@ async fn figures(args: &BenchArgs, config: &Config, served: &Served) -> anyhow::
         Ok(lanes)
     };
     let host = engine::host((config, config.device), (0, Metrics::default()), build).await?;
+    drop(ahead);
     let start = Start { load: host.load_time().as_secs_f64(), ready: process::age() };
     let work = told.await?;
 

@@ -104,6 +104,15 @@ impl Target {
     }
 }
 
+/// Whether [`Target::choose`] will choose half precision, as far as that can be told without asking the device.
+pub fn expects_half(device: config::Device, dtype: config::Dtype) -> bool {
+    match dtype {
+        config::Dtype::F16 => true,
+        config::Dtype::Auto => device != config::Device::Cpu && has_driver(),
+        config::Dtype::Bf16 | config::Dtype::F32 => false,
+    }
+}
+
 /// One by one what `device` stands for: `cuda:all` is every GPU.
 ///
 /// # Errors

@@ -22,6 +22,11 @@ use crate::engine::tokenizer::Tokenizer;
 use crate::job::Size;
 use crate::sampler::NoiseSchedule;
 
+/// Parts of a folder, and what their weight files are called.
+const TEXT_ENCODER: (&str, &str) = ("text_encoder", "model");
+const UNET: (&str, &str) = ("unet", "diffusion_pytorch_model");
+const VAE: (&str, &str) = ("vae", "diffusion_pytorch_model");
+
 /// A model of the SD v1 architecture, ready to draw.
 #[derive(Debug)]
 pub struct Model {
@@ -64,6 +69,19 @@ impl Model {
         Ok(model)
     }
 
+    /// The weight files that [`Self::load`] reads of the model at `path`, in that order; `half` where it will be in half precision. It
+    /// fails where one is missing.
+    pub fn files(path: &Path, half: bool) -> Vec<PathBuf> {
+        if path.is_dir() {
+            [TEXT_ENCODER, UNET, VAE]
+                .iter()
+                .filter_map(|(part, stem)| find_weights(&path.join(part), stem, half).ok())
+                .collect()
+        } else {
+            vec![path.to_owned()]
+        }
+    }
+
     fn load_folder(place: &Place, folder: &Path, target: Target) -> Result<Self, LoadError> {
         let index = folder.join("model_index.json");
         if !index.is_file() {
@@ -71,18 +89,19 @@ impl Model {
             return Err(LoadError::Path { path: folder.to_owned(), reason });
         }
         check_pipeline(&Config::read(&index)?)?;
-        let weights = |part: &str, stem: &str| {
-            Weights::open(&[find_weights(&folder.join(part), stem, target)?], target.kind, place)
+        let half = target.kind == tch::Kind::Half;
+        let weights = |(part, stem): (&str, &str)| {
+            Weights::open(&[find_weights(&folder.join(part), stem, half)?], target.kind, place)
         };
         let config = |part: &str| Config::read(&folder.join(part).join("config.json"));
 
-        let text_weights = weights("text_encoder", "model")?.renamed(Box::new(names::text_encoder));
+        let text_weights = weights(TEXT_ENCODER)?.renamed(Box::new(names::text_encoder));
         let text = TextEncoder::load(&text_weights.root(), &TextConfig::read(&config("text_encoder")?)?)?;
-        let unet_weights = weights("unet", "diffusion_pytorch_model")?;
+        let unet_weights = weights(UNET)?;
         let unet_config = config("unet")?;
         unet_config.word("_class_name", &["UNet2DConditionModel"])?;
         let unet = Unet::load(&unet_weights.root(), &UnetConfig::read(&unet_config)?)?;
-        let vae_weights = weights("vae", "diffusion_pytorch_model")?.renamed(Box::new(names::autoencoder));
+        let vae_weights = weights(VAE)?.renamed(Box::new(names::autoencoder));
         let vae = Autoencoder::load(&vae_weights.root(), &config("vae")?)?;
 
         let mut maps = Vec::new();
@@ -195,10 +214,9 @@ fn check_pipeline(index: &Config) -> Result<(), LoadError> {
 }
 
 /// The file of a part's weights. Half-precision files are read where half precision is wanted, or where nothing else is.
-fn find_weights(folder: &Path, stem: &str, target: Target) -> Result<PathBuf, LoadError> {
-    let full = folder.join(format!("{stem}.safetensors"));
-    let half = folder.join(format!("{stem}.fp16.safetensors"));
-    let wanted = if target.kind == tch::Kind::Half { [half, full] } else { [full, half] };
+fn find_weights(folder: &Path, stem: &str, half: bool) -> Result<PathBuf, LoadError> {
+    let [full, fp16] = ["", ".fp16"].map(|kind| folder.join(format!("{stem}{kind}.safetensors")));
+    let wanted = if half { [fp16, full] } else { [full, fp16] };
     if let Some(found) = wanted.iter().find(|path| path.is_file()) {
         return Ok(found.clone());
     }

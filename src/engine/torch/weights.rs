@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::{Advice, Mmap, MmapMut, UncheckedAdvice};
+use memmap2::{Mmap, MmapMut, UncheckedAdvice};
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Device, Kind, Tensor};
@@ -200,9 +200,9 @@ fn map(path: &Path) -> io::Result<Mmap> {
     // SAFETY: the mapping is private and read-only. A file that another process shortens while it is mapped ends this
     // process with SIGBUS; replacing a model means writing a new file and renaming it, which leaves the old one intact.
     #[expect(unsafe_code, reason = "mapping a file")]
-    let map = unsafe { Mmap::map(&file) }?;
-    let _ = map.advise(Advice::WillNeed); // advice only: without it loading is slower, not wrong
-    Ok(map)
+    unsafe {
+        Mmap::map(&file)
+    }
 }
 
 /// The same bytes in memory of our own, where nobody else can take them away.

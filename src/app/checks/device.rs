@@ -22,28 +22,22 @@ pub(in super::super) fn check(device: Device, dtype: Dtype, weights: u64) -> Vec
     }
 }
 
-/// What GPUs need for graphs and kernels; `None` where there is no GPU to use, or nobody wants them.
+/// The CUDA helper; `None` where there is no GPU to use.
 pub(in super::super) fn helper(device: Device, dtype: Dtype, settings: &Cuda) -> Option<Check> {
     let targets = device::each(device).ok()?;
     let on_gpu = targets.into_iter().any(|device| Target::choose(device, dtype).is_ok_and(|target| !target.is_cpu()));
-    if !on_gpu || !(settings.graphs || settings.kernels) {
+    if !on_gpu {
         return None;
     }
     Some(match Helper::open(settings) {
         Ok(helper) if settings.kernels && !helper.has_kernels() => {
             let found = format!("{} was built without kernels", helper.path().display());
-            Check::not_ok(
-                "helper",
-                Verdict::Warn,
-                found,
-                "scripts/setup-cuda-helper --kernels; without them a GPU is slower",
-            )
+            let advice = "scripts/setup-cuda-helper --kernels; without them a GPU is slower";
+            Check::not_ok("helper", Verdict::Warn, found, advice)
         }
         Ok(helper) => Check::ok("helper", helper.path().display().to_string()),
         Err(cause) => {
-            let advice =
-                "without it a GPU draws the same, and slower; cuda.graphs and cuda.kernels = false if that is wanted";
-            Check::not_ok("helper", Verdict::Warn, cause.to_string(), advice)
+            Check::not_ok("helper", Verdict::Warn, cause.to_string(), "without it a GPU draws the same, and slower")
         }
     })
 }

@@ -22,6 +22,8 @@ mod place;
 mod preview;
 pub mod processor;
 mod prompts;
+#[cfg(test)]
+mod random;
 pub mod rates;
 mod rows;
 mod single_file;

@@ -1,6 +1,7 @@
 //! The kernels' arithmetic, built for the processor: all of them but that a GPU runs it.
 #![allow(clippy::unwrap_used)]
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -9,6 +10,7 @@ use libloading::os::unix::{Library, Symbol};
 use tch::{Device, Kind, Tensor};
 
 use super::{Calls, Kernels, Norm};
+use crate::engine::torch::random::normal;
 use crate::engine::torch::{Model, Target, device};
 
 const KINDS: [Kind; 3] = [Kind::Float, Kind::Half, Kind::BFloat16];
@@ -60,8 +62,11 @@ fn backwards<T>(work: impl FnOnce() -> T) -> T {
     made
 }
 
+/// Others at each call of a test.
 fn random(shape: &[i64], kind: Kind) -> Tensor {
-    Tensor::randn(shape, (Kind::Float, Device::Cpu)).to_kind(kind)
+    thread_local!(static CALLS: Cell<u64> = const { Cell::new(0) });
+    CALLS.set(CALLS.get() + 1);
+    normal(CALLS.get(), shape, kind)
 }
 
 fn image(rows: i64, channels: i64, height: i64, width: i64, kind: Kind) -> Tensor {

@@ -1,7 +1,10 @@
 //! With how many threads a processor evaluates. Operators end when the last of their threads is done, so that one whose core another program
 //! takes for a while has all of them wait: beside a busy neighbour, fewer threads may be twice as fast.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tracing::debug;
@@ -21,7 +24,7 @@ const FASTER: f64 = 1.05;
 pub(super) struct Threads {
     search: Search,
     window: Window,
-    waited: Option<Duration>,
+    waits: HashMap<OsString, Duration>,
 }
 
 /// Evaluations since the last look.
@@ -37,7 +40,7 @@ impl Threads {
     /// At most as many as libtorch has now.
     pub(super) fn new() -> Self {
         let most = usize::try_from(tch::get_num_threads()).unwrap_or(1);
-        Self { search: Search::new(most), window: Window::default(), waited: waited() }
+        Self { search: Search::new(most), window: Window::default(), waits: waits() }
     }
 
     /// An evaluation began then and is done; `work` is what it computed, in any unit.
@@ -47,7 +50,7 @@ impl Threads {
             return;
         }
         if !window.warm {
-            (window.warm, self.waited) = (true, waited());
+            (window.warm, self.waits) = (true, waits());
             return;
         }
         window.took += began.elapsed();
@@ -55,11 +58,9 @@ impl Threads {
         if window.took < WINDOW {
             return;
         }
-        let now = waited();
-        let lost = now.zip(self.waited).map(|(now, before)| now.saturating_sub(before));
-        let before = search.now;
-        search.learn(window.took, window.work, lost.unwrap_or_default());
-        (*window, self.waited) = (Window { warm: search.now == before, ..Window::default() }, now);
+        let (before, now) = (search.now, waits());
+        search.learn(window.took, window.work, waited(&self.waits, &now));
+        (*window, self.waits) = (Window { warm: search.now == before, ..Window::default() }, now);
         if search.now != before {
             debug!(threads = search.now, "another number of threads");
             tch::set_num_threads(i32::try_from(search.now).unwrap_or(1));
@@ -67,17 +68,24 @@ impl Threads {
     }
 }
 
-/// How long threads of this process have been ready and did not run, all together; `None` where the kernel does not tell.
-fn waited() -> Option<Duration> {
-    let tasks = fs::read_dir("/proc/self/task").ok()?;
-    let mut sum = None;
-    for task in tasks.flatten() {
-        // Nanoseconds that it ran and that it waited, and how often; a thread may end while we look.
-        let Ok(text) = fs::read_to_string(task.path().join("schedstat")) else { continue };
-        let nanos = text.split_whitespace().nth(1)?.parse().ok()?;
-        *sum.get_or_insert(Duration::ZERO) += Duration::from_nanos(nanos);
-    }
-    sum
+/// How long each thread of this process has been ready and did not run, by its number; none where the kernel does not tell.
+fn waits() -> HashMap<OsString, Duration> {
+    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    tasks.filter_map(|task| Some((task.file_name(), wait_of(&task.path().join("schedstat"))?))).collect()
+}
+
+/// Of one thread, which may have ended.
+fn wait_of(schedstat: &Path) -> Option<Duration> {
+    let text = fs::read_to_string(schedstat).ok()?;
+    // Nanoseconds that it ran and that it waited, and how often.
+    text.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+}
+
+/// How long threads have waited since `before`, all together.
+fn waited(before: &HashMap<OsString, Duration>, now: &HashMap<OsString, Duration>) -> Duration {
+    let since =
+        |(task, wait): (&OsString, &Duration)| wait.saturating_sub(before.get(task).copied().unwrap_or_default());
+    now.iter().map(since).sum()
 }
 
 /// Looks for the number of threads that is fastest now, one try at a time.
@@ -130,6 +138,10 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::{Barrier, Mutex};
+    use std::thread;
+
     use super::*;
 
     /// A machine of `cores`, of which neighbours keep some busy: a thread that shares a core has all wait for it.
@@ -184,8 +196,34 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_who_waited() {
-        let before = waited();
-        assert!(before.is_none() || waited() >= before);
+    fn waits_are_counted_of_each_thread_since_it_was_there() {
+        let of = |waits: &[(&str, u64)]| {
+            waits.iter().map(|(task, millis)| ((*task).into(), Duration::from_millis(*millis))).collect()
+        };
+        // One has ended, one is new, and one has a number that was another's.
+        let (before, now) = (of(&[("1", 10), ("2", 500), ("3", 900)]), of(&[("1", 14), ("3", 1), ("4", 7)]));
+        assert_eq!(waited(&before, &now), Duration::from_millis(4 + 7));
+    }
+
+    #[test]
+    fn the_kernel_tells_who_waits() {
+        let file = Path::new("/proc/thread-self/schedstat");
+        if wait_of(file).is_none() {
+            return; // a kernel without
+        }
+        assert!(!waits().is_empty());
+        let many = 4 * thread::available_parallelism().unwrap().get();
+        let (together, sum) = (Barrier::new(many), Mutex::new(Duration::ZERO));
+        thread::scope(|scope| {
+            for _ in 0..many {
+                scope.spawn(|| {
+                    together.wait();
+                    let (began, before) = (Instant::now(), wait_of(file).unwrap());
+                    while began.elapsed() < Duration::from_millis(100) {}
+                    *sum.lock().unwrap() += wait_of(file).unwrap().saturating_sub(before);
+                });
+            }
+        });
+        assert!(sum.into_inner().unwrap() > Duration::ZERO);
     }
 }

@@ -83,7 +83,12 @@ pub(super) fn writes(db: &Connection) -> Result<File, StoreError> {
     // Only the log is left to its owner: before what is in it goes into the file, and after, SQLite syncs by itself.
     db.pragma_update(None, "synchronous", "NORMAL")?;
     let path = format!("{}-wal", db.path().unwrap_or_default());
-    File::open(&path).map_err(|cause| StoreError::Failed(format!("{path}: {cause}")))
+    // A file system without shared memory for it has none, and SQLite says nothing of that.
+    File::open(&path).map_err(|cause| {
+        StoreError::Failed(format!(
+            "{path}: {cause}; the queue's file must be on a disk that can have a write-ahead log"
+        ))
+    })
 }
 
 /// A file of the versions before is written anew once, so that it can shrink; unless that takes long, or there is no room for it.

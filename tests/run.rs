@@ -1,4 +1,4 @@
-//! `latentd run` as a process, with the embedded model.
+//! Commands that draw, as processes, with the embedded model.
 
 #![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used)]
@@ -110,4 +110,30 @@ fn the_doctor_draws_and_says_what_is_missing() {
     assert_eq!(ill.status.code(), Some(1));
     let said = String::from_utf8(ill.stdout).unwrap();
     assert!(said.contains("FAIL model") && said.contains("no model_index.json"), "{said}");
+}
+
+#[test]
+fn a_benchmark_has_figures_of_all_that_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked =
+        ["bench", "--size", "128x128", "--steps", "2", "--rounds", "2", "--images", "1,2", "--jobs", "3", "--no-rates"];
+    let table = latentd(folder.path(), &asked).output().unwrap();
+    let table = stdout(&table);
+    for words in ["| 128x128 | 2 |", "| 2 of 128x128 |", "3 jobs of all kinds, 8 in hand", "resident at most: "] {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+
+    let figures = latentd(folder.path(), &[&asked[..], &["--json"]].concat()).output().unwrap();
+    let figures: Value = serde_json::from_str(stdout(&figures)).unwrap();
+    let one = &figures["latency"][0];
+    let median = |what: &str| one[what]["median"].as_f64().unwrap();
+    assert!(["text", "evaluation", "decode", "png"].iter().all(|stage| median(stage) > 0.0), "{one}");
+    let parts = median("text") + 2.0 * median("evaluation") + median("decode") + median("png");
+    // A middle of two is their mean, so that parts add up.
+    assert!(parts < 1.001 * median("total"), "{one}");
+    assert!(figures["start"]["ready"].as_f64() > figures["start"]["load"].as_f64(), "{figures}");
+    let stream = &figures["stream"];
+    assert_eq!((stream["images"].as_u64(), stream["jobs"].as_array().map(Vec::len)), (Some(3), Some(3)));
+    assert!(figures["memory"]["resident"].as_u64().unwrap() > 1 << 20, "{figures}");
+    assert!(figures.get("rates").is_none());
 }

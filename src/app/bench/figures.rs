@@ -70,6 +70,7 @@ pub(super) struct Latency {
     /// One of the UNet with guidance: two rows.
     pub(super) evaluation: Spread,
     pub(super) decode: Spread,
+    /// And base64.
     pub(super) png: Spread,
     /// Operations of an evaluation.
     pub(super) work: f64,

@@ -27,7 +27,7 @@ fn write(text: &mut String, figures: &Figures) -> std::fmt::Result {
     )?;
     writeln!(
         text,
-        "| one image | steps | total, s | evaluation, ms | text, ms | decode, ms | PNG, ms | TFLOP/s |\n|---|---|---|---|---|---|---|---|"
+        "| one image | steps | total, s | evaluation, ms | text, ms | decode, ms | PNG and base64, ms | TFLOP/s |\n|---|---|---|---|---|---|---|---|"
     )?;
     for one in &figures.latency {
         writeln!(text, "{}", latency(one, figures.rates.as_ref()))?;

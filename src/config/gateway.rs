@@ -73,7 +73,7 @@ pub struct Gateway {
     pub api_keys: Vec<Secret>,
     /// Keys of workers.
     pub worker_keys: Vec<Secret>,
-    /// From the last heartbeat that named a job, until it is taken for lost.
+    /// From the last sign of a job until it is taken for lost.
     pub lost: Duration,
     /// Jobs that may wait when another is submitted.
     pub max_waiting: Limit,

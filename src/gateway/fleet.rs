@@ -191,6 +191,11 @@ impl Fleet {
         version.flatten().is_some_and(|version| version >= COUNTS)
     }
 
+    /// Whether it sends heartbeats.
+    pub(super) fn beats(&self, endpoint: &str, worker: &str) -> bool {
+        self.workers().get(&(endpoint.to_owned(), worker.to_owned())).is_some_and(|worker| worker.beats)
+    }
+
     /// Workers that have not been heard of for so long that they may be gone, endpoint and id.
     pub(super) fn silent(&self, now: UnixTime) -> Vec<(String, String)> {
         let workers = self.workers();

@@ -140,6 +140,7 @@ impl Version {
 pub struct Gateway<S> {
     store: Arc<S>,
     clock: Arc<dyn WallClock>,
+    began: UnixTime,
     settings: Settings,
     hub: Arc<Hub>,
     fleet: Fleet,
@@ -154,6 +155,7 @@ impl<S: Store> Gateway<S> {
     pub fn new(store: Arc<S>, clock: Arc<dyn WallClock>, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             store,
+            began: clock.now(),
             clock,
             keys: Keys::new(settings.keys.clone()),
             settings,

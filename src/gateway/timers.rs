@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::queue::{Record, Turn};
+use crate::date::UnixTime;
+use crate::queue::{Record, Rules, Turn};
 use crate::store::Store;
 
 use super::fleet::GONE;
@@ -29,16 +30,18 @@ impl<S: Store> Gateway<S> {
     /// Never ends by itself.
     pub(super) async fn keep_time(self: &Arc<Self>) {
         let (sooner, mut calls) = (self.hub.timers(), JoinSet::new());
-        let (mut keys, mut tidy) = (self.now(), self.now());
+        let (mut keys, mut tidy, mut since) = (self.now(), self.now(), self.began);
         loop {
             let due = told("timers", self.store.next_due().await).flatten();
             let pause = due.map_or(LOOK, |due| self.now().until(due)).clamp(REST, LOOK);
             // Asked again when something happens: it may be due sooner.
             let _ = timeout(pause, sooner.notified()).await;
             sleep(REST).await;
-            if !self.look_at_jobs(&mut calls).await {
+            if !self.look_at_jobs(since, &mut calls).await {
                 // What is due stays due: nothing is won by asking at once.
                 sleep(LOOK).await;
+                // Nor could it note what workers said.
+                since = self.now();
             }
             self.look_at_workers().await;
             if self.now() >= tidy {
@@ -52,11 +55,12 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    /// Returns whether the store could do what is due.
-    async fn look_at_jobs(self: &Arc<Self>, calls: &mut JoinSet<()>) -> bool {
+    /// `since` is when the store was last away. Returns whether it could do what is due.
+    async fn look_at_jobs(self: &Arc<Self>, since: UnixTime, calls: &mut JoinSet<()>) -> bool {
         let now = self.now();
-        for (endpoint, id) in told("timers", self.store.due(now, TOGETHER).await).unwrap_or_default() {
-            let rules = self.settings.rules.clone();
+        let Some(due) = told("timers", self.store.due(now, TOGETHER).await) else { return false };
+        for (endpoint, id) in due {
+            let rules = Rules { since, ..self.settings.rules.clone() };
             let tick = move |record: &mut Record| record.tick(&rules, now);
             if told("timers", self.store.change(&endpoint, &id, tick, Vec::new(), None).await).is_none() {
                 return false;
@@ -75,10 +79,7 @@ impl<S: Store> Gateway<S> {
                 self.show_worker(&endpoint, &worker, false).await;
                 // It may have gone over to another gateway, which what it holds shows.
                 let lives = move |record: &Record| {
-                    record.attempt.as_ref().is_some_and(|attempt| {
-                        let heard = attempt.began.max(attempt.listed.unwrap_or(attempt.began));
-                        heard.until(now) < GONE
-                    })
+                    record.attempt.as_ref().is_some_and(|attempt| attempt.heard().until(now) < GONE)
                 };
                 self.forsake_unless(lives, endpoint, worker, "its worker is gone").await;
             }

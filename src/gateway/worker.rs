@@ -14,11 +14,11 @@ use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
-use crate::queue::{End, Finish, Members, Posted, Record, Turn, posted};
+use crate::queue::{End, Finish, Members, Posted, Record, Taking, Turn, posted};
 use crate::store::{Handed, Part, Store, Taker};
 
 use super::client::whole;
-use super::fleet::Sign;
+use super::fleet::{GONE, Sign};
 use super::reply::{Fault, Json};
 use super::{Endpoint, Gateway};
 
@@ -197,8 +197,11 @@ impl<S: Store> Gateway<S> {
             if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
                 return Ok(Vec::new());
             }
-            let taker = Taker { worker: worker.to_owned(), gpu: says.vram_gb.clone(), most, now: self.now() };
-            let handed = self.store.take(&endpoint.id, taker).await?;
+            let now = self.now();
+            // One that this gateway has not known for long may have sent its heartbeats to another, or to the one before.
+            let beats = self.fleet.beats(&endpoint.id, worker) || self.began.until(now) < GONE;
+            let taking = Taking { worker: worker.to_owned(), gpu: says.vram_gb.clone(), beats, at: now };
+            let handed = self.store.take(&endpoint.id, Taker { taking, most }).await?;
             if !handed.is_empty() || !self.rang(rings, until).await {
                 return Ok(handed);
             }

@@ -1,8 +1,10 @@
 //! What happens to a job.
 
+use std::mem::replace;
+
 use crate::date::UnixTime;
 
-use super::record::{Attempt, Hook, Past, Record, State};
+use super::record::{Attempt, Hook, Past, Record, State, Taking};
 use super::timers::Rules;
 
 /// What an event meant to a job.
@@ -40,16 +42,18 @@ const WHY: usize = 1000;
 
 impl Record {
     /// A worker is handed the job. Whether it arrives is yet to be seen.
-    pub fn start(&mut self, worker: &str, gpu: Option<&str>, now: UnixTime) -> Turn {
-        if self.state != State::InQueue || self.gone || self.expires <= now {
+    pub fn start(&mut self, taking: &Taking) -> Turn {
+        let Taking { worker, gpu, beats, at } = taking;
+        if self.state != State::InQueue || self.gone || self.expires <= *at {
             return Turn::Nothing;
         }
         self.state = State::InProgress;
         self.attempt = Some(Attempt {
             number: self.attempts() + 1,
-            worker: worker.to_owned(),
-            gpu: gpu.map(str::to_owned),
-            began: now,
+            worker: worker.clone(),
+            gpu: gpu.clone(),
+            beats: *beats,
+            began: *at,
             arrived: false,
             listed: None,
             missed: 0,
@@ -64,12 +68,13 @@ impl Record {
     /// arrived and is no longer named is on its way back, or lost: time will tell.
     pub fn beat(&mut self, worker: &str, named: bool, rules: &Rules, now: UnixTime) -> Turn {
         let Some(attempt) = self.held_by(worker) else { return Turn::Nothing };
+        let first = !replace(&mut attempt.beats, true);
         match (named, attempt.arrived) {
             (true, _) => {
                 attempt.arrived = true;
                 attempt.listed = Some(now);
             }
-            (false, true) => return Turn::Nothing,
+            (false, true) => return if first { Turn::Changed } else { Turn::Nothing },
             (false, false) if attempt.missed == 0 => attempt.missed = 1,
             (false, false) => self.missing("it never arrived", rules, now),
         }
@@ -141,7 +146,7 @@ impl Record {
     }
 
     /// Its worker has it no more, if it ever had.
-    fn missing(&mut self, why: &str, rules: &Rules, now: UnixTime) {
+    pub(super) fn missing(&mut self, why: &str, rules: &Rules, now: UnixTime) {
         if self.attempt.as_ref().is_some_and(|attempt| attempt.arrived) || self.past.len() >= UNSEEN {
             self.lost(why, rules, now);
         } else {
@@ -150,7 +155,7 @@ impl Record {
     }
 
     /// Its worker was lost with it.
-    pub(super) fn lost(&mut self, why: &str, rules: &Rules, now: UnixTime) {
+    fn lost(&mut self, why: &str, rules: &Rules, now: UnixTime) {
         if self.retries >= rules.retries {
             self.end(State::Failed, Some(format!("job timed out after {} retries", self.retries)), now);
         } else {
@@ -199,9 +204,17 @@ impl Record {
             None => (self.attempts() + 1, now),
         };
         self.file("another worker was first", now);
-        let (arrived, listed, missed, progressed) = (true, None, 0, None);
-        self.attempt =
-            Some(Attempt { number, worker: worker.to_owned(), gpu: None, began, arrived, listed, missed, progressed });
+        self.attempt = Some(Attempt {
+            number,
+            worker: worker.to_owned(),
+            gpu: None,
+            beats: false,
+            began,
+            arrived: true,
+            listed: None,
+            missed: 0,
+            progressed: None,
+        });
     }
 
     fn held_by(&mut self, worker: &str) -> Option<&mut Attempt> {

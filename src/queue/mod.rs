@@ -25,7 +25,7 @@ mod tests;
 pub use done::{End, Posted, Unreadable, posted};
 pub use json::{Members, NoObject};
 pub use laws::{Finish, Turn};
-pub use record::{Attempt, Hook, Past, Record, Sent, State, Told};
+pub use record::{Attempt, Hook, Past, Record, Sent, State, Taking, Told};
 pub use status::{Payloads, View, status};
 pub use submit::{Manner, Submission, Unsubmitted, submission};
 pub use timers::{Rules, Tells, Tried};

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::date::UnixTime;
 
+use super::timers::Rules;
+
 /// Where a job stands, in the words of the protocol. The numbers are for stores, and stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -100,6 +102,20 @@ pub struct Sent {
     pub until: UnixTime,
 }
 
+/// A worker takes a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taking {
+    /// Its id.
+    pub worker: String,
+    /// The memory of its GPU in GB, if it said so.
+    pub gpu: Option<String>,
+    /// Whether it sends heartbeats, as far as is known.
+    #[serde(default)]
+    pub beats: bool,
+    /// The date.
+    pub at: UnixTime,
+}
+
 /// A job in a worker's hands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {
@@ -109,16 +125,31 @@ pub struct Attempt {
     pub worker: String,
     /// The memory of the worker's GPU in GB, if it said so.
     pub gpu: Option<String>,
+    /// Whether the worker sends heartbeats: one that does not may be silent because it works.
+    #[serde(default)]
+    pub beats: bool,
     /// When it was handed out.
     pub began: UnixTime,
     /// Whether the worker has shown that it arrived.
     pub arrived: bool,
-    /// The last heartbeat that named it.
+    /// The last heartbeat that named it, or since when another is waited for after nobody has listened.
     pub listed: Option<UnixTime>,
     /// Heartbeats since it was handed out that did not name it, while it had not arrived.
     pub missed: u32,
     /// The last word on its progress.
     pub progressed: Option<UnixTime>,
+}
+
+impl Attempt {
+    /// The last sign that its worker has it, its handing out the first.
+    pub fn heard(&self) -> UnixTime {
+        self.listed.into_iter().chain(self.progressed).fold(self.began, UnixTime::max)
+    }
+
+    /// When it is taken for lost, if no sign comes until then.
+    pub fn lost(&self, rules: &Rules) -> Option<UnixTime> {
+        self.beats.then(|| self.heard() + rules.lost)
+    }
 }
 
 /// An attempt that came to nothing.

@@ -104,7 +104,7 @@ pub fn status(record: &Record, view: View, payloads: Payloads<'_>) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Finish, Hook, Rules, Turn};
+    use super::super::{Finish, Hook, Rules, Taking, Turn};
     use super::*;
     use crate::date::UnixTime;
 
@@ -127,7 +127,10 @@ mod tests {
         let input = r#""input":{"prompt":"p"}"#;
         assert_eq!(shown(&job, View::V2), format!(r#"{{"id":"j",{input},"status":"IN_QUEUE"}}"#));
         assert_eq!(shown(&job, View::V1 { gpu: 0 }), format!(r#"{{"gpu":"0","id":"j",{input},"status":"IN_QUEUE"}}"#));
-        assert_eq!(job.start("w1", Some("24"), at(20)), Turn::Changed);
+        assert_eq!(
+            job.start(&Taking { worker: "w1".into(), gpu: Some("24".into()), beats: true, at: at(20) }),
+            Turn::Changed
+        );
         assert_eq!(
             shown(&job, View::V2),
             format!(r#"{{"delayTime":20,"id":"j",{input},"status":"IN_PROGRESS","workerId":"w1"}}"#)
@@ -150,7 +153,10 @@ mod tests {
         let mut job = Record::new("j", START);
         job.hook = Some(Hook::new("https://a.example/?key=1", vec![("secret".into(), "value".into())]));
         for (worker, begins, ends) in [("w1", 10, 20), ("w2", 30, 45)] {
-            assert_eq!(job.start(worker, None, at(begins)), Turn::Changed);
+            assert_eq!(
+                job.start(&Taking { worker: worker.into(), gpu: None, beats: true, at: at(begins) }),
+                Turn::Changed
+            );
             assert_eq!(job.part(worker), Turn::Changed);
             assert_eq!(job.forsaken(worker, "gone", &Rules::default(), at(ends)), Turn::Changed);
         }

@@ -19,8 +19,12 @@ fn job() -> Record {
 
 fn held(worker: &str) -> Record {
     let mut job = job();
-    assert_eq!(job.start(worker, Some("24"), at(1)), Turn::Changed);
+    assert_eq!(job.start(&Taking { gpu: Some("24".into()), ..taking(worker, at(1)) }), Turn::Changed);
     job
+}
+
+fn taking(worker: &str, at: UnixTime) -> Taking {
+    Taking { worker: worker.into(), gpu: None, beats: true, at }
 }
 
 fn done(worker: &str) -> Finish<'_> {
@@ -51,7 +55,7 @@ fn a_failure_keeps_its_output_and_can_be_retried() {
     assert_eq!(job.retry(at(3)), Turn::Changed);
     assert_eq!((job.state, job.error.as_deref(), job.output, job.ended), (State::InQueue, None, false, None));
     assert_eq!((job.past.len(), &*job.past[0].why), (1, "no memory"));
-    assert_eq!(job.start("w2", None, at(4)), Turn::Changed);
+    assert_eq!(job.start(&taking("w2", at(4))), Turn::Changed);
     assert_eq!(job.attempt.as_ref().map(|attempt| attempt.number), Some(2));
 }
 
@@ -61,7 +65,7 @@ fn of_very_many_attempts_the_newest_are_remembered_and_all_are_counted() {
     for number in 1..=200 {
         // Now and then by a worker that had it before, whose attempt is the older one.
         let worker = if number % 7 == 0 { "w0".to_owned() } else { format!("w{number}") };
-        assert_eq!(job.start(&format!("w{number}"), None, at(number)), Turn::Changed);
+        assert_eq!(job.start(&taking(&format!("w{number}"), at(number))), Turn::Changed);
         let failed = Finish { error: Some(error.clone()), ..done(&worker) };
         assert_ne!(job.finish(failed, at(number)), Turn::Nothing);
         assert_eq!(job.retry(at(number)), Turn::Changed);
@@ -81,7 +85,7 @@ fn what_never_arrived_waits_again_and_counts_as_no_retry() {
     assert_eq!(job.state, State::InProgress, "the first may have been on its way");
     assert_eq!(job.beat("w1", false, &Rules::default(), at(12)), Turn::Changed);
     assert_eq!((job.state, job.retries, job.past.len()), (State::InQueue, 0, 1));
-    assert_eq!(job.start("w1", None, at(13)), Turn::Changed);
+    assert_eq!(job.start(&taking("w1", at(13))), Turn::Changed);
     assert_eq!(job.forsaken("w1", "the worker is gone", &Rules::default(), at(50)), Turn::Changed);
     assert_eq!((job.state, job.retries), (State::InQueue, 0));
 }
@@ -90,14 +94,51 @@ fn what_never_arrived_waits_again_and_counts_as_no_retry() {
 fn a_job_that_is_never_seen_to_arrive_is_lost_in_the_end() {
     let (rules, mut job) = (Rules::default(), job());
     for (attempt, retries) in [0, 0, 1].into_iter().enumerate() {
-        assert_eq!(job.start("w1", None, at(1)), Turn::Changed);
+        assert_eq!(job.start(&taking("w1", at(1))), Turn::Changed);
         assert_eq!(job.forsaken("w1", "it has nothing in hand", &rules, at(2)), Turn::Changed);
         assert_eq!((job.state, job.retries, job.past.len()), (State::InQueue, retries, attempt + 1));
     }
-    assert_eq!(job.start("w1", None, at(3)), Turn::Changed);
+    assert_eq!(job.start(&taking("w1", at(3))), Turn::Changed);
     assert_eq!(job.beat("w1", false, &rules, at(4)), Turn::Changed);
     assert_eq!(job.beat("w1", false, &rules, at(5)), Turn::Changed);
     assert_eq!((job.state, job.error.as_deref()), (State::Failed, Some("job timed out after 1 retries")));
+}
+
+#[test]
+fn a_job_whose_worker_was_lost_before_it_named_it_waits_again() {
+    let rules = Rules::default();
+    let mut job = held("w1");
+    assert_eq!((job.due(&rules), job.tick(&rules, at(40))), (at(41), Turn::Nothing));
+    let mut unseen = job.clone();
+    assert_eq!(unseen.tick(&rules, at(41)), Turn::Changed);
+    assert_eq!((unseen.state, unseen.retries), (State::InQueue, 0), "it may never have arrived");
+
+    assert_eq!(job.progress("w1", at(4)), Turn::Changed);
+    // The one that has come under its name does not know of it.
+    assert_eq!(job.beat("w1", false, &rules, at(20)), Turn::Nothing);
+    assert_eq!((job.due(&rules), job.tick(&rules, at(43))), (at(44), Turn::Nothing));
+    assert_eq!(job.tick(&rules, at(44)), Turn::Changed);
+    assert_eq!((job.state, job.retries), (State::InQueue, 1));
+}
+
+#[test]
+fn a_worker_without_heartbeats_may_be_silent_until_it_sends_one() {
+    let (rules, mut job) = (Rules::default(), job());
+    assert_eq!(job.start(&Taking { beats: false, ..taking("w1", at(1)) }), Turn::Changed);
+    assert_eq!(job.progress("w1", at(2)), Turn::Changed);
+    assert_eq!((job.due(&rules), job.tick(&rules, at(600))), (at(601), Turn::Nothing), "it works");
+    assert_eq!(job.beat("w1", false, &rules, at(20)), Turn::Changed);
+    assert_eq!(job.due(&rules), at(42));
+}
+
+#[test]
+fn what_nobody_could_hear_is_held_against_no_worker() {
+    let (mut job, rules) = (held("w1"), Rules { since: at(100), ..Rules::default() });
+    assert_eq!(job.beat("w1", true, &rules, at(5)), Turn::Changed);
+    assert_eq!(job.tick(&rules, at(101)), Turn::Changed);
+    assert_eq!((job.state, job.due(&rules), job.tick(&rules, at(139))), (State::InProgress, at(140), Turn::Nothing));
+    assert_eq!(job.tick(&rules, at(140)), Turn::Changed);
+    assert_eq!((job.state, job.retries), (State::InQueue, 1));
 }
 
 #[test]
@@ -109,7 +150,7 @@ fn a_lost_job_is_tried_once_more_and_then_fails() {
     assert_eq!((job.due(&rules), job.tick(&rules, at(49))), (at(50), Turn::Nothing));
     assert_eq!(job.tick(&rules, at(50)), Turn::Changed);
     assert_eq!((job.state, job.retries, job.delay()), (State::InQueue, 1, None));
-    assert_eq!(job.start("w2", None, at(60)), Turn::Changed);
+    assert_eq!(job.start(&taking("w2", at(60))), Turn::Changed);
     assert_eq!(job.beat("w2", true, &Rules::default(), at(61)), Turn::Changed);
     assert_eq!(job.forsaken("w2", "the worker is gone", &rules, at(90)), Turn::Changed);
     assert_eq!((job.state, job.error.as_deref()), (State::Failed, Some("job timed out after 1 retries")));
@@ -124,7 +165,7 @@ fn work_that_was_taken_for_lost_counts_if_it_is_first() {
     let mut waiting = job.clone();
     assert_eq!(waiting.finish(done("w1"), at(35)), Turn::Changed);
     assert_eq!((waiting.state, waiting.execution()), (State::Completed, Some(Duration::from_secs(34))));
-    assert_eq!(job.start("w2", None, at(32)), Turn::Changed);
+    assert_eq!(job.start(&taking("w2", at(32))), Turn::Changed);
     assert_eq!(job.finish(done("w1"), at(35)), Turn::Stop("w2".into()), "the other works in vain");
     assert_eq!(
         (job.state, job.attempt.map(|attempt| attempt.number), &*job.past[0].worker),
@@ -230,7 +271,7 @@ fn apply(job: &mut Record, event: &Event, now: UnixTime) -> Turn {
     let rules = Rules::default();
     let name = |worker: &u8| format!("w{worker}");
     match event {
-        Event::Start(worker) => job.start(&name(worker), None, now),
+        Event::Start(worker) => job.start(&taking(&name(worker), now)),
         Event::Beat(worker, named) => job.beat(&name(worker), *named, &rules, now),
         Event::Forsaken(worker) => job.forsaken(&name(worker), "gone", &rules, now),
         Event::Progress(worker) => job.progress(&name(worker), now),

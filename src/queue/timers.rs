@@ -10,8 +10,10 @@ use super::record::{Hook, Record, State, Told};
 /// How patient an endpoint is, and with how many jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// From the last heartbeat that named a job, until it is taken for lost.
+    /// From the last sign of a job from its worker, or from its handing out, until it is taken for lost.
     pub lost: Duration,
+    /// Since when signs of workers are heard: for how long nobody listened before is held against none.
+    pub since: UnixTime,
     /// How often a job is tried anew whose worker was lost.
     pub retries: u32,
     /// How many jobs may wait when another is submitted; without, all.
@@ -41,7 +43,13 @@ impl Default for Tells {
 impl Default for Rules {
     /// As the hosted platform has it: live replies show 42 to 46 seconds, and one retry.
     fn default() -> Self {
-        Self { lost: Duration::from_secs(40), retries: 1, waiting: None, tells: Tells::default() }
+        Self {
+            lost: Duration::from_secs(40),
+            since: UnixTime::EPOCH,
+            retries: 1,
+            waiting: None,
+            tells: Tells::default(),
+        }
     }
 }
 
@@ -50,8 +58,7 @@ impl Record {
     pub fn due(&self, rules: &Rules) -> UnixTime {
         let mut due = if self.gone { UnixTime::EPOCH } else { self.expires };
         if let (State::InProgress, Some(attempt)) = (self.state, &self.attempt) {
-            due = due.min(attempt.began + self.patience);
-            due = attempt.listed.map_or(due, |listed| due.min(listed + rules.lost));
+            due = attempt.lost(rules).into_iter().fold(due.min(attempt.began + self.patience), UnixTime::min);
         }
         if let Some(ended) = self.ended {
             due = due.min(ended + self.kept);
@@ -89,7 +96,7 @@ impl Record {
             self.gone = true;
             return Turn::Changed;
         }
-        let (State::InProgress, Some(attempt)) = (self.state, &self.attempt) else { return Turn::Nothing };
+        let (State::InProgress, Some(attempt)) = (self.state, &mut self.attempt) else { return Turn::Nothing };
         if attempt.began + self.patience <= now {
             let most = self.patience.as_millis();
             return self.stop(
@@ -98,11 +105,16 @@ impl Record {
                 now,
             );
         }
-        if attempt.listed.is_some_and(|listed| listed + rules.lost <= now) {
-            self.lost("its worker no longer named it", rules, now);
-            return Turn::Changed;
+        // Whatever else is known of its worker: it may have been gone before this gateway was there.
+        if attempt.lost(rules).is_none_or(|lost| lost > now) {
+            return Turn::Nothing;
         }
-        Turn::Nothing
+        if attempt.heard() < rules.since {
+            attempt.listed = Some(rules.since);
+        } else {
+            self.missing("its worker no longer named it", rules, now);
+        }
+        Turn::Changed
     }
 
     fn expire(&mut self, now: UnixTime) -> Turn {

@@ -182,7 +182,7 @@ impl Store for MemoryStore {
                     break;
                 }
                 // One that has expired waits only to be forgotten.
-                let start = |record: &mut Record| record.start(&taker.worker, taker.gpu.as_deref(), taker.now);
+                let start = |record: &mut Record| record.start(&taker.taking);
                 let Some((record, Turn::Changed, news)) = jobs.change(endpoint, &id, start) else { continue };
                 all_news.extend(news);
                 let part = |part| jobs.jobs.get(&id).and_then(|job| job.parts.get(&part)).cloned().unwrap_or_default();

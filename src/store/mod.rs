@@ -25,7 +25,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::date::UnixTime;
-use crate::queue::{Record, State, Submission, Turn};
+use crate::queue::{Record, State, Submission, Taking, Turn};
 
 pub use self::redis::RedisStore;
 pub use change::Counts;
@@ -64,14 +64,10 @@ pub struct Handed {
 /// Who takes jobs, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taker {
-    /// The worker's id.
-    pub worker: String,
-    /// The memory of its GPU in GB, if it says so.
-    pub gpu: Option<String>,
+    /// What becomes of each job.
+    pub taking: Taking,
     /// Jobs that it takes at most.
     pub most: usize,
-    /// The date.
-    pub now: UnixTime,
 }
 
 /// A key that opens an endpoint. The key itself is known to its holder alone.

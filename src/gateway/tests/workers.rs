@@ -116,8 +116,35 @@ async fn a_worker_that_another_gateway_hears_is_not_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_whose_worker_went_with_the_gateway_before_is_tried_once_more() {
+    let before = House::new();
+    let id = before.run(START).await;
+    assert_eq!(before.get("/ping/w1?runpod_version=1.12.0").await.0, 200);
+    before.take("w1").await;
+    let progress = r#"{"status": "IN_PROGRESS", "output": 1}"#;
+    assert_eq!(before.post(&format!("/job-done/w1/{id}"), progress).await.0, 200);
+    before.clock.advance(Duration::from_secs(100));
+    let house = before.beside();
+    drop(before);
+    house.pass(39).await;
+    assert_eq!(house.field(&id, "status").await, "IN_PROGRESS", "nobody could hear its worker");
+    house.pass(1).await;
+    assert_eq!(house.take("w1").await, id);
+    assert_eq!(house.post(&format!("/job-done/w1/{id}"), progress).await.0, 200);
+    // Another comes under its name again and again, and knows of no job.
+    for _ in 0..3 {
+        assert_eq!(house.get("/ping/w1?runpod_version=1.12.0").await.0, 200);
+        house.pass(13).await;
+        assert_eq!(house.field(&id, "status").await, "IN_PROGRESS");
+    }
+    house.pass(1).await;
+    assert_eq!(house.field(&id, "status").await, "FAILED");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_worker_that_never_beat_has_its_execution_timeout() {
     let house = House::new();
+    house.pass(30).await;
     let id = house.run(r#"{"input":{},"policy":{"executionTimeout":300000}}"#).await;
     house.take("w1").await;
     house.pass(299).await;

@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use super::super::redis_server::Server;
 use super::super::*;
 use super::{EP, START};
-use crate::queue::{Finish, Hook, Rules, Tells, Tried};
+use crate::queue::{Finish, Hook, Rules, Taking, Tells, Tried};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -69,7 +69,8 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
             format!("{:?}", store.submit(EP, submission).await)
         }
         Step::Take(worker, most) => {
-            let taker = Taker { worker: name(&worker), gpu: None, most, now };
+            let taking = Taking { worker: name(&worker), gpu: None, beats: most % 2 == 0, at: now };
+            let taker = Taker { taking, most };
             format!("{:?}", store.take(EP, taker).await)
         }
         Step::Beat(job, worker, named) => {

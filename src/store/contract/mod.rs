@@ -22,12 +22,12 @@ pub(super) fn job(id: &str, low: bool, now: UnixTime) -> Submission {
     let body = format!(
         r#"{{"input": {{"n": "{id}", "big": 36893488147419103232}}, "policy": {{"lowPriority": {low}}}, "x": 1}}"#
     );
-    let manner = Manner { id: id.into(), now, patience: Duration::from_mins(1), ttl: None, wait: None };
+    let manner = Manner { id: id.into(), now, patience: Duration::from_secs(30), ttl: None, wait: None };
     submission(body.as_bytes(), manner).unwrap()
 }
 
 pub(super) fn taker(worker: &str, most: usize, seconds: u64) -> Taker {
-    Taker { worker: worker.into(), gpu: None, most, now: at(seconds) }
+    Taker { taking: Taking { worker: worker.into(), gpu: None, beats: true, at: at(seconds) }, most }
 }
 
 pub(super) fn ids(handed: &[Handed]) -> Vec<&str> {
@@ -152,13 +152,13 @@ async fn who_works_in_vain_is_told_once(store: impl Store) {
 async fn what_is_due_is_found_and_what_is_over_is_erased(store: impl Store) {
     submit(&store, &["a", "b"]).await;
     store.take(EP, taker("w1", 1, 1)).await.unwrap();
-    assert_eq!(store.next_due().await.unwrap(), Some(at(61)));
-    assert!(store.due(at(60), 9).await.unwrap().is_empty());
-    assert_eq!(store.due(at(61), 9).await.unwrap(), [(EP.to_owned(), "a".to_owned())]);
+    assert_eq!(store.next_due().await.unwrap(), Some(at(31)));
+    assert!(store.due(at(30), 9).await.unwrap().is_empty());
+    assert_eq!(store.due(at(31), 9).await.unwrap(), [(EP.to_owned(), "a".to_owned())]);
     let tick = |seconds| move |record: &mut Record| record.tick(&Rules::default(), at(seconds));
-    let (record, turn) = store.change(EP, "a", tick(61), Vec::new(), None).await.unwrap().unwrap();
+    let (record, turn) = store.change(EP, "a", tick(31), Vec::new(), None).await.unwrap().unwrap();
     assert_eq!((record.state, turn), (State::TimedOut, Turn::Stop("w1".into())));
-    let later = 61 + 30 * 60;
+    let later = 31 + 30 * 60;
     assert_eq!(store.due(at(later), 9).await.unwrap().len(), 1);
     assert!(store.change(EP, "a", tick(later), Vec::new(), None).await.unwrap().is_some_and(|(record, _)| record.gone));
     assert_eq!(store.read(EP, "a").await.unwrap(), None);

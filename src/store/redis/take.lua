@@ -4,14 +4,14 @@
 --
 -- KEYS: the lines of those that wait and of those in progress, the jobs that the worker holds, the timers.
 -- ARGV: what the keys of jobs begin with; how many are wanted, at which place to begin, from 0, and at how many to look at most; the
--- date; the taking; what the versions begin with that jobs get; where news are told, and the endpoint as JSON; whether this was asked
--- before and the answer lost.
+-- date; the taking; what the versions begin with that jobs get; where news are told, and the endpoint as JSON; for how many milliseconds a
+-- worker's first sign of a job is waited for; whether this was asked before and the answer lost.
 -- Returns the place to go on at, whether anybody is there, and of each job its record, input and rest.
 local jobs, most, at, look, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local taking, version, news, endpoint = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local handed, told = {}, {}
+local lost, handed, told = tonumber(ARGV[10]), {}, {}
 
-if ARGV[10] == '1' then
+if ARGV[11] == '1' then
     local versions, by = {}, {}
     for _, id in ipairs(redis.call('SMEMBERS', KEYS[3])) do
         local found = redis.call('HMGET', jobs .. id, 'v', 'r', '0', '1')
@@ -39,7 +39,8 @@ while #handed < most and look > 0 and behind == 1 do
         local record = found[1] and cjson.decode(found[1])
         look = look - 1
         if record and record.expires > now then
-            local late = now + record.patience.secs * 1000 + math.floor(record.patience.nanos / 1000000)
+            local patience = record.patience.secs * 1000 + math.floor(record.patience.nanos / 1000000)
+            local late = now + math.min(patience, lost)
             redis.call('HSET', jobs .. id, 'v', string.format('%s%04d', version, #handed), 't', taking)
             redis.call('ZREM', KEYS[1], id)
             redis.call('ZADD', KEYS[2], score, id)

@@ -1,10 +1,9 @@
 //! Handing out jobs, and reading those that were handed out.
 
-use redis::{Script, ScriptInvocation};
-use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
-use crate::date::UnixTime;
-use crate::queue::{Record, State, Turn};
+use crate::queue::{Record, State, Taking, Turn};
+use redis::{Script, ScriptInvocation};
 
 use super::super::{Handed, StoreError, Taker};
 use super::RedisStore;
@@ -13,20 +12,6 @@ use super::write::{json, millis, version};
 
 /// Jobs that the script looks at before others may ask Redis.
 const LOOK: usize = 512;
-
-/// Who took a job, and when.
-#[derive(Debug, Serialize, Deserialize)]
-struct Taking {
-    worker: String,
-    gpu: Option<String>,
-    at: UnixTime,
-}
-
-impl Taking {
-    fn by(taker: &Taker) -> Result<String, StoreError> {
-        json(&Self { worker: taker.worker.clone(), gpu: taker.gpu.clone(), at: taker.now })
-    }
-}
 
 /// What the script is asked.
 struct Ask<'a> {
@@ -37,6 +22,8 @@ struct Ask<'a> {
     version: String,
     most: usize,
     from: usize,
+    /// For how long the first sign of a job is waited for.
+    lost: Duration,
 }
 
 /// The place to go on at, whether anybody is there, and of each job that is handed out its record, input and rest.
@@ -45,11 +32,11 @@ type Answer = (usize, bool, Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)>);
 impl Ask<'_> {
     /// As the script takes it; `again`, if it may have run already.
     fn by<'s>(&self, script: &'s Script, again: bool) -> Result<ScriptInvocation<'s>, StoreError> {
-        let Self { keys, taker, taking, version, most, from } = self;
+        let Self { keys, taker, taking, version, most, from, lost } = self;
         let mut take = script.key(keys.line(State::InQueue));
-        take.key(keys.line(State::InProgress)).key(keys.held(&taker.worker)).key(keys.due());
-        take.arg(keys.jobs()).arg(most).arg(from).arg(LOOK).arg(millis(taker.now)).arg(taking).arg(version);
-        take.arg(keys::news()).arg(json(&keys.0)?).arg(again);
+        take.key(keys.line(State::InProgress)).key(keys.held(&taker.taking.worker)).key(keys.due());
+        take.arg(keys.jobs()).arg(most).arg(from).arg(LOOK).arg(millis(taker.taking.at)).arg(taking).arg(version);
+        take.arg(keys::news()).arg(json(&keys.0)?).arg(u64::try_from(lost.as_millis()).unwrap_or(u64::MAX)).arg(again);
         Ok(take)
     }
 }
@@ -57,10 +44,12 @@ impl Ask<'_> {
 impl RedisStore {
     /// Hands out jobs from the head of the line.
     pub(super) async fn hand_out(&self, keys: Keys<'_>, taker: &Taker) -> Result<Vec<Handed>, StoreError> {
-        let taking = Taking::by(taker)?;
+        let taking = json(&taker.taking)?;
         let (mut handed, mut from, mut behind) = (Vec::new(), 0, true);
         while behind && handed.len() < taker.most {
-            let ask = Ask { keys, taker, taking: &taking, version: version(), most: taker.most - handed.len(), from };
+            let lost = if taker.taking.beats { self.rules.lost } else { Duration::MAX };
+            let most = taker.most - handed.len();
+            let ask = Ask { keys, taker, taking: &taking, version: version(), most, from, lost };
             let answer: Result<Answer, _> =
                 self.link.run_or(&ask.by(&self.take, false)?, &ask.by(&self.take, true)?).await;
             match answer {
@@ -86,8 +75,8 @@ pub(super) fn read(record: &str, taking: Option<&str>) -> Result<Record, StoreEr
     let why = |why: &dyn std::fmt::Display| StoreError::Failed(format!("what it has of a job cannot be read: {why}"));
     let mut record: Record = serde_json::from_str(record).map_err(|error| why(&error))?;
     if let Some(taking) = taking {
-        let Taking { worker, gpu, at } = serde_json::from_str(taking).map_err(|error| why(&error))?;
-        if record.start(&worker, gpu.as_deref(), at) == Turn::Nothing {
+        let taking: Taking = serde_json::from_str(taking).map_err(|error| why(&error))?;
+        if record.start(&taking) == Turn::Nothing {
             return Err(why(&format_args!("{} was handed out, and cannot have been", record.id)));
         }
     }
@@ -107,8 +96,9 @@ mod tests {
         let (store, keys) = (RedisStore::on(&server).await, Keys(EP));
         submit(&store, &["a", "b", "c", "d"]).await;
         assert_eq!(ids(&store.take(EP, taker("w", 1, 1)).await.unwrap()), ["a"]);
-        let (taker, taking) = (taker("w", 2, 2), Taking::by(&taker("w", 2, 2)).unwrap());
-        let ask = || Ask { keys, taker: &taker, taking: &taking, version: version(), most: 2, from: 0 };
+        let (taker, taking) = (taker("w", 2, 2), json(&taker("w", 2, 2).taking).unwrap());
+        let lost = store.rules.lost;
+        let ask = || Ask { keys, taker: &taker, taking: &taking, version: version(), most: 2, from: 0, lost };
         let taken = async |ask: &Ask<'_>, again: bool| {
             let (.., jobs): Answer = store.link.run(&ask.by(&store.take, again).unwrap()).await.unwrap();
             let ids = jobs.into_iter().map(|(record, input, _)| {
@@ -117,9 +107,9 @@ mod tests {
             });
             ids.collect::<Vec<_>>()
         };
-        let lost = ask();
+        let unheard = ask();
         for again in [false, true, true] {
-            assert_eq!(taken(&lost, again).await, ["b", "c"]);
+            assert_eq!(taken(&unheard, again).await, ["b", "c"]);
         }
         assert_eq!(store.held(EP, "w").await.unwrap(), ["a", "b", "c"]);
         assert_eq!(taken(&ask(), true).await, ["d"], "it was not heard before");

@@ -198,12 +198,12 @@ impl Jobs<'_> {
         // One that has expired waits only to be forgotten.
         let text = "SELECT id, record FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 AND expires > ?3 ORDER BY low, place LIMIT ?4";
         let most = i64::try_from(taker.most).unwrap_or(-1);
-        let values = params![endpoint, State::InQueue as u8, millis(taker.now), most];
+        let values = params![endpoint, State::InQueue as u8, millis(taker.taking.at), most];
         let rows = self.rows(text, values, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
         // Before anything is changed: one that cannot be read undoes nothing of others.
         let waiting: Vec<Record> = rows.iter().map(|(id, record)| read(id, record)).collect::<Result<_, _>>()?;
         for (record, (id, _)) in waiting.into_iter().zip(rows) {
-            let start = |record: &mut Record| record.start(&taker.worker, taker.gpu.as_deref(), taker.now);
+            let start = |record: &mut Record| record.start(&taker.taking);
             let (record, Turn::Changed, news) = self.follow(endpoint, record, start, true)? else { continue };
             all_news.extend(news);
             let text = "SELECT part, body FROM parts WHERE endpoint = ?1 AND id = ?2 AND part <= ?3";

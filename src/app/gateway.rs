@@ -1,9 +1,9 @@
 //! `latentd gateway`: the endpoint on a queue in a file or in a Redis.
 
 use std::fmt::Display;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::slice;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -17,7 +17,7 @@ use crate::blocking::blocking;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Gateway as Settled, HandledBy, Kept, Secret, WebhookBy};
 use crate::deliver::webhook::Signer;
-use crate::gateway::{Caller, Endpoint, Gateway, Handler, Key, Role, Settings, serve};
+use crate::gateway::{Access, Caller, Endpoint, Gateway, Handler, Key, Role, Settings, serve};
 use crate::net::{Client, Guard, NoClient};
 use crate::queue::{Rules, Tells};
 use crate::store::{RedisStore, SqliteStore, StoreError};
@@ -42,15 +42,16 @@ pub(super) struct Door {
 
 /// A gateway on the store that was asked for.
 enum Opened {
-    File(Arc<Gateway<SqliteStore>>),
+    /// And the lock that keeps others from serving it.
+    File(Arc<Gateway<SqliteStore>>, File),
     Redis(Arc<Gateway<RedisStore>>),
 }
 
 impl Opened {
-    async fn is_guarded(&self) -> Result<bool, StoreError> {
+    async fn access(&self) -> Result<Access, StoreError> {
         match self {
-            Self::File(gateway) => gateway.is_guarded().await,
-            Self::Redis(gateway) => gateway.is_guarded().await,
+            Self::File(gateway, _) => gateway.access().await,
+            Self::Redis(gateway) => gateway.access().await,
         }
     }
 
@@ -59,8 +60,13 @@ impl Opened {
         let reserve = config.min_free.0;
         Ok(match config.store.clone() {
             Kept::File(path) => {
-                let store = blocking(move || open(&path, rules, reserve)).await?;
-                Self::File(Gateway::new(Arc::new(store), Arc::new(SystemClock), settings))
+                let opened = blocking(move || -> Result<_, StoreError> {
+                    make_folder(&path)?;
+                    let lock = alone(&path)?;
+                    Ok((open(&path, rules, reserve)?, lock))
+                });
+                let (store, lock) = opened.await?;
+                Self::File(Gateway::new(Arc::new(store), Arc::new(SystemClock), settings), lock)
             }
             Kept::Redis(url) => {
                 let store = RedisStore::open(&url, rules).await?;
@@ -81,8 +87,8 @@ impl Door {
         let gateway = gateway
             .map_err(|cause| failed(&format_args!("the queue cannot be opened: {}: {cause}", config.gateway.store)))?;
         let listen = config.gateway.listen;
-        let guarded = gateway.is_guarded().await.map_err(|cause| failed(&format_args!("the queue fails: {cause}")))?;
-        if !guarded && !listen.ip().is_loopback() {
+        let access = gateway.access().await.map_err(|cause| failed(&format_args!("the queue fails: {cause}")))?;
+        if access.lacks().is_some() && !listen.ip().is_loopback() {
             complain(&format_args!(
                 "listen is {listen}, which other hosts can reach: set api_keys and worker_keys (LATENTD_API_KEYS, LATENTD_WORKER_KEYS), or make keys \
                  with `latentd key create`"
@@ -92,8 +98,8 @@ impl Door {
         let listener = TcpListener::bind(listen).await;
         let listener = listener.map_err(|cause| failed(&format_args!("cannot listen on {listen}: {cause}")))?;
         let address = listener.local_addr().unwrap_or(listen);
-        if !guarded {
-            warn!("users or workers have no keys: whoever can connect to {address} may ask everything");
+        if let Some(why) = access.lacks() {
+            warn!("{address}: {why}");
         }
         for endpoint in &config.gateway.endpoints {
             info!(store = %config.gateway.store, "serving http://{address}/v2/{}", endpoint.id);
@@ -116,7 +122,7 @@ impl Door {
     /// Serves until `stop`.
     pub(super) async fn serve(self, stop: CancellationToken) -> Exit {
         match self.gateway {
-            Opened::File(gateway) => serve(self.listener, gateway, stop).await,
+            Opened::File(gateway, _lock) => serve(self.listener, gateway, stop).await,
             Opened::Redis(gateway) => serve(self.listener, gateway, stop).await,
         }
         Exit::Done
@@ -128,11 +134,29 @@ fn failed(why: &impl Display) -> Exit {
     Exit::Failed
 }
 
-pub(super) fn open(path: &std::path::Path, rules: Rules, reserve: Option<u64>) -> Result<SqliteStore, StoreError> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        fs::create_dir_all(folder).map_err(|cause| StoreError::Failed(format!("{}: {cause}", folder.display())))?;
-    }
+pub(super) fn open(path: &Path, rules: Rules, reserve: Option<u64>) -> Result<SqliteStore, StoreError> {
+    make_folder(path)?;
     SqliteStore::open(path, rules, reserve)
+}
+
+/// The one that the file is to be in.
+fn make_folder(path: &Path) -> Result<(), StoreError> {
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).map_err(|cause| StoreError::Failed(format!("{}: {cause}", folder.display())))
+}
+
+/// Keeps other gateways from serving this queue, for as long as it is there: one would not wake what waits at the other.
+fn alone(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-gateway");
+    let lock = File::create(&name).map_err(|cause| StoreError::Failed(format!("{}: {cause}", name.display())))?;
+    match lock.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(StoreError::Failed(
+            "another gateway serves it; stop that first, or have both share a Redis (LATENTD_STORE=redis://…)".into(),
+        )),
+        // On a file system without locks nobody can tell.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(lock),
+    }
 }
 
 fn endpoint(configured: &config::Endpoint) -> Endpoint {
@@ -167,13 +191,8 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
     Ok(Settings {
         endpoints,
         rules: Rules { lost: gateway.lost, waiting: gateway.max_waiting.0, tells, ..usual.rules },
-        // Without keys of users everybody may ask, and a key of our own would change that.
-        keys: match (keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)) {
-            (users, workers) if users.is_empty() && workers.is_empty() => Vec::new(),
-            (users, workers) => {
-                [users, workers, keys(home.map(slice::from_ref).unwrap_or_default(), Role::Worker)].concat()
-            }
-        },
+        keys: [keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)].concat(),
+        home: home.map(|key| Key::new(key.reveal(), Role::Worker, None)),
         limits: gateway.limits,
         root: home.is_some(),
         hooks: match hooks.deliver {

@@ -73,10 +73,15 @@ async fn create(
     let name = name.unwrap_or_else(|| format!("{word}-{}", &Uuid::new_v4().simple().to_string()[..8]));
     let record = Key::new(&text, role, endpoint).record(name.clone(), SystemClock.now());
     match store.add_key(record).await {
-        Ok(()) => Ok(text),
-        Err(StoreError::Taken) => Err(format!("there is a key called {name:?} already")),
-        Err(cause) => Err(cause.to_string()),
+        Ok(()) => {}
+        Err(StoreError::Taken) => return Err(format!("there is a key called {name:?} already")),
+        Err(cause) => return Err(cause.to_string()),
     }
+    let keys = store.keys().await.map_err(|cause| cause.to_string())?;
+    if keys.len() == 1 && config.gateway.api_keys.is_empty() && config.gateway.worker_keys.is_empty() {
+        complain(&"the first key: within five seconds gateways on this store refuse users and workers that have none");
+    }
+    Ok(text)
 }
 
 fn role(key: &KeyRecord) -> &'static str {

@@ -55,33 +55,76 @@ impl Key {
     }
 }
 
+/// Who needs a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nobody: there was never one.
+    Open,
+    /// Everybody.
+    Closed {
+        /// Whether clients have any.
+        users: bool,
+        /// Whether workers have any.
+        workers: bool,
+    },
+}
+
+impl Access {
+    /// What is wrong with that; nothing, if both have keys.
+    pub const fn lacks(self) -> Option<&'static str> {
+        match self {
+            Self::Open => Some("users and workers have no keys: whoever can connect may ask everything"),
+            Self::Closed { users: true, workers: true } => None,
+            Self::Closed { users: true, workers: false } => Some(
+                "users have keys and workers have none, so that no worker gets a job: `latentd key create --role worker`, or worker_keys \
+                 (LATENTD_WORKER_KEYS)",
+            ),
+            Self::Closed { users: false, workers: true } => Some(
+                "workers have keys and users have none, so that nobody can submit a job: `latentd key create --role user`, or api_keys \
+                 (LATENTD_API_KEYS)",
+            ),
+            Self::Closed { users: false, workers: false } => {
+                Some("the last key is revoked, so that nobody may ask anything: `latentd key create`")
+            }
+        }
+    }
+}
+
 /// The keys that open a gateway: those it is set to, and those of its store.
 #[derive(Debug)]
 pub(super) struct Keys {
     set: Vec<Key>,
+    /// That of the worker in this process, if there is one: it opens, and closes nothing to others.
+    home: Option<Key>,
     all: RwLock<Arc<[Key]>>,
-    /// Whether there was ever a key: when the last is revoked, nobody may ask, and not everybody.
+    /// Whether there was ever a key that is no home: when the last is revoked, nobody may ask, and not everybody.
     guarded: AtomicBool,
 }
 
 impl Keys {
-    pub(super) fn new(set: Vec<Key>) -> Self {
-        let guarded = AtomicBool::new(!set.is_empty());
-        Self { all: RwLock::new(set.clone().into()), set, guarded }
+    pub(super) fn new(set: Vec<Key>, home: Option<Key>) -> Self {
+        let keys = Self { set, home, all: RwLock::default(), guarded: AtomicBool::new(false) };
+        keys.learn(&[]);
+        keys
     }
 
     /// Takes in what the store has.
     pub(super) fn learn(&self, stored: &[KeyRecord]) {
-        let all: Arc<[Key]> = self.set.iter().cloned().chain(stored.iter().filter_map(Key::stored)).collect();
+        let mut all: Vec<Key> = self.set.iter().cloned().chain(stored.iter().filter_map(Key::stored)).collect();
         if !all.is_empty() {
             self.guarded.store(true, Ordering::Relaxed);
         }
-        *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
+        all.extend(self.home.clone());
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = all.into();
     }
 
-    /// Whether there are keys of this kind.
-    pub(super) fn have(&self, role: Role) -> bool {
-        self.now().iter().any(|key| key.role == role)
+    /// Who needs one.
+    pub(super) fn access(&self) -> Access {
+        if !self.guarded.load(Ordering::Relaxed) {
+            return Access::Open;
+        }
+        let have = |role| self.now().iter().any(|key| key.role == role);
+        Access::Closed { users: have(Role::User), workers: have(Role::Worker) }
     }
 
     fn now(&self) -> Arc<[Key]> {
@@ -194,20 +237,31 @@ mod tests {
 
     #[test]
     fn a_key_of_the_store_opens_until_it_is_revoked_and_then_nothing_does() {
-        let keys = Keys::new(Vec::new());
+        let keys = Keys::new(Vec::new(), None);
         let ask = |text: &str| Request::builder().header(AUTHORIZATION, text).body(axum::body::Body::empty()).unwrap();
         let opens =
             |text: &str| (keys.allow(Role::Worker, "e", &ask(text)).is_ok(), keys.allow_any(&ask(text)).is_ok());
         assert_eq!(opens(""), (true, true), "without keys everybody may ask");
         let record = Key::new("work", Role::Worker, Some("e".into())).record("w".into(), UnixTime::EPOCH);
         keys.learn(&[record]);
-        assert!(keys.have(Role::Worker) && !keys.have(Role::User));
+        assert_eq!(keys.access(), Access::Closed { users: false, workers: true });
         assert_eq!((opens("work"), opens("other")), ((true, true), (false, false)));
         keys.learn(&[]);
-        assert_eq!(opens("work"), (false, false));
+        assert_eq!((opens("work"), keys.access()), ((false, false), Access::Closed { users: false, workers: false }));
         let spoilt =
             KeyRecord { digest: "é".into(), ..Key::new("x", Role::User, None).record("x".into(), UnixTime::EPOCH) };
         keys.learn(&[spoilt]);
-        assert!(!keys.have(Role::User));
+        assert_eq!(keys.access(), Access::Closed { users: false, workers: false });
+    }
+
+    #[test]
+    fn the_worker_at_home_is_let_in_and_closes_nothing_to_others() {
+        let keys = Keys::new(Vec::new(), Some(Key::new("home", Role::Worker, None)));
+        let ask = |text: &str| Request::builder().header(AUTHORIZATION, text).body(axum::body::Body::empty()).unwrap();
+        let opens = |role, text: &str| keys.allow(role, "e", &ask(text)).is_ok();
+        assert!(keys.access() == Access::Open && opens(Role::User, "") && opens(Role::Worker, ""));
+        keys.learn(&[Key::new("u", Role::User, None).record("u".into(), UnixTime::EPOCH)]);
+        assert_eq!(keys.access(), Access::Closed { users: true, workers: true });
+        assert!(opens(Role::Worker, "home") && !opens(Role::Worker, "") && !opens(Role::User, "home"));
     }
 }

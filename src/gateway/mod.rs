@@ -44,7 +44,7 @@ use crate::date::UnixTime;
 use crate::queue::{Record, Rules};
 use crate::store::{Store, StoreError};
 
-pub use auth::{Key, Role};
+pub use auth::{Access, Key, Role};
 pub use check::Handler;
 pub use hooks::Caller;
 pub use openapi::document as openapi;
@@ -86,6 +86,8 @@ pub struct Settings {
     pub most_result: usize,
     /// Who may ask. None: everybody.
     pub keys: Vec<Key>,
+    /// The key of a worker in this process: who may ask is up to the others.
+    pub home: Option<Key>,
     /// Whether clients may ask only so often.
     pub limits: bool,
     /// Whether routes without an endpoint's name are the first one's, as on the SDK's local server.
@@ -111,6 +113,7 @@ impl Default for Settings {
             most: (10 << 20, 20 << 20),
             most_result: 64 << 20,
             keys: Vec::new(),
+            home: None,
             limits: true,
             root: false,
             hooks: None,
@@ -157,7 +160,7 @@ impl<S: Store> Gateway<S> {
             store,
             began: clock.now(),
             clock,
-            keys: Keys::new(settings.keys.clone()),
+            keys: Keys::new(settings.keys.clone(), settings.home.clone()),
             settings,
             hub: Arc::default(),
             fleet: Fleet::default(),
@@ -166,13 +169,13 @@ impl<S: Store> Gateway<S> {
         })
     }
 
-    /// Takes in the keys of the store. Returns whether both users and workers have some: else whoever can connect is one.
+    /// Takes in the keys of the store. Returns who needs one now.
     ///
     /// # Errors
     /// The store fails.
-    pub async fn is_guarded(&self) -> Result<bool, StoreError> {
+    pub async fn access(&self) -> Result<Access, StoreError> {
         self.keys.learn(&self.store.keys().await?);
-        Ok(self.keys.have(Role::User) && self.keys.have(Role::Worker))
+        Ok(self.keys.access())
     }
 
     /// Its routes. They work only while [`Gateway::run`] does.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
 
 use crate::date::UnixTime;
 use crate::queue::{Record, Rules, Turn};
 use crate::store::Store;
 
+use super::auth::Access;
 use super::fleet::GONE;
 use super::{Gateway, told};
 
@@ -30,7 +32,7 @@ impl<S: Store> Gateway<S> {
     /// Never ends by itself.
     pub(super) async fn keep_time(self: &Arc<Self>) {
         let (sooner, mut calls) = (self.hub.timers(), JoinSet::new());
-        let (mut keys, mut tidy, mut since) = (self.now(), self.now(), self.began);
+        let (mut keys, mut tidy, mut since, mut access) = (self.now(), self.now(), self.began, None);
         loop {
             let due = told("timers", self.store.next_due().await).flatten();
             let pause = due.map_or(LOOK, |due| self.now().until(due)).clamp(REST, LOOK);
@@ -49,8 +51,19 @@ impl<S: Store> Gateway<S> {
                 tidy = self.now() + LOOK;
             }
             if self.now() >= keys {
-                told("keys", self.is_guarded().await);
+                self.look_at_keys(&mut access).await;
                 keys = self.now() + KEYS;
+            }
+        }
+    }
+
+    /// Says so when who needs a key is another than at the look before.
+    async fn look_at_keys(&self, before: &mut Option<Access>) {
+        let Some(now) = told("keys", self.access().await) else { return };
+        if before.replace(now).is_some_and(|before| before != now) {
+            match now.lacks() {
+                Some(why) => warn!("{why}"),
+                None => info!("users and workers have keys: who has none is refused"),
             }
         }
     }

@@ -19,8 +19,9 @@ fn keys_are_made_listed_and_revoked_while_a_gateway_serves() {
         (ended.status.code(), told.trim().to_owned(), why)
     };
     let (code, user, why) = key(&["create", "--role", "user", "--name", "alice"]);
-    assert!(code == Some(0) && user.starts_with("ltd_"), "{user} {why}");
-    let worker = key(&["create", "--role", "worker", "--endpoint", "stable-diffusion-v1"]).1;
+    assert!(code == Some(0) && user.starts_with("ltd_") && why.contains("the first key"), "{user} {why}");
+    let (_, worker, why) = key(&["create", "--role", "worker", "--endpoint", "stable-diffusion-v1"]);
+    assert_eq!(why, "");
     assert_eq!(key(&["create", "--role", "user", "--name", "alice"]).0, Some(1), "the name is taken");
     assert!(key(&["create", "--role", "user", "--endpoint", "other"]).2.contains("no endpoint"));
     let listed: Value = serde_json::from_str(&key(&["list", "--json"]).1).unwrap();
@@ -37,6 +38,26 @@ fn keys_are_made_listed_and_revoked_while_a_gateway_serves() {
         assert!(began.elapsed() < Duration::from_mins(1));
     }
     assert_eq!(gateway.asks(&worker, "GET", "/ping/w1?", "").0, 200);
+}
+
+#[test]
+fn a_file_is_served_by_one_gateway_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Gateway::start(folder.path(), &[]);
+    let store = format!("sqlite:{}", folder.path().join("queue.db").display());
+    let mut second = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    second.current_dir(folder.path()).env_clear().env("LATENTD_STORE", &store).args([
+        "gateway",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let ended = second.output().unwrap();
+    let why = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.code() == Some(1) && why.contains("another gateway serves it"), "{why}");
+    first.json("POST", "/run", r#"{"input":1}"#);
+    // SIGKILL: nothing is left that keeps another from it.
+    drop(first);
+    assert_eq!(Gateway::start(folder.path(), &[]).json("GET", "/health", "")["jobs"]["inQueue"], 1);
 }
 
 #[test]

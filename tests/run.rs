@@ -113,6 +113,20 @@ fn the_doctor_draws_and_says_what_is_missing() {
 }
 
 #[test]
+fn what_can_be_written_nowhere_is_not_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), []).unwrap();
+    for job in
+        [&["run", "a red apple", "--out", "file"][..], &["run", "--test-input", r#"{"input":{}}"#, "--out", "file"]]
+    {
+        let output = latentd(folder.path(), job).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains("no files can be written to file"), "{said}");
+        assert!(!said.contains("engine"), "{said}");
+    }
+}
+
+#[test]
 fn a_benchmark_has_figures_of_all_that_was_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let asked =

@@ -428,6 +428,17 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_that_is_no_url_is_refused_by_name() {
+        for (variables, key) in [
+            (vec![("LATENTD_QUEUE", "hello")], "queue"),
+            (vec![("LATENTD_QUEUE", "http://h"), ("RUNPOD_WEBHOOK_GET_JOB", "h/job")], "runpod.get_job"),
+        ] {
+            let why = load(&[], "", &variables).unwrap().queue().unwrap_err().to_string();
+            assert!(why.starts_with(key) && why.contains("a URL of http or https"), "{why}");
+        }
+    }
+
+    #[test]
     fn a_password_in_a_url_is_used_and_not_shown() {
         let url = |path: &str| format!("http://me:s3cret@h:1/{path}?gpu=x&token=s3cret");
         let (take, done, ping) = (url("job-take/$ID"), url("job-done/$ID"), url("ping"));

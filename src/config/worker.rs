@@ -124,6 +124,12 @@ impl Config {
                            or set RUNPOD_WEBHOOK_GET_JOB and its kind";
             return Err(self.refuse("queue", allowed.into()));
         };
+        if !["http://", "https://"].iter().any(|scheme| take.starts_with(scheme)) {
+            let key = if own.get_job.is_some() { "runpod.get_job" } else { "queue" };
+            return Err(
+                self.refuse(key, "a URL of http or https, such as http://host:8000/v2/stable-diffusion-v1".into())
+            );
+        }
         let Some(done) = route(&own.post_output, DONE) else {
             let allowed =
                 "where results go: RUNPOD_WEBHOOK_GET_JOB is set, so RUNPOD_WEBHOOK_POST_OUTPUT must be, or queue";

@@ -86,18 +86,22 @@ impl<S: Store> Gateway<S> {
         match (self.store.submit(&endpoint.id, job).await, name) {
             (Ok(()), _) => Ok((id, State::InQueue, end)),
             (Err(StoreError::Taken), Some(name)) => {
-                let state = self.again(endpoint, &id, &name.sent.digest).await?;
-                Ok((id, state, None))
+                let record = self.again(endpoint, &id, &name.sent.digest).await?;
+                if sync {
+                    // Its result is the reply, if it is still kept.
+                    self.shows(&record)?;
+                }
+                Ok((id, record.state, None))
             }
             (Err(error), _) => Err(error.into()),
         }
     }
 
     /// How a job stands that was submitted before, by the same words.
-    async fn again(&self, endpoint: &Endpoint, id: &str, digest: &str) -> Result<State, Fault> {
+    async fn again(&self, endpoint: &Endpoint, id: &str, digest: &str) -> Result<Record, Fault> {
         let record = self.store.read(&endpoint.id, id).await?.ok_or_else(|| Fault::NoJob(id.to_owned()))?;
         match record.sent {
-            Some(sent) if sent.digest == digest => Ok(record.state),
+            Some(ref sent) if sent.digest == digest => Ok(record),
             _ => Err(Fault::Conflict("this `Idempotency-Key` was sent with another body before")),
         }
     }

@@ -61,9 +61,10 @@ impl<S: Store> Gateway<S> {
     async fn look_at_keys(&self, before: &mut Option<Access>) {
         let Some(now) = told("keys", self.access().await) else { return };
         if before.replace(now).is_some_and(|before| before != now) {
-            match now.lacks() {
-                Some(why) => warn!("{why}"),
-                None => info!("users and workers have keys: who has none is refused"),
+            if let Some(why) = now.lacks() {
+                warn!("{why}");
+            } else {
+                info!("users and workers have keys: who has none is refused");
             }
         }
     }

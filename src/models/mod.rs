@@ -14,7 +14,7 @@ mod select;
 mod staging;
 
 pub use digest::{Digest, SUMS, read_sums};
-pub use error::PullError;
+pub use error::{PullError, size};
 pub use family::family;
 pub use fetch::Seen;
 pub use hub::{Hub, Listing, Remote, Repository};

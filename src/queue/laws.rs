@@ -118,7 +118,14 @@ impl Record {
         if let Some(attempt) = &mut self.attempt {
             attempt.arrived = true;
         }
-        self.end(if finish.error.is_some() { State::Failed } else { State::Completed }, finish.error, now);
+        // A worker that keeps to the time may be a moment faster than the clock here, and has no other word for it than an error.
+        let late = self.is_late(now);
+        let (state, error) = match finish.error {
+            None => (State::Completed, None),
+            Some(_) if late => (State::TimedOut, Some(self.overtime())),
+            Some(error) => (State::Failed, Some(error)),
+        };
+        self.end(state, error, now);
         self.output = finish.output;
         other.map_or(Turn::Changed, Turn::Stop)
     }
@@ -201,7 +208,8 @@ impl Record {
         let found = self.past.iter().rposition(|past| past.worker == worker);
         let (number, began) = match found.map(|place| self.past.remove(place)) {
             Some(past) => (past.number, past.began),
-            None => (self.attempts() + 1, now),
+            // By somebody who delivers for one that had it.
+            None => (self.attempts() + 1, self.attempt.as_ref().map_or(now, |attempt| attempt.began)),
         };
         self.file("another worker was first", now);
         self.attempt = Some(Attempt {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use crate::date::UnixTime;
@@ -73,16 +73,21 @@ pub fn submission(body: &[u8], manner: Manner) -> Result<Submission, Unsubmitted
     let mut ttl = manner.ttl;
     match rest.get("policy").map(|policy| read(policy)) {
         None | Some(Value::Null) => {}
-        Some(Value::Object(policy)) => {
-            if let Some(millis) = millis(&policy, "executionTimeout", "policy.executionTimeout")? {
-                record.patience = Duration::from_millis(millis.clamp(PATIENCE.0, PATIENCE.1));
+        Some(Value::Object(asked)) => {
+            let mut policy = asked.clone();
+            if let Some(millis) = settle(&mut policy, "executionTimeout", "policy.executionTimeout", PATIENCE)? {
+                record.patience = Duration::from_millis(millis);
             }
-            ttl = ttl.or(millis(&policy, "ttl", "policy.ttl")?);
+            let wanted = settle(&mut policy, "ttl", "policy.ttl", TTL)?;
+            ttl = ttl.or(wanted);
             record.low = match policy.get("lowPriority") {
                 None | Some(Value::Null) => false,
                 Some(Value::Bool(low)) => *low,
                 Some(_) => return Err(Unsubmitted::Wrong("policy.lowPriority", "true or false")),
             };
+            if policy != asked {
+                rest.extend(to_raw_value(&policy).ok().map(|policy| ("policy".to_owned(), policy)));
+            }
         }
         Some(_) => return Err(Unsubmitted::Wrong("policy", "an object")),
     }
@@ -95,14 +100,22 @@ pub fn submission(body: &[u8], manner: Manner) -> Result<Submission, Unsubmitted
     Ok(Submission { record, input, rest })
 }
 
-/// Milliseconds; a number below zero is taken for zero, and fractions are cut.
-fn millis(policy: &Map<String, Value>, key: &str, path: &'static str) -> Result<Option<u64>, Unsubmitted> {
-    match policy.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        // Casts of floats stop at the ends of the range.
-        Some(Value::Number(number)) => Ok(number.as_f64().map(|number| number as u64)),
-        Some(_) => Err(Unsubmitted::Wrong(path, "a number of milliseconds")),
-    }
+/// Milliseconds within limits, as the worker will read them, too. Fractions are cut.
+fn settle(
+    policy: &mut Map<String, Value>,
+    key: &str,
+    path: &'static str,
+    (least, most): (u64, u64),
+) -> Result<Option<u64>, Unsubmitted> {
+    let asked = match policy.get(key) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::Number(number)) => number.as_f64().unwrap_or_default(),
+        Some(_) => return Err(Unsubmitted::Wrong(path, "a number of milliseconds")),
+    };
+    // Casts of floats stop at the ends of the range.
+    let settled = (asked as u64).clamp(least, most);
+    policy.insert(key.to_owned(), settled.into());
+    Ok(Some(settled))
 }
 
 /// `webhook`, else `webhookV2`: a URL, or an object with one and with headers. An empty URL is none.
@@ -114,9 +127,13 @@ fn hook(rest: &Members) -> Result<Option<Hook>, Unsubmitted> {
             Some(Value::Object(hook)) => (url_of(&hook, key)?, headers_of(&hook)?),
             Some(_) => return Err(wrong_hook(key)),
         };
-        if !url.is_empty() {
-            return Ok(Some(Hook::new(url, headers)));
+        if url.is_empty() {
+            continue;
         }
+        return match url.split_once("://") {
+            Some(("http" | "https", host)) if !host.is_empty() => Ok(Some(Hook::new(url, headers))),
+            _ => Err(wrong_hook(key)),
+        };
     }
     Ok(None)
 }
@@ -130,7 +147,7 @@ fn url_of(hook: &Map<String, Value>, key: &str) -> Result<String, Unsubmitted> {
 
 fn wrong_hook(key: &str) -> Unsubmitted {
     let key = if key == "webhook" { "webhook" } else { "webhookV2" };
-    Unsubmitted::Wrong(key, "a URL, or an object with `url` and `headers`")
+    Unsubmitted::Wrong(key, "an http or https URL, or an object with `url` and `headers`")
 }
 
 fn headers_of(hook: &Map<String, Value>) -> Result<Vec<(String, String)>, Unsubmitted> {
@@ -175,8 +192,15 @@ mod tests {
             let error = read(&json!({"input": {}, "policy": value})).unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{key}` should be")), "{error}");
         }
-        for value in [json!(3), json!({}), json!({"url": "u", "headers": {"a": 1}}), json!({"url": "u", "headers": 3})]
-        {
+        let url = "https://x";
+        for value in [
+            json!(3),
+            json!({}),
+            json!("example.com/hook"),
+            json!("ftp://x"),
+            json!({"url": url, "headers": {"a": 1}}),
+            json!({"url": url, "headers": 3}),
+        ] {
             let error = read(&json!({"input": {}, "webhook": value})).unwrap_err().to_string();
             assert!(error.starts_with("`webhook"), "{error}");
         }
@@ -206,6 +230,9 @@ mod tests {
         assert_eq!(policy(json!({"executionTimeout": 7000.9})).patience, Duration::from_secs(7));
         assert_eq!(policy(json!({"ttl": 1})).expires, UnixTime::from_millis(15_000));
         assert!(policy(json!({"lowPriority": true})).low && !policy(json!({"ttl": null})).low);
+        let told = read(&json!({"input": 1, "policy": {"ttl": 7, "executionTimeout": 1, "x": [2]}})).unwrap().rest;
+        let told: Value = serde_json::from_str(told["policy"].get()).unwrap();
+        assert_eq!(told, json!({"ttl": 10_000, "executionTimeout": 5_000, "x": [2]}), "the worker's clock is no other");
         let url = Manner { ttl: Some(20_000), wait: Some(1), ..manner() };
         let job = submission(br#"{"input":1,"policy":{"ttl":90000}}"#, url).unwrap().record;
         assert_eq!((job.expires, job.kept), (UnixTime::from_millis(25_000), Duration::from_mins(1)));
@@ -222,8 +249,8 @@ mod tests {
     fn a_webhook_is_a_url_or_has_one() {
         let hook = |body: Value| read(&body).unwrap().record.hook;
         assert_eq!(hook(json!({"input": 1, "webhook": ""})), None);
-        assert_eq!(hook(json!({"input": 1, "webhook": "", "webhookV2": "v"})).unwrap().url, "v");
-        let hook = hook(json!({"input": 1, "webhook": {"url": "u", "headers": {"A": "b"}}})).unwrap();
-        assert_eq!((&*hook.url, &*hook.headers), ("u", &[("A".to_owned(), "b".to_owned())][..]));
+        assert_eq!(hook(json!({"input": 1, "webhook": "", "webhookV2": "http://v"})).unwrap().url, "http://v");
+        let hook = hook(json!({"input": 1, "webhook": {"url": "http://u", "headers": {"A": "b"}}})).unwrap();
+        assert_eq!((&*hook.url, &*hook.headers), ("http://u", &[("A".to_owned(), "b".to_owned())][..]));
     }
 }

@@ -184,6 +184,15 @@ fn a_client_and_time_stop_what_a_worker_holds() {
     assert_eq!(slow.tick(&rules, at(6)), Turn::Stop("w1".into()));
     assert_eq!(slow.state, State::TimedOut);
     assert!(slow.error.as_deref().is_some_and(|error| error.contains("5000 ms")), "{:?}", slow.error);
+    // Its worker may say so first; a result counts all the same.
+    for (seconds, error, state) in [(5, true, State::Failed), (6, true, State::TimedOut), (6, false, State::Completed)]
+    {
+        let mut slow = held("w1");
+        slow.patience = Duration::from_secs(5);
+        let finish = Finish { error: error.then(|| "too slow".into()), ..done("w1") };
+        assert_ne!(slow.finish(finish, at(seconds)), Turn::Nothing);
+        assert_eq!(slow.state, state);
+    }
 }
 
 #[test]

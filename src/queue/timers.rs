@@ -96,15 +96,10 @@ impl Record {
             self.gone = true;
             return Turn::Changed;
         }
-        let (State::InProgress, Some(attempt)) = (self.state, &mut self.attempt) else { return Turn::Nothing };
-        if attempt.began + self.patience <= now {
-            let most = self.patience.as_millis();
-            return self.stop(
-                State::TimedOut,
-                Some(format!("job took longer than its execution timeout of {most} ms")),
-                now,
-            );
+        if self.is_late(now) {
+            return self.stop(State::TimedOut, Some(self.overtime()), now);
         }
+        let (State::InProgress, Some(attempt)) = (self.state, &mut self.attempt) else { return Turn::Nothing };
         // Whatever else is known of its worker: it may have been gone before this gateway was there.
         if attempt.lost(rules).is_none_or(|lost| lost > now) {
             return Turn::Nothing;
@@ -115,6 +110,17 @@ impl Record {
             self.missing("its worker no longer named it", rules, now);
         }
         Turn::Changed
+    }
+
+    /// Whether its attempt has taken as long as one may.
+    pub(super) fn is_late(&self, now: UnixTime) -> bool {
+        let began = self.attempt.as_ref().filter(|_| self.state == State::InProgress).map(|attempt| attempt.began);
+        began.is_some_and(|began| began + self.patience <= now)
+    }
+
+    /// What a client is told then.
+    pub(super) fn overtime(&self) -> String {
+        format!("job took longer than its execution timeout of {} ms", self.patience.as_millis())
     }
 
     fn expire(&mut self, now: UnixTime) -> Turn {

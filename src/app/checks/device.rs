@@ -1,9 +1,10 @@
 //! The devices that engines compute on.
 
-use super::{Check, Verdict, gib};
+use super::{Check, Verdict};
 use crate::config::{Cuda, Device, Dtype};
 use crate::engine::torch::cuda::Helper;
 use crate::engine::torch::{Target, device};
+use crate::models::size;
 
 /// Memory that activations want beside the weights at 512×512, in bytes.
 const BESIDE: u64 = 1 << 30;
@@ -60,7 +61,7 @@ fn memory(target: Target, weights: u64) -> Check {
         }
         Ok((free, total)) => {
             let (free, total) = (free as u64, total as u64);
-            let found = format!("{} of {} free; {} should do", gib(free), gib(total), gib(wanted));
+            let found = format!("{} of {} free; {} should do", size(free), size(total), size(wanted));
             if free >= wanted {
                 return Check::ok("gpu", found);
             }

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{Check, Verdict, gib};
+use super::{Check, Verdict};
 use crate::disk;
+use crate::models::size;
 
 /// For a result that nobody takes for a while, where nobody says more: ten large images.
 const LEAST: u64 = 64 << 20;
@@ -37,7 +38,7 @@ fn judge(at: &str, free: u64, all: u64, least: Option<f64>) -> Check {
         }
         None => (free >= LEAST, format!("{} MiB are the least", LEAST >> 20)),
     };
-    let found = format!("{} of {} free at {at}, and {asked}", gib(free), gib(all));
+    let found = format!("{} of {} free at {at}, and {asked}", size(free), size(all));
     if enough {
         Check::ok("disk", found)
     } else {

@@ -7,8 +7,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Check, Verdict, gib};
+use super::{Check, Verdict};
 use crate::config::weights::files;
+use crate::models::size;
 use crate::models::{Digest, SUMS, read_sums};
 
 /// Digits of a hash that people compare by eye.
@@ -112,7 +113,7 @@ pub fn check(path: &Path) -> Check {
         some => format!("{some} of {} as {SUMS} lists them", told.len()),
     };
     let seconds = began.elapsed().as_secs_f64();
-    Check::ok("hashes", format!("{} in {seconds:.1} s, {as_listed}: {}", gib(bytes), told.join(", ")))
+    Check::ok("hashes", format!("{} in {seconds:.1} s, {as_listed}: {}", size(bytes), told.join(", ")))
 }
 
 /// The hash of a file and its bytes; `None` where it was enough before its end.

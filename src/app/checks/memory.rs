@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Check, Verdict, gib};
+use super::{Check, Verdict};
+use crate::models::size;
 
 /// Beside a model's weights: the program, pictures on their way in and out.
 const BESIDE: u64 = 512 << 20;
@@ -24,7 +25,7 @@ pub fn check(least: Option<f64>, weights: u64) -> Check {
 
 fn judge(free: u64, least: Option<f64>, weights: u64) -> Check {
     if let Some(least) = least {
-        let found = format!("{} available, and fitness.min_memory asks for {least} GiB", gib(free));
+        let found = format!("{} available, and fitness.min_memory asks for {least} GiB", size(free));
         return if free as f64 >= least * f64::from(1 << 30) {
             Check::ok("memory", found)
         } else {
@@ -32,7 +33,7 @@ fn judge(free: u64, least: Option<f64>, weights: u64) -> Check {
         };
     }
     let wanted = weights + BESIDE;
-    let found = format!("{} available, {} should do", gib(free), gib(wanted));
+    let found = format!("{} available, {} should do", size(free), size(wanted));
     if free >= wanted {
         Check::ok("memory", found)
     } else {

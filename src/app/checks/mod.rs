@@ -50,7 +50,3 @@ impl Check {
         Self { name, verdict, found: found.into(), advice: Some(advice.into()) }
     }
 }
-
-pub(super) fn gib(bytes: u64) -> String {
-    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
-}

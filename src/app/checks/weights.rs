@@ -7,7 +7,7 @@ use std::path::Path;
 
 use safetensors::tensor::Metadata;
 
-use super::{Check, Verdict, gib};
+use super::{Check, Verdict};
 use crate::config::weights::files;
 
 /// Bytes of a header: what the format allows.
@@ -44,7 +44,9 @@ pub fn check(path: &Path) -> Check {
             let found = format!("{} holds no .safetensors file", path.display());
             Check::not_ok("weights", Verdict::Fail, found, "set model to a folder or file that does")
         }
-        (count, []) => Check::ok("weights", format!("{count} files of {} in all are whole", gib(bytes))),
+        (count, []) => {
+            Check::ok("weights", format!("{count} files of {} in all are whole", crate::models::size(bytes)))
+        }
         (_, faults) => Check::not_ok("weights", Verdict::Fail, faults.join("; "), advice),
     }
 }

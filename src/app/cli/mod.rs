@@ -270,6 +270,7 @@ fn sha256(text: &str) -> Result<Digest, String> {
 
 fn field(text: &str) -> Result<(String, Value), String> {
     match text.split_once('=') {
+        Some(("prompt", _)) => Err("the prompt is given by itself".to_owned()),
         Some((key, value)) if !key.is_empty() => {
             Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
         }
@@ -294,7 +295,7 @@ mod tests {
         for (text, key, value) in [
             ("seed=7", "seed", json!(7)),
             ("scheduler=DDIM", "scheduler", json!("DDIM")),
-            ("prompt=a=b", "prompt", json!("a=b")),
+            ("negative_prompt=a=b", "negative_prompt", json!("a=b")),
             ("negative_prompt=", "negative_prompt", json!("")),
             ("seed=null", "seed", json!(null)),
             ("seed=\"7\"", "seed", json!("7")),
@@ -303,5 +304,6 @@ mod tests {
         }
         assert!(field("seed").is_err());
         assert!(field("=7").is_err());
+        assert!(field("prompt=x").is_err_and(|why| why.contains("by itself")));
     }
 }

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{Exit, complain, say, size};
+use super::{Exit, complain, say};
 use crate::app::checks::{Verdict, weights};
 use crate::config::weights::bytes;
 use crate::config::{Config, Found};
+use crate::models::size;
 use crate::models::{Manifest, family, is_staging};
 
 /// A model as it is told.

@@ -16,9 +16,3 @@ pub(super) fn execute(command: ModelCommand, config: &Config) -> Exit {
         ModelCommand::List { json } => list::execute(config, json),
     }
 }
-
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    let mib = bytes as f64 / f64::from(1 << 20);
-    if mib >= 1000.0 { format!("{:.2} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }
-}

@@ -8,11 +8,12 @@ use tokio::runtime;
 use tokio::select;
 use tokio::signal::ctrl_c;
 
-use super::{Exit, complain, say, size, usage};
+use super::{Exit, complain, say, usage};
 use crate::app::checks::{Verdict, weights};
 use crate::app::cli::PullArgs;
 use crate::clock::{SystemClock, WallClock};
 use crate::config::Config;
+use crate::models::size;
 use crate::models::{Hub, Order, Plan, PullError, Seen, Watch, plan, pull};
 use crate::net::{Downloads, NoClient};
 

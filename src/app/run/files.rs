@@ -3,9 +3,18 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process;
 
 /// Bytes of a prompt that go into a file's name; file systems take 255 in all.
 const LONGEST: usize = 80;
+
+/// Makes `folder` if need be, and sees that files can be written there, before hours are spent on them.
+pub(super) fn prepare(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let probe = folder.join(format!(".latentd-{}", process::id()));
+    fs::write(&probe, [])?;
+    fs::remove_file(probe)
+}
 
 /// Writes `{stem}.png` into `folder`, which is made if need be, under a name that no file has yet.
 pub(super) fn create(folder: &Path, stem: &str, png: &[u8]) -> io::Result<PathBuf> {
@@ -92,6 +101,16 @@ mod tests {
         let names: Vec<PathBuf> = (0..3_u8).map(|byte| create(&inner, "a-7", &[byte]).unwrap()).collect();
         assert_eq!(names, ["a-7.png", "a-7-2.png", "a-7-3.png"].map(|name| inner.join(name)));
         assert_eq!(fs::read(&names[0]).unwrap(), [0]);
+    }
+
+    #[test]
+    fn a_folder_is_made_and_nothing_is_left_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("new/folder");
+        prepare(&inner).unwrap();
+        assert_eq!(fs::read_dir(&inner).unwrap().count(), 0);
+        fs::write(folder.path().join("file"), []).unwrap();
+        assert!(prepare(&folder.path().join("file")).is_err() && prepare(Path::new("/proc/none")).is_err());
     }
 
     proptest! {

@@ -74,6 +74,11 @@ async fn run(args: &RunArgs, config: &Config, models: &[Served], offer: Offer, c
             return Exit::Failed;
         }
     };
+    let folder = args.out.as_deref().or_else(|| args.prompt.as_ref().map(|_| Path::new(".")));
+    if let Some((folder, cause)) = folder.and_then(|folder| Some((folder, files::prepare(folder).err()?))) {
+        complain(&format_args!("no files can be written to {} (--out): {cause}", folder.display()));
+        return Exit::Failed;
+    }
     let request = match &args.prompt {
         Some(prompt) => source::of_prompt(prompt, &args.fields),
         None => source::of_job(args),
@@ -94,8 +99,8 @@ async fn run(args: &RunArgs, config: &Config, models: &[Served], offer: Offer, c
     };
     bar.finish_and_clear();
     match &args.prompt {
-        Some(prompt) => tell::person(outcome, prompt, args.out.as_deref().unwrap_or(Path::new("."))),
-        None => tell::program(outcome, args.out.as_deref()),
+        Some(prompt) => tell::person(outcome, prompt, folder.unwrap_or(Path::new("."))),
+        None => tell::program(outcome, folder),
     }
 }
 

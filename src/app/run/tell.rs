@@ -34,7 +34,7 @@ pub(super) fn person(outcome: Outcome, prompt: &str, folder: &Path) -> Exit {
     match told {
         Ok(()) => Exit::Done,
         Err(cause) => {
-            complain(&format!("cannot write the result: {cause}"));
+            complain(&format!("cannot write the images to {}: {cause}", folder.display()));
             Exit::Failed
         }
     }

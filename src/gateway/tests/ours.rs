@@ -85,6 +85,12 @@ async fn who_waits_knows_the_job_at_once() {
     let ids = [0, 1].map(|_| house.head(request("POST", "/runsync", &key, r#"{"input":1}"#)));
     let [one, two] = ids;
     assert_eq!(one.await["x-job-id"], two.await["x-job-id"]);
+    // Once its result is no longer kept, nothing would come of waiting for it.
+    for id in [house.take("w1").await, house.take("w1").await] {
+        house.post(&format!("/job-done/w1/{id}"), r#"{"output":1}"#).await;
+    }
+    house.pass(301).await;
+    assert_eq!(house.sends(request("POST", "/runsync", &key, r#"{"input":1}"#)).await.0, 404);
 }
 
 #[tokio::test(start_paused = true)]

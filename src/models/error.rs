@@ -189,7 +189,7 @@ impl PullError {
 /// Bytes for people.
 pub fn size(bytes: u64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
-    if mib >= 1000.0 { format!("{:.2} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }
+    if mib >= 1000.0 { format!("{:.1} GiB", mib / 1024.0) } else { format!("{mib:.1} MiB") }
 }
 
 #[cfg(test)]
@@ -232,6 +232,6 @@ mod tests {
 
     #[test]
     fn sizes_are_for_people() {
-        assert_eq!([size(0), size(3 << 19), size(5 << 30)], ["0.0 MiB", "1.5 MiB", "5.00 GiB"]);
+        assert_eq!([size(0), size(3 << 19), size(5 << 30)], ["0.0 MiB", "1.5 MiB", "5.0 GiB"]);
     }
 }

@@ -142,9 +142,9 @@ mod tests {
         let broken = Row { name: "b".into(), fault: Some("it is\nbroken".into()), ..Row::default() };
         assert_eq!(
             table(&[sound, broken]),
-            "NAME    FAMILY  SIZE      LICENCE                WHERE\n\
-             sd-1.5  sd1     3.00 GiB  CreativeML OpenRAIL-M  /m/sd-1.5\n\
-             b       -       -         -                      -\n  → it is; broken"
+            "NAME    FAMILY  SIZE     LICENCE                WHERE\n\
+             sd-1.5  sd1     3.0 GiB  CreativeML OpenRAIL-M  /m/sd-1.5\n\
+             b       -       -        -                      -\n  → it is; broken"
         );
     }
 }

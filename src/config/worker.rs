@@ -124,11 +124,11 @@ impl Config {
                            or set RUNPOD_WEBHOOK_GET_JOB and its kind";
             return Err(self.refuse("queue", allowed.into()));
         };
-        if !["http://", "https://"].iter().any(|scheme| take.starts_with(scheme)) {
-            let key = if own.get_job.is_some() { "runpod.get_job" } else { "queue" };
-            return Err(
-                self.refuse(key, "a URL of http or https, such as http://host:8000/v2/stable-diffusion-v1".into())
-            );
+        // Templates are looked at where they are filled in.
+        let derived = own.get_job.is_none();
+        if derived && !["http://", "https://"].iter().any(|scheme| take.starts_with(scheme)) {
+            let allowed = "a URL of http or https, such as http://host:8000/v2/stable-diffusion-v1";
+            return Err(self.refuse("queue", allowed.into()));
         }
         let Some(done) = route(&own.post_output, DONE) else {
             let allowed =

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::queue::{Record, State, Taking, Turn};
 use redis::{Script, ScriptInvocation};
+
+use crate::queue::{Record, State, Taking, Turn};
 
 use super::super::{Handed, StoreError, Taker};
 use super::RedisStore;

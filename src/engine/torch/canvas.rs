@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tch::{Kind, Tensor};
 
 use super::device::Target;
-use super::lane::draw;
-use super::nn::Forward;
+use super::error::Forward;
+use super::normals::draw;
 use super::vae::{Autoencoder, Posterior};
 use crate::job::{Picture, Start};
 use crate::noise::TorchRng;

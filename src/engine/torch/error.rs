@@ -7,6 +7,9 @@ use tch::TchError;
 use crate::engine::tokenizer::TokenizerError;
 use crate::sampler::ScheduleError;
 
+/// What a forward pass gives: a tensor, or libtorch's complaint (out of memory, most often).
+pub(super) type Forward<T = tch::Tensor> = Result<T, tch::TchError>;
+
 /// Told by text, for libtorch's C interface gives nothing else.
 pub(super) fn is_out_of_memory(cause: &TchError) -> bool {
     let text = cause.to_string();

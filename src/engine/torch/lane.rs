@@ -5,8 +5,8 @@ use std::rc::Rc;
 use tch::{Kind, Tensor};
 
 use super::canvas::{Canvas, Kept};
-use super::lora::Networks;
-use super::nn::Forward;
+use super::error::Forward;
+use super::networks::Networks;
 use super::place::Place;
 use super::unet::TextProjections;
 use crate::batch::Key;
@@ -163,10 +163,4 @@ impl Lane {
         self.row += 1;
         Ok(())
     }
-}
-
-/// Standard normals on the processor, as the reference draws them there, in `shape`.
-pub(super) fn draw(noise: &mut TorchRng, shape: &[i64]) -> Forward {
-    let count: i64 = shape.iter().product();
-    Tensor::f_from_slice(&noise.randn(count as usize))?.f_reshape(shape)
 }

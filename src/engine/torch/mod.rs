@@ -4,6 +4,7 @@
 //! all of them, and lets each lane apply its own row of its own sampler's table: jobs with other samplers, steps, seeds
 //! and guidance share the call, and come and go between calls.
 
+pub mod async_work;
 mod canvas;
 mod config;
 pub mod cuda;
@@ -16,7 +17,9 @@ mod lanes;
 mod lora;
 mod model;
 mod names;
+mod networks;
 mod nn;
+mod normals;
 mod picture;
 mod place;
 mod preview;

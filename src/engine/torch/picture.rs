@@ -2,9 +2,9 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::error::Forward;
 use super::lane::Lane;
 use super::model::Model;
-use super::nn::Forward;
 use crate::engine::Picture;
 use crate::job::JobError;
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tch::{Cuda, Device, Tensor};
 
 use super::cuda::Gpu;
-use super::nn::Forward;
+use super::error::Forward;
 use crate::noise::TorchRng;
 
 /// A device, with a stream of its own on a GPU if the CUDA helper is there.

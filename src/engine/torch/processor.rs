@@ -6,10 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::available_parallelism;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use tikv_jemallocator::Jemalloc;
-
-use super::weights::release;
 
 /// For the whole process, libtorch too. What tensors let go of is kept for the next ones: the C library's own allocator returns large
 /// pieces to the system at once, and the next tensor has them zeroed and mapped page by page again, a third of the time of decoding a
@@ -73,6 +71,13 @@ pub(super) fn give_back() {
     let _ = unsafe {
         tikv_jemalloc_sys::mallctl(c"arena.4096.purge".as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0)
     };
+}
+
+/// Gives back the memory that a file was read into; what is still wanted comes from the file again.
+fn release(map: &Mmap) {
+    // SAFETY: the pages are those of a file that is mapped for reading.
+    #[expect(unsafe_code, reason = "pages of a mapping are dropped")]
+    let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::lora::Networks;
+use super::networks::Networks;
 use super::unet::TextProjections;
 use crate::engine::tokenizer::Encoded;
 

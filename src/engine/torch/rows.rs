@@ -5,8 +5,8 @@ use std::rc::{Rc, Weak};
 use tch::{Kind, TchError, Tensor};
 
 use super::device::Target;
+use super::error::Forward;
 use super::lane::Lane;
-use super::nn::Forward;
 use super::unet::{TextProjections, Unet};
 use crate::batch;
 

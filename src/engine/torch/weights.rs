@@ -188,13 +188,6 @@ impl MappedFile {
     }
 }
 
-/// Gives back the memory that a file was read into; what is still wanted comes from the file again.
-pub(super) fn release(map: &Mmap) {
-    // SAFETY: the pages are those of a file that is mapped for reading, as in `MappedFile::release`.
-    #[expect(unsafe_code, reason = "pages of a mapping are dropped")]
-    let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
-}
-
 fn map(path: &Path) -> io::Result<Mmap> {
     let file = File::open(path)?;
     // SAFETY: the mapping is private and read-only. A file that another process shortens while it is mapped ends this

@@ -7,8 +7,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::Gpu;
 use super::helper::Mark;
-use crate::engine::torch::developing::{Darkroom, Development};
-use crate::engine::torch::nn::Forward;
+use crate::engine::torch::async_work::{Darkroom, Development};
+use crate::engine::torch::error::Forward;
 
 /// What is made on a stream and let go of while the stream is at it serves nobody else before, for libtorch keeps memory by stream. So
 /// only what another stream made, which is the latents, must be kept until the end.

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::Gpu;
 use super::helper::Mark;
-use crate::engine::torch::nn::Forward;
+use crate::engine::torch::error::Forward;
 
 /// Bytes of a piece of a weight.
 const PIECE: usize = 4 << 20;

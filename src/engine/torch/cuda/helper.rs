@@ -10,7 +10,7 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use tch::{Device, TchError, Tensor};
 
 use super::super::device::{self, DeviceError};
-use super::super::nn::Forward;
+use super::super::error::Forward;
 use super::kernels;
 use crate::config;
 

@@ -17,9 +17,9 @@ use tracing::{debug, warn};
 use self::freight::Pieces;
 use self::helper::{Graph, Mark, Pool, Stream};
 use self::kernels::InUse;
+use super::async_work::{Recorder, Recording, Work};
 use super::device::Target;
-use super::graphs::{Recorder, Recording, Work};
-use super::nn::Forward;
+use super::error::Forward;
 use crate::config;
 
 /// A GPU on a stream of which this thread works.

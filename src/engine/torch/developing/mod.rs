@@ -6,49 +6,21 @@ mod at_once;
 mod fake;
 
 use std::collections::VecDeque;
-use std::fmt::Debug;
-use std::time::Duration;
 
-use tch::{TchError, Tensor};
-
+pub use super::async_work::{Darkroom, Development};
 pub use fake::{Fake, Told};
 
 use self::at_once::AtOnce;
 use super::device::Target;
+use super::error::Forward;
 use super::lane::Lane;
 use super::model::Model;
-use super::nn::Forward;
 use super::picture;
 use crate::engine::Ticket;
 
 /// Pictures that a device is given at the same time. It makes one after the other, and has the next to begin with while we evaluate;
 /// more would only fill its queue.
 const MOST: usize = 4;
-
-/// Makes pictures from latents.
-pub trait Darkroom: Debug {
-    /// Begins `work`, which gives bytes on the device, after everything that the device was given before. After an error all is as if it
-    /// had not been called.
-    ///
-    /// # Errors
-    /// The device's, or that it has no memory.
-    fn begin(&self, work: &dyn Fn() -> Result<Tensor, TchError>) -> Result<Box<dyn Development>, TchError>;
-}
-
-/// Work that was begun. To drop it is to wait for it.
-pub trait Development: Debug {
-    /// Whether it is done; does not wait.
-    ///
-    /// # Errors
-    /// The device's.
-    fn is_done(&self) -> Result<bool, TchError>;
-
-    /// Waits until it is: the bytes, in main memory, and for how long the device was at it.
-    ///
-    /// # Errors
-    /// The device's.
-    fn finish(&self) -> Result<(Tensor, Duration), TchError>;
-}
 
 /// The lanes of an engine that have no row left.
 #[derive(Debug)]

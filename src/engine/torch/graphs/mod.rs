@@ -7,18 +7,18 @@
 
 mod fake;
 
-use std::fmt::Debug;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use tch::{TchError, Tensor};
+use tch::TchError;
 use tracing::{debug, warn};
 
+pub use super::async_work::{Recorder, Recording, Work};
 pub use fake::{Fake, Told};
 
 use super::device::Target;
-use super::lora::Networks;
-use super::nn::Forward;
+use super::error::Forward;
+use super::networks::Networks;
 use super::rows::{Rows, Sheet};
 use crate::batch::{self, Key};
 
@@ -27,27 +27,6 @@ use crate::batch::{self, Key};
 const WARM: u32 = 4;
 /// Graphs at the same time. Each holds the texts of its rows, 4 MB each of SD 1.5 in f16, and there are eight buckets up to 16 rows.
 const MOST: usize = 16;
-
-/// What gives a tensor from tensors that stay where they are; always of the same shape.
-pub type Work = Box<dyn Fn() -> Result<Tensor, TchError>>;
-
-/// Can write down what it is given, to do it later.
-pub trait Recorder: Debug {
-    /// Writes `work` down, which is not done by that. After an error all is as if it had not been called.
-    ///
-    /// # Errors
-    /// The device cannot, or has no memory.
-    fn record(&self, work: Work) -> Result<Box<dyn Recording>, TchError>;
-}
-
-/// Work that is written down.
-pub trait Recording: Debug {
-    /// Does it, on what its tensors hold now. The result is in the same memory each time.
-    ///
-    /// # Errors
-    /// The device's.
-    fn replay(&self) -> Result<Tensor, TchError>;
-}
 
 /// The graphs of an engine.
 #[derive(Debug)]

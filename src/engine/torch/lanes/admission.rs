@@ -8,7 +8,7 @@ use crate::batch::Key;
 use crate::engine::tokenizer::Encoded;
 use crate::engine::torch::canvas::Canvas;
 use crate::engine::torch::lane::{Course, Lane, Wish};
-use crate::engine::torch::lora::Networks;
+use crate::engine::torch::networks::Networks;
 use crate::engine::torch::preview::Looks;
 use crate::engine::{EngineTimings, Progress, Ticket};
 use crate::job::{JobError, Spec};

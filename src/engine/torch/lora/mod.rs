@@ -15,17 +15,7 @@ pub(super) use adapters::Adapters;
 use self::file::LoraFile;
 use self::names::Part;
 use super::error::LoadError;
-use super::text::TextEncoder;
-use super::unet::Unet;
-
-/// The parts of a model that a LoRA changes, as the model has them or changed.
-#[derive(Debug)]
-pub(super) struct Networks {
-    /// Theirs alone for as long as the engine lives.
-    pub(super) number: u64,
-    pub(super) text: TextEncoder,
-    pub(super) unet: Unet,
-}
+use super::networks::Networks;
 
 impl Networks {
     /// Copies what the file at `path` touches and adds to it what the file says, times `scale`; all else stays shared.

@@ -11,12 +11,10 @@ mod resnet;
 mod transformer;
 mod weight;
 
+pub(super) use super::error::Forward;
 pub(super) use attention::{CrossAttention, SelfAttention, attend};
 pub(super) use basic::{Conv2d, GroupNorm, LayerNorm, Linear, Window, channels_last};
 pub(super) use convolved::Convolved;
 pub(super) use resnet::Resnet;
 pub(super) use transformer::{Transformer, TransformerShape};
 pub(super) use weight::{LowRank, Weight};
-
-/// What a forward pass gives: a tensor, or libtorch's complaint (out of memory, most often).
-pub(super) type Forward<T = tch::Tensor> = Result<T, tch::TchError>;

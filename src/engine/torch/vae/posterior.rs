@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use crate::engine::torch::lane::draw;
-use crate::engine::torch::nn::Forward;
+use crate::engine::torch::error::Forward;
+use crate::engine::torch::normals::draw;
 use crate::noise::TorchRng;
 
 /// A normal distribution of latents, or one point, `[1, latent, height, width]` in f32 and the UNet's scale.

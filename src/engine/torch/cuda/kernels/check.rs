@@ -3,7 +3,7 @@
 use tch::{Kind, TchError, Tensor};
 
 use super::{Kernels, Norm};
-use crate::engine::torch::nn::Forward;
+use crate::engine::torch::error::Forward;
 
 const CHANNELS: i64 = 64;
 const GROUPS: i64 = 32;

@@ -13,7 +13,7 @@ use libloading::os::unix::Library;
 use tch::{Device, TchError, Tensor};
 use torch_sys::C_tensor;
 
-use crate::engine::torch::nn::Forward;
+use crate::engine::torch::error::Forward;
 
 type Status = c_int;
 type Handle = *mut c_void;

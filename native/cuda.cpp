@@ -9,6 +9,7 @@
 #include <memory>
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <ATen/core/CachingHostAllocator.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -64,20 +65,25 @@ struct Graph {
 } // namespace
 
 // What the functions below look like; another number is another interface.
-EXPORT int latentd_cuda_interface() { return 2; }
+EXPORT int latentd_cuda_interface() { return 3; }
 
 // The libtorch that this was built for: C++ has no stable interface from one to the next.
 EXPORT const char *latentd_cuda_torch() { return TORCH_VERSION; }
 
 EXPORT const char *latentd_cuda_error() { return fault.c_str(); }
 
-// Has this thread work on `device`, on a stream of libtorch's pool that first waits for what the thread gave the device before.
+// Has this thread work on `device`, on a stream of libtorch's pool that first waits for what the thread gave the device before. The stream
+// is of high priority: its evaluations are everybody's, and what other streams do fills the gaps.
+//
+// From here on libtorch's own choice of an attention, in all of the process, is FlashAttention before cuDNN. On compute capability 9.0 and 10.0 it
+// would be cuDNN, which fails where it has no plan for a shape, and takes a fraction of a second to make one for each batch size.
 EXPORT int latentd_cuda_enter(int device, int64_t *stream) {
   return guarded([&] {
     const auto index = static_cast<c10::DeviceIndex>(device);
     c10::cuda::set_device(index);
     const auto before = c10::cuda::getCurrentCUDAStream(index);
-    const auto own = c10::cuda::getStreamFromPool(false, index);
+    at::globalContext().setSDPUseCuDNN(false);
+    const auto own = c10::cuda::getStreamFromPool(true, index);
     c10::cuda::CUDAEvent reached;
     reached.record(before);
     reached.block(own);
@@ -86,7 +92,7 @@ EXPORT int latentd_cuda_enter(int device, int64_t *stream) {
   });
 }
 
-// Another stream of libtorch's pool. Who works on it now and then says so, and says after what.
+// Another stream of libtorch's pool, of ordinary priority. Who works on it now and then says so, and says after what.
 EXPORT int latentd_cuda_stream_new(int device, int64_t *stream) {
   return guarded([&] { *stream = c10::cuda::getStreamFromPool(false, static_cast<c10::DeviceIndex>(device)).id(); });
 }
@@ -94,6 +100,16 @@ EXPORT int latentd_cuda_stream_new(int device, int64_t *stream) {
 // Has this thread work on `stream` from here on.
 EXPORT int latentd_cuda_stream_use(int device, int64_t stream) {
   return guarded([&] { c10::cuda::setCurrentCUDAStream(stream_of(device, stream)); });
+}
+
+// Attention by cuDNN, whatever libtorch's own choice is: `query` [batch, heads, length, size], `key` and `value` with a length of their own. An
+// error where cuDNN has no plan for the shape.
+EXPORT int latentd_cuda_attend_cudnn(const at::Tensor *query, const at::Tensor *key, const at::Tensor *value, int causal, void **made) {
+  return guarded([&] {
+    auto attended = at::_scaled_dot_product_cudnn_attention(*query, *key, *value, /*attn_bias=*/std::nullopt, /*compute_log_sumexp=*/false,
+                                                            /*dropout_p=*/0.0, causal != 0);
+    *made = new at::Tensor(std::move(std::get<0>(attended)));
+  });
 }
 
 // f32 is f32: no TF32, which has the mantissa of f16, in matrix products and convolutions of this process.

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use figment::value::Value;
+
+use super::setting::Setting;
 use super::{Reader, environment};
 
 /// How a GPU is used.
@@ -11,17 +14,88 @@ pub struct Cuda {
     pub graphs: bool,
     /// Whether kernels of our own are used.
     pub kernels: bool,
+    /// Which library attends in half precision.
+    pub attention: Attention,
+    /// Rows of an evaluation at 512×512; `None` is what memory and the measured gain allow.
+    pub rows: Option<usize>,
+    /// Widths and heights, in pixels, that are made ready for in idle time.
+    pub warm_up: Vec<(u32, u32)>,
     /// The helper library; `None` is the one that is found.
     pub helper: Option<PathBuf>,
     /// Where it is looked for beside libtorch's folder.
     pub folders: Vec<PathBuf>,
 }
 
+/// Which library computes attention in f16 and bf16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attention {
+    /// `FlashAttention` 2, which libtorch brings.
+    Flash,
+    /// cuDNN's, where it has a plan for the shape; else the former.
+    Cudnn,
+    /// Whichever was faster, measured once for each shape in idle time.
+    Auto,
+}
+
+impl Setting for Attention {
+    const ALLOWED: &'static str = "flash, cudnn or auto";
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "flash" => Some(Self::Flash),
+            "cudnn" => Some(Self::Cudnn),
+            "auto" => Some(Self::Auto),
+            _ => None,
+        }
+    }
+}
+
+/// Sizes of pictures, such as 512x768.
+impl Setting for Vec<(u32, u32)> {
+    const ALLOWED: &'static str = "a list of sizes such as 512x512, in a text separated by commas, or an empty one";
+    fn read(value: &Value) -> Option<Self> {
+        let side = |text: &str| text.parse::<u32>().ok().filter(|side| (8..=8192).contains(side));
+        let size =
+            |text: &str| text.trim().split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
+        match (value.as_array(), value.as_str()) {
+            (Some(sizes), _) => sizes.iter().map(|text| size(text.as_str()?)).collect(),
+            (None, Some(text)) if text.trim().is_empty() => Some(Self::new()),
+            (None, Some(text)) => text.split(',').map(size).collect(),
+            (None, None) => None,
+        }
+    }
+}
+
 impl Reader {
     pub(super) fn cuda(&mut self) -> Option<Cuda> {
         let (graphs, kernels) = (self.read("cuda.graphs"), self.read("cuda.kernels"));
+        let (attention, warm_up) = (self.read("cuda.attention"), self.read("cuda.warm_up"));
+        let rows = self.read::<Option<u64>>("cuda.rows");
         let helper = self.read::<String>("cuda.helper");
         let helper = Some(helper?).filter(|path| path != "auto").map(PathBuf::from);
-        Some(Cuda { graphs: graphs?, kernels: kernels?, helper, folders: environment::program_folders() })
+        Some(Cuda {
+            graphs: graphs?,
+            kernels: kernels?,
+            attention: attention?,
+            rows: rows?.map(|rows| usize::try_from(rows).unwrap_or(usize::MAX)),
+            warm_up: warm_up?,
+            helper,
+            folders: environment::program_folders(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_a_list_or_a_text() {
+        let read = |text: &str| Vec::<(u32, u32)>::read(&Value::from(text));
+        assert_eq!(read("512x512, 768x512"), Some(vec![(512, 512), (768, 512)]));
+        assert_eq!((read(""), read(" ")), (Some(vec![]), Some(vec![])));
+        assert_eq!(Vec::<(u32, u32)>::read(&Value::from(vec!["64x128"])), Some(vec![(64, 128)]));
+        for wrong in ["512", "512x", "x512", "0x512", "512x512,", "-8x8", "512X512", "99999x512"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
     }
 }

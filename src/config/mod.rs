@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use cuda::Cuda;
+pub use cuda::{Attention, Cuda};
 pub use delivery::{Bucket, BucketName, Spool, Webhooks};
 pub use endpoints::{Endpoint, HandledBy};
 pub use environment::Environment;

@@ -13,6 +13,7 @@ pub struct Fake {
     rows: usize,
     poison_after: Option<u32>,
     panic_after: Option<u32>,
+    cold: usize,
 }
 
 #[derive(Debug)]
@@ -26,6 +27,11 @@ impl Fake {
     /// A fake that stops at its `evaluations`th evaluation, as an engine does that lost its device.
     pub fn poisoned_after(evaluations: u32) -> Self {
         Self { poison_after: Some(evaluations), ..Self::default() }
+    }
+
+    /// A fake that has so many shapes to make ready for.
+    pub fn cold(shapes: usize) -> Self {
+        Self { cold: shapes, ..Self::default() }
     }
 
     /// A fake that panics at its `evaluations`th evaluation, as one with a bug does.
@@ -69,6 +75,10 @@ impl Engine for Fake {
 
     fn cancel(&mut self, ticket: Ticket) {
         self.jobs.retain(|job| job.ticket != ticket);
+    }
+
+    fn warm_up(&mut self) -> Result<Option<usize>, Poisoned> {
+        Ok(self.cold.checked_sub(1).inspect(|left| self.cold = *left))
     }
 
     fn busy(&self) -> bool {

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{Engine, Event, Load, Memory, Picture, Progress, Ticket};
+use super::{Engine, Event, Load, Memory, Picture, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::EngineNumbers;
@@ -126,6 +127,11 @@ impl Host {
         self.seen.borrow().most_rows
     }
 
+    /// Waits until the engine has warmed up, which it does while it has no job, or until it is gone.
+    pub async fn warm(&self) {
+        let _ = self.seen.clone().wait_for(|seen| seen.warm).await;
+    }
+
     /// Ends the engine after the jobs that it has, and waits until what it held is free.
     pub async fn end(self) {
         drop(self.door);
@@ -185,6 +191,7 @@ fn live<E, B, F>(
 struct Seen {
     memory: Option<Memory>,
     most_rows: usize,
+    warm: bool,
 }
 
 /// Tells what an engine does.
@@ -208,13 +215,26 @@ impl Eye {
         }
     }
 
+    /// After an evaluation that was nobody's, when so many shapes are left.
+    fn warmed(&mut self, engine: &impl Engine, left: usize) {
+        self.numbers.warmed(left);
+        if left == 0 {
+            self.look(engine);
+        }
+    }
+
+    /// There is nothing to warm up, or nothing more.
+    fn warm(&self) {
+        self.sight.send_if_modified(|seen| !std::mem::replace(&mut seen.warm, true));
+    }
+
     fn look(&mut self, engine: &impl Engine) {
         self.looked = Some(Instant::now());
         let memory = engine.memory();
         if let Some(Memory { free, total }) = memory {
             self.numbers.memory(free, total);
         }
-        self.sight.send_replace(Seen { memory, most_rows: engine.most_rows() });
+        self.sight.send_modify(|seen| (seen.memory, seen.most_rows) = (memory, engine.most_rows()));
     }
 }
 
@@ -229,39 +249,59 @@ struct Shift<E> {
 
 impl<E: Engine> Shift<E> {
     fn run(mut self) {
-        while self.take_in() {
+        if let Err(poison) = self.work() {
+            self.bury(&poison.to_string());
+        }
+    }
+
+    fn work(&mut self) -> Result<(), Poisoned> {
+        while self.take_in()? {
             self.drop_abandoned();
             if !self.engine.busy() {
                 continue;
             }
             let began = Instant::now();
-            match self.engine.advance() {
-                Ok(events) => {
-                    self.eye.advanced(&self.engine, began.elapsed());
-                    for (ticket, event) in events {
-                        self.tell(ticket, event);
-                    }
-                }
-                Err(poison) => return self.bury(&poison.to_string()),
+            let events = self.engine.advance()?;
+            self.eye.advanced(&self.engine, began.elapsed());
+            for (ticket, event) in events {
+                self.tell(ticket, event);
             }
         }
+        Ok(())
     }
 
-    /// Admits what waits at the door; sleeps there when there is nothing else to do. False when nobody can come any more.
-    fn take_in(&mut self) -> bool {
+    /// Admits what waits at the door; when there is nothing else to do, warms the engine up and sleeps there. False when nobody can come
+    /// any more.
+    fn take_in(&mut self) -> Result<bool, Poisoned> {
         if !self.engine.busy() {
-            match self.submissions.blocking_recv() {
+            match self.next()? {
                 Some(submission) => self.admit(submission),
-                None => return false,
+                None => return Ok(false),
             }
         }
         loop {
             match self.submissions.try_recv() {
                 Ok(submission) => self.admit(submission),
-                Err(mpsc::error::TryRecvError::Empty) => return true,
+                Err(TryRecvError::Empty) => return Ok(true),
                 // Jobs in hand are finished, for clients that hold their receivers still.
-                Err(mpsc::error::TryRecvError::Disconnected) => return self.engine.busy(),
+                Err(TryRecvError::Disconnected) => return Ok(self.engine.busy()),
             }
+        }
+    }
+
+    /// The next job. Until it comes the engine warms up, and looks at the door after each evaluation.
+    fn next(&mut self) -> Result<Option<Submission>, Poisoned> {
+        loop {
+            match self.submissions.try_recv() {
+                Ok(submission) => return Ok(Some(submission)),
+                Err(TryRecvError::Disconnected) => return Ok(None),
+                Err(TryRecvError::Empty) => {}
+            }
+            let Some(left) = self.engine.warm_up()? else {
+                self.eye.warm();
+                return Ok(self.submissions.blocking_recv());
+            };
+            self.eye.warmed(&self.engine, left);
         }
     }
 
@@ -407,6 +447,27 @@ mod tests {
         let running = host.submit(spec(2, 100), CancellationToken::new()).await.unwrap();
         host.end().await;
         assert_eq!(outcome(running).await.0, 2);
+    }
+
+    #[tokio::test]
+    async fn an_engine_warms_up_while_nobody_waits_and_counts_it() {
+        let metrics = Metrics::default();
+        let build = || Ok::<_, HostError>(Fake::cold(3));
+        let host = Host::watched("engine-test", metrics.clone(), build).await.unwrap();
+        host.warm().await;
+        let text = metrics.text();
+        assert!(text.contains("latentd_warm_up_evaluations_total 3\n"), "{text}");
+        assert!(text.contains("latentd_warm_up_shapes_left{engine=\"engine-test\"} 0\n"), "{text}");
+        assert_eq!(outcome(host.submit(spec(1, 2), CancellationToken::new()).await.unwrap()).await.0, 1);
+    }
+
+    #[tokio::test]
+    async fn a_job_does_not_wait_for_the_end_of_a_warm_up() {
+        let host = host(Fake::cold(usize::MAX)).await;
+        for _ in 0..3 {
+            assert_eq!(outcome(host.submit(spec(2, 2), CancellationToken::new()).await.unwrap()).await.0, 2);
+        }
+        host.end().await;
     }
 
     #[tokio::test]

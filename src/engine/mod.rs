@@ -104,6 +104,11 @@ pub trait Engine {
     fn advance(&mut self) -> Result<Vec<(Ticket, Event)>, Poisoned>;
     /// Forgets a job; its lanes are free at once. Unknown tickets are nothing.
     fn cancel(&mut self, ticket: Ticket);
+    /// Makes one evaluation that no job asked for, so that the first job of its shape does not wait for what is done only once; how many shapes
+    /// are left then, and `None` where there is nothing to make ready. For who has nothing else to do: a job that is admitted ends it.
+    fn warm_up(&mut self) -> Result<Option<usize>, Poisoned> {
+        Ok(None)
+    }
     /// Whether there is anything left to do: a lane to evaluate, or a picture under way.
     fn busy(&self) -> bool;
     /// Rows of an evaluation at the usual size beyond which nothing is gained.

@@ -132,6 +132,8 @@ struct Numbers {
     rows: Histogram,
     evaluation: Histogram,
     memory: Family<[(&'static str, String); 2], Gauge>,
+    warm_ups: Counter,
+    cold: Family<By, Gauge>,
 }
 
 impl Default for Metrics {
@@ -161,6 +163,16 @@ impl Default for Metrics {
             rows: new.add("evaluation_rows", "Rows of an evaluation of the UNet", Histogram::new(ROWS)),
             evaluation: new.add("evaluation_seconds", "Evaluations, with what was decoded after them", seconds()),
             memory: new.add("device_memory_bytes", "Memory of the engine's device", Family::default()),
+            warm_ups: new.add(
+                "warm_up_evaluations",
+                "Evaluations in idle time that no job asked for",
+                Counter::default(),
+            ),
+            cold: new.add(
+                "warm_up_shapes_left",
+                "Shapes of evaluations still to be met in idle time",
+                Family::default(),
+            ),
             registry,
         };
         // A counter that appears with its first event hides that event from `rate`.
@@ -303,6 +315,12 @@ impl EngineNumbers {
         self.metrics.0.evaluation.observe(time.as_secs_f64());
     }
 
+    /// An evaluation that no job asked for was made, and so many shapes are left.
+    pub fn warmed(&self, left: usize) {
+        self.metrics.0.warm_ups.inc();
+        self.metrics.0.cold.get_or_create(&by("engine", self.name.clone())).set(left as i64);
+    }
+
     /// Memory of its device, in bytes.
     pub fn memory(&self, free: u64, total: u64) {
         for (kind, bytes) in [("free", free), ("total", total)] {
@@ -336,6 +354,8 @@ mod tests {
         other.lanes(2);
         drop(engine);
         other.memory(1 << 30, 1 << 34);
+        other.warmed(3);
+        other.warmed(2);
         let text = metrics.text();
         for line in [
             concat!("latentd_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
@@ -350,6 +370,8 @@ mod tests {
             "latentd_delivery_retries_total{to=\"done\"} 1",
             "latentd_evaluation_rows_sum 4.0",
             "latentd_lanes 2",
+            "latentd_warm_up_evaluations_total 2",
+            "latentd_warm_up_shapes_left{engine=\"engine-1\"} 2",
             "latentd_device_memory_bytes{engine=\"engine-1\",kind=\"total\"} 17179869184",
         ] {
             assert!(text.lines().any(|told| told == line), "{line} is not in\n{text}");

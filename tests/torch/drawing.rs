@@ -1,7 +1,7 @@
 //! Draws with tiny models.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use latentd::engine::torch::{Lanes, Model, Target};
 use latentd::engine::{Engine, EngineTimings, Event, Picture, Ticket};
@@ -18,8 +18,17 @@ pub(crate) fn engine(model: &str) -> Lanes {
 pub(crate) fn engine_in(model: &str, target: Target) -> Lanes {
     // Tests run beside each other; threads that wait for each other on few cores are slower than one.
     tch::set_num_threads(1);
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures").join(model);
-    Lanes::new(Model::load(&folder, &folder.join("tokenizer"), target).unwrap())
+    engine_of(&miniature(model), target)
+}
+
+/// The folder of a tiny model.
+pub(crate) fn miniature(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures").join(model)
+}
+
+/// An engine on the model in `folder`.
+pub(crate) fn engine_of(folder: &Path, target: Target) -> Lanes {
+    Lanes::new(Model::load(folder, &folder.join("tokenizer"), target).unwrap())
 }
 
 /// A job of one image, 128×128.

@@ -9,3 +9,5 @@ mod graphs;
 mod lanes;
 mod loras;
 mod starts;
+mod upcast;
+mod warm_up;

@@ -3,11 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
-use super::device::Target;
 use super::error::Forward;
-use super::normals::draw;
+use super::place::Place;
 use super::vae::{Autoencoder, Posterior};
 use crate::job::{Picture, Start};
 use crate::noise::TorchRng;
@@ -45,12 +44,12 @@ pub(super) struct Kept {
 }
 
 impl Canvas {
-    /// Encodes `start`, whose pictures have the size that the job draws.
-    pub(super) fn of(start: &Start, vae: &Autoencoder, target: Target) -> Forward<Self> {
-        let posterior = vae.encode(&pixels(&start.image.picture, target)?)?;
+    /// Encodes `start`, whose pictures have the size that the job draws, at `place`, where `vae` is.
+    pub(super) fn of(start: &Start, vae: &Autoencoder, place: &Place) -> Forward<Self> {
+        let posterior = vae.encode(&pixels(&start.image.picture, place)?)?;
         let mask = start.mask.as_ref().map(|mask| {
             let repainted = mask.repainted();
-            let repaint = at_latents(&repainted, &start.image.picture, vae.factor())?.f_to_device(target.device)?;
+            let repaint = at_latents(&repainted, &start.image.picture, vae.factor(), place)?;
             let paste = mask.paste.then(|| Paste { image: Arc::clone(&start.image.picture), repainted });
             Forward::Ok(Rc::new(Mask { repaint, paste }))
         });
@@ -59,11 +58,11 @@ impl Canvas {
 
     /// What a lane begins with, `[1, latent, height, width]`, and what it keeps, drawn in the order of the reference: the
     /// image's latents, noise, and for a mask the latents of the masked image, which only a UNet of 9 channels makes use of.
-    pub(super) fn begin(&self, rng: &mut TorchRng, plan: &Plan) -> Forward<(Tensor, Option<Kept>)> {
-        let image = self.posterior.sample(rng)?;
-        let noise = draw(rng, &image.size())?.f_to_device(image.device())?;
+    pub(super) fn begin(&self, rng: &mut TorchRng, plan: &Plan, place: &Place) -> Forward<(Tensor, Option<Kept>)> {
+        let image = self.posterior.sample(rng, place)?;
+        let noise = place.draw(rng, &image.size())?;
         let Some(mask) = &self.mask else { return Ok((at_level(&image, &noise, plan.begin)?, None)) };
-        let _ = self.posterior.sample(rng)?;
+        let _ = self.posterior.sample(rng, place)?;
         // The reference's inpainting forgets the image where all of the run is made; its image to image never does.
         let x =
             if self.whole { noise.f_mul_scalar(plan.initial_scale)? } else { at_level(&image, &noise, plan.begin)? };
@@ -94,19 +93,19 @@ fn at_level(image: &Tensor, noise: &Tensor, level: Level) -> Forward {
     image.f_mul_scalar(level.signal)?.f_add(&noise.f_mul_scalar(level.noise)?)
 }
 
-/// Pixels as the autoencoder takes them, `[1, 3, height, width]` in -1 to 1.
-fn pixels(picture: &Picture, target: Target) -> Forward {
+/// Pixels as the autoencoder takes them, `[1, 3, height, width]` in -1 to 1, channels last in memory. They are made on the processor, as
+/// in the reference: a GPU divides by multiplying.
+fn pixels(picture: &Picture, place: &Place) -> Forward {
     let shape = [1, i64::from(picture.height), i64::from(picture.width), 3];
-    let bytes = Tensor::f_from_slice(&picture.pixels)?.f_reshape(shape)?.f_permute([0, 3, 1, 2])?;
-    let pixels = bytes.f_to_kind(Kind::Float)?.f_div_scalar(255)?.f_mul_scalar(2)?.f_sub_scalar(1)?;
-    pixels.f_to_device(target.device)?.f_to_kind(target.kind)
+    let values: Vec<f32> = picture.pixels.iter().map(|&byte| f32::from(byte) / 255.0 * 2.0 - 1.0).collect();
+    place.put(&values, &shape)?.f_permute([0, 3, 1, 2])
 }
 
 /// The mask at the latents' size, where a latent is what its upper left pixel is (torch's `nearest`).
-fn at_latents(repainted: &[bool], picture: &Picture, factor: u32) -> Forward {
+fn at_latents(repainted: &[bool], picture: &Picture, factor: u32, place: &Place) -> Forward {
     let (width, factor) = (picture.width as usize, factor as usize);
     let rows = repainted.chunks_exact(width).step_by(factor);
     let mask: Vec<f32> =
         rows.flat_map(|row| row.iter().step_by(factor)).map(|&anew| f32::from(u8::from(anew))).collect();
-    Tensor::f_from_slice(&mask)?.f_reshape([1, 1, -1, (width / factor) as i64])
+    place.put(&mask, &[1, 1, -1, (width / factor) as i64])
 }

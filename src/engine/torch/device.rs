@@ -8,6 +8,7 @@ use std::{fmt, fs};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
 use tch::{Cuda, Device, Kind};
+use tracing::debug;
 
 use crate::config;
 
@@ -90,7 +91,10 @@ impl Target {
             config::Device::Cuda(number) => return Err(DeviceError::NoDriver(format!("cuda:{number}"))),
             config::Device::Auto | config::Device::AllCuda if has_driver() => open_cuda(0)?,
             config::Device::AllCuda => return Err(DeviceError::NoDriver("cuda:all".into())),
-            config::Device::Auto | config::Device::Cpu => Device::Cpu,
+            config::Device::Auto | config::Device::Cpu => {
+                before_the_first_convolution();
+                Device::Cpu
+            }
         };
         let kind = match dtype {
             config::Dtype::F16 if device == Device::Cpu => return Err(DeviceError::HalfOnCpu),
@@ -170,6 +174,16 @@ fn open_cuda(number: usize) -> Result<Device, DeviceError> {
         Ok(Device::Cuda(number))
     } else {
         Err(DeviceError::Cuda("libtorch finds no usable GPU".into()))
+    }
+}
+
+/// Opens libtorch's CUDA half where there is a driver, for whoever turns to a GPU later in this process: libtorch asks once, at its first
+/// convolution, whether there is such a half, and remembers that there was none.
+fn before_the_first_convolution() {
+    if has_driver()
+        && let Err(cause) = open_libraries()
+    {
+        debug!(%cause, "no GPU can be used by this process any more");
     }
 }
 

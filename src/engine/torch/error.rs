@@ -16,6 +16,11 @@ pub(super) fn is_out_of_memory(cause: &TchError) -> bool {
     text.contains("out of memory") || text.contains("can't allocate memory")
 }
 
+/// libtorch's errors end with a stack of C++ frames that nobody at an endpoint wants to read.
+pub(super) fn first_line(cause: &TchError) -> String {
+    cause.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 /// Whether the device is gone for this process: after such an error of CUDA every call fails.
 pub(super) fn is_device_lost(cause: &TchError) -> bool {
     let text = cause.to_string();

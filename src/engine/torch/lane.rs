@@ -84,7 +84,7 @@ impl Lane {
         let shape = [1, channels, i64::from(key.height), i64::from(key.width)];
         let (begin, kept) = match &canvas {
             None => (place.draw(&mut noise, &shape)?.f_mul_scalar(course.plan.initial_scale)?, None),
-            Some(canvas) => canvas.begin(&mut noise, &course.plan)?,
+            Some(canvas) => canvas.begin(&mut noise, &course.plan, place)?,
         };
         let memory = [course.plan.slots as i64 - 1, shape[1], shape[2], shape[3]];
         let memory = Tensor::f_zeros(memory, (Kind::Float, place.device()))?;

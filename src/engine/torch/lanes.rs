@@ -3,6 +3,7 @@
 mod admission;
 mod equipment;
 mod retirement;
+mod warm_up;
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -10,8 +11,9 @@ use std::time::Instant;
 use tch::{Kind, TchError, Tensor};
 use tracing::warn;
 
+use self::warm_up::WarmUp;
 use super::developing::Developing;
-use super::error::{is_device_lost, is_out_of_memory};
+use super::error::{first_line, is_device_lost, is_out_of_memory};
 use super::graphs::Graphs;
 use super::lane::Lane;
 use super::lora::Adapters;
@@ -26,8 +28,8 @@ use crate::batch::{self, Key, Waiting};
 use crate::engine::{Engine, EngineTimings, Event, Load, Memory, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
 
-/// Rows of one evaluation at 64×64 latents (512×512 pixels of SD 1.5); more rows of smaller latents, fewer of larger.
-/// Beyond it a GPU gains little and memory grows.
+/// Rows of one evaluation at 64×64 latents (512×512 pixels of SD 1.5), more of smaller latents, fewer of larger, where neither the settings
+/// nor [`warm_up`] say more.
 const MOST_ROWS: usize = 16;
 /// Latent pixels that [`MOST_ROWS`] is meant for.
 const USUAL_AREA: usize = 64 * 64;
@@ -53,6 +55,7 @@ pub struct Lanes {
     previews: Pace,
     threads: Option<Threads>,
     graphs: Option<Graphs>,
+    warm_up: WarmUp,
     // Last: a GPU's memory is given back when all of its tensors are gone.
     place: Place,
 }
@@ -90,6 +93,7 @@ impl Lanes {
             previews: Pace::USUAL,
             threads: None,
             graphs: None,
+            warm_up: WarmUp::default(),
             place,
         }
     }
@@ -102,7 +106,8 @@ impl Lanes {
     fn choose(&self) -> Vec<usize> {
         let waiting = |lane: &Lane| Waiting { key: lane.key, rows: lane.rows(), served: lane.served };
         let waiting: Vec<Waiting> = self.active.iter().map(waiting).collect();
-        batch::choose(&waiting, |key| self.most_rows * USUAL_AREA / area(key))
+        let most = self.warm_up.rows();
+        batch::choose(&waiting, |key| most.unwrap_or(self.most_rows * USUAL_AREA / area(key)))
     }
 
     /// The UNet's output for `chosen` lanes, `[rows, latent, height, width]` in f32.
@@ -148,6 +153,10 @@ impl Lanes {
     /// Memory ran out for `chosen`: what no lane draws with goes first, then there are fewer rows from now on, and if there
     /// was but one lane, its job fails.
     fn make_room(&mut self, chosen: &[usize]) -> Events {
+        if self.warm_up.rows().is_some() {
+            let message = "out of memory".to_owned();
+            return vec![(warm_up::TICKET, Event::Failed(JobError { code: OUT_OF_MEMORY, message, field: None }))];
+        }
         if self.release() {
             return Events::new();
         }
@@ -164,6 +173,10 @@ impl Lanes {
         self.most_rows = (rows / 2 * lanes.map(|lane| area(lane.key)).max().unwrap_or(1) / USUAL_AREA).max(1);
         warn!(rows, most_rows = self.most_rows, "out of memory; going on with fewer rows an evaluation");
         Events::new()
+    }
+
+    fn is_at_work(&self) -> bool {
+        !self.active.is_empty() || !self.developing.is_empty()
     }
 
     /// Lets go of what can be made again, the cheapest first; whether there was any.
@@ -184,6 +197,7 @@ impl Lanes {
 impl Engine for Lanes {
     fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
         let _guard = tch::no_grad_guard();
+        self.interrupt_warm_up();
         loop {
             match self.take_in(ticket, spec) {
                 Err(cause) if cause.code == OUT_OF_MEMORY && self.release() => {}
@@ -228,7 +242,12 @@ impl Engine for Lanes {
     }
 
     fn busy(&self) -> bool {
-        !self.active.is_empty() || !self.developing.is_empty()
+        self.warm_up.rows().is_none() && self.is_at_work()
+    }
+
+    fn warm_up(&mut self) -> Result<Option<usize>, Poisoned> {
+        let _guard = tch::no_grad_guard();
+        self.warm()
     }
 
     fn most_rows(&self) -> usize {
@@ -261,9 +280,4 @@ fn failed(cause: &TchError) -> JobError {
 
 fn poisoned(cause: &TchError) -> Poisoned {
     Poisoned { reason: first_line(cause) }
-}
-
-/// libtorch's errors end with a stack of C++ frames that nobody at an endpoint wants to read.
-fn first_line(cause: &TchError) -> String {
-    cause.to_string().lines().next().unwrap_or_default().to_owned()
 }

@@ -19,7 +19,6 @@ mod model;
 mod names;
 mod networks;
 mod nn;
-mod normals;
 mod picture;
 mod place;
 mod preview;
@@ -33,6 +32,7 @@ mod single_file;
 mod text;
 mod threads;
 mod unet;
+mod upcast;
 mod vae;
 mod weights;
 

@@ -25,7 +25,7 @@ use crate::sampler::NoiseSchedule;
 /// Parts of a folder, and what their weight files are called.
 const TEXT_ENCODER: (&str, &str) = ("text_encoder", "model");
 const UNET: (&str, &str) = ("unet", "diffusion_pytorch_model");
-const VAE: (&str, &str) = ("vae", "diffusion_pytorch_model");
+pub(super) const VAE: (&str, &str) = ("vae", "diffusion_pytorch_model");
 
 /// A model of the SD v1 architecture, ready to draw.
 #[derive(Debug)]
@@ -36,8 +36,10 @@ pub struct Model {
     pub(super) vae: Autoencoder,
     pub(super) schedule: NoiseSchedule,
     pub(super) target: Target,
+    /// Folder or file.
+    pub(super) path: PathBuf,
     /// Tensors look into these; they go last.
-    maps: Vec<Arc<Mmap>>,
+    pub(super) maps: Vec<Arc<Mmap>>,
 }
 
 impl Model {
@@ -116,6 +118,7 @@ impl Model {
             vae,
             schedule: read_schedule(&file)?,
             target,
+            path: folder.to_owned(),
             maps,
         })
     }
@@ -145,7 +148,7 @@ impl Model {
         let tokenizer = Tokenizer::from_folder(if beside.is_dir() { &beside } else { clip_tokenizer })?;
         let schedule = parse_schedule(path, single_file::SCHEDULER)?;
         let maps = weights.finish(single_file::harmless)?;
-        Ok(Self { tokenizer, text, unet, vae, schedule, target, maps })
+        Ok(Self { tokenizer, text, unet, vae, schedule, target, path: path.to_owned(), maps })
     }
 
     /// Parts may be sound each by itself and not belong together.
@@ -185,7 +188,7 @@ impl Model {
     /// the predicted noise in the shape of the latents.
     pub fn predict_noise(&self, latents: &Tensor, timesteps: &[f64], states: &Tensor) -> Forward {
         let text = self.unet.project_text(states)?;
-        self.unet.forward(latents, &self.unet.embed_times(timesteps)?, &text)
+        self.unet.forward(latents, &self.unet.embed_times(timesteps, &Place::plain(self.target.device))?, &text)
     }
 
     /// Autoencoder, latents in its own scale to pixels around -1 to 1, not clamped.
@@ -214,7 +217,7 @@ fn check_pipeline(index: &Config) -> Result<(), LoadError> {
 }
 
 /// The file of a part's weights. Half-precision files are read where half precision is wanted, or where nothing else is.
-fn find_weights(folder: &Path, stem: &str, half: bool) -> Result<PathBuf, LoadError> {
+pub(super) fn find_weights(folder: &Path, stem: &str, half: bool) -> Result<PathBuf, LoadError> {
     let [full, fp16] = ["", ".fp16"].map(|kind| folder.join(format!("{stem}{kind}.safetensors")));
     let wanted = if half { [fp16, full] } else { [full, fp16] };
     if let Some(found) = wanted.iter().find(|path| path.is_file()) {

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::error::Forward;
+use super::error::{Forward, first_line};
 use super::lane::Lane;
 use super::model::Model;
 use crate::engine::Picture;
@@ -27,7 +27,8 @@ impl From<Fault> for JobError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Torch(cause) => {
-                Self { code: "out_of_memory", message: format!("out of memory while decoding: {cause}"), field: None }
+                let message = format!("out of memory while decoding: {}", first_line(&cause));
+                Self { code: "out_of_memory", message, field: None }
             }
             Fault::NotFinite(kind) => {
                 let message =
@@ -42,7 +43,7 @@ impl From<Fault> for JobError {
 /// its values are numbers. So nobody has to wait for the answer before the picture is there. Rounded as the reference does: `(x/2 + 0.5)`,
 /// clamped to 0..1, times 255, halves to even.
 pub(super) fn develop(model: &Model, latents: &Tensor) -> Forward {
-    let pixels = model.vae.decode(&latents.f_to_kind(model.target.kind)?)?.f_to_kind(Kind::Float)?;
+    let pixels = model.vae.decode(latents)?.f_to_kind(Kind::Float)?;
     let sound = pixels.f_isfinite()?.f_all()?.f_to_kind(Kind::Uint8)?.f_reshape([1])?;
     let pixels = pixels
         .f_div_scalar(2)?
@@ -78,6 +79,6 @@ fn read(model: &Model, height: u32, width: u32, bytes: &Tensor) -> Result<Pictur
     let mut pixels = Vec::<u8>::try_from(bytes)?;
     match pixels.pop() {
         Some(1) => Ok(Picture { width: width * factor, height: height * factor, pixels }),
-        _ => Err(Fault::NotFinite(model.target.kind)),
+        _ => Err(Fault::NotFinite(model.vae.kind())),
     }
 }

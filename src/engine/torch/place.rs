@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use tch::kind::Element;
 use tch::{Cuda, Device, Tensor};
 
 use super::cuda::Gpu;
@@ -31,8 +32,8 @@ impl Place {
         self.device
     }
 
-    /// `values` in `shape`, there.
-    pub(super) fn put(&self, values: &[f32], shape: &[i64]) -> Forward {
+    /// `values` in `shape`, there. The one way for whatever a job brings: a plain copy would wait until the device has nothing else to do.
+    pub(super) fn put<T: Element>(&self, values: &[T], shape: &[i64]) -> Forward {
         match &self.gpu {
             // Not from memory that the device cannot reach by itself: it would have to be done with everything else first.
             Some(gpu) => gpu.upload(values)?.f_reshape(shape),

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use tch::Tensor;
-
+use super::error::Forward;
 use super::networks::Networks;
+use super::place::Place;
 use super::unet::TextProjections;
 use crate::engine::tokenizer::Encoded;
 
@@ -23,12 +23,17 @@ pub(super) struct Prompts {
 
 impl Prompts {
     /// Keys and values of `text` for every cross-attention of `networks`, one row each.
-    pub(super) fn encode(&mut self, networks: &Networks, text: &Encoded) -> Result<Rc<TextProjections>, tch::TchError> {
+    pub(super) fn encode(
+        &mut self,
+        networks: &Networks,
+        text: &Encoded,
+        place: &Place,
+    ) -> Forward<Rc<TextProjections>> {
         let found = self.known.iter().position(|(number, ids, _)| *number == networks.number && *ids == text.ids);
         let entry = if let Some(entry) = found.and_then(|at| self.known.remove(at)) {
             entry
         } else {
-            let ids = Tensor::f_from_slice(&text.ids)?.f_unsqueeze(0)?;
+            let ids = place.put(&text.ids, &[1, text.ids.len() as i64])?;
             let states = networks.text.forward(&ids)?;
             (networks.number, text.ids.clone(), Rc::new(networks.unet.project_text(&states)?))
         };

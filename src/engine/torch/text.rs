@@ -96,11 +96,10 @@ impl TextEncoder {
         Ok([vocabulary, width, self.positions.size2()?.0])
     }
 
-    /// `ids` is `[batch, length]` of i64; the result `[batch, length, width]`, after the final norm.
+    /// `ids` is `[batch, length]` of i64, where the weights are; the result `[batch, length, width]`, after the final norm.
     pub(super) fn forward(&self, ids: &Tensor) -> Forward {
         let (_, length) = ids.size2()?;
-        let ids = ids.f_to_device(self.tokens.device())?;
-        let tokens = Tensor::f_embedding(&self.tokens, &ids, -1, false, false)?;
+        let tokens = Tensor::f_embedding(&self.tokens, ids, -1, false, false)?;
         let mut states = tokens.f_add(&self.positions.f_narrow(0, 0, length)?)?;
         for layer in &self.layers {
             states = layer.forward(&states)?;

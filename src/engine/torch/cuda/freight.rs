@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
+use tch::kind::Element;
 
 use super::Gpu;
 use super::helper::Mark;
@@ -39,10 +40,10 @@ impl<T> Pieces<T> {
 impl Gpu {
     /// `values` on the GPU, `[count]`, without waiting for what it does now.
     #[expect(unsafe_code, reason = "numbers as the bytes that they are")]
-    pub(in super::super) fn upload(&self, values: &[f32]) -> Forward {
-        // SAFETY: a float has no byte that is none.
+    pub(in super::super) fn upload<T: Element>(&self, values: &[T]) -> Forward {
+        // SAFETY: elements of tensors are plain numbers, which have no byte that is none.
         let bytes = unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) };
-        let there = Tensor::f_empty([values.len() as i64], (Kind::Float, self.stream.device()))?;
+        let there = Tensor::f_empty([values.len() as i64], (T::KIND, self.stream.device()))?;
         self.stream.upload(&there, 0, bytes, bytes.len())?;
         Ok(there)
     }

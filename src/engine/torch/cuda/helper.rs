@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use tch::{Device, TchError, Tensor};
+use torch_sys::C_tensor;
 
 use super::super::device::{self, DeviceError};
 use super::super::error::Forward;
@@ -15,7 +16,7 @@ use super::kernels;
 use crate::config;
 
 /// The interface that this file knows, and the libtorch that `tch` was written for.
-const INTERFACE: c_int = 2;
+const INTERFACE: c_int = 3;
 const LIBTORCH: &str = "2.11.0";
 
 /// Why there is no helper.
@@ -44,6 +45,7 @@ pub enum HelperError {
 
 type Status = c_int;
 type Handle = *mut c_void;
+type Given = *const C_tensor;
 
 /// The library's functions; `native/cuda.cpp` says what they do.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ struct Calls {
     enter: unsafe extern "C" fn(c_int, *mut i64) -> Status,
     stream_new: unsafe extern "C" fn(c_int, *mut i64) -> Status,
     stream_use: unsafe extern "C" fn(c_int, i64) -> Status,
+    attend_cudnn: unsafe extern "C" fn(Given, Given, Given, c_int, *mut Handle) -> Status,
     exact: unsafe extern "C" fn() -> Status,
     trim: unsafe extern "C" fn() -> Status,
     upload: unsafe extern "C" fn(Handle, usize, *const c_void, usize, usize) -> Status,
@@ -85,6 +88,7 @@ impl Calls {
             enter: function!("enter"),
             stream_new: function!("stream_new"),
             stream_use: function!("stream_use"),
+            attend_cudnn: function!("attend_cudnn"),
             exact: function!("exact"),
             trim: function!("trim"),
             upload: function!("upload"),
@@ -184,6 +188,20 @@ impl Helper {
         Ok(handle)
     }
 
+    /// Attention by cuDNN, as [`super::attention`] has it.
+    ///
+    /// # Errors
+    /// cuDNN has no plan for the shape; or the device's.
+    #[expect(unsafe_code, reason = "a call into the helper, and a tensor that it made")]
+    pub(super) fn attend_cudnn(&self, query: &Tensor, key: &Tensor, value: &Tensor, causal: bool) -> Forward {
+        let attend = self.calls.attend_cudnn;
+        // SAFETY: the tensors live as long as the call.
+        let call = |made| unsafe { attend(query.as_ptr(), key.as_ptr(), value.as_ptr(), c_int::from(causal), made) };
+        let made = self.made(call)?;
+        // SAFETY: a tensor on the heap, as torch-sys has them, and nobody else's.
+        Ok(unsafe { Tensor::from_ptr(made.cast()) })
+    }
+
     /// f32 is f32 from here on, in all of the process: no TF32, which has the mantissa of f16.
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(super) fn exact(&self) -> Forward<()> {
@@ -210,7 +228,7 @@ fn find(name: &str, folders: &[PathBuf]) -> Result<PathBuf, HelperError> {
 }
 
 /// A stream of a GPU: a value of it exists only where the thread has entered the GPU.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Stream {
     helper: Rc<Helper>,
     device: c_int,
@@ -422,12 +440,17 @@ mod tests {
         Pool::new(&helper).unwrap();
         helper.exact().unwrap();
         helper.trim().unwrap();
+        let attend = |kind| {
+            let x = Tensor::zeros([1, 2, 8, 8], (kind, Device::Cpu));
+            helper.attend_cudnn(&x, &x, &x, false).map(|_| ())
+        };
         let nowhere = Stream { helper: Rc::clone(&helper), device: 0, number: 0 };
         let faults = [
             Stream::enter(&helper, 0).map(|_| ()),
             nowhere.upload(&Tensor::from_slice(&[1_u8]), 0, &[1], 1),
             unset.set(&nowhere),
             nowhere.beside().map(|_| ()),
+            attend(Kind::Half),
             nowhere.capture(&Pool([0, 7]), || panic!("nothing can begin")).map(|_| ()),
             // Without a compiler for kernels there are none.
             helper

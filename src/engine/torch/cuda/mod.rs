@@ -1,6 +1,7 @@
 //! What a GPU can do beyond libtorch's C interface: record an evaluation as a CUDA graph, take numbers and weights without being waited for,
 //! develop pictures beside the evaluations.
 
+pub(super) mod attention;
 mod darkroom;
 mod freight;
 mod helper;
@@ -14,6 +15,7 @@ use std::rc::{Rc, Weak};
 use tch::{Device, Kind, Tensor};
 use tracing::{debug, warn};
 
+use self::attention::Attention;
 use self::freight::Pieces;
 use self::helper::{Graph, Mark, Pool, Stream};
 use self::kernels::InUse;
@@ -36,7 +38,8 @@ pub struct Gpu {
     evaluations: Cell<usize>,
     /// Pieces of weights on their way.
     pieces: RefCell<Pieces<Mark>>,
-    _kernels: Option<InUse>,
+    /// What this thread's modules use until this goes.
+    _in_use: (Option<InUse>, Option<attention::InUse>),
 }
 
 impl Gpu {
@@ -48,23 +51,33 @@ impl Gpu {
     pub fn open(settings: &config::Cuda, target: Target) -> Result<Option<Self>, HelperError> {
         let Device::Cuda(number) = target.device else { return Ok(None) };
         let helper = Helper::open(settings)?;
-        Self::enter(&helper, number, target.kind, settings.kernels).map(Some).map_err(|cause| {
+        Self::enter(&helper, number, target.kind, settings).map(Some).map_err(|cause| {
             // CUDA's own text goes on with where to read more.
             let reason = cause.to_string().lines().next().unwrap_or_default().to_owned();
             HelperError::Unusable { path: helper.path().to_owned(), reason }
         })
     }
 
-    fn enter(helper: &Rc<Helper>, number: usize, kind: Kind, kernels: bool) -> Forward<Self> {
+    fn enter(helper: &Rc<Helper>, number: usize, kind: Kind, settings: &config::Cuda) -> Forward<Self> {
         if kind == Kind::Float {
             helper.exact()?;
         }
         let stream = Stream::enter(helper, number)?;
         let beside = stream.beside()?;
         let ends = [Mark::new(helper)?, Mark::new(helper)?];
-        let kernels = kernels.then(|| install(helper, Device::Cuda(number), kind)).flatten();
+        let attention = Attention::install(helper, &stream, settings.attention);
+        let kernels = settings.kernels.then(|| install(helper, Device::Cuda(number), kind)).flatten();
         let (pool, evaluations, pieces) = (RefCell::default(), Cell::new(0), RefCell::default());
-        Ok(Self { helper: Rc::clone(helper), stream, beside, pool, ends, evaluations, pieces, _kernels: kernels })
+        Ok(Self {
+            helper: Rc::clone(helper),
+            stream,
+            beside,
+            pool,
+            ends,
+            evaluations,
+            pieces,
+            _in_use: (kernels, attention),
+        })
     }
 
     /// An evaluation has been given to the GPU: waits until the one before it is done.

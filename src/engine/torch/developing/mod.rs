@@ -7,6 +7,8 @@ mod fake;
 
 use std::collections::VecDeque;
 
+use tch::Kind;
+
 pub use super::async_work::{Darkroom, Development};
 pub use fake::{Fake, Told};
 
@@ -38,6 +40,8 @@ pub(super) struct Film {
     // Before the lane, whose latents it reads until it is done.
     pub(super) development: Box<dyn Development>,
     pub(super) lane: Lane,
+    /// What the autoencoder computed it in.
+    pub(super) kind: Kind,
     /// Whether nobody wants it any more. Its memory is the device's until it is done.
     pub(super) forgotten: bool,
 }
@@ -68,9 +72,14 @@ impl Developing {
         self.darkroom.begin(&|| picture::develop(model, &lane.latents()?))
     }
 
-    /// Keeps `lane` until its picture is done.
-    pub(super) fn keep(&mut self, lane: Lane, development: Box<dyn Development>) {
-        self.begun.push_back(Film { development, lane, forgotten: false });
+    /// Keeps `lane` until its picture, which is computed in `kind`, is done.
+    pub(super) fn keep(&mut self, lane: Lane, kind: Kind, development: Box<dyn Development>) {
+        self.begun.push_back(Film { development, lane, kind, forgotten: false });
+    }
+
+    /// Waits until the device has done all that is under way.
+    pub(super) fn settle(&self) -> Forward<()> {
+        self.begun.iter().try_for_each(|film| film.development.finish().map(drop))
     }
 
     /// The oldest under way, if it is done.

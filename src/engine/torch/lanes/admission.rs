@@ -88,24 +88,24 @@ impl Lanes {
             ));
         }
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
-        let times = networks.unet.embed_times(&timesteps).map_err(|cause| failed(&cause))?;
+        let times = networks.unet.embed_times(&timesteps, &self.place).map_err(|cause| failed(&cause))?;
         Course::new(plan, times, &self.place).map_err(|cause| failed(&cause))
     }
 
     fn wish(&mut self, networks: Rc<Networks>, spec: &Spec, warnings: &mut Vec<String>) -> Result<Wish, JobError> {
         let prompt = self.tokenize("prompt", &spec.prompt, warnings)?;
-        let prompt = self.prompts.encode(&networks, &prompt).map_err(|cause| failed(&cause))?;
+        let prompt = self.prompts.encode(&networks, &prompt, &self.place).map_err(|cause| failed(&cause))?;
         // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
         if spec.guidance_scale <= 1.0 {
             return Ok(Wish { networks, prompt, away: None });
         }
         let away = self.tokenize("negative_prompt", spec.negative_prompt.as_deref().unwrap_or_default(), warnings)?;
-        let away = self.prompts.encode(&networks, &away).map_err(|cause| failed(&cause))?;
+        let away = self.prompts.encode(&networks, &away, &self.place).map_err(|cause| failed(&cause))?;
         Ok(Wish { networks, prompt, away: Some((away, spec.guidance_scale)) })
     }
 
     fn canvas(&self, spec: &Spec) -> Result<Option<Rc<Canvas>>, JobError> {
-        let canvas = |start| Canvas::of(start, &self.model.vae, self.model.target).map(Rc::new);
+        let canvas = |start| Canvas::of(start, &self.model.vae, &self.place).map(Rc::new);
         spec.start.as_ref().map(canvas).transpose().map_err(|cause| failed(&cause))
     }
 }

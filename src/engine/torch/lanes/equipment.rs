@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tracing::warn;
 
 use super::Lanes;
+use super::warm_up::WarmUp;
 use crate::config;
 use crate::engine::torch::cuda::Gpu;
 use crate::engine::torch::developing::{Darkroom, Developing};
@@ -16,6 +17,7 @@ use crate::engine::torch::model::Model;
 use crate::engine::torch::place::Place;
 use crate::engine::torch::preview::Pace;
 use crate::engine::torch::threads::Threads;
+use crate::job::Size;
 
 impl Lanes {
     /// The same with LoRA files from `folder`.
@@ -35,6 +37,15 @@ impl Lanes {
     pub fn with_threads_that_suit(self) -> Self {
         let threads = self.model.target.is_cpu().then(Threads::new);
         Self { threads, ..self }
+    }
+
+    /// The same with so many rows in an evaluation at 512×512, or, where none are given, as many as memory and [`super::warm_up`] allow; made ready
+    /// in idle time for pictures of `sizes`, width and height.
+    #[must_use]
+    pub fn with_warm_up(self, sizes: &[(u32, u32)], rows: Option<usize>) -> Self {
+        let sizes: Vec<Size> = sizes.iter().map(|&(width, height)| Size { width, height }).collect();
+        let warm_up = WarmUp::new(&sizes, rows, |size| self.latent_area(size));
+        Self { most_rows: rows.unwrap_or(self.most_rows), warm_up, ..self }
     }
 
     /// The same with evaluations that `recorder` records and replays.
@@ -63,7 +74,8 @@ impl Lanes {
     ) -> Result<Self, LoadError> {
         let gpu = open(settings, target);
         let model = Model::load_to(&place(gpu.as_ref(), target), path, clip_tokenizer, target)?;
-        Ok(Self::new(model).on(gpu, settings))
+        let lanes = Self::new(model).on(gpu, settings);
+        Ok(if target.is_cpu() { lanes } else { lanes.with_warm_up(&settings.warm_up, settings.rows) })
     }
 
     /// The same, and if it is on a GPU, on streams of its own, one for evaluations and one for pictures, with CUDA graphs if `settings` say

@@ -1,11 +1,12 @@
 //! What becomes of lanes that have no row left: their pictures are begun, fetched when they are there, and told of.
 
-use tch::TchError;
+use tch::{Kind, TchError};
+use tracing::warn;
 
 use super::{Events, Lanes};
 use crate::engine::Event;
 use crate::engine::torch::developing::Film;
-use crate::engine::torch::error::is_out_of_memory;
+use crate::engine::torch::error::{LoadError, is_out_of_memory};
 use crate::engine::torch::lane::Lane;
 use crate::engine::torch::picture::{self, Fault};
 
@@ -32,7 +33,7 @@ impl Lanes {
             begun = self.developing.begin(&self.model, &lane);
         }
         match begun {
-            Ok(development) => self.developing.keep(lane, development),
+            Ok(development) => self.developing.keep(lane, self.model.vae.kind(), development),
             Err(cause) if is_out_of_memory(&cause) => return Ok(self.fail(&lane, cause.into())),
             Err(cause) => return Err(cause),
         }
@@ -49,15 +50,17 @@ impl Lanes {
 
     fn deliver(&mut self, film: Film) -> Result<Events, TchError> {
         let (bytes, time) = film.development.finish()?;
-        let Film { lane, forgotten, .. } = film;
+        let Film { lane, forgotten, kind, .. } = film;
         let Some(job) = self.jobs.get_mut(&lane.ticket).filter(|_| !forgotten) else { return Ok(Events::new()) };
         job.timings.decode += time;
-        job.images_left -= 1;
         let picture = match picture::of(&self.model, &lane, &bytes) {
             Ok(picture) => picture,
             Err(Fault::Torch(cause)) => return Err(cause),
+            Err(Fault::NotFinite(_)) if kind == Kind::Half && self.upcasts(&lane)? => return self.develop(lane),
             Err(fault) => return Ok(self.fail(&lane, fault)),
         };
+        let Some(job) = self.jobs.get_mut(&lane.ticket) else { return Ok(Events::new()) };
+        job.images_left -= 1;
         let mut events = vec![(lane.ticket, Event::Image { index: lane.index, seed: lane.seed, picture })];
         if job.images_left == 0 {
             let mut timings = job.timings;
@@ -67,6 +70,26 @@ impl Lanes {
             events.push((lane.ticket, Event::Finished(timings)));
         }
         Ok(events)
+    }
+
+    /// Whether the autoencoder, in which the picture of `lane` overflowed in f16, computes in f32 now: not where the latents are no numbers
+    /// themselves, and not where it cannot be loaded in f32, which the log says then.
+    fn upcasts(&mut self, lane: &Lane) -> Result<bool, TchError> {
+        if !bool::try_from(lane.latents()?.f_isfinite()?.f_all()?)? {
+            return Ok(false);
+        }
+        if self.model.vae.kind() != Kind::Half {
+            return Ok(true); // since another picture
+        }
+        self.developing.settle()?;
+        let mut upcast = self.model.upcast_autoencoder(&self.place);
+        while matches!(&upcast, Err(LoadError::Torch(cause)) if is_out_of_memory(cause)) && self.release() {
+            upcast = self.model.upcast_autoencoder(&self.place);
+        }
+        if let Err(cause) = &upcast {
+            warn!(%cause, "the autoencoder overflows in f16, and cannot be loaded in f32");
+        }
+        Ok(upcast.is_ok())
     }
 
     /// The job of `lane` ends without all of its images.

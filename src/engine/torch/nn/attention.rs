@@ -5,6 +5,7 @@ use tch::Tensor;
 #[cfg(target_arch = "x86_64")]
 use super::flash::Flash;
 use super::{Forward, Linear, Weight};
+use crate::engine::torch::cuda::attention;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
 
@@ -19,18 +20,13 @@ pub(in crate::engine::torch) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads
         x.f_reshape([batch, length, heads, channels / heads])?.f_transpose(1, 2)
     };
     let (batch, length, channels) = q.size3()?;
-    Tensor::f_scaled_dot_product_attention(
-        &split(q)?,
-        &split(k)?,
-        &split(v)?,
-        None::<Tensor>,
-        0.0,
-        causal,
-        None,
-        false,
-    )?
-    .f_transpose(1, 2)?
-    .f_reshape([batch, length, channels])
+    let (q, k, v) = (split(q)?, split(k)?, split(v)?);
+    let by_cudnn = attention::of_this_thread().map_or(Ok(None), |attention| attention.attend(&q, &k, &v, causal))?;
+    let attended = match by_cudnn {
+        Some(attended) => attended,
+        None => Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, causal, None, false)?,
+    };
+    attended.f_transpose(1, 2)?.f_reshape([batch, length, channels])
 }
 
 /// Attention of a sequence to itself.

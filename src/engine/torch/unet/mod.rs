@@ -15,6 +15,7 @@ use super::error::LoadError;
 use super::nn::{
     Conv2d, Forward, GroupNorm, Linear, Resnet, Transformer, TransformerShape, Weight, Window, channels_last,
 };
+use super::place::Place;
 use super::weights::Scope;
 
 /// What the UNet needs of a text: keys and values of every cross-attention, `[batch, tokens, 2 · channels]` each, in the
@@ -86,9 +87,9 @@ impl Unet {
         self.time.weights().into_iter().chain(ends).chain(blocks).chain(middle)
     }
 
-    /// `[timesteps, time]`: what [`Self::forward`] takes as `time`, a row a timestep. Made once a plan.
-    pub(super) fn embed_times(&self, timesteps: &[f64]) -> Forward {
-        self.time.forward(timesteps)
+    /// `[timesteps, time]` at `place`: what [`Self::forward`] takes as `time`, a row a timestep. Made once a plan.
+    pub(super) fn embed_times(&self, timesteps: &[f64], place: &Place) -> Forward {
+        self.time.forward(timesteps, place)
     }
 
     /// What [`Self::forward`] takes as `text`, from the text encoder's states `[batch, tokens, width]`. Made once a prompt.

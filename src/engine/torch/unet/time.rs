@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::UnetConfig;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::nn::{Forward, Linear, Weight};
+use crate::engine::torch::place::Place;
 use crate::engine::torch::weights::Scope;
 
 /// The slowest sinusoid's period over 2π, in timesteps (Vaswani et al. 2017).
@@ -21,13 +22,12 @@ pub(super) struct TimeEmbedding {
     cosine_first: bool,
     frequency_shift: f64,
     kind: Kind,
-    device: Device,
 }
 
 impl TimeEmbedding {
     pub(super) fn load(at: &Scope, config: &UnetConfig) -> Result<Self, LoadError> {
         let (inputs, outputs) = (config.levels[0].channels, config.time());
-        let (kind, device) = at.target();
+        let (kind, _) = at.target();
         Ok(Self {
             enter: Linear::load(&at.at("linear_1"), inputs, outputs, true)?,
             leave: Linear::load(&at.at("linear_2"), outputs, outputs, true)?,
@@ -35,12 +35,11 @@ impl TimeEmbedding {
             cosine_first: config.cosine_first,
             frequency_shift: config.frequency_shift,
             kind,
-            device,
         })
     }
 
-    /// `[timesteps, time]`: one embedding a timestep, after the `SiLU` that every residual block would apply again.
-    pub(super) fn forward(&self, timesteps: &[f64]) -> Forward {
+    /// `[timesteps, time]` at `place`: one embedding a timestep, after the `SiLU` that every residual block would apply again.
+    pub(super) fn forward(&self, timesteps: &[f64], place: &Place) -> Forward {
         // In f32 like the reference: at timestep 999 the last bits of a frequency are seen.
         let timesteps: Vec<f32> = timesteps.iter().map(|&t| t as f32).collect();
         let timesteps = Tensor::f_from_slice(&timesteps)?.f_unsqueeze(1)?;
@@ -50,7 +49,8 @@ impl TimeEmbedding {
         let angles = timesteps.f_mul(&exponents.f_exp()?)?;
         let (first, second) =
             if self.cosine_first { (angles.f_cos()?, angles.f_sin()?) } else { (angles.f_sin()?, angles.f_cos()?) };
-        let waves = Tensor::f_cat(&[first, second], 1)?.f_to_kind(self.kind)?.f_to_device(self.device)?;
+        let waves = Vec::<f32>::try_from(Tensor::f_cat(&[first, second], 1)?.f_flatten(0, 1)?)?;
+        let waves = place.put(&waves, &[timesteps.size()[0], 2 * self.half])?.f_to_kind(self.kind)?;
         self.leave.forward(&self.enter.forward(&waves)?.f_silu_()?)?.f_silu_()
     }
 

@@ -15,7 +15,7 @@ use super::error::LoadError;
 use super::nn::Forward;
 use super::weights::Scope;
 
-/// Either autoencoder of the SD v1 family. Pixels are `[batch, 3, height, width]` around -1 to 1, latents
+/// Either autoencoder of the SD v1 family, which may compute in other numbers than the UNet does. Pixels are `[batch, 3, height, width]` around -1 to 1, latents
 /// `[batch, channels, height / factor, width / factor]` in the UNet's scale.
 #[derive(Debug)]
 pub(super) struct Autoencoder {
@@ -23,6 +23,7 @@ pub(super) struct Autoencoder {
     latent: i64,
     factor: u32,
     scaling: f64,
+    kind: Kind,
 }
 
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Autoencoder {
             (Form::Tiny(tiny), factor)
         };
         config.finish()?;
-        Ok(Self { form, latent, factor, scaling })
+        Ok(Self { form, latent, factor, scaling, kind: at.target().0 })
     }
 
     /// Channels of the latents.
@@ -59,9 +60,14 @@ impl Autoencoder {
         self.factor
     }
 
-    /// Latents in the UNet's scale to pixels, not yet clamped.
+    /// What it computes in.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Latents in the UNet's scale, in any kind, to pixels, not yet clamped.
     pub(super) fn decode(&self, latents: &Tensor) -> Forward {
-        self.decode_raw(&latents.f_div_scalar(self.scaling)?)
+        self.decode_raw(&latents.f_to_kind(self.kind)?.f_div_scalar(self.scaling)?)
     }
 
     /// Latents in the autoencoder's own scale to pixels, not yet clamped.
@@ -72,8 +78,9 @@ impl Autoencoder {
         }
     }
 
-    /// Pixels to what is known of their latents, in the UNet's scale.
+    /// Pixels, in any kind, to what is known of their latents, in the UNet's scale.
     pub(super) fn encode(&self, pixels: &Tensor) -> Forward<Posterior> {
+        let pixels = &pixels.f_to_kind(self.kind)?;
         let wide = |encoded: Tensor| encoded.f_to_kind(Kind::Float);
         match &self.form {
             Form::Kl(kl) => Posterior::normal(&wide(kl.encode(pixels)?)?, self.scaling),

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use crate::engine::torch::error::Forward;
-use crate::engine::torch::normals::draw;
+use crate::engine::torch::place::Place;
 use crate::noise::TorchRng;
 
 /// A normal distribution of latents, or one point, `[1, latent, height, width]` in f32 and the UNet's scale.
@@ -28,10 +28,9 @@ impl Posterior {
         Ok(Self { mean: latents.f_mul_scalar(scaling)?, deviation: None })
     }
 
-    /// Latents; a distribution takes one normal a value from `rng`.
-    pub(in crate::engine::torch) fn sample(&self, rng: &mut TorchRng) -> Forward {
+    /// Latents, which are at `place`; a distribution takes one normal a value from `rng`.
+    pub(in crate::engine::torch) fn sample(&self, rng: &mut TorchRng, place: &Place) -> Forward {
         let Some(deviation) = &self.deviation else { return Ok(self.mean.shallow_clone()) };
-        let noise = draw(rng, &self.mean.size())?.f_to_device(self.mean.device())?;
-        self.mean.f_add(&deviation.f_mul(&noise)?)
+        self.mean.f_add(&deviation.f_mul(&place.draw(rng, &self.mean.size())?)?)
     }
 }

@@ -1,0 +1,271 @@
+//! What an engine does while nobody waits. CUDA's libraries choose kernels and lay out memory when they first meet a shape, and a graph is
+//! recorded after some evaluations: seconds that the first job of each number of rows would pay. So jobs that nobody asked for are
+//! evaluated, an evaluation at a time, for every bucket of rows of the sizes that the settings name, and let go of when a job comes. The time
+//! of an evaluation is measured on the way: more rows than pay are never evaluated together.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use tracing::{debug, info, warn};
+
+use super::{Lanes, USUAL_AREA, poisoned};
+use crate::batch;
+use crate::engine::torch::cuda::attention;
+use crate::engine::torch::graphs;
+use crate::engine::{Engine, Event, Poisoned, Ticket};
+use crate::job::{JobError, Size, Spec};
+use crate::sampler::Sampler;
+
+/// Names the job that nobody asked for.
+pub(super) const TICKET: Ticket = Ticket(u64::MAX);
+
+/// Evaluations of each shape that are timed, when all that is done once has been done.
+const TIMED: u32 = 3;
+
+/// Most rows that are tried where the settings leave it to what pays.
+const MOST_TRIED: usize = 32;
+
+/// What twice the rows must gain, in rows a second, to be worth that everybody waits longer for a step.
+const GAIN: f64 = 1.05;
+
+/// An evaluation that jobs will have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    size: Size,
+    rows: usize,
+    /// Whether its picture is decoded.
+    decode: bool,
+}
+
+/// What is still to be made ready for.
+#[derive(Debug, Default)]
+pub(super) struct WarmUp {
+    shapes: VecDeque<Shape>,
+    current: Option<Current>,
+    /// Whether the number of rows is ours to choose, by the first size.
+    auto: Option<Size>,
+    /// Rows and seconds of the evaluations of that size.
+    timed: Vec<(usize, f64)>,
+    /// Shapes that are done, and the seconds that they took.
+    done: usize,
+    seconds: f64,
+}
+
+/// The shape that is being evaluated.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    shape: Shape,
+    evaluated: u32,
+    /// When the evaluations that are timed began.
+    began: Option<Instant>,
+}
+
+impl WarmUp {
+    /// For pictures of `sizes`, the first of which tells how many rows pay where `rows` are not given. `area` is that of a size's latents.
+    pub(super) fn new(sizes: &[Size], rows: Option<usize>, area: impl Fn(Size) -> usize) -> Self {
+        let most = |size| rows.unwrap_or(MOST_TRIED) * USUAL_AREA / area(size).max(1);
+        let buckets = |size| (2..=most(size).max(2)).filter(|rows| batch::bucket(*rows) == *rows);
+        let shape = |size, rows| Shape { size, rows, decode: rows == 2 };
+        let guided =
+            sizes.iter().flat_map(|size| buckets(*size).filter(|rows| rows % 2 == 0).map(|rows| shape(*size, rows)));
+        let others = sizes.iter().flat_map(|size| [1, 3].map(|rows| shape(*size, rows)));
+        let shapes = guided.chain(others).take(graphs::MOST).collect();
+        Self { shapes, auto: sizes.first().copied().filter(|_| rows.is_none()), ..Self::default() }
+    }
+
+    /// Rows of what is being evaluated, if that is nobody's job.
+    pub(super) fn rows(&self) -> Option<usize> {
+        self.current.map(|current| current.shape.rows)
+    }
+
+    fn next(&mut self) -> Option<Current> {
+        let new = |shape| Current { shape, evaluated: 0, began: None };
+        self.current.take().or_else(|| self.shapes.pop_front().map(new))
+    }
+
+    /// Drops what has this size and so many rows or more.
+    fn cut(&mut self, size: Size, rows: usize) {
+        self.shapes.retain(|shape| shape.size != size || shape.rows < rows);
+    }
+}
+
+impl Lanes {
+    /// Makes one evaluation that is nobody's; the shapes that are left then, `None` if there was none.
+    pub(super) fn warm(&mut self) -> Result<Option<usize>, Poisoned> {
+        if self.warm_up.done == 0 && self.warm_up.seconds == 0.0 && !self.warm_up.shapes.is_empty() {
+            info!(shapes = self.warm_up.shapes.len(), "warming up until a job comes");
+        }
+        let Some(current) = self.warm_up.next() else { return Ok(None) };
+        let began = Instant::now();
+        let evaluated = self.evaluate_once(current);
+        self.warm_up.seconds += began.elapsed().as_secs_f64();
+        evaluated?;
+        let left = self.warm_up.shapes.len() + usize::from(self.warm_up.current.is_some());
+        if left == 0 {
+            let (shapes, ms) = (self.warm_up.done, (1e3 * self.warm_up.seconds) as u64);
+            info!(shapes, ms, most_rows = self.most_rows, "warmed up: no job waits for what is done only once");
+        }
+        Ok(Some(left))
+    }
+
+    /// A job has come: what is nobody's is let go of, for later.
+    pub(super) fn interrupt_warm_up(&mut self) {
+        if let Some(Current { shape, .. }) = self.warm_up.current.take() {
+            debug!(rows = shape.rows, left = self.warm_up.shapes.len() + 1, "warm-up is interrupted by a job");
+            self.warm_up.shapes.push_front(shape);
+            self.forget(TICKET);
+        }
+    }
+
+    fn evaluate_once(&mut self, mut current: Current) -> Result<(), Poisoned> {
+        let shape = current.shape;
+        let once = if self.graphs.is_some() { graphs::WARM + 1 } else { 1 };
+        let begins = current.evaluated == 0;
+        if begins && let Err(cause) = self.take_in(TICKET, &spec(shape, once + TIMED)) {
+            self.refuse(shape, &cause.message);
+            return Ok(());
+        }
+        if current.evaluated == once {
+            self.place.settle().map_err(|cause| poisoned(&cause))?;
+            current.began = Some(Instant::now());
+        }
+        self.warm_up.current = Some(current);
+        if let Some(attention) = attention::of_this_thread() {
+            attention.measure(begins);
+        }
+        let events = self.advance();
+        if let Some(attention) = attention::of_this_thread() {
+            attention.measure(false);
+        }
+        if let Some(cause) = events?.into_iter().find_map(failure) {
+            self.refuse(shape, &cause.message);
+            return Ok(());
+        }
+        current.evaluated += 1;
+        self.warm_up.current = Some(current);
+        if current.evaluated == once + TIMED { self.end(current) } else { Ok(()) }
+    }
+
+    /// The shape is done: its time is taken, and its picture made or its lanes let go of.
+    fn end(&mut self, Current { shape, began, .. }: Current) -> Result<(), Poisoned> {
+        self.place.settle().map_err(|cause| poisoned(&cause))?;
+        let seconds = began.map_or(0.0, |began| began.elapsed().as_secs_f64()) / f64::from(TIMED);
+        debug!(
+            width = shape.size.width,
+            height = shape.size.height,
+            rows = shape.rows,
+            ms = 1e3 * seconds,
+            "an evaluation is warm"
+        );
+        while shape.decode && self.is_at_work() {
+            if let Some(cause) = self.advance()?.into_iter().find_map(failure) {
+                self.refuse(shape, &cause.message);
+                return Ok(());
+            }
+        }
+        self.warm_up.current = None;
+        self.warm_up.done += 1;
+        self.forget(TICKET);
+        if self.warm_up.auto == Some(shape.size) && shape.rows.is_multiple_of(2) {
+            self.weigh(shape, seconds);
+        }
+        Ok(())
+    }
+
+    /// Takes over what the time of an evaluation says of how many rows pay.
+    fn weigh(&mut self, shape: Shape, seconds: f64) {
+        self.warm_up.timed.push((shape.rows, seconds));
+        let usual = |rows: usize| (rows * self.latent_area(shape.size) / USUAL_AREA).max(1);
+        if pays(&self.warm_up.timed) {
+            self.most_rows = self.most_rows.max(usual(shape.rows));
+        } else {
+            let below = self.warm_up.timed.iter().rev().nth(1).map_or(2, |(rows, _)| *rows);
+            self.most_rows = usual(below);
+            self.warm_up.auto = None;
+            self.warm_up.cut(shape.size, shape.rows);
+        }
+    }
+
+    /// The shape cannot be evaluated: nor can more rows of its size, and jobs will not be asked to.
+    fn refuse(&mut self, shape: Shape, why: &str) {
+        let Size { width, height } = shape.size;
+        warn!(width, height, rows = shape.rows, why, "warm-up ends for this size");
+        self.warm_up.current = None;
+        self.forget(TICKET);
+        self.warm_up.cut(shape.size, shape.rows);
+        let below = (1..shape.rows).rev().find(|rows| batch::bucket(*rows) == *rows);
+        if let Some(below) = below.filter(|_| shape.rows > 2) {
+            self.most_rows = self.most_rows.min((below * self.latent_area(shape.size) / USUAL_AREA).max(1));
+        }
+    }
+
+    pub(super) fn latent_area(&self, size: Size) -> usize {
+        let factor = self.model.vae.factor();
+        (size.width / factor) as usize * (size.height / factor) as usize
+    }
+}
+
+fn failure((_, event): (Ticket, Event)) -> Option<JobError> {
+    if let Event::Failed(cause) = event { Some(cause) } else { None }
+}
+
+/// Whether the last of these numbers of rows makes enough more rows a second than half of them, or fewer, did.
+fn pays(timed: &[(usize, f64)]) -> bool {
+    let Some(&(rows, seconds)) = timed.last() else { return true };
+    let half = timed.iter().rev().find(|(fewer, _)| fewer * 2 <= rows);
+    half.is_none_or(|(fewer, theirs)| rows as f64 / seconds >= GAIN * *fewer as f64 / theirs)
+}
+
+/// A job of one image for every two rows, or without guidance, where their number is odd, for every row.
+fn spec(shape: Shape, steps: u32) -> Spec {
+    let guided = shape.rows.is_multiple_of(2);
+    Spec {
+        model: String::new(),
+        prompt: String::new(),
+        negative_prompt: None,
+        size: shape.size,
+        num_outputs: if guided { shape.rows / 2 } else { shape.rows } as u32,
+        // One more than is evaluated, unless the picture is wanted.
+        steps: steps + u32::from(!shape.decode),
+        guidance_scale: if guided { 7.5 } else { 1.0 },
+        sampler: Sampler::Ddim,
+        seed: 0,
+        start: None,
+        lora: None,
+        preview: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USUAL: Size = Size { width: 512, height: 512 };
+
+    fn rows(warm_up: &WarmUp) -> Vec<usize> {
+        warm_up.shapes.iter().map(|shape| shape.rows).collect()
+    }
+
+    #[test]
+    fn buckets_come_in_the_order_in_which_jobs_want_them() {
+        let area = |size: Size| (size.width * size.height / 64) as usize;
+        let auto = WarmUp::new(&[USUAL], None, area);
+        assert_eq!(rows(&auto), [2, 4, 6, 8, 12, 16, 24, 32, 1, 3]);
+        assert_eq!(rows(&WarmUp::new(&[USUAL], Some(8), area)), [2, 4, 6, 8, 1, 3]);
+        let large = Size { width: 1024, height: 1024 };
+        assert_eq!(rows(&WarmUp::new(&[large, USUAL], Some(4), area)), [2, 2, 4, 1, 3, 1, 3]);
+        assert!(WarmUp::new(&[], None, area).shapes.is_empty());
+        let many = [USUAL, Size { width: 512, height: 768 }, Size { width: 768, height: 512 }];
+        assert_eq!(WarmUp::new(&many, None, area).shapes.len(), graphs::MOST, "more would push one another out");
+    }
+
+    #[test]
+    fn twice_the_rows_must_gain() {
+        assert!(pays(&[(2, 1.0)]));
+        assert!(pays(&[(2, 1.0), (4, 1.9)]));
+        assert!(!pays(&[(2, 1.0), (4, 1.95)]));
+        // Each is held against half of its rows, not against its neighbour.
+        assert!(pays(&[(2, 1.0), (4, 1.8), (6, 2.6)]));
+        assert!(!pays(&[(2, 1.0), (4, 1.8), (6, 2.6), (8, 3.5)]));
+    }
+}

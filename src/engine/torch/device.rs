@@ -2,8 +2,9 @@
 //! machines with and without a GPU.
 
 use std::error::Error as _;
-use std::ffi::{CStr, c_char, c_int};
-use std::path::PathBuf;
+use std::ffi::{CStr, c_char, c_int, c_uint};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::{fmt, fs};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
@@ -83,8 +84,8 @@ impl Target {
 
     /// Resolves what the configuration says.
     ///
-    /// `auto` takes the first GPU where there is an NVIDIA driver: a GPU that is there but unusable is an error, never a
-    /// silent fall back. Numbers: f16 on a GPU; on the processor bf16 where it multiplies bf16 matrices, else f32.
+    /// `auto` takes the first GPU where there is an NVIDIA driver, which is its kernel module or, as on WSL 2, its library that
+    /// finds a GPU: a GPU that is there but unusable is an error, never a silent fall back. Numbers: f16 on a GPU; on the processor bf16 where it multiplies bf16 matrices, else f32.
     pub fn choose(device: config::Device, dtype: config::Dtype) -> Result<Self, DeviceError> {
         let device = match device {
             config::Device::Cuda(number) if has_driver() => open_cuda(number)?,
@@ -149,9 +150,28 @@ pub(super) fn linker(cause: &libloading::Error) -> String {
     cause.source().map_or_else(|| cause.to_string(), ToString::to_string)
 }
 
-/// Whether an NVIDIA driver is loaded in the kernel.
+/// Whether there is an NVIDIA driver: its kernel module, which may be without a GPU or broken, or else a library of the driver's that finds
+/// a GPU. On WSL 2 there is but the library. A process looks once.
 fn has_driver() -> bool {
-    std::path::Path::new("/proc/driver/nvidia/version").exists() || std::path::Path::new("/dev/nvidiactl").exists()
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    let module = || ["/proc/driver/nvidia/version", "/dev/nvidiactl"].iter().any(|path| Path::new(path).exists());
+    *FOUND.get_or_init(|| module() || driver_s_gpus().is_some_and(|count| count > 0))
+}
+
+/// How many GPUs the driver's own library finds; `None` where it is missing or does not start.
+#[expect(unsafe_code, reason = "calls into the driver's library")]
+fn driver_s_gpus() -> Option<c_int> {
+    // SAFETY: NVIDIA's driver; opening it does nothing but load it.
+    let driver = unsafe { Library::open(Some("libcuda.so.1"), RTLD_NOW) }.ok()?;
+    let mut count = 0;
+    // SAFETY: the signatures are those of the CUDA driver API, cuInit(unsigned) and cuDeviceGetCount(int*).
+    let found = unsafe {
+        driver.get::<unsafe extern "C" fn(c_uint) -> c_int>(b"cuInit\0").ok()?(0) == 0
+            && driver.get::<unsafe extern "C" fn(*mut c_int) -> c_int>(b"cuDeviceGetCount\0").ok()?(&raw mut count) == 0
+    };
+    // Never closed: a driver that has started has threads.
+    std::mem::forget(driver);
+    found.then_some(count)
 }
 
 /// Whether the processor has instructions for bf16 products; without them bf16 is slower than f32.

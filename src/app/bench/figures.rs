@@ -36,6 +36,9 @@ pub(super) struct Figures {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) stream: Option<Stream>,
     pub(super) memory: Memory,
+    /// Of a GPU with the CUDA helper.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gpu: Option<Gpu>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rates: Option<Rates>,
 }
@@ -106,6 +109,19 @@ pub(super) struct Memory {
     /// Taken of the device, by whomever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) device: Option<u64>,
+}
+
+/// What the engine made use of.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Gpu {
+    /// That were measured.
+    pub(super) evaluations: u64,
+    /// That were measured and replays of CUDA graphs.
+    pub(super) replayed: u64,
+    /// CUDA graphs that were recorded, measured or not.
+    pub(super) graphs: u64,
+    /// Whether kernels of our own were called.
+    pub(super) kernels: bool,
 }
 
 /// What the device can do at best.

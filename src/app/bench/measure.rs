@@ -1,34 +1,60 @@
 //! Jobs that are drawn to see how long they take.
 
+use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::figures::{Latency, Rows, Spread, Stream};
+use super::figures::{Gpu, Latency, Rows, Spread, Stream};
 use crate::encode;
 use crate::engine::host::Host;
+use crate::engine::torch::cuda::{Usage, Used};
+use crate::engine::torch::graphs;
 use crate::job::{Size, Timings};
 use crate::worker::{Terms, render};
 
-/// Steps of what is drawn first and does not count.
+/// Steps of what is drawn first on a processor and does not count.
 const WARM: u32 = 2;
+
+/// The same on a GPU: the evaluations that come before a recording, the one that is recorded, and one that replays it.
+const WARM_ON_GPU: u32 = graphs::WARM + 2;
+
+/// Images that a job may ask for; more are several jobs.
+const IMAGES_OF_A_JOB: u32 = 8;
 
 /// An engine to measure.
 pub(super) struct Bench<'a> {
-    pub(super) host: &'a Host,
-    pub(super) terms: &'a Terms,
+    host: &'a Host,
+    terms: &'a Terms,
     /// Times that each thing is done.
-    pub(super) rounds: usize,
+    rounds: usize,
+    /// Counts what it makes use of, if it is on a GPU with the CUDA helper.
+    usage: Option<Arc<Usage>>,
+    /// Of that, what was measured.
+    measured: Cell<Used>,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    pub(super) fn new(host: &'a Host, terms: &'a Terms, rounds: usize, usage: Option<Arc<Usage>>) -> Self {
+        Self { host, terms, rounds, usage, measured: Cell::default() }
+    }
+
+    /// What was made use of until now.
+    pub(super) fn gpu(&self) -> Option<Gpu> {
+        let (all, measured) = (self.usage.as_ref()?.used(), self.measured.get());
+        let (evaluations, replayed) = (measured.evaluations, measured.replayed);
+        Some(Gpu { evaluations, replayed, graphs: all.recorded, kernels: all.kernel_calls > 0 })
+    }
+
     /// One image after the other. `work` is what an evaluation of two rows is, by row.
     pub(super) async fn latency(&self, size: Size, steps: u32, work: f64) -> anyhow::Result<Latency> {
-        let runs = self.runs(size, steps, 1).await?;
+        let runs = self.runs(size, steps, 1).await?.concat();
         let spread = |of: fn(&Timings) -> Duration| Spread::of(runs.iter().map(|run| of(run).as_secs_f64()));
         Ok(Latency {
             size: shown(size),
@@ -42,41 +68,75 @@ impl Bench<'_> {
         })
     }
 
-    /// Several images of one job, which the engine draws in as few evaluations as it likes.
+    /// Several images at once, which the engine draws in as few evaluations as it likes.
     pub(super) async fn side_by_side(&self, size: Size, steps: u32, images: u32) -> anyhow::Result<Rows> {
         let runs = self.runs(size, steps, images).await?;
-        let steps = |run: &Timings| f64::from(run.evaluations) / f64::from(images);
-        let step = Spread::of(runs.iter().map(|run| run.denoise.as_secs_f64() / steps(run)));
+        let slowest = |run: &Vec<Timings>| run.iter().map(|job| job.denoise).max().unwrap_or_default();
+        // A sampler may make several evaluations a step; this one makes one.
+        let step = Spread::of(runs.iter().map(|run| slowest(run).as_secs_f64() / f64::from(steps)));
         Ok(Rows { size: shown(size), images, step })
     }
 
-    async fn runs(&self, size: Size, steps: u32, images: u32) -> anyhow::Result<Vec<Timings>> {
-        let input = |steps| {
-            json!({
-                "prompt": "a red apple", "width": size.width, "height": size.height, "num_inference_steps": steps, "scheduler": "DDIM",
-                "guidance_scale": 7.5, "num_outputs": images, "seed": 7,
-            })
+    /// Rounds of `images` at once, each with the timings of the jobs that they are asked for by.
+    async fn runs(&self, size: Size, steps: u32, images: u32) -> anyhow::Result<Vec<Vec<Timings>>> {
+        let draw = async |steps: u32| {
+            let sizes = (0..images).step_by(IMAGES_OF_A_JOB as usize).map(|from| (images - from).min(IMAGES_OF_A_JOB));
+            let jobs: Vec<Value> = sizes.map(|outputs| input(size, steps, outputs)).collect();
+            let drawn = try_join_all(jobs.iter().map(|job| self.draw(job))).await?;
+            anyhow::Ok(drawn.into_iter().map(|(_, timings)| timings).collect::<Vec<_>>())
         };
-        self.draw(&input(WARM)).await?;
+        if self.usage.is_none() {
+            draw(WARM).await?;
+        }
+        // The last images of many may be fewer than an evaluation holds, and are recorded after as many drawings as one shape after steps.
+        for _ in 0..WARM_ON_GPU {
+            let Some(before) = self.used() else { break };
+            draw(WARM_ON_GPU).await?;
+            let Some(used) = self.used().map(|used| used.since(before)) else { break };
+            let is_never_recorded = used.recorded + used.replayed == 0;
+            if used.only_replays() || is_never_recorded {
+                break;
+            }
+        }
         let mut runs = Vec::with_capacity(self.rounds);
         for _ in 0..self.rounds {
-            runs.push(self.draw(&input(steps)).await?.1);
+            runs.push(self.counted(draw(steps)).await?);
         }
         Ok(runs)
     }
 
     /// All of `jobs`, of which so many are in hand at the same time.
     pub(super) async fn stream(&self, jobs: Vec<Value>, at_once: usize) -> anyhow::Result<Stream> {
+        let draw = || stream::iter(&jobs).map(|job| self.draw(job)).buffer_unordered(at_once).collect::<Vec<_>>();
+        if self.usage.is_some() {
+            // A GPU meets each number of rows for the first time only once.
+            draw().await;
+        }
         let began = Instant::now();
-        let drawn: Vec<_> = stream::iter(&jobs).map(|job| self.draw(job)).buffer_unordered(at_once).collect().await;
+        let drawn = self.counted(draw()).await;
         let seconds = began.elapsed().as_secs_f64();
         let drawn = drawn.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
         let mut times: Vec<f64> = drawn.iter().map(|(_, run)| run.total.as_secs_f64()).collect();
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+        let (p50, p95) = (at(0.5), at(0.95));
         let images: usize = drawn.iter().map(|(images, _)| images).sum();
         let images_a_minute = 60.0 * images as f64 / seconds;
-        Ok(Stream { jobs, at_once, images, seconds, images_a_minute, p50: at(0.5), p95: at(0.95) })
+        Ok(Stream { jobs, at_once, images, seconds, images_a_minute, p50, p95 })
+    }
+
+    fn used(&self) -> Option<Used> {
+        self.usage.as_ref().map(|usage| usage.used())
+    }
+
+    /// Counts what `drawing` makes use of as measured.
+    async fn counted<T>(&self, drawing: impl Future<Output = T>) -> T {
+        let before = self.used();
+        let drawn = drawing.await;
+        if let (Some(before), Some(after)) = (before, self.used()) {
+            self.measured.set(self.measured.get().and(after.since(before)));
+        }
+        drawn
     }
 
     /// A job as the worker runs it, to the text that would be delivered, without what brings it and takes it away.
@@ -94,6 +154,13 @@ impl Bench<'_> {
             Err(failure) => Err(anyhow!("{input} failed: {}", failure.error)),
         }
     }
+}
+
+fn input(size: Size, steps: u32, outputs: u32) -> Value {
+    json!({
+        "prompt": "a red apple", "width": size.width, "height": size.height, "num_inference_steps": steps, "scheduler": "DDIM",
+        "guidance_scale": 7.5, "num_outputs": outputs, "seed": 7,
+    })
 }
 
 fn shown(size: Size) -> String {

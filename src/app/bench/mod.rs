@@ -47,6 +47,15 @@ pub(super) fn execute(args: &BenchArgs, config: &Config) -> Exit {
     }
 }
 
+/// The settings with the sizes that are measured in place of those that an idle engine would make ready for, if there are any.
+fn warming(config: &Config, args: &BenchArgs) -> Config {
+    let mut settings = config.clone();
+    if !settings.cuda.warm_up.is_empty() {
+        settings.cuda.warm_up = args.sizes.iter().map(|size| (size.width, size.height)).collect();
+    }
+    settings
+}
+
 fn shown(text: &str) -> Exit {
     if say(&text).is_ok() { Exit::Done } else { Exit::Failed }
 }
@@ -55,17 +64,20 @@ async fn figures(args: &BenchArgs, config: &Config, served: &Served) -> anyhow::
     let name = served.model.name.clone();
     let ahead = engine::ahead(config, &served.model);
     let (tell, told) = oneshot::channel();
-    let (settings, model, sizes) = (config.clone(), served.model.clone(), args.sizes.clone());
+    let (settings, model, sizes) = (warming(config, args), served.model.clone(), args.sizes.clone());
     let build = move || -> anyhow::Result<Lanes> {
         let lanes = engine::load(&settings, &model, settings.device)?;
+        let work: Vec<u64> = sizes.iter().map(|size| lanes.model().multiplications(*size)).collect();
         // Who asked waits for the engine, and hears it then.
-        let _ = tell.send(sizes.iter().map(|size| lanes.model().multiplications(*size)).collect::<Vec<_>>());
+        let _ = tell.send((work, lanes.usage()));
         Ok(lanes)
     };
     let host = engine::host((config, config.device), (0, Metrics::default()), build).await?;
     drop(ahead);
     let start = Start { load: host.load_time().as_secs_f64(), ready: process::age() };
-    let work = told.await?;
+    let (work, usage) = told.await?;
+    // As it is in a worker that has been there for a while; nobody's evaluations are not measured.
+    host.warm().await;
 
     let terms = Terms {
         offer: Offer { models: vec![name.clone()], ..Offer::default() },
@@ -73,7 +85,7 @@ async fn figures(args: &BenchArgs, config: &Config, served: &Served) -> anyhow::
         log_prompts: false,
         intake: run::intake(config)?,
     };
-    let bench = Bench { host: &host, terms: &terms, rounds: args.rounds.into() };
+    let bench = Bench::new(&host, &terms, args.rounds.into(), usage);
     let mut latency = Vec::new();
     for (size, work) in args.sizes.iter().zip(work) {
         latency.push(bench.latency(*size, args.steps, OPERATIONS * work as f64).await?);
@@ -86,10 +98,11 @@ async fn figures(args: &BenchArgs, config: &Config, served: &Served) -> anyhow::
     let stream = if jobs.is_empty() { None } else { Some(bench.stream(jobs, args.at_once.into()).await?) };
     let target = Target::choose(config.device, config.dtype)?;
     let memory = process::memory(host.memory().filter(|_| !target.is_cpu()));
+    let gpu = bench.gpu();
     host.end().await;
 
     let rates = if args.rates { Some(rates::measure(target)?.into()) } else { None };
     let threads = available_parallelism().map_or(1, std::num::NonZero::get);
     let machine = Machine { latentd: env!("CARGO_PKG_VERSION"), model: name, device: target.to_string(), threads };
-    Ok(Figures { machine, start, latency, rows, stream, memory, rates })
+    Ok(Figures { machine, start, latency, rows, stream, memory, gpu, rates })
 }

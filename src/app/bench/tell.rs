@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figures::{Figures, Latency, Rates, Spread};
+use super::figures::{Figures, Gpu, Latency, Rates, Spread};
 
 /// Tables in Markdown.
 pub(super) fn table(figures: &Figures) -> String {
@@ -51,6 +51,13 @@ fn write(text: &mut String, figures: &Figures) -> std::fmt::Result {
     writeln!(text, "\nresident at most: {} MiB", figures.memory.resident >> 20)?;
     if let Some(taken) = figures.memory.device {
         writeln!(text, "taken of the device: {} MiB", taken >> 20)?;
+    }
+    if let Some(Gpu { evaluations, replayed, graphs, kernels }) = figures.gpu {
+        let kernels = if kernels { "in use" } else { "not in use" };
+        writeln!(
+            text,
+            "{replayed} of {evaluations} evaluations that were measured were replays of CUDA graphs ({graphs} recorded); kernels of our own were {kernels}"
+        )?;
     }
     if let Some(Rates { matrices, convolution }) = figures.rates {
         writeln!(

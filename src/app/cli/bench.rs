@@ -13,7 +13,7 @@ pub(in crate::app) struct BenchArgs {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub(in crate::app) steps: u32,
     /// How many images to draw side by side.
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 2, 4, 8], value_parser = clap::value_parser!(u32).range(1..=10))]
+    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 2, 4, 8], value_parser = clap::value_parser!(u32).range(1..=32))]
     pub(in crate::app) images: Vec<u32>,
     /// Times that each of these is done.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]

@@ -1,11 +1,12 @@
 //! Where an engine's numbers live, how they get there, and how far the engine may be ahead of what its device has done.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tch::kind::Element;
 use tch::{Cuda, Device, Tensor};
 
-use super::cuda::Gpu;
+use super::cuda::{Gpu, Usage};
 use super::error::Forward;
 use crate::noise::TorchRng;
 
@@ -30,6 +31,11 @@ impl Place {
     /// The device.
     pub(super) fn device(&self) -> Device {
         self.device
+    }
+
+    /// Counts what is made use of there, if the CUDA helper is.
+    pub(super) fn usage(&self) -> Option<Arc<Usage>> {
+        self.gpu.as_ref().map(|gpu| gpu.usage())
     }
 
     /// `values` in `shape`, there. The one way for whatever a job brings: a plain copy would wait until the device has nothing else to do.

@@ -6,11 +6,14 @@ mod darkroom;
 mod freight;
 mod helper;
 pub(super) mod kernels;
+mod usage;
 
 pub use helper::{Helper, HelperError};
+pub use usage::{Usage, Used};
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use tch::{Device, Kind, Tensor};
 use tracing::{debug, warn};
@@ -38,6 +41,7 @@ pub struct Gpu {
     evaluations: Cell<usize>,
     /// Pieces of weights on their way.
     pieces: RefCell<Pieces<Mark>>,
+    usage: Arc<Usage>,
     /// What this thread's modules use until this goes.
     _in_use: (Option<InUse>, Option<attention::InUse>),
 }
@@ -65,8 +69,9 @@ impl Gpu {
         let stream = Stream::enter(helper, number)?;
         let beside = stream.beside()?;
         let ends = [Mark::new(helper)?, Mark::new(helper)?];
+        let usage = Arc::default();
         let attention = Attention::install(helper, &stream, settings.attention);
-        let kernels = settings.kernels.then(|| install(helper, Device::Cuda(number), kind)).flatten();
+        let kernels = settings.kernels.then(|| install(helper, Device::Cuda(number), kind, &usage)).flatten();
         let (pool, evaluations, pieces) = (RefCell::default(), Cell::new(0), RefCell::default());
         Ok(Self {
             helper: Rc::clone(helper),
@@ -76,16 +81,23 @@ impl Gpu {
             ends,
             evaluations,
             pieces,
+            usage,
             _in_use: (kernels, attention),
         })
     }
 
     /// An evaluation has been given to the GPU: waits until the one before it is done.
     pub(super) fn pace(&self) -> Forward<()> {
+        self.usage.evaluated();
         let this = self.evaluations.get() % 2;
         self.ends[this].set(&self.stream)?;
         self.evaluations.set(this + 1);
         self.ends[1 - this].wait()
+    }
+
+    /// Counts what is made use of.
+    pub(super) fn usage(&self) -> Arc<Usage> {
+        Arc::clone(&self.usage)
     }
 
     /// Waits until the last evaluation is done.
@@ -95,7 +107,7 @@ impl Gpu {
 }
 
 /// Has this thread use the helper's kernels, if there are any and they compute what they should.
-fn install(helper: &Helper, device: Device, kind: Kind) -> Option<InUse> {
+fn install(helper: &Helper, device: Device, kind: Kind, usage: &Arc<Usage>) -> Option<InUse> {
     let Some(kernels) = helper.kernels(device) else {
         warn!(
             "the CUDA helper was built without kernels, and libtorch's operators take longer: scripts/setup-cuda-helper --kernels"
@@ -103,7 +115,7 @@ fn install(helper: &Helper, device: Device, kind: Kind) -> Option<InUse> {
         return None;
     };
     match kernels.deviation(kind) {
-        Ok(deviation) if deviation <= 1.0 => return Some(kernels.install()),
+        Ok(deviation) if deviation <= 1.0 => return Some(kernels.counted(usage).install()),
         Ok(deviation) => warn!(
             deviation,
             "kernels compute something else than libtorch's operators, and stay unused; please report this"
@@ -128,7 +140,8 @@ impl Recorder for Rc<Gpu> {
         let pool = shared.map_or_else(|| Pool::new(&self.helper).map(Rc::new), Ok)?;
         let (graph, output) = self.stream.capture(&pool, work)?;
         *self.pool.borrow_mut() = Rc::downgrade(&pool);
-        Ok(Box::new(Recorded { output, graph, _pool: pool }))
+        self.usage.recorded();
+        Ok(Box::new(Recorded { output, graph, usage: self.usage(), _pool: pool }))
     }
 }
 
@@ -137,12 +150,14 @@ impl Recorder for Rc<Gpu> {
 struct Recorded {
     output: Tensor,
     graph: Graph,
+    usage: Arc<Usage>,
     _pool: Rc<Pool>,
 }
 
 impl Recording for Recorded {
     fn replay(&self) -> Forward {
         self.graph.replay()?;
+        self.usage.replayed();
         Ok(self.output.shallow_clone())
     }
 }

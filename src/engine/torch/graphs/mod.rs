@@ -24,7 +24,7 @@ use crate::batch::{self, Key};
 
 /// Evaluations of a shape before it is recorded: libraries choose their kernels and lay out their memory in the first ones, and a shape
 /// that comes up only now and then is not worth a recording.
-pub(super) const WARM: u32 = 4;
+pub const WARM: u32 = 4;
 /// Graphs at the same time. Each holds the texts of its rows, 4 MB each of SD 1.5 in f16, and there are eight buckets up to 16 rows.
 pub(super) const MOST: usize = 16;
 

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tracing::warn;
 
 use super::Lanes;
 use super::warm_up::WarmUp;
 use crate::config;
-use crate::engine::torch::cuda::Gpu;
+use crate::engine::torch::cuda::{Gpu, Usage};
 use crate::engine::torch::developing::{Darkroom, Developing};
 use crate::engine::torch::device::Target;
 use crate::engine::torch::error::LoadError;
@@ -59,6 +60,11 @@ impl Lanes {
     #[must_use]
     pub fn with_darkroom(self, darkroom: Box<dyn Darkroom>) -> Self {
         Self { developing: Developing::by(darkroom), ..self }
+    }
+
+    /// Counts what it makes use of on its GPU, if it is on one and the CUDA helper is there.
+    pub fn usage(&self) -> Option<Arc<Usage>> {
+        self.place.usage()
     }
 
     /// An engine on the model at `path`, as [`Model::load`] has it; if `target` is a GPU, as [`Self::with_cuda`] has it, and its weights come

@@ -8,11 +8,13 @@ use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use libloading::os::unix::Library;
 use tch::{Device, TchError, Tensor};
 use torch_sys::C_tensor;
 
+use super::usage::Usage;
 use crate::engine::torch::error::Forward;
 
 type Status = c_int;
@@ -71,6 +73,7 @@ impl Calls {
 pub(in crate::engine::torch) struct Kernels {
     device: Device,
     calls: Calls,
+    usage: Option<Arc<Usage>>,
 }
 
 /// A normalisation over groups of channels, and what belongs to it.
@@ -91,7 +94,12 @@ pub(in crate::engine::torch) struct Norm<'a> {
 
 impl Kernels {
     pub(super) fn new(calls: Calls, device: Device) -> Self {
-        Self { device, calls }
+        Self { device, calls, usage: None }
+    }
+
+    /// The same, of which `usage` counts the calls.
+    pub(super) fn counted(self, usage: &Arc<Usage>) -> Self {
+        Self { usage: Some(Arc::clone(usage)), ..self }
     }
 
     /// Has this thread's modules use them.
@@ -150,6 +158,9 @@ impl Kernels {
             // SAFETY: a text of this thread's, which stays until its next call fails.
             let text = unsafe { CStr::from_ptr((self.calls.error)()) };
             return Err(TchError::Torch(text.to_string_lossy().into_owned()));
+        }
+        if let (Some(usage), false) = (&self.usage, made.is_null()) {
+            usage.called_a_kernel();
         }
         // SAFETY: a tensor on the heap, as torch-sys has them, and nobody else's.
         Ok((!made.is_null()).then(|| unsafe { Tensor::from_ptr(made.cast()) }))

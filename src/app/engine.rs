@@ -33,11 +33,14 @@ mod with_torch {
         Ahead::of(&torch::Model::files(&model.path, device::expects_half(config.device, config.dtype)))
     }
 
-    /// Starts an engine of the model `name`, one of `models`, and waits until it is ready.
+    /// Starts an engine of the model `name`, one of `models`, for who has all of its jobs at hand, and waits until it is ready. It has no idle
+    /// time to warm up in.
     pub(in super::super) async fn start_one(config: &Config, models: &[Served], name: String) -> Result<Host, Failure> {
         let model = find(models, &name)?;
         let _ahead = ahead(config, model);
-        Ok(start(config, model, config.device, 0, Metrics::default()).await?)
+        let mut settings = config.clone();
+        settings.cuda.warm_up.clear();
+        Ok(start(&settings, model, config.device, 0, Metrics::default()).await?)
     }
 
     /// All `models` on all devices, which tell `metrics` what they do; those are loaded that are to be from the start.

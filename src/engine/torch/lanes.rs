@@ -50,8 +50,8 @@ pub struct Lanes {
     evaluations: u64,
     /// Rows of the last evaluation.
     rows: usize,
-    /// [`MOST_ROWS`] until memory ran out.
-    most_rows: usize,
+    /// Latent pixels of one evaluation, over all of its rows: those of [`MOST_ROWS`] until memory ran out, or more or fewer were said to pay.
+    most_pixels: usize,
     previews: Pace,
     threads: Option<Threads>,
     graphs: Option<Graphs>,
@@ -89,7 +89,7 @@ impl Lanes {
             jobs,
             evaluations: 0,
             rows: 0,
-            most_rows: MOST_ROWS,
+            most_pixels: MOST_ROWS * USUAL_AREA,
             previews: Pace::USUAL,
             threads: None,
             graphs: None,
@@ -107,7 +107,7 @@ impl Lanes {
         let waiting = |lane: &Lane| Waiting { key: lane.key, rows: lane.rows(), served: lane.served };
         let waiting: Vec<Waiting> = self.active.iter().map(waiting).collect();
         let most = self.warm_up.rows();
-        batch::choose(&waiting, |key| most.unwrap_or(self.most_rows * USUAL_AREA / area(key)))
+        batch::choose(&waiting, |key| most.unwrap_or(self.most_pixels / area(key)))
     }
 
     /// The UNet's output for `chosen` lanes, `[rows, latent, height, width]` in f32.
@@ -170,8 +170,8 @@ impl Lanes {
             self.forget(ticket);
             return vec![(ticket, Event::Failed(JobError { code: OUT_OF_MEMORY, message, field: None }))];
         }
-        self.most_rows = (rows / 2 * lanes.map(|lane| area(lane.key)).max().unwrap_or(1) / USUAL_AREA).max(1);
-        warn!(rows, most_rows = self.most_rows, "out of memory; going on with fewer rows an evaluation");
+        self.most_pixels = rows / 2 * lanes.map(|lane| area(lane.key)).max().unwrap_or(1);
+        warn!(rows, most_rows = rows / 2, "out of memory; going on with fewer rows an evaluation");
         Events::new()
     }
 
@@ -252,7 +252,7 @@ impl Engine for Lanes {
 
     fn most_rows(&self) -> usize {
         // A processor is busy with one image; several of them only wait for each other.
-        if self.model.target.is_cpu() { 2 } else { self.most_rows }
+        if self.model.target.is_cpu() { 2 } else { (self.most_pixels / USUAL_AREA).max(1) }
     }
 
     fn load(&self) -> Load {

@@ -66,6 +66,7 @@ pub(in crate::engine::torch) struct Attention {
     choice: config::Attention,
     known: RefCell<HashMap<Shape, Library>>,
     measuring: Cell<bool>,
+    warned: Cell<bool>,
 }
 
 impl Attention {
@@ -75,7 +76,8 @@ impl Attention {
             return None;
         }
         let (helper, stream) = (Rc::clone(helper), stream.clone());
-        let attention = Self { helper, stream, choice, known: RefCell::default(), measuring: Cell::new(false) };
+        let (known, measuring, warned) = (RefCell::default(), Cell::new(false), Cell::new(false));
+        let attention = Self { helper, stream, choice, known, measuring, warned };
         ATTENTION.set(Some(Rc::new(attention)));
         Some(InUse(()))
     }
@@ -117,7 +119,10 @@ impl Attention {
             Err(cause) if is_out_of_memory(&cause) || cause.to_string().contains("CUDA error") => Err(cause),
             Err(cause) => {
                 let cause = first_line(&cause);
-                warn!(cause, shape = ?q.size(), keys = ?k.size(), "cuDNN does not attend in this shape; FlashAttention does");
+                debug!(cause, shape = ?q.size(), keys = ?k.size(), "cuDNN does not attend in this shape");
+                if self.choice == config::Attention::Cudnn && !self.warned.replace(true) {
+                    warn!(cause, "cuDNN does not attend in some shapes; FlashAttention does");
+                }
                 Ok(Library::Flash)
             }
         }

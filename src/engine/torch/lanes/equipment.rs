@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::Lanes;
 use super::warm_up::WarmUp;
+use super::{Lanes, USUAL_AREA};
 use crate::config;
 use crate::engine::torch::cuda::{Gpu, Usage};
 use crate::engine::torch::developing::{Darkroom, Developing};
@@ -46,7 +46,8 @@ impl Lanes {
     pub fn with_warm_up(self, sizes: &[(u32, u32)], rows: Option<usize>) -> Self {
         let sizes: Vec<Size> = sizes.iter().map(|&(width, height)| Size { width, height }).collect();
         let warm_up = WarmUp::new(&sizes, rows, |size| self.latent_area(size));
-        Self { most_rows: rows.unwrap_or(self.most_rows), warm_up, ..self }
+        let most_pixels = rows.map_or(self.most_pixels, |rows| rows.saturating_mul(USUAL_AREA));
+        Self { most_pixels, warm_up, ..self }
     }
 
     /// The same with evaluations that `recorder` records and replays.

@@ -20,7 +20,7 @@ use crate::sampler::Sampler;
 pub(super) const TICKET: Ticket = Ticket(u64::MAX);
 
 /// Evaluations of each shape that are timed, when all that is done once has been done.
-const TIMED: u32 = 3;
+const TIMED: u32 = 4;
 
 /// Most rows that are tried where the settings leave it to what pays.
 const MOST_TRIED: usize = 32;
@@ -56,14 +56,14 @@ pub(super) struct WarmUp {
 struct Current {
     shape: Shape,
     evaluated: u32,
-    /// When the evaluations that are timed began.
-    began: Option<Instant>,
+    /// Seconds of the quickest of those that were timed.
+    seconds: f64,
 }
 
 impl WarmUp {
     /// For pictures of `sizes`, the first of which tells how many rows pay where `rows` are not given. `area` is that of a size's latents.
     pub(super) fn new(sizes: &[Size], rows: Option<usize>, area: impl Fn(Size) -> usize) -> Self {
-        let most = |size| rows.unwrap_or(MOST_TRIED) * USUAL_AREA / area(size).max(1);
+        let most = |size| rows.unwrap_or(MOST_TRIED).saturating_mul(USUAL_AREA) / area(size).max(1);
         let buckets = |size| (2..=most(size).max(2)).filter(|rows| batch::bucket(*rows) == *rows);
         let shape = |size, rows| Shape { size, rows, decode: rows == 2 };
         let guided =
@@ -79,7 +79,7 @@ impl WarmUp {
     }
 
     fn next(&mut self) -> Option<Current> {
-        let new = |shape| Current { shape, evaluated: 0, began: None };
+        let new = |shape| Current { shape, evaluated: 0, seconds: f64::INFINITY };
         self.current.take().or_else(|| self.shapes.pop_front().map(new))
     }
 
@@ -103,7 +103,7 @@ impl Lanes {
         let left = self.warm_up.shapes.len() + usize::from(self.warm_up.current.is_some());
         if left == 0 {
             let (shapes, ms) = (self.warm_up.done, (1e3 * self.warm_up.seconds) as u64);
-            info!(shapes, ms, most_rows = self.most_rows, "warmed up: no job waits for what is done only once");
+            info!(shapes, ms, most_rows = self.most_rows(), "warmed up: no job waits for what is done only once");
         }
         Ok(Some(left))
     }
@@ -125,10 +125,8 @@ impl Lanes {
             self.refuse(shape, &cause.message);
             return Ok(());
         }
-        if current.evaluated == once {
-            self.place.settle().map_err(|cause| poisoned(&cause))?;
-            current.began = Some(Instant::now());
-        }
+        self.place.settle().map_err(|cause| poisoned(&cause))?;
+        let began = Instant::now();
         self.warm_up.current = Some(current);
         if let Some(attention) = attention::of_this_thread() {
             attention.measure(begins);
@@ -141,15 +139,18 @@ impl Lanes {
             self.refuse(shape, &cause.message);
             return Ok(());
         }
+        self.place.settle().map_err(|cause| poisoned(&cause))?;
+        if current.evaluated >= once {
+            // The quickest: what else the device or this machine does is no property of the shape.
+            current.seconds = current.seconds.min(began.elapsed().as_secs_f64());
+        }
         current.evaluated += 1;
         self.warm_up.current = Some(current);
         if current.evaluated == once + TIMED { self.end(current) } else { Ok(()) }
     }
 
     /// The shape is done: its time is taken, and its picture made or its lanes let go of.
-    fn end(&mut self, Current { shape, began, .. }: Current) -> Result<(), Poisoned> {
-        self.place.settle().map_err(|cause| poisoned(&cause))?;
-        let seconds = began.map_or(0.0, |began| began.elapsed().as_secs_f64()) / f64::from(TIMED);
+    fn end(&mut self, Current { shape, seconds, .. }: Current) -> Result<(), Poisoned> {
         debug!(
             width = shape.size.width,
             height = shape.size.height,
@@ -175,12 +176,12 @@ impl Lanes {
     /// Takes over what the time of an evaluation says of how many rows pay.
     fn weigh(&mut self, shape: Shape, seconds: f64) {
         self.warm_up.timed.push((shape.rows, seconds));
-        let usual = |rows: usize| (rows * self.latent_area(shape.size) / USUAL_AREA).max(1);
+        let area = self.latent_area(shape.size);
         if pays(&self.warm_up.timed) {
-            self.most_rows = self.most_rows.max(usual(shape.rows));
+            self.most_pixels = self.most_pixels.max(shape.rows * area);
         } else {
             let below = self.warm_up.timed.iter().rev().nth(1).map_or(2, |(rows, _)| *rows);
-            self.most_rows = usual(below);
+            self.most_pixels = below * area;
             self.warm_up.auto = None;
             self.warm_up.cut(shape.size, shape.rows);
         }
@@ -192,10 +193,11 @@ impl Lanes {
         warn!(width, height, rows = shape.rows, why, "warm-up ends for this size");
         self.warm_up.current = None;
         self.forget(TICKET);
-        self.warm_up.cut(shape.size, shape.rows);
+        // What one image cannot be, no image can.
+        self.warm_up.cut(shape.size, if shape.rows == 2 { 0 } else { shape.rows });
         let below = (1..shape.rows).rev().find(|rows| batch::bucket(*rows) == *rows);
         if let Some(below) = below.filter(|_| shape.rows > 2) {
-            self.most_rows = self.most_rows.min((below * self.latent_area(shape.size) / USUAL_AREA).max(1));
+            self.most_pixels = self.most_pixels.min(below * self.latent_area(shape.size));
         }
     }
 

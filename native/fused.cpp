@@ -1,4 +1,4 @@
-// The kernels of kernels.cu on tensors. src/engine/torch/cuda/kernels.rs is the only caller. A tensor that a kernel is not for is no error: no
+// The kernels of kernels.cu on tensors. src/engine/torch/cuda/kernels/mod.rs is the only caller. A tensor that a kernel is not for is no error: no
 // result is given, and the caller has libtorch's operators.
 //
 // With LATENTD_ON_PROCESSOR it is for tensors in main memory, as the tests use it.
@@ -72,10 +72,13 @@ EXPORT int latentd_cuda_group_norm(const at::Tensor *x, const at::Tensor *lead, 
                                    const at::Tensor *bias, int64_t groups, double epsilon, int silu, void **made) {
   return guarded([&] {
     const Image its = image(*x);
-    const auto partials = latentd_kernel_partials(&its, groups);
-    const auto from = x->contiguous(at::MemoryFormat::ChannelsLast);
+    const auto partials = latentd_kernel_partials(&its, groups); // none for an image that takes one launch
     const bool shifts = !shift || (shift->scalar_type() == x->scalar_type() && shift->stride(1) == 1);
-    if (!partials || !shifts || !fits(*x, {&from, lead, weight, bias})) {
+    if (partials < 0 || !shifts) {
+      return;
+    }
+    const auto from = x->contiguous(at::MemoryFormat::ChannelsLast);
+    if (!fits(*x, {&from, lead, weight, bias})) {
       return;
     }
     const auto y = at::empty_like(from);
@@ -87,12 +90,37 @@ EXPORT int latentd_cuda_group_norm(const at::Tensor *x, const at::Tensor *lead, 
   });
 }
 
+// Adds `more` to `x`, [..., width] both, and normalises the sum over its last dimension. Gives two tensors: the sum, and what it is normalised.
+EXPORT int latentd_cuda_add_layer_norm(const at::Tensor *x, const at::Tensor *more, const at::Tensor *weight, const at::Tensor *bias, double epsilon,
+                                       void **made) {
+  return guarded([&] {
+    const auto width = x->size(-1);
+    const bool alike = x->sizes() == more->sizes() && weight->numel() == width && bias->numel() == width;
+    if (!alike || width % 8 != 0 || width > MOST_WIDTH || x->numel() == 0 || x->numel() / width > INT32_MAX) {
+      return;
+    }
+    const auto from = x->contiguous(), other = more->contiguous();
+    if (!fits(*x, {&from, &other, weight, bias})) {
+      return;
+    }
+    const auto sum = at::empty_like(from), y = at::empty_like(from);
+    const AddLayerNorm norm{x->numel() / width, width, static_cast<Kind>(x->scalar_type()), data(&from), data(&other), data(weight), data(bias),
+                            sum.mutable_data_ptr(), y.mutable_data_ptr(), static_cast<float>(epsilon)};
+    give(*x, [&](void *stream) { return latentd_kernel_add_layer_norm(&norm, stream); });
+    made[0] = new at::Tensor(sum);
+    made[1] = new at::Tensor(y);
+  });
+}
+
 // The first half of `x` [..., 2 * width] times the GELU of the second.
 EXPORT int latentd_cuda_geglu(const at::Tensor *x, void **made) {
   return guarded([&] {
-    const auto from = x->contiguous();
     const auto width = x->size(-1) / 2;
-    if (width % 8 != 0 || x->numel() == 0 || !fits(*x, {&from})) {
+    if (x->size(-1) % 16 != 0 || x->numel() == 0 || x->numel() / 2 > MOST_NUMBERS) {
+      return;
+    }
+    const auto from = x->contiguous();
+    if (!fits(*x, {&from})) {
       return;
     }
     auto size = x->sizes().vec();
@@ -104,16 +132,17 @@ EXPORT int latentd_cuda_geglu(const at::Tensor *x, void **made) {
   });
 }
 
-// Adds `x`, `bias` and, if given, `other` to `y`: images [rows, channels, height, width], biases [channels]. Gives `y`.
+// Adds `bias` and, if given, `x` and `other` to `y`: images [rows, channels, height, width], biases [channels]. Gives `y`.
 EXPORT int latentd_cuda_join(const at::Tensor *y, const at::Tensor *x, const at::Tensor *bias, const at::Tensor *other, void **made) {
   return guarded([&] {
-    const auto from = x->contiguous(at::MemoryFormat::ChannelsLast);
-    const bool lies = y->is_contiguous(at::MemoryFormat::ChannelsLast) && y->sizes() == x->sizes() && y->size(1) % 8 == 0;
-    if (!lies || y->numel() == 0 || !fits(*y, {y, &from, bias, other})) {
+    const auto from = x ? x->contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
+    x = x ? &from : nullptr;
+    const bool lies = y->is_contiguous(at::MemoryFormat::ChannelsLast) && (!x || y->sizes() == x->sizes()) && y->size(1) % 8 == 0;
+    if (!lies || y->numel() == 0 || y->numel() > MOST_NUMBERS || !fits(*y, {y, x, bias, other})) {
       return;
     }
     const Image its = image(*y);
-    give(*y, [&](void *stream) { return latentd_kernel_join(&its, data(&from), data(bias), data(other), y->mutable_data_ptr(), stream); });
+    give(*y, [&](void *stream) { return latentd_kernel_join(&its, data(x), data(bias), data(other), y->mutable_data_ptr(), stream); });
     *made = new at::Tensor(*y);
   });
 }

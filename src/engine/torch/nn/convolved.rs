@@ -26,7 +26,7 @@ impl Convolved<'_> {
     /// And `more` besides.
     pub(in crate::engine::torch) fn plus(self, more: &Convolved) -> Forward {
         if let (Some(bias), Some(kernels)) = (self.bias, kernels::suiting(&self.image))
-            && let Some(sum) = kernels.join(&self.image, &more.image, bias, more.bias)?
+            && let Some(sum) = kernels.join(&self.image, Some(&more.image), bias, more.bias)?
         {
             return Ok(sum);
         }

@@ -9,6 +9,9 @@ const CHANNELS: i64 = 64;
 const GROUPS: i64 = 32;
 const EPSILON: f64 = 1e-5;
 
+/// What a kernel makes, and libtorch in f32.
+type Compared = (Option<Tensor>, Tensor);
+
 impl Kernels {
     /// By how much they are off at most in `kind`, where 1 is as much as its rounding explains.
     ///
@@ -16,7 +19,11 @@ impl Kernels {
     /// libtorch's, or CUDA's, as where the GPU is none that they were compiled for.
     pub(in crate::engine::torch) fn deviation(&self, kind: Kind) -> Forward<f64> {
         let mut worst = 0.0_f64;
-        for (ours, theirs) in [self.norms(kind)?, self.gates(kind)?, self.joins(kind)?] {
+        // An image that takes one launch, and one that takes two; of pixels that do not come out even.
+        let norms = [self.norms(kind, &self.image(kind, [13, 21])?)?, self.norms(kind, &self.image(kind, [33, 37])?)?];
+        let rest = [self.gates(kind)?, self.joins(kind)?, self.biases(kind)?];
+        let [sum, normalised] = self.sums(kind)?;
+        for (ours, theirs) in norms.into_iter().chain(rest).chain([sum, normalised]) {
             let ours = ours.ok_or_else(|| TchError::Torch("a kernel does not take what it is for".into()))?;
             let off = wide(&ours)?.f_sub(&theirs)?.f_abs()?.f_div(&theirs.f_abs()?.f_add_scalar(1)?)?;
             // What is no number is as far off as can be; `max` would pass it over.
@@ -26,9 +33,8 @@ impl Kernels {
         Ok(worst)
     }
 
-    /// What they make of an image, and what libtorch makes of it in f32.
-    fn norms(&self, kind: Kind) -> Forward<(Option<Tensor>, Tensor)> {
-        let (x, lead, shift) = (self.image(kind)?, self.random(&[CHANNELS], kind)?, self.random(&[2, CHANNELS], kind)?);
+    fn norms(&self, kind: Kind, x: &Tensor) -> Forward<Compared> {
+        let (lead, shift) = (self.random(&[CHANNELS], kind)?, self.random(&[2, CHANNELS], kind)?);
         let (weight, bias) = (self.random(&[CHANNELS], kind)?, self.random(&[CHANNELS], kind)?);
         let norm = Norm {
             weight: &weight,
@@ -39,31 +45,50 @@ impl Kernels {
             shift: Some(&shift),
             silu: true,
         };
-        let shifted = wide(&x)?.f_add(&by_channel(&lead)?)?.f_add(&by_channel(&shift)?)?;
+        let shifted = wide(x)?.f_add(&by_channel(&lead)?)?.f_add(&by_channel(&shift)?)?;
         let theirs = shifted.f_group_norm(GROUPS, Some(wide(&weight)?), Some(wide(&bias)?), EPSILON, false)?;
-        Ok((self.group_norm(&x, norm)?, theirs.f_silu()?))
+        Ok((self.group_norm(x, norm)?, theirs.f_silu()?))
     }
 
-    fn gates(&self, kind: Kind) -> Forward<(Option<Tensor>, Tensor)> {
+    fn gates(&self, kind: Kind) -> Forward<Compared> {
         let x = self.random(&[2, 40, 2 * CHANNELS], kind)?;
         let halves = wide(&x)?.f_chunk(2, 2)?;
         Ok((self.geglu(&x)?, halves[0].f_mul(&halves[1].f_gelu("none")?)?))
     }
 
-    fn joins(&self, kind: Kind) -> Forward<(Option<Tensor>, Tensor)> {
-        let (y, x, bias) = (self.image(kind)?, self.image(kind)?, self.random(&[CHANNELS], kind)?);
+    fn joins(&self, kind: Kind) -> Forward<Compared> {
+        let (y, x, bias) = (self.image(kind, [13, 21])?, self.image(kind, [13, 21])?, self.random(&[CHANNELS], kind)?);
         let twice = by_channel(&bias)?.f_mul_scalar(2)?;
         let theirs = wide(&y)?.f_add(&wide(&x)?)?.f_add(&twice)?;
-        Ok((self.join(&y, &x, &bias, Some(&bias))?, theirs))
+        Ok((self.join(&y, Some(&x), &bias, Some(&bias))?, theirs))
+    }
+
+    fn biases(&self, kind: Kind) -> Forward<Compared> {
+        let (y, bias) = (self.image(kind, [13, 21])?, self.random(&[CHANNELS], kind)?);
+        let theirs = wide(&y)?.f_add(&by_channel(&bias)?)?;
+        Ok((self.join(&y, None, &bias, None)?, theirs))
+    }
+
+    /// A sum, and its normalisation over a width that is not the same for all threads.
+    fn sums(&self, kind: Kind) -> Forward<[Compared; 2]> {
+        let width = 5 * CHANNELS + 8;
+        let (x, more) = (self.random(&[2, 51, width], kind)?, self.random(&[2, 51, width], kind)?);
+        let (weight, bias) = (self.random(&[width], kind)?, self.random(&[width], kind)?);
+        let theirs = x.f_add(&more)?;
+        let normalised =
+            wide(&theirs)?.f_layer_norm([width], Some(wide(&weight)?), Some(wide(&bias)?), EPSILON, false)?;
+        let ours = self.add_layer_norm((&x, &more), (&weight, &bias), EPSILON)?;
+        let [sum, y] = ours.map_or([None, None], |ours| ours.map(Some));
+        Ok([(sum, wide(&theirs)?), (y, normalised)])
     }
 
     fn random(&self, shape: &[i64], kind: Kind) -> Forward {
         Tensor::f_randn(shape, (Kind::Float, self.device))?.f_to_kind(kind)
     }
 
-    /// Channels last, and of pixels that do not come out even.
-    fn image(&self, kind: Kind) -> Forward {
-        self.random(&[2, 13, 21, CHANNELS], kind)?.f_permute([0, 3, 1, 2])
+    /// Channels last, of this height and width.
+    fn image(&self, kind: Kind, [height, width]: [i64; 2]) -> Forward {
+        self.random(&[2, height, width, CHANNELS], kind)?.f_permute([0, 3, 1, 2])
     }
 }
 

@@ -45,6 +45,7 @@ impl Drop for InUse {
 pub(super) struct Calls {
     error: unsafe extern "C" fn() -> *const c_char,
     group_norm: unsafe extern "C" fn(Given, Given, Given, Given, Given, i64, f64, c_int, *mut Handle) -> Status,
+    add_layer_norm: unsafe extern "C" fn(Given, Given, Given, Given, f64, *mut Handle) -> Status,
     geglu: unsafe extern "C" fn(Given, *mut Handle) -> Status,
     join: unsafe extern "C" fn(Given, Given, Given, Given, *mut Handle) -> Status,
 }
@@ -61,6 +62,7 @@ impl Calls {
             Ok(Self {
                 error: *library.get(b"latentd_cuda_error\0")?,
                 group_norm: *library.get(b"latentd_cuda_group_norm\0")?,
+                add_layer_norm: *library.get(b"latentd_cuda_add_layer_norm\0")?,
                 geglu: *library.get(b"latentd_cuda_geglu\0")?,
                 join: *library.get(b"latentd_cuda_join\0")?,
             })
@@ -114,7 +116,7 @@ impl Kernels {
         let Norm { weight, bias, groups, epsilon, lead, shift, silu } = norm;
         let (lead, shift, silu) = (given(lead), given(shift), c_int::from(silu));
         // SAFETY: the tensors live as long as the call.
-        self.made(|made| unsafe {
+        self.made_one(|made| unsafe {
             (self.calls.group_norm)(
                 x.as_ptr(),
                 lead,
@@ -129,41 +131,59 @@ impl Kernels {
         })
     }
 
+    /// `x + more`, `[..., channels]` both, and the normalisation of that over the last dimension.
+    #[expect(unsafe_code, reason = "a call into the helper")]
+    pub(in crate::engine::torch) fn add_layer_norm(
+        &self,
+        (x, more): (&Tensor, &Tensor),
+        (weight, bias): (&Tensor, &Tensor),
+        epsilon: f64,
+    ) -> Forward<Option<[Tensor; 2]>> {
+        let call = self.calls.add_layer_norm;
+        // SAFETY: as above.
+        self.made(|made| unsafe { call(x.as_ptr(), more.as_ptr(), weight.as_ptr(), bias.as_ptr(), epsilon, made) })
+    }
+
     /// The first half of the last dimension times the GELU of the second.
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(in crate::engine::torch) fn geglu(&self, x: &Tensor) -> Forward<Option<Tensor>> {
         // SAFETY: as above.
-        self.made(|made| unsafe { (self.calls.geglu)(x.as_ptr(), made) })
+        self.made_one(|made| unsafe { (self.calls.geglu)(x.as_ptr(), made) })
     }
 
-    /// `y`, to which `x` and the biases, `[channels]`, are added; images like [`Self::group_norm`]'s.
+    /// `y`, to which the biases, `[channels]`, and `x` are added; images like [`Self::group_norm`]'s.
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(in crate::engine::torch) fn join(
         &self,
         y: &Tensor,
-        x: &Tensor,
+        x: Option<&Tensor>,
         bias: &Tensor,
         other: Option<&Tensor>,
     ) -> Forward<Option<Tensor>> {
-        let other = given(other);
+        let (x, other) = (given(x), given(other));
         // SAFETY: as above.
-        self.made(|made| unsafe { (self.calls.join)(y.as_ptr(), x.as_ptr(), bias.as_ptr(), other, made) })
+        self.made_one(|made| unsafe { (self.calls.join)(y.as_ptr(), x, bias.as_ptr(), other, made) })
     }
 
-    /// What a call made, if the tensors suit it.
+    fn made_one(&self, call: impl FnOnce(*mut Handle) -> Status) -> Forward<Option<Tensor>> {
+        Ok(self.made(call)?.map(|[made]| made))
+    }
+
+    /// What a call made, if the tensors suit it: all of as many as it makes, or none.
     #[expect(unsafe_code, reason = "a tensor that the helper made")]
-    fn made(&self, call: impl FnOnce(*mut Handle) -> Status) -> Forward<Option<Tensor>> {
-        let mut made = ptr::null_mut();
-        if call(&raw mut made) != 0 {
+    fn made<const N: usize>(&self, call: impl FnOnce(*mut Handle) -> Status) -> Forward<Option<[Tensor; N]>> {
+        let mut made = [ptr::null_mut(); N];
+        if call(made.as_mut_ptr()) != 0 {
             // SAFETY: a text of this thread's, which stays until its next call fails.
             let text = unsafe { CStr::from_ptr((self.calls.error)()) };
             return Err(TchError::Torch(text.to_string_lossy().into_owned()));
         }
-        if let (Some(usage), false) = (&self.usage, made.is_null()) {
+        let there = made.iter().all(|made| !made.is_null());
+        if let (Some(usage), true) = (&self.usage, there) {
             usage.called_a_kernel();
         }
-        // SAFETY: a tensor on the heap, as torch-sys has them, and nobody else's.
-        Ok((!made.is_null()).then(|| unsafe { Tensor::from_ptr(made.cast()) }))
+        // SAFETY: tensors on the heap, as torch-sys has them, and nobody else's.
+        Ok(there.then(|| made.map(|made| unsafe { Tensor::from_ptr(made.cast()) })))
     }
 }
 

@@ -99,7 +99,7 @@ impl Conv2d {
     }
 
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
-        self.weight.convolve(x, self.bias.as_deref(), self.window)
+        self.convolve(x)?.whole()
     }
 
     /// The same for who can add the bias on the way.
@@ -107,6 +107,16 @@ impl Conv2d {
         let apart = kernels::suiting(x).is_some();
         let (now, later) = if apart { (None, self.bias.as_deref()) } else { (self.bias.as_deref(), None) };
         Ok(Convolved { image: self.weight.convolve(x, now, self.window)?, bias: later })
+    }
+
+    /// A 1×1 convolution of pixels in a row, `[batch, pixels, channels]`.
+    pub(super) fn map(&self, pixels: &Tensor) -> Forward {
+        self.weight.multiply_pixels(pixels, self.bias.as_deref())
+    }
+
+    /// The same for who can add the bias on the way.
+    pub(super) fn map_apart(&self, pixels: &Tensor) -> Forward<(Tensor, Option<&Tensor>)> {
+        Ok((self.weight.multiply_pixels(pixels, None)?, self.bias.as_deref()))
     }
 
     /// What a LoRA may change.

@@ -17,10 +17,13 @@ impl Convolved<'_> {
     /// With all that is added.
     pub(super) fn whole(self) -> Forward {
         let Self { mut image, bias } = self;
-        match bias {
-            Some(bias) => image.f_add_(&bias.f_reshape([1, -1, 1, 1])?),
-            None => Ok(image),
+        let Some(bias) = bias else { return Ok(image) };
+        if let Some(kernels) = kernels::suiting(&image)
+            && let Some(sum) = kernels.join(&image, None, bias, None)?
+        {
+            return Ok(sum);
         }
+        image.f_add_(&bias.f_reshape([1, -1, 1, 1])?)
     }
 
     /// And `more` besides.

@@ -96,6 +96,8 @@ impl Projection {
         let flat = |x: &Tensor| x.f_flatten(2, 3)?.f_transpose(1, 2);
         match self {
             Self::Linear(linear) => linear.forward(&flat(image)?),
+            // As a product it takes its bias along, for which libtorch's convolution makes a pass of its own.
+            Self::Convolution(conv) if kernels::suiting(image).is_some() => conv.map(&flat(image)?),
             Self::Convolution(conv) => flat(&conv.forward(image)?),
         }
     }
@@ -104,6 +106,10 @@ impl Projection {
         let image = |x: &Tensor| x.f_transpose(1, 2)?.f_unflatten(2, [height, width]);
         match self {
             Self::Linear(linear) => Ok(Convolved { image: image(&linear.forward(sequence)?)?, bias: None }),
+            Self::Convolution(conv) if kernels::suiting(sequence).is_some() => {
+                let (mapped, bias) = conv.map_apart(sequence)?;
+                Ok(Convolved { image: image(&mapped)?, bias })
+            }
             Self::Convolution(conv) => conv.convolve(&image(sequence)?),
         }
     }

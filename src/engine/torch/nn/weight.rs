@@ -63,6 +63,11 @@ impl Weight {
         }
     }
 
+    /// The same of a kernel of one pixel. For a GPU: what a processor has packed is unpacked at every call.
+    pub(super) fn multiply_pixels(&self, x: &Tensor, bias: Option<&Tensor>) -> Forward {
+        x.f_linear(&self.plain()?.f_flatten(1, -1)?, bias)
+    }
+
     /// `x` convolved with a kernel.
     pub(super) fn convolve(&self, x: &Tensor, bias: Option<&Tensor>, window: Window) -> Forward {
         let weight = self.ready(|plain| onednn::pack_kernel(plain, window, &x.size()))?;

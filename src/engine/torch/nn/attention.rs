@@ -4,7 +4,7 @@ use tch::Tensor;
 
 #[cfg(target_arch = "x86_64")]
 use super::flash::Flash;
-use super::{Forward, Linear, Weight};
+use super::{Forward, Linear, Residual, Weight};
 use crate::engine::torch::cuda::attention;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
@@ -51,8 +51,8 @@ impl SelfAttention {
         Ok(Self { qkv, out: Linear::load(&at.at("to_out.0"), channels, channels, true)?, heads })
     }
 
-    /// What `x` attends to, added to `more`.
-    pub(in crate::engine::torch) fn forward(&self, x: &Tensor, more: &Tensor) -> Forward {
+    /// What `x` attends to, to be added to `more`.
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor, more: &Tensor) -> Forward<Residual> {
         let qkv = self.qkv.forward(x)?.f_chunk(3, 2)?;
         self.out.forward_add(&attend(&qkv[0], &qkv[1], &qkv[2], self.heads, false)?, more)
     }
@@ -90,8 +90,8 @@ impl CrossAttention {
         self.kv.forward(text)
     }
 
-    /// What `x` attends to of `text`, which is what [`Self::project`] gave, added to `more`.
-    pub(in crate::engine::torch) fn forward(&self, x: &Tensor, text: &Tensor, more: &Tensor) -> Forward {
+    /// What `x` attends to of `text`, which is what [`Self::project`] gave, to be added to `more`.
+    pub(in crate::engine::torch) fn forward(&self, x: &Tensor, text: &Tensor, more: &Tensor) -> Forward<Residual> {
         let kv = text.f_chunk(2, 2)?;
         self.out.forward_add(&attend(&self.query.forward(x)?, &kv[0], &kv[1], self.heads, false)?, more)
     }

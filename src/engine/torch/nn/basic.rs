@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::{Convolved, Forward, Weight};
+use super::{Convolved, Forward, Residual, Weight};
 use crate::engine::torch::cuda::kernels::{self, Norm};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
@@ -36,9 +36,12 @@ impl Linear {
         self.weight.multiply(x, self.bias.as_deref(), None)
     }
 
-    /// [`Self::forward`], and `more` added to it.
-    pub(super) fn forward_add(&self, x: &Tensor, more: &Tensor) -> Forward {
-        self.weight.multiply(x, self.bias.as_deref(), Some(more))
+    /// [`Self::forward`], to be added to `more`.
+    pub(super) fn forward_add(&self, x: &Tensor, more: &Tensor) -> Forward<Residual> {
+        if kernels::suiting(x).is_some() {
+            return Ok(Residual { x: more.shallow_clone(), change: Some(self.forward(x)?) });
+        }
+        Ok(self.weight.multiply(x, self.bias.as_deref(), Some(more))?.into())
     }
 
     /// What a LoRA may change.
@@ -200,6 +203,18 @@ impl LayerNorm {
 
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
         x.f_layer_norm([self.channels], Some(&*self.weight), Some(&*self.bias), self.epsilon, true)
+    }
+
+    /// The sum, and its normalisation.
+    pub(super) fn forward_sum(&self, sum: Residual) -> Forward<(Tensor, Tensor)> {
+        if let (Some(change), Some(kernels)) = (&sum.change, kernels::suiting(&sum.x))
+            && let Some([x, y]) = kernels.add_layer_norm((&sum.x, change), (&self.weight, &self.bias), self.epsilon)?
+        {
+            return Ok((x, y));
+        }
+        let x = sum.whole()?;
+        let y = self.forward(&x)?;
+        Ok((x, y))
     }
 }
 

@@ -7,6 +7,7 @@ mod convolved;
 #[cfg(target_arch = "x86_64")]
 mod flash;
 mod onednn;
+mod residual;
 mod resnet;
 mod transformer;
 mod weight;
@@ -15,6 +16,7 @@ pub(super) use super::error::Forward;
 pub(super) use attention::{CrossAttention, SelfAttention, attend};
 pub(super) use basic::{Conv2d, GroupNorm, LayerNorm, Linear, Window, channels_last};
 pub(super) use convolved::Convolved;
+pub(super) use residual::Residual;
 pub(super) use resnet::Resnet;
 pub(super) use transformer::{Transformer, TransformerShape};
 pub(super) use weight::{LowRank, Weight};

@@ -2,7 +2,9 @@
 
 use tch::Tensor;
 
-use super::{Conv2d, Convolved, CrossAttention, Forward, GroupNorm, LayerNorm, Linear, SelfAttention, Weight, Window};
+use super::{
+    Conv2d, Convolved, CrossAttention, Forward, GroupNorm, LayerNorm, Linear, Residual, SelfAttention, Weight, Window,
+};
 use crate::engine::torch::cuda::kernels;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::Scope;
@@ -61,11 +63,11 @@ impl Transformer {
     /// `text` holds one projection a block.
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor, text: &[Tensor]) -> Forward {
         let (_, _, height, width) = x.size4()?;
-        let mut hidden = self.enter.to_sequence(&self.norm.forward(x)?)?;
+        let mut hidden = Residual::from(self.enter.to_sequence(&self.norm.forward(x)?)?);
         for (block, text) in self.blocks.iter().zip(text) {
-            hidden = block.forward(&hidden, text)?;
+            hidden = block.forward(hidden, text)?;
         }
-        self.leave.to_image(&hidden, height, width)?.plus(&x.into())
+        self.leave.to_image(&hidden.whole()?, height, width)?.plus(&x.into())
     }
 
     /// What a LoRA may change.
@@ -146,10 +148,11 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Tensor, text: &Tensor) -> Forward {
-        let x = self.attention.forward(&self.norm1.forward(x)?, x)?;
-        let x = self.cross.forward(&self.norm2.forward(&x)?, text, &x)?;
-        self.feed.forward(&self.norm3.forward(&x)?, &x)
+    fn forward(&self, x: Residual, text: &Tensor) -> Forward<Residual> {
+        let (x, normed) = self.norm1.forward_sum(x)?;
+        let (x, normed) = self.norm2.forward_sum(self.attention.forward(&normed, &x)?)?;
+        let (x, normed) = self.norm3.forward_sum(self.cross.forward(&normed, text, &x)?)?;
+        self.feed.forward(&normed, &x)
     }
 
     fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
@@ -174,8 +177,8 @@ impl FeedForward {
         })
     }
 
-    /// What it makes of `x`, added to `more`.
-    fn forward(&self, x: &Tensor, more: &Tensor) -> Forward {
+    /// What it makes of `x`, to be added to `more`.
+    fn forward(&self, x: &Tensor, more: &Tensor) -> Forward<Residual> {
         let both = self.gate.forward(x)?;
         let gated = match kernels::suiting(&both) {
             Some(kernels) => kernels.geglu(&both)?,

@@ -230,7 +230,7 @@ impl Middle {
         if let Some((norm, attention)) = &self.attention {
             let (_, _, height, width) = x.size4()?;
             let sequence = |image: &Tensor| image.f_flatten(2, 3)?.f_transpose(1, 2);
-            let attended = attention.forward(&sequence(&norm.forward(&x)?)?, &sequence(&x)?)?;
+            let attended = attention.forward(&sequence(&norm.forward(&x)?)?, &sequence(&x)?)?.whole()?;
             x = attended.f_transpose(1, 2)?.f_unflatten(2, [height, width])?;
         }
         self.after.forward(&x, None)

@@ -1,0 +1,14 @@
+//! latentd on a GPU that is not there: the real program, libtorch's real CUDA half and the real helper, on libraries that do nothing and write
+//! down what they are asked for (`native/`). It proves order, choices and counts of calls, neither numbers nor speed.
+
+#![cfg(feature = "torch")]
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod driver;
+mod faults;
+mod gpu;
+mod kernels;
+mod log;
+mod memory;
+mod pictures;
+mod sd15;

@@ -7,6 +7,7 @@
 mod driver;
 mod faults;
 mod gpu;
+mod inputs;
 mod kernels;
 mod log;
 mod memory;

@@ -77,6 +77,7 @@ cudaError_t launch(const void *function, const Configuration &launch) {
 } // namespace
 
 EXPORT void **__cudaRegisterFatBinary(void *) {
+  tell("a library registers its kernels");
   static void *handle = nullptr;
   return &handle;
 }

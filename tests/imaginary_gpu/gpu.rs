@@ -13,27 +13,30 @@ const PATIENCE: &str = "60";
 const KERNEL: &[u8] = b"latentd_cuda_group_norm";
 
 /// What a program did.
-pub struct Run {
-    pub succeeded: bool,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) succeeded: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
     /// What the GPU was asked for.
-    pub log: Log,
+    pub(crate) log: Log,
 }
 
 impl Run {
     /// How many pictures were drawn.
-    pub fn drawn(&self) -> usize {
-        self.stdout.lines().filter(|line| line.ends_with(".png")).count()
+    pub(crate) fn drawn(&self) -> usize {
+        self.stdout
+            .lines()
+            .filter(|line| Path::new(line).extension().is_some_and(|extension| extension == "png"))
+            .count()
     }
 
     /// Lines of its own log that contain `words`.
-    pub fn told(&self, words: &str) -> usize {
+    pub(crate) fn told(&self, words: &str) -> usize {
         self.stderr.lines().filter(|line| line.contains(words)).count()
     }
 
     /// It drew so many pictures, and asked the GPU for nothing that a real one would refuse.
-    pub fn assert_drew(&self, pictures: usize) {
+    pub(crate) fn assert_drew(&self, pictures: usize) {
         assert!(self.succeeded, "{}", self.stderr);
         assert_eq!(self.drawn(), pictures, "{}{}", self.stdout, self.stderr);
         self.log.assert_sound();
@@ -41,18 +44,18 @@ impl Run {
 }
 
 /// Runs `latentd run` on the imaginary GPU. What a GPU's speed decides is settled, so that the same is done each time.
-pub fn draw(variables: &[(&str, &str)], arguments: &[&str]) -> Run {
+pub(crate) fn draw(variables: &[(&str, &str)], arguments: &[&str]) -> Run {
     let settled = [("LATENTD_CUDA__ROWS", "2"), ("LATENTD_CUDA__WARM_UP", "")];
     run(&[&settled[..], variables].concat(), &[&["run", "a red apple", "--log-level", "debug"][..], arguments].concat())
 }
 
 /// Runs `latentd` on the imaginary GPU.
-pub fn run(variables: &[(&str, &str)], arguments: &[&str]) -> Run {
+pub(crate) fn run(variables: &[(&str, &str)], arguments: &[&str]) -> Run {
     program(env!("CARGO_BIN_EXE_latentd"), variables, arguments)
 }
 
 /// Runs `program`, with `variables` and no others, on the imaginary GPU.
-pub fn program(program: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Run {
+pub(crate) fn program(program: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Run {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("gpu.log");
     let mut command = Command::new("timeout");
@@ -102,6 +105,8 @@ fn helper() -> &'static Path {
             .map(|folder| folder.join("liblatentd_cuda13.so"))
             .into_iter()
             .find(holds_kernels)
-            .expect("there is no CUDA helper with kernels: `scripts/setup-cuda-helper --kernels` builds it")
+            .unwrap_or_else(|| {
+                panic!("there is no CUDA helper with kernels: `scripts/setup-cuda-helper --kernels` builds it")
+            })
     })
 }

@@ -19,7 +19,9 @@ const HEADER: &str = "# What a GPU of compute capability 9.0 is given for one ev
 fn page(counts: &Counts) -> String {
     let mut page = HEADER.to_owned();
     writeln!(page, "{}\tin all", counts.values().sum::<u64>()).unwrap();
-    counts.iter().for_each(|(what, count)| writeln!(page, "{count}\t{what}").unwrap());
+    for (what, count) in counts {
+        writeln!(page, "{count}\t{what}").unwrap();
+    }
     page
 }
 
@@ -29,7 +31,7 @@ fn differences(written: &str, found: &str) -> String {
     written.lines().for_each(|line| lines.entry(line).or_default().0 = true);
     found.lines().for_each(|line| lines.entry(line).or_default().1 = true);
     let told = lines.iter().filter(|(_, (before, now))| before != now);
-    told.map(|(line, (before, _))| format!("{} {line}\n", if *before { '-' } else { '+' })).collect()
+    told.map(|(line, (before, _))| [if *before { "- " } else { "+ " }, line].concat()).collect::<Vec<_>>().join("\n")
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn write_part(folder: &Path, name: &str, config: &Value, file: &str, part: &Part
 }
 
 /// Writes the model into `folder`, in diffusers layout; the configuration is what `scripts/parity/sd15.py` has it from.
-pub fn write(folder: &Path) {
+pub(crate) fn write(folder: &Path) {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     for (from, to) in [
         ("miniature/model_index.json", "model_index.json"),

@@ -26,6 +26,7 @@ def latentd(options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
         words.append("--no-rates")
     found = ask(words, options)
     options.rates = options.rates or found["rates"]
+    options.gpu = found.get("gpu")
     one = found["latency"][0]
     options.work = one["work"]
     figures = {"evaluation, ms": one["evaluation"]["median"], "one image, s": one["total"]["median"], "its PNG in base64, ms": one["png"]["median"], "ready, s": found["start"]["ready"], "resident, MiB": found["memory"]["resident"]}
@@ -40,7 +41,7 @@ def latentd(options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
 def other(peer: str, options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
     """A peer's."""
     words = [sys.executable, str(HERE / "engine_peer.py"), peer, str(options.model), "--size", options.size, "--steps", str(options.steps), "--rounds", "1"]
-    words += ["--dtype", options.dtype, "--device", options.device, *(["--job-file", str(jobs)] if jobs else [])]
+    words += ["--dtype", options.dtype, "--device", options.device, "--mode", options.mode, *(["--job-file", str(jobs)] if jobs else [])]
     found = ask(words, options)
     names = {"evaluation, ms": "evaluation", "one image, s": "total", "its PNG in base64, ms": "png", "resident, MiB": "resident", "GPU memory, MiB": "device", "images a minute": "images_a_minute"}
     figures = {name: found[theirs] for name, theirs in names.items() if theirs in found}
@@ -81,8 +82,17 @@ def table(figures: dict[str, list[dict[str, float]]], options: argparse.Namespac
     what = f"{options.model.name}, {options.size}, {options.steps} steps, {options.dtype}, {options.device}, {options.threads} threads, {options.rounds} rounds in turn"
     where = f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}"
     share = f"latentd's evaluation: {reached / 1e12:.3g} TFLOP/s, {100 * reached / best:.0f} % of the best product that was measured ({best / 1e12:.3g})"
+    gpu = used(options.gpu) if options.device == "cuda" else ""
     jobs = f"{options.jobs} jobs of all kinds: latentd has {options.at_once} in hand, the others one" if options.jobs else ""
-    return "\n".join(["; ".join(filter(None, [what, where])), "", *lines, "", "; ".join(filter(None, [share, jobs]))])
+    return "\n".join(["; ".join(filter(None, [what, where])), "", *lines, "", "; ".join(filter(None, [share, gpu, jobs]))])
+
+
+def used(gpu: dict | None) -> str:
+    """What latentd made use of: without graphs and kernels its figures are those of another program."""
+    if gpu is None:
+        return "WITHOUT the CUDA helper: no graphs, no kernels"
+    kernels = "kernels in use" if gpu["kernels"] else "kernels NOT in use"
+    return f"{gpu['replayed']} of latentd's {gpu['evaluations']} evaluations were replays of {gpu['graphs']} CUDA graphs, {kernels}"
 
 
 def processor() -> str:
@@ -104,9 +114,10 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("f32", "bf16", "f16"), default="f32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--mode", default="max-autotune", help="of torch.compile on a GPU")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
     options = parser.parse_args()
-    options.rates = None
+    options.rates = options.gpu = None
     if options.device == "cuda":
         options.peers = [peer for peer in options.peers if peer != "openvino"]
     folder = ROOT / "target" / "bench"

@@ -1,6 +1,6 @@
 """Draws with one of latentd's peers and prints what it took, in the words of `latentd bench --json`.
 
-    engine_peer.py PEER MODEL --size 512x512 --steps 20 --rounds 3 --dtype f32 --device cpu --job-file JOBS.json
+    engine_peer.py PEER MODEL --size 512x512 --steps 20 --rounds 3 --dtype f32 --device cpu --job-file JOBS.json --picture PNG
 """
 
 import argparse
@@ -38,8 +38,8 @@ class Clock:
         return kept
 
 
-def draw(pipe: StableDiffusionPipeline, asked: dict, device: str, clock: Clock | None = None) -> tuple[float, float]:
-    """Draws one job to a PNG in base64; seconds of all, and of what comes after the picture."""
+def draw(pipe: StableDiffusionPipeline, asked: dict, clock: Clock | None = None) -> tuple[float, float, bytes]:
+    """Draws one job to a PNG in base64; seconds of all, and of what comes after the picture; the PNG."""
     began = time.monotonic()
     name, options = SAMPLERS[asked["scheduler"]]
     pipe.scheduler = getattr(samplers, name).from_config(pipe.scheduler.config, **options)
@@ -51,7 +51,7 @@ def draw(pipe: StableDiffusionPipeline, asked: dict, device: str, clock: Clock |
     file = io.BytesIO()
     picture.save(file, "PNG")
     base64.b64encode(file.getvalue())
-    return time.monotonic() - began, time.monotonic() - drawn
+    return time.monotonic() - began, time.monotonic() - drawn, file.getvalue()
 
 
 class OnOpenVino(torch.nn.Module):
@@ -118,7 +118,7 @@ def load(peer: str, options: argparse.Namespace) -> StableDiffusionPipeline:
         network.to(memory_format=torch.channels_last)
     if peer == "compiled":
         torch._inductor.config.freezing = options.device == "cpu"
-        mode = {"mode": "max-autotune"} if options.device == "cuda" else {}
+        mode = {"mode": options.mode} if options.device == "cuda" else {}
         pipe.unet = torch.compile(pipe.unet, **mode)
         pipe.vae.decode = torch.compile(pipe.vae.decode, **mode)
     return pipe
@@ -134,7 +134,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, required=True)
     parser.add_argument("--dtype", choices=DTYPES, required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--mode", default="max-autotune", help="of torch.compile on a GPU")
     parser.add_argument("--job-file")
+    parser.add_argument("--picture", help="where to write the last one")
     options = parser.parse_args()
     with torch.no_grad():
         print(json.dumps(measure(options)))
@@ -148,22 +150,25 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     width, height = (int(side) for side in options.size.split("x"))
     asked = {"prompt": "a red apple", "width": width, "height": height, "scheduler": "DDIM", "guidance_scale": 7.5, "seed": 7}
     began = time.monotonic()
-    draw(pipe, {**asked, "num_inference_steps": WARM}, options.device)
+    draw(pipe, {**asked, "num_inference_steps": WARM})
     warm = time.monotonic() - began
     totals, encodings, evaluations = [], [], []
     for _ in range(options.rounds):
         clock = Clock(options.steps, options.device)
-        total, encoding = draw(pipe, {**asked, "num_inference_steps": options.steps}, options.device, clock)
+        total, encoding, png = draw(pipe, {**asked, "num_inference_steps": options.steps}, clock)
         totals.append(total)
         encodings.append(encoding)
         evaluations.append((clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1))
     figures = {"start": start, "warm": warm, "total": totals, "png": encodings, "evaluation": evaluations}
+    if options.picture:
+        with open(options.picture, "wb") as file:
+            file.write(png)
     if options.job_file:
         with open(options.job_file) as file:
             jobs = json.load(file)
         began = time.monotonic()
         for job in jobs:
-            draw(pipe, job, options.device)
+            draw(pipe, job)
         figures["images_a_minute"] = 60 * len(jobs) / (time.monotonic() - began)
     figures["resident"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     if options.device == "cuda":

@@ -1,0 +1,152 @@
+"""The stages of a run on a GPU, by what a second of it tells: first whether it draws at all and what one picture takes, last what explains it."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from kit import Kit
+from runner import Runner
+
+STEPS = 50
+SIZE = "512x512"
+JOBS, AT_ONCE = 48, 16
+KINDS = 6  # of the jobs of a stream, which come in turn
+ON_THE_GPU = ["--device", "cuda", "--dtype", "f16"]
+DRAWN = {"num_inference_steps": STEPS, "seed": 7, "scheduler": "DDIM", "guidance_scale": 7.5}  # as engine_peer.py draws it
+# Of a build whose evaluations hold more than 16 rows.
+MORE_ROWS = ("cuda.rows", {"LATENTD_CUDA__ROWS": "32"})
+
+
+class Stages:
+    """One after the other, with what they share."""
+
+    def __init__(self, run: Runner, kit: Kit) -> None:
+        self.run, self.kit = run, kit
+        self.settings = ""
+        self.picture = run.out / "diffusers.png"
+
+    def all(self) -> None:
+        """In the order of their worth."""
+        self.life()
+        self.speed()
+        self.why()
+        self.choices()
+        self.correctness()
+        self.compiled()
+        self.probes()
+
+    def python(self, script: str, *words: object) -> list[object]:
+        """A script of the project's."""
+        return [sys.executable, "-W", "ignore", self.kit.script(script), *words]
+
+    def bench(self, name: str, seconds: float, *words: str, **environment: str) -> list[dict]:
+        """latentd's own figures of SD 1.5 in full size with random weights."""
+        if not self.kit.weights.exists():
+            self.run.skip(name, "there are no weights")
+            return []
+        said = [self.kit.latentd, "bench", "--json", "--model", self.kit.weights, *ON_THE_GPU, "--no-rates", *words]
+        return self.run.stage(name, seconds, said, {**self.kit.environment, **environment}, alone=True)
+
+    def life(self) -> None:
+        """Whether it draws at all; what takes long and needs no quiet begins here."""
+        run, kit = self.run, self.kit
+        run.stage("machine", 30, self.python("gpu/machine.py"), kit.environment)
+        run.beside("weights", self.python("parity/sd15.py", kit.weights), kit.environment)
+        self.settings = show_settings(run, kit)
+        drawn = ["--set", "num_inference_steps=12", "--set", "width=256", "--set", "height=256"]
+        words = [kit.latentd, "run", "a red apple", "--model", kit.miniature, *ON_THE_GPU, *drawn, "--out", kit.work / "miniature"]
+        run.stage("one picture", 60, words, {**kit.environment, "LATENTD_LOG__LEVEL": "debug"})
+        run.stage("kernel test", 60, [kit.kernel_test], kit.environment)
+        # Its processor's part is in f32 on as many cores as are left.
+        run.beside("devices", [kit.devices, kit.miniature], {**kit.environment, "OMP_NUM_THREADS": "4"})
+        run.stage("ceilings", 40, self.python("gpu/probe", "ceilings"), kit.environment, alone=True)
+        if not run.join("weights", 90):
+            shutil.rmtree(kit.weights, ignore_errors=True)  # half of them are none
+
+    def speed(self) -> None:
+        """The tables: one picture, several rows, jobs of all kinds, and diffusers as it is."""
+        key, more = MORE_ROWS
+        images, environment = ("1,2,4,8,16", more) if key in self.settings else ("1,2,4,8", {})
+        self.bench("latentd", 80, "--size", SIZE, "--steps", str(STEPS), "--rounds", "3", "--images", images, "--jobs", "0", **environment)
+        words = ["--size", SIZE, "--steps", "20", "--rounds", "1", "--images", "1", "--jobs", str(JOBS), "--at-once", str(AT_ONCE)]
+        stream = self.bench("latentd, a stream of jobs", 70, *words)
+        jobs = self.kit.work / "jobs.json"
+        jobs.write_text(json.dumps(stream[-1]["stream"]["jobs"][: 2 * KINDS] if stream else []), encoding="utf-8")
+        self.peer("diffusers", 90, "eager", "--job-file", jobs, "--picture", self.picture)
+        self.like_diffusers()
+
+    def peer(self, name: str, seconds: float, *words: object, rounds: int = 3, steps: int = STEPS) -> None:
+        """diffusers on the same weights."""
+        peer, *more = words
+        asked = ["--size", SIZE, "--steps", steps, "--rounds", rounds, "--dtype", "f16", "--device", "cuda", *more]
+        if not self.kit.weights.exists():
+            self.run.skip(name, "there are no weights")
+            return
+        self.run.stage(name, seconds, self.python("bench/engine_peer.py", peer, self.kit.weights, *asked), self.kit.environment, alone=True)
+
+    def like_diffusers(self) -> None:
+        """Whether the picture that both draw is one."""
+        run, kit, ours = self.run, self.kit, self.kit.work / "ours"
+        if not self.picture.exists():
+            run.skip("like diffusers", "there is no picture by diffusers")
+            return
+        asked = [word for key, value in DRAWN.items() for word in ("--set", f"{key}={value}")]
+        words = [kit.latentd, "run", "a red apple", "--model", kit.weights, *ON_THE_GPU, *asked, "--out", ours]
+        run.stage("the same picture", 40, words, kit.environment)
+        run.stage("like diffusers", 20, self.python("gpu/likeness.py", ours, self.picture), kit.environment)
+
+    def why(self) -> None:
+        """Which kernels an evaluation consists of, and how long each takes."""
+        environment = {"CUDA_INJECTION64_PATH": str(self.kit.tracer), "TRACE_OUT": str(self.run.out / "trace.tsv")}
+        self.bench("trace", 60, "--size", SIZE, "--steps", "30", "--rounds", "1", "--images", "1,8", "--jobs", "0", **environment)
+
+    def choices(self) -> None:
+        """What each of latentd's own choices brings."""
+        words = ["--size", SIZE, "--steps", str(STEPS), "--rounds", "2", "--images", "1,8", "--jobs", "0"]
+        self.bench("graphs off", 50, *words, LATENTD_CUDA__GRAPHS="false")
+        self.bench("kernels off", 50, *words, LATENTD_CUDA__KERNELS="false")
+        for choice in ("cudnn", "auto", "flash"):
+            name = f"attention {choice}"
+            if "cuda.attention" in self.settings:
+                self.bench(name, 60, *words, LATENTD_CUDA__ATTENTION=choice)
+            else:
+                self.run.skip(name, "this build has no setting cuda.attention")
+
+    def correctness(self) -> None:
+        """Every sampler in every kind of numbers, beside what fills the compiler's cache for diffusers; neither is timed."""
+        if self.kit.weights.exists() and self.run.left() > 120:
+            asked = ["--size", SIZE, "--steps", 3, "--rounds", 1, "--dtype", "f16", "--device", "cuda", "--mode", "reduce-overhead"]
+            self.run.beside("compilation", self.python("bench/engine_peer.py", "compiled", self.kit.weights, *asked), self.kit.environment)
+        if sanitizer := shutil.which("compute-sanitizer"):
+            self.run.stage("memory errors", 40, [sanitizer, "--tool", "memcheck", self.kit.kernel_test], self.kit.environment)
+        else:
+            self.run.skip("memory errors", "there is no compute-sanitizer")
+        self.run.join("devices", 120)
+        self.run.join("compilation", 90)
+
+    def compiled(self) -> None:
+        """diffusers, compiled: with what the limit of a run allows, which is not max-autotune."""
+        self.peer("diffusers, compiled", 110, "compiled", "--mode", "reduce-overhead")
+
+    def probes(self) -> None:
+        """What else libtorch offers for the shapes of an evaluation."""
+        for part in ("attention", "kernels", "convolutions", "products"):
+            self.run.stage(f"probe {part}", 45, self.python("gpu/probe", part), self.kit.environment, alone=True)
+        self.run.stage("machine afterwards", 20, self.python("gpu/machine.py"), self.kit.environment)
+
+
+def show_settings(run: Runner, kit: Kit) -> str:
+    """What this build can be told, as it shows it."""
+    shown = kit.work / "settings"
+    with open(shown, "wb") as file:
+        fault = run.finished(run.start([kit.latentd, "config", "show"], kit.environment, file), 20)
+    text = shown.read_text(encoding="utf-8", errors="replace")
+    if fault:
+        run.skip("settings", f"{fault}: {text[-500:]}")
+    return text
+
+
+def build_of(packed: Path) -> dict:
+    """What was packed, by what."""
+    return json.loads((packed / "build.json").read_text(encoding="utf-8"))

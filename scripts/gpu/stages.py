@@ -1,6 +1,7 @@
 """The stages of a run on a GPU, by what a second of it tells: first whether it draws at all and what one picture takes, last what explains it."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -149,4 +150,5 @@ def show_settings(run: Runner, kit: Kit) -> str:
 
 def build_of(packed: Path) -> dict:
     """What was packed, by what."""
-    return json.loads((packed / "build.json").read_text(encoding="utf-8"))
+    build = json.loads((packed / "build.json").read_text(encoding="utf-8"))
+    return {**build, "rehearsal": "LATENTD_REHEARSAL" in os.environ}

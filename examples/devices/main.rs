@@ -168,7 +168,7 @@ mod check {
         fn new() -> Result<Self> {
             let model = std::env::args_os().nth(1).map_or_else(miniature, |path| Ok(path.into()))?;
             let tokenizer = model.parent().context("MODEL is in no folder")?.join("clip-tokenizer");
-            let settings = Config::load(&Flags::default(), &Environment::default())?.cuda;
+            let settings = Config::load(&Flags::default(), &Environment::of_process())?.cuda;
             Ok(Self { model, tokenizer, settings, jobs: jobs() })
         }
 

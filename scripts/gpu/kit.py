@@ -64,7 +64,10 @@ def unpack(packed: Path) -> Kit:
             archive.extractall(site)
     kit.environment = {
         "LD_LIBRARY_PATH": os.pathsep.join([*libraries(), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
-        "LATENTD_KERNELS": str(kit.work / "bin" / "libkernels.so"),
+        # This one, whatever lies beside the libtorch that is here.
+        "LATENTD_CUDA__HELPER": str(kit.work / "bin" / "liblatentd_cuda13.so"),
+        "LATENTD_MODELS_DIR": str(packed / "models"),
+        "KERNELS_LIBRARY": str(kit.work / "bin" / "libkernels.so"),
         "PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",

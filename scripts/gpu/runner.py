@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 GRACE = 3.0  # seconds from asking a process to end until it is made to
+TOLD = 6  # last lines of a program that failed
 
 
 @dataclass
@@ -64,9 +65,9 @@ class Runner:
         finally:
             if alone:
                 self.signal_besides(signal.SIGCONT)
-        found = objects((self.out / "log").read_bytes()[start:])
-        self.write(name, began, fault, found)
-        return found
+        output = (self.out / "log").read_bytes()[start:]
+        self.write(name, began, fault, objects(output), last_lines(output))
+        return objects(output)
 
     def beside(self, name: str, words: list[Any], environment: dict[str, str] | None = None) -> None:
         """Begins a stage that needs no quiet and goes on beside the others, until it is finished by `join`."""
@@ -83,12 +84,12 @@ class Runner:
         self.say(f"== {self.elapsed():4.0f} s: waiting for {name}")
         self.besides.remove(one)
         fault = self.finished(one.process, max(1.0, min(seconds, self.left())))
-        self.write(name, one.began, fault, objects(one.output.read_bytes()))
+        output = one.output.read_bytes()
+        self.write(name, one.began, fault, objects(output), last_lines(output))
         return fault is None
 
     def skip(self, name: str, why: str) -> None:
         """Notes that a stage was not run."""
-        self.say(f"-- {name}: {why}")
         self.write(name, time.monotonic(), why, [])
 
     def note(self, name: str, found: dict) -> None:
@@ -118,7 +119,7 @@ class Runner:
         for one in self.besides:
             send(one.process, number)
 
-    def write(self, name: str, began: float, fault: str | None, found: list[dict]) -> None:
+    def write(self, name: str, began: float, fault: str | None, found: list[dict], output: str = "") -> None:
         """A line of results, on the disk at once."""
         line = {"stage": name, "at": round(began - self.began, 1), "seconds": round(time.monotonic() - began, 1), "fault": fault, "found": found}
         with open(self.out / "results.jsonl", "a", encoding="utf-8") as file:
@@ -126,7 +127,7 @@ class Runner:
             file.flush()
             os.fsync(file.fileno())
         if fault:
-            self.say(f"!! {name}: {fault}")
+            self.say(f"!! {name}: {fault}{output}")
 
     def close(self) -> None:
         """Ends what still runs beside."""
@@ -151,6 +152,11 @@ def objects(output: bytes) -> list[dict]:
             except ValueError:
                 continue
     return found
+
+
+def last_lines(output: bytes) -> str:
+    """Of a program that failed: most say there why."""
+    return "".join(f"\n     | {line[:300]}" for line in output.decode(errors="replace").splitlines()[-TOLD:])
 
 
 def end(process: subprocess.Popen) -> None:

@@ -151,4 +151,4 @@ def show_settings(run: Runner, kit: Kit) -> str:
 def build_of(packed: Path) -> dict:
     """What was packed, by what."""
     build = json.loads((packed / "build.json").read_text(encoding="utf-8"))
-    return {**build, "rehearsal": "LATENTD_REHEARSAL" in os.environ}
+    return {**build, "rehearsal": "REHEARSAL" in os.environ}

@@ -1,4 +1,4 @@
-"""The kernels of native/kernels.cu as functions of torch's tensors. LATENTD_KERNELS names the library that they are built into."""
+"""The kernels of native/kernels.cu as functions of torch's tensors. KERNELS_LIBRARY names the library that they are built into."""
 
 import ctypes
 import os
@@ -25,7 +25,7 @@ class GroupNorm(ctypes.Structure):
     ]  # fmt: skip
 
 
-kernels = ctypes.CDLL(os.environ["LATENTD_KERNELS"])
+kernels = ctypes.CDLL(os.environ["KERNELS_LIBRARY"])
 kernels.latentd_kernel_partials.restype = ctypes.c_int64
 
 

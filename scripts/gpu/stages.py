@@ -15,8 +15,10 @@ JOBS, AT_ONCE = 48, 16
 KINDS = 6  # of the jobs of a stream, which come in turn
 ON_THE_GPU = ["--device", "cuda", "--dtype", "f16"]
 DRAWN = {"num_inference_steps": STEPS, "seed": 7, "scheduler": "DDIM", "guidance_scale": 7.5}  # as engine_peer.py draws it
-# Of a build whose evaluations hold more than 16 rows.
-MORE_ROWS = ("cuda.rows", {"LATENTD_CUDA__ROWS": "32"})
+# As many as a picture of each of 16 jobs has; left to itself latentd takes what it finds to pay.
+MOST_ROWS = {"LATENTD_CUDA__ROWS": "32"}
+# What is drawn before it is measured is ready by that; a blank is a list of nothing, where an empty variable is none.
+NOT_WARMED_UP = {"LATENTD_CUDA__WARM_UP": " "}
 
 
 class Stages:
@@ -24,7 +26,6 @@ class Stages:
 
     def __init__(self, run: Runner, kit: Kit) -> None:
         self.run, self.kit = run, kit
-        self.settings = ""
         self.picture = run.out / "diffusers.png"
 
     def all(self) -> None:
@@ -54,7 +55,6 @@ class Stages:
         run, kit = self.run, self.kit
         run.stage("machine", 30, self.python("gpu/machine.py"), kit.environment)
         run.beside("weights", self.python("parity/sd15.py", kit.weights), kit.environment)
-        self.settings = show_settings(run, kit)
         drawn = ["--set", "num_inference_steps=12", "--set", "width=256", "--set", "height=256"]
         words = [kit.latentd, "run", "a red apple", "--model", kit.miniature, *ON_THE_GPU, *drawn, "--out", kit.work / "miniature"]
         run.stage("one picture", 60, words, {**kit.environment, "LATENTD_LOG__LEVEL": "debug"})
@@ -67,9 +67,7 @@ class Stages:
 
     def speed(self) -> None:
         """The tables: one picture, several rows, jobs of all kinds, and diffusers as it is."""
-        key, more = MORE_ROWS
-        images, environment = ("1,2,4,8,16", more) if key in self.settings else ("1,2,4,8", {})
-        self.bench("latentd", 80, "--size", SIZE, "--steps", str(STEPS), "--rounds", "3", "--images", images, "--jobs", "0", **environment)
+        self.bench("latentd", 90, "--size", SIZE, "--steps", str(STEPS), "--rounds", "3", "--images", "1,2,4,8,16", "--jobs", "0", **MOST_ROWS)
         words = ["--size", SIZE, "--steps", "20", "--rounds", "1", "--images", "1", "--jobs", str(JOBS), "--at-once", str(AT_ONCE)]
         stream = self.bench("latentd, a stream of jobs", 70, *words)
         jobs = self.kit.work / "jobs.json"
@@ -99,20 +97,16 @@ class Stages:
 
     def why(self) -> None:
         """Which kernels an evaluation consists of, and how long each takes."""
-        environment = {"CUDA_INJECTION64_PATH": str(self.kit.tracer), "TRACE_OUT": str(self.run.out / "trace.tsv")}
+        environment = {"CUDA_INJECTION64_PATH": str(self.kit.tracer), "TRACE_OUT": str(self.run.out / "trace.tsv"), **NOT_WARMED_UP}
         self.bench("trace", 60, "--size", SIZE, "--steps", "30", "--rounds", "1", "--images", "1,8", "--jobs", "0", **environment)
 
     def choices(self) -> None:
         """What each of latentd's own choices brings."""
         words = ["--size", SIZE, "--steps", str(STEPS), "--rounds", "2", "--images", "1,8", "--jobs", "0"]
-        self.bench("graphs off", 50, *words, LATENTD_CUDA__GRAPHS="false")
-        self.bench("kernels off", 50, *words, LATENTD_CUDA__KERNELS="false")
-        for choice in ("cudnn", "auto", "flash"):
-            name = f"attention {choice}"
-            if "cuda.attention" in self.settings:
-                self.bench(name, 60, *words, LATENTD_CUDA__ATTENTION=choice)
-            else:
-                self.run.skip(name, "this build has no setting cuda.attention")
+        self.bench("graphs off", 50, *words, LATENTD_CUDA__GRAPHS="false", **NOT_WARMED_UP)
+        self.bench("kernels off", 50, *words, LATENTD_CUDA__KERNELS="false", **NOT_WARMED_UP)
+        self.bench("attention cudnn", 60, *words, LATENTD_CUDA__ATTENTION="cudnn", **NOT_WARMED_UP)
+        self.bench("attention auto", 60, *words, LATENTD_CUDA__ATTENTION="auto")  # which measures while it warms up
 
     def correctness(self) -> None:
         """Every sampler in every kind of numbers, beside what fills the compiler's cache for diffusers; neither is timed."""
@@ -135,17 +129,6 @@ class Stages:
         for part in ("attention", "kernels", "convolutions", "products"):
             self.run.stage(f"probe {part}", 45, self.python("gpu/probe", part), self.kit.environment, alone=True)
         self.run.stage("machine afterwards", 20, self.python("gpu/machine.py"), self.kit.environment)
-
-
-def show_settings(run: Runner, kit: Kit) -> str:
-    """What this build can be told, as it shows it."""
-    shown = kit.work / "settings"
-    with open(shown, "wb") as file:
-        fault = run.finished(run.start([kit.latentd, "config", "show"], kit.environment, file), 20)
-    text = shown.read_text(encoding="utf-8", errors="replace")
-    if fault:
-        run.skip("settings", f"{fault}: {text[-500:]}")
-    return text
 
 
 def build_of(packed: Path) -> dict:

@@ -11,7 +11,7 @@ OURS, EAGER, COMPILED, STREAM = "latentd", "diffusers", "diffusers, compiled", "
 GOALS = {"evaluation": 7.0, "image": 0.40, "rate": 4.0}  # ms, s, images a second
 PUBLISHED = {"evaluation": 9.56, "image": 0.572}
 CHOICES = {
-    OURS: "as it is", "graphs off": "`cuda.graphs = false`", "kernels off": "`cuda.kernels = false`", "attention flash": "`cuda.attention = \"flash\"`",
+    OURS: "as it is (`cuda.attention = \"flash\"`)", "graphs off": "`cuda.graphs = false`", "kernels off": "`cuda.kernels = false`",
     "attention cudnn": "`cuda.attention = \"cudnn\"`", "attention auto": "`cuda.attention = \"auto\"`",
 }  # fmt: skip
 

@@ -123,18 +123,46 @@ void geglus(Found &found, Kind kind) {
   }
 }
 
+void layer_norms(Found &found, Kind kind) {
+  for (int64_t width : {int64_t{8}, int64_t{24}, int64_t{320}, int64_t{768}, int64_t{1280}, MOST_WIDTH}) {
+    for (int64_t rows : {1, 77, 1025}) {
+      const size_t count = rows * width;
+      const Tensor x(kind, count, 2, 1), more(kind, count, 1), weight(kind, width, 1), bias(kind, width, 1), sum(kind, count), y(kind, count);
+      const AddLayerNorm norm{rows, width, kind, x.at(), more.at(), weight.at(), bias.at(), sum.at(), y.at(), 1e-5f};
+      finish(latentd_kernel_add_layer_norm(&norm, stream), "layer norm");
+      char what[80];
+      std::snprintf(what, sizeof what, "the sum before a layer norm of %ld rows of %ld", long(rows), long(width));
+      compare(found, sum, kind, what, [&](size_t i) { return x[i] + more[i]; });
+      // What it normalises is the sum as it is written, which was just held to what it should be.
+      const std::vector<float> sums = sum.now();
+      std::vector<std::pair<double, double>> known;
+      for (size_t at = 0; at < sums.size(); at += width) {
+        known.push_back(moments(width, 1e-5, [&](size_t i) { return double(sums[at + i]); }));
+      }
+      std::snprintf(what, sizeof what, "layer norm of %ld rows of %ld", long(rows), long(width));
+      compare(found, y, kind, what, [&](size_t i) {
+        if (sums.empty()) {
+          return double(NAN);
+        }
+        const auto [mean, scale] = known[i / width];
+        return (sums[i] - mean) * scale * weight[i % width] + bias[i % width];
+      });
+    }
+  }
+}
+
 void joins(Found &found, Kind kind) {
   for (int64_t channels : {8, 24, 320}) {
     for (int64_t pixels : {1, 65, 1025}) {
       const Image image{3, pixels, channels, kind};
       const size_t count = image.rows * pixels * channels;
       const Tensor x(kind, count, 1), y(kind, count, 1), bias(kind, channels, 1), other(kind, channels, 1);
-      const bool two = pixels > 1;
-      finish(latentd_kernel_join(&image, x.at(), bias.at(), two ? other.at() : nullptr, y.at(), stream), "join");
+      const bool two = pixels > 1, image_too = pixels != 65;
+      finish(latentd_kernel_join(&image, image_too ? x.at() : nullptr, bias.at(), two ? other.at() : nullptr, y.at(), stream), "join");
       char what[80];
       std::snprintf(what, sizeof what, "join of %ld pixels, %ld channels", long(pixels), long(channels));
       compare(found, y, kind, what,
-              [&](size_t i) { return y[i] + x[i] + bias[i % channels] + (two ? other[i % channels] : 0); });
+              [&](size_t i) { return y[i] + (image_too ? x[i] : 0) + bias[i % channels] + (two ? other[i % channels] : 0); });
     }
   }
 }
@@ -148,7 +176,7 @@ int main() {
     void (*run)(Found &, Kind);
   };
   bool sound = true;
-  for (const Test &test : {Test{"group norm", group_norms}, Test{"GEGLU", geglus}, Test{"join", joins}}) {
+  for (const Test &test : {Test{"group norm", group_norms}, Test{"layer norm", layer_norms}, Test{"GEGLU", geglus}, Test{"join", joins}}) {
     for (Kind kind : {F16, F32, BF16}) {
       Found found;
       test.run(found, kind);

@@ -4,7 +4,7 @@ take beside the least that memory allows."""
 from collections.abc import Iterator
 
 import torch
-from torch.nn.functional import gelu, group_norm, silu
+from torch.nn.functional import gelu, group_norm, layer_norm, silu
 
 import library
 from timing import deviation, image, microseconds, random
@@ -13,6 +13,7 @@ from timing import deviation, image, microseconds, random
 SHAPES = ((320, 64, 64), (960, 64, 64), (640, 32, 32), (1920, 32, 32), (1280, 16, 16), (2560, 16, 16), (1280, 8, 8), (2560, 8, 8))
 DECODER = ((128, 512, 512), (512, 128, 128))
 GATES = ((2 * 4096, 1280), (2 * 1024, 2560), (2 * 256, 5120), (16 * 4096, 1280))
+WORDS = ((2 * 4096, 320), (2 * 1024, 640), (2 * 256, 1280), (16 * 4096, 320))
 GROUPS = 32
 DTYPES = {"f16": (torch.half, 2e-3), "bf16": (torch.bfloat16, 1.2e-2), "f32": (torch.float, 2e-6)}
 
@@ -25,10 +26,15 @@ def measured() -> Iterator[dict]:
     for rows in (2, 16):
         for shape in SHAPES + (DECODER if rows == 2 else ()):
             yield {"what": "group norm", "rows": rows, "shape": shape, **norm_times(rows, *shape)}
+    for rows, width in WORDS:
+        x, more, weight = random(rows, width), random(rows, width), random(width)
+        ours = microseconds(lambda: library.add_layer_norm(x, more, weight, weight))
+        theirs = microseconds(lambda: layer_norm(x + more, (width,), weight, weight))
+        yield {"what": "add and layer norm", "rows": rows, "width": width, "us": ours, "libtorch us": theirs, "bytes": 4 * x.numel() * x.element_size()}
     for rows, width in GATES:
         x = random(rows, 2 * width)
         theirs = microseconds(lambda: x[:, :width] * gelu(x[:, width:]))
-        yield {"what": "GEGLU", "rows": rows, "width": width, "us": microseconds(lambda: library.geglu(x)), "libtorch us": theirs, "bytes": 3 * x.numel()}
+        yield {"what": "GEGLU", "rows": rows, "width": width, "us": microseconds(lambda: library.geglu(x)), "libtorch us": theirs, "bytes": 3 * rows * width * x.element_size()}
 
 
 def likeness(rows: int, dtype: torch.dtype) -> dict:

@@ -25,6 +25,15 @@ class GroupNorm(ctypes.Structure):
     ]  # fmt: skip
 
 
+class AddLayerNorm(ctypes.Structure):
+    """As in native/kernels.h."""
+
+    _fields_ = [
+        ("rows", ctypes.c_int64), ("width", ctypes.c_int64), ("kind", ctypes.c_int32), ("x", ctypes.c_void_p), ("more", ctypes.c_void_p),
+        ("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("sum", ctypes.c_void_p), ("y", ctypes.c_void_p), ("epsilon", ctypes.c_float),
+    ]  # fmt: skip
+
+
 kernels = ctypes.CDLL(os.environ["KERNELS_LIBRARY"])
 kernels.latentd_kernel_partials.restype = ctypes.c_int64
 
@@ -39,6 +48,16 @@ def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, lead: Tenso
         address(partial), groups, 1e-5, 1,
     )  # fmt: skip
     check(kernels.latentd_kernel_group_norm(ctypes.byref(norm), stream()))
+    return y
+
+
+def add_layer_norm(x: Tensor, more: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Of the sum, which is made besides."""
+    total, y = torch.empty_like(x), torch.empty_like(x)
+    norm = AddLayerNorm(
+        x.shape[0], x.shape[1], KINDS[x.dtype], address(x), address(more), address(weight), address(bias), address(total), address(y), 1e-5
+    )
+    check(kernels.latentd_kernel_add_layer_norm(ctypes.byref(norm), stream()))
     return y
 
 

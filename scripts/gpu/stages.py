@@ -17,8 +17,8 @@ ON_THE_GPU = ["--device", "cuda", "--dtype", "f16"]
 DRAWN = {"num_inference_steps": STEPS, "seed": 7, "scheduler": "DDIM", "guidance_scale": 7.5}  # as engine_peer.py draws it
 # As many as a picture of each of 16 jobs has; left to itself latentd takes what it finds to pay.
 MOST_ROWS = {"LATENTD_CUDA__ROWS": "32"}
-# What is drawn before it is measured is ready by that; a blank is a list of nothing, where an empty variable is none.
-NOT_WARMED_UP = {"LATENTD_CUDA__WARM_UP": " "}
+# What is drawn before it is measured is ready by that.
+NOT_WARMED_UP = {"LATENTD_CUDA__WARM_UP": "off"}
 
 
 class Stages:

@@ -51,14 +51,14 @@ impl Setting for Attention {
 
 /// Sizes of pictures, such as 512x768.
 impl Setting for Vec<(u32, u32)> {
-    const ALLOWED: &'static str = "a list of sizes such as 512x512, in a text separated by commas, or an empty one";
+    const ALLOWED: &'static str = "a list of sizes such as 512x512, in a text separated by commas, or off";
     fn read(value: &Value) -> Option<Self> {
         let side = |text: &str| text.parse::<u32>().ok().filter(|side| (8..=8192).contains(side));
         let size =
             |text: &str| text.trim().split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
         match (value.as_array(), value.as_str()) {
             (Some(sizes), _) => sizes.iter().map(|text| size(text.as_str()?)).collect(),
-            (None, Some(text)) if text.trim().is_empty() => Some(Self::new()),
+            (None, Some("off")) => Some(Self::new()),
             (None, Some(text)) => text.split(',').map(size).collect(),
             (None, None) => None,
         }
@@ -92,9 +92,12 @@ mod tests {
     fn sizes_are_a_list_or_a_text() {
         let read = |text: &str| Vec::<(u32, u32)>::read(&Value::from(text));
         assert_eq!(read("512x512, 768x512"), Some(vec![(512, 512), (768, 512)]));
-        assert_eq!((read(""), read(" ")), (Some(vec![]), Some(vec![])));
+        assert_eq!(
+            (read("off"), Vec::<(u32, u32)>::read(&Value::from(Vec::<String>::new()))),
+            (Some(vec![]), Some(vec![]))
+        );
         assert_eq!(Vec::<(u32, u32)>::read(&Value::from(vec!["64x128"])), Some(vec![(64, 128)]));
-        for wrong in ["512", "512x", "x512", "0x512", "512x512,", "-8x8", "512X512", "99999x512"] {
+        for wrong in ["", "512", "512x", "x512", "0x512", "512x512,", "-8x8", "512X512", "99999x512"] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

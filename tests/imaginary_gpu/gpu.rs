@@ -45,7 +45,7 @@ impl Run {
 
 /// Runs `latentd run` on the imaginary GPU. What a GPU's speed decides is settled, so that the same is done each time.
 pub(crate) fn draw(variables: &[(&str, &str)], arguments: &[&str]) -> Run {
-    let settled = [("LATENTD_CUDA__ROWS", "2"), ("LATENTD_CUDA__WARM_UP", "")];
+    let settled = [("LATENTD_CUDA__ROWS", "2"), ("LATENTD_CUDA__WARM_UP", "off")];
     run(&[&settled[..], variables].concat(), &[&["run", "a red apple", "--log-level", "debug"][..], arguments].concat())
 }
 

@@ -1,6 +1,6 @@
-//! Does each device of this machine draw what its processor draws in f32? `cargo run --release --example devices -- [MODEL]`, where MODEL is a
+//! Does each device of this machine draw what its processor draws in f32? `cargo run --release --example devices -- [MODEL] [--gpus]`, where MODEL is a
 //! folder or file with `clip-tokenizer` beside it, else the miniature in a folder `models` above the program. Draws with every sampler, from
-//! noise and from an image, alone and with others, on every GPU in f32, f16 and bf16, then on the processor in bf16. On a GPU without the CUDA
+//! noise and from an image, alone and with others, on every GPU in f32, f16 and bf16, then on the processor in bf16, unless it is for GPUs alone. On a GPU without the CUDA
 //! helper, then with pictures on a second stream, then with weights that came by way of pinned memory, then with kernels of our own, then
 //! replayed from CUDA graphs. Prints a table, warnings on stderr; fails if a picture is further off than its numbers explain, if streams and
 //! pinned memory change a single bit, if graphs draw anything else than evaluations, if kernels or graphs were asked for and not used, or if
@@ -112,6 +112,7 @@ mod check {
         tokenizer: PathBuf,
         settings: Cuda,
         jobs: Jobs,
+        gpus_alone: bool,
     }
 
     pub(super) fn all() -> Result<bool> {
@@ -127,7 +128,8 @@ mod check {
         let exact = drawn(&mut Lanes::new(check.load(Target::REFERENCE)?), &check.jobs, false)?;
         println!("{:<34} {:>9} {:>9} {:>9} {:>9}  worst", "device", "worst dB", "mean dB", "helper dB", "s a job");
         let mut sound = true;
-        for target in gpus.into_iter().chain([Target::choose(Device::Cpu, Dtype::Bf16)?]) {
+        let processor = (!check.gpus_alone).then(|| Target::choose(Device::Cpu, Dtype::Bf16)).transpose()?;
+        for target in gpus.into_iter().chain(processor) {
             if !target.is_cpu() {
                 // From the helper on f32 is f32 in all of the process, and no TF32: here from the first picture on.
                 drop(Lanes::new(check.load(target)?).with_cuda(&check.settings));
@@ -166,10 +168,11 @@ mod check {
 
     impl Check {
         fn new() -> Result<Self> {
-            let model = std::env::args_os().nth(1).map_or_else(miniature, |path| Ok(path.into()))?;
+            let (options, models): (Vec<_>, Vec<_>) = std::env::args_os().skip(1).partition(|word| word == "--gpus");
+            let model = models.first().map_or_else(miniature, |path| Ok(path.into()))?;
             let tokenizer = model.parent().context("MODEL is in no folder")?.join("clip-tokenizer");
             let settings = Config::load(&Flags::default(), &Environment::of_process())?.cuda;
-            Ok(Self { model, tokenizer, settings, jobs: jobs() })
+            Ok(Self { model, tokenizer, settings, jobs: jobs(), gpus_alone: !options.is_empty() })
         }
 
         fn load(&self, target: Target) -> Result<Model> {

@@ -91,6 +91,11 @@ impl Graphs {
         true
     }
 
+    /// Lets go of what is kept for this key and bucket of rows, recorded or not.
+    pub(super) fn forget(&mut self, key: Key, rows: usize) {
+        self.known.retain(|graph| (graph.key, graph.rows) != (key, rows));
+    }
+
     fn take(&mut self, key: Key, networks: &Rc<Networks>, rows: &Rows) -> Forward<Graph> {
         let bucket = batch::bucket(rows.count());
         if let Some(at) = self.known.iter().position(|graph| (graph.key, graph.rows) == (key, bucket)) {

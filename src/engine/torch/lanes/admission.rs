@@ -11,7 +11,7 @@ use crate::engine::torch::lane::{Course, Lane, Wish};
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::preview::Looks;
 use crate::engine::{EngineTimings, Progress, Ticket};
-use crate::job::{JobError, Spec};
+use crate::job::{JobError, Size, Spec};
 use crate::sampler;
 
 /// Characters of a prompt that a warning quotes.
@@ -21,7 +21,7 @@ impl Lanes {
     /// Takes a job in, or leaves everything as it was; warnings for its result.
     pub(super) fn take_in(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
         let mut warnings = Vec::new();
-        let size = self.latent_size(spec)?;
+        let size = self.latent_size(spec.size)?;
         let began = Instant::now();
         let networks = self.adapters.choose(spec.lora.as_ref())?;
         let key = Key { networks: networks.number, ..size };
@@ -52,14 +52,14 @@ impl Lanes {
         Ok(warnings)
     }
 
-    fn latent_size(&self, spec: &Spec) -> Result<Key, JobError> {
+    pub(super) fn latent_size(&self, size: Size) -> Result<Key, JobError> {
         let factor = self.model.vae.factor();
-        for (field, side) in [("width", spec.size.width), ("height", spec.size.height)] {
+        for (field, side) in [("width", size.width), ("height", size.height)] {
             if side % factor != 0 {
                 return Err(invalid(field, format!("{field} = {side}: this model draws multiples of {factor} only")));
             }
         }
-        Ok(Key { height: spec.size.height / factor, width: spec.size.width / factor, networks: 0 })
+        Ok(Key { height: size.height / factor, width: size.width / factor, networks: 0 })
     }
 
     fn tokenize(&self, field: &str, text: &str, warnings: &mut Vec<String>) -> Result<Encoded, JobError> {

@@ -193,6 +193,9 @@ impl Lanes {
         warn!(width, height, rows = shape.rows, why, "warm-up ends for this size");
         self.warm_up.current = None;
         self.forget(TICKET);
+        if let (Ok(key), Some(graphs)) = (self.latent_size(shape.size), &mut self.graphs) {
+            graphs.forget(key, shape.rows); // its sheet may be what memory lacks
+        }
         // What one image cannot be, no image can.
         self.warm_up.cut(shape.size, if shape.rows == 2 { 0 } else { shape.rows });
         let below = (1..shape.rows).rev().find(|rows| batch::bucket(*rows) == *rows);

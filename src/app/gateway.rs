@@ -17,7 +17,7 @@ use crate::blocking::blocking;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Gateway as Settled, HandledBy, Kept, Secret, WebhookBy};
 use crate::deliver::webhook::Signer;
-use crate::gateway::{Access, Caller, Endpoint, Gateway, Handler, Key, Role, Settings, serve};
+use crate::gateway::{Access, Browsers, Caller, Endpoint, Gateway, Handler, Key, Role, Settings, serve};
 use crate::net::{Client, Guard, NoClient};
 use crate::queue::{Rules, Tells};
 use crate::store::{RedisStore, SqliteStore, StoreError};
@@ -194,6 +194,7 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
         keys: [keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)].concat(),
         home: home.map(|key| Key::new(key.reveal(), Role::Worker, None)),
         limits: gateway.limits,
+        browsers: Browsers { hosts: gateway.hosts.0.clone(), origins: gateway.cors.0.clone() },
         root: home.is_some(),
         hooks: match hooks.deliver {
             WebhookBy::Auto | WebhookBy::Gateway => Some(Caller {

@@ -79,6 +79,42 @@ pub struct Gateway {
     pub max_waiting: Limit,
     /// Bytes of the disk of its file that new jobs leave free.
     pub min_free: Limit,
+    /// Names that it is reached by.
+    pub hosts: Hosts,
+    /// Origins whose pages may ask.
+    pub cors: Origins,
+}
+
+/// Names of hosts, in small letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hosts(pub Vec<String>);
+
+impl Setting for Hosts {
+    const ALLOWED: &'static str = "a list of host names without ports, in a text separated by commas";
+    fn read(value: &Value) -> Option<Self> {
+        let name = |text: &String| {
+            let fits = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte));
+            fits.then(|| text.trim_end_matches('.').to_ascii_lowercase()).filter(|name| !name.is_empty())
+        };
+        Vec::<String>::read(value)?.iter().map(name).collect::<Option<_>>().map(Self)
+    }
+}
+
+/// Origins of pages, as browsers write them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origins(pub Vec<String>);
+
+impl Setting for Origins {
+    const ALLOWED: &'static str = "a list of origins such as https://app.example.org, with a scheme and without a path, in a text separated by commas";
+    fn read(value: &Value) -> Option<Self> {
+        let origin = |text: &String| {
+            let url: Url = text.parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https"))?;
+            let origin = url.origin().ascii_serialization();
+            // Nothing beside the origin was written.
+            (url.as_str() == format!("{origin}/")).then_some(origin)
+        };
+        Vec::<String>::read(value)?.iter().map(origin).collect::<Option<_>>().map(Self)
+    }
 }
 
 /// A number that there may be at most, or must be at least; `None` where everything will do.
@@ -101,6 +137,7 @@ impl Reader {
         let (api_keys, worker_keys) = (self.read("api_keys"), self.read("worker_keys"));
         let (lost, max_waiting) = (self.read("gateway.lost"), self.read("gateway.max_waiting"));
         let min_free = self.read("gateway.min_free");
+        let (hosts, cors) = (self.read("gateway.hosts"), self.read("gateway.cors"));
         Some(Gateway {
             listen: listen?,
             store: store?,
@@ -111,6 +148,8 @@ impl Reader {
             lost: lost?,
             max_waiting: max_waiting?,
             min_free: min_free?,
+            hosts: hosts?,
+            cors: cors?,
         })
     }
 
@@ -135,6 +174,27 @@ mod tests {
         );
         for wrong in [Value::from(0), (-1).into(), "none".into(), "".into()] {
             assert_eq!(Limit::read(&wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn names_and_origins_are_read_as_browsers_write_them() {
+        let names = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        let hosts = |text: &str| Hosts::read(&Value::from(text)).map(|hosts| hosts.0);
+        let origins = |text: &str| Origins::read(&Value::from(text)).map(|origins| origins.0);
+        assert_eq!(hosts("GPU.lan, host.docker.internal."), names(&["gpu.lan", "host.docker.internal"]));
+        assert_eq!(Hosts::read(&Value::from(Vec::<String>::new())), Some(Hosts(Vec::new())));
+        for wrong in ["", "gpu.lan:8000", "http://gpu.lan", "a b", "*", "."] {
+            assert_eq!(hosts(wrong), None, "{wrong}");
+        }
+        assert_eq!(
+            origins("https://App.example.org:443, http://127.0.0.1:3000/"),
+            names(&["https://app.example.org", "http://127.0.0.1:3000"])
+        );
+        for wrong in
+            ["", "app.example.org", "https://x/path", "https://x?q", "https://me:pw@x", "*", "null", "file:///x"]
+        {
+            assert_eq!(origins(wrong), None, "{wrong}");
         }
     }
 

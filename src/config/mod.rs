@@ -29,7 +29,7 @@ pub use delivery::{Bucket, BucketName, Spool, Webhooks};
 pub use endpoints::{Endpoint, HandledBy};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};
-pub use gateway::{Gateway, Kept, Limit};
+pub use gateway::{Gateway, Hosts, Kept, Limit, Origins};
 pub use hub::Hub;
 pub use model::Model;
 pub use models::{Found, Served};

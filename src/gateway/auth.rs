@@ -127,6 +127,11 @@ impl Keys {
         Access::Closed { users: have(Role::User), workers: have(Role::Worker) }
     }
 
+    /// Whether nobody needs one.
+    pub(super) fn is_open(&self) -> bool {
+        !self.guarded.load(Ordering::Relaxed)
+    }
+
     fn now(&self) -> Arc<[Key]> {
         self.all.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

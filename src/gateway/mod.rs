@@ -4,6 +4,7 @@
 //! the `hub`'s bells. What time does, `timers` brings about.
 
 mod auth;
+mod browsers;
 mod check;
 mod client;
 mod events;
@@ -45,6 +46,7 @@ use crate::queue::{Record, Rules};
 use crate::store::{Store, StoreError};
 
 pub use auth::{Access, Key, Role};
+pub use browsers::Browsers;
 pub use check::Handler;
 pub use hooks::Caller;
 pub use openapi::document as openapi;
@@ -90,6 +92,8 @@ pub struct Settings {
     pub home: Option<Key>,
     /// Whether clients may ask only so often.
     pub limits: bool,
+    /// Which browsers' requests are answered while nobody needs a key.
+    pub browsers: Browsers,
     /// Whether routes without an endpoint's name are the first one's, as on the SDK's local server.
     pub root: bool,
     /// What calls webhooks; without it, workers do.
@@ -115,6 +119,7 @@ impl Default for Settings {
             keys: Vec::new(),
             home: None,
             limits: true,
+            browsers: Browsers::default(),
             root: false,
             hooks: None,
         }

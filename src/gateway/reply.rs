@@ -30,6 +30,10 @@ pub(super) enum Fault {
     Conflict(&'static str),
     #[error("the key is missing or wrong: send `Authorization: Bearer <key>`")]
     NoKey,
+    #[error("{0}")]
+    Foreign(String),
+    #[error("{0}")]
+    NoJson(String),
     #[error("there is no endpoint {0:?} here")]
     NoEndpoint(String),
     #[error("there is no job {0:?}: it never was, or its result is no longer kept")]
@@ -72,6 +76,8 @@ impl Fault {
             Self::Bad(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NoKey => StatusCode::UNAUTHORIZED,
+            Self::Foreign(_) => StatusCode::FORBIDDEN,
+            Self::NoJson(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NoEndpoint(_) | Self::NoJob(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,

@@ -20,12 +20,12 @@ use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
 
 use crate::store::Store;
 
-use super::{Gateway, uri};
+use super::{Gateway, browsers, uri};
 
 /// Connections at the same time; others wait to be accepted.
 const MOST: usize = 16 * 1024;
@@ -73,8 +73,11 @@ pub(super) fn service<S: Store>(
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + use<S> {
     let settings = &gateway.settings;
     let home = settings.endpoints.first().filter(|_| settings.root).map(|endpoint| format!("/v2/{}", endpoint.id));
-    let mend = move |request| uri::at_home(uri::cut(request), home.as_deref());
-    ServiceBuilder::new().map_request(mend).service(gateway.routes())
+    let (gateway, routes) = (gateway.clone(), gateway.routes());
+    tower::service_fn(move |request| {
+        let request = uri::at_home(uri::cut(request), home.as_deref());
+        browsers::ask(gateway.clone(), routes.clone(), request)
+    })
 }
 
 async fn connection<R>(stream: TcpStream, routes: R, closing: CancellationToken)

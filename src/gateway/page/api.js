@@ -38,7 +38,8 @@ export async function ask(operation, { method = "GET", body, of } = {}) {
 }
 
 async function send(url, method, body, key) {
-  const headers = { ...(body && { "Content-Type": "application/json" }), ...(key && { Authorization: `Bearer ${key}` }) };
+  // A page of another origin could not say so: see browsers.rs.
+  const headers = { "X-Latentd-Page": "1", ...(body && { "Content-Type": "application/json" }), ...(key && { Authorization: `Bearer ${key}` }) };
   try {
     return await fetch(url, { method, body, headers, cache: "no-store" });
   } catch {

@@ -1,5 +1,6 @@
 //! Requests, answered by the routes themselves: no socket, and a clock that tests move.
 
+mod browsers;
 mod clients;
 mod ours;
 mod workers;

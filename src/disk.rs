@@ -1,6 +1,7 @@
-//! How much of a disk is free, and what is read from it before it is asked for.
+//! How much of a disk is free, what is read from it before it is asked for, and what others on it may not read.
 
 pub mod ahead;
+pub mod private;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;

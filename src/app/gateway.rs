@@ -1,7 +1,7 @@
 //! `latentd gateway`: the endpoint on a queue in a file or in a Redis.
 
 use std::fmt::Display;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::blocking::blocking;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Gateway as Settled, HandledBy, Kept, Secret, WebhookBy};
 use crate::deliver::webhook::Signer;
+use crate::disk::private;
 use crate::gateway::{Access, Browsers, Caller, Endpoint, Gateway, Handler, Key, Role, Settings, serve};
 use crate::net::{Client, Guard, NoClient};
 use crate::queue::{Rules, Tells};
@@ -142,14 +143,15 @@ pub(super) fn open(path: &Path, rules: Rules, reserve: Option<u64>) -> Result<Sq
 /// The one that the file is to be in.
 fn make_folder(path: &Path) -> Result<(), StoreError> {
     let folder = path.parent().unwrap_or(path);
-    fs::create_dir_all(folder).map_err(|cause| StoreError::Failed(format!("{}: {cause}", folder.display())))
+    private::folder(folder).map_err(|cause| StoreError::Failed(format!("{}: {cause}", folder.display())))
 }
 
 /// Keeps other gateways from serving this queue, for as long as it is there: one would not wake what waits at the other.
 fn alone(path: &Path) -> Result<File, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push("-gateway");
-    let lock = File::create(&name).map_err(|cause| StoreError::Failed(format!("{}: {cause}", name.display())))?;
+    let lock =
+        private::file(Path::new(&name)).map_err(|cause| StoreError::Failed(format!("{}: {cause}", name.display())))?;
     match lock.try_lock() {
         Err(TryLockError::WouldBlock) => Err(StoreError::Failed(
             "another gateway serves it; stop that first, or have both share a Redis (LATENTD_STORE=redis://…)".into(),

@@ -104,6 +104,25 @@ fn what_was_answered_outlives_the_process() {
     assert_eq!((&jobs["completed"], &jobs["inProgress"], &jobs["inQueue"]), (&1.into(), &19.into(), &0.into()));
 }
 
+#[test]
+fn whatever_the_umask_only_its_owner_reads_the_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("made/here/queue.db");
+    let store = format!("sqlite:{}", at.display());
+    let line = format!("umask 000; exec {} gateway", env!("CARGO_BIN_EXE_latentd"));
+    let mut process = Command::new("/bin/sh");
+    process.args(["-c", &line]).env_clear().env("LATENTD_LISTEN", "127.0.0.1:0").env("LATENTD_STORE", store);
+    let mut process =
+        process.env("LATENTD_HANDLER", "external").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let address = gateway_process::address(&mut process);
+    let gateway = Gateway { process, address };
+    gateway.json("POST", "/run", r#"{"input":1}"#);
+    let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777;
+    let names = ["queue.db", "queue.db-wal", "queue.db-shm", "queue.db-gateway"];
+    assert_eq!(names.map(|name| mode(&at.with_file_name(name))), [0o600; 4]);
+    assert_eq!([mode(&folder.path().join("made")), mode(&folder.path().join("made/here"))], [0o700; 2]);
+}
+
 /// Somebody who is told by webhook.
 struct Receiver(TcpListener);
 

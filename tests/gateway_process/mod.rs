@@ -19,8 +19,13 @@ pub fn start(command: &str, folder: &Path, store: &str, variables: &[(&str, &str
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    let address = address(&mut process);
+    (process, address)
+}
+
+/// Where it listens, once it does.
+pub fn address(process: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}")).to_owned();
-    (process, address)
+    line.trim().strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line:?}")).to_owned()
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::{Check, Verdict};
-use crate::disk;
+use crate::disk::{self, private};
 use crate::models::size;
 
 /// For a result that nobody takes for a while, where nobody says more: ten large images.
@@ -18,7 +18,7 @@ const PROBE: &str = ".latentd-fitness";
 /// some. Results find their way without a disk, so that only a limit that somebody set makes a worker unfit.
 pub fn check(folder: &Path, least: Option<f64>) -> Check {
     let at = folder.display();
-    if let Err(cause) = fs::create_dir_all(folder).and_then(|()| probe(folder)) {
+    if let Err(cause) = private::folder(folder).and_then(|()| probe(folder)) {
         let found = format!("{at} cannot be written to: {cause}");
         return Check::not_ok("disk", verdict(least), found, "mend its rights, make room, or set spool.dir elsewhere");
     }

@@ -31,10 +31,11 @@ pub use kept::Kept;
 
 use crate::blocking::blocking;
 use crate::clock::UnixTime;
+use crate::disk::private::folder as make;
 use account::Account;
 use kept::{Place, remove, set_aside};
 use letter::{DRAFT, Head, LETTER};
-use seat::{Seat, files, make};
+use seat::{Seat, files};
 
 /// Why a spool cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,12 @@
 //! A folder that one process has to itself.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
+
+use crate::disk::private::{self, folder as make};
 
 use super::SpoolError;
 use super::letter::LETTER;
@@ -42,7 +43,7 @@ impl Seat {
 
     pub(super) fn take_if_free(folder: PathBuf) -> io::Result<Option<Self>> {
         make(&folder)?;
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(folder.join(LOCK))?;
+        let lock = private::file(&folder.join(LOCK))?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(Self { folder, _lock: lock })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -77,11 +78,6 @@ impl Seat {
         }
         Ok(letters)
     }
-}
-
-/// Makes a folder that others on this machine cannot look into, if it is not there.
-pub(super) fn make(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// The files in `folder` whose names end so, in the order of their names.

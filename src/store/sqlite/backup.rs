@@ -1,11 +1,12 @@
 //! A copy of the file while a gateway writes to it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf, absolute};
 
 use rusqlite::{Connection, OpenFlags};
+
+use crate::disk::private;
 
 use super::super::StoreError;
 use super::schema;
@@ -57,7 +58,8 @@ fn is_new(to: &Path) -> Result<(), StoreError> {
 
 /// An empty file that is ours alone; what a copy that was broken off left in it is thrown away.
 fn begin(part: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(part)?;
+    let file = private::file(part)?;
+    private::withdraw(part)?;
     match file.try_lock() {
         Ok(()) => file.set_len(0).map(|()| file),
         Err(TryLockError::WouldBlock) => Err(io::Error::other("another process is writing it")),

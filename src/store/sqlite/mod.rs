@@ -17,6 +17,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,8 +25,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::date::UnixTime;
+use crate::disk::private;
 use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::Counts;
@@ -72,6 +75,7 @@ impl SqliteStore {
     /// It cannot be opened, is no store, or one of a newer latentd.
     pub fn open(path: &Path, rules: Rules, reserve: Option<u64>) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        withhold(path).map_err(|cause| StoreError::Failed(cause.to_string()))?;
         let open = || -> Result<Connection, StoreError> {
             let db = Connection::open_with_flags(path, flags)?;
             schema::prepare(&db)?;
@@ -126,6 +130,26 @@ impl SqliteStore {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Makes the file if it is not there, for its owner alone; so `SQLite` makes those beside it. What others could read until now is taken from
+/// them.
+fn withhold(path: &Path) -> io::Result<()> {
+    private::begin(path)?;
+    // Those beside it are beside the file itself.
+    let file = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    for ending in ["", "-wal", "-shm"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(ending);
+        match private::withdraw(Path::new(&name)) {
+            Ok(true) => warn!("others could read {}: it is its owner's alone now", name.display()),
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                warn!("others may read {}, and that cannot be changed: {cause}", name.display());
+            }
+            Ok(false) | Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 impl Store for SqliteStore {

@@ -27,6 +27,28 @@ fn rows(path: &Path) -> BTreeMap<String, i64> {
     tables.into_iter().map(|table| (table.clone(), count(&table))).filter(|(_, count)| *count > 0).collect()
 }
 
+#[tokio::test]
+async fn only_its_owner_reads_a_queue_that_was_open_to_others_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let modes = |endings: &[&str]| -> Vec<u32> {
+        let mode = |ending: &&str| {
+            fs::metadata(folder.path().join(format!("queue.db{ending}"))).unwrap().permissions().mode() & 0o777
+        };
+        endings.iter().map(mode).collect()
+    };
+    let store = open(&folder, "queue.db");
+    submit(&store, &["a"]).await;
+    assert_eq!(modes(&["", "-wal", "-shm"]), [0o600; 3]);
+    for ending in ["", "-wal", "-shm"] {
+        let path = folder.path().join(format!("queue.db{ending}"));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    // As another process does while this one serves.
+    let other = open(&folder, "queue.db");
+    assert_eq!(modes(&["", "-wal", "-shm"]), [0o600; 3]);
+    assert!(other.read(EP, "a").await.unwrap().is_some());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_has_what_was_answered_before_it_began_while_more_comes() {
     let folder = tempfile::tempdir().unwrap();

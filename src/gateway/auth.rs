@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{RawPathParams, Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -151,14 +152,8 @@ impl Keys {
 }
 
 /// Whether one of the keys is sent.
-///
-/// The docs' own lines send `Bearer <key>` and the bare key alike, and workers the bare one (PROTOCOL 2.1).
-fn allows(keys: &[Key], role: Role, endpoint: &str, authorization: &[u8]) -> bool {
-    let sent = match authorization.split_at_checked("bearer ".len()) {
-        Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => key,
-        _ => authorization,
-    };
-    let digest: [u8; 32] = Sha256::digest(sent.trim_ascii()).into();
+fn allows(keys: &[Key], role: Role, endpoint: &str, sent: &[u8]) -> bool {
+    let digest: [u8; 32] = Sha256::digest(sent).into();
     let fits = |key: &Key| key.role == role && key.endpoint.as_deref().is_none_or(|of| of == endpoint);
     // All of every key is compared, whatever differs, so that the time it takes tells nothing.
     let same = |key: &Key| key.digest.iter().zip(digest).fold(0, |differ, (ours, sent)| differ | (ours ^ sent)) == 0;
@@ -166,7 +161,25 @@ fn allows(keys: &[Key], role: Role, endpoint: &str, authorization: &[u8]) -> boo
 }
 
 fn sent(request: &Request) -> &[u8] {
-    request.headers().get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes())
+    key_in(request.headers())
+}
+
+/// The key that is sent, however it is spelled: who is meant by it is one client to everything that asks who does.
+pub(super) fn key_in(headers: &HeaderMap) -> &[u8] {
+    headers.get(AUTHORIZATION).map_or(&b""[..], |value| key_of(value.as_bytes()))
+}
+
+/// The docs' own lines send `Bearer <key>` and the bare key alike, and workers the bare one (PROTOCOL 2.1).
+fn key_of(authorization: &[u8]) -> &[u8] {
+    let key = match authorization.split_at_checked("bearer".len()) {
+        Some((scheme, key))
+            if scheme.eq_ignore_ascii_case(b"bearer") && key.first().is_none_or(u8::is_ascii_whitespace) =>
+        {
+            key
+        }
+        _ => authorization,
+    };
+    key.trim_ascii()
 }
 
 async fn check<S: Store>(
@@ -234,9 +247,11 @@ mod tests {
             (Role::Worker, "e", "user", false),
             (Role::User, "e", "", false),
             (Role::User, "e", "Bearer ", false),
+            (Role::User, "e", "Bearer", false),
+            (Role::User, "e", "Beareruser", false),
             (Role::User, "e", "Basic user", false),
         ] {
-            assert_eq!(allows(&keys, role, endpoint, sent.as_bytes()), opens, "{sent}");
+            assert_eq!(allows(&keys, role, endpoint, key_of(sent.as_bytes())), opens, "{sent}");
         }
     }
 

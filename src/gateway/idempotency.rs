@@ -6,13 +6,13 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
-use axum::http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
 use crate::date::UnixTime;
 use crate::queue::Sent;
 
+use super::auth::key_in;
 use super::reply::Fault;
 
 /// How long a key is known.
@@ -43,7 +43,7 @@ pub(super) fn name(
     if key.is_empty() || key.len() > LONGEST {
         return Err(Fault::Bad(format!("`Idempotency-Key` should have 1 to {LONGEST} letters")));
     }
-    let client = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
+    let client = key_in(headers);
     let mut hash = Sha256::new();
     for part in [endpoint.as_bytes(), operation.as_bytes(), client, key] {
         // Lengths keep the parts apart.

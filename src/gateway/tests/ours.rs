@@ -76,6 +76,21 @@ async fn a_submission_that_is_sent_again_is_the_same_job() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_is_one_client_however_it_is_spelled() {
+    let keys = vec![Key::new("k", Role::User, None), Key::new("w", Role::Worker, None)];
+    let house = House::with(Settings { keys, ..Settings::default() });
+    let (mut ids, mut purged) = (Vec::new(), Vec::new());
+    for spelled in ["k", "Bearer k", "bearer  k", "BEARER k "] {
+        let headers = [("authorization", spelled), ("idempotency-key", "i")];
+        let reply = house.sends(request("POST", "/run", &headers, r#"{"input":1}"#)).await.1;
+        ids.push(serde_json::from_str::<Value>(&reply).unwrap()["id"].clone());
+        purged.push(house.sends(request("POST", "/purge-queue", &headers[..1], "")).await.0);
+    }
+    assert!(ids.iter().all(|id| *id == ids[0] && id.is_string()), "{ids:?}");
+    assert_eq!(purged, [200, 200, 429, 429], "two in ten seconds, whatever the scheme");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_knows_the_job_at_once() {
     let house = House::new();
     let head = house.head(request("POST", "/runsync", &[], r#"{"input":1}"#)).await;

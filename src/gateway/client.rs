@@ -174,11 +174,11 @@ pub(super) async fn runsync<S: Store>(
 ) -> Result<Response, Fault> {
     let (endpoint, times) = (gateway.endpoint(&name)?.clone(), times(asked)?);
     let body = whole(body, gateway.settings.most.1)?;
-    let (id, _, end) = gateway.submit(&endpoint, &headers, &body, &times, true).await?;
+    let (id, state, end) = gateway.submit(&endpoint, &headers, &body, &times, true).await?;
     let head = HeaderValue::from_str(&id).ok();
     let end = async move {
         let ended = gateway.seen_at_end(&endpoint, &id, long(&times), version, end).await;
-        Ok::<_, Infallible>(Bytes::from(ended.unwrap_or_else(|fault| fault.body())))
+        Ok::<_, Infallible>(Bytes::from(ended.unwrap_or_else(|fault| fault.late(&id, state))))
     };
     let mut reply = Json(StreamBody::from_stream(once(end))).into_response();
     reply.headers_mut().extend(head.map(|id| (HeaderName::from_static("x-job-id"), id)));

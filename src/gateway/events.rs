@@ -14,6 +14,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 
+use crate::queue::State;
 use crate::store::Store;
 
 use super::wait::CHUNKS;
@@ -30,7 +31,16 @@ pub(super) fn asked(headers: &HeaderMap) -> bool {
 
 /// Events of a job that a client can see, from now to its end.
 pub(super) fn reply<S: Store>(gateway: Arc<Gateway<S>>, endpoint: Endpoint, id: String, version: Version) -> Response {
-    let watch = Watch { gateway, endpoint, id, version, last: String::new(), ready: VecDeque::new(), over: false };
+    let watch = Watch {
+        gateway,
+        endpoint,
+        id,
+        version,
+        last: String::new(),
+        state: State::InQueue,
+        ready: VecDeque::new(),
+        over: false,
+    };
     let events = unfold(watch, async |mut watch| {
         let event = watch.next().await?;
         Some((Ok::<_, Infallible>(event), watch))
@@ -43,8 +53,9 @@ struct Watch<S> {
     endpoint: Endpoint,
     id: String,
     version: Version,
-    /// The latest status object that was told.
+    /// The latest status object that was told, and how the job stood then.
     last: String,
+    state: State,
     /// What is to be told.
     ready: VecDeque<Event>,
     over: bool,
@@ -74,20 +85,20 @@ impl<S: Store> Watch<S> {
             // First how it stands, then what is there: whoever has ended brings no more.
             let (record, object) = self.gateway.seen(&self.endpoint, &self.id, self.version).await?;
             let (chunks, more) = self.gateway.store.drain(&self.endpoint.id, &self.id, CHUNKS).await?;
-            Ok::<_, super::reply::Fault>((record.state.is_end() && !more, object, chunks))
+            Ok::<_, super::reply::Fault>((record.state, more, object, chunks))
         };
         match seen.await {
-            Ok((over, object, chunks)) => {
+            Ok((state, more, object, chunks)) => {
                 let chunks = chunks.iter().filter_map(|chunk| std::str::from_utf8(chunk).ok());
                 self.ready.extend(chunks.map(|chunk| Event::default().event("chunk").data(chunk)));
                 if object != self.last {
                     self.ready.push_back(Event::default().event("status").data(&object));
                     self.last = object;
                 }
-                self.over = over;
+                (self.state, self.over) = (state, state.is_end() && !more);
             }
             Err(fault) => {
-                self.ready.push_back(Event::default().event("error").data(fault.body()));
+                self.ready.push_back(Event::default().event("error").data(fault.late(&self.id, self.state)));
                 self.over = true;
             }
         }

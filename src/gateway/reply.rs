@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::job::Complaints;
-use crate::queue::Unsubmitted;
+use crate::queue::{State, Unsubmitted};
 use crate::store::StoreError;
 
 /// A JSON text as a reply.
@@ -89,12 +89,26 @@ impl Fault {
 
 impl Fault {
     /// What a client reads of it.
-    pub(super) fn body(&self) -> String {
+    fn body(&self) -> String {
         match self {
             Self::Invalid(complaints) => json!({ "error": self.to_string(), "errors": complaints.texts() }),
             _ => json!({ "error": self.to_string() }),
         }
         .to_string()
+    }
+}
+
+impl Fault {
+    /// What a client reads of it whose reply has begun: 200 is said already, so that only the body tells, as a status object does. `state` is
+    /// how the job stood before. One that is gone before it came to an end was not done within its ttl: nothing else takes it away.
+    pub(super) fn late(&self, id: &str, state: State) -> String {
+        let (state, why) = match self {
+            Self::NoJob(_) if !state.is_end() => {
+                (State::TimedOut, "job was not done within its ttl, and is no longer kept".to_owned())
+            }
+            _ => (state, self.to_string()),
+        };
+        json!({ "id": id, "status": state, "error": why }).to_string()
     }
 }
 

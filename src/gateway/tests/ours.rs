@@ -139,6 +139,34 @@ async fn events_tell_a_job_s_way_and_end_with_it() {
     assert_eq!(gone.0, 404);
 }
 
+/// The head says 200 by then: a body without a status would leave a client with nothing that it knows how to read.
+#[tokio::test(start_paused = true)]
+async fn what_goes_wrong_after_the_head_is_a_status_too() {
+    let house = House::new();
+    let job = r#"{"input":1,"policy":{"ttl":10000}}"#;
+    let taken = async {
+        let id = house.take("w1").await;
+        let events =
+            house.sends(request("GET", &format!("/stream/{id}"), &[("accept", "text/event-stream")], "")).await;
+        (id, events.1)
+    };
+    let expires = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        house.pass(11).await;
+    };
+    let ((status, body), (id, events), ()) = tokio::join!(house.post("/runsync?wait=60000", job), taken, expires);
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["id"], &body["status"]), (200, &(*id).into(), &"TIMED_OUT".into()));
+    assert!(body["error"].as_str().unwrap().contains("ttl"), "{body}");
+    let last: Value = serde_json::from_str(events.rsplit("event: error\ndata: ").next().unwrap().trim()).unwrap();
+    assert_eq!(last, body, "{events}");
+    // A store that fails takes nothing away: the job stands as it did.
+    let away = super::super::reply::Fault::from(crate::store::StoreError::Failed("x".into()));
+    let told: Value = serde_json::from_str(&away.late("j", crate::queue::State::InProgress)).unwrap();
+    assert_eq!((&told["id"], &told["status"]), (&"j".into(), &"IN_PROGRESS".into()));
+    assert!(told["error"].as_str().unwrap().contains("cannot be reached"), "{told}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn all_jobs_and_all_attempts_can_be_seen() {
     let house = House::new();

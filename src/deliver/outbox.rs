@@ -189,6 +189,6 @@ impl Sender {
             Ok(body) => body,
             Err(damage) => return Tried::Refused(damage.to_string()),
         };
-        call(client, kept.note(), signer.as_ref(), clock.now(), body, attempts.time).await
+        call(client, kept.note(), signer.as_ref(), clock.now(), body, attempts.time).await.tried
     }
 }

@@ -151,6 +151,21 @@ impl Signer {
     }
 }
 
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Called {
+    /// What that is to the webhook.
+    pub tried: Tried,
+    /// Whether its receiver is as good for others: it has taken this one, has something against it alone (4xx), or was not asked.
+    pub lives: bool,
+}
+
+impl From<Tried> for Called {
+    fn from(tried: Tried) -> Self {
+        Self { tried, lives: true }
+    }
+}
+
 /// Calls a webhook, once. `client`'s guard decides who may be called.
 pub async fn call(
     client: &Client,
@@ -159,14 +174,17 @@ pub async fn call(
     now: UnixTime,
     body: Bytes,
     time: Duration,
-) -> Tried {
+) -> Called {
     let (headers, private) = (hook.headers(signer, now, &body), hook.private());
     match client.post(&Message { url: &hook.url, headers, private, body, time }).await {
-        Ok(reply) if reply.status.is_success() => Tried::Taken,
-        Ok(reply) => Tried::Failed(format!("it answered {}", reply.status)),
+        Ok(reply) if reply.status.is_success() => Tried::Taken.into(),
+        Ok(reply) => {
+            let lives = reply.status.is_client_error() && !matches!(reply.status.as_u16(), 408 | 425 | 429);
+            Called { tried: Tried::Failed(format!("it answered {}", reply.status)), lives }
+        }
         Err(error) => match error.reason {
-            Reason::Url(_) | Reason::Scheme(_) | Reason::Refused(_) => Tried::Refused(error.to_string()),
-            _ => Tried::Failed(error.to_string()),
+            Reason::Url(_) | Reason::Scheme(_) | Reason::Refused(_) => Tried::Refused(error.to_string()).into(),
+            _ => Called { tried: Tried::Failed(error.to_string()), lives: false },
         },
     }
 }

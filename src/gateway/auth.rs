@@ -137,6 +137,14 @@ impl Keys {
         self.all.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What a client is known by, where there are keys: so much of its key's digest as tells it from others. Without keys anybody could send any.
+    pub(super) fn client(&self, headers: &HeaderMap) -> Option<String> {
+        let digest = || Sha256::digest(key_in(headers));
+        self.guarded
+            .load(Ordering::Relaxed)
+            .then(|| digest()[..8].iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+    }
+
     fn allow(&self, role: Role, endpoint: &str, request: &Request) -> Result<(), Fault> {
         let open = !self.guarded.load(Ordering::Relaxed);
         if open || allows(&self.now(), role, endpoint, sent(request)) { Ok(()) } else { Err(Fault::NoKey) }

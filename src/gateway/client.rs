@@ -80,6 +80,9 @@ impl<S: Store> Gateway<S> {
             // Workers call it, who are told of it with the job. A hook that nobody here tells would be due for ever.
             job.record.hook = None;
         }
+        if let Some(hook) = &mut job.record.hook {
+            hook.by = self.keys.client(headers);
+        }
         continue_trace(&mut job.rest, headers);
         job.record.sent = name.as_ref().map(|name| name.sent.clone());
         let end = sync.then(|| self.hub.end(&endpoint.id, &id).notified_owned());

@@ -3,23 +3,25 @@
 //! What is to be told lies in the store with the job, so it outlives the process, and one of several gateways tells it. At least once: who
 //! dies after a receiver has answered is followed by another, who sends the same `webhook-id`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::deliver::webhook::{Hook, Signer, call};
+use crate::deliver::webhook::{Called, Hook, Signer, call};
 use crate::job::Webhook;
 use crate::net::{self, Client};
-use crate::queue::{Record, State, Tried, Turn};
+use crate::queue::{self, Record, State, Tried, Turn};
 use crate::store::Store;
 
+use super::receivers::{Place, Receiver, Wait};
 use super::reply::Fault;
 use super::{Gateway, told};
 
-/// Receivers that are called at the same time. Others are put off.
-const CALLS: usize = 256;
+/// From a job's end, while a receiver that is paused may still come back. What is due later is tried no more than it would be otherwise.
+const PATIENCE: Duration = Duration::from_hours(1);
 
 /// Calls webhooks.
 #[derive(Debug, Clone)]
@@ -32,36 +34,56 @@ pub struct Caller {
     pub cancelled: bool,
 }
 
+fn receiver(hook: &queue::Hook) -> Receiver {
+    Receiver { by: hook.by.clone(), host: net::host(&hook.url).unwrap_or_default().to_ascii_lowercase() }
+}
+
 impl<S: Store> Gateway<S> {
     /// Begins to tell of a job's end, if that is due.
     pub(super) async fn tell(self: &Arc<Self>, calls: &mut JoinSet<()>, endpoint: String, id: String) {
         while calls.try_join_next().is_some() {}
-        let (now, tells, full) = (self.now(), self.settings.rules.tells, calls.len() >= CALLS);
-        let event = move |record: &mut Record| match &mut record.hook {
-            Some(hook) if full && hook.due.is_some_and(|due| due <= now) => {
-                hook.put_off(&tells, now);
-                Turn::Changed
-            }
-            Some(hook) if !full => {
-                if hook.begin(&tells, now) {
-                    Turn::Changed
-                } else {
-                    Turn::Nothing
+        let (now, tells, receivers) = (self.now(), self.settings.rules.tells, self.receivers.clone());
+        let taken: Arc<Mutex<Option<Place>>> = Arc::default();
+        let place = taken.clone();
+        let event = move |record: &mut Record| {
+            let ended = record.ended.unwrap_or(now);
+            let Some(hook) = record.hook.as_mut().filter(|hook| hook.due.is_some_and(|due| due <= now)) else {
+                return Turn::Nothing;
+            };
+            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            // Of a change that is made anew, because another came first.
+            *place = None;
+            match receivers.enter(receiver(hook), now) {
+                Ok(entered) => {
+                    *place = Some(entered);
+                    hook.begin(&tells, now);
+                }
+                Err(Wait::Crowded) => hook.put_off(now + tells.pause),
+                Err(Wait::Paused(until)) if ended.until(now) < PATIENCE => hook.put_off(until),
+                Err(Wait::Paused(_)) => {
+                    hook.begin(&tells, now);
+                    let paused = Tried::Failed("its receiver is paused: it did not answer others".into());
+                    hook.told(hook.message, &paused, &tells, now);
                 }
             }
-            _ => Turn::Nothing,
+            Turn::Changed
         };
         let begun = told("webhooks", self.store.change(&endpoint, &id, event, Vec::new(), None).await).flatten();
-        if let Some((record, Turn::Changed)) = begun.filter(|_| !full) {
-            calls.spawn(self.clone().tell_of(endpoint, record));
+        let place = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Some((record, Turn::Changed)), Some(place)) = (begun, place) {
+            calls.spawn(self.clone().tell_of(endpoint, record, place));
         }
     }
 
-    async fn tell_of(self: Arc<Self>, endpoint: String, record: Record) {
+    async fn tell_of(self: Arc<Self>, endpoint: String, record: Record, place: Place) {
         let Some(hook) = &record.hook else { return };
         let (message, tries) = (hook.message, hook.tries);
-        let went = self.call(&endpoint, &record).await;
+        let Called { tried: went, lives } = self.call(&endpoint, &record).await;
         let (now, tells) = (self.now(), self.settings.rules.tells);
+        if let Some(pause) = place.went(lives, now) {
+            let (host, pause) = (net::host(&hook.url).unwrap_or_default(), pause.as_secs());
+            warn!(host, pause, "the receiver of webhooks keeps failing: its others wait");
+        }
         let event = {
             let went = went.clone();
             move |record: &mut Record| {
@@ -84,17 +106,17 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    async fn call(&self, endpoint: &str, record: &Record) -> Tried {
+    async fn call(&self, endpoint: &str, record: &Record) -> Called {
         let (Some(caller), Some(hook)) = (&self.settings.hooks, &record.hook) else {
-            return Tried::Refused("this gateway calls no webhooks".into());
+            return Tried::Refused("this gateway calls no webhooks".into()).into();
         };
         if record.state == State::Cancelled && !caller.cancelled {
-            return Tried::Taken;
+            return Tried::Taken.into();
         }
         let body = match self.webhook_body(endpoint, record).await {
             Ok(body) => Bytes::from(body),
-            Err(Fault::Store(error)) => return Tried::Failed(error.to_string()),
-            Err(fault) => return Tried::Refused(fault.to_string()),
+            Err(Fault::Store(error)) => return Tried::Failed(error.to_string()).into(),
+            Err(fault) => return Tried::Refused(fault.to_string()).into(),
         };
         let to = Webhook { url: hook.url.clone(), headers: hook.headers.clone(), left_out: 0 };
         let event = format!("{}:{}", hook.message, record.state);

@@ -18,6 +18,7 @@ mod openapi;
 mod others;
 mod page;
 mod probes;
+mod receivers;
 mod reply;
 mod seen;
 mod serve;
@@ -56,6 +57,7 @@ use auth::Keys;
 use fleet::Fleet;
 use hub::Hub;
 use limits::Limits;
+use receivers::Receivers;
 use reply::Fault;
 
 /// An endpoint: a queue that has names.
@@ -153,6 +155,7 @@ pub struct Gateway<S> {
     hub: Arc<Hub>,
     fleet: Fleet,
     limits: Limits,
+    receivers: Arc<Receivers>,
     keys: Keys,
     /// Cancelled when long polls are to end: nothing is handed out any more.
     closing: CancellationToken,
@@ -170,6 +173,7 @@ impl<S: Store> Gateway<S> {
             hub: Arc::default(),
             fleet: Fleet::default(),
             limits: Limits::new(S::SHARED),
+            receivers: Arc::default(),
             closing: CancellationToken::new(),
         })
     }

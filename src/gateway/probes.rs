@@ -51,8 +51,14 @@ pub(super) async fn metrics<S: Store>(
     for endpoint in &gateway.settings.endpoints {
         seen.push(gateway.numbers(endpoint).await?);
     }
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&seen)).into_response())
+    let paused = gateway.receivers.paused(gateway.now());
+    let text = text(&seen) + &format!("{PAUSED} {paused}\n");
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
+
+/// Of all endpoints: a receiver is called for any of them.
+const PAUSED: &str = "# HELP latentd_webhook_receivers_paused Receivers that keep failing, whose webhooks wait.\n\
+    # TYPE latentd_webhook_receivers_paused gauge\nlatentd_webhook_receivers_paused";
 
 /// An endpoint in numbers.
 struct Numbers<'a> {

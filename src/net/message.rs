@@ -41,7 +41,8 @@ pub struct Reply {
 }
 
 impl Client {
-    /// Sends `message` by POST, once. A redirect gets it by POST, too, unless it asks for another method (303).
+    /// Sends `message` by POST, once. A redirect gets it by POST, too, but for 302 and 303, which everybody follows by GET: what they lead to is
+    /// word of what was done (RFC 9110, 15.4; Fetch, 4.4).
     pub async fn post(&self, message: &Message<'_>) -> Result<Reply, FetchError> {
         self.send(Method::POST, message, REDIRECTS).await
     }
@@ -61,7 +62,7 @@ impl Client {
 
     async fn carry(
         &self,
-        method: Method,
+        mut method: Method,
         named: &Url,
         message: &Message<'_>,
         redirects: usize,
@@ -71,13 +72,19 @@ impl Client {
         for followed in 0.. {
             let fail = |reason| FetchError::new(named, &url, reason);
             self.admit(&url).map_err(fail)?;
-            let request = self.http.request(method.clone(), url.clone()).headers(message.headers.clone());
-            let request = request.headers(private.clone().unwrap_or_default());
-            let sent = request.body(message.body.clone()).send().await;
+            let request = self.http.request(method.clone(), url.clone());
+            let request = if method == Method::GET {
+                request
+            } else {
+                request.headers(message.headers.clone()).body(message.body.clone())
+            };
+            let sent = request.headers(private.clone().unwrap_or_default()).send().await;
             let response = sent.map_err(|cause| fail(cause.into()))?;
-            let elsewhere =
-                target(&url, &response).filter(|_| redirects > 0 && response.status() != StatusCode::SEE_OTHER);
+            let elsewhere = target(&url, &response).filter(|_| redirects > 0);
             let Some(next) = elsewhere else { return Ok(reply(response).await) };
+            if matches!(response.status(), StatusCode::FOUND | StatusCode::SEE_OTHER) {
+                method = Method::GET;
+            }
             if followed == redirects {
                 break;
             }

@@ -234,6 +234,6 @@ impl Record {
 impl Hook {
     /// A hook that has nothing to tell yet.
     pub fn new(url: impl Into<String>, headers: Vec<(String, String)>) -> Self {
-        Self { url: url.into(), headers, message: 0, due: None, tries: 0, log: Vec::new() }
+        Self { url: url.into(), headers, by: None, message: 0, due: None, tries: 0, log: Vec::new() }
     }
 }

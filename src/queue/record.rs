@@ -174,6 +174,9 @@ pub struct Hook {
     pub url: String,
     /// What to send along; secrets, too.
     pub headers: Vec<(String, String)>,
+    /// What its client is known by; `None` if by nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// How often the job has ended: tells one message from the next.
     pub message: u32,
     /// When it is due; `None` while nothing is.

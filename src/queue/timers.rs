@@ -153,9 +153,9 @@ impl Hook {
         begins
     }
 
-    /// Nobody has time for it: it is due again a little later.
-    pub fn put_off(&mut self, tells: &Tells, now: UnixTime) {
-        self.due = self.due.map(|_| now + tells.pause);
+    /// Nobody has time for it: it is due again then.
+    pub fn put_off(&mut self, until: UnixTime) {
+        self.due = self.due.map(|_| until);
     }
 
     /// How a try of a message went. Returns whether the message is settled: told, or given up.

@@ -12,7 +12,7 @@ mod shared;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -46,6 +46,15 @@ impl Gateway {
         stream.read_to_string(&mut reply).unwrap();
         let (head, body) = reply.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// Prometheus' text.
+    fn numbers(&self) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        reply
     }
 
     /// Waits until the webhook of a job was tried so.
@@ -186,6 +195,43 @@ fn ends_are_told_to_whom_the_job_names_until_they_are_taken() {
     assert!(header(&second, "webhook-signature").starts_with("v1,"));
     assert_eq!(header(&second, "x-mine"), "yes");
     gateway.sees_tries(&id, &[false, true]);
+}
+
+/// Each of its calls takes as long as one may; those of others do not wait for that.
+#[test]
+fn a_silent_receiver_holds_up_no_other_s_webhooks() {
+    let (folder, honest) = (tempfile::tempdir().unwrap(), Receiver::new());
+    // It takes connections, and that is all.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = Gateway::start(folder.path(), &[("LATENTD_NET__ALLOW_PRIVATE", "127.0.0.0/8")]);
+    let cancelled = |to: &str| {
+        let job = format!(r#"{{"input":1,"webhook":"{to}"}}"#);
+        let id = gateway.json("POST", "/run", &job)["id"].as_str().unwrap().to_owned();
+        gateway.json("POST", &format!("/cancel/{id}"), "");
+        id
+    };
+    let to = format!("http://{}/", silent.local_addr().unwrap());
+    (0..300).for_each(|_| drop(cancelled(&to)));
+    let (began, id) = (Instant::now(), cancelled(&honest.url()));
+    honest.hears(200);
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    gateway.sees_tries(&id, &[true]);
+}
+
+#[test]
+fn a_receiver_that_keeps_failing_is_paused_and_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(folder.path(), &[("LATENTD_NET__ALLOW_PRIVATE", "127.0.0.0/8")]);
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for number in 0..9 {
+        let job = format!(r#"{{"input":{number},"webhook":"http://{gone}/"}}"#);
+        let id = gateway.json("POST", "/run", &job)["id"].as_str().unwrap().to_owned();
+        gateway.json("POST", &format!("/cancel/{id}"), "");
+    }
+    let began = Instant::now();
+    while !gateway.numbers().contains("latentd_webhook_receivers_paused 1\n") {
+        assert!(began.elapsed() < Duration::from_mins(1), "{}", gateway.numbers());
+    }
 }
 
 #[test]

@@ -220,6 +220,25 @@ async fn a_redirect_keeps_the_body_and_does_not_take_own_headers_elsewhere() {
     assert_eq!(there[0].header("webhook-signature"), here[0].header("webhook-signature"));
 }
 
+/// As Google Apps Script does: the script has run, and what it leads to takes GET alone.
+#[tokio::test(start_paused = true)]
+async fn a_redirect_to_the_answer_is_followed_by_get_and_the_webhook_is_told_once() {
+    for code in ["302", "303"] {
+        let root = tempfile::tempdir().unwrap();
+        let server = Server::start(move |number, request| match (number, request.method.as_str()) {
+            (0, _) => moved(code, "/answer"),
+            (_, "GET") => status("200 OK"),
+            _ => status("405 Method Not Allowed"),
+        })
+        .await;
+        deliver(root.path(), hook(&server.url("/"), &[("Authorization", "Bearer k")])).await;
+        let asked = server.asked();
+        let brief: Vec<_> = asked.iter().map(|asked| (asked.method.as_str(), asked.body.len())).collect();
+        assert_eq!(brief, [("POST", BODY.len()), ("GET", 0)], "{code}");
+        assert_eq!((asked[1].header("authorization"), asked[1].header("content-type")), ("Bearer k", ""));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_receiver_does_not_hold_up_others() {
     let root = tempfile::tempdir().unwrap();

@@ -43,7 +43,7 @@ fn a_hook_is_tried_three_times_and_tells_each_end_anew() {
     assert_eq!((hook.message, hook.due, hook.tries), (2, Some(at(81)), 0));
     assert!(hook.told(1, &Tried::Taken, &tells, at(82)), "news of the first message");
     assert_eq!(hook.due, Some(at(81)), "say nothing of the second");
-    hook.put_off(&tells, at(90));
+    hook.put_off(at(100));
     assert_eq!((hook.due, hook.tries), (Some(at(100)), 0), "it did not count");
     assert!(hook.begin(&tells, at(100)));
     assert!(hook.told(2, &Tried::Refused("private".into()), &tells, at(101)), "no other try will help");

@@ -1,5 +1,7 @@
 //! The sockets of a gateway: who may hold one, and for how long.
 
+mod turns;
+
 use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
@@ -15,7 +17,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -26,6 +29,7 @@ use tracing::{debug, warn};
 use crate::store::Store;
 
 use super::{Gateway, browsers, uri};
+use turns::Turns;
 
 /// Connections at the same time; others wait to be accepted.
 const MOST: usize = 16 * 1024;
@@ -39,7 +43,7 @@ const BODY: Duration = Duration::from_secs(30);
 /// After an error that is not of one connection, such as too many open files.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves a gateway until `stop`; then long polls end, and what is being answered is.
+/// Serves a gateway until `stop`; then long polls end, and what is being answered is, unless its peer does not move.
 pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, stop: CancellationToken) {
     let (closing, routes) = (gateway.closing.clone(), service(&gateway));
     let answering = async {
@@ -49,7 +53,11 @@ pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, st
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept(), if connections.len() < MOST => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn(connection(stream, routes.clone(), closing.clone()))),
+                    Ok((stream, _)) => {
+                        // Answers are small: none should wait for the next.
+                        let _ = stream.set_nodelay(true);
+                        connections.spawn(connection(stream, routes.clone(), closing.clone()));
+                    }
                     Err(cause) => {
                         warn!("no connection can be taken: {cause}");
                         sleep(PAUSE).await;
@@ -80,15 +88,21 @@ pub(super) fn service<S: Store>(
     })
 }
 
-async fn connection<R>(stream: TcpStream, routes: R, closing: CancellationToken)
+async fn connection<T, R>(stream: T, routes: R, closing: CancellationToken)
 where
+    T: AsyncRead + AsyncWrite + Unpin,
     R: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send,
 {
-    // Answers are small: none should wait for the next.
-    let _ = stream.set_nodelay(true);
+    let turns = Turns::default();
+    let stream = turns.on(stream);
+    let seen = turns.clone();
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
-        let body = |body: Incoming| if body.is_end_stream() { Body::empty() } else { in_time(Body::new(body)) };
-        routes.clone().oneshot(request.map(body))
+        let turns = seen.clone();
+        turns.ours();
+        let of = turns.clone();
+        let body = |body: Incoming| if body.is_end_stream() { Body::empty() } else { in_time(Body::new(body), of) };
+        let answer = routes.clone().oneshot(request.map(body));
+        async move { answer.await.map(|reply| reply.map(|body| turns.answered(body))) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -99,7 +113,10 @@ where
         ended = served.as_mut() => ended,
         () = closing.cancelled() => {
             served.as_mut().graceful_shutdown();
-            served.await
+            select! {
+                ended = served => ended,
+                () = turns.wasted() => return debug!("a connection was cut off that did not move"),
+            }
         }
     };
     if let Err(cause) = ended {
@@ -108,11 +125,14 @@ where
 }
 
 /// A body that fails when nothing more of it comes.
-fn in_time(body: Body) -> Body {
-    Body::from_stream(unfold(Some(body.into_data_stream()), async |rest| {
-        let mut rest = rest?;
-        match timeout(BODY, rest.next()).await {
-            Ok(Some(data)) => Some((data.map_err(io::Error::other), Some(rest))),
+fn in_time(body: Body, turns: Turns) -> Body {
+    Body::from_stream(unfold(Some((body.into_data_stream(), turns)), async |rest| {
+        let (mut rest, turns) = rest?;
+        turns.theirs();
+        let next = timeout(BODY, rest.next()).await;
+        turns.ours();
+        match next {
+            Ok(Some(data)) => Some((data.map_err(io::Error::other), Some((rest, turns)))),
             Ok(None) => None,
             Err(_) => {
                 let late = format!("nothing came for {} s", BODY.as_secs());
@@ -126,8 +146,87 @@ fn in_time(body: Body) -> Body {
 mod tests {
     use axum::body::to_bytes;
     use bytes::Bytes;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::Instant;
 
     use super::*;
+
+    /// Takes a body and works for ten seconds, then answers with a megabyte.
+    async fn works(request: Request) -> Result<Response, Infallible> {
+        let taken = to_bytes(request.into_body(), usize::MAX).await.is_ok();
+        sleep(Duration::from_secs(if taken { 10 } else { 0 })).await;
+        Ok(Response::new(Body::from(vec![b'x'; 1 << 20])))
+    }
+
+    /// How many seconds a connection takes to end after it is told to, with such a peer.
+    async fn takes<F: Future<Output = DuplexStream>>(peer: impl FnOnce(DuplexStream) -> F) -> u64 {
+        let (ours, theirs) = duplex(16 * 1024);
+        let closing = CancellationToken::new();
+        let close = async {
+            sleep(Duration::from_secs(1)).await;
+            closing.cancel();
+            Instant::now()
+        };
+        let served = async {
+            connection(ours, tower::service_fn(works), closing.clone()).await;
+            Instant::now()
+        };
+        // Until all is over the peer keeps its end open.
+        let (began, ended, _theirs) = tokio::join!(close, served, peer(theirs));
+        (ended - began).as_secs()
+    }
+
+    async fn says(mut stream: DuplexStream, text: &str) -> DuplexStream {
+        // What is cut off while it is said shows in how long that took.
+        let _ = stream.write_all(text.as_bytes()).await;
+        stream
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_move_is_not_waited_for_when_the_gateway_closes() {
+        let get = "GET / HTTP/1.1\r\n\r\n";
+        let post = "POST / HTTP/1.1\r\nContent-Length: 99999\r\n\r\n";
+        for (what, text) in [("nothing", ""), ("half a head", "GET / HT"), ("a stalled body", post)] {
+            assert!(takes(|stream| says(stream, text)).await <= 4, "{what}");
+        }
+        // Ten seconds of work, of which one was before, and nobody who reads.
+        let unread = takes(|stream| says(stream, get)).await;
+        assert!((9..=16).contains(&unread), "{unread}");
+        for (what, begin) in [("a head", "GET / HTTP/1.1\r\nX: "), ("a body", post)] {
+            let drips = takes(|stream| async move {
+                let mut stream = says(stream, begin).await;
+                while stream.write_all(b"x").await.is_ok() {
+                    sleep(Duration::from_secs(1)).await;
+                }
+                stream
+            });
+            assert!(drips.await <= 4, "{what}, byte by byte");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_keeps_its_time_and_that_has_an_end() {
+        let sends = |bytes: usize| {
+            move |stream| async move {
+                let head = format!("POST / HTTP/1.1\r\nContent-Length: {bytes}\r\n\r\n");
+                let mut stream = says(stream, &head).await;
+                for _ in 0..bytes / 8192 {
+                    sleep(Duration::from_secs(1)).await;
+                    if stream.write_all(&[b'x'; 8192]).await.is_err() {
+                        break;
+                    }
+                }
+                let mut answer = Vec::new();
+                let _ = stream.read_to_end(&mut answer).await;
+                assert_eq!(answer.len() > 1 << 20, bytes < 1 << 20, "{}", answer.len());
+                stream
+            }
+        };
+        let whole = takes(sends(10 * 8192)).await;
+        assert!((19..=21).contains(&whole), "ten seconds of body and ten of work: {whole}");
+        let endless = takes(sends(1 << 20)).await;
+        assert!((20..=24).contains(&endless), "{endless}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_stalls_fails() {
@@ -136,7 +235,7 @@ mod tests {
                 sleep(Duration::from_secs(pause)).await;
                 Ok::<_, Infallible>(Bytes::from_static(b"ab"))
             });
-            in_time(Body::from_stream(parts))
+            in_time(Body::from_stream(parts), Turns::default())
         };
         assert_eq!(to_bytes(slow(29), 100).await.unwrap(), "abab");
         assert!(to_bytes(slow(31), 100).await.is_err());

@@ -234,6 +234,31 @@ fn a_receiver_that_keeps_failing_is_paused_and_told_of() {
     }
 }
 
+/// Half a head, a body that stalls, an answer that nobody reads.
+#[test]
+fn strangers_do_not_keep_a_gateway_from_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::start(folder.path(), &[]);
+    let large = format!(r#"{{"input":"{}"}}"#, "x".repeat(9 << 20));
+    let id = gateway.json("POST", "/run", &large)["id"].as_str().unwrap().to_owned();
+    let open = |text: String| {
+        let mut stream = TcpStream::connect(&gateway.address).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    };
+    let post = "POST /v2/stable-diffusion-v1/run HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{";
+    let read = format!("GET /v1/stable-diffusion-v1/status/{id} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    let strangers = [open("GET /healthz HTT".into()), open(post.into()), open(read)];
+    // By then it has heard them all.
+    gateway.json("GET", "/health", "");
+    let began = Instant::now();
+    let told = Command::new("kill").args(["-TERM", &gateway.process.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert_eq!(gateway.process.wait().unwrap().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    drop(strangers);
+}
+
 #[test]
 fn keys_are_asked_for_and_never_shown() {
     let folder = tempfile::tempdir().unwrap();

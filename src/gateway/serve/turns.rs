@@ -1,0 +1,155 @@
+//! Whose turn it is on a connection, and what moves on it: when the gateway closes, strangers that do not move are waited for no longer than a
+//! moment, and what moves keeps its time.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Error;
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, sleep};
+
+/// What a peer has to move within that time when it is its turn, in bytes. Less is a trick, or nothing.
+const LEAST: (u64, Duration) = (8 * 1024, Duration::from_secs(3));
+
+/// After so long even what moves is cut off: it can go on for as long as its peer likes.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// Of one connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turns(Arc<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    ours: AtomicBool,
+    moved: AtomicU64,
+}
+
+impl Turns {
+    /// The gateway works on an answer.
+    pub(super) fn ours(&self) {
+        self.0.ours.store(true, Ordering::Relaxed);
+    }
+
+    /// The peer is to send, or to read.
+    pub(super) fn theirs(&self) {
+        self.0.ours.store(false, Ordering::Relaxed);
+    }
+
+    /// There is something to read, for which the peer has time from now on.
+    fn ready(&self) {
+        if self.0.ours.swap(false, Ordering::Relaxed) {
+            self.moved(LEAST.0);
+        }
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.0.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Ends when the peer has had its turn and did not move, or has moved for long enough.
+    pub(super) async fn wasted(&self) {
+        let began = Instant::now();
+        loop {
+            let before = self.0.moved.load(Ordering::Relaxed);
+            sleep(LEAST.1).await;
+            let moved = self.0.moved.load(Ordering::Relaxed) - before;
+            if !self.0.ours.load(Ordering::Relaxed) && (moved < LEAST.0 || began.elapsed() >= LONGEST) {
+                return;
+            }
+        }
+    }
+
+    /// A handler's answer.
+    pub(super) fn answered(&self, body: Body) -> Answer {
+        self.ready();
+        Answer { body, turns: self.clone() }
+    }
+
+    /// A connection.
+    pub(super) fn on<T>(&self, stream: T) -> Watched<T> {
+        Watched { stream, turns: self.clone() }
+    }
+}
+
+/// A body that is ours to make while it is not ready, and the peer's to read when it is.
+#[derive(Debug)]
+pub(super) struct Answer {
+    body: Body,
+    turns: Turns,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_pending() {
+            self.turns.ours();
+        } else {
+            self.turns.ready();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A stream whose bytes are counted.
+#[derive(Debug)]
+pub(super) struct Watched<T> {
+    stream: T,
+    turns: Turns,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.turns.moved((buffer.filled().len() - before) as u64);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.turns.moved(written as u64);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bytes))?;
+        self.turns.moved(written as u64);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

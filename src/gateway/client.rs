@@ -30,6 +30,9 @@ use super::{Endpoint, Gateway, Version, events, idempotency};
 /// Milliseconds that a client may wait: at least, at most, and if it does not say.
 const WAIT: (u64, u64, u64) = (1_000, 300_000, 90_000);
 
+/// Warnings of `/health`, at most.
+const WARNINGS: usize = 10;
+
 /// How long `/stream` waits for a chunk, if its client does not say.
 const STREAM_WAIT: u64 = 5_000;
 
@@ -275,7 +278,14 @@ pub(super) async fn health<S: Store>(Seat(gateway): Seat<Arc<Gateway<S>>>, Path(
         "idle": workers.idle, "initializing": workers.initializing, "ready": workers.idle, "running": workers.running, "throttled": 0,
         "unhealthy": workers.unhealthy,
     });
-    Ok(Json(json!({ "jobs": jobs, "workers": workers }).to_string()))
+    let mut health = json!({ "jobs": jobs, "workers": workers });
+    let several =
+        |id| format!("several workers ask under the id {id:?}: give each a RUNPOD_POD_ID of its own, or none");
+    let warnings: Vec<String> = gateway.fleet.shared_ids(&endpoint.id).iter().take(WARNINGS).map(several).collect();
+    if !warnings.is_empty() {
+        health["warnings"] = warnings.into();
+    }
+    Ok(Json(health.to_string()))
 }
 
 fn long(times: &Times) -> Duration {

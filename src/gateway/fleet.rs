@@ -31,6 +31,27 @@ pub(super) struct Fleet {
     /// When workers lost jobs that had arrived, since the last that they brought to an end. It outlives a worker that is gone, as one
     /// that crashes again and again comes back under its name.
     losses: Mutex<BTreeMap<(String, String), Losses>>,
+    /// Polls for jobs that are open here.
+    polls: Mutex<BTreeMap<(String, String), usize>>,
+}
+
+/// A poll for jobs, open as long as this lives.
+#[derive(Debug)]
+pub(super) struct Poll<'a> {
+    fleet: &'a Fleet,
+    worker: (String, String),
+}
+
+impl Drop for Poll<'_> {
+    fn drop(&mut self) {
+        let mut polls = self.fleet.polls();
+        if let Some(open) = polls.get_mut(&self.worker) {
+            *open -= 1;
+            if *open == 0 {
+                polls.remove(&self.worker);
+            }
+        }
+    }
 }
 
 /// What a gateway has seen of a worker, as others read it.
@@ -58,6 +79,9 @@ struct Worker {
     /// Whether it has ever sent a heartbeat: one that has not may be silent because it works.
     beats: bool,
     version: String,
+    /// Whether it was seen to be several that have one id: what one of them has in hand, another knows nothing of.
+    #[serde(default)]
+    several: bool,
     /// Why it cannot work, if it said so.
     unfit: Option<String>,
     /// Until when it gets no job.
@@ -113,6 +137,37 @@ impl Fleet {
             worker.shown = Some(now);
         }
         show
+    }
+
+    fn polls(&self) -> MutexGuard<'_, BTreeMap<(String, String), usize>> {
+        self.polls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It polls for jobs; a worker has one poll at a time. Returns also whether this shows, for the first time, that several have its id.
+    pub(super) fn polls_for_jobs(&self, endpoint: &str, worker: &str) -> (Poll<'_>, bool) {
+        let key = (endpoint.to_owned(), worker.to_owned());
+        let others = {
+            let mut polls = self.polls();
+            let open = polls.entry(key.clone()).or_default();
+            replace(open, *open + 1)
+        };
+        let new = others > 0 && !replace(&mut self.workers().entry(key.clone()).or_default().several, true);
+        (Poll { fleet: self, worker: key }, new)
+    }
+
+    /// Whether several have its id, so that what one of them does not name another may well have.
+    pub(super) fn is_several(&self, endpoint: &str, worker: &str) -> bool {
+        self.workers().get(&(endpoint.to_owned(), worker.to_owned())).is_some_and(|worker| worker.several)
+    }
+
+    /// The ids of an endpoint that several workers have.
+    pub(super) fn shared_ids(&self, endpoint: &str) -> Vec<String> {
+        let workers = self.workers();
+        workers
+            .iter()
+            .filter(|((of, _), worker)| of == endpoint && worker.several)
+            .map(|((_, id), _)| id.clone())
+            .collect()
     }
 
     /// It gets no job any more.
@@ -254,6 +309,7 @@ impl Worker {
         self.banned = self.banned.max(other.banned);
         self.asked |= other.asked;
         self.beats |= other.beats;
+        self.several |= other.several;
         self.unfit = self.unfit.take().or(other.unfit);
     }
 
@@ -292,6 +348,25 @@ mod tests {
             "heard of; gone before"
         );
         assert!(fleet.forget("e", "works", false, at(30)), "it holds nothing any more");
+    }
+
+    #[test]
+    fn who_polls_twice_at_once_is_several() {
+        let (fleet, other) = (Fleet::default(), Fleet::default());
+        let (one, first) = fleet.polls_for_jobs("e", "w");
+        drop(one);
+        let (one, second) = fleet.polls_for_jobs("e", "w");
+        assert!(!first && !second && !fleet.is_several("e", "w"), "one after the other");
+        assert!(!fleet.polls_for_jobs("e", "v").1 && !fleet.polls_for_jobs("f", "w").1);
+        assert!(fleet.polls_for_jobs("e", "w").1);
+        drop(one);
+        assert!(!fleet.polls_for_jobs("e", "w").1, "that is known");
+        assert_eq!((fleet.shared_ids("e"), fleet.shared_ids("f")), (vec!["w".to_owned()], vec![]));
+        assert!(fleet.polls().is_empty());
+        fleet.sign("e", "w", Sign::Asks, at(0));
+        other.learn("e", "w", &fleet.view("e", "w").unwrap(), at(0));
+        assert!(other.is_several("e", "w"));
+        assert!(fleet.forget("e", "w", false, at(30)) && !fleet.is_several("e", "w"), "and those are gone");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::queue::{End, Finish, Members, Posted, Record, Taking, Turn, posted};
 use crate::store::{Handed, Part, Store, Taker};
@@ -141,16 +142,21 @@ pub(super) async fn ping<S: Store>(
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     if says.status.as_deref() == Some("unhealthy") {
         let why = format!("{}: {}", says.check.unwrap_or_default(), says.reason.unwrap_or_default());
-        tracing::warn!(worker, why, "a worker says that it is not fit");
+        warn!(worker, why, "a worker says that it is not fit");
         gateway.sign(&endpoint.id, &worker, Sign::Unfit(&why)).await;
         gateway.forsake(endpoint.id.clone(), worker, "its worker is not fit").await;
         return Ok(StatusCode::OK.into_response());
     }
     gateway.sign(&endpoint.id, &worker, Sign::Beats(&says.runpod_version.unwrap_or_default())).await;
     let named = says.job_id.unwrap_or_default();
+    let several = gateway.fleet.is_several(&endpoint.id, &worker);
     for id in gateway.store.held(&endpoint.id, &worker).await? {
         let (worker, rules) = (worker.clone(), gateway.settings.rules.clone());
         let named = named.split(',').any(|name| name == id);
+        if several && !named {
+            // Another of them has it.
+            continue;
+        }
         let beat = move |record: &mut Record| record.beat(&worker, named, &rules, now);
         gateway.store.change(&endpoint.id, &id, beat, Vec::new(), None).await?;
     }
@@ -181,7 +187,17 @@ impl<S: Store> Gateway<S> {
     ) -> Result<Vec<Handed>, Fault> {
         let until = Instant::now() + self.settings.hold;
         self.sign(&endpoint.id, worker, Sign::Asks).await;
-        if says.job_in_progress.as_deref() == Some("0") && self.fleet.counts(&endpoint.id, worker) {
+        let (_poll, several) = self.fleet.polls_for_jobs(&endpoint.id, worker);
+        if several {
+            warn!(
+                endpoint = endpoint.id,
+                worker, "several workers ask under one id: give each a RUNPOD_POD_ID of its own, or none"
+            );
+            self.show_worker(&endpoint.id, worker, true).await;
+        }
+        // Of several it is another that has something in hand.
+        let alone = !self.fleet.is_several(&endpoint.id, worker);
+        if alone && says.job_in_progress.as_deref() == Some("0") && self.fleet.counts(&endpoint.id, worker) {
             self.forsake(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand").await;
         }
         let bell = self.hub.take(&endpoint.id);

@@ -34,6 +34,39 @@ async fn polls_wake_for_a_job_each_the_longest_waiting_first() {
     assert_eq!(house.field(&id, "workerId").await, "w2");
 }
 
+/// Each of them knows of its own job alone; to take their words for one worker's would fail jobs that are being worked on.
+#[tokio::test(start_paused = true)]
+async fn workers_that_share_an_id_do_not_forsake_each_other_s_jobs() {
+    let house = House::new();
+    let beat = async |named: &str| house.get(&format!("/ping/w?runpod_version=1.12.0&job_id={named}")).await;
+    let idle = || house.asks("GET", "/job-take/w?job_in_progress=0", "");
+    beat("").await;
+    let health: Value = serde_json::from_str(&house.get("/health").await.1).unwrap();
+    assert_eq!(health["warnings"], Value::Null);
+    let mut polls = JoinSet::new();
+    for _ in 0..3 {
+        polls.spawn(idle());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let id = house.run(START).await;
+    assert!(polls.join_next().await.unwrap().unwrap().1.contains(&id));
+    for _ in 0..6 {
+        // The two others: their heartbeats name nothing, and they poll again and again.
+        beat("").await;
+        house.clock.advance(Duration::from_secs(9));
+        assert_eq!(idle().await.0, 204);
+        beat(&id).await;
+    }
+    assert_eq!(
+        (house.field(&id, "status").await, house.field(&id, "retries").await),
+        ("IN_PROGRESS".into(), Value::Null)
+    );
+    let health: Value = serde_json::from_str(&house.get("/health").await.1).unwrap();
+    assert!(health["warnings"][0].as_str().unwrap().contains("\"w\""), "{health}");
+    house.post(&format!("/job-done/w/{id}"), r#"{"output":1}"#).await;
+    assert_eq!(house.field(&id, "status").await, "COMPLETED");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_what_waits() {
     let house = House::new();

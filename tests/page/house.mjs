@@ -19,7 +19,7 @@ export class House {
   static async open(environment) {
     const house = new House();
     await mkdir(PAGE_SHOTS, { recursive: true });
-    house.browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
+    house.browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP rebound.example 127.0.0.1"] });
     house.gateway = await Gateway.start(LATENTD, environment);
     return house;
   }

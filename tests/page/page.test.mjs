@@ -2,7 +2,9 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 
@@ -403,5 +405,47 @@ test("where keys are wanted, one is asked for and kept to itself", async () => {
     await page.calm();
   } finally {
     await locked.close();
+  }
+});
+
+test("pages of others queue nothing and read nothing, but for those that are listed", async () => {
+  const foreign = createServer((_, reply) => reply.setHeader("Content-Type", "text/html").end("<title>foreign</title><body></body>")).listen(0, "127.0.0.1");
+  await once(foreign, "listening");
+  const { port } = foreign.address();
+  const open = await House.open({ LATENTD_HANDLER: "external", LATENTD_GATEWAY__CORS: `http://localhost:${port}` });
+  try {
+    const { api, url } = open.gateway;
+    const waits = async () => (await (await fetch(`${api}/health`)).json()).jobs.inQueue;
+    const page = await (await open.browser.newContext()).newPage();
+    await page.goto(`http://127.0.0.1:${port}/`);
+    const read = await page.evaluate(async (api) => {
+      await fetch(`${api}/run`, { method: "POST", mode: "no-cors", body: '{"input":{}}' });
+      return fetch(`${api}/health`).then((reply) => reply.status, String);
+    }, api);
+    assert.match(String(read), /TypeError/);
+    const [sent] = await Promise.all([
+      page.waitForResponse(`${api}/run`),
+      page.waitForURL(`${api}/run`),
+      page.evaluate((api) => {
+        const form = Object.assign(document.createElement("form"), { method: "post", enctype: "text/plain", action: `${api}/run` });
+        form.append(Object.assign(document.createElement("input"), { name: '{"input":"', value: '"}' }));
+        document.body.append(form);
+        form.submit();
+      }, api),
+    ]);
+    assert.equal(sent.status(), 403);
+    assert.equal(await waits(), 0);
+    const rebound = await page.goto(url.replace("127.0.0.1", "rebound.example"));
+    assert.equal(rebound.status(), 403);
+    assert.match(await rebound.text(), /gateway\.hosts/);
+    await page.goto(`http://localhost:${port}/`);
+    const listed = await page.evaluate(async (api) => {
+      const reply = await fetch(`${api}/run`, { method: "POST", headers: { "Content-Type": "application/json", "Idempotency-Key": "k" }, body: '{"input":{}}' });
+      return (await reply.json()).status;
+    }, api);
+    assert.deepEqual([listed, await waits()], ["IN_QUEUE", 1]);
+  } finally {
+    foreign.close();
+    await open.close();
   }
 });

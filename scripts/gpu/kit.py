@@ -21,23 +21,24 @@ class Kit:
 
     packed: Path
     work: Path
+    programs: Path  # on a disk: memory that is mounted for all is often not to be executed from
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def latentd(self) -> Path:
-        return self.work / "bin" / "latentd"
+        return self.programs / "bin" / "latentd"
 
     @property
     def devices(self) -> Path:
-        return self.work / "bin" / "examples" / "devices"
+        return self.programs / "bin" / "examples" / "devices"
 
     @property
     def kernel_test(self) -> Path:
-        return self.work / "bin" / "kernel_test"
+        return self.programs / "bin" / "kernel_test"
 
     @property
     def tracer(self) -> Path:
-        return self.work / "bin" / "libtrace.so"
+        return self.programs / "bin" / "libtrace.so"
 
     @property
     def miniature(self) -> Path:
@@ -53,29 +54,36 @@ class Kit:
 
 
 def unpack(packed: Path) -> Kit:
-    """Lays a packed folder out, in memory where there is room."""
+    """Lays a packed folder out, what is large in memory where there is room."""
     in_memory = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
-    kit = Kit(packed, Path(tempfile.mkdtemp(prefix="latentd-gpu-", dir=MEMORY if in_memory else None)))
+    work, programs = (Path(tempfile.mkdtemp(prefix="latentd-gpu-", dir=folder)) for folder in (MEMORY if in_memory else None, None))
+    kit = Kit(packed, work, programs)
     with tarfile.open(packed / BINARIES) as archive:
-        archive.extractall(kit.work / "bin", filter="data")
-    site = kit.work / "site"
+        archive.extractall(programs / "bin", filter="data")
+    site = programs / "site"
     for wheel in packed.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
     kit.environment = {
         "LD_LIBRARY_PATH": os.pathsep.join([*libraries(), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]),
         # This one, whatever lies beside the libtorch that is here.
-        "LATENTD_CUDA__HELPER": str(kit.work / "bin" / "liblatentd_cuda13.so"),
+        "LATENTD_CUDA__HELPER": str(programs / "bin" / "liblatentd_cuda13.so"),
         "LATENTD_MODELS_DIR": str(packed / "models"),
-        "KERNELS_LIBRARY": str(kit.work / "bin" / "libkernels.so"),
+        "KERNELS_LIBRARY": str(programs / "bin" / "libkernels.so"),
         "PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])]),
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
         "HF_HUB_OFFLINE": "1",
-        "TORCHINDUCTOR_CACHE_DIR": str(kit.work / "inductor"),
-        "TRITON_CACHE_DIR": str(kit.work / "triton"),
+        "TORCHINDUCTOR_CACHE_DIR": str(programs / "inductor"),
+        "TRITON_CACHE_DIR": str(programs / "triton"),
     }
     return kit
+
+
+def remove(kit: Kit) -> None:
+    """What was laid out."""
+    for folder in (kit.work, kit.programs):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def libraries() -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 # What an imaginary GPU cannot do: kernels write nothing, so that what checks their numbers finds fault.
 WRONG = "exit code 1"
 EXPECTED = {
-    "build": None, "machine": None, "one picture": None, "kernel test": WRONG, "ceilings": None, "weights": None, "latentd": None,
+    "build": None, "machine": None, "one picture": None, "kernel test": WRONG, "ceilings": None, "weights": None, "latentd": None, "latentd, several rows": None,
     "latentd, a stream of jobs": None, "diffusers": None, "the same picture": None, "like diffusers": None, "trace": None, "graphs off": None,
     "kernels off": None, "attention cudnn": None, "attention auto": None, "devices": WRONG, "compilation": None, "diffusers, compiled": None, "probe attention": None, "probe kernels": None,
     "probe convolutions": None, "probe products": None, "machine afterwards": None,

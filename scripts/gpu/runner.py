@@ -1,5 +1,6 @@
 """Runs stages one after the other, each for so long and no longer, and writes down what each found as soon as it has ended."""
 
+import ctypes
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import IO, Any
 
 GRACE = 3.0  # seconds from asking a process to end until it is made to
 TOLD = 6  # last lines of a program that failed
+DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 
 
 @dataclass
@@ -33,7 +35,8 @@ class Runner:
         self.log: IO[bytes] = open(out / "log", "ab", buffering=0)
         self.besides: list[Beside] = []
         self.processes: list[subprocess.Popen] = []
-        signal.signal(signal.SIGTERM, self.ended)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self.ended)
 
     def elapsed(self) -> float:
         """Seconds since the run began."""
@@ -97,11 +100,10 @@ class Runner:
         self.write(name, time.monotonic(), None, [found])
 
     def start(self, words: list[Any], environment: dict[str, str] | None, output: IO[bytes]) -> subprocess.Popen:
-        """A program in a session of its own, so that it can be stopped with all that it starts."""
+        """A program in a session of its own, so that it can be stopped with all that it starts. It ends with the run, however that ends."""
         every = {**os.environ, **(environment or {})}
-        process = subprocess.Popen(
-            [str(word) for word in words], env=every, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        said, pipes = [str(word) for word in words], {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(said, env=every, start_new_session=True, preexec_fn=die_with_parent, **pipes)
         self.processes.append(process)
         return process
 
@@ -140,6 +142,14 @@ class Runner:
         for process in self.processes:
             send(process, signal.SIGKILL)
         sys.exit(143)
+
+
+LIBC = ctypes.CDLL(None)
+
+
+def die_with_parent() -> None:
+    """In a program that is about to begin: a run that is killed must leave nothing that keeps the GPU busy."""
+    LIBC.prctl(DIES_WITH_PARENT, signal.SIGKILL)
 
 
 def objects(output: bytes) -> list[dict]:

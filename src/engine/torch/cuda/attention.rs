@@ -39,6 +39,16 @@ impl Drop for InUse {
     }
 }
 
+/// Shapes are measured until it is dropped.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct Measuring(Rc<Attention>);
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        self.0.measuring.set(false);
+    }
+}
+
 /// What cuDNN makes a plan for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Shape {
@@ -82,9 +92,10 @@ impl Attention {
         Some(InUse(()))
     }
 
-    /// Has shapes that are met for the first time measured, or no longer.
-    pub(in crate::engine::torch) fn measure(&self, wanted: bool) {
+    /// Has shapes that are met for the first time measured, if that is `wanted`, until what comes of this is dropped.
+    pub(in crate::engine::torch) fn measure(self: Rc<Self>, wanted: bool) -> Measuring {
         self.measuring.set(wanted);
+        Measuring(self)
     }
 
     /// `softmax(q kᵀ / √size) v` by cuDNN, `[batch, heads, length, size]` each; `None` where it is libtorch's turn.

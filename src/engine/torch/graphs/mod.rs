@@ -17,7 +17,7 @@ pub use super::async_work::{Recorder, Recording, Work};
 pub use fake::{Fake, Told};
 
 use super::device::Target;
-use super::error::Forward;
+use super::error::{Forward, is_out_of_memory};
 use super::networks::Networks;
 use super::rows::{Rows, Sheet};
 use crate::batch::{self, Key};
@@ -109,7 +109,7 @@ impl Graphs {
         graph.sheet.write(rows)?;
         match &mut graph.state {
             State::Warming(evaluated) if *evaluated < WARM => *evaluated += 1,
-            State::Warming(_) => graph.state = self.record(graph),
+            State::Warming(_) => graph.state = self.record(graph)?,
             _ => {}
         }
         match &graph.state {
@@ -118,22 +118,24 @@ impl Graphs {
         }
     }
 
-    fn record(&mut self, graph: &Graph) -> State {
+    fn record(&mut self, graph: &Graph) -> Forward<State> {
         let Graph { key: Key { height, width, networks }, rows, .. } = *graph;
         let began = Instant::now();
         match self.recorder.record(graph.work()) {
             Ok(recording) => {
                 let ms = began.elapsed().as_millis() as u64;
                 debug!(height, width, networks, rows, ms, "an evaluation is recorded, and replayed from now on");
-                State::Recorded(recording)
+                Ok(State::Recorded(recording))
             }
+            // Whoever makes room tries again.
+            Err(cause) if is_out_of_memory(&cause) => Err(cause),
             Err(cause) => {
                 if !std::mem::replace(&mut self.warned, true) {
                     let cause = cause.to_string();
                     let cause = cause.lines().next().unwrap_or_default();
                     warn!(cause, height, width, rows, "an evaluation cannot be recorded: it goes on as it is, slower");
                 }
-                State::Refused
+                Ok(State::Refused)
             }
         }
     }

@@ -40,7 +40,7 @@ impl Lanes {
         Self { threads, ..self }
     }
 
-    /// The same with so many rows in an evaluation at 512×512, or, where none are given, as many as memory and [`super::warm_up`] allow; made ready
+    /// The same with so many rows in an evaluation at 512×512, or, where none are given, as many as memory and what is measured allow; made ready
     /// in idle time for pictures of `sizes`, width and height.
     #[must_use]
     pub fn with_warm_up(self, sizes: &[(u32, u32)], rows: Option<usize>) -> Self {

@@ -28,6 +28,9 @@ const MOST_TRIED: usize = 32;
 /// What twice the rows must gain, in rows a second, to be worth that everybody waits longer for a step.
 const GAIN: f64 = 1.05;
 
+/// Rows at 512×512, and what is as many latent pixels, that are taken to pay whatever is measured.
+const LEAST_ROWS: usize = 8;
+
 /// An evaluation that jobs will have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Shape {
@@ -46,8 +49,11 @@ pub(super) struct WarmUp {
     auto: Option<Size>,
     /// Rows and seconds of the evaluations of that size.
     timed: Vec<(usize, f64)>,
-    /// Shapes that are done, and the seconds that they took.
+    /// Whether the last did not seem to pay, and is measured again.
+    doubted: bool,
+    /// Shapes that are done, those that cannot be evaluated, and the seconds that all took.
     done: usize,
+    refused: usize,
     seconds: f64,
 }
 
@@ -102,8 +108,8 @@ impl Lanes {
         evaluated?;
         let left = self.warm_up.shapes.len() + usize::from(self.warm_up.current.is_some());
         if left == 0 {
-            let (shapes, ms) = (self.warm_up.done, (1e3 * self.warm_up.seconds) as u64);
-            info!(shapes, ms, most_rows = self.most_rows(), "warmed up: no job waits for what is done only once");
+            let WarmUp { done, refused, seconds, .. } = self.warm_up;
+            info!(shapes = done, refused, ms = (1e3 * seconds) as u64, most_rows = self.most_rows(), "warmed up");
         }
         Ok(Some(left))
     }
@@ -125,16 +131,15 @@ impl Lanes {
             self.refuse(shape, &cause.message);
             return Ok(());
         }
+        if begins && attention::of_this_thread().is_some() {
+            self.forget_graph(shape); // of jobs that came before: what is recorded or replayed is not measured
+        }
         self.place.settle().map_err(|cause| poisoned(&cause))?;
         let began = Instant::now();
         self.warm_up.current = Some(current);
-        if let Some(attention) = attention::of_this_thread() {
-            attention.measure(begins);
-        }
+        let measuring = attention::of_this_thread().map(|attention| attention.measure(begins));
         let events = self.advance();
-        if let Some(attention) = attention::of_this_thread() {
-            attention.measure(false);
-        }
+        drop(measuring);
         if let Some(cause) = events?.into_iter().find_map(failure) {
             self.refuse(shape, &cause.message);
             return Ok(());
@@ -177,13 +182,20 @@ impl Lanes {
     fn weigh(&mut self, shape: Shape, seconds: f64) {
         self.warm_up.timed.push((shape.rows, seconds));
         let area = self.latent_area(shape.size);
-        if pays(&self.warm_up.timed) {
+        if shape.rows * area <= LEAST_ROWS * USUAL_AREA || pays(&self.warm_up.timed) {
+            self.warm_up.doubted = false;
             self.most_pixels = self.most_pixels.max(shape.rows * area);
+        } else if !std::mem::replace(&mut self.warm_up.doubted, true) {
+            // It says for the life of the engine how much is evaluated at once: not by one look.
+            self.warm_up.timed.pop();
+            self.warm_up.done -= 1;
+            self.warm_up.shapes.push_front(shape);
         } else {
             let below = self.warm_up.timed.iter().rev().nth(1).map_or(2, |(rows, _)| *rows);
             self.most_pixels = below * area;
             self.warm_up.auto = None;
             self.warm_up.cut(shape.size, shape.rows);
+            self.forget_graph(shape);
         }
     }
 
@@ -192,15 +204,21 @@ impl Lanes {
         let Size { width, height } = shape.size;
         warn!(width, height, rows = shape.rows, why, "warm-up ends for this size");
         self.warm_up.current = None;
+        self.warm_up.refused += 1;
         self.forget(TICKET);
-        if let (Ok(key), Some(graphs)) = (self.latent_size(shape.size), &mut self.graphs) {
-            graphs.forget(key, shape.rows); // its sheet may be what memory lacks
-        }
+        self.forget_graph(shape); // its sheet may be what memory lacks
         // What one image cannot be, no image can.
         self.warm_up.cut(shape.size, if shape.rows == 2 { 0 } else { shape.rows });
-        let below = (1..shape.rows).rev().find(|rows| batch::bucket(*rows) == *rows);
-        if let Some(below) = below.filter(|_| shape.rows > 2) {
+        // Buckets come in ascending order, those without guidance after all others, which says nothing of these.
+        let below = (2..shape.rows).rev().find(|rows| batch::bucket(*rows) == *rows);
+        if let Some(below) = below.filter(|_| shape.rows.is_multiple_of(2)) {
             self.most_pixels = self.most_pixels.min(below * self.latent_area(shape.size));
+        }
+    }
+
+    fn forget_graph(&mut self, shape: Shape) {
+        if let (Ok(key), Some(graphs)) = (self.latent_size(shape.size), &mut self.graphs) {
+            graphs.forget(key, shape.rows);
         }
     }
 

@@ -66,8 +66,8 @@ pub(super) fn convolve(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, windo
     let (_, _, height, width) = x.size4()?;
     let narrow = width + 2 * window.padding - window.kernel < window.stride;
     if narrow && height > 1 && x.kind() == Kind::BFloat16 {
-        // oneDNN 3.10.2 with AMX gives other bits each time where three images or more come out one pixel wide, and more than that high. A
-        // second column of zeros, whose result is dropped, changes nothing of the first: it is where the padding was.
+        // What oneDNN 3.10.2 gives with AMX for stride 2 and such an image is garbage (findings/onednn-amx-conv-one-pixel-wide.sh). Further
+        // columns of zeros, whose results are dropped, change nothing of the first: they are where the padding was.
         let wider = x.f_constant_pad_nd([0, window.stride])?;
         let wider = super::channels_last(&wider)?;
         return super::channels_last(&convolve_as_is(&wider, weight, bias, window)?.f_narrow(3, 0, 1)?);

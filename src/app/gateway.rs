@@ -195,6 +195,7 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
         rules: Rules { lost: gateway.lost, waiting: gateway.max_waiting.0, tells, ..usual.rules },
         keys: [keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)].concat(),
         home: home.map(|key| Key::new(key.reveal(), Role::Worker, None)),
+        keep_alive: gateway.keep_alive,
         limits: gateway.limits,
         browsers: Browsers { hosts: gateway.hosts.0.clone(), origins: gateway.cors.0.clone() },
         root: home.is_some(),

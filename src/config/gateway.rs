@@ -83,6 +83,8 @@ pub struct Gateway {
     pub hosts: Hosts,
     /// Origins whose pages may ask.
     pub cors: Origins,
+    /// For the next request of a connection.
+    pub keep_alive: Duration,
 }
 
 /// Names of hosts, in small letters.
@@ -138,6 +140,7 @@ impl Reader {
         let (lost, max_waiting) = (self.read("gateway.lost"), self.read("gateway.max_waiting"));
         let min_free = self.read("gateway.min_free");
         let (hosts, cors) = (self.read("gateway.hosts"), self.read("gateway.cors"));
+        let keep_alive = self.read("gateway.keep_alive");
         Some(Gateway {
             listen: listen?,
             store: store?,
@@ -150,6 +153,7 @@ impl Reader {
             min_free: min_free?,
             hosts: hosts?,
             cors: cors?,
+            keep_alive: keep_alive?,
         })
     }
 

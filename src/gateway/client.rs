@@ -1,18 +1,15 @@
 //! What clients ask (PROTOCOL 2.2 to 2.8).
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Body as StreamBody;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{Path, Query, State as Seat};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream::once;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::to_raw_value;
@@ -25,7 +22,7 @@ use crate::store::{Store, StoreError};
 
 use super::fleet::Classes;
 use super::reply::{Fault, Json};
-use super::{Endpoint, Gateway, Version, events, idempotency};
+use super::{Endpoint, Gateway, Version, events, idempotency, late};
 
 /// Milliseconds that a client may wait: at least, at most, and if it does not say.
 const WAIT: (u64, u64, u64) = (1_000, 300_000, 90_000);
@@ -182,11 +179,9 @@ pub(super) async fn runsync<S: Store>(
     let body = whole(body, gateway.settings.most.1)?;
     let (id, state, end) = gateway.submit(&endpoint, &headers, &body, &times, true).await?;
     let head = HeaderValue::from_str(&id).ok();
-    let end = async move {
-        let ended = gateway.seen_at_end(&endpoint, &id, long(&times), version, end).await;
-        Ok::<_, Infallible>(Bytes::from(ended.unwrap_or_else(|fault| fault.late(&id, state))))
-    };
-    let mut reply = Json(StreamBody::from_stream(once(end))).into_response();
+    let job = id.clone();
+    let ended = async move { gateway.seen_at_end(&endpoint, &job, long(&times), version, end).await };
+    let mut reply = late::reply(ended, id, state);
     reply.headers_mut().extend(head.map(|id| (HeaderName::from_static("x-job-id"), id)));
     Ok(reply)
 }
@@ -205,9 +200,11 @@ pub(super) async fn status_sync<S: Store>(
     Extension(version): Extension<Version>,
     Path((name, id)): Path<(String, String)>,
     asked: Asked,
-) -> Reply {
-    let endpoint = gateway.endpoint(&name)?;
-    gateway.seen_at_end(endpoint, &id, long(&times(asked)?), version, None).await.map(Json)
+) -> Result<Response, Fault> {
+    let (endpoint, wait) = (gateway.endpoint(&name)?.clone(), long(&times(asked)?));
+    let (waits, at, job) = (gateway.clone(), endpoint.clone(), id.clone());
+    let ended = async move { waits.seen_at_end(&at, &job, wait, version, None).await };
+    gateway.long_poll(endpoint, id, ended).await
 }
 
 pub(super) async fn stream<S: Store>(
@@ -223,9 +220,13 @@ pub(super) async fn stream<S: Store>(
         return Ok(events::reply(gateway.clone(), endpoint.clone(), id, version));
     }
     let wait = Duration::from_millis(times(asked)?.wait.unwrap_or(STREAM_WAIT).min(WAIT.1));
-    let (state, chunks) = gateway.chunks_of(endpoint, &id, wait).await?;
-    let chunks: Vec<&str> = chunks.iter().filter_map(|chunk| std::str::from_utf8(chunk).ok()).collect();
-    Ok(Json(format!(r#"{{"status":"{state}","stream":[{}]}}"#, chunks.join(","))).into_response())
+    let (waits, at, job) = (gateway.clone(), endpoint.clone(), id.clone());
+    let stands = async move {
+        let (state, chunks) = waits.chunks_of(&at, &job, wait).await?;
+        let chunks: Vec<&str> = chunks.iter().filter_map(|chunk| std::str::from_utf8(chunk).ok()).collect();
+        Ok(format!(r#"{{"status":"{state}","stream":[{}]}}"#, chunks.join(",")))
+    };
+    gateway.clone().long_poll(endpoint.clone(), id, stands).await
 }
 
 pub(super) async fn cancel<S: Store>(

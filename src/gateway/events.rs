@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
@@ -17,11 +16,9 @@ use futures_util::stream::unfold;
 use crate::queue::State;
 use crate::store::Store;
 
+use super::late::{ALIVE, UNBUFFERED};
 use super::wait::CHUNKS;
 use super::{Endpoint, Gateway, Version};
-
-/// Between signs that the connection lives.
-const ALIVE: Duration = Duration::from_secs(15);
 
 /// Whether a client asks for events.
 pub(super) fn asked(headers: &HeaderMap) -> bool {
@@ -45,7 +42,7 @@ pub(super) fn reply<S: Store>(gateway: Arc<Gateway<S>>, endpoint: Endpoint, id: 
         let event = watch.next().await?;
         Some((Ok::<_, Infallible>(event), watch))
     });
-    Sse::new(Box::pin(events)).keep_alive(KeepAlive::new().interval(ALIVE)).into_response()
+    ([UNBUFFERED], Sse::new(Box::pin(events)).keep_alive(KeepAlive::new().interval(ALIVE))).into_response()
 }
 
 struct Watch<S> {

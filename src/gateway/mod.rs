@@ -13,6 +13,7 @@ mod history;
 mod hooks;
 mod hub;
 mod idempotency;
+mod late;
 mod limits;
 mod openapi;
 mod others;
@@ -84,6 +85,8 @@ pub struct Settings {
     pub rules: Rules,
     /// How long a worker's poll is held. Well below the 90 seconds after which the SDK gives up.
     pub hold: Duration,
+    /// How long a connection may wait for its next request.
+    pub keep_alive: Duration,
     /// Bytes of a request, of `/run` and of `/runsync`.
     pub most: (usize, usize),
     /// Bytes of a result.
@@ -116,6 +119,7 @@ impl Default for Settings {
             }],
             rules: Rules::default(),
             hold: Duration::from_secs(20),
+            keep_alive: Duration::from_secs(75),
             most: (10 << 20, 20 << 20),
             most_result: 64 << 20,
             keys: Vec::new(),

@@ -34,9 +34,6 @@ use turns::Turns;
 /// Connections at the same time; others wait to be accepted.
 const MOST: usize = 16 * 1024;
 
-/// For the head of a request, from the end of the one before: proxies keep connections for a minute.
-const HEAD: Duration = Duration::from_secs(75);
-
 /// For the next bytes of a body.
 const BODY: Duration = Duration::from_secs(30);
 
@@ -45,7 +42,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves a gateway until `stop`; then long polls end, and what is being answered is, unless its peer does not move.
 pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, stop: CancellationToken) {
-    let (closing, routes) = (gateway.closing.clone(), service(&gateway));
+    let (closing, routes, keep) = (gateway.closing.clone(), service(&gateway), gateway.settings.keep_alive);
     let answering = async {
         let mut connections = JoinSet::new();
         loop {
@@ -56,7 +53,7 @@ pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, st
                     Ok((stream, _)) => {
                         // Answers are small: none should wait for the next.
                         let _ = stream.set_nodelay(true);
-                        connections.spawn(connection(stream, routes.clone(), closing.clone()));
+                        connections.spawn(connection(stream, routes.clone(), keep, closing.clone()));
                     }
                     Err(cause) => {
                         warn!("no connection can be taken: {cause}");
@@ -88,7 +85,8 @@ pub(super) fn service<S: Store>(
     })
 }
 
-async fn connection<T, R>(stream: T, routes: R, closing: CancellationToken)
+/// Answers what comes on a connection; the head of each request has to be there by `keep` after the answer before.
+async fn connection<T, R>(stream: T, routes: R, keep: Duration, closing: CancellationToken)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     R: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send,
@@ -106,7 +104,7 @@ where
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(keep)
         .serve_connection(TokioIo::new(stream), answer);
     let mut served = pin!(served);
     let ended = select! {
@@ -151,6 +149,8 @@ mod tests {
 
     use super::*;
 
+    const KEEP: Duration = Duration::from_secs(620);
+
     /// Takes a body and works for ten seconds, then answers with a megabyte.
     async fn works(request: Request) -> Result<Response, Infallible> {
         let taken = to_bytes(request.into_body(), usize::MAX).await.is_ok();
@@ -168,7 +168,7 @@ mod tests {
             Instant::now()
         };
         let served = async {
-            connection(ours, tower::service_fn(works), closing.clone()).await;
+            connection(ours, tower::service_fn(works), KEEP, closing.clone()).await;
             Instant::now()
         };
         // Until all is over the peer keeps its end open.
@@ -202,6 +202,20 @@ mod tests {
             });
             assert!(drips.await <= 4, "{what}, byte by byte");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_for_as_long_as_was_set_and_no_longer() {
+        let (ours, theirs) = duplex(4 << 20);
+        let (began, never) = (Instant::now(), CancellationToken::new());
+        let served = connection(ours, tower::service_fn(works), KEEP, never);
+        let ((), _theirs) = tokio::join!(served, async {
+            let theirs = says(theirs, "GET / HTTP/1.1\r\n\r\n").await;
+            sleep(Duration::from_secs(609)).await;
+            says(theirs, "GET / HTTP/1.1\r\n\r\n").await
+        });
+        // Ten seconds of work, 599 at rest, ten of work, and the whole rest.
+        assert_eq!(began.elapsed().as_secs(), 609 + 10 + 620);
     }
 
     #[tokio::test(start_paused = true)]

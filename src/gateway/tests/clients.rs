@@ -172,3 +172,37 @@ async fn without_a_key_nothing_is_told() {
         assert_eq!(ask(method, path, key).await, status, "{method} {path} {key}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_shows_that_it_lives_and_ends_in_a_status_object() {
+    let house = House::new();
+    let id = house.run(START).await;
+    let stands = format!(r#"{{"id":"{id}","input":{{"prompt":"p"}},"status":"IN_QUEUE"}}"#);
+    for (poll, spaces, ends) in [
+        (format!("/status-sync/{id}?wait=14000"), "", &*stands),
+        (format!("/status-sync/{id}?wait=50000"), "   ", &*stands),
+        (format!("/stream/{id}?wait=31000"), "  ", r#"{"status":"IN_QUEUE","stream":[]}"#),
+    ] {
+        assert_eq!(house.get(&poll).await, (200, format!("{spaces}{ends}")), "{poll}");
+    }
+    let sync = house.post("/runsync?wait=50000", START).await;
+    assert!(sync.0 == 200 && sync.1.starts_with("   {"), "{sync:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_a_long_poll_early_keeps_its_status_and_late_it_is_told_in_the_body() {
+    let house = House::new();
+    let short = r#"{"input":{"prompt":"p"},"policy":{"ttl":40000}}"#;
+    let poll = async |id: &str| house.get(&format!("/status-sync/{id}?wait=90000")).await;
+    let id = house.run(short).await;
+    let (early, ()) = tokio::join!(poll(&id), house.pass(41));
+    assert_eq!(early.0, 404, "{early:?}");
+    let id = house.run(short).await;
+    let (late, ()) = tokio::join!(poll(&id), async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        house.pass(41).await;
+    });
+    assert!(late.0 == 200 && late.1.starts_with(" {"), "{late:?}");
+    let body: Value = serde_json::from_str(&late.1).unwrap();
+    assert_eq!((&body["id"], &body["status"]), (&id.into(), &"TIMED_OUT".into()));
+}

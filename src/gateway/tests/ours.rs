@@ -135,6 +135,8 @@ async fn events_tell_a_job_s_way_and_end_with_it() {
     let end = r#"status "COMPLETED" ["a"]"#;
     let begin = [r#"status "IN_QUEUE" null"#, r#"status "IN_PROGRESS" null"#, r#"status "IN_PROGRESS" 0.5"#];
     assert_eq!(brief, [&begin[..], &[r#"chunk null "a""#, end]].concat());
+    let head = house.head(request("GET", &path, &[("accept", "text/event-stream")], "")).await;
+    assert_eq!(head["x-accel-buffering"], "no", "or nginx would hold events back");
     let gone = house.sends(request("GET", "/stream/unknown", &[("accept", "text/event-stream")], "")).await;
     assert_eq!(gone.0, 404);
 }

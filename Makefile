@@ -58,6 +58,10 @@ parity: setup ## Compare with diffusers on the CPU, in a Python environment of i
 soak: setup ## Kill workers and gateways again and again under load, watch a worker draw 2,000: minutes
 	CHAOS_JOBS=500 SOAK_JOBS=2000 CRASH_KILLS=50 cargo test $(FLAGS) --test chaos --test gateway_crash -- --nocapture
 
+.PHONY: fuzz
+fuzz: ## Look for input that breaks what reads it: ten minutes a target (FUZZ_SECONDS=600)
+	@scripts/fuzz
+
 .PHONY: bench
 bench: ## Compare the worker with the Python worker, in a Python environment of its own
 	@scripts/bench/worker

@@ -4,7 +4,7 @@ mod heartbeat;
 mod stops;
 mod take;
 mod urls;
-mod wire;
+pub mod wire;
 
 use std::convert::Infallible;
 use std::sync::atomic::AtomicBool;

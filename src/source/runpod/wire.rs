@@ -17,7 +17,7 @@ const UNREADABLE: &str =
 ///
 /// # Errors
 /// It is no JSON, or JSON of another kind.
-pub(super) fn jobs(body: &[u8]) -> Result<Vec<Result<Delivered, NotAJob>>, String> {
+pub fn jobs(body: &[u8]) -> Result<Vec<Result<Delivered, NotAJob>>, String> {
     match parse(body) {
         Ok(Value::Array(jobs)) => Ok(jobs.into_iter().map(job).collect()),
         Ok(value @ Value::Object(_)) => Ok(vec![job(value)]),
@@ -34,7 +34,7 @@ pub(super) fn jobs(body: &[u8]) -> Result<Vec<Result<Delivered, NotAJob>>, Strin
 ///
 /// # Errors
 /// As for [`jobs`].
-pub(super) fn stops(body: &[u8]) -> Result<Vec<String>, String> {
+pub fn stops(body: &[u8]) -> Result<Vec<String>, String> {
     let mut answer = parse(body)?;
     let Some(Value::Array(ids)) = answer.get_mut("jobsToStop").map(Value::take) else { return Ok(Vec::new()) };
     let text = |id| if let Value::String(id) = id { Some(id) } else { None };

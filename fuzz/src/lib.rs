@@ -1,0 +1,187 @@
+//! What may be said of the code that reads what strangers send, whatever they send. Each function takes any bytes, and panics where that
+//! does not hold. `make fuzz` looks for such bytes; `tests/fuzz.rs` tries the corpus and fixed changes of it in every test run.
+
+use std::cell::OnceCell;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use latentd::date::UnixTime;
+use latentd::deliver::upload::Place;
+use latentd::intake::{Intake, Limits};
+use latentd::job::{Delivered, Named, Offer, Size, Start, validate};
+use latentd::net::{self, Client, Guard, Url, shown};
+use latentd::queue::{Finish, Manner, Payloads, Posted, Record, Taking, View, posted, status, submission};
+use latentd::source::runpod::wire;
+use latentd::{models, queue};
+use serde_json::Value;
+
+/// All of them, by the names of their folders in `corpus`.
+pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+    ("job_input", job_input),
+    ("submission", submitted),
+    ("take_answer", take_answer),
+    ("job_done", job_done),
+    ("webhook", webhook),
+    ("s3_config", s3_config),
+    ("url", url),
+    ("weights", weights),
+    ("picture", picture),
+];
+
+/// An input is a job within the documented bounds, or a few complaints.
+pub fn job_input(data: &[u8]) {
+    let Ok(input) = serde_json::from_slice::<Value>(data) else { return };
+    let offer = Offer { models: vec!["emoji".into()], loras: vec!["ink".into()] };
+    match validate(&input, &offer, 7) {
+        Ok(spec) => {
+            assert!(Size::SIDES.contains(&spec.size.width) && Size::SIDES.contains(&spec.size.height));
+            assert!((1..=10).contains(&spec.num_outputs) && (1..=500).contains(&spec.steps));
+            assert!(spec.guidance_scale > 0.0 && spec.guidance_scale <= 20.0);
+            assert!(spec.prompt.len() <= 32 << 10 && spec.model == "emoji");
+            assert!(spec.start.is_none_or(|start| (0.0..=1.0).contains(&start.strength)));
+        }
+        Err(complaints) => {
+            let texts = complaints.texts();
+            assert!(!texts.is_empty() && texts.iter().all(|text| !text.is_empty()));
+        }
+    }
+}
+
+/// A submission that is taken has times within the bounds of the protocol, and its other keys are JSON as they were sent.
+pub fn submitted(data: &[u8]) {
+    let now = UnixTime::from_millis(1_000_000);
+    let manner = Manner { id: "x".into(), now, patience: Duration::from_secs(600), ttl: None, wait: Some(90_000) };
+    let Ok(job) = submission(data, manner) else { return };
+    let week = Duration::from_secs(7 * 24 * 3600);
+    assert!(job.record.patience >= Duration::from_secs(5) && job.record.patience <= week);
+    assert!(job.record.expires >= now + Duration::from_secs(10) && job.record.expires <= now + week);
+    assert!(!job.rest.contains_key("id") && !job.rest.contains_key("input"));
+    let stands = status(&job.record, View::V2, Payloads { input: Some(&job.input), ..Payloads::default() });
+    assert!(serde_json::from_str::<Box<serde_json::value::RawValue>>(&stands).is_ok(), "{stands}");
+    let kept = serde_json::to_string(&job.record).map(|text| serde_json::from_str::<Record>(&text));
+    assert!(kept.is_ok_and(|kept| kept.is_ok_and(|kept| kept == job.record)), "a store reads what it wrote");
+}
+
+/// A queue's answer is jobs that can be answered, each alone, or an error.
+pub fn take_answer(data: &[u8]) {
+    for job in wire::jobs(data).unwrap_or_default() {
+        let id = match &job {
+            Ok(job) => Some(&job.id),
+            Err(none) => none.id.as_ref(),
+        };
+        assert!(id.is_none_or(|id| (1..=1024).contains(&id.len()) && id != "." && id != ".."), "{id:?}");
+        if let Ok(Some(policy)) = job.map(|job| job.policy.execution_timeout_ms) {
+            assert!(policy > 0);
+        }
+    }
+    let _ = wire::stops(data);
+}
+
+/// What a worker posts ends its job or tells of its progress, and the status after that is JSON.
+pub fn job_done(data: &[u8]) {
+    let Ok(posted) = posted(data) else { return };
+    let now = UnixTime::from_millis(1_000_000);
+    let mut record = Record::new("x", now);
+    let _ = record.start(&Taking { worker: "w".into(), gpu: None, beats: true, at: now });
+    let (output, timings) = match posted {
+        Posted::Progress(word) => {
+            let _ = record.progress("w", now);
+            (Some(word), None)
+        }
+        Posted::End(mut end) => {
+            let finish = Finish { worker: "w", error: end.error.clone(), output: end.output.is_some() };
+            let _ = record.finish(finish, now);
+            assert!(record.state.is_end() && record.state == ended(end.error.is_some()));
+            (end.output, end.more.remove("timings"))
+        }
+    };
+    let payloads = Payloads { output: output.as_deref(), timings: timings.as_deref(), ..Payloads::default() };
+    for view in [View::V1 { gpu: 0 }, View::V2, View::Webhook] {
+        let stands = status(&record, view, payloads);
+        assert!(serde_json::from_str::<Box<serde_json::value::RawValue>>(&stands).is_ok(), "{stands}");
+    }
+}
+
+fn ended(failed: bool) -> queue::State {
+    if failed { queue::State::Failed } else { queue::State::Completed }
+}
+
+/// A job's webhook has no more headers than are sent, and all else of the job is kept.
+pub fn webhook(data: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<Value>(data) else { return };
+    let job = serde_json::json!({"id": "x", "input": null, "webhook": value});
+    let Some(webhook) = Delivered::from_value(job).ok().and_then(|job| job.webhook) else { return };
+    let bytes: usize = webhook.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    assert!(webhook.headers.len() <= 32 && bytes <= 8 << 10, "{} headers, {bytes} bytes", webhook.headers.len());
+}
+
+/// A place in a bucket has a host; what is wrong with one is told without a secret.
+pub fn s3_config(data: &[u8]) {
+    let Ok(config) = serde_json::from_slice::<Value>(data) else { return };
+    let secret = config.get("accessSecret").and_then(Value::as_str).map(str::trim).filter(|text| text.len() > 8);
+    let told = match Place::of_job(&config) {
+        Ok(Some(place)) => format!("{place:?}"),
+        Ok(None) => return,
+        Err(why) => why.to_string(),
+    };
+    let apart = |key: &str| config.get(key).is_none_or(|other| !other.to_string().contains(secret.unwrap_or_default()));
+    if let Some(secret) = secret.filter(|_| apart("endpointUrl") && apart("bucketName")) {
+        assert!(!told.contains(secret), "{told}");
+    }
+}
+
+/// A URL is shown without its password, and no way of writing an address passes the guard that its plain form does not.
+pub fn url(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let told = shown(&text);
+    if let Ok(url) = text.parse::<Url>() {
+        if let Some(password) = url.password().filter(|password| password.len() > 8) {
+            assert!(!told.contains(password), "{told}");
+        }
+        assert_eq!(net::host(&text).is_some(), url.has_host());
+    }
+    let guard = Guard::default();
+    if let Some(&[a, b, c, d]) = data.first_chunk::<4>() {
+        let plain = Ipv4Addr::new(a, b, c, d);
+        let (four, six) = (IpAddr::V4(plain), IpAddr::V6(plain.to_ipv6_mapped()));
+        assert_eq!(guard.judge(four, &[]).is_ok(), guard.judge(six, &[]).is_ok(), "{plain}");
+        assert!(guard.judge(four, &[six]).is_err(), "an address of this machine");
+        assert!(
+            !plain.is_private() && !plain.is_loopback() && !plain.is_link_local() || guard.judge(four, &[]).is_err()
+        );
+    }
+}
+
+/// A weight file is of some family, or is refused with a reason.
+pub fn weights(data: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("model.safetensors");
+    std::fs::write(&file, data).expect("a file");
+    match models::family(&file) {
+        Ok(family) => assert!(["sd1", "sd2", "sdxl", "other"].contains(&&*family), "{family}"),
+        Err(why) => assert!(!why.to_string().is_empty()),
+    }
+}
+
+/// A picture has the size that was asked for, or is refused with the field's name.
+pub fn picture(data: &[u8]) {
+    thread_local!(static TOOLS: OnceCell<(tokio::runtime::Runtime, Intake)> = const { OnceCell::new() });
+    let image = Named::Inline(BASE64_STANDARD.encode(data));
+    let input = serde_json::json!({"prompt": "p", "width": 128, "height": 256});
+    let offer = Offer { models: vec!["m".into()], loras: Vec::new() };
+    let spec = validate(&input, &offer, 0).expect("a job").with_start(Some(Start { image, strength: 1.0, mask: None }));
+    let brought = TOOLS.with(|tools| {
+        let (runtime, intake) = tools.get_or_init(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let limits = Limits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(1) };
+            (runtime, Intake::new(Client::new(Guard::default()).expect("a client"), limits))
+        });
+        runtime.block_on(intake.bring(spec))
+    });
+    match brought.map(|spec| spec.start.expect("a start").image.picture) {
+        Ok(picture) => assert_eq!((picture.width, picture.height), (128, 256)),
+        Err(why) => assert!(why.message.starts_with("init_image"), "{}", why.message),
+    }
+}

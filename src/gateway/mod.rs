@@ -23,6 +23,7 @@ mod receivers;
 mod reply;
 mod seen;
 mod serve;
+mod take;
 mod timers;
 mod uri;
 mod views;
@@ -243,8 +244,8 @@ impl<S: Store> Gateway<S> {
             .route(&at("/history/{id}"), get(history::history::<S>))
             .route_layer(from_fn_with_state(self.clone(), auth::user::<S>));
         let workers = Router::new()
-            .route(&at("/job-take/{worker}"), get(worker::take::<S>))
-            .route(&at("/job-take-batch/{worker}"), get(worker::take_batch::<S>))
+            .route(&at("/job-take/{worker}"), get(take::take::<S>))
+            .route(&at("/job-take-batch/{worker}"), get(take::take_batch::<S>))
             .route(&at("/job-done/{worker}/{id}"), post(worker::done::<S>).layer(DefaultBodyLimit::max(most_result)))
             .route(
                 &at("/job-stream/{worker}/{id}"),

@@ -1,71 +1,42 @@
-//! What workers ask and bring (PROTOCOL 1.5 to 1.14).
+//! What workers bring and say (PROTOCOL 1.7 to 1.14).
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::queue::{End, Finish, Members, Posted, Record, Taking, Turn, posted};
-use crate::store::{Handed, Part, Store, Taker};
+use crate::queue::{End, Finish, Posted, Record, Turn, posted};
+use crate::store::{Part, Store};
 
 use super::client::whole;
-use super::fleet::{GONE, Sign};
+use super::fleet::Sign;
 use super::reply::{Fault, Json};
 use super::{Endpoint, Gateway};
 
-/// Jobs of one reply, whatever a worker asks for.
-const BATCH: usize = 256;
-
-type Seat<S> = State<Arc<Gateway<S>>>;
+pub(super) type Seat<S> = State<Arc<Gateway<S>>>;
 type Body = Result<Bytes, BytesRejection>;
 
 /// What a worker says in its URL. All of it may be missing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Says {
-    job_in_progress: Option<String>,
-    batch_size: Option<String>,
-    vram_gb: Option<String>,
+    pub(super) job_in_progress: Option<String>,
+    pub(super) batch_size: Option<String>,
+    pub(super) vram_gb: Option<String>,
     job_id: Option<String>,
     runpod_version: Option<String>,
     status: Option<String>,
     check: Option<String>,
     reason: Option<String>,
-}
-
-pub(super) async fn take<S: Store>(
-    State(gateway): Seat<S>,
-    Path((name, worker)): Path<(String, String)>,
-    Query(says): Query<Says>,
-) -> Result<Response, Fault> {
-    let endpoint = gateway.endpoint(&name)?;
-    let handed = gateway.hand_out(endpoint, &worker, &says, 1).await?;
-    Ok(handed.first().map_or_else(nothing, |job| gateway.jobs(job_object(job, gateway.now()))))
-}
-
-pub(super) async fn take_batch<S: Store>(
-    State(gateway): Seat<S>,
-    Path((name, worker)): Path<(String, String)>,
-    Query(says): Query<Says>,
-) -> Result<Response, Fault> {
-    let endpoint = gateway.endpoint(&name)?;
-    let most = says.batch_size.as_deref().and_then(|most| most.parse().ok()).unwrap_or(1).clamp(1, BATCH);
-    let handed = gateway.hand_out(endpoint, &worker, &says, most).await?;
-    if handed.is_empty() {
-        return Ok(nothing());
-    }
-    let jobs: Vec<String> = handed.iter().map(|job| job_object(job, gateway.now())).collect();
-    Ok(gateway.jobs(format!("[{}]", jobs.join(","))))
 }
 
 pub(super) async fn done<S: Store>(
@@ -168,62 +139,6 @@ pub(super) async fn ping<S: Store>(
 const SETTLED: Duration = Duration::from_secs(15);
 
 impl<S: Store> Gateway<S> {
-    /// Jobs as a reply, which tells workers of ours whether their webhooks are called for them.
-    fn jobs(&self, jobs: String) -> Response {
-        let mut reply = Json(jobs).into_response();
-        if self.settings.hooks.is_some() {
-            reply.headers_mut().insert("x-latentd-webhooks", HeaderValue::from_static("gateway"));
-        }
-        reply
-    }
-
-    /// Jobs for a worker, as soon as there are any; none when its poll has been held long enough.
-    async fn hand_out(
-        &self,
-        endpoint: &Endpoint,
-        worker: &str,
-        says: &Says,
-        most: usize,
-    ) -> Result<Vec<Handed>, Fault> {
-        let until = Instant::now() + self.settings.hold;
-        self.sign(&endpoint.id, worker, Sign::Asks).await;
-        let (_poll, several) = self.fleet.polls_for_jobs(&endpoint.id, worker);
-        if several {
-            warn!(
-                endpoint = endpoint.id,
-                worker, "several workers ask under one id: give each a RUNPOD_POD_ID of its own, or none"
-            );
-            self.show_worker(&endpoint.id, worker, true).await;
-        }
-        // Of several it is another that has something in hand.
-        let alone = !self.fleet.is_several(&endpoint.id, worker);
-        if alone && says.job_in_progress.as_deref() == Some("0") && self.fleet.counts(&endpoint.id, worker) {
-            self.forsake(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand").await;
-        }
-        let bell = self.hub.take(&endpoint.id);
-        if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
-            // Held in full, or it would ask again at once.
-            self.rang(std::future::pending(), until).await;
-            return Ok(Vec::new());
-        }
-        loop {
-            let mut rings = pin!(bell.notified());
-            // In line before it looks: of two jobs that come while two polls look, each finds one.
-            rings.as_mut().enable();
-            if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
-                return Ok(Vec::new());
-            }
-            let now = self.now();
-            // One that this gateway has not known for long may have sent its heartbeats to another, or to the one before.
-            let beats = self.fleet.beats(&endpoint.id, worker) || self.began.until(now) < GONE;
-            let taking = Taking { worker: worker.to_owned(), gpu: says.vram_gb.clone(), beats, at: now };
-            let handed = self.store.take(&endpoint.id, Taker { taking, most }).await?;
-            if !handed.is_empty() || !self.rang(rings, until).await {
-                return Ok(handed);
-            }
-        }
-    }
-
     /// Tells a worker again to stop what has long ended, if it still names it: the first word was lost.
     async fn remind(&self, endpoint: &Endpoint, worker: &str, named: &str) -> Result<(), Fault> {
         for id in named.split(',').filter(|id| !id.is_empty()) {
@@ -273,24 +188,10 @@ fn failure(why: String) -> Posted {
     Posted::End(End { error: Some(why), ..End::default() })
 }
 
-fn nothing() -> Response {
+pub(super) fn nothing() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
 fn bytes_of(value: &RawValue) -> Bytes {
     Bytes::copy_from_slice(value.get().as_bytes())
-}
-
-/// A job as workers get it: what its client sent, and what the queue knows.
-fn job_object(job: &Handed, now: crate::date::UnixTime) -> String {
-    let mut members: Members = serde_json::from_slice(&job.rest).unwrap_or_default();
-    let mut set = |key: &str, value: Option<Box<RawValue>>| {
-        members.insert(key.to_owned(), value.unwrap_or_else(|| RawValue::NULL.to_owned()));
-    };
-    set("id", to_raw_value(&job.record.id).ok());
-    set("input", serde_json::from_slice(&job.input).ok());
-    // How long it has waited: workers count its ttl from its submission.
-    set("delayTime", to_raw_value(&(job.record.submitted.until(now).as_millis() as u64)).ok());
-    members.entry("webhook".to_owned()).or_insert_with(|| RawValue::NULL.to_owned());
-    serde_json::to_string(&members).unwrap_or_default()
 }

@@ -176,17 +176,25 @@ impl Store for MemoryStore {
     async fn take(&self, endpoint: &str, taker: Taker) -> Result<Vec<Handed>, StoreError> {
         let mut all_news = Vec::new();
         let handed = self.at(endpoint, |jobs| {
-            let mut handed = Vec::new();
+            let (mut handed, mut left) = (Vec::new(), taker.bytes);
             for id in jobs.line(State::InQueue) {
                 if handed.len() == taker.most {
                     break;
                 }
                 // One that has expired waits only to be forgotten.
+                let waits = |job: &&Job| job.record.expires > taker.taking.at;
+                let Some(job) = jobs.jobs.get(&id).filter(waits) else { continue };
+                let part = |part| job.parts.get(&part).cloned().unwrap_or_default();
+                let (input, rest) = (part(Part::Input), part(Part::Rest));
+                let bytes = input.len() + rest.len();
+                if bytes > left && !handed.is_empty() {
+                    break;
+                }
+                left = left.saturating_sub(bytes);
                 let start = |record: &mut Record| record.start(&taker.taking);
                 let Some((record, Turn::Changed, news)) = jobs.change(endpoint, &id, start) else { continue };
                 all_news.extend(news);
-                let part = |part| jobs.jobs.get(&id).and_then(|job| job.parts.get(&part)).cloned().unwrap_or_default();
-                handed.push(Handed { record, input: part(Part::Input), rest: part(Part::Rest) });
+                handed.push(Handed { record, input, rest });
             }
             handed
         });

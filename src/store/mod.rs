@@ -61,6 +61,13 @@ pub struct Handed {
     pub rest: Bytes,
 }
 
+impl Handed {
+    /// Bytes of its payloads.
+    pub fn bytes(&self) -> usize {
+        self.input.len() + self.rest.len()
+    }
+}
+
 /// Who takes jobs, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taker {
@@ -68,6 +75,8 @@ pub struct Taker {
     pub taking: Taking,
     /// Jobs that it takes at most.
     pub most: usize,
+    /// Bytes of payloads that it takes at most, all jobs together; the first is handed out whatever it weighs.
+    pub bytes: usize,
 }
 
 /// A key that opens an endpoint. The key itself is known to its holder alone.
@@ -159,7 +168,7 @@ pub trait Store: Debug + Send + Sync + 'static {
         chunk: Option<Bytes>,
     ) -> impl Future<Output = Result<Option<(Record, Turn)>, StoreError>> + Send;
 
-    /// Hands out the jobs that wait longest; those of low priority when no other waits.
+    /// Hands out the jobs that wait longest, until the next is too many or too heavy; those of low priority when no other waits.
     fn take(&self, endpoint: &str, taker: Taker) -> impl Future<Output = Result<Vec<Handed>, StoreError>> + Send;
 
     /// The ids of the jobs that a worker holds.

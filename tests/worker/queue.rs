@@ -23,6 +23,8 @@ pub(crate) enum Reply {
     Hold,
     /// None: we hang up.
     Drop,
+    /// A head that announces a body of so many bytes, which never comes.
+    Announced(u64),
     /// Another, once this is notified.
     After(Arc<Notify>, Box<Reply>),
 }
@@ -159,8 +161,12 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Script>>, log: Arc<watch
             event.notified().await;
             reply = *then;
         }
+        if let Reply::Announced(bytes) = reply {
+            let head = format!("HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: {bytes}\r\n\r\n");
+            let _ = stream.write_all(head.as_bytes()).await;
+        }
         let Reply::Answer { status, kind, more, body } = reply else {
-            if matches!(reply, Reply::Hold) {
+            if matches!(reply, Reply::Hold | Reply::Announced(_)) {
                 let _ = stream.read_u8().await;
                 log.send_modify(|log| log.push(gone));
             }

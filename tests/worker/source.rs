@@ -106,6 +106,35 @@ async fn batches_that_worked_are_asked_for_again() {
 }
 
 #[tokio::test]
+async fn who_got_too_large_an_answer_asks_for_fewer_jobs() {
+    let queue = Queue::start().await;
+    let two = || json(json!([{"id": "j1", "input": {}}, {"id": "j2", "input": {}}]));
+    let too_large = || Reply::Announced((256 << 20) + 1);
+    queue.answer("take-batch", too_large()).answer("take-batch", too_large()).answer("take-batch", status(204));
+    queue.answer("take-batch", two()).answer("take-batch", two());
+    let (source, enough) = (source(&queue), CancellationToken::new());
+    let mut said = Vec::new();
+    for _ in 0..6 {
+        let taken = source.take(9, false, &enough);
+        said.push(taken.await.map(|taken| taken.jobs.len()).map_err(|cause| (cause.verdict, cause.why)));
+        if said.len() == 5 {
+            queue.answer("take-batch", too_large());
+        }
+    }
+    let why = |jobs: usize| {
+        let why = format!(
+            "the answer for {jobs} jobs has more than 268435456 bytes and is not read: {} are asked for next",
+            jobs / 2
+        );
+        Err((Verdict::Retry(Duration::ZERO), why))
+    };
+    assert_eq!(said, [why(9), why(4), Ok(0), Ok(2), Ok(2), why(8)]);
+    let asked = queue.asked("take-batch");
+    let sizes = asked.iter().map(|asked| asked.path.split_once("batch_size=").unwrap().1.split_once('&').unwrap().0);
+    assert_eq!(sizes.collect::<Vec<_>>(), ["9", "4", "2", "2", "4", "8"]);
+}
+
+#[tokio::test]
 async fn a_poll_without_an_answer_is_no_empty_answer() {
     let queue = Queue::start().await;
     let (source, enough) = (source(&queue), CancellationToken::new());
@@ -135,6 +164,7 @@ async fn a_poll_looks_like_the_sdk_s() {
         ("content-type", "application/json"),
         ("host", &address),
         ("user-agent", concat!("latentd/", env!("CARGO_PKG_VERSION"))),
+        ("x-latentd-take-bytes", "268435456"),
     ];
     assert_eq!(headers, expected);
 }

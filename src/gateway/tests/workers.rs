@@ -78,6 +78,47 @@ async fn a_batch_is_what_waits() {
     assert_eq!(serde_json::from_str::<Vec<Value>>(&jobs).unwrap().len(), 1, "it is not waited for more");
 }
 
+/// What is too large for a worker to read never arrives, and comes to nothing after a few times.
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_no_larger_than_its_worker_reads() {
+    let house = House::new();
+    let large = format!(r#"{{"input":"{}"}}"#, "x".repeat(9 << 20));
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(house.run(&large).await);
+    }
+    for wanted in [&ids[..3], &ids[3..]] {
+        let (_, jobs) = house.get("/job-take-batch/w1?batch_size=65").await;
+        let jobs: Vec<Value> = serde_json::from_str(&jobs).unwrap();
+        assert_eq!(jobs.iter().map(|job| job["id"].as_str().unwrap()).collect::<Vec<_>>(), wanted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_its_worker_would_not_read_fails_with_its_size() {
+    let house = House::new();
+    let reads = |path: &str, bytes: usize| {
+        let request = Request::builder().uri(format!("/v2/stable-diffusion-v1{path}"));
+        house.sends(request.header("x-latentd-take-bytes", bytes).body(Body::empty()).unwrap())
+    };
+    for path in ["/job-take/w1", "/job-take-batch/w1?batch_size=9"] {
+        let large = house.run(&format!(r#"{{"input":"{}"}}"#, "x".repeat(1000))).await;
+        let (status, jobs) = house.get(path).await;
+        assert!(status == 200 && jobs.contains(&large), "who says nothing gets it");
+        for _ in 0..2 {
+            house.get("/ping/w1").await;
+        }
+        let (small, bytes) = (house.run(r#"{"input":"x"}"#).await, jobs.trim_matches(['[', ']']).len() + 2);
+        let (status, jobs) = reads(path, bytes - 1).await;
+        assert!(status == 200 && jobs.contains(&small) && !jobs.contains(&large), "{jobs}");
+        let error = format!("the job is too large: it has {bytes} bytes, and its worker reads {} at most", bytes - 1);
+        assert_eq!(
+            (house.field(&large, "status").await, house.field(&large, "error").await),
+            ("FAILED".into(), error.into())
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_hears_whom_to_stop() {
     let house = House::new();

@@ -7,7 +7,7 @@ mod urls;
 pub mod wire;
 
 use std::convert::Infallible;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,8 @@ pub struct RunPod {
     batch: AtomicBool,
     /// Whether it ever did.
     batched: AtomicBool,
+    /// Jobs that are asked for at most, since an answer was too large; without bound before.
+    portion: AtomicUsize,
     metrics: Metrics,
 }
 
@@ -45,7 +47,8 @@ impl RunPod {
     /// The queue at `urls`, told of us every `interval`.
     pub fn new(http: Trusted, urls: Urls, interval: Duration) -> Self {
         let (known, batch, batched) = (AtomicBool::new(false), AtomicBool::new(true), AtomicBool::new(false));
-        Self { http, urls, interval, known, batch, batched, metrics: Metrics::default() }
+        let portion = AtomicUsize::new(usize::MAX);
+        Self { http, urls, interval, known, batch, batched, portion, metrics: Metrics::default() }
     }
 
     /// The same, and tells `metrics` what the queue says.

@@ -14,6 +14,9 @@ use crate::net::{Answer, Call, FetchError, Reason};
 /// Bytes of an answer: several inputs with pictures in them.
 const MOST: u64 = 256 << 20;
 
+/// In this header, a gateway of ours hears of [`MOST`]; for other queues it means nothing.
+const READS: &str = "x-latentd-take-bytes";
+
 /// Polls once.
 pub(super) async fn take(
     queue: &RunPod,
@@ -21,10 +24,12 @@ pub(super) async fn take(
     busy: bool,
     enough: &CancellationToken,
 ) -> Result<Taken, TakeError> {
+    let most = most.min(queue.portion.load(Ordering::Relaxed));
     let batch = most > 1 && queue.batch.load(Ordering::Relaxed);
     let url = queue.urls.take(most, batch, busy);
     let url = url.map_err(|cause| TakeError { why: cause.to_string(), verdict: Verdict::Stop })?;
-    let headers = [("content-type", "application/json")];
+    let reads = MOST.to_string();
+    let headers = [("content-type", "application/json"), (READS, &*reads)];
     let call = Call { url: &url, body: None, headers: &headers, time: POLL, most: MOST };
     let answer = select! {
         // A job that is here already is not lost to a stop that comes in the same moment.
@@ -43,6 +48,10 @@ pub(super) async fn take(
             queue.metrics.take("no_answer");
             return Err(nothing(format!("the queue gave no answer within {} s", POLL.as_secs())));
         }
+        Err(FetchError { reason: Reason::TooLarge(_), .. }) => {
+            queue.metrics.take("too_large");
+            return Err(too_large(queue, most));
+        }
         Err(cause) => {
             queue.metrics.take("unreachable");
             return Err(retry(cause.to_string()));
@@ -52,6 +61,11 @@ pub(super) async fn take(
         Meaning::Jobs(taken) => {
             queue.known.store(true, Ordering::Relaxed);
             queue.batched.fetch_or(batch, Ordering::Relaxed);
+            if !taken.jobs.is_empty() {
+                // Step by step, after one that was too large: what was lost comes again.
+                let portion = queue.portion.load(Ordering::Relaxed);
+                queue.portion.store(portion.saturating_mul(2), Ordering::Relaxed);
+            }
             Ok(taken)
         }
         // From a queue that did hand out batches it is a fault that will pass.
@@ -107,6 +121,13 @@ fn understood(answer: &Answer) -> Meaning {
         status @ (401 | 403) => Meaning::Error(retry(format!("the queue answered {status}: check RUNPOD_AI_API_KEY"))),
         status => Meaning::Error(retry(format!("the queue answered {status}"))),
     }
+}
+
+/// Of `most` jobs that were asked for. What was handed out is lost to us, and its queue has to find that out.
+fn too_large(queue: &RunPod, most: usize) -> TakeError {
+    let fewer = (most / 2).max(1);
+    queue.portion.store(fewer, Ordering::Relaxed);
+    retry(format!("the answer for {most} jobs has more than {MOST} bytes and is not read: {fewer} are asked for next"))
 }
 
 /// By this header, an answer is known as that of a gateway of our own.

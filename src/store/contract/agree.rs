@@ -15,7 +15,7 @@ use crate::queue::{Finish, Hook, Rules, Taking, Tells, Tried};
 #[derive(Debug, Clone)]
 enum Step {
     Submit(u8, bool),
-    Take(u8, usize),
+    Take(u8, usize, usize),
     Beat(u8, u8, bool),
     Forsaken(u8, u8),
     Part(u8, u8),
@@ -37,7 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
     let (job, worker) = (0..5u8, 0..3u8);
     let step = prop_oneof![
         4 => (job.clone(), any::<bool>()).prop_map(|(job, low)| Step::Submit(job, low)),
-        4 => (worker.clone(), 1..4usize).prop_map(|(worker, most)| Step::Take(worker, most)),
+        4 => (worker.clone(), 1..4usize, 0..300usize).prop_map(|(worker, most, bytes)| Step::Take(worker, most, bytes)),
         2 => (job.clone(), worker.clone(), any::<bool>()).prop_map(|(job, worker, named)| Step::Beat(job, worker, named)),
         1 => (job.clone(), worker.clone()).prop_map(|(job, worker)| Step::Forsaken(job, worker)),
         2 => (job.clone(), worker.clone()).prop_map(|(job, worker)| Step::Part(job, worker)),
@@ -68,9 +68,9 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
             submission.record.hook = low.then(|| Hook::new("https://a.example", Vec::new()));
             format!("{:?}", store.submit(EP, submission).await)
         }
-        Step::Take(worker, most) => {
+        Step::Take(worker, most, bytes) => {
             let taking = Taking { worker: name(&worker), gpu: None, beats: most % 2 == 0, at: now };
-            let taker = Taker { taking, most };
+            let taker = Taker { taking, most, bytes };
             format!("{:?}", store.take(EP, taker).await)
         }
         Step::Beat(job, worker, named) => {

@@ -27,7 +27,7 @@ pub(super) fn job(id: &str, low: bool, now: UnixTime) -> Submission {
 }
 
 pub(super) fn taker(worker: &str, most: usize, seconds: u64) -> Taker {
-    Taker { taking: Taking { worker: worker.into(), gpu: None, beats: true, at: at(seconds) }, most }
+    Taker { taking: Taking { worker: worker.into(), gpu: None, beats: true, at: at(seconds) }, most, bytes: usize::MAX }
 }
 
 pub(super) fn ids(handed: &[Handed]) -> Vec<&str> {
@@ -69,6 +69,20 @@ async fn jobs_are_handed_out_in_line(store: impl Store) {
     assert_eq!(store.all(EP, State::InQueue).await.unwrap(), ["b", "c", "d", "low-1"], "what was lost is first");
     assert_eq!(ids(&store.take(EP, taker("w2", 9, 3)).await.unwrap()), ["b", "c", "d", "low-1"]);
     assert_eq!(store.held(EP, "w1").await.unwrap(), ["a"]);
+}
+
+async fn jobs_are_handed_out_by_weight(store: impl Store) {
+    let mut short = job("e", false, at(0));
+    short.record.expires = at(1);
+    store.submit(EP, short).await.unwrap();
+    submit(&store, &["a", "b", "c", "d"]).await;
+    let one = r#"{"n": "a", "big": 36893488147419103232}{"policy":{"lowPriority": false},"x":1}"#.len();
+    let by_weight = |bytes| Taker { bytes, ..taker("w1", 9, 1) };
+    let handed = store.take(EP, by_weight(2 * one)).await.unwrap();
+    assert_eq!((ids(&handed), handed[0].bytes()), (vec!["a", "b"], one));
+    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), ["e", "c", "d"], "the others wait as before");
+    assert_eq!(ids(&store.take(EP, by_weight(2 * one - 1)).await.unwrap()), ["c"]);
+    assert_eq!(ids(&store.take(EP, by_weight(0)).await.unwrap()), ["d"], "one is handed out, whatever it weighs");
 }
 
 async fn an_end_is_kept_with_its_output_and_the_first_counts(store: impl Store) {
@@ -254,6 +268,7 @@ macro_rules! contract {
 
 contract! {
     jobs_are_handed_out_in_line
+    jobs_are_handed_out_by_weight
     an_end_is_kept_with_its_output_and_the_first_counts
     a_retry_forgets_what_came_of_it_and_waits_at_the_end
     what_is_wanted_of_a_job_is_found_in_that_order

@@ -5,11 +5,13 @@
 -- KEYS: the lines of those that wait and of those in progress, the jobs that the worker holds, the timers.
 -- ARGV: what the keys of jobs begin with; how many are wanted, at which place to begin, from 0, and at how many to look at most; the
 -- date; the taking; what the versions begin with that jobs get; where news are told, and the endpoint as JSON; for how many milliseconds a
--- worker's first sign of a job is waited for; whether this was asked before and the answer lost.
+-- worker's first sign of a job is waited for; whether this was asked before and the answer lost; how many bytes of payloads are wanted, and
+-- whether the first job is handed out whatever it weighs.
 -- Returns the place to go on at, whether anybody is there, and of each job its record, input and rest.
 local jobs, most, at, look, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local taking, version, news, endpoint = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local lost, handed, told = tonumber(ARGV[10]), {}, {}
+local left, any = tonumber(ARGV[12]), ARGV[13] == '1'
 
 if ARGV[11] == '1' then
     local versions, by = {}, {}
@@ -39,6 +41,12 @@ while #handed < most and look > 0 and behind == 1 do
         local record = found[1] and cjson.decode(found[1])
         look = look - 1
         if record and record.expires > now then
+            local bytes = #(found[2] or '') + #(found[3] or '')
+            if bytes > left and not any then
+                behind = 0
+                break
+            end
+            left, any = left - bytes, false
             local patience = record.patience.secs * 1000 + math.floor(record.patience.nanos / 1000000)
             local late = now + math.min(patience, lost)
             redis.call('HSET', jobs .. id, 'v', string.format('%s%04d', version, #handed), 't', taking)

@@ -22,6 +22,9 @@ struct Ask<'a> {
     /// What the versions begin with that jobs get.
     version: String,
     most: usize,
+    bytes: usize,
+    /// Whether the first job is handed out whatever it weighs.
+    any: bool,
     from: usize,
     /// For how long the first sign of a job is waited for.
     lost: Duration,
@@ -33,11 +36,16 @@ type Answer = (usize, bool, Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)>);
 impl Ask<'_> {
     /// As the script takes it; `again`, if it may have run already.
     fn by<'s>(&self, script: &'s Script, again: bool) -> Result<ScriptInvocation<'s>, StoreError> {
-        let Self { keys, taker, taking, version, most, from, lost } = self;
+        let Self { keys, taker, taking, version, most, bytes, any, from, lost } = self;
         let mut take = script.key(keys.line(State::InQueue));
         take.key(keys.line(State::InProgress)).key(keys.held(&taker.taking.worker)).key(keys.due());
         take.arg(keys.jobs()).arg(most).arg(from).arg(LOOK).arg(millis(taker.taking.at)).arg(taking).arg(version);
-        take.arg(keys::news()).arg(json(&keys.0)?).arg(u64::try_from(lost.as_millis()).unwrap_or(u64::MAX)).arg(again);
+        take.arg(keys::news())
+            .arg(json(&keys.0)?)
+            .arg(u64::try_from(lost.as_millis()).unwrap_or(u64::MAX))
+            .arg(again)
+            .arg(bytes)
+            .arg(any);
         Ok(take)
     }
 }
@@ -46,11 +54,12 @@ impl RedisStore {
     /// Hands out jobs from the head of the line.
     pub(super) async fn hand_out(&self, keys: Keys<'_>, taker: &Taker) -> Result<Vec<Handed>, StoreError> {
         let taking = json(&taker.taking)?;
-        let (mut handed, mut from, mut behind) = (Vec::new(), 0, true);
+        let (mut handed, mut from, mut behind, mut bytes) = (Vec::new(), 0, true, taker.bytes);
         while behind && handed.len() < taker.most {
             let lost = if taker.taking.beats { self.rules.lost } else { Duration::MAX };
             let most = taker.most - handed.len();
-            let ask = Ask { keys, taker, taking: &taking, version: version(), most, from, lost };
+            let (version, any) = (version(), handed.is_empty());
+            let ask = Ask { keys, taker, taking: &taking, version, most, bytes, any, from, lost };
             let answer: Result<Answer, _> =
                 self.link.run_or(&ask.by(&self.take, false)?, &ask.by(&self.take, true)?).await;
             match answer {
@@ -59,7 +68,9 @@ impl RedisStore {
                     for (record, input, rest) in jobs {
                         let record = read(&record, Some(&taking))?;
                         let (input, rest) = (input.unwrap_or_default().into(), rest.unwrap_or_default().into());
-                        handed.push(Handed { record, input, rest });
+                        let job = Handed { record, input, rest };
+                        bytes = bytes.saturating_sub(job.bytes());
+                        handed.push(job);
                     }
                 }
                 Err(error) if handed.is_empty() => return Err(error),
@@ -99,7 +110,10 @@ mod tests {
         assert_eq!(ids(&store.take(EP, taker("w", 1, 1)).await.unwrap()), ["a"]);
         let (taker, taking) = (taker("w", 2, 2), json(&taker("w", 2, 2).taking).unwrap());
         let lost = store.rules.lost;
-        let ask = || Ask { keys, taker: &taker, taking: &taking, version: version(), most: 2, from: 0, lost };
+        let ask = || {
+            let (version, bytes, any) = (version(), usize::MAX, true);
+            Ask { keys, taker: &taker, taking: &taking, version, most: 2, bytes, any, from: 0, lost }
+        };
         let taken = async |ask: &Ask<'_>, again: bool| {
             let (.., jobs): Answer = store.link.run(&ask.by(&store.take, again).unwrap()).await.unwrap();
             let ids = jobs.into_iter().map(|(record, input, _)| {

@@ -194,7 +194,7 @@ impl Jobs<'_> {
     }
 
     pub(super) fn take(&self, endpoint: &str, taker: &Taker) -> Result<(Vec<Handed>, Vec<News>), StoreError> {
-        let (mut handed, mut all_news) = (Vec::new(), Vec::new());
+        let (mut handed, mut all_news, mut left) = (Vec::new(), Vec::new(), taker.bytes);
         // One that has expired waits only to be forgotten.
         let text = "SELECT id, record FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 AND expires > ?3 ORDER BY low, place LIMIT ?4";
         let most = i64::try_from(taker.most).unwrap_or(-1);
@@ -203,9 +203,6 @@ impl Jobs<'_> {
         // Before anything is changed: one that cannot be read undoes nothing of others.
         let waiting: Vec<Record> = rows.iter().map(|(id, record)| read(id, record)).collect::<Result<_, _>>()?;
         for (record, (id, _)) in waiting.into_iter().zip(rows) {
-            let start = |record: &mut Record| record.start(&taker.taking);
-            let (record, Turn::Changed, news) = self.follow(endpoint, record, start, true)? else { continue };
-            all_news.extend(news);
             let text = "SELECT part, body FROM parts WHERE endpoint = ?1 AND id = ?2 AND part <= ?3";
             let given = params![endpoint, id, Part::Rest as u8];
             let given = self.rows(text, given, |row| Ok((row.get::<_, u8>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
@@ -213,6 +210,14 @@ impl Jobs<'_> {
             for (part, body) in given {
                 *(if part == Part::Rest as u8 { &mut rest } else { &mut input }) = body.into();
             }
+            let bytes = input.len() + rest.len();
+            if bytes > left && !handed.is_empty() {
+                break;
+            }
+            left = left.saturating_sub(bytes);
+            let start = |record: &mut Record| record.start(&taker.taking);
+            let (record, Turn::Changed, news) = self.follow(endpoint, record, start, true)? else { continue };
+            all_news.extend(news);
             handed.push(Handed { record, input, rest });
         }
         Ok((handed, all_news))

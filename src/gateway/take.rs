@@ -1,0 +1,175 @@
+//! Handing out jobs to the workers that poll for them (PROTOCOL 1.5).
+
+use std::pin::pin;
+
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::date::UnixTime;
+use crate::queue::{Finish, Members, Record, Taking};
+use crate::store::{Handed, Store, Taker};
+
+use super::fleet::{GONE, Sign};
+use super::reply::{Fault, Json};
+use super::worker::{Says, Seat, nothing};
+use super::{Endpoint, Gateway};
+
+/// Jobs of one reply, whatever a worker asks for.
+const BATCH: usize = 256;
+
+/// Bytes of the payloads in one reply, if there are several. What a worker does not read for its size comes to it again and again.
+const BYTES: usize = 32 << 20;
+
+/// In this header, workers of ours say how many bytes of a reply they read.
+const READS: &str = "x-latentd-take-bytes";
+
+/// What a worker takes at once.
+struct Appetite {
+    /// Jobs.
+    jobs: usize,
+    /// Bytes of a reply that it reads; the largest number, if it does not say.
+    reads: usize,
+}
+
+impl Appetite {
+    fn new(jobs: usize, headers: &HeaderMap) -> Self {
+        let reads = headers.get(READS).and_then(|most| most.to_str().ok()).and_then(|most| most.parse().ok());
+        Self { jobs, reads: reads.unwrap_or(usize::MAX) }
+    }
+}
+
+pub(super) async fn take<S: Store>(
+    State(gateway): Seat<S>,
+    Path((name, worker)): Path<(String, String)>,
+    Query(says): Query<Says>,
+    headers: HeaderMap,
+) -> Result<Response, Fault> {
+    let endpoint = gateway.endpoint(&name)?;
+    let jobs = gateway.hand_out(endpoint, &worker, &says, &Appetite::new(1, &headers)).await?;
+    Ok(jobs.into_iter().next().map_or_else(nothing, |job| gateway.jobs(job)))
+}
+
+pub(super) async fn take_batch<S: Store>(
+    State(gateway): Seat<S>,
+    Path((name, worker)): Path<(String, String)>,
+    Query(says): Query<Says>,
+    headers: HeaderMap,
+) -> Result<Response, Fault> {
+    let endpoint = gateway.endpoint(&name)?;
+    let most = says.batch_size.as_deref().and_then(|most| most.parse().ok()).unwrap_or(1).clamp(1, BATCH);
+    let jobs = gateway.hand_out(endpoint, &worker, &says, &Appetite::new(most, &headers)).await?;
+    Ok(if jobs.is_empty() { nothing() } else { gateway.jobs(format!("[{}]", jobs.join(","))) })
+}
+
+impl<S: Store> Gateway<S> {
+    /// Jobs as a reply, which tells workers of ours whether their webhooks are called for them.
+    fn jobs(&self, jobs: String) -> Response {
+        let mut reply = Json(jobs).into_response();
+        if self.settings.hooks.is_some() {
+            reply.headers_mut().insert("x-latentd-webhooks", HeaderValue::from_static("gateway"));
+        }
+        reply
+    }
+
+    /// Jobs for a worker as it gets them, as soon as there are any; none when its poll has been held long enough.
+    async fn hand_out(
+        &self,
+        endpoint: &Endpoint,
+        worker: &str,
+        says: &Says,
+        appetite: &Appetite,
+    ) -> Result<Vec<String>, Fault> {
+        let until = Instant::now() + self.settings.hold;
+        self.sign(&endpoint.id, worker, Sign::Asks).await;
+        let (_poll, several) = self.fleet.polls_for_jobs(&endpoint.id, worker);
+        if several {
+            warn!(
+                endpoint = endpoint.id,
+                worker, "several workers ask under one id: give each a RUNPOD_POD_ID of its own, or none"
+            );
+            self.show_worker(&endpoint.id, worker, true).await;
+        }
+        // Of several it is another that has something in hand.
+        let alone = !self.fleet.is_several(&endpoint.id, worker);
+        if alone && says.job_in_progress.as_deref() == Some("0") && self.fleet.counts(&endpoint.id, worker) {
+            self.forsake(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand").await;
+        }
+        let bell = self.hub.take(&endpoint.id);
+        if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
+            // Held in full, or it would ask again at once.
+            self.rang(std::future::pending(), until).await;
+            return Ok(Vec::new());
+        }
+        loop {
+            let mut rings = pin!(bell.notified());
+            // In line before it looks: of two jobs that come while two polls look, each finds one.
+            rings.as_mut().enable();
+            if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
+                return Ok(Vec::new());
+            }
+            let now = self.now();
+            // One that this gateway has not known for long may have sent its heartbeats to another, or to the one before.
+            let beats = self.fleet.beats(&endpoint.id, worker) || self.began.until(now) < GONE;
+            let taking = Taking { worker: worker.to_owned(), gpu: says.vram_gb.clone(), beats, at: now };
+            // Half of what it reads: a reply has more in it than payloads.
+            let (most, bytes) = (appetite.jobs, BYTES.min(appetite.reads / 2));
+            let handed = self.store.take(&endpoint.id, Taker { taking, most, bytes }).await?;
+            if handed.is_empty() {
+                if self.rang(rings, until).await {
+                    continue;
+                }
+                return Ok(Vec::new());
+            }
+            let jobs = self.readable(endpoint, worker, &handed, appetite.reads).await?;
+            // Behind one that is too large there may be others.
+            if !jobs.is_empty() {
+                return Ok(jobs);
+            }
+        }
+    }
+
+    /// Jobs as a worker gets them. One that it would not read, and that would be handed out in vain again and again, fails.
+    async fn readable(
+        &self,
+        endpoint: &Endpoint,
+        worker: &str,
+        handed: &[Handed],
+        reads: usize,
+    ) -> Result<Vec<String>, Fault> {
+        let (mut jobs, now) = (Vec::with_capacity(handed.len()), self.now());
+        for handed in handed {
+            let (job, id) = (job_object(handed, now), &handed.record.id);
+            let bytes = job.len() + "[]".len();
+            if bytes <= reads {
+                jobs.push(job);
+                continue;
+            }
+            let why = format!("the job is too large: it has {bytes} bytes, and its worker reads {reads} at most");
+            warn!(endpoint = endpoint.id, id, "{why}");
+            let worker = worker.to_owned();
+            let fail = move |record: &mut Record| {
+                record.finish(Finish { worker: &worker, error: Some(why.clone()), output: false }, now)
+            };
+            self.store.change(&endpoint.id, id, fail, Vec::new(), None).await?;
+        }
+        Ok(jobs)
+    }
+}
+
+/// A job as workers get it: what its client sent, and what the queue knows.
+fn job_object(job: &Handed, now: UnixTime) -> String {
+    let mut members: Members = serde_json::from_slice(&job.rest).unwrap_or_default();
+    let mut set = |key: &str, value: Option<Box<RawValue>>| {
+        members.insert(key.to_owned(), value.unwrap_or_else(|| RawValue::NULL.to_owned()));
+    };
+    set("id", to_raw_value(&job.record.id).ok());
+    set("input", serde_json::from_slice(&job.input).ok());
+    // How long it has waited: workers count its ttl from its submission.
+    set("delayTime", to_raw_value(&(job.record.submitted.until(now).as_millis() as u64)).ok());
+    members.entry("webhook".to_owned()).or_insert_with(|| RawValue::NULL.to_owned());
+    serde_json::to_string(&members).unwrap_or_default()
+}

@@ -1,7 +1,8 @@
-//! How much of a disk is free, what is read from it before it is asked for, and what others on it may not read.
+//! How much of a disk is free, what is read from it whole or before it is asked for, and what others on it may not read.
 
 pub mod ahead;
 pub mod private;
+pub mod whole;
 
 use std::io;
 use std::os::unix::fs::MetadataExt;

@@ -1,11 +1,14 @@
 //! The part of the configuration that is for pulling models. The variables are those of the hub's own tools.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
 use super::{Environment, Reader, Secret};
+use crate::disk::whole;
 use crate::net::Url;
+
+/// Bytes of a file that holds a token.
+const MOST: u64 = 4096;
 
 /// Where models are pulled from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +30,7 @@ impl Hub {
         if self.token.is_some() {
             return Ok(self.token.clone());
         }
-        match fs::read_to_string(&self.token_file) {
+        match whole::read_text(&self.token_file, MOST) {
             Ok(text) => Ok(Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new)),
             Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(cause) => Err(io::Error::new(cause.kind(), format!("{}: {cause}", self.token_file.display()))),
@@ -45,6 +48,8 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
 
     fn hub(token: Option<&str>, token_file: PathBuf) -> Hub {

@@ -5,6 +5,10 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Environment, Model};
+use crate::disk::whole;
+
+/// Bytes of a file that names a commit.
+const MOST: u64 = 4096;
 
 /// Where hosts of the RunPod platform lay the model that an endpoint names (its documentation, "Cached models").
 const PLATFORM: &str = "/runpod-volume/huggingface-cache/hub";
@@ -39,7 +43,7 @@ pub(super) fn find(wanted: &str, caches: &[PathBuf]) -> Option<Model> {
 
 fn snapshot(model: &Path, revision: Option<&str>) -> Option<PathBuf> {
     let snapshots = model.join("snapshots");
-    let commit = fs::read_to_string(model.join("refs").join(revision.unwrap_or("main"))).ok();
+    let commit = whole::read_text(&model.join("refs").join(revision.unwrap_or("main")), MOST).ok();
     let known = commit.as_deref().map(str::trim).or(revision).map(|commit| snapshots.join(commit));
     let only = || {
         let mut all = fs::read_dir(&snapshots).ok()?.flatten().map(|entry| entry.path());

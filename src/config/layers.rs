@@ -1,6 +1,5 @@
 //! The layers of a configuration, each with the name of where it came from.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -11,9 +10,13 @@ use figment::{Error, Figment, Metadata, Profile, Provider};
 
 use super::error::Fault;
 use super::{Environment, Flags};
+use crate::disk::whole;
 
 /// The commented file in the binary: the only place of defaults.
 const DEFAULTS: &str = include_str!("default.toml");
+
+/// Bytes of a configuration file.
+const MOST: u64 = 1 << 20;
 
 /// The file that is read when none is named.
 const USUAL_FILE: &str = "latentd.toml";
@@ -112,7 +115,8 @@ fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Op
         (None, Some(path)) => (PathBuf::from(path), Some(FILE_VARIABLE)),
         (None, None) => (PathBuf::from(USUAL_FILE), None),
     };
-    match fs::read_to_string(&path) {
+    let read = if named_by.is_some() { whole::read_named_text } else { whole::read_text };
+    match read(&path, MOST) {
         Ok(text) => match parse(&text) {
             Ok(settings) => return Some(Layer { origin: path.display().to_string(), settings }),
             Err(cause) => faults.push(Fault::Syntax { path, cause }),

@@ -11,6 +11,8 @@ use std::thread;
 use rustix::io::{ReadWriteFlags, preadv2};
 use tracing::debug;
 
+use super::whole;
+
 /// Threads. A disk that is asked for one thing at a time gives less than it can, and where four or eight asked, it was slower again.
 const THREADS: u64 = 2;
 
@@ -36,7 +38,7 @@ impl Ahead {
     /// Begins to read `files` in this order. What cannot be opened is left to who needs it.
     pub fn of(files: &[PathBuf]) -> Self {
         let open = |path: &PathBuf| {
-            let file = File::open(path).ok()?;
+            let file = whole::open(path).ok()?;
             let pieces = file.metadata().ok()?.len().div_ceil(PIECE);
             Some((file, pieces))
         };

@@ -22,6 +22,11 @@ use tokenizers::{Encoding, SplitDelimiterBehavior, Tokenizer as Pipeline};
 use special::Special;
 use vocabulary::{Serialized, Vocabulary};
 
+use crate::disk::whole;
+
+/// Bytes of a file: a vocabulary of a million words has less.
+const MOST: u64 = 64 << 20;
+
 /// What CLIP takes as one word.
 const WORD: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
@@ -168,7 +173,7 @@ fn pipeline(vocabulary: Vocabulary, special: &Special) -> tokenizers::Result<Pip
 
 /// The bytes of a file; `None` if there is none.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
-    match std::fs::read(path) {
+    match whole::read(path, MOST) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(reason) if reason.kind() == ErrorKind::NotFound => Ok(None),
         Err(reason) => Err(TokenizerError::Read { path: path.to_owned(), reason }),

@@ -1,7 +1,7 @@
 //! SHA-256 of files, and `SHA256SUMS` as the tool `sha256sum` reads and writes it.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -9,9 +9,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
 use super::place::Place;
+use crate::disk::whole;
 
 /// The file that lists a folder's hashes.
 pub const SUMS: &str = "SHA256SUMS";
+
+/// Bytes of it: it may be of more than one model.
+const MOST: u64 = 4 << 20;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
@@ -51,7 +55,7 @@ impl Digest {
 
     /// Of the file at `path`; `seen` is told how many bytes were read, each time that some were.
     pub fn of_file(path: &Path, seen: impl FnMut(u64)) -> io::Result<Self> {
-        Self::of(&mut File::open(path)?, seen)
+        Self::of(&mut whole::open(path)?, seen)
     }
 
     /// Of all that comes from `source`; `seen` is told how many bytes came, each time that some did.
@@ -100,7 +104,7 @@ impl<'de> Deserialize<'de> for Digest {
 /// # Errors
 /// It cannot be read, or has a line that `sha256sum` would not have written, or one for a file outside of the folder.
 pub fn read_sums(folder: &Path) -> io::Result<Option<Vec<(Place, Digest)>>> {
-    let text = match fs::read_to_string(folder.join(SUMS)) {
+    let text = match whole::read_text(&folder.join(SUMS), MOST) {
         Ok(text) => text,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(cause),
@@ -131,6 +135,8 @@ pub(super) fn write_sums<'a>(folder: &Path, sums: impl Iterator<Item = (&'a Plac
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
 
     /// Of `abc`, from FIPS 180-2.

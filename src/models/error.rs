@@ -120,6 +120,16 @@ pub enum PullError {
         /// What it has.
         found: u64,
     },
+    /// The host sends, or the hub tells of, more than any model has.
+    #[error("{file} would have {}, and a file of its kind in a model has no more than {}: check what was asked for and HF_ENDPOINT", size(*bytes), size(*most))]
+    Implausible {
+        /// The file.
+        file: String,
+        /// Bytes that it has at least.
+        bytes: u64,
+        /// Bytes that it may have.
+        most: u64,
+    },
     /// What came is not what was published.
     #[error(
         "{file} hashes to {found} and should to {expected}: it was removed. Pull again; if it comes again, what the host sends is not \

@@ -1,10 +1,14 @@
 //! Which architecture a model has, as far as its configuration or the names of its tensors tell. Whether it loads, the engine says.
 
-use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
 use serde_json::{Map, Value};
+
+use crate::disk::whole;
+
+/// Bytes of a configuration.
+pub(super) const CONFIG: u64 = 1 << 20;
 
 /// Bytes of a safetensors header: what the format allows.
 const MOST: u64 = 100 << 20;
@@ -17,7 +21,7 @@ pub(super) const LOADS: &str = "sd1";
 /// # Errors
 /// A configuration or header that tells cannot be read.
 pub fn family(path: &Path) -> io::Result<String> {
-    if path.is_dir() { of_folder(&|place| fs::read(path.join(place))) } else { of_file(path) }
+    if path.is_dir() { of_folder(&|place| whole::read(&path.join(place), CONFIG)) } else { of_file(path) }
 }
 
 /// Of a folder whose files `read` gives.
@@ -39,7 +43,7 @@ pub(super) fn of_folder(read: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> io::Resul
 }
 
 fn of_file(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = whole::open(path)?;
     let mut length = [0; 8];
     file.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
@@ -63,6 +67,7 @@ fn of_file(path: &Path) -> io::Result<String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::collections::BTreeMap;
+    use std::fs;
 
     use serde_json::json;
 

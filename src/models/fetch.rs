@@ -8,6 +8,8 @@ use tokio::time::sleep;
 use super::digest::Digest;
 use super::error::PullError;
 use super::part::Part;
+use super::place::Place;
+use super::plan::plausible;
 use crate::net::{DownloadError, Downloads, Pauses, Resume, Url, jitter};
 
 /// Tries in a row that bring nothing more.
@@ -22,8 +24,8 @@ const PAUSES: Pauses = Pauses { first: Duration::from_millis(200), most: Duratio
 /// A file to fetch.
 #[derive(Debug, Clone)]
 pub(super) struct Want {
-    /// What it is called in errors.
-    pub(super) name: String,
+    /// What it is called.
+    pub(super) path: Place,
     /// Where it is.
     pub(super) url: Url,
     /// The repository it belongs to, for people, and its revision.
@@ -117,7 +119,7 @@ pub(super) async fn fetch(
         failures = if part.len() > most { 0 } else { failures + 1 };
         most = most.max(part.len());
         if failures >= TRIES {
-            return Err(PullError::Broken { file: want.name.clone(), cause, tries: TRIES });
+            return Err(PullError::Broken { file: want.path.to_string(), cause, tries: TRIES });
         }
         seen(Seen::Again(cause));
         sleep(PAUSES.after(failures.max(1), pause, jitter())).await;
@@ -137,7 +139,7 @@ async fn attempt(
         sha256 = sha256.or(receive(downloads, want, part, seen).await?);
     }
     let found = part.finish().map_err(want.disk())?;
-    let (file, len) = (want.name.clone(), part.len());
+    let (file, len) = (want.path.to_string(), part.len());
     match (want.bytes, sha256) {
         (Some(expected), _) if expected != len => Err(End::Useless(PullError::Size { file, expected, found: len })),
         (_, Some(expected)) if expected != found => Err(End::Useless(PullError::Hash { file, expected, found })),
@@ -170,8 +172,9 @@ async fn receive(
     if let (Some(expected), Some(found)) = (want.bytes, incoming.total)
         && expected != found
     {
-        return Err(End::Useless(PullError::Size { file: want.name.clone(), expected, found }));
+        return Err(End::Useless(PullError::Size { file: want.path.to_string(), expected, found }));
     }
+    plausible(&want.path, incoming.total.unwrap_or_default()).map_err(End::Useless)?;
     if incoming.from == 0 {
         part.begin(&incoming.tag).map_err(want.disk())?;
     }
@@ -183,8 +186,9 @@ async fn receive(
         part.add(&bytes).map_err(want.disk())?;
         if let Some(expected) = total.filter(|total| part.len() > *total) {
             let found = part.len();
-            return Err(End::Useless(PullError::Size { file: want.name.clone(), expected, found }));
+            return Err(End::Useless(PullError::Size { file: want.path.to_string(), expected, found }));
         }
+        plausible(&want.path, part.len()).map_err(End::Useless)?;
     }
     match total {
         Some(total) if part.len() < total => {

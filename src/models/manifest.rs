@@ -1,7 +1,7 @@
 //! What a model is, where it came from and what its files hash to: `model.json` in its folder, and the same for models that are known
 //! beforehand.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -9,9 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
 use super::place::Place;
+use crate::disk::whole;
 
 /// The file in a model's folder that says what it is.
 pub const MANIFEST: &str = "model.json";
+
+/// Bytes of it: a model of many thousand files has less.
+const MOST: u64 = 4 << 20;
 
 /// The manifests of `models/manifests/`, by their file names without the ending.
 const KNOWN: [(&str, &str); 5] = [
@@ -85,7 +89,7 @@ impl Manifest {
     /// # Errors
     /// It cannot be read, or is not what it should be.
     pub fn read(folder: &Path) -> io::Result<Option<Self>> {
-        match fs::read(folder.join(MANIFEST)) {
+        match whole::read(&folder.join(MANIFEST), MOST) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
             Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(cause) => Err(cause),
@@ -108,6 +112,8 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -145,6 +145,9 @@ pub async fn plan(hub: &Hub, order: Order) -> Result<Plan, PullError> {
     if !is_name(&plan.name) {
         return Err(PullError::Name(plan.name));
     }
+    for Item { path, bytes, .. } in &plan.items {
+        plausible(path, bytes.unwrap_or_default())?;
+    }
     Ok(plan)
 }
 
@@ -231,6 +234,17 @@ async fn of_file(hub: &Hub, mut url: Url, order: &Order) -> Result<Plan, PullErr
     Ok(Plan { name, about, items: vec![item], page: None })
 }
 
+/// Bytes that a file of a model may have: several times those of any that loads.
+pub(super) fn most(path: &Place) -> u64 {
+    if path.as_str().ends_with(ENDING) { 64 << 30 } else { 64 << 20 }
+}
+
+/// Refuses a file of so many `bytes` that it can be no part of a model, before the disk is full of it.
+pub(super) fn plausible(path: &Place, bytes: u64) -> Result<(), PullError> {
+    let most = most(path);
+    if bytes > most { Err(PullError::Implausible { file: path.to_string(), bytes, most }) } else { Ok(()) }
+}
+
 /// A URL without what could be a secret.
 fn bare(url: &Url) -> String {
     let mut url = url.clone();
@@ -281,6 +295,17 @@ mod tests {
     fn a_url_is_kept_without_its_secrets() {
         let url = "https://me:pa55@h:1/a/b.safetensors?token=s3cret#x".parse().unwrap();
         assert_eq!(bare(&url), "https://h:1/a/b.safetensors");
+    }
+
+    #[test]
+    fn a_file_that_is_larger_than_any_is_refused() {
+        let place = |text: &str| Place::parse(text).unwrap();
+        assert!(plausible(&place("a.safetensors"), 64 << 30).is_ok() && plausible(&place("a.json"), 64 << 20).is_ok());
+        for (path, bytes, size) in [("a.safetensors", (64 << 30) + 1, "64.0 GiB"), ("vocab.json", u64::MAX, "64.0 MiB")]
+        {
+            let error = plausible(&place(path), bytes).unwrap_err().to_string();
+            assert!(error.starts_with(path) && error.contains(&format!("no more than {size}")), "{error}");
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Carries a plan out: all files, several at once, into a folder that becomes the model.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::digest::Digest;
 use super::error::PullError;
-use super::family::{LOADS, of_folder};
+use super::family::{CONFIG, LOADS, of_folder};
 use super::fetch::{Seen, Want, fetch};
 use super::hub::Hub;
 use super::manifest::Manifest;
@@ -19,6 +18,7 @@ use super::place::Place;
 use super::plan::{Item, Plan};
 use super::staging::{Staged, Staging};
 use crate::clock::UnixTime;
+use crate::disk::whole;
 use crate::net::Downloads;
 
 /// Is told what becomes of each file of a plan, by its number.
@@ -58,7 +58,7 @@ pub async fn pull(
 fn want(plan: &Plan, item: &Item, staging: &Staging) -> Want {
     let revision = plan.about.revision.clone().unwrap_or_default();
     Want {
-        name: item.path.to_string(),
+        path: item.path.clone(),
         url: item.url.clone(),
         page: plan.page.clone().map(|page| (page, revision)),
         file: staging.file(&item.path),
@@ -107,7 +107,10 @@ async fn fetch_all(
 fn judge(plan: &Plan, staging: &Staging) -> Result<(), PullError> {
     let read = |place: &str| {
         let item = plan.items.iter().find(|item| item.path.as_str() == place);
-        item.map_or_else(|| Err(std::io::ErrorKind::NotFound.into()), |item| fs::read(part(&staging.file(&item.path))))
+        item.map_or_else(
+            || Err(std::io::ErrorKind::NotFound.into()),
+            |item| whole::read(&part(&staging.file(&item.path)), CONFIG),
+        )
     };
     match of_folder(&read) {
         Ok(family) if family != LOADS => {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{Check, Verdict};
 use crate::config::weights::files;
+use crate::disk::whole;
 use crate::models::size;
 use crate::models::{Digest, SUMS, read_sums};
 
@@ -119,7 +120,7 @@ pub fn check(path: &Path) -> Check {
 /// The hash of a file and its bytes; `None` where it was enough before its end.
 fn hash(file: &Path, enough: &impl Fn() -> bool) -> io::Result<Option<(Digest, u64)>> {
     let mut bytes = 0;
-    match Digest::of(&mut Until(File::open(file)?, enough), |read| bytes += read) {
+    match Digest::of(&mut Until(whole::open(file)?, enough), |read| bytes += read) {
         Ok(hash) => Ok(Some((hash, bytes))),
         Err(_) if enough() => Ok(None),
         Err(cause) => Err(cause),

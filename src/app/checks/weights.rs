@@ -1,7 +1,6 @@
 //! A model's weight files, as far as their headers and sizes tell whether they are whole: a copy that broke off is found before
 //! minutes are spent on loading it.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use safetensors::tensor::Metadata;
 
 use super::{Check, Verdict};
 use crate::config::weights::files;
+use crate::disk::whole;
 
 /// Bytes of a header: what the format allows.
 const MOST: u64 = 100 << 20;
@@ -59,7 +59,7 @@ pub fn sound(path: &Path) -> Result<(), String> {
 
 /// Bytes of a file that is as long as its header says.
 fn size(path: &Path) -> Result<u64, Fault> {
-    let mut file = File::open(path)?;
+    let mut file = whole::open(path)?;
     let found = file.metadata()?.len();
     let mut length = [0; 8];
     file.read_exact(&mut length).map_err(|_| Fault::Short(found))?;

@@ -1,17 +1,20 @@
 //! Where `latentd run` gets its job from.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use crate::app::cli::RunArgs;
+use crate::disk::whole;
 use crate::encode;
 use crate::job::{Request, RequestError};
 
 /// What the SDK reads when nothing else is said.
 const USUAL_FILE: &str = "test_input.json";
+
+/// Bytes of a job or an image, as of what a queue hands out.
+const MOST: u64 = 256 << 20;
 
 /// Why there is no job to run.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +69,7 @@ fn read(file: &str, missing: SourceError) -> Result<String, SourceError> {
 }
 
 fn bytes(file: &str, missing: SourceError) -> Result<Vec<u8>, SourceError> {
-    fs::read(Path::new(file)).map_err(|cause| match cause.kind() {
+    whole::read_named(Path::new(file), MOST).map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound => missing,
         _ => SourceError::Unreadable { file: file.to_owned(), cause },
     })
@@ -75,6 +78,8 @@ fn bytes(file: &str, missing: SourceError) -> Result<Vec<u8>, SourceError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;

@@ -2,12 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
 use super::error::LoadError;
+use crate::disk::whole;
+
+/// Bytes of a configuration.
+pub(super) const MOST: u64 = 1 << 20;
 
 /// One part's configuration and which of its keys were used.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ impl Config {
     /// Reads `file`.
     pub(super) fn read(file: &Path) -> Result<Self, LoadError> {
         let fault = |reason: String| LoadError::Config { file: file.to_owned(), reason };
-        let text = fs::read(file).map_err(|cause| fault(format!("cannot be read: {cause}")))?;
+        let text = whole::read(file, MOST).map_err(|cause| fault(format!("cannot be read: {cause}")))?;
         match serde_json::from_slice(&text) {
             Ok(Value::Object(map)) => Ok(Self::of(file, map)),
             Ok(_) => Err(fault("holds no JSON object".into())),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use tch::Tensor;
 
-use super::config::Config;
+use super::config::{self, Config};
 use super::device::Target;
 use super::error::LoadError;
 use super::names;
@@ -18,6 +18,7 @@ use super::text::{TextConfig, TextEncoder};
 use super::unet::{Unet, UnetConfig};
 use super::vae::Autoencoder;
 use super::weights::Weights;
+use crate::disk::whole;
 use crate::engine::tokenizer::Tokenizer;
 use crate::job::Size;
 use crate::sampler::NoiseSchedule;
@@ -243,7 +244,7 @@ fn check_extension(path: &Path) -> Result<(), LoadError> {
 }
 
 fn read_schedule(file: &Path) -> Result<NoiseSchedule, LoadError> {
-    let text = std::fs::read_to_string(file)
+    let text = whole::read_text(file, config::MOST)
         .map_err(|cause| LoadError::Config { file: file.to_owned(), reason: format!("cannot be read: {cause}") })?;
     parse_schedule(file, &text)
 }

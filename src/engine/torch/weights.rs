@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::error::LoadError;
 use super::place::Place;
+use crate::disk::whole;
 
 /// Turns the name a module asks for into the names it may have in the file, the likeliest first.
 pub(super) type Names = Box<dyn Fn(&str) -> Vec<String>>;
@@ -189,7 +189,7 @@ impl MappedFile {
 }
 
 fn map(path: &Path) -> io::Result<Mmap> {
-    let file = File::open(path)?;
+    let file = whole::open(path)?;
     // SAFETY: the mapping is private and read-only. A file that another process shortens while it is mapped ends this
     // process with SIGBUS; replacing a model means writing a new file and renaming it, which leaves the old one intact.
     #[expect(unsafe_code, reason = "mapping a file")]
@@ -200,7 +200,7 @@ fn map(path: &Path) -> io::Result<Mmap> {
 
 /// The same bytes in memory of our own, where nobody else can take them away.
 fn read(path: &Path, largest: u64) -> io::Result<Mmap> {
-    let mut file = File::open(path)?;
+    let mut file = whole::open(path)?;
     let length = file.metadata()?.len();
     if length > largest {
         return Err(io::Error::other(format!("it has {length} bytes, and at most {largest} are read")));

@@ -96,12 +96,12 @@ async fn a_batch_is_no_larger_than_its_worker_reads() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_that_its_worker_would_not_read_fails_with_its_size() {
-    let house = House::new();
-    let reads = |path: &str, bytes: usize| {
-        let request = Request::builder().uri(format!("/v2/stable-diffusion-v1{path}"));
-        house.sends(request.header("x-latentd-take-bytes", bytes).body(Body::empty()).unwrap())
-    };
     for path in ["/job-take/w1", "/job-take-batch/w1?batch_size=9"] {
+        let house = House::new();
+        let reads = |bytes: usize| {
+            let request = Request::builder().uri(format!("/v2/stable-diffusion-v1{path}"));
+            house.sends(request.header("x-latentd-take-bytes", bytes).body(Body::empty()).unwrap())
+        };
         let large = house.run(&format!(r#"{{"input":"{}"}}"#, "x".repeat(1000))).await;
         let (status, jobs) = house.get(path).await;
         assert!(status == 200 && jobs.contains(&large), "who says nothing gets it");
@@ -109,7 +109,7 @@ async fn a_job_that_its_worker_would_not_read_fails_with_its_size() {
             house.get("/ping/w1").await;
         }
         let (small, bytes) = (house.run(r#"{"input":"x"}"#).await, jobs.trim_matches(['[', ']']).len() + 2);
-        let (status, jobs) = reads(path, bytes - 1).await;
+        let (status, jobs) = reads(bytes - 1).await;
         assert!(status == 200 && jobs.contains(&small) && !jobs.contains(&large), "{jobs}");
         let error = format!("the job is too large: it has {bytes} bytes, and its worker reads {} at most", bytes - 1);
         assert_eq!(

@@ -1,10 +1,16 @@
 //! What a queue's answers mean.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use crate::job::{Delivered, NotAJob};
+
+/// Jobs of one answer that are read: several times what any queue hands out at once. The others are as if they had not arrived, so that
+/// they are handed out again.
+const MOST: usize = 1024;
 
 /// Stands for Python's `NaN` and its kind, which JSON has not. No queue sends it by chance.
 const NO_NUMBER: &str = "\u{0}no number";
@@ -18,11 +24,15 @@ const UNREADABLE: &str =
 /// # Errors
 /// It is no JSON, or JSON of another kind.
 pub fn jobs(body: &[u8]) -> Result<Vec<Result<Delivered, NotAJob>>, String> {
-    match parse(body) {
-        Ok(Value::Array(jobs)) => Ok(jobs.into_iter().map(job).collect()),
-        Ok(value @ Value::Object(_)) => Ok(vec![job(value)]),
-        Ok(Value::Null) => Ok(Vec::new()),
-        Ok(_) => Err("the answer is neither a job nor a list of jobs".to_owned()),
+    let found = match body.trim_ascii_start().first() {
+        Some(b'[') => parse::<List>(body).map(|List(jobs)| jobs),
+        Some(b'{') => parse(body).map(|job| vec![job]),
+        _ if body.trim_ascii() == b"null" => Ok(Vec::new()),
+        // Known before much of it is read.
+        _ => return Err("the answer is neither a job nor a list of jobs".to_owned()),
+    };
+    match found {
+        Ok(jobs) => Ok(jobs.into_iter().map(job).collect()),
         Err(why) => {
             let text = marked(&String::from_utf8_lossy(body));
             Ok(split(&text).ok_or(why)?.into_iter().map(alone).collect())
@@ -35,10 +45,38 @@ pub fn jobs(body: &[u8]) -> Result<Vec<Result<Delivered, NotAJob>>, String> {
 /// # Errors
 /// As for [`jobs`].
 pub fn stops(body: &[u8]) -> Result<Vec<String>, String> {
-    let mut answer = parse(body)?;
+    let mut answer: Value = parse(body)?;
     let Some(Value::Array(ids)) = answer.get_mut("jobsToStop").map(Value::take) else { return Ok(Vec::new()) };
     let text = |id| if let Value::String(id) = id { Some(id) } else { None };
     Ok(ids.into_iter().filter_map(text).collect())
+}
+
+/// The first of the values in a list.
+struct List(Vec<Value>);
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Values;
+        impl<'de> Visitor<'de> for Values {
+            type Value = List;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of jobs")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<List, A::Error> {
+                let mut values = Vec::new();
+                while values.len() < MOST
+                    && let Some(value) = list.next_element()?
+                {
+                    values.push(value);
+                }
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(List(values))
+            }
+        }
+        deserializer.deserialize_seq(Values)
+    }
 }
 
 fn job(mut value: Value) -> Result<Delivered, NotAJob> {
@@ -71,7 +109,7 @@ fn alone(text: &str) -> Result<Delivered, NotAJob> {
     )
 }
 
-/// The texts of the values in a list, or that of an object alone; `None` where `text` is neither by JSON's grammar.
+/// The texts of the first values in a list, or that of an object alone; `None` where `text` is neither by JSON's grammar.
 fn split(text: &str) -> Option<Vec<&str>> {
     let text = text.trim_ascii();
     let Some(mut rest) = text.strip_prefix('[') else {
@@ -80,7 +118,9 @@ fn split(text: &str) -> Option<Vec<&str>> {
     let mut parts = Vec::new();
     loop {
         let (part, after) = rest.split_at(first(rest)?);
-        parts.push(part);
+        if parts.len() < MOST {
+            parts.push(part);
+        }
         let after = after.trim_ascii_start();
         match after.strip_prefix(',') {
             Some(next) => rest = next,
@@ -96,7 +136,7 @@ fn first(text: &str) -> Option<usize> {
     Some(values.byte_offset())
 }
 
-fn parse(body: &[u8]) -> Result<Value, String> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     let strict = serde_json::from_slice(body);
     strict.or_else(|cause| {
         let text = String::from_utf8_lossy(body);
@@ -154,6 +194,19 @@ mod tests {
         assert_eq!(ids(r#"[{"id": "a", "input": null}, {"id": "b", "input": 1}]"#), [Ok("a".into()), Ok("b".into())]);
         assert_eq!(ids("[]"), []);
         assert_eq!(ids("null"), []);
+    }
+
+    #[test]
+    fn of_a_list_without_end_the_first_jobs_are_read() {
+        for input in ["1", "1e400", "NaN"] {
+            let list: Vec<String> = (0..3000).map(|id| format!(r#"{{"id": "{id}", "input": {input}}}"#)).collect();
+            let read = jobs(format!("[{}]", list.join(",")).as_bytes()).unwrap();
+            assert_eq!(read.len(), MOST, "{input}");
+            let last = read.into_iter().next_back().unwrap();
+            assert_eq!(last.map_or_else(|fault| fault.id, |job| Some(job.id)).as_deref(), Some("1023"));
+        }
+        assert!(jobs(format!("[{}", "{},".repeat(3000)).as_bytes()).is_err(), "half a list is none");
+        assert_eq!(jobs(&vec![0; 1 << 20]).unwrap_err(), "the answer is neither a job nor a list of jobs");
     }
 
     #[test]

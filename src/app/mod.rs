@@ -61,7 +61,7 @@ fn obey() -> Exit {
         Err(faults) => return usage(&faults),
     };
     let collector = config.otlp_endpoint.as_deref().filter(|_| matches!(command, Task::Work | Task::Serve));
-    let traces = match collector.map(Traces::start).transpose() {
+    let traces = match collector.map(|collector| Traces::start(collector, &config.net.proxies)).transpose() {
         Ok(traces) => traces,
         Err(fault) => return usage(&fault),
     };

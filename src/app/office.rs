@@ -41,7 +41,7 @@ fn open_here(
     let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
     let guarded = Client::new(Guard::new(config.net.allow_private.clone()))?;
     let usual = config.bucket.as_ref().map(Place::new);
-    let uploads = Uploads::new(guarded.clone(), Client::new(Guard::open())?, usual, Arc::clone(&clock));
+    let uploads = Uploads::new(guarded.clone(), Client::open(&config.net.proxies)?, usual, Arc::clone(&clock));
     let uploads = uploads.watched(metrics.clone());
     // What was meant for one queue is not posted to another.
     let spool = Spool::of_queue(&config.spool.dir, sink.mark(), config.spool.max_bytes).unwrap_or_else(|cause| {

@@ -46,7 +46,7 @@ pub(super) async fn start(
     stop: Stop,
 ) -> Exit {
     let id = name(&queue);
-    let (source, sink) = match ends(&queue, &id, &watch) {
+    let (source, sink) = match ends(config, &queue, &id, &watch) {
         Ok(ends) => ends,
         Err(why) => {
             error!("the queue can never work: {why}");
@@ -158,9 +158,9 @@ fn name(queue: &Queue) -> String {
     queue.worker.clone().unwrap_or_else(|| format!("latentd-{:016x}", RandomState::new().hash_one(0)))
 }
 
-fn ends(queue: &Queue, id: &str, watch: &Watch) -> Result<(RunPod, JobDone), String> {
+fn ends(config: &Config, queue: &Queue, id: &str, watch: &Watch) -> Result<(RunPod, JobDone), String> {
     let key = queue.key.as_ref().map(Secret::reveal);
-    let http = Trusted::new(key).map_err(|cause| cause.to_string())?;
+    let http = Trusted::through(key, &config.net.proxies).map_err(|cause| cause.to_string())?;
     let named = |(setting, cause): (&str, NoUrl)| format!("{setting}: {cause}");
     let urls = Urls::new(&queue.take, queue.ping.as_deref(), id).map_err(named)?;
     let sink = JobDone::new(http.clone(), &queue.done, queue.stream.as_deref(), id).map_err(named)?;

@@ -48,7 +48,7 @@ const BUCKET: [(&str, &str); 3] = [
 ];
 
 /// Other variables that have a meaning here.
-const OTHERS: [(&str, &str); 6] = [
+const OTHERS: [(&str, &str); 12] = [
     ("RUNPOD_MIN_MEMORY_GB", "fitness.min_memory"),
     ("RUNPOD_MIN_DISK_PERCENT", "fitness.min_disk"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
@@ -56,6 +56,13 @@ const OTHERS: [(&str, &str); 6] = [
     ("HUGGING_FACE_HUB_TOKEN", "hub.token"),
     ("HF_TOKEN", "hub.token"),
     ("HF_ENDPOINT", "hub.endpoint"),
+    // Names in lower case are the older ones, and come first with other tools.
+    ("HTTP_PROXY", "net.http_proxy"),
+    ("http_proxy", "net.http_proxy"),
+    ("HTTPS_PROXY", "net.https_proxy"),
+    ("https_proxy", "net.https_proxy"),
+    ("NO_PROXY", "net.no_proxy"),
+    ("no_proxy", "net.no_proxy"),
 ];
 
 /// Settings from one origin.

@@ -12,6 +12,7 @@ mod layers;
 mod loras;
 mod model;
 mod models;
+mod network;
 mod operator;
 mod reader;
 mod secret;
@@ -22,8 +23,6 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 pub use cuda::{Attention, Cuda};
 pub use delivery::{Bucket, BucketName, Spool, Webhooks};
 pub use endpoints::{Endpoint, HandledBy};
@@ -33,6 +32,7 @@ pub use gateway::{Gateway, Hosts, Kept, Limit, Origins};
 pub use hub::Hub;
 pub use model::Model;
 pub use models::{Found, Served};
+pub use network::Net;
 pub use operator::{Admin, Fitness};
 pub use secret::{Link, Secret, SigningKey};
 pub use setting::{Device, Dtype, Format, Level, WebhookBy};
@@ -118,13 +118,6 @@ pub struct Images {
     pub timeout: Duration,
 }
 
-/// Who may be called for jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Net {
-    /// Addresses beside the public ones.
-    pub allow_private: Vec<IpNet>,
-}
-
 /// One setting, for people who ask what it is and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -197,7 +190,7 @@ impl Reader {
         let (listed, models_memory) = (self.read("models"), self.read("models_memory"));
         let (lora_dir, queue) = (self.read("lora_dir"), self.read("queue"));
         let (device, dtype, cuda) = (self.read("device"), self.read("dtype"), self.cuda());
-        let (log, images, allow_private) = (self.log(environment), self.images(), self.read("net.allow_private"));
+        let (log, images, net) = (self.log(environment), self.images(), self.net());
         let (hub, worker, runpod) = (self.hub(environment), self.worker(), self.runpod());
         let (spool, webhook, bucket) = (self.spool(environment), self.webhooks(), self.bucket());
         let gateway = self.gateway(environment);
@@ -211,7 +204,7 @@ impl Reader {
             cuda: cuda?,
             log: log?,
             images: images?,
-            net: Net { allow_private: allow_private? },
+            net: net?,
             hub: hub?,
             worker: worker?,
             spool: spool?,

@@ -7,13 +7,14 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{LOCATION, RETRY_AFTER};
 use reqwest::{Response, Url};
-use rustls::RootCertStore;
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
 use super::error::{FetchError, Reason};
 use super::guard::Guard;
+use super::proxy::Proxies;
 use super::retry::{jitter, pause};
+use super::roots::Roots;
 use super::tls::{self, NoClient};
 
 /// Redirects that are followed, as in the RunPod SDK.
@@ -30,7 +31,7 @@ pub struct Limits {
 
 /// Fetches files from hosts that the guard lets pass.
 ///
-/// No proxy, no cookies, no referrer and no compression, whatever the environment says. A user and a password in the URL
+/// No proxy but for what the operator names, no cookies, no referrer and no compression, whatever the environment says. A user and a password in the URL
 /// go to the host that it names, as in the RunPod SDK, and to no other that it redirects to.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -47,12 +48,18 @@ impl Client {
 
     /// A client that asks `names` for addresses.
     pub fn with_names(guard: Guard, names: Arc<dyn Resolve>) -> Result<Self, NoClient> {
-        Self::trusting(guard, names, tls::roots())
+        Self::trusting(guard, names, Roots::of_machine(), &Proxies::default())
     }
 
-    fn trusting(guard: Guard, names: Arc<dyn Resolve>, roots: RootCertStore) -> Result<Self, NoClient> {
+    /// A client for hosts that the operator names: it calls any address, and uses `proxies`.
+    pub fn open(proxies: &Proxies) -> Result<Self, NoClient> {
+        Self::trusting(Guard::open(), Arc::new(System), Roots::of_machine(), proxies)
+    }
+
+    fn trusting(guard: Guard, names: Arc<dyn Resolve>, roots: Roots, proxies: &Proxies) -> Result<Self, NoClient> {
         let trusts = !roots.is_empty();
-        let http = tls::client(roots)?
+        let http = proxies
+            .on(tls::client(roots)?)?
             .dns_resolver(Arc::new(Checked { guard: guard.clone(), names }))
             // Strangers' hosts are seldom called twice, and nothing of one job is left for another.
             .pool_max_idle_per_host(0)

@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 use super::client::{again, target, whole};
 use super::error::{FetchError, Reason, authority};
+use super::proxy::Proxies;
+use super::roots::Roots;
 use super::tls::{self, NoClient};
 
 /// Redirects that are followed: hubs send from an old name to a new one and on to a store.
@@ -100,15 +102,23 @@ impl Downloads {
     /// # Errors
     /// TLS could not be set up, or the key has characters that no header can have.
     pub fn new(key: Option<(&Url, &str)>) -> Result<Self, NoClient> {
+        Self::through(key, &Proxies::default())
+    }
+
+    /// The same, and uses `proxies`.
+    ///
+    /// # Errors
+    /// As for [`Downloads::new`].
+    pub fn through(key: Option<(&Url, &str)>, proxies: &Proxies) -> Result<Self, NoClient> {
         let bearer = |(url, key): (&Url, &str)| {
             let value = HeaderValue::from_str(&format!("Bearer {key}"));
             let mut value = value.map_err(|_| NoClient::new("the token is no text for a header"))?;
             value.set_sensitive(true);
             Ok((url.clone(), value))
         };
-        let roots = tls::roots();
+        let roots = Roots::of_machine();
         let trusts = !roots.is_empty();
-        let http = tls::client(roots)?.build().map_err(NoClient::new)?;
+        let http = proxies.on(tls::client(roots)?)?.build().map_err(NoClient::new)?;
         Ok(Self { http, key: key.map(bearer).transpose()?, trusts })
     }
 

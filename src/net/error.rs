@@ -114,6 +114,10 @@ impl From<reqwest::Error> for Reason {
         if error.is_builder() {
             return Self::Url(cause.to_string());
         }
+        if cause.to_string().starts_with("invalid peer certificate") {
+            let what = "this machine does not believe its certificate: have SSL_CERT_FILE name a PEM file with its CA's, or with the certificate itself";
+            return Self::Connection(format!("{what} ({cause})"));
+        }
         let what = if error.is_timeout() || error.is_connect() { "no connection" } else { "the connection broke" };
         Self::Connection(format!("{what}: {cause}"))
     }

@@ -8,6 +8,8 @@ use reqwest::{ClientBuilder, redirect, retry};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::roots::Roots;
+
 /// For a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -22,15 +24,8 @@ impl NoClient {
     }
 }
 
-/// The machine's own certificates: an operator can add to them, and the system keeps them fresh.
-pub(super) fn roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    roots
-}
-
 /// A client that believes `roots`: no redirects, tries of its own, proxies of the environment or referrers.
-pub(super) fn client(roots: RootCertStore) -> Result<ClientBuilder, NoClient> {
+pub(super) fn client(roots: Roots) -> Result<ClientBuilder, NoClient> {
     Ok(ClientBuilder::new()
         .tls_backend_preconfigured(trusting(roots)?)
         .redirect(redirect::Policy::none())
@@ -42,9 +37,15 @@ pub(super) fn client(roots: RootCertStore) -> Result<ClientBuilder, NoClient> {
 }
 
 /// TLS that believes `roots`.
-fn trusting(roots: RootCertStore) -> Result<ClientConfig, NoClient> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+fn trusting(roots: Roots) -> Result<ClientConfig, NoClient> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(NoClient::new)?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+    let builder = if roots.is_empty() {
+        builder.with_root_certificates(RootCertStore::empty())
+    } else {
+        builder.dangerous().with_custom_certificate_verifier(roots.verifier(provider)?)
+    };
+    Ok(builder.with_no_client_auth())
 }

@@ -12,6 +12,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::{again, whole};
 use super::error::{FetchError, Reason};
+use super::proxy::Proxies;
+use super::roots::Roots;
 use super::tls::{self, NoClient};
 
 /// Redirects that are followed. A redirect elsewhere does not take the key along.
@@ -65,6 +67,14 @@ impl Trusted {
     /// # Errors
     /// TLS could not be set up, or the key has characters that no header can have.
     pub fn new(key: Option<&str>) -> Result<Self, NoClient> {
+        Self::through(key, &Proxies::default())
+    }
+
+    /// The same, and uses `proxies`.
+    ///
+    /// # Errors
+    /// As for [`Trusted::new`].
+    pub fn through(key: Option<&str>, proxies: &Proxies) -> Result<Self, NoClient> {
         let mut headers = HeaderMap::new();
         if let Some(key) = key {
             let mut key = HeaderValue::from_str(key).map_err(|_| NoClient::new("the key is no text for a header"))?;
@@ -72,7 +82,7 @@ impl Trusted {
             headers.insert(AUTHORIZATION, key);
         }
         let (gets, posts) = (redirect::Policy::limited(REDIRECTS), redirect::Policy::custom(with_body));
-        Ok(Self { gets: client(gets)?, posts: client(posts)?, headers })
+        Ok(Self { gets: client(gets, proxies)?, posts: client(posts, proxies)?, headers })
     }
 
     /// Makes a call. Dropping the future breaks it off.
@@ -117,8 +127,9 @@ impl Trusted {
     }
 }
 
-fn client(redirects: redirect::Policy) -> Result<reqwest::Client, NoClient> {
-    tls::client(tls::roots())?.redirect(redirects).build().map_err(NoClient::new)
+fn client(redirects: redirect::Policy, proxies: &Proxies) -> Result<reqwest::Client, NoClient> {
+    let builder = tls::client(Roots::of_machine())?.redirect(redirects);
+    proxies.on(builder)?.build().map_err(NoClient::new)
 }
 
 /// Follows what keeps method and body. After the others what was sent would be a GET, whose 200 means nothing.

@@ -27,7 +27,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::net::{self, Call, NoClient, Trusted, Url};
+use crate::net::{self, Call, NoClient, Proxies, Trusted, Url};
 
 /// What our spans have in common, and nobody else's.
 const TARGET: &str = "latentd::trace";
@@ -60,12 +60,12 @@ pub enum NoTraces {
 pub struct Traces(SdkTracerProvider);
 
 impl Traces {
-    /// Sends traces to the collector at `endpoint` by OTLP over HTTP, as protobuf, to `v1/traces` below it. The `OTEL_*` variables of
+    /// Sends traces to the collector at `endpoint`, through `proxies`, by OTLP over HTTP, as protobuf, to `v1/traces` below it. The `OTEL_*` variables of
     /// the specification say more: headers, sampler, name of the service.
     ///
     /// # Errors
     /// The endpoint is no URL, or what sends cannot be set up.
-    pub fn start(endpoint: &str) -> Result<Self, NoTraces> {
+    pub fn start(endpoint: &str, proxies: &Proxies) -> Result<Self, NoTraces> {
         let base: Option<Url> = endpoint.parse().ok();
         if !base.is_some_and(|base| matches!(base.scheme(), "http" | "https")) {
             return Err(NoTraces::Endpoint(net::shown(endpoint)));
@@ -73,7 +73,8 @@ impl Traces {
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|cause| NoTraces::Exporter(cause.to_string()))?;
-        let post = Post { http: Trusted::new(None)?, runtime: Mutex::new(runtime), failing: AtomicBool::new(false) };
+        let http = Trusted::through(None, proxies)?;
+        let post = Post { http, runtime: Mutex::new(runtime), failing: AtomicBool::new(false) };
         let exporter = SpanExporter::builder().with_http().with_http_client(post).with_endpoint(url);
         let exporter = exporter.with_timeout(EXPORT).build().map_err(|cause| NoTraces::Exporter(cause.to_string()))?;
         let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
@@ -220,7 +221,10 @@ mod tests {
     #[test]
     fn an_endpoint_is_a_url() {
         for wrong in ["collector:4318", "grpc://collector:4317", "", "http://"] {
-            assert!(matches!(Traces::start(wrong), Err(NoTraces::Endpoint(told)) if told == wrong), "{wrong}");
+            assert!(
+                matches!(Traces::start(wrong, &Proxies::default()), Err(NoTraces::Endpoint(told)) if told == wrong),
+                "{wrong}"
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use latentd::net::Proxies;
 use latentd::telemetry::Traces;
 use latentd::worker::End;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -87,7 +88,7 @@ fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a str> {
 
 /// Lets a worker do `jobs`, with traces to this address.
 async fn traced(address: SocketAddr, jobs: serde_json::Value) {
-    let traces = Traces::start(&format!("http://{address}/")).unwrap();
+    let traces = Traces::start(&format!("http://{address}/"), &Proxies::default()).unwrap();
     let guard = tracing_subscriber::registry().with(traces.layer()).set_default();
     let (queue, count) = (Queue::start().await, jobs.as_array().unwrap().len());
     queue.answer("take", json(jobs));

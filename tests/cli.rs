@@ -209,6 +209,7 @@ fn the_configuration_knows_where_it_came_from() {
         ("bucket.access_key_id", json!("hidden"), "BUCKET_ACCESS_KEY_ID"),
         ("bucket.secret_access_key", json!("hidden"), "BUCKET_SECRET_ACCESS_KEY"),
         ("bucket.name", json!(""), "default"),
+        ("bucket.prefix", json!(""), "default"),
         ("bucket.region", json!(""), "default"),
     ];
     let expected = expected.map(|(key, value, source)| (key.to_owned(), json!({"value": value, "source": source})));

@@ -49,8 +49,40 @@ pub struct Bucket {
     pub secret_access_key: Secret,
     /// The bucket; `None` is the month's.
     pub name: Option<BucketName>,
+    /// The folder in it, if any.
+    pub prefix: Option<ObjectPath>,
     /// The region; `None` is what the endpoint says.
     pub region: Option<String>,
+}
+
+/// A folder in a bucket: names with slashes between, which change no URL that they are part of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectPath(String);
+
+impl ObjectPath {
+    /// What a path is made of.
+    pub const ALLOWED: &'static str = "names of letters, digits, dots, underscores and hyphens, the first of them no dot, with slashes between, 512 bytes in all";
+
+    /// Reads a path; slashes around it mean nothing.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim_matches('/');
+        let fits = text.len() <= 512 && text.split('/').all(|name| BucketName::parse(name).is_some());
+        fits.then(|| Self(text.into()))
+    }
+}
+
+impl AsRef<str> for ObjectPath {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for Option<ObjectPath> {
+    const ALLOWED: &'static str = ObjectPath::ALLOWED;
+    fn read(value: &Value) -> Option<Self> {
+        let text = value.as_str()?;
+        if text.is_empty() { Some(None) } else { ObjectPath::parse(text).map(Some) }
+    }
 }
 
 /// A bucket's name, which changes no URL that it is part of.
@@ -112,11 +144,13 @@ impl Reader {
         let [url, id, secret] = PARTS;
         let endpoint_url = self.read::<Option<Url>>(url);
         let (access_key_id, secret_access_key) = (self.read::<Option<Secret>>(id), self.read::<Option<Secret>>(secret));
-        let (name, region) = (self.read("bucket.name"), self.read("bucket.region"));
+        let (name, prefix) = (self.read("bucket.name"), self.read("bucket.prefix"));
+        let region = self.read("bucket.region");
         match (endpoint_url?, access_key_id?, secret_access_key?) {
             (None, None, None) => Some(None),
             (Some(endpoint_url), Some(access_key_id), Some(secret_access_key)) => {
-                Some(Some(Bucket { endpoint_url, access_key_id, secret_access_key, name: name?, region: region? }))
+                let (name, prefix, region) = (name?, prefix?, region?);
+                Some(Some(Bucket { endpoint_url, access_key_id, secret_access_key, name, prefix, region }))
             }
             (endpoint_url, access_key_id, secret_access_key) => {
                 let missing = [endpoint_url.is_none(), access_key_id.is_none(), secret_access_key.is_none()];

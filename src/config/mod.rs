@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use cuda::{Attention, Cuda};
-pub use delivery::{Bucket, BucketName, Spool, Webhooks};
+pub use delivery::{Bucket, BucketName, ObjectPath, Spool, Webhooks};
 pub use endpoints::{Endpoint, HandledBy};
 pub use environment::Environment;
 pub use error::{ConfigError, Fault};

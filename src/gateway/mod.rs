@@ -7,6 +7,7 @@ mod auth;
 mod browsers;
 mod check;
 mod client;
+mod encoding;
 mod events;
 mod fleet;
 mod history;
@@ -38,7 +39,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -254,7 +255,7 @@ impl<S: Store> Gateway<S> {
             .route(&at("/job-stop/{worker}"), get(worker::stops::<S>))
             .route(&at("/ping/{worker}"), any(worker::ping::<S>))
             .route_layer(from_fn_with_state(self.clone(), auth::worker::<S>));
-        clients.merge(workers).layer(axum::Extension(version)).with_state(self)
+        clients.merge(workers).layer(from_fn(encoding::plain)).layer(axum::Extension(version)).with_state(self)
     }
 
     /// The endpoint that a path names.

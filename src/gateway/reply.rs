@@ -34,6 +34,8 @@ pub(super) enum Fault {
     Foreign(String),
     #[error("{0}")]
     NoJson(String),
+    #[error("the body is encoded ({0}): send it as it is, without Content-Encoding or with identity")]
+    Encoded(String),
     #[error("there is no endpoint {0:?} here")]
     NoEndpoint(String),
     #[error("there is no job {0:?}: it never was, or its result is no longer kept")]
@@ -77,7 +79,7 @@ impl Fault {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::NoKey => StatusCode::UNAUTHORIZED,
             Self::Foreign(_) => StatusCode::FORBIDDEN,
-            Self::NoJson(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NoJson(_) | Self::Encoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NoEndpoint(_) | Self::NoJob(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,

@@ -60,12 +60,15 @@ impl Template {
     }
 }
 
-/// The URL that others begin with: one that could be called, and with nothing in it that they would lose or tell.
+/// The URL that others begin with: one that could be called, and with nothing in it that they would lose or tell. A slash at its end is
+/// left out: what follows begins with one.
 ///
 /// # Errors
 /// As for [`Template::url`]; or it has more than scheme, host, port and path.
 pub fn base(text: &str) -> Result<Url, NoUrl> {
-    let url = Template::new(text).url()?;
+    let mut url = Template::new(text).url()?;
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
     let bare =
         url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
     if bare { Ok(url) } else { Err(NoUrl("it has a user, a password, a query or a fragment".into())) }
@@ -130,7 +133,14 @@ mod tests {
             let why = base(text).unwrap_err().to_string();
             assert!(!why.contains("s3cret"), "{why}");
         }
-        assert_eq!(base("http://h:1/x").unwrap().as_str(), "http://h:1/x");
+        for (text, url) in [
+            ("http://h:1/x", "http://h:1/x"),
+            ("http://h/x//", "http://h/x"),
+            ("http://h", "http://h/"),
+            ("http://h//", "http://h/"),
+        ] {
+            assert_eq!(base(text).unwrap().as_str(), url);
+        }
         let url = Template::new("http://me:pa55@h:1/s3cret?s3cret");
         assert!(url.url().is_ok());
         assert_eq!(format!("{url:?}"), "Template(Some(\"h:1\"))");

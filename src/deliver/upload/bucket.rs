@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::region::region;
 use crate::clock::UnixTime;
-use crate::config::{self, BucketName};
+use crate::config::{self, BucketName, ObjectPath};
 use crate::net::{self, Url};
 
 /// A place for images in S3-compatible storage.
@@ -19,6 +19,7 @@ pub struct Place {
     endpoint: Url,
     region: String,
     name: Option<BucketName>,
+    prefix: Option<ObjectPath>,
     credentials: Credentials,
 }
 
@@ -34,6 +35,9 @@ pub enum NoPlace {
     /// The bucket's name would change the URL.
     #[error("bucketName is none: it is {}", BucketName::ALLOWED)]
     Name,
+    /// The folder in it would, too.
+    #[error("objectPath is none: it is {}", ObjectPath::ALLOWED)]
+    Path,
 }
 
 impl Place {
@@ -44,22 +48,28 @@ impl Place {
             endpoint: bucket.endpoint_url.clone(),
             region: bucket.region.clone().unwrap_or_else(|| region_of(&bucket.endpoint_url)),
             name: bucket.name.clone(),
+            prefix: bucket.prefix.clone(),
             credentials: Credentials::new(bucket.access_key_id.reveal(), bucket.secret_access_key.reveal()),
         }
     }
 
-    /// The one of a job's `s3Config`: called under the guard. `bucketName` may be absent; if all are, there is none.
+    /// The one of a job's `s3Config`: called under the guard. `bucketName` and `objectPath`, a folder in it, may be absent; if all are, there is none.
     pub fn of_job(config: &Value) -> Result<Option<Self>, NoPlace> {
         let text = |key: &str| config.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
-        if ["endpointUrl", "accessId", "accessSecret", "bucketName"].into_iter().all(|key| text(key).is_none()) {
+        if ["endpointUrl", "accessId", "accessSecret", "bucketName", "objectPath"]
+            .into_iter()
+            .all(|key| text(key).is_none())
+        {
             return Ok(None);
         }
         let demand = |key: &'static str| text(key).ok_or(NoPlace::Missing(key));
         let (endpoint, id, secret) = (demand("endpointUrl")?, demand("accessId")?, demand("accessSecret")?);
         let endpoint = net::base(endpoint).map_err(|cause| NoPlace::Endpoint(cause.to_string()))?;
         let name = text("bucketName").map(|name| BucketName::parse(name).ok_or(NoPlace::Name)).transpose()?;
+        let prefix = text("objectPath").map(|path| path.trim_matches('/')).filter(|path| !path.is_empty());
+        let prefix = prefix.map(|path| ObjectPath::parse(path).ok_or(NoPlace::Path)).transpose()?;
         let (region, credentials) = (region_of(&endpoint), Credentials::new(id, secret));
-        Ok(Some(Self { guarded: true, endpoint, region, name, credentials }))
+        Ok(Some(Self { guarded: true, endpoint, region, name, prefix, credentials }))
     }
 
     /// The endpoint's host, for messages.
@@ -72,6 +82,11 @@ impl Place {
         let name = self.name.as_ref().map_or_else(|| month(now), |name| name.as_ref().to_owned());
         let bucket = Bucket::new(self.endpoint.clone(), UrlStyle::Path, name, self.region.clone());
         bucket.map_err(|cause| NoPlace::Endpoint(cause.to_string()))
+    }
+
+    /// What an object of this name is called there.
+    pub(super) fn key(&self, name: &str) -> String {
+        self.prefix.as_ref().map_or_else(|| name.to_owned(), |prefix| format!("{}/{name}", prefix.as_ref()))
     }
 
     pub(super) fn credentials(&self) -> &Credentials {
@@ -137,6 +152,8 @@ mod tests {
             config["bucketName"] = none;
             assert_eq!(at(&config), "http://minio:9000/11-26/");
         }
+        config["endpointUrl"] = json!("http://minio:9000/s3/");
+        assert_eq!(at(&config), "http://minio:9000/s3/11-26/");
         config["endpointUrl"] = json!("https://mine.s3.us-west-2.amazonaws.com");
         assert_eq!(
             at(&config),
@@ -145,6 +162,20 @@ mod tests {
         );
         let shown = format!("{:?}", Place::of_job(&config).unwrap());
         assert!(!shown.contains("s3cret") && !shown.contains("AK") && shown.contains("mine.s3"), "{shown}");
+    }
+
+    #[test]
+    fn a_job_s_objects_may_lie_in_a_folder() {
+        let mut config = json!({"endpointUrl": "http://minio:9000", "accessId": "AK", "accessSecret": "s3cret"});
+        for (path, key) in
+            [("a/b-1/c.d", "a/b-1/c.d/j_0.png"), (" /a/ ", "a/j_0.png"), ("/", "j_0.png"), ("", "j_0.png")]
+        {
+            config["objectPath"] = json!(path);
+            let place = Place::of_job(&config).unwrap().unwrap();
+            assert_eq!(place.key("j_0.png"), key);
+            let url = place.bucket(UnixTime::from_millis(0)).unwrap().object_url(&place.key("j_0.png"));
+            assert_eq!(url.path(), format!("/01-70/{key}"));
+        }
     }
 
     #[test]
@@ -165,6 +196,9 @@ mod tests {
         }
         for name in ["a/b", "..", "a?b", "a b", "ä"] {
             assert!(with("bucketName", json!(name)).starts_with("bucketName is none"), "{name}");
+        }
+        for path in ["a//b", "a/../b", "..", "a?b", "a b", "%2e%2e", "a/.b", &"x".repeat(513)] {
+            assert!(with("objectPath", json!(path)).starts_with("objectPath is none"), "{path}");
         }
         for none in [json!([]), json!({}), json!({"accessId": null, "endpointUrl": ""})] {
             assert!(Place::of_job(&none).unwrap().is_none(), "{none}");

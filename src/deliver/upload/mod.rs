@@ -86,7 +86,7 @@ impl Uploads {
 
     /// Puts image `index` of a job, a PNG, into `place`, and returns a link to it.
     pub async fn put(&self, place: &Place, job: &str, index: u32, png: Bytes) -> Result<String, UploadError> {
-        let key = key(job, index);
+        let key = place.key(&name(job, index));
         let now = self.clock.now();
         let fail = |bucket: &str, why| UploadError { key: key.clone(), bucket: bucket.into(), host: place.host(), why };
         let bucket = place.bucket(now).map_err(|cause| fail("", cause.to_string()))?;
@@ -148,7 +148,7 @@ fn code(said: &[u8]) -> Option<&str> {
 }
 
 /// `{job}_{index}.png`. What could be a folder or a query in a job's id becomes a hyphen.
-fn key(job: &str, index: u32) -> String {
+fn name(job: &str, index: u32) -> String {
     let plain = |letter: char| if letter.is_ascii_alphanumeric() || "._-".contains(letter) { letter } else { '-' };
     format!("{}_{index}.png", job.chars().map(plain).collect::<String>())
 }
@@ -158,9 +158,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_stays_in_its_bucket() {
-        assert_eq!(key("a1-b2_c.d", 3), "a1-b2_c.d_3.png");
-        assert_eq!(key("../x/y?z#ä", 0), "..-x-y-z--_0.png");
+    fn a_name_stays_in_its_folder() {
+        assert_eq!(name("a1-b2_c.d", 3), "a1-b2_c.d_3.png");
+        assert_eq!(name("../x/y?z#ä", 0), "..-x-y-z--_0.png");
     }
 
     #[test]

@@ -151,6 +151,26 @@ async fn what_is_wrong_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_encoded_body_is_refused_wherever_one_is_read() {
+    let house = House::new();
+    let id = house.run(r#"{"input":1}"#).await;
+    house.take("w1").await;
+    let send = |path: &str, coding: &str| {
+        let request = Request::builder().method("POST").uri(format!("/v2/stable-diffusion-v1{path}"));
+        house.sends(request.header("content-encoding", coding).body(Body::from(r#"{"input":1}"#)).unwrap())
+    };
+    for path in ["/run", "/runsync", &format!("/job-done/w1/{id}"), &format!("/job-stream/w1/{id}")] {
+        for coding in ["gzip", "identity, br"] {
+            let (status, reply) = send(path, coding).await;
+            assert!(status == 415 && reply.contains(&format!("the body is encoded ({coding})")), "{path}: {reply}");
+        }
+    }
+    for coding in ["", "Identity"] {
+        assert_eq!(send("/run", coding).await.0, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_key_nothing_is_told() {
     let keys = vec![Key::new("user", Role::User, None), Key::new("work", Role::Worker, None)];
     let house = House::with(Settings { keys, ..Settings::default() });

@@ -154,6 +154,7 @@ async fn receive(
     part: &mut Part,
     seen: &(impl Fn(Seen) + Send + Sync),
 ) -> Result<Option<Digest>, End> {
+    plausible(&want.path, want.bytes.unwrap_or_default()).map_err(End::Useless)?;
     let from = Resume { byte: part.len(), tag: part.tag() };
     let mut incoming = match downloads.open(&want.url, from).await {
         Ok(incoming) => incoming,

@@ -267,6 +267,27 @@ async fn a_disk_without_room_is_told_before_anything_is_fetched() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_larger_than_any_of_its_kind_is_not_fetched() {
+    let server = Server::start(|_, request| {
+        let mut listing = crate::hub::listing(&crate::hub::files());
+        for sibling in listing["siblings"].as_array_mut().unwrap() {
+            if sibling["rfilename"] == "unet/config.json" {
+                sibling["size"] = ((64 << 20) + 1).into();
+            }
+        }
+        if request.target.starts_with("/api/") {
+            said("200 OK", "", listing.to_string().as_bytes())
+        } else {
+            behaved(request)
+        }
+    });
+    let (server, models) = (server.await, tempfile::tempdir().unwrap());
+    let outcome = pull_small(&server.url(""), models.path()).await;
+    assert!(matches!(outcome.ended, Err(PullError::Implausible { .. })), "{:?}", outcome.ended);
+    assert_eq!(server.asked_for("unet/config.json").len(), 0);
+}
+
+#[tokio::test]
 async fn a_url_is_gone_on_with_by_its_host_s_tag() {
     let bytes = weights(50_000, 4);
     let answer = bytes.clone();

@@ -174,6 +174,51 @@ test("texts are never taken for HTML", async () => {
   await page.calm();
 });
 
+test("a result may hold anything", async () => {
+  const page = await house.visit();
+  const results = [
+    { output: null, warnings: "as a text" },
+    { output: [null, 5, "x", { image: 7 }, { image: {} }, { image: "" }], warnings: { a: 1 } },
+    { output: [{ image: "%no base64%", seed: {} }], warnings: [null, ["n"], { b: 2 }] },
+    { output: { image: "bm8gcGljdHVyZQ==" }, timings: "t" },
+  ];
+  const said = [["as a text", "There is no picture in the result."], ['{"a":1}', "There is no picture in the result."], ["The picture cannot be read.", '{"b":2}', "unknown"], ["unknown"]];
+  for (const [number, result] of results.entries()) {
+    await draw(page, { prompt: `number ${number}` });
+    const job = await worker.next();
+    await job.progress("x", 2, 5);
+    await job.progress(1, 2, PREVIEW);
+    await page.getByText("Drawing, 1 of 2").waitFor();
+    await job.finish(result);
+    const shown = await card(page, "COMPLETED");
+    for (const text of said[number]) await shown.getByText(text).waitFor();
+  }
+  await page.getByRole("button", { name: "Edit" }).click();
+  await page.locator("#fault-init_image").getByText("The picture cannot be read.").waitFor();
+  await page.calm();
+});
+
+test("the routes are shown below a path, too", async () => {
+  const proxy = createServer(async (asked, reply) => {
+    if (!asked.url.startsWith("/sub/")) return reply.writeHead(404).end();
+    const answer = await fetch(`${house.gateway.url}${asked.url.slice(4)}`);
+    reply.writeHead(answer.status, { "Content-Type": answer.headers.get("Content-Type") }).end(Buffer.from(await answer.arrayBuffer()));
+  }).listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  try {
+    const page = await house.visit();
+    const base = `http://127.0.0.1:${proxy.address().port}/sub/`;
+    await page.goto(`${base}docs`);
+    await page.getByText("Queues a job and answers at once").waitFor();
+    assert.equal(await page.evaluate(() => document.styleSheets[0].cssRules.length > 0), true);
+    const api = await (await fetch(`${base}openapi.json`)).json();
+    assert.equal(new URL(api.servers[0].url, `${base}openapi.json`).href, base);
+    await page.calm();
+  } finally {
+    proxy.close();
+  }
+});
+
 test("a picture to begin from is dropped, pasted or chosen, and a mask painted over it", async () => {
   const page = await house.visit();
   const uri = await give(page, "drop");

@@ -128,6 +128,8 @@ pub fn document() -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "An endpoint for Stable Diffusion v1. /v1/{endpoint} has the same routes; their status objects have `gpu` and always `input`.",
         },
+        // Relative to the document, which a proxy may have put below a path of its own.
+        "servers": [{ "url": "." }],
         "security": [{ "key": [] }],
         "paths": paths,
         "components": {

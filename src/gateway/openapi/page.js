@@ -1,4 +1,4 @@
-// Shows /openapi.json. Text reaches the page as text, never as HTML.
+// Shows openapi.json, which lies beside it wherever a proxy has put both. Text reaches the page as text, never as HTML.
 
 function element(name, text, ...children) {
   const made = document.createElement(name);
@@ -47,7 +47,7 @@ function operation(method, path, of) {
 
 const main = document.getElementById("routes");
 try {
-  const api = await (await fetch("/openapi.json")).json();
+  const api = await (await fetch(new URL("openapi.json", document.baseURI))).json();
   main.append(element("p", api.info.description));
   for (const tag of ["clients", "workers"]) {
     main.append(element("h2", tag === "clients" ? "For clients" : "For workers"));

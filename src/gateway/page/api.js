@@ -51,6 +51,7 @@ async function understood(reply) {
   let said;
   try {
     said = read(await reply.text());
+    if (typeof said !== "object" || said === null) throw new TypeError("no object");
   } catch {
     throw new Refused(reply.ok ? 0 : reply.status, `The gateway’s answer (${reply.status}) cannot be read.`);
   }

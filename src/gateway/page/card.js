@@ -85,9 +85,14 @@ function look(stage, preview) {
   if (image.src !== preview) image.src = preview;
 }
 
+/** The file in a text; none if it holds none. */
 function blobOf(base64) {
-  const text = atob(base64.replace(/^data:[^,]*,/, ""));
-  return new Blob([Uint8Array.from(text, (letter) => letter.charCodeAt(0))], { type: "image/png" });
+  try {
+    const text = atob(base64.replace(/^data:[^,]*,/, ""));
+    return new Blob([Uint8Array.from(text, (letter) => letter.charCodeAt(0))], { type: "image/png" });
+  } catch {
+    return undefined;
+  }
 }
 
 /** Frees what the pictures of a stage hold. */
@@ -96,16 +101,19 @@ function release(stage) {
 }
 
 /** A picture with its seed and what can be done with it. */
-function figure({ input }, { image, seed }, { put, begin }) {
+function figure({ input }, { image, seed: told }, { put, begin }) {
+  const seed = /^\d+$/.test(told) ? String(told) : "";
   // Alone: image i of a job is made from the job's seed + i, and draws the same by itself.
-  const own = { ...input, seed: String(seed), num_outputs: 1 };
-  const words = element("p", { class: "seed" }, "Seed ", element("output", {}, String(seed)));
+  const own = { ...input, seed, num_outputs: 1 };
+  const words = element("p", { class: "seed" }, "Seed ", element("output", {}, seed || "unknown"));
   const tools = element("div", { class: "tools" },
     button("Again", () => put(own), { class: "quiet", title: "All of its inputs, back into the form" }),
     button("Vary", () => put({ ...own, seed: newSeed() }), { class: "quiet", title: "The same with a new seed" }));
   const root = element("figure", { class: "picture" });
   if (/^https?:/.test(image)) {
     root.append(element("a", { href: image, target: "_blank", rel: "noreferrer noopener" }, "The picture is in the job’s bucket: open it"));
+  } else if (!blobOf(image)) {
+    root.append(element("p", { class: "fault" }, "The picture cannot be read."));
   } else {
     const [blob, name] = [blobOf(image), fileName(input.prompt, seed)];
     const shown = element("img", { src: URL.createObjectURL(blob), alt: `${input.prompt || "Picture"}, seed ${seed}` });

@@ -9,6 +9,11 @@ const PACE = { IN_QUEUE: 1000, IN_PROGRESS: 500, hidden: 3000 };
 const SLOWEST = 10_000;
 
 const ENDS = ["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"];
+/** What any worker may have said in place of a list of texts. */
+const texts = (said) => [said ?? []].flat().map((one) => (typeof one === "string" ? one : JSON.stringify(one)));
+/** What of an output is a picture: a worker that is not ours may bring anything. */
+const pictures = (output) => [output].flat().filter((one) => one?.image && typeof one.image === "string");
+
 const pause = (time) => new Promise((done) => setTimeout(done, time));
 
 /** Jobs that have not ended, the newest last. */
@@ -61,11 +66,13 @@ export class Job {
 
   #take({ status, output, error, errors, warnings, timings, executionTime }) {
     this.state = status;
-    if (status === "IN_PROGRESS" && output?.total > 0) this.progress = { ...this.progress, ...output };
+    if (status === "IN_PROGRESS" && output?.total > 0 && output.evaluation >= 0) this.progress = { ...this.progress, ...output };
     if (!this.ended) return;
-    Object.assign(this, { warnings: warnings ?? [], timings, took: executionTime ?? performance.now() - this.began });
-    if (status === "COMPLETED") this.pictures = (Array.isArray(output) ? output : [output]).filter((picture) => picture?.image);
-    else this.errors = complaints({ error, errors });
+    Object.assign(this, { warnings: texts(warnings), timings, took: executionTime ?? performance.now() - this.began });
+    if (status === "COMPLETED") {
+      this.pictures = pictures(output);
+      if (!this.pictures.length) this.warnings.push("There is no picture in the result.");
+    } else this.errors = complaints({ error, errors });
   }
 
   #excuse(cause) {

@@ -24,7 +24,8 @@ async function put(input) {
 /** Begins from a picture that was drawn. */
 async function begin(blob, input) {
   const reader = new FileReader();
-  reader.onload = () => put({ ...input, init_image: reader.result, mask: undefined, num_outputs: 1, prompt_strength: input.prompt_strength ?? 0.6 });
+  const unread = () => tell(by("fault-init_image"), "The picture cannot be read.");
+  reader.onload = () => put({ ...input, init_image: reader.result, mask: undefined, num_outputs: 1, prompt_strength: input.prompt_strength ?? 0.6 }).catch(unread);
   reader.readAsDataURL(blob);
 }
 

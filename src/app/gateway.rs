@@ -67,11 +67,11 @@ impl Opened {
                     Ok((open(&path, rules, reserve)?, lock))
                 });
                 let (store, lock) = opened.await?;
-                Self::File(Gateway::new(Arc::new(store), Arc::new(SystemClock), settings), lock)
+                Self::File(Gateway::open(Arc::new(store), Arc::new(SystemClock), settings).await?, lock)
             }
             Kept::Redis(url) => {
                 let store = RedisStore::open(&url, rules).await?;
-                Self::Redis(Gateway::new(Arc::new(store), Arc::new(SystemClock), settings))
+                Self::Redis(Gateway::open(Arc::new(store), Arc::new(SystemClock), settings).await?)
             }
         })
     }

@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use super::body::{State, otherwise};
 use super::spool::{Kept, Note, Spool, Tray};
 use super::webhook::{Hook, Signer, call};
-use crate::clock::WallClock;
+use crate::clock::{Course, WallClock};
 use crate::net::{self, Client};
 use crate::queue::Tried;
 use crate::telemetry::Metrics;
@@ -51,7 +51,7 @@ pub struct Postman {
     pub signer: Option<Signer>,
     /// How often and how fast.
     pub attempts: Attempts,
-    /// For timestamps, and for what is too late.
+    /// For timestamps.
     pub clock: Arc<dyn WallClock>,
     /// Is told what is sent again.
     pub metrics: Metrics,
@@ -62,7 +62,7 @@ pub struct Postman {
 pub struct Outbox {
     tray: Arc<Tray<Hook>>,
     queue: mpsc::Sender<Kept<Hook>>,
-    clock: Arc<dyn WallClock>,
+    course: Arc<Course>,
 }
 
 /// Sends what the outbox took in.
@@ -76,6 +76,8 @@ pub struct Deliveries {
 #[derive(Debug)]
 struct Sender {
     postman: Postman,
+    /// For what is too late, whatever a clock is set to meanwhile.
+    course: Arc<Course>,
     calls: Semaphore,
 }
 
@@ -84,15 +86,16 @@ impl Outbox {
     pub fn open(spool: &Spool, postman: Postman) -> (Self, Deliveries) {
         let (tray, left) = spool.tray("webhooks", postman.clock.now());
         let (sender, receiver) = mpsc::channel(UNDER_WAY);
-        let outbox = Self { tray: Arc::new(tray), queue: sender, clock: Arc::clone(&postman.clock) };
-        let sender = Arc::new(Sender { postman, calls: Semaphore::new(CALLS) });
+        let course = Arc::new(Course::new(Arc::clone(&postman.clock)));
+        let outbox = Self { tray: Arc::new(tray), queue: sender, course: Arc::clone(&course) };
+        let sender = Arc::new(Sender { postman, course, calls: Semaphore::new(CALLS) });
         (outbox, Deliveries { left, queue: receiver, sender })
     }
 
     /// Writes a webhook down with its whole body, of an event that is to come within `wait`. Dropped before it is sent, it is sent by
     /// the next process.
     pub async fn keep(&self, hook: Hook, wait: Duration, body: Bytes) -> Kept<Hook> {
-        self.tray.keep(hook, self.clock.now() + wait + KEPT, body).await
+        self.tray.keep(hook, self.course.now() + wait + KEPT, body).await
     }
 
     /// Has a webhook that was kept say that its job ended otherwise, and why; `None` if it cannot be read any more, which is logged.
@@ -158,7 +161,7 @@ impl Sender {
         let (id, webhook) = (hook.job(), hook.id());
         let most = self.postman.attempts.most.max(1);
         for attempt in 1..=most {
-            if kept.deadline() <= self.postman.clock.now() {
+            if kept.deadline() <= self.course.now() {
                 error!(id, webhook, host, "the webhook is given up: nobody waits for it any more");
                 break;
             }

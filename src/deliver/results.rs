@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spool::{Kept, Note, Spool, Tray};
 use super::{Parcel, Sink, Undelivered};
-use crate::clock::WallClock;
+use crate::clock::{Course, WallClock};
 
 /// What stands on a result. Where it goes does not: a spool belongs to a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,29 +30,31 @@ pub struct Results<K> {
     pub sink: K,
     tray: Tray<Slip>,
     clock: Arc<dyn WallClock>,
+    /// Of deadlines: nobody waits shorter because a clock was set.
+    course: Course,
 }
 
 impl<K: Sink> Results<K> {
     /// The results in `spool`, and those that an earlier process left. To be opened once. Blocks.
     pub fn open(spool: &Spool, sink: K, clock: Arc<dyn WallClock>) -> (Self, Vec<Kept<Slip>>) {
         let (tray, left) = spool.tray("results", clock.now());
-        (Self { sink, tray, clock }, left)
+        (Self { sink, tray, course: Course::new(clock.clone()), clock }, left)
     }
 
-    /// The date by which letters are judged.
+    /// The date by which files are old.
     pub fn clock(&self) -> &dyn WallClock {
         &*self.clock
     }
 
     /// Writes down the end of a job that somebody waits for for so long; `streamed` says whether parts of it were sent before.
     pub async fn keep(&self, job: &str, streamed: bool, time: Duration, body: Bytes) -> Kept<Slip> {
-        self.tray.keep(Slip { job: job.into(), streamed }, self.clock.now() + time, body).await
+        self.tray.keep(Slip { job: job.into(), streamed }, self.course.now() + time, body).await
     }
 
     /// Posts what was kept, with its body, for as long as somebody waits for it. What is taken, or never will be, is
     /// [`Kept::done`] after that.
     pub async fn post(&self, kept: &Kept<Slip>, body: Bytes) -> Result<(), Undelivered> {
-        let (Slip { job, streamed }, time) = (kept.note().clone(), self.clock.now().until(kept.deadline()));
+        let (Slip { job, streamed }, time) = (kept.note().clone(), self.course.now().until(kept.deadline()));
         self.sink.done(Parcel { id: job, body, streamed, time }).await
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::date::UnixTime;
+use crate::clock::{Course, UnixTime};
 use crate::queue::{self, Payloads, Record};
 use crate::store::Store;
 
@@ -73,34 +73,40 @@ pub(super) async fn history<S: Store>(
     let endpoint: &Endpoint = gateway.endpoint(&name)?;
     let record = gateway.visible(endpoint, &id).await?;
     let history = json!({
-        "attempts": attempts(&record),
+        "attempts": attempts(&record, &gateway.course),
         "forgotten": record.forgotten,
         "id": record.id,
         "status": record.state,
-        "submitted": record.submitted.as_millis(),
-        "webhooks": webhooks(&record),
+        "submitted": shown(&gateway.course, record.submitted),
+        "webhooks": webhooks(&record, &gateway.course),
     });
     Ok(Json(history.to_string()))
 }
 
-fn attempts(record: &Record) -> Vec<Value> {
+/// A date as the wall clock has it, in milliseconds since 1970.
+fn shown(course: &Course, date: UnixTime) -> u64 {
+    course.shown(date).as_millis()
+}
+
+fn attempts(record: &Record, course: &Course) -> Vec<Value> {
+    let shown = |date| shown(course, date);
     let past = record.past.iter().map(|past| {
         json!({
-            "began": past.began.as_millis(), "ended": past.ended.as_millis(), "number": past.number, "why": past.why,
+            "began": shown(past.began), "ended": shown(past.ended), "number": past.number, "why": past.why,
             "workerId": past.worker,
         })
     });
     let latest = record.attempt.iter().map(|latest| {
         json!({
-            "began": latest.began.as_millis(), "ended": record.ended.map(UnixTime::as_millis),
+            "began": shown(latest.began), "ended": record.ended.map(shown),
             "number": latest.number, "why": record.error, "workerId": latest.worker,
         })
     });
     past.chain(latest).collect()
 }
 
-fn webhooks(record: &Record) -> Vec<Value> {
+fn webhooks(record: &Record, course: &Course) -> Vec<Value> {
     let log = record.hook.iter().flat_map(|hook| &hook.log);
-    log.map(|told| json!({ "at": told.at.as_millis(), "end": told.message, "error": told.why, "taken": told.why.is_none() }))
+    log.map(|told| json!({ "at": shown(course, told.at), "end": told.message, "error": told.why, "taken": told.why.is_none() }))
         .collect()
 }

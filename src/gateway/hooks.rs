@@ -122,6 +122,6 @@ impl<S: Store> Gateway<S> {
         let event = format!("{}:{}", hook.message, record.state);
         let named = Hook::new(&record.id, &event, &to);
         let (signer, time) = (caller.signer.as_ref(), self.settings.rules.tells.time);
-        call(&caller.client, &named, signer, self.now(), body, time).await
+        call(&caller.client, &named, signer, self.course.wall(), body, time).await
     }
 }

@@ -44,7 +44,7 @@ use axum::routing::{any, get, post};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::WallClock;
+use crate::clock::{Course, WallClock};
 use crate::date::UnixTime;
 use crate::queue::{Record, Rules};
 use crate::store::{Store, StoreError};
@@ -155,7 +155,8 @@ impl Version {
 #[derive(Debug)]
 pub struct Gateway<S> {
     store: Arc<S>,
-    clock: Arc<dyn WallClock>,
+    /// The time of the queue.
+    course: Course,
     began: UnixTime,
     settings: Settings,
     hub: Arc<Hub>,
@@ -168,12 +169,20 @@ pub struct Gateway<S> {
 }
 
 impl<S: Store> Gateway<S> {
-    /// A gateway on a store.
-    pub fn new(store: Arc<S>, clock: Arc<dyn WallClock>, settings: Settings) -> Arc<Self> {
+    /// A gateway on a store, whose time goes on where it was.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn open(store: Arc<S>, clock: Arc<dyn WallClock>, settings: Settings) -> Result<Arc<Self>, StoreError> {
+        let began = store.keep_time(None, clock.now()).await?;
+        Ok(Self::new(store, Course::from(clock, began), settings))
+    }
+
+    fn new(store: Arc<S>, course: Course, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             store,
-            began: clock.now(),
-            clock,
+            began: course.now(),
+            course,
             keys: Keys::new(settings.keys.clone(), settings.home.clone()),
             settings,
             hub: Arc::default(),
@@ -286,8 +295,9 @@ impl<S: Store> Gateway<S> {
         }
     }
 
+    /// The time of the queue. What is said to others is a date of the wall clock.
     fn now(&self) -> UnixTime {
-        self.clock.now()
+        self.course.now()
     }
 }
 

@@ -22,8 +22,14 @@ const TOGETHER: usize = 256;
 /// The longest sleep: workers that are gone are no timer of the store's.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// Between two looks at what other gateways are on, if no clock was set.
+const COURSE: Duration = Duration::from_secs(5);
+
 /// How long a key that was made or revoked may be unknown.
 const KEYS: Duration = Duration::from_secs(5);
+
+/// Milliseconds by which a clock that was set differs from what it was.
+const SET: u64 = 1000;
 
 /// The shortest: what is due a moment later waits for it.
 const REST: Duration = Duration::from_millis(10);
@@ -33,12 +39,19 @@ impl<S: Store> Gateway<S> {
     pub(super) async fn keep_time(self: &Arc<Self>) {
         let (sooner, mut calls) = (self.hub.timers(), JoinSet::new());
         let (mut keys, mut tidy, mut since, mut access) = (self.now(), self.now(), self.began, None);
+        let (mut course, mut ahead) = (self.now(), None);
         loop {
             let due = told("timers", self.store.next_due().await).flatten();
             let pause = due.map_or(LOOK, |due| self.now().until(due)).clamp(REST, LOOK);
             // Asked again when something happens: it may be due sooner.
             let _ = timeout(pause, sooner.notified()).await;
             sleep(REST).await;
+            // First: it may have slept while others went on.
+            let set = ahead.replace(self.ahead()).is_none_or(|before| before.abs_diff(self.ahead()) >= SET);
+            if set || self.now() >= course {
+                self.keep_course().await;
+                course = self.now() + COURSE;
+            }
             if !self.look_at_jobs(since, &mut calls).await {
                 // What is due stays due: nothing is won by asking at once.
                 sleep(LOOK).await;
@@ -55,6 +68,18 @@ impl<S: Store> Gateway<S> {
                 keys = self.now() + KEYS;
             }
         }
+    }
+
+    /// Keeps the time of the queue, and goes on with others that are on it.
+    async fn keep_course(&self) {
+        if let Some(on) = told("timers", self.store.keep_time(Some(self.now()), self.course.wall()).await) {
+            self.course.catch_up(on);
+        }
+    }
+
+    /// How many milliseconds the wall clock is ahead of the queue.
+    fn ahead(&self) -> i64 {
+        self.course.wall().as_millis().wrapping_sub(self.now().as_millis()).cast_signed()
     }
 
     /// Says so when who needs a key is another than at the look before.

@@ -10,6 +10,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::{Counts, Tally, outcome};
 use super::news::{News, Subscription, Teller};
+use super::pace::Moment;
 use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wanted};
 
 /// Jobs in memory.
@@ -18,6 +19,7 @@ pub struct MemoryStore {
     rules: Rules,
     endpoints: Mutex<BTreeMap<String, Endpoint>>,
     keys: Mutex<BTreeMap<String, KeyRecord>>,
+    time: Mutex<Option<Moment>>,
     teller: Teller,
 }
 
@@ -42,7 +44,13 @@ struct Job {
 impl MemoryStore {
     /// An empty one.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, endpoints: Mutex::default(), keys: Mutex::default(), teller: Teller::new() }
+        Self {
+            rules,
+            endpoints: Mutex::default(),
+            keys: Mutex::default(),
+            time: Mutex::default(),
+            teller: Teller::new(),
+        }
     }
 
     fn all_endpoints(&self) -> MutexGuard<'_, BTreeMap<String, Endpoint>> {
@@ -252,6 +260,13 @@ impl Store for MemoryStore {
             in_progress: jobs.standing(State::InProgress).count() as u64,
             ..jobs.counts
         }))
+    }
+
+    async fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
+        let mut kept = self.time.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Moment::after(*kept, on, wall);
+        *kept = Some(now);
+        Ok(now.on)
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {

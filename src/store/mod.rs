@@ -6,6 +6,7 @@
 mod change;
 mod memory;
 mod news;
+mod pace;
 mod redis;
 mod room;
 mod share;
@@ -198,6 +199,15 @@ pub trait Store: Debug + Send + Sync + 'static {
 
     /// How many jobs there are and were.
     fn counts(&self, endpoint: &str) -> impl Future<Output = Result<Counts, StoreError>> + Send;
+
+    /// Keeps the time of the queue, by which all that time does is done: what [`Course`](crate::clock::Course) a gateway is `on`, if it is
+    /// on one already, and how the wall clock stands to it. Returns what it is: for one that begins, what it was and the time since by the
+    /// wall clock, which may have been set back; for others no less than what they are on, and than any on the same queue.
+    fn keep_time(
+        &self,
+        on: Option<UnixTime>,
+        wall: UnixTime,
+    ) -> impl Future<Output = Result<UnixTime, StoreError>> + Send;
 
     /// Gives back some room that it needs no more.
     fn tidy(&self) -> impl Future<Output = Result<(), StoreError>> + Send {

@@ -2,6 +2,7 @@
 
 mod browsers;
 mod clients;
+mod clocks;
 mod ours;
 mod workers;
 
@@ -16,7 +17,7 @@ use tower::ServiceExt;
 
 use super::serve::service;
 use super::{Gateway, Settings};
-use crate::clock::FakeClock;
+use crate::clock::{Course, FakeClock, WallClock};
 use crate::date::UnixTime;
 use crate::store::MemoryStore;
 
@@ -37,9 +38,9 @@ impl House {
     }
 
     fn with(settings: Settings) -> Self {
-        let clock = Arc::new(FakeClock::at(UnixTime::from_millis(1_000_000)));
+        let clock = Arc::new(FakeClock::at(UnixTime::from_millis(1_000_000_000)));
         let store = Arc::new(MemoryStore::new(settings.rules.clone()));
-        let gateway = Gateway::new(store.clone(), clock.clone(), settings);
+        let gateway = Gateway::new(store.clone(), Course::new(clock.clone()), settings);
         let mut tasks = JoinSet::new();
         tasks.spawn(gateway.clone().run());
         Self { gateway, store, clock, tasks }
@@ -47,10 +48,25 @@ impl House {
 
     /// Another gateway on its store.
     fn beside(&self) -> Self {
-        let gateway = Gateway::new(self.store.clone(), self.clock.clone(), Settings::default());
+        let gateway = Gateway::new(self.store.clone(), Course::new(self.clock.clone()), Settings::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(gateway.clone().run());
         Self { gateway, store: self.store.clone(), clock: self.clock.clone(), tasks }
+    }
+
+    /// One that begins on what a store has.
+    async fn begin(store: Arc<MemoryStore>, clock: Arc<FakeClock>) -> Self {
+        let gateway = Gateway::open(store.clone(), clock.clone(), Settings::default()).await.unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(gateway.clone().run());
+        Self { gateway, store, clock, tasks }
+    }
+
+    /// The next process, after this one has ended.
+    async fn restarted(self) -> Self {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        drop(self);
+        Self::begin(store, clock).await
     }
 
     /// Asks without waiting for the answer.

@@ -241,6 +241,16 @@ fn rules() -> Rules {
 }
 
 /// Each test for each store.
+async fn the_time_of_the_queue_goes_on_whatever_the_clock_says(store: impl Store) {
+    let keep = async |on: Option<u64>, wall: u64| store.keep_time(on.map(at), at(wall)).await.unwrap();
+    assert_eq!(keep(None, 100).await, at(100), "nothing is kept");
+    assert_eq!(keep(Some(160), 9_160).await, at(160));
+    assert_eq!(keep(Some(170), 5).await, at(170));
+    assert_eq!(keep(Some(90), 5).await, at(170), "another was further");
+    let begun = keep(None, 5).await;
+    assert!(begun >= at(170) && begun < at(230), "{begun:?}");
+}
+
 macro_rules! contract {
     ($($test:ident)*) => {
         mod memory {
@@ -279,6 +289,7 @@ contract! {
     news_come_after_what_they_tell_of
     keys_have_names_of_their_own
     as_many_jobs_wait_as_may
+    the_time_of_the_queue_goes_on_whatever_the_clock_says
 }
 
 fn in_folder(folder: &TempDir) -> SqliteStore {

@@ -15,6 +15,11 @@ pub(super) fn format() -> String {
     format!("{PREFIX}:format")
 }
 
+/// The time of the queue: a hash, which `time.lua` tells of.
+pub(super) fn time() -> String {
+    format!("{PREFIX}:time")
+}
+
 /// Keys that open endpoints: a hash of their records by name.
 pub(super) fn opening() -> String {
     format!("{PREFIX}:keys")

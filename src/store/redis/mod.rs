@@ -38,7 +38,7 @@ use take::read;
 use write::{Change, Seen, TAKING, Write, beyond, json, millis, tally_name, version};
 
 /// The version of what is kept.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// A job as it is read: version, score, record, taking. The first three are missing if it is not there.
 type Raw = (Option<String>, Option<u64>, Option<String>, Option<String>);
@@ -56,6 +56,7 @@ pub struct RedisStore {
     drain: Script,
     meter: Script,
     open: Script,
+    time: Script,
 }
 
 impl RedisStore {
@@ -90,6 +91,7 @@ impl RedisStore {
             drain: script(" flags=allow-oom", include_str!("drain.lua")),
             meter: script(" flags=allow-oom", include_str!("meter.lua")),
             open: script(" flags=allow-oom", include_str!("open.lua")),
+            time: script(" flags=allow-oom", include_str!("time.lua")),
         })
     }
 
@@ -267,6 +269,12 @@ impl Store for RedisStore {
         let (in_queue, in_progress, (completed, failed, retried)): (u64, u64, Ever) = self.link.ask(&ask).await?;
         let ever = |count: Option<u64>| count.unwrap_or(0);
         Ok(Counts { in_queue, in_progress, completed: ever(completed), failed: ever(failed), retried: ever(retried) })
+    }
+
+    async fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
+        let mut keep = self.time.key(keys::time());
+        keep.arg(on.map_or_else(String::new, |on| millis(on).to_string())).arg(millis(wall));
+        self.link.run(&keep).await.map(UnixTime::from_millis)
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {

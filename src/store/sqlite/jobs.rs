@@ -319,7 +319,7 @@ fn waits(record: &Record) -> bool {
     record.state == State::InQueue && !record.gone
 }
 
-fn millis(date: UnixTime) -> i64 {
+pub(super) fn millis(date: UnixTime) -> i64 {
     date.as_millis().try_into().unwrap_or(i64::MAX)
 }
 

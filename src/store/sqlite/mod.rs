@@ -12,6 +12,7 @@ mod memo;
 mod reserve;
 mod room;
 mod schema;
+mod time;
 mod writer;
 
 #[cfg(test)]
@@ -251,6 +252,15 @@ impl Store for SqliteStore {
     async fn tidy(&self) -> Result<(), StoreError> {
         let (rules, memo) = (self.rules.clone(), self.memo.clone());
         let work = move |db: &Connection| Ok((Jobs { db, rules: &rules, memo: &memo }.shrink()?, Vec::new()));
+        self.written(self.writer.ask_loosely(work).await)
+    }
+
+    async fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
+        let (rules, memo) = (self.rules.clone(), self.memo.clone());
+        let work = move |db: &Connection| {
+            let jobs = Jobs { db, rules: &rules, memo: &memo };
+            Ok((jobs.keep_time(on, wall)?, Vec::new()))
+        };
         self.written(self.writer.ask_loosely(work).await)
     }
 

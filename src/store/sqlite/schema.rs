@@ -9,7 +9,7 @@ use super::StoreError;
 use super::room::{pages, read};
 
 /// Each step makes the tables of one version from those of the version before. They are never changed, only added to.
-const STEPS: [&str; 4] = ["
+const STEPS: [&str; 5] = ["
     CREATE TABLE jobs (
         endpoint TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -40,6 +40,8 @@ const STEPS: [&str; 4] = ["
     CREATE INDEX unheard ON stops (ended);
 ", "
     INSERT INTO tallies SELECT endpoint, 'waiting', count(*) FROM jobs WHERE state = 0 AND gone = 0 GROUP BY endpoint;
+", "
+    CREATE TABLE time (course INTEGER NOT NULL, wall INTEGER NOT NULL); -- one moment: milliseconds since 1970
 "];
 
 /// A page that changes often is written to the file once for all of them.

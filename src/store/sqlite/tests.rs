@@ -261,3 +261,24 @@ async fn new_jobs_leave_what_is_kept_free_and_results_may_use_it() {
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     assert_eq!(store.all(EP, State::InQueue).await.unwrap(), [""; 0]);
 }
+
+#[tokio::test]
+async fn the_time_of_the_queue_goes_on_with_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || SqliteStore::open(&folder.path().join("queue.db"), Rules::default(), None).unwrap();
+    let store = open();
+    assert_eq!(store.keep_time(None, at(100)).await, Ok(at(100)));
+    assert_eq!(store.keep_time(Some(at(110)), at(90_110)).await, Ok(at(110)), "the clock was set");
+    drop(store);
+    let store = open();
+    assert_eq!(store.keep_time(None, at(90_150)).await, Ok(at(150)));
+    assert_eq!(store.keep_time(Some(at(200)), at(90_200)).await, Ok(at(200)), "which follows from what is kept");
+    drop(store);
+    let store = open();
+    assert_eq!(store.keep_time(None, at(50)).await, Ok(at(110)));
+    // While there are jobs, it is known to the minute.
+    submit(&store, &["a"]).await;
+    assert_eq!(store.keep_time(Some(at(170)), at(110)).await, Ok(at(170)));
+    drop(store);
+    assert_eq!(open().keep_time(None, at(50)).await, Ok(at(170)));
+}

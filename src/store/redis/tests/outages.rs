@@ -103,3 +103,18 @@ async fn a_full_memory_refuses_jobs_and_keeps_results() {
     }
     store.submit(EP, large("m")).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_clock_of_redis_says_how_long_no_gateway_was_there() {
+    let server = Server::start(&[]);
+    let store = RedisStore::on(&server).await;
+    assert_eq!(store.keep_time(Some(at(100)), at(5)).await, Ok(at(100)));
+    let (by_redis,): (u64,) = store.link.ask(pipe().hget(keys::time(), "at")).await.unwrap();
+    // As if that had been half an hour ago; then, as if the clock had been set back since.
+    for (ago, least, most) in [(1_800_000, 1900, 1960), (-1_800_000, 1900, 1960)] {
+        let then = by_redis.checked_sub_signed(ago).unwrap();
+        store.link.ask::<()>(pipe().hset(keys::time(), "at", then).ignore()).await.unwrap();
+        let begun = store.keep_time(None, at(7)).await.unwrap();
+        assert!(begun >= at(least) && begun < at(most), "{ago}: {begun:?}");
+    }
+}

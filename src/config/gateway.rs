@@ -27,34 +27,56 @@ impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::Redis(url) => f.write_str(&shown(url)),
+            Self::Redis(url) => f.write_str(&shown_redis(url)),
         }
     }
 }
 
 /// `None` is `auto`.
 impl Setting for Option<Kept> {
-    const ALLOWED: &'static str =
-        "sqlite:FILE, redis://[user:password@]host[:port][/database], rediss:// for TLS, or auto";
+    const ALLOWED: &'static str = "sqlite:FILE, redis://[user:password@]host[:port][/database], rediss:// for TLS, redis+unix:///path, redis+sentinel://[user:password@]host[:port],…/master-name[/database], rediss+sentinel:// for TLS, or auto";
     fn read(value: &Value) -> Option<Self> {
         let text = value.as_str()?;
         let file = text.strip_prefix("sqlite:").unwrap_or(text);
-        match text.parse::<Url>() {
-            _ if text == "auto" => Some(None),
-            Ok(url) if matches!(url.scheme(), "redis" | "rediss") && url.has_host() => {
-                Some(Some(Kept::Redis(Link::from(text.to_owned()))))
-            }
-            _ if file.is_empty()
-                || file.contains("://")
-                || ["redis:", "rediss:"].iter().any(|scheme| file.starts_with(scheme)) =>
-            {
-                None
-            }
+        // No file is called so, but a URL that was cut off.
+        let cut = || {
+            ["redis", "rediss", "valkey", "valkeys", "unix"].iter().any(|scheme| file.split(':').next() == Some(scheme))
+        };
+        match text {
+            "auto" => Some(None),
+            _ if is_redis(text) => Some(Some(Kept::Redis(Link::from(text.to_owned())))),
+            _ if file.is_empty() || file.contains("://") || (file.contains(':') && cut()) => None,
             _ => Some(Some(Kept::File(file.into()))),
         }
     }
     fn show(value: &Value) -> Json {
-        value.as_str().map_or_else(|| "hidden".into(), |text| shown(text).into())
+        value.as_str().map_or_else(|| "hidden".into(), |text| shown_redis(text).into())
+    }
+}
+
+/// What a URL of several hosts begins with.
+const SENTINELS: [&str; 4] = ["redis+sentinel", "rediss+sentinel", "valkey+sentinel", "valkeys+sentinel"];
+
+/// Whether it leads to a Redis. What is wrong within it, the store says.
+fn is_redis(text: &str) -> bool {
+    match text.split_once("://") {
+        Some(("redis" | "rediss" | "valkey" | "valkeys", _)) => text.parse().is_ok_and(|url: Url| url.has_host()),
+        Some(("redis+unix" | "valkey+unix" | "unix", path)) => path.starts_with('/') && path.len() > 1,
+        Some((scheme, rest)) if SENTINELS.contains(&scheme) => {
+            rest.split_once('/').is_some_and(|(hosts, name)| !hosts.is_empty() && !name.is_empty())
+        }
+        _ => false,
+    }
+}
+
+/// A URL, without a password. One of several hosts is none to others.
+fn shown_redis(text: &str) -> String {
+    match text.split_once("://") {
+        Some((scheme, rest)) if SENTINELS.contains(&scheme) => {
+            let hosts = rest.rsplit_once('@').map_or_else(|| rest.to_owned(), |(_, hosts)| format!("***@{hosts}"));
+            format!("{scheme}://{hosts}")
+        }
+        _ => shown(text),
     }
 }
 
@@ -209,14 +231,42 @@ mod tests {
         for (text, file) in [("sqlite:a/b.db", "a/b.db"), ("redis.db", "redis.db"), ("/a:b", "/a:b")] {
             assert_eq!(read(text), Some(Some(Kept::File(file.into()))));
         }
-        for url in ["redis://h", "redis://:s3cret@h:1/2", "rediss://me:s3cret@h"] {
+        for url in [
+            "redis://h",
+            "redis://:s3cret@h:1/2",
+            "rediss://me:s3cret@h",
+            "valkey://me:s3cret@h",
+            "valkeys://h",
+            "redis+unix:///run/redis.sock?pass=s3cret",
+            "unix:///run/redis.sock",
+            "redis+sentinel://me:s3cret@a:1,b/main/2",
+            "rediss+sentinel://me:s3/@cret@a/main",
+        ] {
             let kept = read(url).flatten().unwrap();
             assert_eq!(kept, Kept::Redis(Link::from(url.to_owned())));
             assert!(!format!("{kept} {kept:?}").contains("s3cret"), "{kept}");
             assert!(!Option::<Kept>::show(&Value::from(url)).to_string().contains("s3cret"));
         }
-        for wrong in ["", "sqlite:", "redis:", "redis:h", "redis://", "http://h", "sqlite:redis://h"] {
+        for wrong in [
+            "",
+            "sqlite:",
+            "redis:",
+            "redis:h",
+            "redis://",
+            "http://h",
+            "sqlite:redis://h",
+            "valkey:h",
+            "unix:/p",
+            "unix://p",
+            "redis+unix:///",
+            "redis+sentinel://a",
+            "redis+sentinel:///main",
+            "redis+sentinel://a/",
+            "http+sentinel://a/m",
+        ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
+        let shown = read("redis+sentinel://me:s3cret@a:1,b/main").flatten().unwrap().to_string();
+        assert_eq!(shown, "redis+sentinel://***@a:1,b/main");
     }
 }

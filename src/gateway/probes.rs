@@ -25,7 +25,7 @@ pub(super) async fn alive() -> Json {
     Json(r#"{"status":"ok"}"#.into())
 }
 
-/// It is not about to close, and its store answers.
+/// It is not about to close, and its store does what it is asked; a Redis, that it takes writes.
 pub(super) async fn ready<S: Store>(State(gateway): State<Arc<Gateway<S>>>) -> Response {
     let not = |why: &str| {
         let body = serde_json::json!({ "status": "not ready", "why": why });
@@ -34,8 +34,8 @@ pub(super) async fn ready<S: Store>(State(gateway): State<Arc<Gateway<S>>>) -> R
     if gateway.closing.is_cancelled() {
         return not("it is draining");
     }
-    match timeout(PROMPT, gateway.store.next_due()).await {
-        Ok(Ok(_)) => alive().await.into_response(),
+    match timeout(PROMPT, gateway.store.ready()).await {
+        Ok(Ok(())) => alive().await.into_response(),
         Ok(Err(error)) => not(&error.to_string()),
         Err(_) => not("the store does not answer"),
     }

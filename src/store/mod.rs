@@ -209,6 +209,11 @@ pub trait Store: Debug + Send + Sync + 'static {
         wall: UnixTime,
     ) -> impl Future<Output = Result<UnixTime, StoreError>> + Send;
 
+    /// Whether it does what it is asked now.
+    fn ready(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { self.next_due().await.map(drop) }
+    }
+
     /// Gives back some room that it needs no more.
     fn tidy(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }

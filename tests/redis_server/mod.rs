@@ -22,14 +22,34 @@ pub struct Server {
 impl Server {
     /// Starts one with settings as in `["--appendonly", "yes"]`; `%p` in one is its port.
     pub fn start(settings: &[&str]) -> Self {
+        Self::within(tempfile::tempdir().unwrap(), settings.iter().map(|&word| word.to_owned()).collect())
+    }
+
+    /// Starts a Sentinel that alone decides, of the Redis `master` by the name of `main`.
+    pub fn sentinel(master: &Self) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let settings: Vec<_> = settings.iter().map(|&word| word.to_owned()).collect();
+        let lines = [
+            format!("sentinel monitor main 127.0.0.1 {} 1", master.port),
+            "sentinel down-after-milliseconds main 500".to_owned(),
+            "sentinel failover-timeout main 3000".to_owned(),
+        ];
+        std::fs::write(folder.path().join("sentinel.conf"), lines.join("\n")).unwrap();
+        let settings = vec!["sentinel.conf".to_owned(), "--sentinel".to_owned()];
+        Self::within(folder, settings)
+    }
+
+    fn within(folder: TempDir, settings: Vec<String>) -> Self {
         let found = (0..TRIES).find_map(|_| {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             Some((port, run(folder.path(), &settings, port)?))
         });
         let (port, process) = found.expect("redis-server starts");
         Self { process, folder, settings, port }
+    }
+
+    /// In it is what it keeps.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn port(&self) -> u16 {
@@ -62,8 +82,12 @@ impl Drop for Server {
 fn run(folder: &Path, settings: &[String], port: u16) -> Option<Child> {
     let laid = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin/redis-server");
     let program = if laid.exists() { laid.as_path() } else { Path::new("redis-server") };
+    let (file, settings) = settings.split_at(usize::from(settings.first().is_some_and(|word| !word.starts_with("--"))));
+    let sentinel = settings.first().is_some_and(|word| word == "--sentinel");
     let mut process = Command::new(program)
-        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--daemonize", "no"])
+        .args(file)
+        .args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--daemonize", "no"])
+        .args(if sentinel { [].as_slice() } else { &["--save", ""] })
         .args(settings.iter().map(|word| word.replace("%p", &port.to_string())))
         .current_dir(folder)
         .stdout(Stdio::piped())
@@ -71,7 +95,9 @@ fn run(folder: &Path, settings: &[String], port: u16) -> Option<Child> {
         .unwrap_or_else(|cause| panic!("{} (7.0 or later): {cause}: run scripts/setup-redis", program.display()));
     // It says when it has read what is on its disk.
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-    if lines.any(|line| line.is_ok_and(|line| line.contains("Ready to accept connections"))) {
+    if lines.any(|line| {
+        line.is_ok_and(|line| line.contains("Ready to accept connections") || line.contains("Sentinel ID is"))
+    }) {
         return Some(process);
     }
     process.wait().unwrap();

@@ -30,6 +30,11 @@ pub(super) fn asked(digest: &[u8; 32]) -> String {
     digest.iter().fold(format!("{PREFIX}:asked:"), |key, byte| key + &format!("{byte:02x}"))
 }
 
+/// A key that is never there.
+pub(super) fn nothing() -> String {
+    format!("{PREFIX}:nothing")
+}
+
 /// Where news are told.
 pub(super) fn news() -> String {
     format!("{PREFIX}:news")

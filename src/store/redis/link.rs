@@ -1,4 +1,4 @@
-//! The connection: one for everything, made anew when it is lost.
+//! The connection: one for everything, made anew when it is lost, and when what is at its other end takes no writes.
 //!
 //! News come on it, too, so that whoever can ask hears of them.
 
@@ -8,100 +8,96 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, SendError};
-use redis::io::tcp::TcpSettings;
-use redis::{
-    Client, FromRedisValue, IntoConnectionInfo, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult,
-    ScriptInvocation, Value,
-};
+use redis::{FromRedisValue, Pipeline, PushInfo, PushKind, RedisError, RedisResult, ScriptInvocation, Value};
+use tokio::sync::{Mutex, RwLock};
+use tokio::time::Instant;
 
 use super::super::StoreError;
 use super::super::news::{News, Teller};
 use super::keys;
+use super::server::{ANSWER, CONNECT, Server};
 
-/// For a connection, TLS and password included.
-const CONNECT: Duration = Duration::from_secs(3);
-
-/// For an answer. The largest payload must come through in it.
-const ANSWER: Duration = Duration::from_secs(10);
+/// Between two looks for another server: whoever asks meanwhile is told what the last found.
+const REST: Duration = Duration::from_secs(1);
 
 /// The oldest Redis that knows what our scripts say of themselves.
 const OLDEST: u32 = 7;
 
+/// What a server says that is there and takes no writes, each before it has changed anything: a replica, as it is after a failover; one whose
+/// disk does not take its snapshots; one that has fewer replicas than it should; one that lost its master; one that reads its disk.
+const REFUSALS: [&str; 5] = ["READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING"];
+
 /// Asks a Redis.
-#[derive(Clone)]
 pub(super) struct Link {
+    server: Server,
+    line: RwLock<Line>,
+    /// When another server was last looked for. Held meanwhile.
+    looked: Mutex<Option<Instant>>,
+    teller: Arc<Teller>,
+    /// Whether there was a connection before: nobody knows what was told since.
+    heard: Arc<AtomicBool>,
+}
+
+/// A connection to one server, which makes itself anew when it is lost.
+#[derive(Clone)]
+struct Line {
     db: ConnectionManager,
-    /// Host, port and number of the database, for people.
-    place: String,
+    /// Tells it from those before.
+    number: u64,
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Link({})", self.place)
+        write!(f, "Link({})", self.server)
     }
 }
 
 impl Link {
     /// Connects, and has all news told to `teller` from now on.
     pub(super) async fn open(url: &str, teller: Arc<Teller>) -> Result<Self, StoreError> {
-        // Its words about a URL may quote it.
-        let no_url = |_| {
-            StoreError::Failed(
-                "it should be redis://[user:password@]host[:port][/database], or rediss:// for TLS".into(),
-            )
-        };
-        let info = url.into_connection_info().map_err(no_url)?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let place = format!("Redis at {}/{}", info.addr(), settings.db());
-        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(ANSWER);
-        let failed = |error: RedisError| failed(&place, &error);
-        let client = Client::open(info.set_redis_settings(settings).set_tcp_settings(tcp)).map_err(failed)?;
-        let subscribed = AtomicBool::new(false);
-        let hear = move |push: PushInfo| -> Result<(), SendError> {
-            match push.kind {
-                PushKind::Message => teller.tell(told(&push)),
-                // Not for the first time: nobody knows what was told meanwhile.
-                PushKind::Subscribe if subscribed.swap(true, Ordering::Relaxed) => teller.tell([News::Much]),
-                _ => {}
-            }
-            Ok(())
-        };
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0) // whoever asks next tries again
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(ANSWER))
-            .set_push_sender(hear)
-            .set_automatic_resubscription();
-        let mut db = ConnectionManager::new_with_config(client, config).await.map_err(failed)?;
-        db.subscribe(keys::news()).await.map_err(failed)?;
-        let link = Self { db, place };
+        let (server, heard) = (Server::parse(url)?, Arc::new(AtomicBool::new(false)));
+        let db = connect(&server, &teller, &heard).await.map_err(|error| failed(&server, &error))?;
+        let line = RwLock::new(Line { db, number: 0 });
+        let link = Self { server, line, looked: Mutex::default(), teller, heard };
         link.check().await?;
         Ok(link)
     }
 
     /// Whether it is a Redis that can be used, and what is to be known of it.
     async fn check(&self) -> Result<(), StoreError> {
-        let (info,): (String,) = self.ask(redis::pipe().cmd("INFO").arg("everything")).await?;
+        let mut db = self.line.read().await.db.clone();
+        let info: String = match redis::cmd("INFO").arg("everything").query_async(&mut db).await {
+            Err(error) if error.code() == Some("NOPERM") => {
+                tracing::warn!(
+                    "{} lets this user not ask INFO: whether it is of version {OLDEST} or later, and keeps jobs when its memory is full and when it \
+                     ends, is not known",
+                    self.server
+                );
+                return Ok(());
+            }
+            Err(error) => return Err(failed(&self.server, &error)),
+            Ok(info) => info,
+        };
         let says =
             |key: &str| info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap_or_default();
         let version = says("redis_version");
         if version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major < OLDEST) {
-            let why = format!("{}: its version is {version:?}, and {OLDEST} is the oldest that will do", self.place);
+            let why = format!("{}: its version is {version:?}, and {OLDEST} is the oldest that will do", self.server);
             return Err(StoreError::Failed(why));
         }
         if says("cluster_enabled") == "1" {
-            return Err(StoreError::Failed(format!("{}: it is a cluster, which is not spoken here", self.place)));
+            return Err(StoreError::Failed(format!("{}: it is a cluster, which is not spoken here", self.server)));
         }
         if says("maxmemory_policy") != "noeviction" {
             let policy = says("maxmemory_policy");
             tracing::warn!(
                 policy,
                 "{} throws jobs away when its memory is full: set maxmemory-policy noeviction",
-                self.place
+                self.server
             );
         }
         if says("aof_enabled") != "1" {
-            tracing::warn!("{} forgets jobs when it ends: set appendonly yes", self.place);
+            tracing::warn!("{} forgets jobs when it ends: set appendonly yes", self.server);
         }
         Ok(())
     }
@@ -126,33 +122,98 @@ impl Link {
         self.twice(ask).await
     }
 
-    /// Once more when the connection was lost, with or without its answer.
+    /// Once more when the connection was lost, with or without its answer, and when the server took no writes.
     async fn twice<T, F>(&self, ask: impl Fn(ConnectionManager, bool) -> F + Send) -> Result<T, StoreError>
     where
         F: Future<Output = RedisResult<T>> + Send,
     {
-        let mut answer = ask(self.db.clone(), false).await;
-        if answer.as_ref().is_err_and(|error| error.is_io_error() && !error.is_timeout()) {
-            answer = ask(self.db.clone(), true).await;
+        let line = self.line.read().await.clone();
+        let mut answer = ask(line.db, false).await;
+        let again = match &answer {
+            Err(error) if refusal(error).is_some() => self.renew(line.number).await,
+            Err(error) if error.is_io_error() && !error.is_timeout() => {
+                // One that has an address finds the way back by itself.
+                !self.server.moves() || self.renew(line.number).await
+            }
+            _ => false,
+        };
+        if again {
+            let line = self.line.read().await.clone();
+            answer = ask(line.db, true).await;
         }
-        answer.map_err(|error| failed(&self.place, &error))
+        answer.map_err(|error| failed(&self.server, &error))
+    }
+
+    /// Connects anew, because the connection of this number is of no use: its name may lead to another server by now. Returns whether there
+    /// is another connection.
+    async fn renew(&self, number: u64) -> bool {
+        let began = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if self.line.read().await.number != number {
+            return true;
+        }
+        if looked.is_some_and(|looked| looked + REST > began) {
+            return false;
+        }
+        let found = connect(&self.server, &self.teller, &self.heard).await;
+        *looked = Some(Instant::now());
+        match found {
+            Ok(db) => {
+                *self.line.write().await = Line { db, number: number + 1 };
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "{} is looked for and cannot be reached", self.server);
+                false
+            }
+        }
     }
 }
 
-fn failed(place: &str, error: &RedisError) -> StoreError {
+/// Connects to where the server is now, and listens to news.
+async fn connect(server: &Server, teller: &Arc<Teller>, heard: &Arc<AtomicBool>) -> RedisResult<ConnectionManager> {
+    let (teller, heard) = (teller.clone(), heard.clone());
+    let hear = move |push: PushInfo| -> Result<(), SendError> {
+        match push.kind {
+            PushKind::Message => teller.tell(told(&push)),
+            // Not for the first time: nobody knows what was told meanwhile.
+            PushKind::Subscribe if heard.swap(true, Ordering::Relaxed) => teller.tell([News::Much]),
+            _ => {}
+        }
+        Ok(())
+    };
+    let config = ConnectionManagerConfig::new()
+        .set_number_of_retries(0) // whoever asks next tries again
+        .set_connection_timeout(Some(CONNECT))
+        .set_response_timeout(Some(ANSWER))
+        .set_push_sender(hear)
+        .set_automatic_resubscription();
+    let mut db = ConnectionManager::new_with_config(server.find().await?, config).await?;
+    db.subscribe(keys::news()).await?;
+    Ok(db)
+}
+
+/// Why a server that is there took no write, if it is that.
+fn refusal(error: &RedisError) -> Option<String> {
+    let errors = error.clone().into_server_errors()?;
+    let (_, refusal) = errors.iter().find(|(_, error)| REFUSALS.contains(&error.code()))?;
+    Some(format!("it takes no writes: {} {}", refusal.code(), refusal.details().unwrap_or_default()))
+}
+
+fn failed(server: &Server, error: &RedisError) -> StoreError {
     let why = match error.code() {
         Some("OOM") => {
             let why = "its memory is full, and it takes no more jobs until some are over (OOM, maxmemory)";
-            return StoreError::Full(format!("{place}: {why}"));
+            return StoreError::Full(format!("{server}: {why}"));
         }
         _ if error.is_timeout() => format!("no answer within {} s", ANSWER.as_secs()),
-        _ => error.to_string(),
+        _ => refusal(error).unwrap_or_else(|| error.to_string()),
     };
     if why.contains("UnknownIssuer") {
         let what = "this machine does not believe its certificate: add its CA's to those of the system, or name a PEM file in SSL_CERT_FILE";
-        return StoreError::Failed(format!("{place}: {what} ({why})"));
+        return StoreError::Failed(format!("{server}: {what} ({why})"));
     }
-    StoreError::Failed(format!("{place}: {why}"))
+    StoreError::Failed(format!("{server}: {why}"))
 }
 
 /// The news of a message; of one that cannot be read, that there are some.

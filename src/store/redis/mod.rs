@@ -12,6 +12,7 @@
 mod keys;
 mod link;
 mod meter;
+mod server;
 mod take;
 mod write;
 
@@ -60,7 +61,7 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Connects to `redis://[user:password@]host[:port][/database]`; `rediss` is with TLS.
+    /// Connects to a URL as [`Server::parse`](server::Server::parse) reads it.
     ///
     /// # Errors
     /// There is none, it is too old, or it has jobs of a newer latentd. No error has the password in it.
@@ -269,6 +270,11 @@ impl Store for RedisStore {
         let (in_queue, in_progress, (completed, failed, retried)): (u64, u64, Ever) = self.link.ask(&ask).await?;
         let ever = |count: Option<u64>| count.unwrap_or(0);
         Ok(Counts { in_queue, in_progress, completed: ever(completed), failed: ever(failed), retried: ever(retried) })
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        // A write, which only a server that takes writes answers, of nothing.
+        self.link.ask(pipe().del(keys::nothing()).ignore()).await
     }
 
     async fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {

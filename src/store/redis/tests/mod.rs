@@ -1,5 +1,6 @@
 //! What is Redis' own: several gateways, restarts, a memory that is full. What all stores do, `contract` has.
 
+mod failovers;
 mod jobs;
 mod opening;
 mod outages;

@@ -60,3 +60,23 @@ async fn who_is_silent_is_not_waited_for() {
     let opened = timeout(Duration::from_secs(8), RedisStore::open(&url, Rules::default())).await;
     assert!(!why(opened.unwrap()).is_empty());
 }
+
+#[tokio::test]
+async fn a_user_who_may_not_ask_info_will_do_and_so_will_a_socket() {
+    let server = Server::start(&["--unixsocket", "redis.sock"]);
+    let store = RedisStore::on(&server).await;
+    let mut user = pipe();
+    user.cmd("ACL").arg(&["SETUSER", "me", "on", ">p@ss/w:rd", "~latentd:*", "&latentd:*", "+@all", "-@dangerous"]);
+    store.link.ask::<()>(user.ignore()).await.unwrap();
+    let url = format!("valkey://me:p%40ss%2Fw%3Ard@127.0.0.1:{}", server.port());
+    let store = RedisStore::open(&url, Rules::default()).await.unwrap();
+    submit(&store, &["a", "b"]).await;
+    store.ready().await.unwrap();
+    store.keep_time(None, UnixTime::EPOCH).await.unwrap();
+    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
+    let url = format!("redis+unix://{}?user=me&pass=p%40ss%2Fw%3Ard", server.folder().join("redis.sock").display());
+    let store = RedisStore::open(&url, Rules::default()).await.unwrap();
+    assert_eq!(store.counts(EP).await.unwrap().completed, 1);
+    store.take(EP, taker("w", 1, 1)).await.unwrap();
+}

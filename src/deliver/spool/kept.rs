@@ -9,7 +9,7 @@ use std::{fmt, fs};
 use bytes::Bytes;
 use tracing::warn;
 
-use super::letter::{DAMAGED, Damage, Head};
+use super::letter::{DAMAGED, Damage, Head, settle};
 use super::{Note, Shared, SpoolError};
 use crate::blocking::blocking;
 use crate::clock::UnixTime;
@@ -28,6 +28,12 @@ pub(super) enum Place {
         size: u64,
     },
     Memory(Bytes),
+    /// It is in memory, and the one that it was exchanged for still on disk, as the disk took none.
+    Both {
+        path: PathBuf,
+        size: u64,
+        body: Bytes,
+    },
     /// It has arrived.
     Gone,
 }
@@ -38,6 +44,7 @@ impl Place {
         match self {
             Self::Disk { size, .. } => *size,
             Self::Memory(body) => body.len() as u64,
+            Self::Both { size, body, .. } => size + body.len() as u64,
             Self::Gone => 0,
         }
     }
@@ -73,7 +80,7 @@ impl<N: Note> Kept<N> {
     pub async fn body(&self) -> Result<Bytes, SpoolError> {
         let path = match &self.place {
             Place::Disk { path, .. } => path.clone(),
-            Place::Memory(body) => return Ok(body.clone()),
+            Place::Memory(body) | Place::Both { body, .. } => return Ok(body.clone()),
             Place::Gone => return Ok(Bytes::new()),
         };
         let id = self.note().job().to_owned();
@@ -88,18 +95,22 @@ impl<N: Note> Kept<N> {
     }
 
     /// Puts another letter in its place, at once for whoever takes over: one of the two is there whatever happens. What the disk does not
-    /// take is kept in memory.
+    /// take is kept in memory, and the letter before stays on disk.
     pub async fn exchange(self, note: N, body: Bytes) -> Self {
         blocking(move || {
             let mut kept = self;
             kept.head.note = note;
             let before = kept.place.size();
             kept.place = match replace(&mut kept.place, Place::Gone) {
-                Place::Disk { path, .. } => match kept.head.write(&path, &body) {
-                    Ok(size) => Place::Disk { path, size },
+                Place::Disk { path, size } | Place::Both { path, size, .. } => match kept.head.write(&path, &body) {
+                    Ok(size) => {
+                        // Whichever of the two has the name after a crash.
+                        kept.shared.say(settle(&path).as_ref().map(|()| ()));
+                        Place::Disk { path, size }
+                    }
                     Err(cause) => {
                         kept.shared.say(Err(&cause));
-                        Place::Memory(body)
+                        Place::Both { path, size, body }
                     }
                 },
                 Place::Memory(_) | Place::Gone => Place::Memory(body),
@@ -116,7 +127,7 @@ impl<N: Note> Kept<N> {
         blocking(move || {
             let mut kept = self;
             let place = replace(&mut kept.place, Place::Gone);
-            if let Place::Disk { path, .. } = &place {
+            if let Place::Disk { path, .. } | Place::Both { path, .. } = &place {
                 remove(path, kept.note().job());
             }
             kept.shared.account.remove(place.size());
@@ -128,8 +139,8 @@ impl<N: Note> Kept<N> {
 impl<N> Drop for Kept<N> {
     fn drop(&mut self) {
         // What lies on disk still lies there; what was in memory ends here.
-        if matches!(self.place, Place::Memory(_)) {
-            self.shared.account.remove(self.place.size());
+        if let Place::Memory(body) | Place::Both { body, .. } = &self.place {
+            self.shared.account.remove(body.len() as u64);
         }
     }
 }
@@ -138,7 +149,7 @@ impl<N> Drop for Kept<N> {
 impl<N: Note> fmt::Debug for Kept<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = match &self.place {
-            Place::Disk { path, .. } => Some(path),
+            Place::Disk { path, .. } | Place::Both { path, .. } => Some(path),
             Place::Memory(_) | Place::Gone => None,
         };
         f.debug_struct("Kept").field("job", &self.note().job()).field("path", &path).finish_non_exhaustive()

@@ -55,19 +55,17 @@ impl<N: Serialize + DeserializeOwned> Head<N> {
         Self { format: FORMAT, deadline, note }
     }
 
-    /// Writes a letter to `letter`, in the place of what is there, and returns its size. On an error there is none.
+    /// Writes a letter to `letter`, in the place of what is there, and returns its size; whether a crash of the machine leaves it its name,
+    /// [`settle`] sees to. On an error what was there is there.
     pub(super) fn write(&self, letter: &Path, body: &[u8]) -> io::Result<u64> {
         let mut head = serde_json::to_vec(self)?;
         head.push(b'\n');
         let checksum = format!("{}\n", checksum(&head, body));
-        let (draft, folder) = (letter.with_extension(DRAFT), letter.parent().unwrap_or(letter));
-        let written = write_synced(&draft, &[checksum.as_bytes(), &head, body])
-            .and_then(|()| fs::rename(&draft, letter))
-            .and_then(|()| File::open(folder)?.sync_all());
+        let draft = letter.with_extension(DRAFT);
+        let written =
+            write_synced(&draft, &[checksum.as_bytes(), &head, body]).and_then(|()| fs::rename(&draft, letter));
         if let Err(cause) = written {
-            // Whichever of them is there.
             let _ = fs::remove_file(&draft);
-            let _ = fs::remove_file(letter);
             return Err(cause);
         }
         Ok((checksum.len() + head.len() + body.len()) as u64)
@@ -90,6 +88,11 @@ impl<N: Serialize + DeserializeOwned> Head<N> {
         }
         Ok((head, rest.slice(end + 1..)))
     }
+}
+
+/// Brings the name of a letter to the disk.
+pub(super) fn settle(letter: &Path) -> io::Result<()> {
+    File::open(letter.parent().unwrap_or(letter))?.sync_all()
 }
 
 fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {

@@ -34,7 +34,7 @@ use crate::clock::UnixTime;
 use crate::disk::private::folder as make;
 use account::Account;
 use kept::{Place, remove, set_aside};
-use letter::{DRAFT, Head, LETTER};
+use letter::{DRAFT, Head, LETTER, settle};
 use seat::{Seat, files};
 
 /// Why a spool cannot be used.
@@ -116,10 +116,10 @@ impl Spool {
     pub fn tray<N: Note>(&self, name: &str, now: UnixTime) -> (Tray<N>, Vec<Kept<N>>) {
         let folder = self.0.seat.as_ref().map(|seat| seat.folder.join(name));
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner).extend(folder.clone());
-        let mut tray = Tray { shared: Arc::clone(&self.0), folder, notes: PhantomData };
+        let tray = Tray { shared: Arc::clone(&self.0), folder, notes: PhantomData };
         let letters = tray.folder.as_deref().map_or(Ok(Vec::new()), letters);
         let letters = letters.unwrap_or_else(|cause| {
-            tray.folder = None;
+            // What lies there is for the next process; what comes is written as soon as the disk takes it.
             self.0.say(Err(&cause));
             Vec::new()
         });
@@ -196,11 +196,16 @@ impl<N: Note> Tray<N> {
         let Some(folder) = self.folder.clone() else { return Kept::new(shared, head, Place::Memory(body)) };
         blocking(move || {
             let path = folder.join(name(deadline)).with_extension(LETTER);
-            let written = head.write(&path, &body);
+            let written = make(&folder).and_then(|()| head.write(&path, &body));
+            let written = written.and_then(|size| settle(&path).map(|()| size));
             shared.say(written.as_ref().map(|_| ()));
             let place = match written {
                 Ok(size) => Place::Disk { path, size },
-                Err(_) => Place::Memory(body),
+                Err(_) => {
+                    // It may have got its name.
+                    let _ = fs::remove_file(&path);
+                    Place::Memory(body)
+                }
             };
             Kept::new(shared, head, place)
         })

@@ -27,6 +27,7 @@ async fn a_disk_that_refuses_is_survived() {
     let (spool, tray, _) = open(root.path(), NOW);
     let folder = root.path().join("0/results");
     fs::remove_dir(&folder).unwrap();
+    fs::write(&folder, "a file where a tray should be").unwrap();
     let [a, b] = ["a", "b"].map(|job| tray.keep(slip(job), later(60), Bytes::from_static(b"body")));
     let (a, b) = tokio::join!(a, b);
     assert!(spool.has_room() && !a.lasts() && spool.0.refused.load(Ordering::Relaxed));
@@ -39,7 +40,7 @@ async fn a_disk_that_refuses_is_survived() {
     assert!(!spool.has_room());
     drop((b, large, more));
     assert!(spool.has_room(), "what is lost with its owner does not stop the taking for ever");
-    fs::create_dir(&folder).unwrap();
+    fs::remove_file(&folder).unwrap();
     tray.keep(slip("c"), later(60), Bytes::from_static(b"body")).await.done().await;
     assert!(spool.has_room() && !spool.0.refused.load(Ordering::Relaxed));
 }

@@ -1,0 +1,145 @@
+//! As many connections as may be: when no more fit in, those make room whose peers keep the gateway waiting. A thousand half requests lock nobody
+//! out.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::turns::{LEAST, Turns};
+
+/// Between looks at a crowd that is full.
+const LOOK: Duration = LEAST.1;
+
+/// The connections that are there.
+#[derive(Debug, Clone)]
+pub(super) struct Crowd {
+    most: usize,
+    inside: Arc<Mutex<Inside>>,
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    next: u64,
+    all: HashMap<u64, Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    turns: Turns,
+    /// What had moved at the last look, if there was one.
+    moved: Option<u64>,
+    cut: CancellationToken,
+}
+
+/// A connection's place. It is free when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    crowd: Crowd,
+    number: u64,
+    /// Cancelled when the connection is to end at once.
+    pub(super) cut: CancellationToken,
+}
+
+impl Crowd {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, inside: Arc::default() }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place for a connection, whether there is room or not.
+    pub(super) fn join(&self, turns: Turns) -> Place {
+        let (mut inside, cut) = (self.inside(), CancellationToken::new());
+        let number = inside.next;
+        inside.next += 1;
+        inside.all.insert(number, Member { turns, moved: None, cut: cut.clone() });
+        Place { crowd: self.clone(), number, cut }
+    }
+
+    /// Waits until there is room for one more.
+    pub(super) async fn room(&self) {
+        /// Between looks for a place that has become free.
+        const FREE: Duration = Duration::from_millis(50);
+        while self.inside().all.len() >= self.most {
+            self.look();
+            let until = tokio::time::Instant::now() + LOOK;
+            while self.inside().all.len() >= self.most && tokio::time::Instant::now() < until {
+                sleep(FREE).await;
+            }
+        }
+    }
+
+    /// Cuts off those who kept the gateway waiting from the last look to this one.
+    fn look(&self) {
+        let mut cut = 0_u32;
+        for member in self.inside().all.values_mut() {
+            if member.moved.is_some_and(|before| member.turns.stalled(before)) {
+                member.cut.cancel();
+                cut += 1;
+            }
+            member.moved = Some(member.turns.moved_so_far());
+        }
+        tracing::warn!(cut, connections = self.most, "as many connections as may be; those that do not move are cut off");
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.crowd.inside().all.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_keeps_the_gateway_waiting_makes_room_and_who_is_worked_for_stays() {
+        let crowd = Crowd::new(3);
+        let members: Vec<_> = (0..3).map(|_| Turns::default()).collect();
+        let places: Vec<_> = members.iter().map(|turns| crowd.join(turns.clone())).collect();
+        let [worked, asks, waits] = [&members[0], &members[1], &members[2]];
+        worked.ours();
+        let began = Instant::now();
+        let ending = async {
+            // One asks and is answered all the time, one sends a byte a second.
+            while !places[2].cut.is_cancelled() {
+                sleep(Duration::from_secs(1)).await;
+                asks.ours();
+                asks.ready();
+                waits.moved(1);
+            }
+            drop(places);
+            members.len()
+        };
+        let (_, _) = tokio::join!(crowd.room(), ending);
+        assert!((3..=7).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_cut_off_while_there_is_room_nor_while_all_are_worked_for() {
+        let crowd = Crowd::new(2);
+        let idle = crowd.join(Turns::default());
+        sleep(Duration::from_secs(600)).await;
+        crowd.room().await;
+        drop(idle);
+        let places: Vec<_> = (0..2)
+            .map(|_| {
+                let turns = Turns::default();
+                turns.ours();
+                crowd.join(turns)
+            })
+            .collect();
+        assert!(timeout(Duration::from_secs(60), crowd.room()).await.is_err());
+        assert!(places.iter().all(|place| !place.cut.is_cancelled()));
+        drop(places);
+        crowd.room().await;
+    }
+}

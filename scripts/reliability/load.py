@@ -36,7 +36,7 @@ class Process:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.words, env=self.environment, cwd=self.folder, stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen(self.words, env=self.environment, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=(self.folder / "log").open("a"))
         end = time.monotonic() + PATIENCE
         while True:
             try:
@@ -63,11 +63,13 @@ class Scene:
     """What everybody saw."""
 
     def __init__(self, options: argparse.Namespace, folder: str) -> None:
-        self.options, self.folder = options, Path(folder)
+        self.options, self.folder = options, Path(folder).resolve()
         self.offset = self.folder / "offset"
         self.offset.write_text("0")
         self.redis = self.start_redis() if options.store == "redis" else None
         self.gateway = self.start_gateway()
+        self.proxy = self.start_proxy() if options.nginx else None
+        self.port = (self.proxy or self.gateway).port
         self.numbers, self.over, self.ended = itertools.count(), False, False
         self.jobs: dict[int, str] = {}  # the id that each submission was answered with
         self.brought: dict[str, set[str]] = defaultdict(set)  # outputs that were posted for a job
@@ -92,6 +94,16 @@ class Scene:
         (self.folder / "latentd.toml").write_text("\n".join(endpoints))
         return Process([str(self.options.latentd.resolve()), "gateway"], environment, port, self.folder)
 
+    def start_proxy(self) -> Process:
+        """nginx as it is set up where nothing else is said, but for where it listens and writes."""
+        port, folder = free_port(), self.folder
+        places = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        server = f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:{self.gateway.port}; }} }}"
+        files = "worker_rlimit_nofile 16384; events { worker_connections 8192; }"
+        file = folder / "nginx.conf"
+        file.write_text(f"daemon off; pid {folder}/pid; error_log {folder}/error.log; {files} http {{ access_log off; {places} {server} }}")
+        return Process([self.options.nginx, "-c", str(file), "-e", str(folder / "early.log")], dict(os.environ), port, folder)
+
     async def until_answered(self, link: Link, name: str, *request: object, **more: object) -> tuple[int, object]:
         """Asks until an answer comes that says more than `later`."""
         while True:
@@ -102,14 +114,14 @@ class Scene:
                 await asyncio.sleep(0.05)
                 continue
             self.statuses[status] += 1
-            if status not in (429, 503):
+            if status not in (429, 502, 503, 504):
                 self.times[name].append(time.monotonic() - began)
                 return status, body
             await asyncio.sleep(0.1)
 
     async def client(self) -> None:
         """Submits, and reads how the job before stands. A submission is sent until it is answered, under one key."""
-        link, last = Link(self.gateway.port), None
+        link, last = Link(self.port), None
         while not self.over:
             number = next(self.numbers)
             key = {"idempotency-key": f"n{number}"}
@@ -125,7 +137,7 @@ class Scene:
             last = self.jobs[number]
 
     async def worker(self, name: str) -> None:
-        link, beats = Link(self.gateway.port), asyncio.create_task(self.beat(name))
+        link, beats = Link(self.port), asyncio.create_task(self.beat(name))
         while not self.ended:
             try:
                 status, jobs = await link.ask("GET", f"{PATH}/job-take-batch/{name}?batch_size={BATCH}")
@@ -144,7 +156,7 @@ class Scene:
         beats.cancel()
 
     async def beat(self, name: str) -> None:
-        link = Link(self.gateway.port)
+        link = Link(self.port)
         while True:
             try:
                 await link.ask("GET", f"{PATH}/ping/{name}?job_id={'%2C'.join(self.held[name])}")
@@ -154,11 +166,23 @@ class Scene:
 
     async def poll(self, job: str) -> None:
         """A long poll that is always open, on a job that nobody takes."""
-        link = Link(self.gateway.port)
+        link = Link(self.port)
         while not self.over:
             try:
                 await link.ask("GET", f"/v2/{WAITS}/status-sync/{job}?wait=20000")
             except Broken:
+                await asyncio.sleep(0.5)
+
+    async def watch(self, job: str) -> None:
+        """A stream of events that is opened, and never read."""
+        while not self.over:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+                writer.write(f"GET /v2/{WAITS}/stream/{job} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n".encode())
+                while not self.over and not writer.is_closing():
+                    await asyncio.sleep(0.5)
+                writer.close()
+            except OSError:
                 await asyncio.sleep(0.5)
 
     async def harm(self) -> None:
@@ -183,9 +207,11 @@ class Scene:
 
     async def play(self) -> None:
         async with asyncio.TaskGroup() as group:
-            waits = await Link(self.gateway.port).ask("POST", f"/v2/{WAITS}/run", {"input": {}, "policy": {"executionTimeout": 600000}})
+            waits = await Link(self.port).ask("POST", f"/v2/{WAITS}/run", {"input": {}, "policy": {"executionTimeout": 600000}})
             for _ in range(self.options.polls):
                 group.create_task(self.poll(waits[1]["id"]))
+            for _ in range(self.options.streams):
+                group.create_task(self.watch(waits[1]["id"]))
             workers = [group.create_task(self.worker(f"w{number}")) for number in range(WORKERS)]
             clients = [group.create_task(self.client()) for _ in range(CLIENTS)]
             harm = group.create_task(self.harm())
@@ -199,7 +225,7 @@ class Scene:
 
     async def settle(self) -> None:
         """Every job that was taken in ends, once, with what a worker brought for it."""
-        link, end = Link(self.gateway.port), time.monotonic() + PATIENCE
+        link, end = Link(self.port), time.monotonic() + PATIENCE
         for number, job in self.jobs.items():
             while True:
                 status, body = await self.until_answered(link, "last look", "GET", f"{PATH}/status/{job}")
@@ -217,7 +243,7 @@ class Scene:
     def table(self) -> str:
         """What was seen, as Markdown."""
         rate = len(self.jobs) / self.options.seconds
-        where = f"{self.options.store}, {self.options.polls} open polls, {', '.join(self.options.faults) or 'no faults'}"
+        where = f"{self.options.store}, {self.options.polls} open polls, {self.options.streams} unread streams, {'through nginx, ' if self.proxy else ''}{', '.join(self.options.faults) or 'no faults'}"
         lines = [f"{where}: {len(self.jobs)} jobs in {self.options.seconds:g} s ({rate:,.0f} a second), most memory {self.gateway.peak} MiB", ""]
         lines += ["| | answers | median ms | 99 of 100, ms | slowest, ms |", "|---|---|---|---|---|"]
         for name in ("submit", "status", "result"):
@@ -236,6 +262,8 @@ def main() -> None:
     parser.add_argument("--redis", type=Path, default=Path(".tools/bin/redis-server"), help="the program")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--polls", type=int, default=1000)
+    parser.add_argument("--streams", type=int, default=300, help="streams of events that nobody reads")
+    parser.add_argument("--nginx", help="the program, to have all of it go through")
     parser.add_argument("--faults", help="of kill, stop, clock, redis, with commas between; none: an empty text")
     options = parser.parse_args()
     usual = "stop,clock,kill,clock,clock,kill,clock" if options.store == "sqlite" else "stop,redis,clock,kill,clock,redis,clock"
@@ -246,8 +274,9 @@ def main() -> None:
             asyncio.run(scene.play())
         finally:
             scene.gateway.kill()
-            if scene.redis:
-                scene.redis.kill()
+            for other in filter(None, (scene.redis, scene.proxy)):
+                other.process.terminate()
+                other.process.wait()
         print(scene.table())
     sys.exit(1 if scene.wrong else 0)
 

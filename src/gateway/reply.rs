@@ -1,14 +1,21 @@
 //! Replies: JSON always, exactly 200 for success, `{"error": …}` for everything else.
 
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::job::Complaints;
 use crate::queue::{State, Unsubmitted};
 use crate::store::StoreError;
+
+/// Between words that the store fails.
+const TELL: Duration = Duration::from_secs(1);
 
 /// A JSON text as a reply.
 pub(super) struct Json<T = String>(pub(super) T);
@@ -117,13 +124,23 @@ impl Fault {
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         if let Self::Store(error) = &self {
-            tracing::error!(%error, "a request failed at the store");
+            tell_failed(error);
         }
         let mut reply = (self.status(), Json(self.body())).into_response();
         if matches!(self, Self::NoRoom | Self::Store(_) | Self::TooMany(_)) {
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         reply
+    }
+}
+
+/// Says that the store fails, once a second at most: while it is away every request fails, and the log is to be read.
+fn tell_failed(error: &StoreError) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    let (now, mut said) = (Instant::now(), SAID.lock().unwrap_or_else(PoisonError::into_inner));
+    if said.is_none_or(|said| now.duration_since(said) >= TELL) {
+        *said = Some(now);
+        tracing::error!(%error, "a request failed at the store; others may have, too");
     }
 }
 

@@ -55,7 +55,8 @@ parity: setup ## Compare with diffusers on the CPU, in a Python environment of i
 	@scripts/parity/run
 
 .PHONY: soak
-soak: setup ## Kill workers and gateways again and again under load, watch a worker draw 2,000: minutes
+soak: build ## Kill workers and gateways again and again under load, watch a worker draw 2,000: minutes
+	LATENTD=$(TARGET)/release/latentd scripts/reliability/run
 	CHAOS_JOBS=500 SOAK_JOBS=2000 CRASH_KILLS=50 cargo test $(FLAGS) --test chaos --test gateway_crash -- --nocapture
 
 .PHONY: fuzz

@@ -30,7 +30,7 @@ async fn submit(store: &SqliteStore, id: &str) -> Result<(), StoreError> {
 
 async fn take(store: &SqliteStore) -> Result<Vec<String>, StoreError> {
     let taking = Taking { worker: "w".into(), gpu: None, beats: false, at: NOW };
-    let handed = store.take(EP, Taker { taking, most: 9 }).await?;
+    let handed = store.take(EP, Taker { taking, most: 9, bytes: usize::MAX }).await?;
     Ok(handed.into_iter().map(|job| job.record.id).collect())
 }
 

@@ -1,6 +1,6 @@
 //! A Redis of a test's own: on a free port of the loopback, in a folder of its own, killed when it is let go of.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, dead_code)]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! The store when SQLite has no memory left.
+//! The store when `SQLite` has no memory left.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use rusqlite::Connection;
 const EP: &str = "sd";
 const NOW: UnixTime = UnixTime::from_millis(1_000_000);
 
-/// Bytes that SQLite may have in this process, 0 for all.
+/// Bytes that `SQLite` may have in this process, 0 for all.
 #[expect(unsafe_code, reason = "what SQL has for it raises no limit")]
 fn limit(bytes: i64) {
     // Safety: it takes any number, on any thread.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Fault, Faults};
 
 /// For what failed to go on.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A gateway, killed when it is let go of.
 struct Gateway {
@@ -46,7 +46,7 @@ impl Gateway {
         let mut gateway = Self { process, address: String::new() };
         let mut line = String::new();
         BufReader::new(gateway.process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        gateway.address = line.trim().strip_prefix("listening on http://")?.to_owned();
+        line.trim().strip_prefix("listening on http://")?.clone_into(&mut gateway.address);
         Some(gateway)
     }
 

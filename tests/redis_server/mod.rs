@@ -1,6 +1,6 @@
 //! A Redis of a test's own: on a free port of the loopback, in a folder of its own, killed when it is let go of.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -20,36 +20,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one with settings as in `["--appendonly", "yes"]`; `%p` in one is its port.
+    /// Starts one with settings as in `["--appendonly", "yes"]`; `%p` in one is its port. A file with more may come first, and `--sentinel`
+    /// after it makes it a Sentinel.
     pub fn start(settings: &[&str]) -> Self {
-        Self::within(tempfile::tempdir().unwrap(), settings.iter().map(|&word| word.to_owned()).collect())
-    }
-
-    /// Starts a Sentinel that alone decides, of the Redis `master` by the name of `main`.
-    pub fn sentinel(master: &Self) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let lines = [
-            format!("sentinel monitor main 127.0.0.1 {} 1", master.port),
-            "sentinel down-after-milliseconds main 500".to_owned(),
-            "sentinel failover-timeout main 3000".to_owned(),
-        ];
-        std::fs::write(folder.path().join("sentinel.conf"), lines.join("\n")).unwrap();
-        let settings = vec!["sentinel.conf".to_owned(), "--sentinel".to_owned()];
-        Self::within(folder, settings)
-    }
-
-    fn within(folder: TempDir, settings: Vec<String>) -> Self {
+        let settings: Vec<_> = settings.iter().map(|&word| word.to_owned()).collect();
         let found = (0..TRIES).find_map(|_| {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             Some((port, run(folder.path(), &settings, port)?))
         });
         let (port, process) = found.expect("redis-server starts");
         Self { process, folder, settings, port }
-    }
-
-    /// In it is what it keeps.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     pub fn port(&self) -> u16 {

@@ -105,7 +105,7 @@ impl<N: Note> Kept<N> {
                 Place::Disk { path, size } | Place::Both { path, size, .. } => match kept.head.write(&path, &body) {
                     Ok(size) => {
                         // Whichever of the two has the name after a crash.
-                        kept.shared.say(settle(&path).as_ref().map(|()| ()));
+                        kept.shared.say(settle(&path).as_ref().copied());
                         Place::Disk { path, size }
                     }
                     Err(cause) => {

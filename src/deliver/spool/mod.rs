@@ -199,13 +199,12 @@ impl<N: Note> Tray<N> {
             let written = make(&folder).and_then(|()| head.write(&path, &body));
             let written = written.and_then(|size| settle(&path).map(|()| size));
             shared.say(written.as_ref().map(|_| ()));
-            let place = match written {
-                Ok(size) => Place::Disk { path, size },
-                Err(_) => {
-                    // It may have got its name.
-                    let _ = fs::remove_file(&path);
-                    Place::Memory(body)
-                }
+            let place = if let Ok(size) = written {
+                Place::Disk { path, size }
+            } else {
+                // It may have got its name.
+                let _ = fs::remove_file(&path);
+                Place::Memory(body)
             };
             Kept::new(shared, head, place)
         })

@@ -6,8 +6,8 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError,
-    RedisResult,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo, RedisError, RedisResult,
 };
 
 use super::super::StoreError;
@@ -89,7 +89,7 @@ impl Server {
     /// What one of them knows.
     async fn ask(&self, sentinel: &ConnectionAddr, name: &str) -> RedisResult<Option<ConnectionAddr>> {
         // Most have no password of their own, and refuse one.
-        let open = self.info.clone().set_addr(sentinel.clone()).set_redis_settings(Default::default());
+        let open = self.info.clone().set_addr(sentinel.clone()).set_redis_settings(RedisConnectionInfo::default());
         let keyed = self.info.redis_settings().clone().set_db(0).set_protocol(ProtocolVersion::RESP2);
         let keyed = open.clone().set_redis_settings(keyed);
         let found = match master(open, name).await {

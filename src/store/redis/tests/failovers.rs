@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use redis::{Client, FromRedisValue};
+use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -14,10 +15,10 @@ use super::super::super::News;
 use super::super::super::contract::{EP, at, end, ids, job, output, submit, taker};
 use super::super::super::redis_server::Server;
 use super::super::*;
-use super::why;
+use super::{folder, why};
 
 /// For servers to agree.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Asks a server itself.
 async fn tell<T: FromRedisValue>(server: &Server, words: &str) -> T {
@@ -49,6 +50,16 @@ async fn replica(of: &Server) -> Server {
     let replica = Server::start(&["--replicaof", &format!("127.0.0.1 {}", of.port())]);
     says(&replica, "master_link_status:up").await;
     replica
+}
+
+/// A Sentinel that alone decides, of the Redis `first` by the name of `main`; and where its settings are.
+fn sentinel(first: &Server) -> (Server, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("sentinel.conf");
+    let monitor = format!("sentinel monitor main 127.0.0.1 {} 1\n", first.port());
+    let lines = "sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n";
+    std::fs::write(&settings, monitor + lines).unwrap();
+    (Server::start(&[settings.to_str().unwrap(), "--sentinel"]), folder)
 }
 
 /// A name that leads new connections elsewhere: its port, and where to.
@@ -119,11 +130,12 @@ async fn who_refuses_writes_is_not_ready_and_is_used_when_it_takes_them_again() 
     tell::<()>(&server, "CONFIG SET min-replicas-to-write 0").await;
     store.ready().await.unwrap();
     // Its snapshot cannot get its name.
-    std::fs::create_dir(server.folder().join("dump.rdb")).unwrap();
+    let snapshot = folder(&store).await.join("dump.rdb");
+    std::fs::create_dir(&snapshot).unwrap();
     tell::<()>(&server, "BGSAVE").await;
     says(&server, "rdb_last_bgsave_status:err").await;
     refuses("MISCONF").await;
-    std::fs::remove_dir(server.folder().join("dump.rdb")).unwrap();
+    std::fs::remove_dir(&snapshot).unwrap();
     tell::<()>(&server, "BGSAVE").await;
     says(&server, "rdb_last_bgsave_status:ok").await;
     submit(&store, &["b"]).await;
@@ -153,7 +165,7 @@ async fn who_refuses_writes_is_connected_to_anew_once_a_second() {
 async fn sentinels_say_where_it_is_and_where_it_has_gone() {
     let mut first = Server::start(&[]);
     let second = replica(&first).await;
-    let sentinel = Server::sentinel(&first);
+    let (sentinel, _settings) = sentinel(&first);
     until("it knows the replica", async || {
         tell::<Vec<redis::Value>>(&sentinel, "SENTINEL REPLICAS main").await.len() == 1
     })

@@ -6,6 +6,9 @@ mod opening;
 mod outages;
 mod requests;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use super::super::redis_server::Server;
 use super::*;
 
@@ -30,6 +33,13 @@ impl RedisStore {
     pub(in super::super) async fn erase(&self) {
         let _: () = self.link.ask(pipe().cmd("FLUSHALL").ignore()).await.unwrap();
     }
+}
+
+/// In it is what a server keeps.
+async fn folder(store: &RedisStore) -> PathBuf {
+    let (found,): (BTreeMap<String, String>,) =
+        store.link.ask(pipe().cmd("CONFIG").arg("GET").arg("dir")).await.unwrap();
+    found["dir"].clone().into()
 }
 
 /// The error of a store that fails.

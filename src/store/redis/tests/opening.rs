@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::super::super::contract::{EP, end, output, submit, taker};
 use super::super::super::redis_server::Server;
 use super::super::*;
-use super::why;
+use super::{folder, why};
 
 #[tokio::test]
 async fn jobs_of_the_version_before_are_taken_and_go_on() {
@@ -65,7 +65,7 @@ async fn who_is_silent_is_not_waited_for() {
 async fn a_user_who_may_not_ask_info_will_do_and_so_will_a_socket() {
     let server = Server::start(&["--unixsocket", "redis.sock"]);
     let store = RedisStore::on(&server).await;
-    let mut user = pipe();
+    let (folder, mut user) = (folder(&store).await, pipe());
     user.cmd("ACL").arg(&["SETUSER", "me", "on", ">p@ss/w:rd", "~latentd:*", "&latentd:*", "+@all", "-@dangerous"]);
     store.link.ask::<()>(user.ignore()).await.unwrap();
     let url = format!("valkey://me:p%40ss%2Fw%3Ard@127.0.0.1:{}", server.port());
@@ -75,7 +75,7 @@ async fn a_user_who_may_not_ask_info_will_do_and_so_will_a_socket() {
     store.keep_time(None, UnixTime::EPOCH).await.unwrap();
     store.take(EP, taker("w", 1, 1)).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
-    let url = format!("redis+unix://{}?user=me&pass=p%40ss%2Fw%3Ard", server.folder().join("redis.sock").display());
+    let url = format!("redis+unix://{}?user=me&pass=p%40ss%2Fw%3Ard", folder.join("redis.sock").display());
     let store = RedisStore::open(&url, Rules::default()).await.unwrap();
     assert_eq!(store.counts(EP).await.unwrap().completed, 1);
     store.take(EP, taker("w", 1, 1)).await.unwrap();

@@ -92,16 +92,24 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 fn try_target(target: &str) {
     let run = targets::TARGETS.iter().find(|(name, _)| *name == target).unwrap().1;
     let seeds = corpus(target);
-    seeds.iter().for_each(|seed| run(seed));
+    for seed in &seeds {
+        run(seed);
+    }
     let config = Config { cases: CASES, failure_persistence: None, ..Config::default() };
     let mut runner =
         TestRunner::new_with_rng(config, TestRng::deterministic_rng(prop::test_runner::RngAlgorithm::ChaCha));
     let changed = (any::<Index>(), vec(Edit::any(), 1..6)).prop_map(move |(seed, edits)| {
         let mut text = seeds[seed.index(seeds.len())].clone();
-        edits.iter().for_each(|edit| edit.apply(&mut text));
+        for edit in &edits {
+            edit.apply(&mut text);
+        }
         text
     });
-    runner.run(&changed, |text| Ok(run(&text))).unwrap();
+    let tried = runner.run(&changed, |text| {
+        run(&text);
+        Ok(())
+    });
+    tried.unwrap();
 }
 
 /// A test for each target, so that they run side by side and fail by name.

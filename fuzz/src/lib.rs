@@ -17,8 +17,11 @@ use latentd::source::runpod::wire;
 use latentd::{models, queue};
 use serde_json::Value;
 
+/// Looks into what some bytes do.
+pub type Target = fn(&[u8]);
+
 /// All of them, by the names of their folders in `corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("job_input", job_input),
     ("submission", submitted),
     ("take_answer", take_answer),
@@ -52,9 +55,9 @@ pub fn job_input(data: &[u8]) {
 /// A submission that is taken has times within the bounds of the protocol, and its other keys are JSON as they were sent.
 pub fn submitted(data: &[u8]) {
     let now = UnixTime::from_millis(1_000_000);
-    let manner = Manner { id: "x".into(), now, patience: Duration::from_secs(600), ttl: None, wait: Some(90_000) };
+    let manner = Manner { id: "x".into(), now, patience: Duration::from_mins(10), ttl: None, wait: Some(90_000) };
     let Ok(job) = submission(data, manner) else { return };
-    let week = Duration::from_secs(7 * 24 * 3600);
+    let week = Duration::from_hours(7 * 24);
     assert!(job.record.patience >= Duration::from_secs(5) && job.record.patience <= week);
     assert!(job.record.expires >= now + Duration::from_secs(10) && job.record.expires <= now + week);
     assert!(!job.rest.contains_key("id") && !job.rest.contains_key("input"));

@@ -35,7 +35,9 @@ mod tests {
 
     #[test]
     fn a_gateway_takes_fewer_connections_than_there_are_files() {
-        for (files, most) in [(Some(64), 48), (Some(1024), 768), (Some(4096), 3584), (Some(1 << 20), 16384), (None, 16384)] {
+        for (files, most) in
+            [(Some(64), 48), (Some(1024), 768), (Some(4096), 3584), (Some(1 << 20), 16384), (None, 16384)]
+        {
             assert_eq!(connections(files), most, "{files:?}");
         }
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::running::{running, until_stopped};
-use super::{Exit, complain, say};
+use super::{Exit, complain, files, say};
 use crate::blocking::blocking;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Gateway as Settled, HandledBy, Kept, Secret, WebhookBy};
@@ -195,6 +195,7 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
         rules: Rules { lost: gateway.lost, waiting: gateway.max_waiting.0, tells, ..usual.rules },
         keys: [keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)].concat(),
         home: home.map(|key| Key::new(key.reveal(), Role::Worker, None)),
+        connections: files::connections(files::raise()),
         keep_alive: gateway.keep_alive,
         limits: gateway.limits,
         browsers: Browsers { hosts: gateway.hosts.0.clone(), origins: gateway.cors.0.clone() },

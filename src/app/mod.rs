@@ -10,6 +10,7 @@ mod cli;
 mod doctor;
 mod engine;
 mod exit;
+mod files;
 pub mod fitness;
 mod gateway;
 mod hashing;

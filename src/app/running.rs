@@ -4,13 +4,14 @@ use tokio::runtime;
 use tokio::select;
 use tracing::error;
 
-use super::{Exit, admin, complain};
+use super::{Exit, admin, complain, files};
 use crate::config::Config;
 use crate::stop::{Signals, Stop};
 use crate::telemetry::Watch;
 
 /// Runs on all processors.
 pub(super) fn running(work: impl Future<Output = Exit>) -> Exit {
+    files::raise();
     match runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let exit = runtime.block_on(work);

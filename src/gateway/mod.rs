@@ -87,6 +87,8 @@ pub struct Settings {
     pub rules: Rules,
     /// How long a worker's poll is held. Well below the 90 seconds after which the SDK gives up.
     pub hold: Duration,
+    /// Connections at the same time; others wait to be accepted.
+    pub connections: usize,
     /// How long a connection may wait for its next request.
     pub keep_alive: Duration,
     /// Bytes of a request, of `/run` and of `/runsync`.
@@ -121,6 +123,7 @@ impl Default for Settings {
             }],
             rules: Rules::default(),
             hold: Duration::from_secs(20),
+            connections: 16 * 1024,
             keep_alive: Duration::from_secs(75),
             most: (10 << 20, 20 << 20),
             most_result: 64 << 20,

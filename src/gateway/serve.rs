@@ -1,9 +1,11 @@
 //! The sockets of a gateway: who may hold one, and for how long.
 
+mod crowd;
 mod turns;
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -29,10 +31,8 @@ use tracing::{debug, warn};
 use crate::store::Store;
 
 use super::{Gateway, browsers, uri};
+use crowd::{Crowd, Place};
 use turns::Turns;
-
-/// Connections at the same time; others wait to be accepted.
-const MOST: usize = 16 * 1024;
 
 /// For the next bytes of a body.
 const BODY: Duration = Duration::from_secs(30);
@@ -43,17 +43,18 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Serves a gateway until `stop`; then long polls end, and what is being answered is, unless its peer does not move.
 pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, stop: CancellationToken) {
     let (closing, routes, keep) = (gateway.closing.clone(), service(&gateway), gateway.settings.keep_alive);
+    let crowd = Crowd::new(gateway.settings.connections);
     let answering = async {
         let mut connections = JoinSet::new();
         loop {
             select! {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
-                accepted = listener.accept(), if connections.len() < MOST => match accepted {
+                accepted = accept(&listener, &crowd) => match accepted {
                     Ok((stream, _)) => {
                         // Answers are small: none should wait for the next.
                         let _ = stream.set_nodelay(true);
-                        connections.spawn(connection(stream, routes.clone(), keep, closing.clone()));
+                        connections.spawn(connection(stream, routes.clone(), keep, closing.clone(), crowd.join()));
                     }
                     Err(cause) => {
                         warn!("no connection can be taken: {cause}");
@@ -72,6 +73,12 @@ pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, st
     }
 }
 
+/// The next connection, once there is room for one.
+async fn accept(listener: &TcpListener, crowd: &Crowd) -> io::Result<(TcpStream, SocketAddr)> {
+    crowd.room().await;
+    listener.accept().await
+}
+
 /// The routes as a server needs them, which hears paths as the Python SDK writes them.
 pub(super) fn service<S: Store>(
     gateway: &Arc<Gateway<S>>,
@@ -86,12 +93,12 @@ pub(super) fn service<S: Store>(
 }
 
 /// Answers what comes on a connection; the head of each request has to be there by `keep` after the answer before.
-async fn connection<T, R>(stream: T, routes: R, keep: Duration, closing: CancellationToken)
+async fn connection<T, R>(stream: T, routes: R, keep: Duration, closing: CancellationToken, place: Place)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     R: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send,
 {
-    let turns = Turns::default();
+    let turns = place.turns.clone();
     let stream = turns.on(stream);
     let seen = turns.clone();
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
@@ -109,6 +116,7 @@ where
     let mut served = pin!(served);
     let ended = select! {
         ended = served.as_mut() => ended,
+        () = place.cut.cancelled() => return debug!("a connection that did not move was cut off for another"),
         () = closing.cancelled() => {
             served.as_mut().graceful_shutdown();
             select! {
@@ -148,6 +156,9 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::clock::{Course, SystemClock};
+    use crate::gateway::Settings;
+    use crate::store::MemoryStore;
 
     const KEEP: Duration = Duration::from_secs(620);
 
@@ -168,7 +179,7 @@ mod tests {
             Instant::now()
         };
         let served = async {
-            connection(ours, tower::service_fn(works), KEEP, closing.clone()).await;
+            connection(ours, tower::service_fn(works), KEEP, closing.clone(), Crowd::new(1).join()).await;
             Instant::now()
         };
         // Until all is over the peer keeps its end open.
@@ -204,11 +215,34 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn half_requests_lock_nobody_out() {
+        let settings = Settings { connections: 4, ..Settings::default() };
+        let store = Arc::new(MemoryStore::new(settings.rules.clone()));
+        let gateway = Gateway::new(store, Course::new(Arc::new(SystemClock)), settings);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let serving = tokio::spawn(serve(listener, gateway, stop.clone()));
+        let mut halves = Vec::new();
+        for _ in 0..8 {
+            let mut half = TcpStream::connect(address).await.unwrap();
+            half.write_all(b"GET /healthz HT").await.unwrap();
+            halves.push(half);
+        }
+        let mut honest = TcpStream::connect(address).await.unwrap();
+        honest.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        timeout(Duration::from_secs(60), honest.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        stop.cancel();
+        timeout(Duration::from_secs(60), serving).await.unwrap().unwrap();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_kept_for_as_long_as_was_set_and_no_longer() {
         let (ours, theirs) = duplex(4 << 20);
         let (began, never) = (Instant::now(), CancellationToken::new());
-        let served = connection(ours, tower::service_fn(works), KEEP, never);
+        let served = connection(ours, tower::service_fn(works), KEEP, never, Crowd::new(1).join());
         let ((), _theirs) = tokio::join!(served, async {
             let theirs = says(theirs, "GET / HTTP/1.1\r\n\r\n").await;
             sleep(Duration::from_secs(609)).await;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::turns::{LEAST, Turns};
@@ -39,6 +39,8 @@ struct Member {
 pub(super) struct Place {
     crowd: Crowd,
     number: u64,
+    /// Whose turn it is on the connection.
+    pub(super) turns: Turns,
     /// Cancelled when the connection is to end at once.
     pub(super) cut: CancellationToken,
 }
@@ -53,12 +55,12 @@ impl Crowd {
     }
 
     /// Takes a place for a connection, whether there is room or not.
-    pub(super) fn join(&self, turns: Turns) -> Place {
-        let (mut inside, cut) = (self.inside(), CancellationToken::new());
+    pub(super) fn join(&self) -> Place {
+        let (mut inside, turns, cut) = (self.inside(), Turns::default(), CancellationToken::new());
         let number = inside.next;
         inside.next += 1;
-        inside.all.insert(number, Member { turns, moved: None, cut: cut.clone() });
-        Place { crowd: self.clone(), number, cut }
+        inside.all.insert(number, Member { turns: turns.clone(), moved: None, cut: cut.clone() });
+        Place { crowd: self.clone(), number, turns, cut }
     }
 
     /// Waits until there is room for one more.
@@ -67,8 +69,8 @@ impl Crowd {
         const FREE: Duration = Duration::from_millis(50);
         while self.inside().all.len() >= self.most {
             self.look();
-            let until = tokio::time::Instant::now() + LOOK;
-            while self.inside().all.len() >= self.most && tokio::time::Instant::now() < until {
+            let until = Instant::now() + LOOK;
+            while self.inside().all.len() >= self.most && Instant::now() < until {
                 sleep(FREE).await;
             }
         }
@@ -84,7 +86,11 @@ impl Crowd {
             }
             member.moved = Some(member.turns.moved_so_far());
         }
-        tracing::warn!(cut, connections = self.most, "as many connections as may be; those that do not move are cut off");
+        tracing::warn!(
+            cut,
+            connections = self.most,
+            "as many connections as may be; those that do not move are cut off"
+        );
     }
 }
 
@@ -96,45 +102,43 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Instant, timeout};
+    use tokio::time::timeout;
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn who_keeps_the_gateway_waiting_makes_room_and_who_is_worked_for_stays() {
         let crowd = Crowd::new(3);
-        let members: Vec<_> = (0..3).map(|_| Turns::default()).collect();
-        let places: Vec<_> = members.iter().map(|turns| crowd.join(turns.clone())).collect();
-        let [worked, asks, waits] = [&members[0], &members[1], &members[2]];
-        worked.ours();
+        let [worked, asks, waits] = [(); 3].map(|()| crowd.join());
+        worked.turns.ours();
         let began = Instant::now();
         let ending = async {
             // One asks and is answered all the time, one sends a byte a second.
-            while !places[2].cut.is_cancelled() {
+            while !waits.cut.is_cancelled() {
                 sleep(Duration::from_secs(1)).await;
-                asks.ours();
-                asks.ready();
-                waits.moved(1);
+                asks.turns.ours();
+                asks.turns.ready();
+                waits.turns.moved(1);
             }
-            drop(places);
-            members.len()
+            drop(waits);
         };
-        let (_, _) = tokio::join!(crowd.room(), ending);
+        tokio::join!(crowd.room(), ending);
+        assert!(!worked.cut.is_cancelled() && !asks.cut.is_cancelled());
         assert!((3..=7).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_is_cut_off_while_there_is_room_nor_while_all_are_worked_for() {
         let crowd = Crowd::new(2);
-        let idle = crowd.join(Turns::default());
+        let idle = crowd.join();
         sleep(Duration::from_secs(600)).await;
         crowd.room().await;
         drop(idle);
         let places: Vec<_> = (0..2)
             .map(|_| {
-                let turns = Turns::default();
-                turns.ours();
-                crowd.join(turns)
+                let place = crowd.join();
+                place.turns.ours();
+                place
             })
             .collect();
         assert!(timeout(Duration::from_secs(60), crowd.room()).await.is_err());

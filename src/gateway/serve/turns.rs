@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep};
 
 /// What a peer has to move within that time when it is its turn, in bytes. Less is a trick, or nothing.
-const LEAST: (u64, Duration) = (8 * 1024, Duration::from_secs(3));
+pub(super) const LEAST: (u64, Duration) = (8 * 1024, Duration::from_secs(3));
 
 /// After so long even what moves is cut off: it can go on for as long as its peer likes.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -43,24 +43,34 @@ impl Turns {
     }
 
     /// There is something to read, for which the peer has time from now on.
-    fn ready(&self) {
+    pub(super) fn ready(&self) {
         if self.0.ours.swap(false, Ordering::Relaxed) {
             self.moved(LEAST.0);
         }
     }
 
-    fn moved(&self, bytes: u64) {
+    pub(super) fn moved(&self, bytes: u64) {
         self.0.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What has moved since it began, in bytes, and what counts as much.
+    pub(super) fn moved_so_far(&self) -> u64 {
+        self.0.moved.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is the peer's turn, and too little has moved since that was `before`.
+    pub(super) fn stalled(&self, before: u64) -> bool {
+        !self.0.ours.load(Ordering::Relaxed) && self.moved_so_far() - before < LEAST.0
     }
 
     /// Ends when the peer has had its turn and did not move, or has moved for long enough.
     pub(super) async fn wasted(&self) {
         let began = Instant::now();
         loop {
-            let before = self.0.moved.load(Ordering::Relaxed);
+            let before = self.moved_so_far();
             sleep(LEAST.1).await;
-            let moved = self.0.moved.load(Ordering::Relaxed) - before;
-            if !self.0.ours.load(Ordering::Relaxed) && (moved < LEAST.0 || began.elapsed() >= LONGEST) {
+            let long = began.elapsed() >= LONGEST && !self.0.ours.load(Ordering::Relaxed);
+            if long || self.stalled(before) {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::job::{Offer, validate};
+use crate::job::{Flat, Offer, validate};
 
 use super::reply::Fault;
 
@@ -23,10 +23,11 @@ impl Handler {
     /// Checks an input by the rules that its worker will check it by. Whether a LoRA file is there, the worker alone knows.
     pub(super) fn check(&self, input: &RawValue) -> Result<(), Fault> {
         let Self::Latentd { models } = self else { return Ok(()) };
-        let input: Value = serde_json::from_str(input.get())
-            .map_err(|error| Fault::Bad(format!("`input` cannot be read: {error}")))?;
+        let Flat { value: input, more } =
+            Flat::read(input).map_err(|error| Fault::Bad(format!("`input` cannot be read: {error}")))?;
         let named = |key: &str| input.get(key).and_then(Value::as_str).map(str::to_owned).into_iter().collect();
         let offer = Offer { models: models.clone().unwrap_or_else(|| named("model")), loras: named("lora") };
-        validate(&input, &offer, 0).map(drop).map_err(Fault::Invalid)
+        // With so many keys that not all were kept, some are wrong.
+        validate(&input, &offer, 0).map(drop).map_err(|complaints| Fault::Invalid(complaints.and(more)))
     }
 }

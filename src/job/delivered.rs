@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-/// Headers of a webhook, and bytes of their names and values: more than any receiver asks for.
-const HEADERS: usize = 32;
-const HEADER_BYTES: usize = 8 << 10;
+/// Headers of a webhook: more than any receiver asks for.
+pub const HEADERS: usize = 32;
+/// Bytes of their names and values together.
+pub const HEADER_BYTES: usize = 8 << 10;
 
 /// Bytes of an id: it is part of URLs and headers, which servers take no longer ones of.
 const ID_BYTES: usize = 1024;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Number, Value};
 
-use super::error::{Complaint, Complaints};
+use super::error::{Complaint, Complaints, cut};
 
 /// A JSON object while it is read.
 pub(super) struct Form<'a> {
@@ -63,21 +63,21 @@ impl<'a> Form<'a> {
     }
 
     /// Ends reading: the keys as they were sent, then what is missing, in the order in which it was asked for.
-    pub(super) fn close(mut self) -> Result<(), Complaints> {
-        let mut told = Vec::new();
-        for key in self.fields.keys() {
-            let text = if self.asked.contains(&key.as_str()) {
-                self.complaints.remove(key.as_str())
+    pub(super) fn close(self) -> Result<(), Complaints> {
+        let Self { fields, asked, complaints } = self;
+        let sent = fields.keys().filter_map(|key| {
+            let text = if asked.contains(&key.as_str()) {
+                complaints.get(key.as_str())?.clone()
             } else {
-                Some(format!("Unexpected input. {key} is not a valid input option."))
+                format!("Unexpected input. {} is not a valid input option.", cut(key))
             };
-            told.extend(text.map(|text| Complaint { field: key.clone(), text }));
-        }
-        for name in self.asked {
-            let text = self.complaints.remove(name);
-            told.extend(text.map(|text| Complaint { field: name.into(), text }));
-        }
-        Complaints::check(told)
+            Some(Complaint { field: cut(key).into_owned(), text })
+        });
+        let missing = asked.iter().filter(|name| !fields.contains_key(**name)).filter_map(|name| {
+            let text = complaints.get(name)?.clone();
+            Some(Complaint { field: (*name).into(), text })
+        });
+        Complaints::check(sent.chain(missing))
     }
 }
 

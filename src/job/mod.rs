@@ -2,6 +2,7 @@
 
 mod delivered;
 mod error;
+mod flat;
 mod form;
 mod mask;
 mod metadata;
@@ -11,8 +12,9 @@ mod request;
 mod spec;
 mod validate;
 
-pub use delivered::{Delivered, NotAJob, Policy, Webhook};
+pub use delivered::{Delivered, HEADER_BYTES, HEADERS, NotAJob, Policy, Webhook};
 pub use error::{Complaint, Complaints, JobError};
+pub use flat::Flat;
 pub use metadata::text_chunks;
 pub use output::{Image, Report, Timings};
 pub use picture::Picture;

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
-use super::error::Complaints;
+use super::error::{Complaints, cut};
 use super::form::Form;
 use super::spec::{Lora, Mask, Named, Shade, Size, Spec, Start};
 use crate::sampler::Sampler;
@@ -26,7 +26,7 @@ pub struct Offer {
 /// Checks `input`. `entropy` is the seed of a job that leaves its seed open.
 ///
 /// # Errors
-/// All complaints, one a field: about keys in the order in which they were sent, then about what is missing.
+/// Complaints, one a field: about keys in the order in which they were sent, then about what is missing.
 pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named>, Complaints> {
     let mut form = Form::open(input)?;
     let image = |text: Option<String>| text.map_or(Some(None), |text| Named::from_text(&text).map(Some));
@@ -59,10 +59,10 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named
         form.complain("mask", "mask was provided without init_image".into());
     }
     if let Some(lora) = lora.as_ref().filter(|lora| !offer.loras.contains(lora)) {
-        form.complain("lora", format!("lora {lora:?} is not offered, {}.", listed(&offer.loras)));
+        form.complain("lora", format!("lora {:?} is not offered, {}.", cut(lora), listed(&offer.loras)));
     }
     if let Some(model) = model.as_ref().filter(|model| !offer.models.contains(model)) {
-        form.complain("model", format!("model {model:?} is not offered, {}.", listed(&offer.models)));
+        form.complain("model", format!("model {:?} is not offered, {}.", cut(model), listed(&offer.models)));
     }
 
     form.close()?;

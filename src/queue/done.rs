@@ -35,13 +35,20 @@ pub struct Unreadable(NoObject);
 /// Keys of an end that are kept beside output and error.
 const MORE: [&str; 2] = ["timings", "warnings"];
 
+/// Keys that say something.
+const KNOWN: [&str; 4] = ["output", "status", "error", "stopPod"];
+
+/// Bytes of an error that are kept. It is part of the record, which is read whole whenever something happens to its job.
+const LONGEST: usize = 64 << 10;
+
 /// Reads such a body, whatever its content type says (PROTOCOL 1.11). Python's `NaN` and infinities are taken for `null`.
 ///
 /// # Errors
 /// It is no JSON object even so.
 pub fn posted(body: &[u8]) -> Result<Posted, Unreadable> {
-    let mut body = members(body).or_else(|error| match without_nan(body) {
-        Some(mended) => members(&mended).map_err(Unreadable),
+    let known = |key: &str| KNOWN.contains(&key) || MORE.contains(&key);
+    let mut body = members(body, known).or_else(|error| match without_nan(body) {
+        Some(mended) => members(&mended, known).map_err(Unreadable),
         None => Err(Unreadable(error)),
     })?;
     let output = body.remove("output");
@@ -54,18 +61,39 @@ pub fn posted(body: &[u8]) -> Result<Posted, Unreadable> {
     Ok(Posted::End(End { output, error, stop, more: body }))
 }
 
-/// An error as one text; `None` where Python would take it for no error.
+/// An error as one text; `None` where Python would take it for no error. Of a long one the beginning.
 fn said(error: &RawValue) -> Option<String> {
-    match read(error) {
-        // Too deep to be read; but it is there.
-        Value::Null if error.get() != "null" => Some(error.get().to_owned()),
-        Value::Null | Value::Bool(false) => None,
-        Value::String(text) => (!text.is_empty()).then_some(text),
-        Value::Array(items) if items.is_empty() => None,
-        Value::Object(keys) if keys.is_empty() => None,
-        Value::Number(number) if number.as_f64() == Some(0.0) => None,
-        other => Some(other.to_string()),
+    let mut text = match read(error, LONGEST) {
+        // Too long or too deep to be read; but it is there.
+        None => beginning(error),
+        Some(Value::Null | Value::Bool(false)) => return None,
+        Some(Value::String(text)) if text.is_empty() => return None,
+        Some(Value::String(text)) => text,
+        Some(Value::Array(items)) if items.is_empty() => return None,
+        Some(Value::Object(keys)) if keys.is_empty() => return None,
+        Some(Value::Number(number)) if number.as_f64() == Some(0.0) => return None,
+        Some(other) => other.to_string(),
+    };
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
     }
+    Some(text)
+}
+
+/// How an error begins that is not read as a whole: of a string its letters, of anything else its JSON. It may be longer than it is kept.
+fn beginning(error: &RawValue) -> String {
+    // As long as it is kept even if each letter is written as `\u0000`, and the half of one.
+    let text = &error.get()[..error.get().floor_char_boundary(6 * LONGEST + 12)];
+    let Some(letters) = text.strip_prefix('"') else { return text.to_owned() };
+    let ends = text.len() == error.get().len();
+    if ends {
+        return serde_json::from_str(text).unwrap_or_else(|_| text.to_owned());
+    }
+    // The end may be within a letter: at most the two halves of one.
+    let whole = (0..=12).filter_map(|cut| letters.get(..letters.len() - cut));
+    let mut read = whole.filter_map(|letters| serde_json::from_str(&format!("\"{letters}\"")).ok());
+    read.next().unwrap_or_else(|| text.to_owned())
 }
 
 /// The text with `null` in place of Python's words for what JSON has no numbers for, outside of strings; `None` if there are none.
@@ -128,6 +156,25 @@ mod tests {
         }
         let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
         assert_eq!(end(&format!("{{\"error\": {deep}}}")).error, Some(deep));
+    }
+
+    #[test]
+    fn of_a_long_error_the_beginning_is_kept() {
+        let kept = |error: &str| end(&format!("{{\"error\": {error}}}")).error.unwrap();
+        for (letter, written) in [("x", "x"), ("\n", "\\n"), ("é", "\\u00e9"), ("😀", "\\ud83d\\ude00"), ("😀", "😀")]
+        {
+            for (count, cut) in [(LONGEST / letter.len(), ""), (20 * LONGEST, "…")] {
+                for before in ["", "1", "12", "123"] {
+                    let count = count - before.len();
+                    let error = kept(&format!("\"{before}{}\"", written.repeat(count)));
+                    let whole = format!("{before}{}", letter.repeat(count.min(LONGEST)));
+                    let wanted = if cut.is_empty() { &whole[..] } else { &whole[..whole.floor_char_boundary(LONGEST)] };
+                    assert!(error == format!("{wanted}{cut}"), "{letter} {count} {before} {}", error.len());
+                }
+            }
+        }
+        let list = format!("[{}]", vec!["1"; LONGEST].join(", "));
+        assert_eq!(kept(&list), format!("{}…", &list[..LONGEST]));
     }
 
     #[test]

@@ -228,6 +228,22 @@ impl Record {
         self.attempt.as_ref().filter(|_| self.state == State::InProgress).map(|attempt| &*attempt.worker)
     }
 
+    /// Bytes that it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        let long = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let past = self.past.iter().map(|past| size_of::<Past>() + past.worker.len() + past.why.len());
+        let hook = self.hook.iter().map(|hook| {
+            let headers =
+                hook.headers.iter().map(|(name, value)| size_of::<(String, String)>() + name.len() + value.len());
+            let log = hook.log.iter().map(|told| size_of::<Told>() + long(&told.why));
+            hook.url.len() + long(&hook.by) + headers.sum::<usize>() + log.sum::<usize>()
+        });
+        let attempt = self.attempt.iter().map(|attempt| attempt.worker.len() + long(&attempt.gpu));
+        let sent = self.sent.iter().map(|sent| sent.digest.len());
+        let rest: usize = past.chain(hook).chain(attempt).chain(sent).sum();
+        size_of::<Self>() + self.id.len() + long(&self.error) + rest
+    }
+
     /// From its coming to the start of its latest attempt.
     pub fn delay(&self) -> Option<Duration> {
         self.attempt.as_ref().map(|attempt| self.submitted.until(attempt.began))

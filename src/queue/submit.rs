@@ -9,11 +9,17 @@ use crate::date::UnixTime;
 
 use super::json::{Members, NoObject, members, read};
 use super::record::{Hook, Record};
+use crate::job::{HEADER_BYTES, HEADERS};
 
 /// What clients may ask for; what is beyond is taken for the nearest end.
 const PATIENCE: (u64, u64) = (5_000, WEEK);
 const TTL: (u64, u64) = (10_000, WEEK);
 const WEEK: u64 = 7 * 24 * 3_600_000;
+
+/// Bytes of the text of a `policy` or a `webhook`, and of a URL in it: it becomes part of the record, which is read whenever something
+/// happens to its job.
+const LONGEST: usize = 64 << 10;
+const LONGEST_URL: usize = 8 << 10;
 
 /// How long the result of a job is kept whose client waits for it.
 const SYNC_KEPT: (u64, u64) = (60_000, 300_000);
@@ -63,7 +69,7 @@ pub struct Manner {
 /// # Errors
 /// It is no job. What is merely out of range is no error.
 pub fn submission(body: &[u8], manner: Manner) -> Result<Submission, Unsubmitted> {
-    let mut rest = members(body)?;
+    let mut rest = members(body, |_| true)?;
     let input = rest.remove("input").ok_or(Unsubmitted::NoInput)?;
     // The queue's to say.
     rest.remove("id");
@@ -71,9 +77,9 @@ pub fn submission(body: &[u8], manner: Manner) -> Result<Submission, Unsubmitted
     record.patience = manner.patience;
     record.hook = hook(&rest)?;
     let mut ttl = manner.ttl;
-    match rest.get("policy").map(|policy| read(policy)) {
-        None | Some(Value::Null) => {}
-        Some(Value::Object(asked)) => {
+    match rest.get("policy").map(|policy| read(policy, LONGEST)) {
+        None | Some(Some(Value::Null)) => {}
+        Some(Some(Value::Object(asked))) => {
             let mut policy = asked.clone();
             if let Some(millis) = settle(&mut policy, "executionTimeout", "policy.executionTimeout", PATIENCE)? {
                 record.patience = Duration::from_millis(millis);
@@ -89,7 +95,7 @@ pub fn submission(body: &[u8], manner: Manner) -> Result<Submission, Unsubmitted
                 rest.extend(to_raw_value(&policy).ok().map(|policy| ("policy".to_owned(), policy)));
             }
         }
-        Some(_) => return Err(Unsubmitted::Wrong("policy", "an object")),
+        Some(_) => return Err(Unsubmitted::Wrong("policy", "an object of at most 64 KiB")),
     }
     if let Some(ttl) = ttl {
         record.expires = manner.now + Duration::from_millis(ttl.clamp(TTL.0, TTL.1));
@@ -121,17 +127,19 @@ fn settle(
 /// `webhook`, else `webhookV2`: a URL, or an object with one and with headers. An empty URL is none.
 fn hook(rest: &Members) -> Result<Option<Hook>, Unsubmitted> {
     for key in ["webhook", "webhookV2"] {
-        let (url, headers) = match rest.get(key).map(|hook| read(hook)) {
-            None | Some(Value::Null) => continue,
-            Some(Value::String(url)) => (url, Vec::new()),
-            Some(Value::Object(hook)) => (url_of(&hook, key)?, headers_of(&hook)?),
+        let (url, headers) = match rest.get(key).map(|hook| read(hook, LONGEST)) {
+            None | Some(Some(Value::Null)) => continue,
+            Some(Some(Value::String(url))) => (url, Vec::new()),
+            Some(Some(Value::Object(hook))) => (url_of(&hook, key)?, headers_of(&hook)?),
             Some(_) => return Err(wrong_hook(key)),
         };
         if url.is_empty() {
             continue;
         }
         return match url.split_once("://") {
-            Some(("http" | "https", host)) if !host.is_empty() => Ok(Some(Hook::new(url, headers))),
+            Some(("http" | "https", host)) if !host.is_empty() && url.len() <= LONGEST_URL => {
+                Ok(Some(Hook::new(url, headers)))
+            }
             _ => Err(wrong_hook(key)),
         };
     }
@@ -147,19 +155,23 @@ fn url_of(hook: &Map<String, Value>, key: &str) -> Result<String, Unsubmitted> {
 
 fn wrong_hook(key: &str) -> Unsubmitted {
     let key = if key == "webhook" { "webhook" } else { "webhookV2" };
-    Unsubmitted::Wrong(key, "an http or https URL, or an object with `url` and `headers`")
+    Unsubmitted::Wrong(key, "an http or https URL of at most 8 KiB, or an object with `url` and `headers`")
 }
 
+/// As many as workers send, too: who is told less than was asked for had better know at once.
 fn headers_of(hook: &Map<String, Value>) -> Result<Vec<(String, String)>, Unsubmitted> {
-    let wrong = || Unsubmitted::Wrong("webhook.headers", "an object of strings");
-    match hook.get("headers") {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Object(headers)) => headers
-            .iter()
-            .map(|(name, value)| Ok((name.clone(), value.as_str().ok_or_else(wrong)?.to_owned())))
-            .collect(),
-        Some(_) => Err(wrong()),
-    }
+    let wrong =
+        || Unsubmitted::Wrong("webhook.headers", "an object of at most 32 strings, with their names at most 8 KiB");
+    let headers: Vec<(String, String)> = match hook.get("headers") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Object(headers)) => {
+            let header = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+            headers.iter().map(header).collect::<Option<_>>().ok_or_else(wrong)?
+        }
+        Some(_) => return Err(wrong()),
+    };
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if headers.len() <= HEADERS && bytes <= HEADER_BYTES { Ok(headers) } else { Err(wrong()) }
 }
 
 #[cfg(test)]
@@ -203,6 +215,30 @@ mod tests {
         ] {
             let error = read(&json!({"input": {}, "webhook": value})).unwrap_err().to_string();
             assert!(error.starts_with("`webhook"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_becomes_part_of_the_record_has_an_end() {
+        let hook = |count: usize, bytes: usize| {
+            let headers: Map<String, Value> =
+                (0..count).map(|n| (format!("x-{n:02}"), "v".repeat(bytes).into())).collect();
+            read(&json!({"input": 1, "webhook": {"url": "https://x", "headers": headers}}))
+        };
+        assert_eq!(hook(32, 252).unwrap().record.hook.unwrap().headers.len(), 32);
+        let url = |bytes: usize| read(&json!({"input": 1, "webhookV2": format!("https://{}", "x".repeat(bytes - 8))}));
+        assert!(url(LONGEST_URL).is_ok());
+        let policy = |bytes: usize| read(&json!({"input": 1, "policy": {"x": "y".repeat(bytes)}}));
+        assert!(policy(60_000).is_ok());
+        for (refused, says) in [
+            (hook(33, 1), "`webhook.headers` should be an object of at most 32 strings"),
+            (hook(32, 253), "at most 8 KiB"),
+            (hook(33, 1 << 20), "`webhook` should be an http or https URL"),
+            (url(LONGEST_URL + 1), "`webhookV2` should be an http or https URL of at most 8 KiB"),
+            (policy(66_000), "`policy` should be an object of at most 64 KiB"),
+        ] {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
         }
     }
 

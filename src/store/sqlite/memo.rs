@@ -9,13 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use tokio::sync::watch;
 
-use super::super::{Found, Part};
+use super::super::Part;
 use crate::queue::Record;
 
 /// Jobs that are known at most.
 const MOST: usize = 1024;
 
-/// Bytes of payloads of one that is.
+/// Bytes of one that is: of its record and its payloads.
 const SMALL: usize = 16 << 10;
 
 /// Changes that are remembered before those are forgotten that are on the disk.
@@ -23,6 +23,9 @@ const CHANGES: usize = 4096;
 
 /// A job with some of its payloads, of which there may be none.
 pub(super) type Read = (Record, Vec<(Part, Option<Bytes>)>);
+
+/// The same, of what was asked for.
+type Found = (Record, Vec<Option<Bytes>>);
 
 /// What was read, and what changed since.
 #[derive(Debug)]
@@ -151,8 +154,8 @@ impl Memo {
 
 impl Seen {
     fn know(&mut self, endpoint: &str, read: Read, from: u64) {
-        let bytes = read.1.iter().flat_map(|(_, body)| body).map(Bytes::len).sum::<usize>();
-        if bytes > SMALL {
+        let payloads: usize = read.1.iter().flat_map(|(_, body)| body).map(Bytes::len).sum();
+        if read.0.bytes() + payloads > SMALL {
             return;
         }
         if self.known.len() >= MOST {
@@ -197,6 +200,24 @@ mod tests {
         let large = (read("b").0, vec![(Part::Input, Some(Bytes::from(vec![0; SMALL + 1])))]);
         memo.keep("e", "b", 9, Some(&large)).now_or_never().unwrap();
         assert!(memo.look("e", "b", input).is_err());
+    }
+
+    #[test]
+    fn a_large_record_is_not_kept_whatever_it_is_large_by() {
+        let text = || "x".repeat(SMALL);
+        let kept = |alter: &dyn Fn(&mut Record)| {
+            let (memo, mut small) = (Memo::new(), read("a"));
+            alter(&mut small.0);
+            memo.keep("e", "a", 1, Some(&small)).now_or_never().unwrap();
+            memo.look("e", "a", input).is_ok()
+        };
+        let hook = |url: String, headers| Some(crate::queue::Hook::new(url, headers));
+        let headers = |count: usize| vec![("name".to_owned(), "value".to_owned()); count];
+        assert!(kept(&|_| ()) && kept(&|record| record.hook = hook("https://x".into(), headers(32))));
+        assert!(!kept(&|record| record.error = Some(text())));
+        assert!(!kept(&|record| record.hook = hook(text(), Vec::new())));
+        assert!(!kept(&|record| record.hook = hook(String::new(), vec![("name".into(), text())])));
+        assert!(!kept(&|record| record.hook = hook(String::new(), headers(SMALL / 32))));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State as Seat};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
@@ -20,6 +20,7 @@ use crate::date::UnixTime;
 use crate::queue::{Manner, Members, Record, State, Turn, submission};
 use crate::store::{Store, StoreError};
 
+use super::body::{Sent, Whole};
 use super::fleet::Classes;
 use super::reply::{Fault, Json};
 use super::{Endpoint, Gateway, Version, events, idempotency, late};
@@ -33,7 +34,7 @@ const WARNINGS: usize = 10;
 /// How long `/stream` waits for a chunk, if its client does not say.
 const STREAM_WAIT: u64 = 5_000;
 
-type Reply = Result<Json, Fault>;
+type Reply<T = String> = Result<Json<T>, Fault>;
 
 /// The numbers that a URL may have, in milliseconds.
 #[derive(Debug, Default, Deserialize)]
@@ -43,19 +44,10 @@ pub(super) struct Times {
 }
 
 type Asked = Result<Query<Times>, QueryRejection>;
-type Body = Result<Bytes, BytesRejection>;
 
 fn times(asked: Asked) -> Result<Times, Fault> {
     let wrong = |_| Fault::Bad("`wait` and `ttl` should be whole numbers of milliseconds".into());
     asked.map(|Query(times)| times).map_err(wrong)
-}
-
-/// The body; of one that is too large, how large it may be.
-pub(super) fn whole(body: Body, most: usize) -> Result<Bytes, Fault> {
-    body.map_err(|error| match error.status().as_u16() {
-        413 => Fault::TooLarge(format!("the body is larger than {most} bytes")),
-        _ => Fault::Bad(format!("the body did not arrive: {error}")),
-    })
 }
 
 impl<S: Store> Gateway<S> {
@@ -65,17 +57,24 @@ impl<S: Store> Gateway<S> {
         &self,
         endpoint: &Endpoint,
         headers: &HeaderMap,
-        body: &[u8],
+        body: Whole,
         times: &Times,
         sync: bool,
     ) -> Result<(String, State, Option<OwnedNotified>), Fault> {
         let (now, prefix) = (self.now(), if sync { "sync-" } else { "" });
-        let name = idempotency::name(headers, &endpoint.id, prefix, body, now)?;
+        let name = idempotency::name(headers, &endpoint.id, prefix, now)?;
         let id = format!("{prefix}{}-l1", name.as_ref().map_or_else(|| in_time(now), |name| name.id));
         let wait = sync.then_some(times.wait.unwrap_or(WAIT.2));
         let manner = Manner { id: id.clone(), now, patience: endpoint.patience, ttl: times.ttl, wait };
-        let mut job = submission(body, manner)?;
-        endpoint.handler.check(&job.input)?;
+        let (handler, size) = (endpoint.handler.clone(), body.bytes.len());
+        let read = move || {
+            let Whole { bytes, held } = body;
+            let mut job = submission(&bytes, manner)?;
+            handler.check(&job.input)?;
+            job.record.sent = name.map(|name| name.sent(&bytes));
+            Ok::<_, Fault>((job, held))
+        };
+        let (mut job, held) = self.rooms.jobs.work(size, read).await?;
         if self.settings.hooks.is_none() {
             // Workers call it, who are told of it with the job. A hook that nobody here tells would be due for ever.
             job.record.hook = None;
@@ -84,12 +83,13 @@ impl<S: Store> Gateway<S> {
             hook.by = self.keys.client(headers);
         }
         continue_trace(&mut job.rest, headers);
-        job.record.sent = name.as_ref().map(|name| name.sent.clone());
+        let digest = job.record.sent.as_ref().map(|sent| sent.digest.clone());
         let end = sync.then(|| self.hub.end(&endpoint.id, &id).notified_owned());
-        match (self.store.submit(&endpoint.id, job).await, name) {
+        let (store, of) = (self.store.clone(), endpoint.id.clone());
+        match (self.rooms.keep(held, async move { store.submit(&of, job).await }).await, digest) {
             (Ok(()), _) => Ok((id, State::InQueue, end)),
-            (Err(StoreError::Taken), Some(name)) => {
-                let record = self.again(endpoint, &id, &name.sent.digest).await?;
+            (Err(StoreError::Taken), Some(digest)) => {
+                let record = self.again(endpoint, &id, &digest).await?;
                 if sync {
                     // Its result is the reply, if it is still kept.
                     self.shows(&record)?;
@@ -158,11 +158,11 @@ pub(super) async fn run<S: Store>(
     Path(name): Path<String>,
     asked: Asked,
     headers: HeaderMap,
-    body: Body,
+    body: Sent,
 ) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
-    let body = whole(body, gateway.settings.most.0)?;
-    let (id, state, _) = gateway.submit(endpoint, &headers, &body, &times(asked)?, false).await?;
+    let body = body.whole(&gateway.rooms.jobs, gateway.settings.most.0).await?;
+    let (id, state, _) = gateway.submit(endpoint, &headers, body, &times(asked)?, false).await?;
     Ok(Json(json!({ "id": id, "status": state }).to_string()))
 }
 
@@ -173,11 +173,11 @@ pub(super) async fn runsync<S: Store>(
     Path(name): Path<String>,
     asked: Asked,
     headers: HeaderMap,
-    body: Body,
+    body: Sent,
 ) -> Result<Response, Fault> {
     let (endpoint, times) = (gateway.endpoint(&name)?.clone(), times(asked)?);
-    let body = whole(body, gateway.settings.most.1)?;
-    let (id, state, end) = gateway.submit(&endpoint, &headers, &body, &times, true).await?;
+    let body = body.whole(&gateway.rooms.jobs, gateway.settings.most.1).await?;
+    let (id, state, end) = gateway.submit(&endpoint, &headers, body, &times, true).await?;
     let head = HeaderValue::from_str(&id).ok();
     let job = id.clone();
     let ended = async move { gateway.seen_at_end(&endpoint, &job, long(&times), version, end).await };
@@ -190,9 +190,9 @@ pub(super) async fn status<S: Store>(
     Seat(gateway): Seat<Arc<Gateway<S>>>,
     Extension(version): Extension<Version>,
     Path((name, id)): Path<(String, String)>,
-) -> Reply {
+) -> Reply<Bytes> {
     let endpoint = gateway.endpoint(&name)?;
-    gateway.seen(endpoint, &id, version).await.map(|(_, object)| Json(object))
+    gateway.seen(endpoint, &id, version).await.map(|seen| Json(seen.object()))
 }
 
 pub(super) async fn status_sync<S: Store>(
@@ -222,9 +222,9 @@ pub(super) async fn stream<S: Store>(
     let wait = Duration::from_millis(times(asked)?.wait.unwrap_or(STREAM_WAIT).min(WAIT.1));
     let (waits, at, job) = (gateway.clone(), endpoint.clone(), id.clone());
     let stands = async move {
-        let (state, chunks) = waits.chunks_of(&at, &job, wait).await?;
+        let (state, chunks, held) = waits.chunks_of(&at, &job, wait).await?;
         let chunks: Vec<&str> = chunks.iter().filter_map(|chunk| std::str::from_utf8(chunk).ok()).collect();
-        Ok(format!(r#"{{"status":"{state}","stream":[{}]}}"#, chunks.join(",")))
+        Ok(held.by(format!(r#"{{"status":"{state}","stream":[{}]}}"#, chunks.join(","))))
     };
     gateway.clone().long_poll(endpoint.clone(), id, stands).await
 }

@@ -7,17 +7,22 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::http::HeaderMap;
-use axum::http::header::ACCEPT;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::stream::unfold;
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use crate::queue::State;
 use crate::store::Store;
 
 use super::late::{ALIVE, UNBUFFERED};
-use super::wait::CHUNKS;
+use super::reply::Fault;
+use super::room::Held;
+use super::seen::Seen;
 use super::{Endpoint, Gateway, Version};
 
 /// Whether a client asks for events.
@@ -33,16 +38,26 @@ pub(super) fn reply<S: Store>(gateway: Arc<Gateway<S>>, endpoint: Endpoint, id: 
         endpoint,
         id,
         version,
-        last: String::new(),
+        last: None,
         state: State::InQueue,
         ready: VecDeque::new(),
+        told: Told::Status,
         over: false,
     };
-    let events = unfold(watch, async |mut watch| {
-        let event = watch.next().await?;
-        Some((Ok::<_, Infallible>(event), watch))
+    // Asked for the next part only when its reader has taken the one before.
+    let parts = unfold(watch, async |mut watch| {
+        let part = watch.next().await?;
+        Some((Ok::<_, Infallible>(part), watch))
     });
-    ([UNBUFFERED], Sse::new(Box::pin(events)).keep_alive(KeepAlive::new().interval(ALIVE))).into_response()
+    let head = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
+    ([UNBUFFERED], head, Body::from_stream(parts)).into_response()
+}
+
+/// What was told last. Chunks and the status take turns.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Chunks,
+    Status,
 }
 
 struct Watch<S> {
@@ -50,54 +65,105 @@ struct Watch<S> {
     endpoint: Endpoint,
     id: String,
     version: Version,
-    /// The latest status object that was told, and how the job stood then.
-    last: String,
+    /// The digest of the latest status object that was told, and how the job stood then.
+    last: Option<[u8; 32]>,
     state: State,
-    /// What is to be told.
-    ready: VecDeque<Event>,
+    /// What is to be told, in parts of its text.
+    ready: VecDeque<Bytes>,
+    told: Told,
     over: bool,
 }
 
 impl<S: Store> Watch<S> {
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<Bytes> {
         let bell = self.gateway.hub.job(&self.endpoint.id, &self.id);
         loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(event);
+            if let Some(part) = self.ready.pop_front() {
+                return Some(part);
             }
             if self.over {
                 return None;
             }
             let rings = bell.notified();
-            self.look().await;
-            if self.ready.is_empty() && !self.over {
+            let more = self.look().await.unwrap_or_else(|fault| {
+                self.tell("error", fault.late(&self.id, self.state).into());
+                self.over = true;
+                false
+            });
+            if self.ready.is_empty() && !self.over && !more {
                 let closing = self.gateway.closing.clone();
-                self.over = closing.run_until_cancelled(rings).await.is_none();
+                match timeout(ALIVE, closing.run_until_cancelled(rings)).await {
+                    Ok(Some(())) => {}
+                    Ok(None) => self.over = true,
+                    Err(_) => return Some(Bytes::from_static(b":\n\n")),
+                }
             }
         }
     }
 
-    async fn look(&mut self) {
-        let seen = async {
-            // First how it stands, then what is there: whoever has ended brings no more.
-            let (record, object) = self.gateway.seen(&self.endpoint, &self.id, self.version).await?;
-            let (chunks, more) = self.gateway.store.drain(&self.endpoint.id, &self.id, CHUNKS).await?;
-            Ok::<_, super::reply::Fault>((record.state, more, object, chunks))
-        };
-        match seen.await {
-            Ok((state, more, object, chunks)) => {
-                let chunks = chunks.iter().filter_map(|chunk| std::str::from_utf8(chunk).ok());
-                self.ready.extend(chunks.map(|chunk| Event::default().event("chunk").data(chunk)));
-                if object != self.last {
-                    self.ready.push_back(Event::default().event("status").data(&object));
-                    self.last = object;
-                }
-                (self.state, self.over) = (state, state.is_end() && !more);
-            }
-            Err(fault) => {
-                self.ready.push_back(Event::default().event("error").data(fault.late(&self.id, self.state)));
-                self.over = true;
+    /// Gets ready what there is to tell: chunks or the status, whose room is given back as they are taken. Returns whether there may be more.
+    async fn look(&mut self) -> Result<bool, Fault> {
+        // First how it stands, then what is there: whoever has ended brings no more.
+        let stood = self.gateway.visible(&self.endpoint, &self.id).await?.state;
+        let drained = self.told == Told::Status;
+        if drained {
+            let (chunks, _, held) = self.gateway.next_chunks(&self.endpoint, &self.id).await?;
+            if !chunks.is_empty() {
+                self.told = Told::Chunks;
+                self.tell_chunks(&chunks, held);
+                return Ok(true);
             }
         }
+        self.told = Told::Status;
+        let Seen { record, object, held } = self.gateway.seen(&self.endpoint, &self.id, self.version).await?;
+        let ended = record.state.is_end();
+        if ended && !(drained && stood.is_end()) {
+            // Chunks may have come before the end.
+            return Ok(true);
+        }
+        let size = object.len();
+        let prepare = move || {
+            let object = on_a_line(object);
+            let digest = Sha256::digest(&object).into();
+            (object, digest)
+        };
+        let (object, digest) = self.gateway.rooms.answers.work(size, prepare).await;
+        if self.last != Some(digest) {
+            self.tell("status", held.by(object));
+            self.last = Some(digest);
+        }
+        (self.state, self.over) = (record.state, ended);
+        Ok(!drained)
+    }
+
+    fn tell_chunks(&mut self, chunks: &[Bytes], held: Held) {
+        let mut text = String::new();
+        for chunk in chunks.iter().filter_map(|chunk| std::str::from_utf8(chunk).ok()) {
+            for part in ["event: chunk\ndata: ", &on_a_line(chunk.to_owned()), "\n\n"] {
+                text.push_str(part);
+            }
+        }
+        self.ready.push_back(held.by(text));
+    }
+
+    fn tell(&mut self, name: &str, data: Bytes) {
+        let head = format!("event: {name}\ndata: ");
+        self.ready.extend([head.into(), data, Bytes::from_static(b"\n\n")]);
+    }
+}
+
+/// JSON without ends of lines, which end an event's data: within it they only stand between its tokens, where a blank is as good.
+fn on_a_line(json: String) -> String {
+    if json.contains(['\n', '\r']) { json.replace(['\n', '\r'], " ") } else { json }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_one_line() {
+        let json = "{\r\n \"a\": \"b\\n\"\n}";
+        assert_eq!(on_a_line(json.into()), "{   \"a\": \"b\\n\" }");
     }
 }

@@ -6,7 +6,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -114,8 +113,9 @@ impl<S: Store> Gateway<S> {
             return Tried::Taken.into();
         }
         let body = match self.webhook_body(endpoint, record).await {
-            Ok(body) => Bytes::from(body),
+            Ok(body) => body,
             Err(Fault::Store(error)) => return Tried::Failed(error.to_string()).into(),
+            Err(fault @ Fault::Busy) => return Tried::Failed(fault.to_string()).into(),
             Err(fault) => return Tried::Refused(fault.to_string()).into(),
         };
         let to = Webhook { url: hook.url.clone(), headers: hook.headers.clone(), left_out: 0 };

@@ -26,18 +26,23 @@ const LONGEST: usize = 255;
 pub(super) struct Name {
     /// The random part of its job's id.
     pub(super) id: Uuid,
-    /// What is kept of it.
-    pub(super) sent: Sent,
+    until: UnixTime,
+}
+
+impl Name {
+    /// What is kept of the submission.
+    pub(super) fn sent(&self, body: &[u8]) -> Sent {
+        let digest = Sha256::digest(body).iter().fold(String::new(), |mut text, byte| {
+            // Writing to a text cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        });
+        Sent { digest, until: self.until }
+    }
 }
 
 /// The name of a submission, if its client gave it one.
-pub(super) fn name(
-    headers: &HeaderMap,
-    endpoint: &str,
-    operation: &str,
-    body: &[u8],
-    now: UnixTime,
-) -> Result<Option<Name>, Fault> {
+pub(super) fn name(headers: &HeaderMap, endpoint: &str, operation: &str, now: UnixTime) -> Result<Option<Name>, Fault> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     let key = key.as_bytes();
     if key.is_empty() || key.len() > LONGEST {
@@ -52,10 +57,5 @@ pub(super) fn name(
     }
     let mut random = [0; 16];
     random.copy_from_slice(&hash.finalize()[..16]);
-    let digest = Sha256::digest(body).iter().fold(String::new(), |mut text, byte| {
-        // Writing to a text cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    });
-    Ok(Some(Name { id: Builder::from_random_bytes(random).into_uuid(), sent: Sent { digest, until: now + KNOWN } }))
+    Ok(Some(Name { id: Builder::from_random_bytes(random).into_uuid(), until: now + KNOWN }))
 }

@@ -37,7 +37,7 @@ impl<S: Store> Gateway<S> {
         self: Arc<Self>,
         endpoint: Endpoint,
         id: String,
-        answer: impl Future<Output = Result<String, Fault>> + Send + 'static,
+        answer: impl Future<Output = Result<Bytes, Fault>> + Send + 'static,
     ) -> Result<Response, Fault> {
         let mut answer = Box::pin(answer);
         if let Ok(soon) = timeout(ALIVE, &mut answer).await {
@@ -52,7 +52,7 @@ impl<S: Store> Gateway<S> {
 /// A reply whose head goes out now, and whose body is spaces until its answer is there. 200 is said, so that a fault is told by the body alone;
 /// `state` is how the job stood before.
 pub(super) fn reply(
-    answer: impl Future<Output = Result<String, Fault>> + Send + 'static,
+    answer: impl Future<Output = Result<Bytes, Fault>> + Send + 'static,
     id: String,
     state: State,
 ) -> Response {
@@ -64,16 +64,16 @@ fn unbuffered(body: impl Stream<Item = Part> + Send + 'static) -> Response {
 }
 
 fn body(
-    answer: impl Future<Output = Result<String, Fault>> + Send + 'static,
+    answer: impl Future<Output = Result<Bytes, Fault>> + Send + 'static,
     id: String,
     state: State,
 ) -> impl Stream<Item = Part> + Send + 'static {
-    let object = async move { answer.await.unwrap_or_else(|fault| fault.late(&id, state)) };
-    let object: Pin<Box<dyn Future<Output = String> + Send>> = Box::pin(object);
+    let object = async move { answer.await.unwrap_or_else(|fault| fault.late(&id, state).into()) };
+    let object: Pin<Box<dyn Future<Output = Bytes> + Send>> = Box::pin(object);
     unfold(Some(object), async |object| {
         let mut object = object?;
         Some(match timeout(ALIVE, &mut object).await {
-            Ok(object) => (Ok(Bytes::from(object)), None),
+            Ok(object) => (Ok(object), None),
             Err(_) => (Ok(SPACE), Some(object)),
         })
     })
@@ -91,7 +91,7 @@ mod tests {
         for (seconds, spaces) in [(0, ""), (14, ""), (16, " "), (44, "  "), (301, "                    ")] {
             let answer = async move {
                 sleep(Duration::from_secs(seconds)).await;
-                Ok("{}".to_owned())
+                Ok("{}".into())
             };
             let reply = reply(answer, "x".into(), State::InQueue);
             assert_eq!(reply.headers()["x-accel-buffering"], "no");

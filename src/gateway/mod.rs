@@ -4,6 +4,7 @@
 //! the `hub`'s bells. What time does, `timers` brings about.
 
 mod auth;
+mod body;
 mod browsers;
 mod check;
 mod client;
@@ -22,6 +23,7 @@ mod page;
 mod probes;
 mod receivers;
 mod reply;
+mod room;
 mod seen;
 mod serve;
 mod take;
@@ -38,7 +40,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
 use tokio::time::{Instant, sleep_until};
@@ -62,6 +63,7 @@ use hub::Hub;
 use limits::Limits;
 use receivers::Receivers;
 use reply::Fault;
+use room::Rooms;
 
 /// An endpoint: a queue that has names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +97,8 @@ pub struct Settings {
     pub most: (usize, usize),
     /// Bytes of a result.
     pub most_result: usize,
+    /// Bytes of bodies and answers that are under way: of jobs, of results, of answers and of webhooks so many each.
+    pub room: usize,
     /// Who may ask. None: everybody.
     pub keys: Vec<Key>,
     /// The key of a worker in this process: who may ask is up to the others.
@@ -127,6 +131,7 @@ impl Default for Settings {
             keep_alive: Duration::from_secs(75),
             most: (10 << 20, 20 << 20),
             most_result: 64 << 20,
+            room: 256 << 20,
             keys: Vec::new(),
             home: None,
             limits: true,
@@ -166,6 +171,7 @@ pub struct Gateway<S> {
     fleet: Fleet,
     limits: Limits,
     receivers: Arc<Receivers>,
+    rooms: Rooms,
     keys: Keys,
     /// Cancelled when long polls are to end: nothing is handed out any more.
     closing: CancellationToken,
@@ -186,6 +192,7 @@ impl<S: Store> Gateway<S> {
             store,
             began: course.now(),
             course,
+            rooms: Rooms::new(settings.room),
             keys: Keys::new(settings.keys.clone(), settings.home.clone()),
             settings,
             hub: Arc::default(),
@@ -239,13 +246,11 @@ impl<S: Store> Gateway<S> {
     }
 
     fn operations(self: Arc<Self>, version: Version) -> Router {
-        let (most, most_sync) = self.settings.most;
-        let most_result = self.settings.most_result;
         // Written out: a router within another has each request's path written anew.
         let at = |operation: &str| format!("{}/{{endpoint}}{operation}", version.prefix());
         let clients = Router::new()
-            .route(&at("/run"), post(client::run::<S>).layer(DefaultBodyLimit::max(most)))
-            .route(&at("/runsync"), post(client::runsync::<S>).layer(DefaultBodyLimit::max(most_sync)))
+            .route(&at("/run"), post(client::run::<S>))
+            .route(&at("/runsync"), post(client::runsync::<S>))
             .route(&at("/status/{id}"), get(client::status::<S>).post(client::status::<S>))
             .route(&at("/status-sync/{id}"), get(client::status_sync::<S>).post(client::status_sync::<S>))
             .route(&at("/stream/{id}"), get(client::stream::<S>).post(client::stream::<S>))
@@ -259,11 +264,8 @@ impl<S: Store> Gateway<S> {
         let workers = Router::new()
             .route(&at("/job-take/{worker}"), get(take::take::<S>))
             .route(&at("/job-take-batch/{worker}"), get(take::take_batch::<S>))
-            .route(&at("/job-done/{worker}/{id}"), post(worker::done::<S>).layer(DefaultBodyLimit::max(most_result)))
-            .route(
-                &at("/job-stream/{worker}/{id}"),
-                post(worker::stream::<S>).layer(DefaultBodyLimit::max(most_result)),
-            )
+            .route(&at("/job-done/{worker}/{id}"), post(worker::done::<S>))
+            .route(&at("/job-stream/{worker}/{id}"), post(worker::stream::<S>))
             .route(&at("/job-stop/{worker}"), get(worker::stops::<S>))
             .route(&at("/ping/{worker}"), any(worker::ping::<S>))
             .route_layer(from_fn_with_state(self.clone(), auth::worker::<S>));

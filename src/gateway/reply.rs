@@ -57,6 +57,8 @@ pub(super) enum Fault {
     NoMethod,
     #[error("the queue has no room at the moment; nothing was changed")]
     NoRoom,
+    #[error("too much is being sent or read at the moment; nothing was changed")]
+    Busy,
     #[error("the queue cannot be reached at the moment; nothing was changed")]
     Store(StoreError),
 }
@@ -91,7 +93,7 @@ impl Fault {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoRoom | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoRoom | Self::Busy | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -127,7 +129,7 @@ impl IntoResponse for Fault {
             tell_failed(error);
         }
         let mut reply = (self.status(), Json(self.body())).into_response();
-        if matches!(self, Self::NoRoom | Self::Store(_) | Self::TooMany(_)) {
+        if matches!(self, Self::NoRoom | Self::Busy | Self::Store(_) | Self::TooMany(_)) {
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         reply
@@ -150,6 +152,8 @@ mod tests {
 
     #[test]
     fn who_is_refused_for_now_knows_when_to_ask_again() {
+        let busy = Fault::Busy.into_response();
+        assert_eq!((busy.status().as_u16(), busy.headers()[RETRY_AFTER].to_str().unwrap()), (503, "1"));
         for (error, status, says) in [
             (StoreError::Full("the disk at /x".into()), 503, "the queue has no room"),
             (StoreError::Failed("10.0.0.1".into()), 503, "the queue cannot be reached"),

@@ -8,9 +8,10 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use crate::queue::{self, Payloads, Record, View};
-use crate::store::{Part, Store};
+use crate::store::{Part, Parts, Store, Wanted};
 
 use super::reply::Fault;
+use super::room::{Held, Room, SMALL};
 use super::{Endpoint, Gateway, Version};
 
 /// For whom a status object is.
@@ -21,20 +22,29 @@ pub(super) fn view(version: Version, endpoint: &Endpoint) -> View {
     }
 }
 
+/// What is seen of a job, with the room that it has.
+pub(super) struct Seen {
+    pub(super) record: Record,
+    pub(super) object: String,
+    pub(super) held: Held,
+}
+
+impl Seen {
+    /// The status object.
+    pub(super) fn object(self) -> Bytes {
+        self.held.by(self.object)
+    }
+}
+
 impl<S: Store> Gateway<S> {
     /// A job that clients can see, and its status object as it is now.
-    pub(super) async fn seen(
-        &self,
-        endpoint: &Endpoint,
-        id: &str,
-        version: Version,
-    ) -> Result<(Record, String), Fault> {
-        let view = view(version, endpoint);
-        let found = self.store.find(&endpoint.id, id, move |record| wanted(record, view)).await?;
-        let (record, parts) = found.ok_or_else(|| Fault::NoJob(id.to_owned()))?;
+    pub(super) async fn seen(&self, endpoint: &Endpoint, id: &str, version: Version) -> Result<Seen, Fault> {
+        let (view, room) = (view(version, endpoint), &self.rooms.answers);
+        let (record, parts, held) = self.found(room, &endpoint.id, id, move |record| wanted(record, view)).await?;
         self.shows(&record)?;
-        let object = object(&record, view, wanted(&record, view).into_iter().zip(parts));
-        Ok((record, object))
+        let parts = wanted(&record, view).into_iter().zip(parts).collect();
+        let (record, object) = object(room, record, view, parts).await;
+        Ok(Seen { record, object, held })
     }
 
     /// The status object of a job at its end, or as it is when the time is over. Who has listened for its end since before it was there
@@ -46,7 +56,7 @@ impl<S: Store> Gateway<S> {
         wait: Duration,
         version: Version,
         end: Option<OwnedNotified>,
-    ) -> Result<String, Fault> {
+    ) -> Result<Bytes, Fault> {
         let until = Instant::now() + wait;
         if let Some(end) = end {
             self.rang(end, until).await;
@@ -54,20 +64,44 @@ impl<S: Store> Gateway<S> {
         let bell = self.hub.end(&endpoint.id, id);
         loop {
             let rings = bell.notified();
-            let (record, object) = self.seen(endpoint, id, version).await?;
+            // Only how it stands: whoever waits has nothing else of it.
+            let record = self.visible(endpoint, id).await?;
             if record.state.is_end() || !self.rang(rings, until).await {
-                return Ok(object);
+                return self.seen(endpoint, id, version).await.map(Seen::object);
             }
         }
     }
 
     /// What a webhook is told of a job that stood as `record` says.
-    pub(super) async fn webhook_body(&self, endpoint: &str, record: &Record) -> Result<String, Fault> {
-        let parts = wanted(record, View::Webhook);
+    pub(super) async fn webhook_body(&self, endpoint: &str, record: &Record) -> Result<Bytes, Fault> {
+        let (parts, room) = (wanted(record, View::Webhook), &self.rooms.messages);
         let asked = parts.clone();
-        let found = self.store.find(endpoint, &record.id, move |_| asked.clone()).await?;
-        let (_, found) = found.ok_or_else(|| Fault::NoJob(record.id.clone()))?;
-        Ok(object(record, View::Webhook, parts.into_iter().zip(found)))
+        let (_, found, held) = self.found(room, endpoint, &record.id, move |_| asked.clone()).await?;
+        let parts = parts.into_iter().zip(found).collect();
+        let (_, object) = object(room, record.clone(), View::Webhook, parts).await;
+        Ok(held.by(object))
+    }
+
+    /// A job and what is wanted of it, which has room by the time that it is read.
+    async fn found(
+        &self,
+        room: &Room,
+        endpoint: &str,
+        id: &str,
+        wanted: impl Wanted + Clone,
+    ) -> Result<(Record, Vec<Option<Bytes>>, Held), Fault> {
+        let (mut most, mut held) = (SMALL, Held::default());
+        loop {
+            let found = self.store.find(endpoint, id, wanted.clone(), most).await?;
+            match found.ok_or_else(|| Fault::NoJob(id.to_owned()))? {
+                (record, Parts::Read(parts)) => return Ok((record, parts, held)),
+                (_, Parts::Large(bytes)) => {
+                    // First what it had room for when it was smaller: who has some and waits for more could wait for another who does.
+                    drop(held);
+                    (most, held) = (bytes, room.hold(bytes).await?);
+                }
+            }
+        }
     }
 }
 
@@ -83,16 +117,20 @@ fn wanted(record: &Record, view: View) -> Vec<Part> {
     all.into_iter().filter(|(_, wanted)| *wanted).map(|(part, _)| part).collect()
 }
 
-fn object(record: &Record, view: View, parts: impl Iterator<Item = (Part, Option<Bytes>)>) -> String {
-    let parts: Vec<_> = parts.collect();
-    let of = |part| parts.iter().find(|(of, _)| *of == part).and_then(|(_, body)| json(body.as_ref()?));
-    let payloads = Payloads {
-        input: of(Part::Input),
-        output: of(Part::Output),
-        timings: of(Part::Timings),
-        warnings: of(Part::Warnings),
+async fn object(room: &Room, record: Record, view: View, parts: Vec<(Part, Option<Bytes>)>) -> (Record, String) {
+    let bytes = parts.iter().flat_map(|(_, body)| body).map(Bytes::len).sum();
+    let write = move || {
+        let of = |part| parts.iter().find(|(of, _)| *of == part).and_then(|(_, body)| json(body.as_ref()?));
+        let payloads = Payloads {
+            input: of(Part::Input),
+            output: of(Part::Output),
+            timings: of(Part::Timings),
+            warnings: of(Part::Warnings),
+        };
+        let object = queue::status(&record, view, payloads);
+        (record, object)
     };
-    queue::status(record, view, payloads)
+    room.work(bytes, write).await
 }
 
 /// What a store keeps is JSON.

@@ -1,6 +1,7 @@
 //! The sockets of a gateway: who may hold one, and for how long.
 
 mod crowd;
+mod pace;
 mod turns;
 
 use std::convert::Infallible;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::Response;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
 use hyper::body::Incoming;
@@ -23,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt};
 use tracing::{debug, warn};
@@ -32,10 +34,11 @@ use crate::store::Store;
 
 use super::{Gateway, browsers, uri};
 use crowd::{Crowd, Place};
+use pace::Pace;
 use turns::Turns;
 
-/// For the next bytes of a body.
-const BODY: Duration = Duration::from_secs(30);
+/// Bytes that are read ahead or written at once on a connection, the head of a request among them.
+const BUFFER: usize = 64 << 10;
 
 /// After an error that is not of one connection, such as too many open files.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -112,6 +115,7 @@ where
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(keep)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), answer);
     let mut served = pin!(served);
     let ended = select! {
@@ -130,20 +134,21 @@ where
     }
 }
 
-/// A body that fails when nothing more of it comes.
+/// A body that fails when too little more of it comes.
 fn in_time(body: Body, turns: Turns) -> Body {
-    Body::from_stream(unfold(Some((body.into_data_stream(), turns)), async |rest| {
-        let (mut rest, turns) = rest?;
+    Body::from_stream(unfold(Some((body.into_data_stream(), turns, Pace::default())), async |rest| {
+        let (mut rest, turns, mut pace) = rest?;
         turns.theirs();
-        let next = timeout(BODY, rest.next()).await;
+        let began = Instant::now();
+        let next = timeout(pace.left(), rest.next()).await;
         turns.ours();
         match next {
-            Ok(Some(data)) => Some((data.map_err(io::Error::other), Some((rest, turns)))),
-            Ok(None) => None,
-            Err(_) => {
-                let late = format!("nothing came for {} s", BODY.as_secs());
-                Some((Err(io::Error::new(io::ErrorKind::TimedOut, late)), None))
+            Ok(Some(data)) => {
+                pace.moved(began.elapsed(), data.as_ref().map_or(0, Bytes::len));
+                Some((data.map_err(io::Error::other), Some((rest, turns, pace))))
             }
+            Ok(None) => None,
+            Err(_) => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "too little of it came for too long")), None)),
         }
     }))
 }
@@ -151,9 +156,7 @@ fn in_time(body: Body, turns: Turns) -> Body {
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
-    use bytes::Bytes;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::time::Instant;
 
     use super::*;
     use crate::clock::{Course, SystemClock};
@@ -222,7 +225,8 @@ mod tests {
         let gateway = Gateway::new(store, Course::new(Arc::new(SystemClock)), settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let serving = tokio::spawn(serve(listener, gateway, stop.clone()));
+        let mut serving = JoinSet::new();
+        serving.spawn(serve(listener, gateway, stop.clone()));
         let mut halves = Vec::new();
         for _ in 0..8 {
             let mut half = TcpStream::connect(address).await.unwrap();
@@ -232,10 +236,10 @@ mod tests {
         let mut honest = TcpStream::connect(address).await.unwrap();
         honest.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();
-        timeout(Duration::from_secs(60), honest.read_to_string(&mut answer)).await.unwrap().unwrap();
+        timeout(Duration::from_mins(1), honest.read_to_string(&mut answer)).await.unwrap().unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         stop.cancel();
-        timeout(Duration::from_secs(60), serving).await.unwrap().unwrap();
+        timeout(Duration::from_mins(1), serving.join_next()).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
@@ -277,15 +281,64 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_stalls_fails() {
-        let slow = |seconds: u64| {
-            let parts = futures_util::stream::iter([0, seconds]).then(|pause| async move {
+    async fn a_body_that_stalls_or_drips_fails() {
+        let slow = |seconds: Vec<u64>, bytes: usize| {
+            let parts = futures_util::stream::iter(seconds).then(move |pause| async move {
                 sleep(Duration::from_secs(pause)).await;
-                Ok::<_, Infallible>(Bytes::from_static(b"ab"))
+                Ok::<_, Infallible>(Bytes::from(vec![b'x'; bytes]))
             });
-            in_time(Body::from_stream(parts), Turns::default())
+            to_bytes(in_time(Body::from_stream(parts), Turns::default()), usize::MAX)
         };
-        assert_eq!(to_bytes(slow(29), 100).await.unwrap(), "abab");
-        assert!(to_bytes(slow(31), 100).await.is_err());
+        assert_eq!(slow(vec![0, 29], 2).await.unwrap(), "xxxx");
+        assert!(slow(vec![0, 31], 2).await.is_err());
+        assert!(slow(vec![1; 40], 2).await.is_err(), "drop by drop");
+        assert_eq!(slow(vec![20; 9], 128 << 10).await.unwrap().len(), 9 * (128 << 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_time_in_which_its_sender_is_waited_for_counts_against_a_body() {
+        let body = futures_util::stream::iter([1, 1, 1]).then(|pause| async move {
+            sleep(Duration::from_secs(pause)).await;
+            Ok::<_, Infallible>(Bytes::from_static(b"ab"))
+        });
+        let mut body = in_time(Body::from_stream(body), Turns::default()).into_data_stream();
+        for _ in 0..3 {
+            sleep(Duration::from_mins(1)).await;
+            assert_eq!(body.next().await.unwrap().unwrap(), "ab");
+        }
+    }
+
+    /// How long an answer of a megabyte is written to a peer who takes so many bytes a second, and how many it got.
+    async fn read_at(bytes: usize) -> (u64, usize) {
+        let (ours, mut theirs) = duplex(16 * 1024);
+        let began = Instant::now();
+        let served = async {
+            connection(ours, tower::service_fn(works), KEEP, CancellationToken::new(), Crowd::new(1).join()).await;
+            began.elapsed().as_secs()
+        };
+        let reads = async {
+            theirs.write_all(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").await.unwrap();
+            let (mut part, mut all) = (vec![0; bytes], 0);
+            // Into no room nothing is read.
+            while let Ok(read @ 1..) = theirs.read(&mut part).await {
+                all += read;
+                sleep(Duration::from_secs(1)).await;
+            }
+            // Until it is cut off it keeps its end open.
+            (all, theirs)
+        };
+        let both = async { tokio::join!(served, reads) };
+        let (took, (all, _theirs)) = timeout(Duration::from_mins(10), both).await.unwrap();
+        (took, all)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_an_answer_is_cut_off_and_who_reads_slowly_is_not() {
+        let (took, _) = read_at(0).await;
+        assert!((39..=42).contains(&took), "ten seconds of work, and thirty of waiting: {took}");
+        let (took, all) = read_at(512).await;
+        assert!((39..=42).contains(&took) && all < 64 << 10, "drop by drop: {took} {all}");
+        let (took, all) = read_at(8192).await;
+        assert!(took > 100 && all > 1 << 20, "{took} {all}");
     }
 }

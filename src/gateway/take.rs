@@ -124,7 +124,7 @@ impl<S: Store> Gateway<S> {
                 }
                 return Ok(Vec::new());
             }
-            let jobs = self.readable(endpoint, worker, &handed, appetite.reads).await?;
+            let jobs = self.readable(endpoint, worker, handed, appetite.reads).await?;
             // Behind one that is too large there may be others.
             if !jobs.is_empty() {
                 return Ok(jobs);
@@ -137,12 +137,17 @@ impl<S: Store> Gateway<S> {
         &self,
         endpoint: &Endpoint,
         worker: &str,
-        handed: &[Handed],
+        handed: Vec<Handed>,
         reads: usize,
     ) -> Result<Vec<String>, Fault> {
         let (mut jobs, now) = (Vec::with_capacity(handed.len()), self.now());
-        for handed in handed {
-            let (job, id) = (job_object(handed, now), &handed.record.id);
+        let weighs = handed.iter().map(Handed::bytes).sum();
+        let write = move || -> Vec<_> {
+            let job = |handed: Handed| (job_object(&handed, now), handed.record.id);
+            handed.into_iter().map(job).collect()
+        };
+
+        for (job, id) in self.rooms.results.work(weighs, write).await {
             let bytes = job.len() + "[]".len();
             if bytes <= reads {
                 jobs.push(job);
@@ -154,7 +159,7 @@ impl<S: Store> Gateway<S> {
             let fail = move |record: &mut Record| {
                 record.finish(Finish { worker: &worker, error: Some(why.clone()), output: false }, now)
             };
-            self.store.change(&endpoint.id, id, fail, Vec::new(), None).await?;
+            self.store.change(&endpoint.id, &id, fail, Vec::new(), None).await?;
         }
         Ok(jobs)
     }

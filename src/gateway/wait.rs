@@ -9,10 +9,14 @@ use crate::queue::State;
 use crate::store::Store;
 
 use super::reply::Fault;
+use super::room::{Held, SMALL};
 use super::{Endpoint, Gateway};
 
-/// Bytes of chunks in one reply.
-pub(super) const CHUNKS: usize = 1 << 20;
+/// Bytes of chunks in one reply, unless one alone has more.
+const CHUNKS: usize = 1 << 20;
+
+/// Chunks that were taken off a stream, whether there are more, and the room that they have.
+pub(super) type Taken = (Vec<Bytes>, bool, Held);
 
 impl<S: Store> Gateway<S> {
     /// The next chunks of a job's stream, and how to say that it stands: at once if there are any or can be no more, else as soon as
@@ -22,17 +26,36 @@ impl<S: Store> Gateway<S> {
         endpoint: &Endpoint,
         id: &str,
         wait: Duration,
-    ) -> Result<(State, Vec<Bytes>), Fault> {
+    ) -> Result<(State, Vec<Bytes>, Held), Fault> {
         let until = Instant::now() + wait;
         let bell = self.hub.job(&endpoint.id, id);
         loop {
             let rings = bell.notified();
             // First how it stands, then what is there: whoever has ended brings no more.
             let record = self.visible(endpoint, id).await?;
-            let (chunks, more) = self.store.drain(&endpoint.id, id, CHUNKS).await?;
+            let (chunks, more, held) = self.next_chunks(endpoint, id).await?;
             if !chunks.is_empty() || record.state.is_end() || !self.rang(rings, until).await {
                 // Clients stop at an end, so it is told with the last chunk at the earliest.
-                return Ok((if more { State::InProgress } else { record.state }, chunks));
+                return Ok((if more { State::InProgress } else { record.state }, chunks, held));
+            }
+        }
+    }
+
+    /// Takes the next chunks off a job's stream, once there is room for them.
+    pub(super) async fn next_chunks(&self, endpoint: &Endpoint, id: &str) -> Result<Taken, Fault> {
+        let (mut most, mut held) = (SMALL, Held::default());
+        loop {
+            let (chunks, next) = self.store.drain(&endpoint.id, id, most).await?;
+            match next {
+                Some(bytes) if chunks.is_empty() => {
+                    drop(held);
+                    most = bytes.max(CHUNKS);
+                    held = self.rooms.answers.hold(most).await?;
+                }
+                _ => {
+                    held.shrink(chunks.iter().map(Bytes::len).sum());
+                    return Ok((chunks, next.is_some(), held));
+                }
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -14,16 +13,16 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::queue::{End, Finish, Posted, Record, Turn, posted};
-use crate::store::{Part, Store};
+use crate::queue::{End, Finish, Posted, Record, Turn, Unreadable, posted};
+use crate::store::{Event, Part, Store, StoreError};
 
-use super::client::whole;
+use super::body::{Sent, Whole};
 use super::fleet::Sign;
 use super::reply::{Fault, Json};
+use super::room::Held;
 use super::{Endpoint, Gateway};
 
 pub(super) type Seat<S> = State<Arc<Gateway<S>>>;
-type Body = Result<Bytes, BytesRejection>;
 
 /// What a worker says in its URL. All of it may be missing.
 #[derive(Debug, Default, Deserialize)]
@@ -42,20 +41,20 @@ pub(super) struct Says {
 pub(super) async fn done<S: Store>(
     State(gateway): Seat<S>,
     Path((name, worker, id)): Path<(String, String, String)>,
-    body: Body,
+    body: Sent,
 ) -> Result<Response, Fault> {
     let endpoint = gateway.endpoint(&name)?;
     // A result that cannot be kept is the end of its job all the same, or it would be drawn again and again.
-    let (posted, fault) = match whole(body, gateway.settings.most_result).map(|body| posted(&body)) {
-        Ok(Ok(posted)) => (posted, None),
-        Ok(Err(unreadable)) => (failure(unreadable.to_string()), Some(Fault::Bad(unreadable.to_string()))),
+    let ((posted, held), fault) = match gateway.posted(body).await {
+        Ok((Ok(posted), held)) => ((posted, held), None),
+        Ok((Err(unreadable), _)) => (failure(unreadable.to_string()), Some(Fault::Bad(unreadable.to_string()))),
         Err(Fault::TooLarge(why)) => (failure(format!("the result is too large: {why}")), Some(Fault::TooLarge(why))),
         // It did not arrive; it will come again.
         Err(fault) => return Err(fault),
     };
     let known = match posted {
-        Posted::Progress(word) => gateway.progress(endpoint, &worker, &id, &word).await?,
-        Posted::End(end) => gateway.finish(endpoint, &worker, &id, end).await?,
+        Posted::Progress(word) => gateway.progress(endpoint, &worker, &id, word, held).await?,
+        Posted::End(end) => gateway.finish(endpoint, &worker, &id, end, held).await?,
     };
     match (known, fault) {
         (_, Some(fault)) => Err(fault),
@@ -67,17 +66,16 @@ pub(super) async fn done<S: Store>(
 pub(super) async fn stream<S: Store>(
     State(gateway): Seat<S>,
     Path((name, worker, id)): Path<(String, String, String)>,
-    body: Body,
+    body: Sent,
 ) -> Result<Response, Fault> {
     let endpoint = gateway.endpoint(&name)?;
-    let body = whole(body, gateway.settings.most_result)?;
-    let Ok(Posted::End(End { output, .. })) = posted(&body) else {
+    let (Ok(Posted::End(End { output, .. })), held) = gateway.posted(body).await? else {
         return Err(Fault::Bad("a part of a stream should be an object with an `output`".into()));
     };
     let output = output.as_deref().unwrap_or(RawValue::NULL);
     let chunk = Bytes::from(format!(r#"{{"output":{output}}}"#));
     let part = move |record: &mut Record| record.part(&worker);
-    match gateway.store.change(&endpoint.id, &id, part, Vec::new(), Some(chunk)).await? {
+    match gateway.change(endpoint, &id, part, Vec::new(), Some(chunk), held).await? {
         Some(_) => Ok(StatusCode::OK.into_response()),
         None => Err(Fault::NoJob(id)),
     }
@@ -152,26 +150,55 @@ impl<S: Store> Gateway<S> {
         Ok(())
     }
 
+    /// What a worker brings, read, with the room that it has.
+    async fn posted(&self, body: Sent) -> Result<(Result<Posted, Unreadable>, Held), Fault> {
+        let room = &self.rooms.results;
+        let Whole { bytes, held } = body.whole(room, self.settings.most_result).await?;
+        Ok(room.work(bytes.len(), move || (posted(&bytes), held)).await)
+    }
+
+    /// Lets an event happen to a job for which its worker has brought something.
+    async fn change(
+        &self,
+        endpoint: &Endpoint,
+        id: &str,
+        event: impl Event,
+        parts: Vec<(Part, Bytes)>,
+        chunk: Option<Bytes>,
+        held: Held,
+    ) -> Result<Option<(Record, Turn)>, StoreError> {
+        let (store, endpoint, id) = (self.store.clone(), endpoint.id.clone(), id.to_owned());
+        self.rooms.keep(held, async move { store.change(&endpoint, &id, event, parts, chunk).await }).await
+    }
+
     /// Keeps a word on a job's progress. Returns whether there is such a job.
-    async fn progress(&self, endpoint: &Endpoint, worker: &str, id: &str, word: &RawValue) -> Result<bool, Fault> {
+    async fn progress(
+        &self,
+        endpoint: &Endpoint,
+        worker: &str,
+        id: &str,
+        word: Box<RawValue>,
+        held: Held,
+    ) -> Result<bool, Fault> {
         let (now, worker) = (self.now(), worker.to_owned());
         let progress = move |record: &mut Record| record.progress(&worker, now);
         let parts = vec![(Part::Output, bytes_of(word))];
-        Ok(self.store.change(&endpoint.id, id, progress, parts, None).await?.is_some())
+        Ok(self.change(endpoint, id, progress, parts, None, held).await?.is_some())
     }
 
     /// Keeps a job's end. Returns whether there is such a job.
-    async fn finish(&self, endpoint: &Endpoint, worker: &str, id: &str, end: End) -> Result<bool, Fault> {
-        let End { output, error, stop, more } = end;
+    async fn finish(&self, endpoint: &Endpoint, worker: &str, id: &str, end: End, held: Held) -> Result<bool, Fault> {
+        let End { output, error, stop, mut more } = end;
+        let (now, by, has_output) = (self.now(), worker.to_owned(), output.is_some());
         let mut parts = Vec::new();
-        parts.extend(output.as_deref().map(|output| (Part::Output, bytes_of(output))));
+        parts.extend(output.map(|output| (Part::Output, bytes_of(output))));
         for (key, part) in [("timings", Part::Timings), ("warnings", Part::Warnings)] {
-            parts.extend(more.get(key).map(|value| (part, bytes_of(value))));
+            parts.extend(more.remove(key).map(|value| (part, bytes_of(value))));
         }
-        let (now, by, output) = (self.now(), worker.to_owned(), output.is_some());
-        let finish =
-            move |record: &mut Record| record.finish(Finish { worker: &by, error: error.clone(), output }, now);
-        let known = self.store.change(&endpoint.id, id, finish, parts, None).await?;
+        let finish = move |record: &mut Record| {
+            record.finish(Finish { worker: &by, error: error.clone(), output: has_output }, now)
+        };
+        let known = self.change(endpoint, id, finish, parts, None, held).await?;
         if let Some((record, Turn::Changed | Turn::Stop(_))) = &known {
             self.brought(&endpoint.id, worker).await;
             tracing::info!(id, worker, status = %record.state, "a job has ended");
@@ -184,14 +211,14 @@ impl<S: Store> Gateway<S> {
     }
 }
 
-fn failure(why: String) -> Posted {
-    Posted::End(End { error: Some(why), ..End::default() })
+fn failure(why: String) -> (Posted, Held) {
+    (Posted::End(End { error: Some(why), ..End::default() }), Held::default())
 }
 
 pub(super) fn nothing() -> Response {
     StatusCode::NO_CONTENT.into_response()
 }
 
-fn bytes_of(value: &RawValue) -> Bytes {
-    Bytes::copy_from_slice(value.get().as_bytes())
+fn bytes_of(value: Box<RawValue>) -> Bytes {
+    String::from(Box::<str>::from(value)).into()
 }

@@ -11,7 +11,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 use super::change::{Counts, Tally, outcome};
 use super::news::{News, Subscription, Teller};
 use super::pace::Moment;
-use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wanted};
+use super::{Drained, Event, Found, Handed, KeyRecord, Part, Parts, Store, StoreError, Taker, Wanted};
 
 /// Jobs in memory.
 #[derive(Debug)]
@@ -149,11 +149,17 @@ impl Store for MemoryStore {
         Ok(self.at(endpoint, |jobs| jobs.jobs.get(id).map(|job| job.record.clone())))
     }
 
-    async fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Found>, StoreError> {
+    async fn find(
+        &self,
+        endpoint: &str,
+        id: &str,
+        wanted: impl Wanted,
+        most: usize,
+    ) -> Result<Option<Found>, StoreError> {
         Ok(self.at(endpoint, |jobs| {
             let job = jobs.jobs.get(id)?;
             let parts = wanted(&job.record).iter().map(|part| job.parts.get(part).cloned()).collect();
-            Some((job.record.clone(), parts))
+            Some((job.record.clone(), Parts::of(parts, most)))
         }))
     }
 
@@ -235,18 +241,18 @@ impl Store for MemoryStore {
         Ok(all.values().flat_map(|jobs| jobs.jobs.values()).map(|job| job.record.due(&self.rules)).min())
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<(Vec<Bytes>, bool), StoreError> {
+    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Drained, StoreError> {
         Ok(self.at(endpoint, |jobs| {
-            let Some(job) = jobs.jobs.get_mut(id) else { return (Vec::new(), false) };
+            let Some(job) = jobs.jobs.get_mut(id) else { return (Vec::new(), None) };
             let (mut drained, mut bytes) = (Vec::new(), 0);
             while let Some(chunk) = job.chunks.front() {
                 bytes += chunk.len();
-                if bytes > most && !drained.is_empty() {
+                if bytes > most {
                     break;
                 }
                 drained.extend(job.chunks.pop_front());
             }
-            (drained, !job.chunks.is_empty())
+            (drained, job.chunks.front().map(Bytes::len))
         }))
     }
 

@@ -118,7 +118,27 @@ pub trait Event: Fn(&mut Record) -> Turn + Send + Sync + 'static {}
 impl<F: Fn(&mut Record) -> Turn + Send + Sync + 'static> Event for F {}
 
 /// A job, and payloads of it.
-pub type Found = (Record, Vec<Option<Bytes>>);
+pub type Found = (Record, Parts);
+
+/// Payloads that were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parts {
+    /// Each, if there is one.
+    Read(Vec<Option<Bytes>>),
+    /// They have so many bytes together, more than were asked for, and were not read.
+    Large(usize),
+}
+
+impl Parts {
+    /// Parts that are in memory as it is, unless they have more than `most` bytes together.
+    fn of(parts: Vec<Option<Bytes>>, most: usize) -> Self {
+        let bytes = parts.iter().flatten().map(Bytes::len).sum();
+        if bytes > most { Self::Large(bytes) } else { Self::Read(parts) }
+    }
+}
+
+/// Chunks of a stream, and how many bytes the next one has, if there is one.
+pub type Drained = (Vec<Bytes>, Option<usize>);
 
 /// Which payloads of a job are asked for: only who sees it knows.
 pub trait Wanted: Fn(&Record) -> Vec<Part> + Send + Sync + 'static {}
@@ -136,12 +156,14 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// A job that is there. One that is [gone](Record::gone) is not, for clients.
     fn read(&self, endpoint: &str, id: &str) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 
-    /// A job, and those of its payloads that it is `wanted` with, in that order; all of one moment.
+    /// A job, and those of its payloads that it is `wanted` with, in that order, if they have at most so many bytes together; all of one
+    /// moment.
     fn find(
         &self,
         endpoint: &str,
         id: &str,
         wanted: impl Wanted,
+        most: usize,
     ) -> impl Future<Output = Result<Option<Found>, StoreError>> + Send;
 
     /// One payload.
@@ -153,8 +175,10 @@ pub trait Store: Debug + Send + Sync + 'static {
         part: Part,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
         async move {
-            let found = self.find(endpoint, id, move |_| vec![part]).await?;
-            Ok(found.and_then(|(_, mut parts)| parts.pop().flatten()))
+            Ok(match self.find(endpoint, id, move |_| vec![part], usize::MAX).await? {
+                Some((_, Parts::Read(mut parts))) => parts.pop().flatten(),
+                _ => None,
+            })
         }
     }
 
@@ -185,14 +209,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// When [`Store::due`] will find something.
     fn next_due(&self) -> impl Future<Output = Result<Option<UnixTime>, StoreError>> + Send;
 
-    /// Takes chunks of a job's stream that nobody has taken yet: the oldest, up to `most` bytes of them, but one at least.
-    /// Returns also whether there are more.
-    fn drain(
-        &self,
-        endpoint: &str,
-        id: &str,
-        most: usize,
-    ) -> impl Future<Output = Result<(Vec<Bytes>, bool), StoreError>> + Send;
+    /// Takes chunks of a job's stream that nobody has taken yet: the oldest, up to `most` bytes of them; none, if the oldest has more.
+    fn drain(&self, endpoint: &str, id: &str, most: usize) -> impl Future<Output = Result<Drained, StoreError>> + Send;
 
     /// Takes the ids of jobs that a worker works on in vain.
     fn stops(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;

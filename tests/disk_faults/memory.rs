@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use latentd::date::UnixTime;
 use latentd::queue::{Finish, Manner, Record, Rules, State, Taking, submission};
-use latentd::store::{Part, SqliteStore, Store, StoreError, Taker};
+use latentd::store::{Part, Parts, SqliteStore, Store, StoreError, Taker};
 use rusqlite::Connection;
 
 const EP: &str = "sd";
@@ -89,8 +89,9 @@ async fn whatever_allocation_fails_nothing_is_lost_or_done_twice_and_the_store_g
     drop(store);
     let store = open(&path);
     for id in &ended {
-        let found = store.find(EP, id, |_| vec![Part::Output]).await.unwrap().unwrap();
-        assert_eq!((found.0.state, found.1[0].as_ref().map(Bytes::len)), (State::Completed, Some(50_005)), "{id}");
+        let (record, parts) = store.find(EP, id, |_| vec![Part::Output], usize::MAX).await.unwrap().unwrap();
+        let Parts::Read(parts) = parts else { panic!("{id}: {parts:?}") };
+        assert_eq!((record.state, parts[0].as_ref().map(Bytes::len)), (State::Completed, Some(50_005)), "{id}");
     }
     let db = Connection::open(&path).unwrap();
     assert_eq!(db.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(), "ok");

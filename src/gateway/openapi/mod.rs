@@ -31,7 +31,10 @@ const MEMORY: (&str, &str) = ("vram_gb", "the memory of its GPU in GB");
 /// Why a submission may be refused that is not at fault. `Retry-After` says when to send it again.
 const REFUSED: [(&str, &str); 2] = [
     ("429", "sent more often than the key may, or as many jobs wait as may (gateway.max_waiting): send it again later"),
-    ("503", "the queue is away or has no room: nothing was changed, send it again later"),
+    (
+        "503",
+        "the queue is away or has no room, or too much is being sent at the moment: nothing was changed, send it again later",
+    ),
 ];
 
 /// The list, clients' routes before workers'.

@@ -13,7 +13,9 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::pace::Pace;
 
 /// What a peer has to move within that time when it is its turn, in bytes. Less is a trick, or nothing.
 pub(super) const LEAST: (u64, Duration) = (8 * 1024, Duration::from_secs(3));
@@ -84,7 +86,7 @@ impl Turns {
 
     /// A connection.
     pub(super) fn on<T>(&self, stream: T) -> Watched<T> {
-        Watched { stream, turns: self.clone() }
+        Watched { stream, turns: self.clone(), pace: Pace::default(), blocked: None }
     }
 }
 
@@ -118,11 +120,31 @@ impl HttpBody for Answer {
     }
 }
 
-/// A stream whose bytes are counted.
+/// A stream whose bytes are counted, and that fails when too few of those that are there to read are taken.
 #[derive(Debug)]
 pub(super) struct Watched<T> {
     stream: T,
     turns: Turns,
+    pace: Pace,
+    /// Since when the peer takes nothing, and until when it may.
+    blocked: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl<T> Watched<T> {
+    /// What came of an attempt to write.
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = written {
+            let waited = self.blocked.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
+            let written = written?;
+            self.pace.moved(waited, written);
+            self.turns.moved(written as u64);
+            return Poll::Ready(Ok(written));
+        }
+        let left = self.pace.left();
+        let (_, end) = self.blocked.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
+        ready!(end.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "its peer does not read")))
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
@@ -136,9 +158,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.turns.moved(written as u64);
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(cx, written)
     }
 
     fn poll_write_vectored(
@@ -146,9 +167,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bytes))?;
-        self.turns.moved(written as u64);
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.wrote(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -156,6 +176,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // All that was there to take is taken.
+        self.pace = Pace::default();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

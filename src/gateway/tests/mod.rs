@@ -4,6 +4,7 @@ mod browsers;
 mod clients;
 mod clocks;
 mod ours;
+mod room;
 mod workers;
 
 use std::sync::Arc;

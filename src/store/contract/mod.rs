@@ -119,15 +119,22 @@ async fn what_is_wanted_of_a_job_is_found_in_that_order(store: impl Store) {
         State::Completed => vec![Part::Warnings, Part::Output, Part::Input],
         _ => Vec::new(),
     };
-    let (record, parts) = store.find(EP, "a", wanted).await.unwrap().unwrap();
-    assert_eq!((record.state, parts), (State::InQueue, Vec::new()));
+    let (record, parts) = store.find(EP, "a", wanted, 0).await.unwrap().unwrap();
+    assert_eq!((record.state, parts), (State::InQueue, Parts::Read(Vec::new())));
     store.take(EP, taker("w1", 1, 1)).await.unwrap();
     store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap();
-    let (record, parts) = store.find(EP, "a", wanted).await.unwrap().unwrap();
-    assert_eq!(Some(record), store.read(EP, "a").await.unwrap());
     let input = store.payload(EP, "a", Part::Input).await.unwrap();
-    assert!(input.is_some() && parts == [None, Some("[1]".into()), input]);
-    assert_eq!(store.find(EP, "b", wanted).await.unwrap(), None);
+    let bytes = 3 + input.as_ref().unwrap().len();
+    let known = store.read(EP, "a").await.unwrap().unwrap();
+    for _ in 0..2 {
+        // Whether or not the record is known from a look before.
+        let large = store.find(EP, "a", wanted, bytes - 1).await.unwrap().unwrap();
+        assert_eq!(large, (known.clone(), Parts::Large(bytes)));
+    }
+    let found = store.find(EP, "a", wanted, bytes).await.unwrap().unwrap();
+    assert_eq!(found, (known, Parts::Read(vec![None, Some("[1]".into()), input])));
+    assert_eq!(store.find(EP, "a", wanted, 2).await.unwrap().unwrap().1, Parts::Large(bytes), "now that it is known");
+    assert_eq!(store.find(EP, "b", wanted, 9).await.unwrap(), None);
 }
 
 async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
@@ -140,15 +147,16 @@ async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
         store.change(EP, "a", |record: &mut Record| record.part("w2"), Vec::new(), Some("5".into())).await.unwrap();
     assert_eq!(late.unwrap().1, Turn::Nothing);
     let drains = [
-        ("a", 4, &["11", "22"][..], true),
-        ("a", 1, &["333"], true),
-        ("a", 9, &["4"], false),
-        ("a", 9, &[], false),
-        ("b", 9, &[], false),
+        ("a", 4, &["11", "22"][..], Some(3)),
+        ("a", 2, &[], Some(3)),
+        ("a", 3, &["333"], Some(1)),
+        ("a", 9, &["4"], None),
+        ("a", 9, &[], None),
+        ("b", 9, &[], None),
     ];
-    for (id, most, wanted, more) in drains {
+    for (id, most, wanted, next) in drains {
         let drained = store.drain(EP, id, most).await.unwrap();
-        assert_eq!(drained, (wanted.iter().map(|chunk| Bytes::from(*chunk)).collect(), more), "{most} bytes of {id}");
+        assert_eq!(drained, (wanted.iter().map(|chunk| Bytes::from(*chunk)).collect(), next), "{most} bytes of {id}");
     }
 }
 

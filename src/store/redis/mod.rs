@@ -32,7 +32,7 @@ use super::change::{Counts, Tally, outcome};
 use super::news::{News, Subscription, Teller};
 use super::room::Told;
 use super::share::{Admitted, Asking, View};
-use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wanted};
+use super::{Drained, Event, Found, Handed, KeyRecord, Part, Parts, Store, StoreError, Taker, Wanted};
 use keys::Keys;
 use link::Link;
 use take::read;
@@ -54,6 +54,7 @@ pub struct RedisStore {
     submit: Script,
     write: Script,
     take: Script,
+    read_parts: Script,
     drain: Script,
     meter: Script,
     open: Script,
@@ -89,6 +90,7 @@ impl RedisStore {
             submit: script("", include_str!("submit.lua")),
             write: script(" flags=allow-oom", include_str!("write.lua")),
             take: script(" flags=allow-oom", include_str!("take.lua")),
+            read_parts: script(" flags=no-writes,allow-oom", include_str!("parts.lua")),
             drain: script(" flags=allow-oom", include_str!("drain.lua")),
             meter: script(" flags=allow-oom", include_str!("meter.lua")),
             open: script(" flags=allow-oom", include_str!("open.lua")),
@@ -171,22 +173,28 @@ impl Store for RedisStore {
     }
 
     /// What is wanted is read after the job, and once more if something happened to it in between.
-    async fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Found>, StoreError> {
+    async fn find(
+        &self,
+        endpoint: &str,
+        id: &str,
+        wanted: impl Wanted,
+        most: usize,
+    ) -> Result<Option<Found>, StoreError> {
         let keys = Keys(endpoint);
         while let Some(seen) = self.seen(keys, id).await? {
             let parts = wanted(&seen.record);
             if parts.is_empty() {
-                return Ok(Some((seen.record, Vec::new())));
+                return Ok(Some((seen.record, Parts::Read(Vec::new()))));
             }
-            let mut ask = pipe();
-            // Bytes would be one text.
-            let fields: Vec<u32> = parts.iter().map(|part| *part as u32).collect();
-            ask.cmd("HMGET").arg(keys.job(id)).arg("v").arg(fields);
-            let (mut found,): (Vec<Option<Vec<u8>>>,) = self.link.ask(&ask).await?;
-            let parts = found.split_off(1);
-            let version = found.pop().flatten();
-            if version.as_deref() == Some(seen.version.as_bytes()) {
-                return Ok(Some((seen.record, parts.into_iter().map(|part| part.map(Bytes::from)).collect())));
+            let mut read = self.read_parts.key(keys.job(id));
+            for part in parts {
+                read.arg(part as u32);
+            }
+            let (version, bytes, parts): (Option<String>, usize, Vec<Option<Vec<u8>>>) =
+                self.link.run(read.arg(most)).await?;
+            if version.as_ref() == Some(&seen.version) {
+                let read = Parts::Read(parts.into_iter().map(|part| part.map(Bytes::from)).collect());
+                return Ok(Some((seen.record, if bytes > most { Parts::Large(bytes) } else { read })));
             }
         }
         Ok(None)
@@ -246,10 +254,10 @@ impl Store for RedisStore {
         Ok(timers.first().map(|(due, ..)| UnixTime::from_millis(*due)))
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<(Vec<Bytes>, bool), StoreError> {
+    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Drained, StoreError> {
         let mut drain = self.drain.key(Keys(endpoint).chunks(id));
-        let (chunks, more): (Vec<Vec<u8>>, bool) = self.link.run(drain.arg(most)).await?;
-        Ok((chunks.into_iter().map(Bytes::from).collect(), more))
+        let (chunks, next): (Vec<Vec<u8>>, Option<usize>) = self.link.run(drain.arg(most)).await?;
+        Ok((chunks.into_iter().map(Bytes::from).collect(), next))
     }
 
     async fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {

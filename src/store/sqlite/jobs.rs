@@ -8,8 +8,8 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::super::change::{Counts, Tally, outcome};
 use super::super::news::News;
-use super::super::{Handed, Part, StoreError, Taker, Wanted};
-use super::memo::{Memo, Read};
+use super::super::{Handed, Part, StoreError, Taker};
+use super::memo::Memo;
 
 /// The tables, through a connection.
 pub(super) struct Jobs<'a> {
@@ -69,15 +69,6 @@ impl Jobs<'_> {
         let mut select = self.db.prepare_cached("SELECT record FROM jobs WHERE endpoint = ?1 AND id = ?2")?;
         let text: Option<String> = select.query_row(params![endpoint, id], |row| row.get(0)).optional()?;
         text.map(|text| read(id, &text)).transpose()
-    }
-
-    pub(super) fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Read>, StoreError> {
-        // What is read within it is of one moment.
-        let _moment = self.db.unchecked_transaction()?;
-        let Some(record) = self.record(endpoint, id)? else { return Ok(None) };
-        let part = |part| Ok((part, self.part(endpoint, id, part)?));
-        let parts = wanted(&record).into_iter().map(part).collect::<Result<_, StoreError>>()?;
-        Ok(Some((record, parts)))
     }
 
     /// Lets an event happen, and what follows from it.
@@ -164,35 +155,6 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    /// Keeps what came with an event.
-    pub(super) fn keep(
-        &self,
-        endpoint: &str,
-        id: &str,
-        parts: &[(Part, Bytes)],
-        chunk: Option<&Bytes>,
-    ) -> Result<(), StoreError> {
-        for (part, body) in parts {
-            self.keep_part(endpoint, id, *part, body)?;
-        }
-        if let Some(chunk) = chunk {
-            self.run("INSERT INTO chunks (endpoint, id, body) VALUES (?1, ?2, ?3)", params![endpoint, id, &**chunk])?;
-        }
-        Ok(())
-    }
-
-    fn keep_part(&self, endpoint: &str, id: &str, part: Part, body: &[u8]) -> Result<(), StoreError> {
-        let text = "INSERT OR REPLACE INTO parts (endpoint, id, part, body) VALUES (?1, ?2, ?3, ?4)";
-        self.run(text, params![endpoint, id, part as u8, body])
-    }
-
-    pub(super) fn part(&self, endpoint: &str, id: &str, part: Part) -> Result<Option<Bytes>, StoreError> {
-        let text = "SELECT body FROM parts WHERE endpoint = ?1 AND id = ?2 AND part = ?3";
-        let mut select = self.db.prepare_cached(text)?;
-        let body: Option<Vec<u8>> = select.query_row(params![endpoint, id, part as u8], |row| row.get(0)).optional()?;
-        Ok(body.map(Bytes::from))
-    }
-
     pub(super) fn take(&self, endpoint: &str, taker: &Taker) -> Result<(Vec<Handed>, Vec<News>), StoreError> {
         let (mut handed, mut all_news, mut left) = (Vec::new(), Vec::new(), taker.bytes);
         // One that has expired waits only to be forgotten.
@@ -244,25 +206,6 @@ impl Jobs<'_> {
         let mut select = self.db.prepare_cached("SELECT min(due) FROM jobs")?;
         let due: Option<i64> = select.query_row([], |row| row.get(0))?;
         Ok(due.map(|due| UnixTime::from_millis(due as u64)))
-    }
-
-    pub(super) fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<(Vec<Bytes>, bool), StoreError> {
-        let text = "SELECT number, body FROM chunks WHERE endpoint = ?1 AND id = ?2 ORDER BY number";
-        let (mut drained, mut bytes, mut last, mut more) = (Vec::new(), 0, 0, false);
-        let mut select = self.db.prepare_cached(text)?;
-        let mut rows = select.query(params![endpoint, id])?;
-        while let Some(row) = rows.next()? {
-            let (number, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
-            bytes += body.len();
-            more = bytes > most && !drained.is_empty();
-            if more {
-                break;
-            }
-            last = number;
-            drained.push(Bytes::from(body));
-        }
-        self.run("DELETE FROM chunks WHERE endpoint = ?1 AND id = ?2 AND number <= ?3", params![endpoint, id, last])?;
-        Ok((drained, more))
     }
 
     /// Keeps for a worker that it works on a job in vain, and forgets what workers have not come to hear.

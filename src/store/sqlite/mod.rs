@@ -9,6 +9,7 @@ mod desk;
 mod jobs;
 mod keys;
 mod memo;
+mod parts;
 mod reserve;
 mod room;
 mod schema;
@@ -34,7 +35,7 @@ use crate::queue::{Record, Rules, State, Submission, Turn};
 
 use super::change::Counts;
 use super::news::{News, Subscription, Teller};
-use super::{Event, Found, Handed, KeyRecord, Part, Store, StoreError, Taker, Wanted};
+use super::{Drained, Event, Found, Handed, KeyRecord, Part, Parts, Store, StoreError, Taker, Wanted};
 pub use backup::Copied;
 use desk::Desk;
 use jobs::Jobs;
@@ -171,18 +172,33 @@ impl Store for SqliteStore {
     }
 
     async fn read(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {
-        Ok(self.find(endpoint, id, |_| Vec::new()).await?.map(|(record, _)| record))
+        Ok(self.find(endpoint, id, |_| Vec::new(), 0).await?.map(|(record, _)| record))
     }
 
-    async fn find(&self, endpoint: &str, id: &str, wanted: impl Wanted) -> Result<Option<Found>, StoreError> {
+    async fn find(
+        &self,
+        endpoint: &str,
+        id: &str,
+        wanted: impl Wanted,
+        most: usize,
+    ) -> Result<Option<Found>, StoreError> {
         let at = match self.memo.look(endpoint, id, &wanted) {
-            Ok(found) => return Ok(Some(found)),
+            Ok((record, parts)) => return Ok(Some((record, Parts::of(parts, most)))),
             Err(at) => at,
         };
         let (of, name) = (endpoint.to_owned(), id.to_owned());
-        let read = self.look(move |jobs| jobs.find(&of, &name, wanted)).await?;
+        let read = self.look(move |jobs| jobs.find(&of, &name, wanted, most)).await?;
+        let (read, large) = match read {
+            Some((record, Ok(parts))) => (Some((record, parts)), None),
+            Some((record, Err(bytes))) => (Some((record, Vec::new())), Some(bytes)),
+            None => (None, None),
+        };
+        // Of what is large the record alone.
         self.memo.keep(endpoint, id, at, read.as_ref()).await;
-        Ok(read.map(|(record, parts)| (record, parts.into_iter().map(|(_, body)| body).collect())))
+        Ok(read.map(|(record, parts)| {
+            let parts = parts.into_iter().map(|(_, body)| body).collect();
+            (record, large.map_or(Parts::Read(parts), Parts::Large))
+        }))
     }
 
     async fn change(
@@ -234,7 +250,7 @@ impl Store for SqliteStore {
         self.look(|jobs| jobs.next_due()).await
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<(Vec<Bytes>, bool), StoreError> {
+    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Drained, StoreError> {
         let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
         self.write(move |jobs| Ok((jobs.drain(&endpoint, &id, most)?, Vec::new()))).await
     }

@@ -56,8 +56,8 @@ async fn of_changes_at_once_none_is_lost() {
         });
     }
     changes.join_all().await;
-    let (chunks, more) = stores[0].drain(EP, "a", 1000).await.unwrap();
-    assert_eq!((chunks.into_iter().collect::<BTreeSet<_>>().len(), more), (60, false));
+    let (chunks, next) = stores[0].drain(EP, "a", 1000).await.unwrap();
+    assert_eq!((chunks.into_iter().collect::<BTreeSet<_>>().len(), next), (60, None));
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn who_asks_again_because_the_answer_was_lost_is_heard_once() {
     for _ in 0..2 {
         assert!(store.link.run::<bool>(&write.by(&store.write)).await.unwrap());
     }
-    assert_eq!(store.drain(EP, "a", 9).await.unwrap(), (vec![chunk], false));
+    assert_eq!(store.drain(EP, "a", 9).await.unwrap(), (vec![chunk], None));
 }
 
 #[tokio::test]

@@ -1,0 +1,236 @@
+//! Room for what is under way: bodies that have not come whole, jobs and results that are not yet kept, answers that nobody has taken. Each kind
+//! has so much of it over all who ask, and who finds none waits a while.
+
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::blocking::blocking;
+
+use super::reply::Fault;
+
+/// Bytes that take no room: most bodies and answers have fewer, and go their way whatever becomes of large ones. How many of them there may be,
+/// is bounded by how many connections.
+pub(super) const SMALL: usize = 16 << 10;
+
+/// Bytes that are read or written at once, where that is asked for; more hold up others.
+const QUICK: usize = 64 << 10;
+
+/// How long clients wait for room. Longer than one that does not move keeps its own, and shorter than the minute of proxies.
+const CLIENTS: Duration = Duration::from_secs(45);
+
+/// How long workers do, with results that cost a GPU's time.
+const WORKERS: Duration = Duration::from_mins(5);
+
+/// The room of a gateway. No kind can take that of another: whoever sends much keeps nobody from reading, and no worker from bringing a result.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    /// For what clients send.
+    pub(super) jobs: Room,
+    /// For what they are to read.
+    pub(super) answers: Room,
+    /// For what workers bring.
+    pub(super) results: Room,
+    /// For what webhooks are told.
+    pub(super) messages: Room,
+    /// What goes on though nobody waits for it any more.
+    tasks: TaskTracker,
+}
+
+impl Rooms {
+    /// Rooms of so many bytes each.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            jobs: Room::new(bytes, CLIENTS),
+            answers: Room::new(bytes, CLIENTS),
+            results: Room::new(bytes, WORKERS),
+            messages: Room::new(bytes, CLIENTS),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// What `work` comes to, which has that room until it ends; even if nobody waits for it any more, because a store goes on with what it was
+    /// asked for.
+    pub(super) async fn keep<T: Send + 'static>(
+        &self,
+        held: Held,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        if held.0.is_none() {
+            return work.await;
+        }
+        let task = self.tasks.spawn(async move {
+            let done = work.await;
+            drop(held);
+            done
+        });
+        match task.await {
+            Ok(done) => done,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            // The runtime ends, and this task with it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Room of one kind.
+#[derive(Debug)]
+pub(super) struct Room {
+    free: Arc<Semaphore>,
+    bytes: usize,
+    patience: Duration,
+    desks: Arc<Semaphore>,
+}
+
+impl Room {
+    fn new(bytes: usize, patience: Duration) -> Self {
+        // One processor of two is left to what is small.
+        let desks = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
+        let bytes = bytes.min(u32::MAX as usize);
+        Self { free: Arc::new(Semaphore::new(bytes)), bytes, patience, desks: Arc::new(Semaphore::new(desks)) }
+    }
+
+    /// Room for so many bytes, as soon as there is; of more than there ever is, all. Who came first has it first.
+    pub(super) async fn hold(&self, bytes: usize) -> Result<Held, Fault> {
+        if bytes <= SMALL {
+            return Ok(Held::default());
+        }
+        // No larger than the room, which fits.
+        let bytes = bytes.min(self.bytes) as u32;
+        match timeout(self.patience, self.free.clone().acquire_many_owned(bytes)).await {
+            Ok(Ok(permit)) => Ok(Held(Some(permit))),
+            _ => Err(Fault::Busy),
+        }
+    }
+
+    /// What `work` on so many bytes comes to: of many, where it holds up nobody, and only some at the same time.
+    pub(super) async fn work<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+        if bytes <= QUICK {
+            return work();
+        }
+        // Nobody closes it.
+        let desk = self.desks.clone().acquire_owned().await.ok();
+        blocking(move || {
+            let done = work();
+            drop(desk);
+            done
+        })
+        .await
+    }
+
+    /// Bytes that nobody holds.
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.free.available_permits()
+    }
+}
+
+/// Room that somebody has. Dropping it gives it back.
+#[derive(Debug, Default)]
+pub(super) struct Held(Option<OwnedSemaphorePermit>);
+
+impl Held {
+    /// A text that has the room for as long as anybody has the text.
+    pub(super) fn by(self, text: String) -> Bytes {
+        match self.0 {
+            Some(_) => Bytes::from_owner(Kept { text, _held: self }),
+            None => text.into(),
+        }
+    }
+
+    /// Gives back what is more than so many bytes need.
+    pub(super) fn shrink(&mut self, bytes: usize) {
+        if let Some(permit) = &mut self.0 {
+            drop(permit.split(permit.num_permits().saturating_sub(bytes)));
+        }
+    }
+}
+
+struct Kept {
+    text: String,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_room_waits_in_line_and_not_for_ever() {
+        let room = Room::new(100_000, Duration::from_secs(9));
+        let first = room.hold(80_000).await.unwrap();
+        assert!(room.hold(SMALL).now_or_never().is_some(), "what is small needs none");
+        let began = Instant::now();
+        let (large, small, ()) = tokio::join!(room.hold(1 << 30), room.hold(20_000), async {
+            sleep(Duration::from_secs(5)).await;
+            drop(first);
+        });
+        assert_eq!(large.unwrap().0.unwrap().num_permits(), 100_000, "all that there is");
+        assert!(matches!(small, Err(Fault::Busy)), "though it would have fitted: it came later");
+        assert_eq!((began.elapsed().as_secs(), room.free()), (9, 100_000));
+    }
+
+    #[tokio::test]
+    async fn a_text_has_its_room_as_long_as_anybody_has_it() {
+        let room = Room::new(100_000, Duration::from_secs(9));
+        let mut held = room.hold(60_000).await.unwrap();
+        held.shrink(50_000);
+        held.shrink(50_001);
+        assert_eq!(room.free(), 50_000);
+        let text = held.by("text".into());
+        let part = text.slice(1..2);
+        drop(text);
+        assert_eq!((room.free(), &part[..]), (50_000, &b"e"[..]));
+        drop(part);
+        assert_eq!(room.free(), 100_000);
+    }
+
+    #[tokio::test]
+    async fn what_a_store_goes_on_with_keeps_its_room_though_nobody_waits() {
+        let rooms = Rooms::new(100_000);
+        let held = rooms.jobs.hold(60_000).await.unwrap();
+        let (go, goes) = tokio::sync::oneshot::channel::<()>();
+        let (done, ends) = tokio::sync::oneshot::channel::<()>();
+        let work = async move {
+            let _ = goes.await;
+            let _ = done.send(());
+        };
+        assert!(rooms.keep(held, work).now_or_never().is_none());
+        assert_eq!(rooms.jobs.free(), 40_000);
+        go.send(()).unwrap();
+        ends.await.unwrap();
+        while rooms.jobs.free() < 100_000 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(rooms.keep(Held::default(), async { 3 }).await, 3);
+    }
+
+    #[tokio::test]
+    async fn long_work_is_done_elsewhere_and_only_some_of_it_at_once() {
+        let room = Room::new(1 << 20, Duration::from_secs(9));
+        let here = std::thread::current().id();
+        let thread = || std::thread::current().id();
+        assert_eq!(room.work(QUICK, thread).await, here);
+        assert_ne!(room.work(QUICK + 1, thread).await, here);
+        let desks = room.desks.clone().acquire_many_owned(room.desks.available_permits() as u32).await.unwrap();
+        assert!(room.work(QUICK + 1, thread).now_or_never().is_none());
+        drop(desks);
+        room.work(QUICK + 1, thread).await;
+    }
+}

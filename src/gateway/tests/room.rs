@@ -1,0 +1,186 @@
+//! What one client can take of the gateway's memory.
+
+use axum::body::BodyDataStream;
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+
+use super::*;
+
+const ROOM: usize = 1 << 20;
+
+/// More than is small, and less than all the room.
+const LARGE: usize = 600 << 10;
+
+fn house() -> House {
+    House::with(Settings { room: ROOM, ..Settings::default() })
+}
+
+fn text() -> String {
+    format!("\"{}\"", "x".repeat(LARGE))
+}
+
+impl House {
+    /// A job that has ended with a large output. Returns its id.
+    async fn large(&self) -> String {
+        let id = self.run(r#"{"input":1}"#).await;
+        self.take("w1").await;
+        assert_eq!(self.post(&format!("/job-done/w1/{id}"), &format!(r#"{{"output":{}}}"#, text())).await.0, 200);
+        id
+    }
+
+    /// An answer whose body nobody has read yet.
+    async fn unread(&self, path: &str, accept: &str) -> BodyDataStream {
+        let request = Request::get(format!("/v2/stable-diffusion-v1{path}")).header("accept", accept);
+        let reply = service(&self.gateway).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(reply.status(), 200);
+        reply.into_body().into_data_stream()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_job_holds_none_of_it() {
+    let house = house();
+    let id = house.run(&format!(r#"{{"input":{}}}"#, text())).await;
+    let answers = || house.gateway.rooms.answers.free();
+    let mut polls = JoinSet::new();
+    for _ in 0..30 {
+        polls.spawn(house.asks("GET", &format!("/status-sync/{id}?wait=300000"), ""));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((polls.len(), answers()), (30, ROOM), "nor does one wait for another");
+    house.take("w1").await;
+    assert_eq!(house.post(&format!("/job-done/w1/{id}"), &format!(r#"{{"output":{}}}"#, text())).await.0, 200);
+    while let Some(polled) = polls.join_next().await {
+        let (status, object) = polled.unwrap();
+        assert!(status == 200 && object.len() > LARGE, "{status}: all are answered, in turn");
+    }
+    assert_eq!(answers(), ROOM);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_nobody_reads_are_bounded_together_and_small_ones_go_on() {
+    let house = house();
+    let (large, small) = (house.large().await, house.run(r#"{"input":1}"#).await);
+    let status = format!("/status/{large}");
+    let unread = house.unread(&status, "*/*").await;
+    let began = tokio::time::Instant::now();
+    let (code, refused) = house.get(&status).await;
+    assert!(code == 503 && refused.contains("too much"), "{code} {refused}");
+    assert!((40..50).contains(&began.elapsed().as_secs()), "after a while");
+    assert_eq!(house.get(&format!("/status/{small}")).now_or_never().unwrap().0, 200);
+    house.run(&format!(r#"{{"input":{}}}"#, text())).await;
+    assert_eq!(house.large().await.len(), large.len(), "workers and those who submit have room of their own");
+    let (read, ()) = tokio::join!(house.get(&status), async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        drop(unread);
+    });
+    assert!(read.0 == 200 && read.1.len() > LARGE);
+    assert_eq!(house.gateway.rooms.answers.free(), ROOM);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_an_answer_that_is_still_to_be_written_holds_its_room() {
+    let house = house();
+    let id = house.large().await;
+    let mut unread = house.unread(&format!("/status/{id}"), "*/*").await;
+    let bytes = unread.next().await.unwrap().unwrap();
+    drop(unread);
+    let held = ROOM - house.gateway.rooms.answers.free();
+    assert!(held >= LARGE, "its connection may have it for long: {held}");
+    drop(bytes);
+    assert_eq!(house.gateway.rooms.answers.free(), ROOM);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_made_when_the_one_before_is_taken() {
+    let house = house();
+    let id = house.run(r#"{"input":1}"#).await;
+    house.take("w1").await;
+    for _ in 0..3 {
+        assert_eq!(house.post(&format!("/job-stream/w1/{id}"), &format!(r#"{{"output":{}}}"#, text())).await.0, 200);
+    }
+    let mut events = house.unread(&format!("/stream/{id}"), "text/event-stream").await;
+    let free = || house.gateway.rooms.answers.free();
+    assert_eq!(free(), ROOM, "nothing was asked for yet");
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let part: Bytes = events.next().await.unwrap().unwrap();
+        if part.len() > LARGE {
+            assert!(part.starts_with(b"event: chunk\ndata: ") && part.ends_with(b"\n\n"));
+            assert!((LARGE..ROOM).contains(&(ROOM - free())), "of one chunk: {}", ROOM - free());
+            seen.push(part.len());
+        }
+        drop(part);
+        assert_eq!(free(), ROOM);
+    }
+    assert_eq!(house.post(&format!("/job-done/w1/{id}"), r#"{"output":[]}"#).await.0, 200);
+    let mut rest = String::new();
+    while let Some(part) = events.next().await {
+        rest.push_str(std::str::from_utf8(&part.unwrap()).unwrap());
+    }
+    assert!(rest.matches("COMPLETED").count() == 1 && rest.ends_with("\n\n") && !rest.contains("chunk"), "{rest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn chunks_are_not_lost_when_there_is_no_room_for_them() {
+    let house = house();
+    let id = house.run(r#"{"input":1}"#).await;
+    house.take("w1").await;
+    house.post(&format!("/job-stream/w1/{id}"), &format!(r#"{{"output":{}}}"#, text())).await;
+    let all = house.gateway.rooms.answers.hold(ROOM).await.unwrap();
+    // It waits for longer than a reply may be silent.
+    let (status, refused) = house.get(&format!("/stream/{id}")).await;
+    assert!(status == 200 && refused.contains(r#""status":"IN_PROGRESS""#) && refused.contains("error"), "{refused}");
+    drop(all);
+    let (status, chunks) = house.get(&format!("/stream/{id}")).await;
+    assert!(status == 200 && chunks.len() > LARGE);
+    assert_eq!(house.gateway.rooms.answers.free(), ROOM);
+}
+
+#[tokio::test(start_paused = true)]
+async fn between_events_there_are_signs_of_life() {
+    let house = house();
+    let id = house.run(r#"{"input":1}"#).await;
+    let mut events = house.unread(&format!("/stream/{id}"), "text/event-stream").await;
+    let began = tokio::time::Instant::now();
+    while events.next().await.unwrap().unwrap() != ":\n\n" {}
+    assert_eq!(began.elapsed().as_secs(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn uploads_that_never_end_keep_nobody_from_small_jobs_and_no_worker_from_its_result() {
+    let house = house();
+    let endless = |bytes: usize| {
+        let parts = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 9]))]);
+        let request = Request::post("/v2/stable-diffusion-v1/run").header("content-length", bytes);
+        let body = Body::from_stream(parts.chain(futures_util::stream::pending()));
+        Box::pin(house.sends(request.body(body).unwrap()))
+    };
+    let mut first = endless(LARGE);
+    assert!(first.as_mut().now_or_never().is_none());
+    let job = format!(r#"{{"input":{}}}"#, text());
+    assert_eq!(house.post("/run", &job).await.0, 503, "it would not fit");
+    house.large().await;
+    drop(first);
+    house.run(&job).await;
+    assert_eq!(house.gateway.rooms.jobs.free(), ROOM, "given back once it is kept");
+    assert_eq!(house.gateway.rooms.results.free(), ROOM);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_very_many_complaints_few_are_told() {
+    let usual = Settings::default();
+    let handler = crate::gateway::Handler::Latentd { models: None };
+    let endpoints = usual
+        .endpoints
+        .iter()
+        .map(|endpoint| crate::gateway::Endpoint { handler: handler.clone(), ..endpoint.clone() });
+    let house = House::with(Settings { endpoints: endpoints.collect(), ..usual });
+    let keys: Vec<String> = (0..100_000).map(|number| format!("\"{number}{}\":[]", "k".repeat(50))).collect();
+    let (status, reply) = house.post("/run", &format!(r#"{{"input":{{"prompt":"p",{}}}}}"#, keys.join(","))).await;
+    assert!(status == 400 && reply.len() < 10_000, "{status} {}", reply.len());
+    let errors: Value = serde_json::from_str(&reply).unwrap();
+    assert_eq!(errors["errors"][20], "and 99980 more.");
+    let (status, reply) = house.post("/run", &format!(r#"{{"input":{{}},{}}}"#, keys.join(","))).await;
+    assert!(status == 400 && reply.contains("at most 1024 keys"), "{status} {reply}");
+}

@@ -4,7 +4,8 @@
 //! and begins with what an earlier process left. At least once: who dies after a receiver has answered sends again, with the
 //! same `webhook-id`. Attempts are counted anew after a restart.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +28,9 @@ const KEPT: Duration = Duration::from_hours(24);
 
 /// Receivers that are called at the same time. Who pauses is not counted.
 const CALLS: usize = 16;
+
+/// Of them at one host: what it makes wait is its own.
+const SHARE: usize = 4;
 
 /// Webhooks that are under way at the same time, pauses included; more wait their turn.
 const UNDER_WAY: usize = 1024;
@@ -79,6 +83,8 @@ struct Sender {
     /// For what is too late, whatever a clock is set to meanwhile.
     course: Arc<Course>,
     calls: Semaphore,
+    /// By host; of hosts that nothing is under way to, nothing is left.
+    shares: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
 impl Outbox {
@@ -88,7 +94,7 @@ impl Outbox {
         let (sender, receiver) = mpsc::channel(UNDER_WAY);
         let course = Arc::new(Course::new(Arc::clone(&postman.clock)));
         let outbox = Self { tray: Arc::new(tray), queue: sender, course: Arc::clone(&course) };
-        let sender = Arc::new(Sender { postman, course, calls: Semaphore::new(CALLS) });
+        let sender = Arc::new(Sender { postman, course, calls: Semaphore::new(CALLS), shares: Mutex::default() });
         (outbox, Deliveries { left, queue: receiver, sender })
     }
 
@@ -159,13 +165,13 @@ impl Sender {
         let hook = kept.note();
         let host = net::host(&hook.url).unwrap_or_default();
         let (id, webhook) = (hook.job(), hook.id());
-        let most = self.postman.attempts.most.max(1);
+        let (most, share) = (self.postman.attempts.most.max(1), self.share(&host));
         for attempt in 1..=most {
             if kept.deadline() <= self.course.now() {
                 error!(id, webhook, host, "the webhook is given up: nobody waits for it any more");
                 break;
             }
-            match self.attempt(&kept).await {
+            match self.attempt(&kept, &share).await {
                 Tried::Taken => {
                     info!(id, webhook, host, attempt, "the webhook was taken");
                     break;
@@ -184,8 +190,21 @@ impl Sender {
         kept.done().await;
     }
 
-    async fn attempt(&self, kept: &Kept<Hook>) -> Tried {
-        // Never closed. Bodies are read under it, so that only those of open calls are in memory.
+    /// The calls that may be open to a host.
+    fn share(&self, host: &str) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.retain(|_, share| share.strong_count() > 0);
+        shares.get(host).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let share = Arc::new(Semaphore::new(SHARE));
+            shares.insert(host.to_owned(), Arc::downgrade(&share));
+            share
+        })
+    }
+
+    async fn attempt(&self, kept: &Kept<Hook>, share: &Semaphore) -> Tried {
+        // Never closed. Its host's first: who waits for that takes nothing from others. Bodies are read under both, so that only those of open
+        // calls are in memory.
+        let _of_host = share.acquire().await;
         let _call = self.calls.acquire().await;
         let Postman { client, signer, attempts, clock, .. } = &self.postman;
         let body = match kept.body().await {

@@ -62,7 +62,7 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// Connects to a URL as [`Server::parse`](server::Server::parse) reads it.
+    /// Connects to a URL: `redis`, `rediss`, `valkey`, `valkeys`, a `+sentinel` or a `+unix` one.
     ///
     /// # Errors
     /// There is none, it is too old, or it has jobs of a newer latentd. No error has the password in it.

@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 use crate::date::UnixTime;
 use crate::store::{KeyRecord, Store};
 
-use super::Gateway;
 use super::reply::Fault;
+use super::{Gateway, encoding};
 
 /// What a key opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,6 +201,7 @@ async fn check<S: Store>(
     // An unknown endpoint is told to who has a key for any.
     let endpoint = gateway.endpoint(name).map_or(name, |endpoint| &endpoint.id);
     gateway.keys.allow(role, endpoint, &request)?;
+    encoding::plain(request.headers())?;
     if role == Role::Worker || !gateway.settings.limits {
         return Ok(next.run(request).await);
     }

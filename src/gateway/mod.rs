@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -269,7 +269,7 @@ impl<S: Store> Gateway<S> {
             .route(&at("/job-stop/{worker}"), get(worker::stops::<S>))
             .route(&at("/ping/{worker}"), any(worker::ping::<S>))
             .route_layer(from_fn_with_state(self.clone(), auth::worker::<S>));
-        clients.merge(workers).layer(from_fn(encoding::plain)).layer(axum::Extension(version)).with_state(self)
+        clients.merge(workers).layer(axum::Extension(version)).with_state(self)
     }
 
     /// The endpoint that a path names.

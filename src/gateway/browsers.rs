@@ -19,7 +19,7 @@ use axum::http::header::{
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use tower::ServiceExt;
+use tower::Service;
 
 use crate::store::Store;
 
@@ -51,7 +51,7 @@ pub struct Browsers {
 /// Asks the routes, if what browsers say of the request permits it.
 pub(super) async fn ask<S: Store>(
     gateway: Arc<Gateway<S>>,
-    routes: Router,
+    mut routes: Router,
     request: Request,
 ) -> Result<Response, Infallible> {
     let (browsers, api) = (&gateway.settings.browsers, is_api(request.uri().path()));
@@ -60,7 +60,8 @@ pub(super) async fn ask<S: Store>(
     let mut reply = match (refused, &granted) {
         (Some(fault), _) => fault.into_response(),
         (None, Some(_)) if is_preflight(&request) => preflight(request.headers()),
-        (None, _) => routes.oneshot(request).await?,
+        // A router is always ready.
+        (None, _) => routes.call(request).await?,
     };
     if api && !browsers.origins.is_empty() {
         reply.headers_mut().append(VARY, HeaderValue::from_static("origin"));

@@ -27,7 +27,7 @@ use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt};
+use tower::Service;
 use tracing::{debug, warn};
 
 use crate::store::Store;
@@ -57,7 +57,7 @@ pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, st
                     Ok((stream, _)) => {
                         // Answers are small: none should wait for the next.
                         let _ = stream.set_nodelay(true);
-                        connections.spawn(connection(stream, routes.clone(), keep, closing.clone(), crowd.join()));
+                        connections.spawn(connection(stream, routes.clone(), keep, closing.clone(), crowd.join(&closing)));
                     }
                     Err(cause) => {
                         warn!("no connection can be taken: {cause}");
@@ -101,6 +101,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     R: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send,
 {
+    // The routes are always ready: to wait for that would move every request once more.
     let turns = place.turns.clone();
     let stream = turns.on(stream);
     let seen = turns.clone();
@@ -109,7 +110,7 @@ where
         turns.ours();
         let of = turns.clone();
         let body = |body: Incoming| if body.is_end_stream() { Body::empty() } else { in_time(Body::new(body), of) };
-        let answer = routes.clone().oneshot(request.map(body));
+        let answer = routes.clone().call(request.map(body));
         async move { answer.await.map(|reply| reply.map(|body| turns.answered(body))) }
     });
     let served = http1::Builder::new()
@@ -120,8 +121,10 @@ where
     let mut served = pin!(served);
     let ended = select! {
         ended = served.as_mut() => ended,
-        () = place.cut.cancelled() => return debug!("a connection that did not move was cut off for another"),
-        () = closing.cancelled() => {
+        () = place.cut.cancelled() => {
+            if !closing.is_cancelled() {
+                return debug!("a connection that did not move was cut off for another");
+            }
             served.as_mut().graceful_shutdown();
             select! {
                 ended = served => ended,
@@ -182,7 +185,7 @@ mod tests {
             Instant::now()
         };
         let served = async {
-            connection(ours, tower::service_fn(works), KEEP, closing.clone(), Crowd::new(1).join()).await;
+            connection(ours, tower::service_fn(works), KEEP, closing.clone(), Crowd::new(1).join(&closing)).await;
             Instant::now()
         };
         // Until all is over the peer keeps its end open.
@@ -246,7 +249,7 @@ mod tests {
     async fn a_connection_is_kept_for_as_long_as_was_set_and_no_longer() {
         let (ours, theirs) = duplex(4 << 20);
         let (began, never) = (Instant::now(), CancellationToken::new());
-        let served = connection(ours, tower::service_fn(works), KEEP, never, Crowd::new(1).join());
+        let served = connection(ours, tower::service_fn(works), KEEP, never.clone(), Crowd::new(1).join(&never));
         let ((), _theirs) = tokio::join!(served, async {
             let theirs = says(theirs, "GET / HTTP/1.1\r\n\r\n").await;
             sleep(Duration::from_secs(609)).await;
@@ -311,9 +314,9 @@ mod tests {
     /// How long an answer of a megabyte is written to a peer who takes so many bytes a second, and how many it got.
     async fn read_at(bytes: usize) -> (u64, usize) {
         let (ours, mut theirs) = duplex(16 * 1024);
-        let began = Instant::now();
+        let (began, never) = (Instant::now(), CancellationToken::new());
         let served = async {
-            connection(ours, tower::service_fn(works), KEEP, CancellationToken::new(), Crowd::new(1).join()).await;
+            connection(ours, tower::service_fn(works), KEEP, never.clone(), Crowd::new(1).join(&never)).await;
             began.elapsed().as_secs()
         };
         let reads = async {

@@ -23,6 +23,8 @@ pub(super) struct Crowd {
 #[derive(Debug, Default)]
 struct Inside {
     next: u64,
+    /// When it was looked at the last time.
+    looked: Option<Instant>,
     all: HashMap<u64, Member>,
 }
 
@@ -41,7 +43,7 @@ pub(super) struct Place {
     number: u64,
     /// Whose turn it is on the connection.
     pub(super) turns: Turns,
-    /// Cancelled when the connection is to end at once.
+    /// Cancelled when the connection is to end: at once, unless the gateway closes. One token for both, as each wake of a connection asks it.
     pub(super) cut: CancellationToken,
 }
 
@@ -54,9 +56,9 @@ impl Crowd {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place for a connection, whether there is room or not.
-    pub(super) fn join(&self) -> Place {
-        let (mut inside, turns, cut) = (self.inside(), Turns::default(), CancellationToken::new());
+    /// Takes a place for a connection, whether there is room or not, until the gateway is `closing`.
+    pub(super) fn join(&self, closing: &CancellationToken) -> Place {
+        let (mut inside, turns, cut) = (self.inside(), Turns::default(), closing.child_token());
         let number = inside.next;
         inside.next += 1;
         inside.all.insert(number, Member { turns: turns.clone(), moved: None, cut: cut.clone() });
@@ -76,10 +78,15 @@ impl Crowd {
         }
     }
 
-    /// Cuts off those who kept the gateway waiting from the last look to this one.
+    /// Cuts off those who kept the gateway waiting from the last look to this one. A look that comes too soon is none: whoever waits for room
+    /// may begin again at any time.
     fn look(&self) {
-        let mut cut = 0_u32;
-        for member in self.inside().all.values_mut() {
+        let (mut cut, mut inside, now) = (0_u32, self.inside(), Instant::now());
+        if inside.looked.is_some_and(|looked| now < looked + LOOK) {
+            return;
+        }
+        inside.looked = Some(now);
+        for member in inside.all.values_mut() {
             if member.moved.is_some_and(|before| member.turns.stalled(before)) {
                 member.cut.cancel();
                 cut += 1;
@@ -109,7 +116,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_keeps_the_gateway_waiting_makes_room_and_who_is_worked_for_stays() {
         let crowd = Crowd::new(3);
-        let [worked, asks, waits] = [(); 3].map(|()| crowd.join());
+        let open = CancellationToken::new();
+        let [worked, asks, waits] = [(); 3].map(|()| crowd.join(&open));
         worked.turns.ours();
         let began = Instant::now();
         let ending = async {
@@ -130,13 +138,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_is_cut_off_while_there_is_room_nor_while_all_are_worked_for() {
         let crowd = Crowd::new(2);
-        let idle = crowd.join();
+        let open = CancellationToken::new();
+        let idle = crowd.join(&open);
         sleep(Duration::from_mins(10)).await;
         crowd.room().await;
         drop(idle);
         let places: Vec<_> = (0..2)
             .map(|_| {
-                let place = crowd.join();
+                let place = crowd.join(&open);
                 place.turns.ours();
                 place
             })
@@ -145,5 +154,16 @@ mod tests {
         assert!(places.iter().all(|place| !place.cut.is_cancelled()));
         drop(places);
         crowd.room().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_room_again_and_again_has_nobody_cut_off_sooner() {
+        let (crowd, open) = (Crowd::new(1), CancellationToken::new());
+        let place = crowd.join(&open);
+        let began = Instant::now();
+        while !place.cut.is_cancelled() {
+            let _ = timeout(Duration::from_millis(10), crowd.room()).await;
+        }
+        assert!(began.elapsed() >= LOOK, "{:?}", began.elapsed());
     }
 }

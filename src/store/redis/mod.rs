@@ -54,7 +54,6 @@ pub struct RedisStore {
     submit: Script,
     write: Script,
     take: Script,
-    read_parts: Script,
     drain: Script,
     meter: Script,
     open: Script,
@@ -90,7 +89,6 @@ impl RedisStore {
             submit: script("", include_str!("submit.lua")),
             write: script(" flags=allow-oom", include_str!("write.lua")),
             take: script(" flags=allow-oom", include_str!("take.lua")),
-            read_parts: script(" flags=no-writes,allow-oom", include_str!("parts.lua")),
             drain: script(" flags=allow-oom", include_str!("drain.lua")),
             meter: script(" flags=allow-oom", include_str!("meter.lua")),
             open: script(" flags=allow-oom", include_str!("open.lua")),
@@ -101,6 +99,17 @@ impl RedisStore {
     async fn seen(&self, keys: Keys<'_>, id: &str) -> Result<Option<Seen>, StoreError> {
         let (raw,): (Raw,) = self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r", TAKING])).await?;
         seen(raw)
+    }
+
+    /// The same, and how many bytes each of its payloads has, by the numbers of [`Part`].
+    async fn sized(&self, keys: Keys<'_>, id: &str) -> Result<Option<(Seen, [usize; 5])>, StoreError> {
+        let mut ask = pipe();
+        ask.cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r", TAKING]);
+        for part in [Part::Input, Part::Rest, Part::Output, Part::Timings, Part::Warnings] {
+            ask.cmd("HSTRLEN").arg(keys.job(id)).arg(part as u32);
+        }
+        let (raw, input, rest, output, timings, warnings): (Raw, _, _, _, _, _) = self.link.ask(&ask).await?;
+        Ok(seen(raw)?.map(|seen| (seen, [input, rest, output, timings, warnings])))
     }
 
     /// A place at the end of the line.
@@ -181,20 +190,24 @@ impl Store for RedisStore {
         most: usize,
     ) -> Result<Option<Found>, StoreError> {
         let keys = Keys(endpoint);
-        while let Some(seen) = self.seen(keys, id).await? {
+        while let Some((seen, sizes)) = self.sized(keys, id).await? {
             let parts = wanted(&seen.record);
+            let bytes = parts.iter().map(|part| sizes[*part as usize]).sum();
             if parts.is_empty() {
                 return Ok(Some((seen.record, Parts::Read(Vec::new()))));
             }
-            let mut read = self.read_parts.key(keys.job(id));
-            for part in parts {
-                read.arg(part as u32);
+            if bytes > most {
+                return Ok(Some((seen.record, Parts::Large(bytes))));
             }
-            let (version, bytes, parts): (Option<String>, usize, Vec<Option<Vec<u8>>>) =
-                self.link.run(read.arg(most)).await?;
-            if version.as_ref() == Some(&seen.version) {
-                let read = Parts::Read(parts.into_iter().map(|part| part.map(Bytes::from)).collect());
-                return Ok(Some((seen.record, if bytes > most { Parts::Large(bytes) } else { read })));
+            // Bytes would be one text.
+            let fields: Vec<u32> = parts.iter().map(|part| *part as u32).collect();
+            let (mut found,): (Vec<Option<Vec<u8>>>,) =
+                self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg("v").arg(fields)).await?;
+            let parts = found.split_off(1);
+            // Else it has changed since its sizes were told.
+            if found.pop().flatten().as_deref() == Some(seen.version.as_bytes()) {
+                let parts = parts.into_iter().map(|part| part.map(Bytes::from)).collect();
+                return Ok(Some((seen.record, Parts::Read(parts))));
             }
         }
         Ok(None)

@@ -54,6 +54,7 @@ pub struct RedisStore {
     submit: Script,
     write: Script,
     take: Script,
+    find: Script,
     drain: Script,
     meter: Script,
     open: Script,
@@ -89,6 +90,7 @@ impl RedisStore {
             submit: script("", include_str!("submit.lua")),
             write: script(" flags=allow-oom", include_str!("write.lua")),
             take: script(" flags=allow-oom", include_str!("take.lua")),
+            find: script(" flags=no-writes,allow-oom", include_str!("find.lua")),
             drain: script(" flags=allow-oom", include_str!("drain.lua")),
             meter: script(" flags=allow-oom", include_str!("meter.lua")),
             open: script(" flags=allow-oom", include_str!("open.lua")),
@@ -101,15 +103,20 @@ impl RedisStore {
         seen(raw)
     }
 
-    /// The same, and how many bytes each of its payloads has, by the numbers of [`Part`].
-    async fn sized(&self, keys: Keys<'_>, id: &str) -> Result<Option<(Seen, [usize; 5])>, StoreError> {
-        let mut ask = pipe();
-        ask.cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r", TAKING]);
-        for part in [Part::Input, Part::Rest, Part::Output, Part::Timings, Part::Warnings] {
-            ask.cmd("HSTRLEN").arg(keys.job(id)).arg(part as u32);
-        }
-        let (raw, input, rest, output, timings, warnings): (Raw, _, _, _, _, _) = self.link.ask(&ask).await?;
-        Ok(seen(raw)?.map(|seen| (seen, [input, rest, output, timings, warnings])))
+    /// Payloads of a job; none if it is no longer as it was seen.
+    async fn parts(
+        &self,
+        keys: Keys<'_>,
+        id: &str,
+        seen: &Seen,
+        parts: &[Part],
+    ) -> Result<Option<Vec<Option<Vec<u8>>>>, StoreError> {
+        // Bytes would be one text.
+        let fields: Vec<u32> = parts.iter().map(|part| *part as u32).collect();
+        let (mut found,): (Vec<Option<Vec<u8>>>,) =
+            self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg("v").arg(fields)).await?;
+        let parts = found.split_off(1);
+        Ok((found.pop().flatten().as_deref() == Some(seen.version.as_bytes())).then_some(parts))
     }
 
     /// A place at the end of the line.
@@ -190,27 +197,26 @@ impl Store for RedisStore {
         most: usize,
     ) -> Result<Option<Found>, StoreError> {
         let keys = Keys(endpoint);
-        while let Some((seen, sizes)) = self.sized(keys, id).await? {
+        loop {
+            let (raw, sizes, mut all): (Raw, Vec<usize>, Vec<Option<Vec<u8>>>) =
+                self.link.run(self.find.key(keys.job(id)).arg(most)).await?;
+            let Some(seen) = seen(raw)? else { return Ok(None) };
             let parts = wanted(&seen.record);
-            let bytes = parts.iter().map(|part| sizes[*part as usize]).sum();
-            if parts.is_empty() {
-                return Ok(Some((seen.record, Parts::Read(Vec::new()))));
-            }
+            let bytes = parts.iter().filter_map(|part| sizes.get(*part as usize)).sum();
             if bytes > most {
                 return Ok(Some((seen.record, Parts::Large(bytes))));
             }
-            // Bytes would be one text.
-            let fields: Vec<u32> = parts.iter().map(|part| *part as u32).collect();
-            let (mut found,): (Vec<Option<Vec<u8>>>,) =
-                self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg("v").arg(fields)).await?;
-            let parts = found.split_off(1);
-            // Else it has changed since its sizes were told.
-            if found.pop().flatten().as_deref() == Some(seen.version.as_bytes()) {
-                let parts = parts.into_iter().map(|part| part.map(Bytes::from)).collect();
+            let found: Option<Vec<Option<Vec<u8>>>> = if all.is_empty() {
+                // What is not wanted is large.
+                self.parts(keys, id, &seen, &parts).await?
+            } else {
+                Some(parts.iter().map(|part| all.get_mut(*part as usize).and_then(Option::take)).collect())
+            };
+            if let Some(found) = found {
+                let parts = found.into_iter().map(|part| part.map(Bytes::from)).collect();
                 return Ok(Some((seen.record, Parts::Read(parts))));
             }
         }
-        Ok(None)
     }
 
     async fn change(

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from link import Broken, Link
@@ -225,8 +226,19 @@ class Scene:
 
     async def settle(self) -> None:
         """Every job that was taken in ends, once, with what a worker brought for it."""
-        link, end = Link(self.port), time.monotonic() + PATIENCE
-        for number, job in self.jobs.items():
+        end, left = time.monotonic() + PATIENCE, iter(self.jobs.items())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CLIENTS):
+                group.create_task(self.last_looks(left, end))
+        if len(set(self.jobs.values())) != len(self.jobs):
+            self.wrong.append("two submissions became one job")
+        _, health = await self.until_answered(Link(self.port), "health", "GET", f"{PATH}/health")
+        if health["jobs"]["completed"] != len(self.jobs):
+            self.wrong.append(f"{len(self.jobs)} jobs were submitted, and {health['jobs']} is told")
+
+    async def last_looks(self, left: Iterator[tuple[int, str]], end: float) -> None:
+        link = Link(self.port)
+        for number, job in left:
             while True:
                 status, body = await self.until_answered(link, "last look", "GET", f"{PATH}/status/{job}")
                 if status != 200 or body["status"] not in ("IN_QUEUE", "IN_PROGRESS") or time.monotonic() > end:
@@ -234,11 +246,6 @@ class Scene:
                 await asyncio.sleep(0.1)
             if status != 200 or body["status"] != "COMPLETED" or body["output"] not in self.brought[job]:
                 self.wrong.append(f"job {job} of submission {number} ends as {status} {body}")
-        if len(set(self.jobs.values())) != len(self.jobs):
-            self.wrong.append("two submissions became one job")
-        _, health = await self.until_answered(link, "health", "GET", f"{PATH}/health")
-        if health["jobs"]["completed"] != len(self.jobs):
-            self.wrong.append(f"{len(self.jobs)} jobs were submitted, and {health['jobs']} is told")
 
     def table(self) -> str:
         """What was seen, as Markdown."""

@@ -158,6 +158,7 @@ fn the_configuration_knows_where_it_came_from() {
         ("gateway.hosts", json!([]), "default"),
         ("gateway.cors", json!([]), "default"),
         ("gateway.keep_alive", json!(75), "default"),
+        ("gateway.in_flight", json!(268_435_456), "default"),
         ("device", json!("cpu"), "--device"),
         ("dtype", json!("bf16"), "LATENTD_DTYPE"),
         ("cuda.graphs", json!(true), "default"),

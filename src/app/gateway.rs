@@ -197,6 +197,7 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
         home: home.map(|key| Key::new(key.reveal(), Role::Worker, None)),
         connections: files::connections(files::raise()),
         keep_alive: gateway.keep_alive,
+        room: usize::try_from(gateway.in_flight).unwrap_or(usize::MAX),
         limits: gateway.limits,
         browsers: Browsers { hosts: gateway.hosts.0.clone(), origins: gateway.cors.0.clone() },
         root: home.is_some(),

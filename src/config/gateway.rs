@@ -107,6 +107,8 @@ pub struct Gateway {
     pub cors: Origins,
     /// For the next request of a connection.
     pub keep_alive: Duration,
+    /// Bytes of memory for each kind of what is under way.
+    pub in_flight: u64,
 }
 
 /// Names of hosts, in small letters.
@@ -162,7 +164,7 @@ impl Reader {
         let (lost, max_waiting) = (self.read("gateway.lost"), self.read("gateway.max_waiting"));
         let min_free = self.read("gateway.min_free");
         let (hosts, cors) = (self.read("gateway.hosts"), self.read("gateway.cors"));
-        let keep_alive = self.read("gateway.keep_alive");
+        let (keep_alive, in_flight) = (self.read("gateway.keep_alive"), self.read("gateway.in_flight"));
         Some(Gateway {
             listen: listen?,
             store: store?,
@@ -176,6 +178,7 @@ impl Reader {
             hosts: hosts?,
             cors: cors?,
             keep_alive: keep_alive?,
+            in_flight: in_flight?,
         })
     }
 

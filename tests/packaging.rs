@@ -241,7 +241,7 @@ fn the_variables_of_gateways_are_read_and_their_redis_loses_nothing() {
         })
         .collect();
     let of_keda: Vec<_> = of_keda.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    for (variables, count) in [(of_stack, 6), (of_keda, 4)] {
+    for (variables, count) in [(of_stack, 6), (of_keda, 5)] {
         assert_eq!(variables.len(), count, "{variables:?}");
         let config = configured(variables.iter().copied());
         for (name, _) in &variables {

@@ -75,6 +75,16 @@ impl<'a> Place<'a> {
         Some(Self { path, module })
     }
 
+    /// The path of its file.
+    pub(crate) fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// Its name in the crate, part by part; none for the root.
+    pub(crate) fn module(&self) -> &[&'a str] {
+        &self.module
+    }
+
     fn top(&self) -> &'a str {
         self.module.first().copied().unwrap_or("lib")
     }

@@ -1,7 +1,11 @@
 //! The rules of the house that no compiler checks, as tests. Each names file, line and reason of every breach at once.
 
+mod graph;
+mod items;
+mod known;
 mod layers;
 mod lex;
+mod names;
 mod paths;
 mod text;
 
@@ -109,6 +113,27 @@ fn modules_keep_to_their_layers() {
     let placed = || rust.iter().filter_map(|(file, code)| Some((Place::of(&file.path)?, code.as_str())));
     none(placed().flat_map(|(place, code)| layers::faults(&place, code, &dependencies)));
     none(layers::circles(&placed().collect::<Vec<_>>()));
+}
+
+#[test]
+fn files_are_in_no_circle() {
+    let files = repository();
+    let rust = rust(&files);
+    let placed: Vec<_> = rust.iter().filter_map(|(file, code)| Some((Place::of(&file.path)?, code.as_str()))).collect();
+    none(known::unknown(graph::circles(&placed)));
+}
+
+#[test]
+fn names_have_one_meaning() {
+    let files = repository();
+    let rust = rust(&files);
+    let source: Vec<_> = rust
+        .iter()
+        .filter(|(file, _)| file.path.starts_with("src/"))
+        .map(|(file, code)| (file.path.as_str(), code.as_str()))
+        .collect();
+    none(known::unknown(names::shared(&source)));
+    none(known::unknown(source.iter().flat_map(|(path, code)| names::hidden(path, code)).collect()));
 }
 
 #[test]

@@ -9,6 +9,17 @@ pub(crate) struct Named {
     pub(crate) segments: Vec<String>,
     /// Line, from 1.
     pub(crate) line: usize,
+    /// How a `use` brings it in; `None` where code names it.
+    pub(crate) import: Option<Import>,
+}
+
+/// A path in a `use`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Import {
+    /// Its name in the module: that after `as`, or its last segment.
+    pub(crate) name: String,
+    /// Whether it is `pub`, `pub(crate)` or the like.
+    pub(crate) public: bool,
 }
 
 impl Named {
@@ -28,6 +39,7 @@ pub(crate) fn paths(code: &str, module: &[&str]) -> Vec<Named> {
     let mut index = 0;
     while index < tokens.len() {
         let text = tokens[index].text;
+        let mut public = None;
         let begins_path = starts_name(text) && reader.text(index + 1) == "::" && !follows_path(&tokens, index);
         let next = match text {
             "{" => {
@@ -39,14 +51,19 @@ pub(crate) fn paths(code: &str, module: &[&str]) -> Vec<Named> {
                 scopes.pop();
                 index + 1
             }
-            "use" => reader.tree(index + 1, &[]),
+            "use" => {
+                public = Some(index > 0 && matches!(tokens[index - 1].text, "pub" | ")"));
+                reader.tree(index + 1, &[])
+            }
             _ if begins_path => reader.tree(index, &[]),
             _ => index + 1,
         };
         let here: Vec<&str> = module.iter().copied().chain(scopes.iter().flatten().copied()).collect();
-        named.extend(reader.found.drain(..).map(|(at, segments)| Named {
-            segments: resolve(&segments, &here),
-            line: code[..at].matches('\n').count() + 1,
+        named.extend(reader.found.drain(..).map(|(at, segments, alias)| {
+            let segments = resolve(&segments, &here);
+            let name = alias.map_or_else(|| segments.last().cloned().unwrap_or_default(), str::to_owned);
+            let import = public.map(|public| Import { name, public });
+            Named { segments, line: code[..at].matches('\n').count() + 1, import }
         }));
         index = next.max(index + 1);
     }
@@ -80,7 +97,8 @@ fn resolve(segments: &[&str], here: &[&str]) -> Vec<String> {
 
 struct Reader<'a> {
     tokens: &'a [Token<'a>],
-    found: Vec<(usize, Vec<&'a str>)>,
+    /// Where each path begins, its segments, and the name after `as`.
+    found: Vec<(usize, Vec<&'a str>, Option<&'a str>)>,
 }
 
 impl<'a> Reader<'a> {
@@ -105,9 +123,13 @@ impl<'a> Reader<'a> {
             return self.group(index + 1, &segments);
         }
         if segments.len() > prefix.len() {
-            self.found.push((at, segments));
+            self.found.push((at, segments, self.alias(index)));
         }
         index
+    }
+
+    fn alias(&self, index: usize) -> Option<&'a str> {
+        (self.text(index) == "as").then(|| self.text(index + 1))
     }
 
     /// Whether the brace at `index` opens a group of paths rather than a block.
@@ -119,7 +141,7 @@ impl<'a> Reader<'a> {
         while !matches!(self.text(index), "}" | "") {
             // `self` alone is the group's own name again.
             let end = if self.text(index) == "self" && self.text(index + 1) != "::" {
-                self.found.push((self.tokens[index].at, prefix.to_vec()));
+                self.found.push((self.tokens[index].at, prefix.to_vec(), self.alias(index + 1)));
                 index + 1
             } else {
                 self.tree(index, prefix)
@@ -156,6 +178,14 @@ mod tests {
         ] {
             assert_eq!(found(code, &[]), expected, "{code}");
         }
+    }
+
+    #[test]
+    fn imports_have_their_names() {
+        let code = "pub(super) use a::{B as C, d::{self, E}}; use f::{self as g, H as _}; let x = i::j as u8;";
+        let imports: Vec<_> = paths(code, &[]).into_iter().filter_map(|named| named.import).collect();
+        let names: Vec<_> = imports.iter().map(|import| (import.name.as_str(), import.public)).collect();
+        assert_eq!(names, [("C", true), ("d", true), ("E", true), ("g", false), ("_", false)]);
     }
 
     #[test]

@@ -12,7 +12,10 @@ use latentd::deliver::upload::Place;
 use latentd::intake::{Intake, Limits};
 use latentd::job::{Delivered, Named, Offer, Size, Start, validate};
 use latentd::net::{self, Client, Guard, Url, shown};
-use latentd::queue::{Finish, Manner, Payloads, Posted, Record, Taking, View, posted, status, submission};
+use latentd::queue::{
+    Claim, Finish, Payloads, Record, StatusView, SubmissionContext, WorkerPost, parse_job_done, parse_submission,
+    status,
+};
 use latentd::source::runpod::wire;
 use latentd::{models, queue};
 use serde_json::Value;
@@ -55,13 +58,14 @@ pub fn job_input(data: &[u8]) {
 /// A submission that is taken has times within the bounds of the protocol, and its other keys are JSON as they were sent.
 pub fn submitted(data: &[u8]) {
     let now = UnixTime::from_millis(1_000_000);
-    let manner = Manner { id: "x".into(), now, patience: Duration::from_mins(10), ttl: None, wait: Some(90_000) };
-    let Ok(job) = submission(data, manner) else { return };
+    let manner =
+        SubmissionContext { id: "x".into(), now, patience: Duration::from_mins(10), ttl: None, wait: Some(90_000) };
+    let Ok(job) = parse_submission(data, manner) else { return };
     let week = Duration::from_hours(7 * 24);
     assert!(job.record.patience >= Duration::from_secs(5) && job.record.patience <= week);
     assert!(job.record.expires >= now + Duration::from_secs(10) && job.record.expires <= now + week);
     assert!(!job.rest.contains_key("id") && !job.rest.contains_key("input"));
-    let stands = status(&job.record, View::V2, Payloads { input: Some(&job.input), ..Payloads::default() });
+    let stands = status(&job.record, StatusView::V2, Payloads { input: Some(&job.input), ..Payloads::default() });
     assert!(serde_json::from_str::<Box<serde_json::value::RawValue>>(&stands).is_ok(), "{stands}");
     let kept = serde_json::to_string(&job.record).map(|text| serde_json::from_str::<Record>(&text));
     assert!(kept.is_ok_and(|kept| kept.is_ok_and(|kept| kept == job.record)), "a store reads what it wrote");
@@ -84,16 +88,16 @@ pub fn take_answer(data: &[u8]) {
 
 /// What a worker posts ends its job or tells of its progress, and the status after that is JSON.
 pub fn job_done(data: &[u8]) {
-    let Ok(posted) = posted(data) else { return };
+    let Ok(posted) = parse_job_done(data) else { return };
     let now = UnixTime::from_millis(1_000_000);
     let mut record = Record::new("x", now);
-    let _ = record.start(&Taking { worker: "w".into(), gpu: None, beats: true, at: now });
+    let _ = record.start(&Claim { worker: "w".into(), gpu: None, beats: true, at: now });
     let (output, timings) = match posted {
-        Posted::Progress(word) => {
+        WorkerPost::Progress(word) => {
             let _ = record.progress("w", now);
             (Some(word), None)
         }
-        Posted::End(mut end) => {
+        WorkerPost::End(mut end) => {
             let finish = Finish { worker: "w", error: end.error.clone(), output: end.output.is_some() };
             let _ = record.finish(finish, now);
             assert!(record.state.is_end() && record.state == ended(end.error.is_some()));
@@ -101,14 +105,14 @@ pub fn job_done(data: &[u8]) {
         }
     };
     let payloads = Payloads { output: output.as_deref(), timings: timings.as_deref(), ..Payloads::default() };
-    for view in [View::V1 { gpu: 0 }, View::V2, View::Webhook] {
+    for view in [StatusView::V1 { gpu: 0 }, StatusView::V2, StatusView::Webhook] {
         let stands = status(&record, view, payloads);
         assert!(serde_json::from_str::<Box<serde_json::value::RawValue>>(&stands).is_ok(), "{stands}");
     }
 }
 
-fn ended(failed: bool) -> queue::State {
-    if failed { queue::State::Failed } else { queue::State::Completed }
+fn ended(failed: bool) -> queue::JobState {
+    if failed { queue::JobState::Failed } else { queue::JobState::Completed }
 }
 
 /// A job's webhook has no more headers than are sent, and all else of the job is kept.

@@ -18,9 +18,9 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config, Gateway as Settled, HandledBy, Kept, Secret, WebhookBy};
 use crate::deliver::webhook::Signer;
 use crate::disk::private;
-use crate::gateway::{Access, Browsers, Caller, Endpoint, Gateway, Handler, Key, Role, Settings, serve};
+use crate::gateway::{Access, ApiKey, BrowserPolicy, Endpoint, Gateway, Handler, Role, Settings, WebhookCaller, serve};
 use crate::net::{Client, Guard, NoClient};
-use crate::queue::{Rules, Tells};
+use crate::queue::{Rules, WebhookRetry};
 use crate::store::{RedisStore, SqliteStore, StoreError};
 
 /// Serves until it is told to stop.
@@ -176,7 +176,7 @@ fn endpoint(configured: &config::Endpoint) -> Endpoint {
 
 fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient> {
     let gateway = &config.gateway;
-    let keys = |keys: &[Secret], role| keys.iter().map(|key| Key::new(key.reveal(), role, None)).collect::<Vec<_>>();
+    let keys = |keys: &[Secret], role| keys.iter().map(|key| ApiKey::new(key.reveal(), role, None)).collect::<Vec<_>>();
     let usual = Settings::default();
     let mut endpoints: Vec<Endpoint> = gateway.endpoints.iter().map(endpoint).collect();
     if let (Some(first), Some(_)) = (endpoints.first_mut(), home) {
@@ -185,7 +185,7 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
         first.handler = Handler::Latentd { models };
     }
     let hooks = &config.webhook;
-    let tells = Tells {
+    let tells = WebhookRetry {
         tries: u32::try_from(hooks.attempts).unwrap_or(u32::MAX).max(1),
         pause: hooks.pause,
         time: hooks.timeout,
@@ -194,15 +194,15 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
         endpoints,
         rules: Rules { lost: gateway.lost, waiting: gateway.max_waiting.0, tells, ..usual.rules },
         keys: [keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)].concat(),
-        home: home.map(|key| Key::new(key.reveal(), Role::Worker, None)),
+        home: home.map(|key| ApiKey::new(key.reveal(), Role::Worker, None)),
         connections: files::connections(files::raise()),
         keep_alive: gateway.keep_alive,
         room: usize::try_from(gateway.in_flight).unwrap_or(usize::MAX),
         limits: gateway.limits,
-        browsers: Browsers { hosts: gateway.hosts.0.clone(), origins: gateway.cors.0.clone() },
+        browsers: BrowserPolicy { hosts: gateway.hosts.0.clone(), origins: gateway.cors.0.clone() },
         root: home.is_some(),
         hooks: match hooks.deliver {
-            WebhookBy::Auto | WebhookBy::Gateway => Some(Caller {
+            WebhookBy::Auto | WebhookBy::Gateway => Some(WebhookCaller {
                 client: Client::new(Guard::new(config.net.allow_private.clone()))?,
                 signer: hooks.secret.clone().map(Signer::new),
                 cancelled: hooks.cancelled,

@@ -10,7 +10,7 @@ use super::{Exit, complain, say};
 use crate::blocking::blocking;
 use crate::clock::{SystemClock, WallClock};
 use crate::config::{Config, Kept};
-use crate::gateway::{Key, Role};
+use crate::gateway::{ApiKey, Role};
 use crate::queue::Rules;
 use crate::store::{KeyRecord, RedisStore, Store, StoreError};
 
@@ -71,10 +71,10 @@ async fn create(
         KeyRole::Worker => ("worker", Role::Worker),
     };
     let name = name.unwrap_or_else(|| format!("{word}-{}", &Uuid::new_v4().simple().to_string()[..8]));
-    let record = Key::new(&text, role, endpoint).record(name.clone(), SystemClock.now());
+    let record = ApiKey::new(&text, role, endpoint).record(name.clone(), SystemClock.now());
     match store.add_key(record).await {
         Ok(()) => {}
-        Err(StoreError::Taken) => return Err(format!("there is a key called {name:?} already")),
+        Err(StoreError::Duplicate) => return Err(format!("there is a key called {name:?} already")),
         Err(cause) => return Err(cause.to_string()),
     }
     let keys = store.keys().await.map_err(|cause| cause.to_string())?;

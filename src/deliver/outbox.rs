@@ -20,7 +20,7 @@ use super::spool::{Kept, Note, Spool, Tray};
 use super::webhook::{Hook, Signer, call};
 use crate::clock::{Course, WallClock};
 use crate::net::{self, Client};
-use crate::queue::Tried;
+use crate::queue::WebhookOutcome;
 use crate::telemetry::Metrics;
 
 /// How long after its event a webhook is still worth sending.
@@ -172,16 +172,16 @@ impl Sender {
                 break;
             }
             match self.attempt(&kept, &share).await {
-                Tried::Taken => {
+                WebhookOutcome::Accepted => {
                     info!(id, webhook, host, attempt, "the webhook was taken");
                     break;
                 }
-                Tried::Failed(cause) if attempt < most => {
+                WebhookOutcome::Failed(cause) if attempt < most => {
                     self.postman.metrics.retry("webhook");
                     warn!(id, webhook, host, attempt, "the webhook failed and will be sent again: {cause}");
                     sleep(self.postman.attempts.pause).await;
                 }
-                Tried::Failed(cause) | Tried::Refused(cause) => {
+                WebhookOutcome::Failed(cause) | WebhookOutcome::Refused(cause) => {
                     error!(id, webhook, host, attempt, "the webhook is given up: {cause}");
                     break;
                 }
@@ -201,7 +201,7 @@ impl Sender {
         })
     }
 
-    async fn attempt(&self, kept: &Kept<Hook>, share: &Semaphore) -> Tried {
+    async fn attempt(&self, kept: &Kept<Hook>, share: &Semaphore) -> WebhookOutcome {
         // Never closed. Its host's first: who waits for that takes nothing from others. Bodies are read under both, so that only those of open
         // calls are in memory.
         let _of_host = share.acquire().await;
@@ -209,7 +209,7 @@ impl Sender {
         let Postman { client, signer, attempts, clock, .. } = &self.postman;
         let body = match kept.body().await {
             Ok(body) => body,
-            Err(damage) => return Tried::Refused(damage.to_string()),
+            Err(damage) => return WebhookOutcome::Refused(damage.to_string()),
         };
         call(client, kept.note(), signer.as_ref(), clock.now(), body, attempts.time).await.tried
     }

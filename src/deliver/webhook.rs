@@ -17,7 +17,7 @@ use crate::clock::UnixTime;
 use crate::config::SigningKey;
 use crate::job::Webhook;
 use crate::net::{Client, Message, Reason};
-use crate::queue::Tried;
+use crate::queue::WebhookOutcome;
 
 /// Headers that are ours or HTTP's: who is told of a job cannot set them.
 const RESERVED: [&str; 14] = [
@@ -155,13 +155,13 @@ impl Signer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Called {
     /// What that is to the webhook.
-    pub tried: Tried,
+    pub tried: WebhookOutcome,
     /// Whether its receiver is as good for others: it has taken this one, has something against it alone (4xx), or was not asked.
     pub lives: bool,
 }
 
-impl From<Tried> for Called {
-    fn from(tried: Tried) -> Self {
+impl From<WebhookOutcome> for Called {
+    fn from(tried: WebhookOutcome) -> Self {
         Self { tried, lives: true }
     }
 }
@@ -177,14 +177,16 @@ pub async fn call(
 ) -> Called {
     let (headers, private) = (hook.headers(signer, now, &body), hook.private());
     match client.post(&Message { url: &hook.url, headers, private, body, time }).await {
-        Ok(reply) if reply.status.is_success() => Tried::Taken.into(),
+        Ok(reply) if reply.status.is_success() => WebhookOutcome::Accepted.into(),
         Ok(reply) => {
             let lives = reply.status.is_client_error() && !matches!(reply.status.as_u16(), 408 | 425 | 429);
-            Called { tried: Tried::Failed(format!("it answered {}", reply.status)), lives }
+            Called { tried: WebhookOutcome::Failed(format!("it answered {}", reply.status)), lives }
         }
         Err(error) => match error.reason {
-            Reason::Url(_) | Reason::Scheme(_) | Reason::Refused(_) => Tried::Refused(error.to_string()).into(),
-            _ => Called { tried: Tried::Failed(error.to_string()), lives: false },
+            Reason::Url(_) | Reason::Scheme(_) | Reason::Refused(_) => {
+                WebhookOutcome::Refused(error.to_string()).into()
+            }
+            _ => Called { tried: WebhookOutcome::Failed(error.to_string()), lives: false },
         },
     }
 }

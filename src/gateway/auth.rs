@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::date::UnixTime;
 use crate::store::{KeyRecord, Store};
 
-use super::reply::Fault;
+use super::reply::ApiError;
 use super::{Gateway, encoding};
 
 /// What a key opens.
@@ -27,13 +27,13 @@ pub enum Role {
 
 /// A key, of which only the hash is kept: whoever sees it cannot use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
+pub struct ApiKey {
     digest: [u8; 32],
     role: Role,
     endpoint: Option<String>,
 }
 
-impl Key {
+impl ApiKey {
     /// A key for one endpoint, by its id, or for all.
     pub fn new(text: &str, role: Role, endpoint: Option<String>) -> Self {
         Self { digest: Sha256::digest(text.as_bytes()).into(), role, endpoint }
@@ -93,17 +93,17 @@ impl Access {
 
 /// The keys that open a gateway: those it is set to, and those of its store.
 #[derive(Debug)]
-pub(super) struct Keys {
-    set: Vec<Key>,
+pub(super) struct ApiKeys {
+    set: Vec<ApiKey>,
     /// That of the worker in this process, if there is one: it opens, and closes nothing to others.
-    home: Option<Key>,
-    all: RwLock<Arc<[Key]>>,
+    home: Option<ApiKey>,
+    all: RwLock<Arc<[ApiKey]>>,
     /// Whether there was ever a key that is no home: when the last is revoked, nobody may ask, and not everybody.
     guarded: AtomicBool,
 }
 
-impl Keys {
-    pub(super) fn new(set: Vec<Key>, home: Option<Key>) -> Self {
+impl ApiKeys {
+    pub(super) fn new(set: Vec<ApiKey>, home: Option<ApiKey>) -> Self {
         let keys = Self { set, home, all: RwLock::default(), guarded: AtomicBool::new(false) };
         keys.learn(&[]);
         keys
@@ -111,7 +111,7 @@ impl Keys {
 
     /// Takes in what the store has.
     pub(super) fn learn(&self, stored: &[KeyRecord]) {
-        let mut all: Vec<Key> = self.set.iter().cloned().chain(stored.iter().filter_map(Key::stored)).collect();
+        let mut all: Vec<ApiKey> = self.set.iter().cloned().chain(stored.iter().filter_map(ApiKey::stored)).collect();
         if !all.is_empty() {
             self.guarded.store(true, Ordering::Relaxed);
         }
@@ -133,47 +133,51 @@ impl Keys {
         !self.guarded.load(Ordering::Relaxed)
     }
 
-    fn now(&self) -> Arc<[Key]> {
+    fn now(&self) -> Arc<[ApiKey]> {
         self.all.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What a client is known by, where there are keys: so much of its key's digest as tells it from others. Without keys anybody could send any.
     pub(super) fn client(&self, headers: &HeaderMap) -> Option<String> {
-        let digest = || Sha256::digest(key_in(headers));
+        let digest = || Sha256::digest(sent_key(headers));
         self.guarded
             .load(Ordering::Relaxed)
             .then(|| digest()[..8].iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
     }
 
-    fn allow(&self, role: Role, endpoint: &str, request: &Request) -> Result<(), Fault> {
+    fn allow(&self, role: Role, endpoint: &str, request: &Request) -> Result<(), ApiError> {
         let open = !self.guarded.load(Ordering::Relaxed);
-        if open || allows(&self.now(), role, endpoint, sent(request)) { Ok(()) } else { Err(Fault::NoKey) }
+        if open || allows(&self.now(), role, endpoint, sent(request)) { Ok(()) } else { Err(ApiError::Unauthorized) }
     }
 
     /// Whether any of the keys is sent, whatever it is for.
-    pub(super) fn allow_any(&self, request: &Request) -> Result<(), Fault> {
+    pub(super) fn allow_any(&self, request: &Request) -> Result<(), ApiError> {
         let keys = self.now();
         let open = !self.guarded.load(Ordering::Relaxed);
-        let opens = |key: &Key| allows(&keys, key.role, key.endpoint.as_deref().unwrap_or_default(), sent(request));
-        if open || keys.iter().fold(false, |found, key| found | opens(key)) { Ok(()) } else { Err(Fault::NoKey) }
+        let opens = |key: &ApiKey| allows(&keys, key.role, key.endpoint.as_deref().unwrap_or_default(), sent(request));
+        if open || keys.iter().fold(false, |found, key| found | opens(key)) {
+            Ok(())
+        } else {
+            Err(ApiError::Unauthorized)
+        }
     }
 }
 
 /// Whether one of the keys is sent.
-fn allows(keys: &[Key], role: Role, endpoint: &str, sent: &[u8]) -> bool {
+fn allows(keys: &[ApiKey], role: Role, endpoint: &str, sent: &[u8]) -> bool {
     let digest: [u8; 32] = Sha256::digest(sent).into();
-    let fits = |key: &Key| key.role == role && key.endpoint.as_deref().is_none_or(|of| of == endpoint);
+    let fits = |key: &ApiKey| key.role == role && key.endpoint.as_deref().is_none_or(|of| of == endpoint);
     // All of every key is compared, whatever differs, so that the time it takes tells nothing.
-    let same = |key: &Key| key.digest.iter().zip(digest).fold(0, |differ, (ours, sent)| differ | (ours ^ sent)) == 0;
+    let same = |key: &ApiKey| key.digest.iter().zip(digest).fold(0, |differ, (ours, sent)| differ | (ours ^ sent)) == 0;
     keys.iter().filter(|key| fits(key)).fold(false, |found, key| found | same(key))
 }
 
 fn sent(request: &Request) -> &[u8] {
-    key_in(request.headers())
+    sent_key(request.headers())
 }
 
 /// The key that is sent, however it is spelled: who is meant by it is one client to everything that asks who does.
-pub(super) fn key_in(headers: &HeaderMap) -> &[u8] {
+pub(super) fn sent_key(headers: &HeaderMap) -> &[u8] {
     headers.get(AUTHORIZATION).map_or(&b""[..], |value| key_of(value.as_bytes()))
 }
 
@@ -196,7 +200,7 @@ async fn check<S: Store>(
     path: &RawPathParams,
     request: Request,
     next: Next,
-) -> Result<Response, Fault> {
+) -> Result<Response, ApiError> {
     let name = path.iter().find(|(key, _)| *key == "endpoint").map_or("", |(_, name)| name);
     // An unknown endpoint is told to who has a key for any.
     let endpoint = gateway.endpoint(name).map_or(name, |endpoint| &endpoint.id);
@@ -221,7 +225,7 @@ pub(super) async fn user<S: Store>(
     path: RawPathParams,
     request: Request,
     next: Next,
-) -> Result<Response, Fault> {
+) -> Result<Response, ApiError> {
     check(&gateway, Role::User, &path, request, next).await
 }
 
@@ -230,7 +234,7 @@ pub(super) async fn worker<S: Store>(
     path: RawPathParams,
     request: Request,
     next: Next,
-) -> Result<Response, Fault> {
+) -> Result<Response, ApiError> {
     check(&gateway, Role::Worker, &path, request, next).await
 }
 
@@ -241,9 +245,9 @@ mod tests {
     #[test]
     fn a_key_opens_what_it_is_for() {
         let keys = [
-            Key::new("user", Role::User, None),
-            Key::new("one", Role::User, Some("e".into())),
-            Key::new("work", Role::Worker, None),
+            ApiKey::new("user", Role::User, None),
+            ApiKey::new("one", Role::User, Some("e".into())),
+            ApiKey::new("work", Role::Worker, None),
         ];
         for (role, endpoint, sent, opens) in [
             (Role::User, "e", "Bearer user", true),
@@ -266,30 +270,30 @@ mod tests {
 
     #[test]
     fn a_key_of_the_store_opens_until_it_is_revoked_and_then_nothing_does() {
-        let keys = Keys::new(Vec::new(), None);
+        let keys = ApiKeys::new(Vec::new(), None);
         let ask = |text: &str| Request::builder().header(AUTHORIZATION, text).body(axum::body::Body::empty()).unwrap();
         let opens =
             |text: &str| (keys.allow(Role::Worker, "e", &ask(text)).is_ok(), keys.allow_any(&ask(text)).is_ok());
         assert_eq!(opens(""), (true, true), "without keys everybody may ask");
-        let record = Key::new("work", Role::Worker, Some("e".into())).record("w".into(), UnixTime::EPOCH);
+        let record = ApiKey::new("work", Role::Worker, Some("e".into())).record("w".into(), UnixTime::EPOCH);
         keys.learn(&[record]);
         assert_eq!(keys.access(), Access::Closed { users: false, workers: true });
         assert_eq!((opens("work"), opens("other")), ((true, true), (false, false)));
         keys.learn(&[]);
         assert_eq!((opens("work"), keys.access()), ((false, false), Access::Closed { users: false, workers: false }));
         let spoilt =
-            KeyRecord { digest: "é".into(), ..Key::new("x", Role::User, None).record("x".into(), UnixTime::EPOCH) };
+            KeyRecord { digest: "é".into(), ..ApiKey::new("x", Role::User, None).record("x".into(), UnixTime::EPOCH) };
         keys.learn(&[spoilt]);
         assert_eq!(keys.access(), Access::Closed { users: false, workers: false });
     }
 
     #[test]
     fn the_worker_at_home_is_let_in_and_closes_nothing_to_others() {
-        let keys = Keys::new(Vec::new(), Some(Key::new("home", Role::Worker, None)));
+        let keys = ApiKeys::new(Vec::new(), Some(ApiKey::new("home", Role::Worker, None)));
         let ask = |text: &str| Request::builder().header(AUTHORIZATION, text).body(axum::body::Body::empty()).unwrap();
         let opens = |role, text: &str| keys.allow(role, "e", &ask(text)).is_ok();
         assert!(keys.access() == Access::Open && opens(Role::User, "") && opens(Role::Worker, ""));
-        keys.learn(&[Key::new("u", Role::User, None).record("u".into(), UnixTime::EPOCH)]);
+        keys.learn(&[ApiKey::new("u", Role::User, None).record("u".into(), UnixTime::EPOCH)]);
         assert_eq!(keys.access(), Access::Closed { users: true, workers: true });
         assert!(opens(Role::Worker, "home") && !opens(Role::Worker, "") && !opens(Role::User, "home"));
     }

@@ -5,19 +5,19 @@ use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_LENGTH;
 use futures_util::StreamExt;
 
-use super::reply::Fault;
-use super::room::{Held, Room, SMALL};
+use super::memory_budget::{MemoryBudget, Reservation, UNCOUNTED_BYTES};
+use super::reply::ApiError;
 
 /// A body that is to come, and how many bytes it says that it has.
-pub(super) struct Sent {
+pub(super) struct IncomingBody {
     body: Body,
     length: Option<usize>,
 }
 
-impl<S: Sync> FromRequest<S> for Sent {
-    type Rejection = Fault;
+impl<S: Sync> FromRequest<S> for IncomingBody {
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Fault> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let said = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let body = request.into_body();
         let length = said.or_else(|| usize::try_from(body.size_hint().exact()?).ok());
@@ -27,18 +27,18 @@ impl<S: Sync> FromRequest<S> for Sent {
 
 /// A body that came, and the room that it has.
 #[derive(Debug)]
-pub(super) struct Whole {
+pub(super) struct WholeBody {
     pub(super) bytes: Vec<u8>,
-    pub(super) held: Held,
+    pub(super) held: Reservation,
 }
 
-impl Sent {
+impl IncomingBody {
     /// The whole body, of at most so many bytes.
-    pub(super) async fn whole(self, room: &Room, most: usize) -> Result<Whole, Fault> {
+    pub(super) async fn whole(self, room: &MemoryBudget, most: usize) -> Result<WholeBody, ApiError> {
         let mut rest = self.body.into_data_stream();
-        let large = || Fault::TooLarge(format!("the body is larger than {most} bytes"));
-        let (mut bytes, mut held) = (Vec::new(), Held::default());
-        let mut has = SMALL;
+        let large = || ApiError::TooLarge(format!("the body is larger than {most} bytes"));
+        let (mut bytes, mut held) = (Vec::new(), Reservation::default());
+        let mut has = UNCOUNTED_BYTES;
         if let Some(length) = self.length {
             if length > most {
                 return refuse(rest, most, large()).await;
@@ -47,11 +47,11 @@ impl Sent {
                 Ok(room) => held = room,
                 Err(fault) => return refuse(rest, most, fault).await,
             }
-            has = length.max(SMALL);
+            has = length.max(UNCOUNTED_BYTES);
             bytes.reserve_exact(length);
         }
         while let Some(data) = rest.next().await {
-            let data = data.map_err(|error| Fault::Bad(format!("the body did not arrive: {error}")))?;
+            let data = data.map_err(|error| ApiError::BadRequest(format!("the body did not arrive: {error}")))?;
             let length = bytes.len() + data.len();
             if length > most {
                 return Err(large());
@@ -67,12 +67,12 @@ impl Sent {
             bytes.extend_from_slice(&data);
         }
         held.shrink(bytes.len());
-        Ok(Whole { bytes, held })
+        Ok(WholeBody { bytes, held })
     }
 }
 
 /// Lets the body come and forgets it, as much as there may be of it: most clients read no answer before they have sent all.
-async fn refuse<T>(mut rest: BodyDataStream, most: usize, fault: Fault) -> Result<T, Fault> {
+async fn refuse<T>(mut rest: BodyDataStream, most: usize, fault: ApiError) -> Result<T, ApiError> {
     let mut seen = 0;
     while let Some(Ok(data)) = rest.next().await {
         seen += data.len();
@@ -90,56 +90,56 @@ mod tests {
     use bytes::Bytes;
     use futures_util::{FutureExt, stream};
 
-    use super::super::room::Rooms;
+    use super::super::memory_budget::MemoryBudgets;
     use super::*;
 
-    const MOST: usize = 100_000;
+    const MAX: usize = 100_000;
 
     /// A body in parts, which says how long it is or does not.
-    async fn sent(parts: Vec<usize>, says: Option<usize>) -> Sent {
+    async fn sent(parts: Vec<usize>, says: Option<usize>) -> IncomingBody {
         let request = says.map_or_else(Request::builder, |length| Request::builder().header(CONTENT_LENGTH, length));
         let parts = parts.into_iter().map(|length| Ok::<_, Infallible>(Bytes::from(vec![b'x'; length])));
-        Sent::from_request(request.body(Body::from_stream(stream::iter(parts))).unwrap(), &()).await.unwrap()
+        IncomingBody::from_request(request.body(Body::from_stream(stream::iter(parts))).unwrap(), &()).await.unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_has_room_for_what_it_says_or_for_all_that_it_may_be_until_it_is_whole() {
-        let rooms = Rooms::new(2 * MOST);
+        let rooms = MemoryBudgets::new(2 * MAX);
         let room = &rooms.jobs;
         for (parts, says) in [(vec![40_000, 20_000], Some(60_000)), (vec![10_000; 6], None)] {
-            let whole = sent(parts, says).await.whole(room, MOST).await.unwrap();
-            assert_eq!((whole.bytes.len(), room.free()), (60_000, 2 * MOST - 60_000), "{says:?}");
+            let whole = sent(parts, says).await.whole(room, MAX).await.unwrap();
+            assert_eq!((whole.bytes.len(), room.free()), (60_000, 2 * MAX - 60_000), "{says:?}");
         }
-        assert_eq!(room.free(), 2 * MOST, "given back");
+        assert_eq!(room.free(), 2 * MAX, "given back");
         let endless = |says| async move {
             let parts = stream::iter([Ok::<_, Infallible>(Bytes::from(vec![b'x'; 20_000]))]).chain(stream::pending());
             let body = Body::from_stream(parts);
-            Sent { body, length: says }
+            IncomingBody { body, length: says }
         };
-        for (says, held) in [(Some(60_000), 60_000), (None, MOST)] {
+        for (says, held) in [(Some(60_000), 60_000), (None, MAX)] {
             let waits = endless(says).await;
-            let mut waits = Box::pin(waits.whole(room, MOST));
+            let mut waits = Box::pin(waits.whole(room, MAX));
             assert!(waits.as_mut().now_or_never().is_none());
-            assert_eq!(room.free(), 2 * MOST - held);
+            assert_eq!(room.free(), 2 * MAX - held);
         }
-        assert_eq!(room.free(), 2 * MOST, "given back");
-        for (parts, says) in [(vec![MOST], Some(MOST + 1)), (vec![MOST, 1], None), (vec![MOST, 1], Some(9))] {
-            let refused = sent(parts, says).await.whole(room, MOST).await.unwrap_err();
-            assert!(matches!(refused, Fault::TooLarge(_)), "{refused}");
+        assert_eq!(room.free(), 2 * MAX, "given back");
+        for (parts, says) in [(vec![MAX], Some(MAX + 1)), (vec![MAX, 1], None), (vec![MAX, 1], Some(9))] {
+            let refused = sent(parts, says).await.whole(room, MAX).await.unwrap_err();
+            assert!(matches!(refused, ApiError::TooLarge(_)), "{refused}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_small_never_waits_and_what_is_large_is_refused_once_it_has_come() {
-        let rooms = Rooms::new(MOST);
-        let all = rooms.jobs.hold(MOST).await.unwrap();
-        for says in [None, Some(SMALL)] {
-            let small = sent(vec![SMALL / 2; 2], says).await;
-            assert_eq!(small.whole(&rooms.jobs, MOST).now_or_never().unwrap().unwrap().bytes.len(), SMALL);
-            let large = sent(vec![SMALL; 3], says.map(|_| 3 * SMALL)).await;
-            assert!(matches!(large.whole(&rooms.jobs, MOST).await, Err(Fault::Busy)));
+        let rooms = MemoryBudgets::new(MAX);
+        let all = rooms.jobs.hold(MAX).await.unwrap();
+        for says in [None, Some(UNCOUNTED_BYTES)] {
+            let small = sent(vec![UNCOUNTED_BYTES / 2; 2], says).await;
+            assert_eq!(small.whole(&rooms.jobs, MAX).now_or_never().unwrap().unwrap().bytes.len(), UNCOUNTED_BYTES);
+            let large = sent(vec![UNCOUNTED_BYTES; 3], says.map(|_| 3 * UNCOUNTED_BYTES)).await;
+            assert!(matches!(large.whole(&rooms.jobs, MAX).await, Err(ApiError::Busy)));
         }
-        assert!(rooms.results.hold(MOST).now_or_never().is_some(), "workers have room of their own");
+        assert!(rooms.results.hold(MAX).now_or_never().is_some(), "workers have room of their own");
         drop(all);
     }
 }

@@ -24,16 +24,16 @@ use tower::Service;
 use crate::store::Store;
 
 use super::Gateway;
-use super::reply::Fault;
+use super::reply::ApiError;
 
 /// What our own page sends along. A foreign one cannot without a preflight, which is granted to listed origins alone.
-const OURS: &str = "x-latentd-page";
+const PAGE_HEADER: &str = "x-latentd-page";
 
 /// What an HTML form can send, and so a foreign page without a preflight.
-const FORMS: [&str; 3] = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"];
+const FORM_TYPES: [&str; 3] = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"];
 
 /// What a granted page may read and send, and for how many seconds it need not ask again.
-const GRANTED: [(HeaderName, &str); 3] = [
+const CORS_HEADERS: [(HeaderName, &str); 3] = [
     (ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
     (ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, idempotency-key"),
     (ACCESS_CONTROL_MAX_AGE, "7200"),
@@ -41,7 +41,7 @@ const GRANTED: [(HeaderName, &str); 3] = [
 
 /// Which browsers' requests are answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Browsers {
+pub struct BrowserPolicy {
     /// Names that the gateway is reached by beside those of this machine, in small letters and without a port.
     pub hosts: Vec<String>,
     /// Origins whose pages may ask, as browsers write them.
@@ -85,7 +85,7 @@ fn is_preflight(request: &Request) -> bool {
 
 fn preflight(asked: &HeaderMap) -> Response {
     let mut reply = StatusCode::NO_CONTENT.into_response();
-    reply.headers_mut().extend(GRANTED.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    reply.headers_mut().extend(CORS_HEADERS.map(|(name, value)| (name, HeaderValue::from_static(value))));
     // Clients' libraries add headers of their own: whoever is listed may.
     if let Some(headers) = asked.get(ACCESS_CONTROL_REQUEST_HEADERS) {
         reply.headers_mut().insert(ACCESS_CONTROL_ALLOW_HEADERS, headers.clone());
@@ -98,19 +98,19 @@ fn text(headers: &HeaderMap, name: impl axum::http::header::AsHeaderName) -> Opt
     headers.get(name).map(|value| value.to_str().unwrap_or("?"))
 }
 
-impl Browsers {
+impl BrowserPolicy {
     /// The origin of a request, if it is one that is listed.
     fn granted(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         let origin = headers.get(ORIGIN)?;
         self.origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
     }
 
-    fn judge(&self, request: &Request, api: bool, granted: bool) -> Result<(), Fault> {
+    fn judge(&self, request: &Request, api: bool, granted: bool) -> Result<(), ApiError> {
         let headers = request.headers();
         let named = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or("?"));
         for host in named.chain(request.uri().authority().map(Authority::as_str)) {
             if !self.is_ours(host) {
-                return Err(Fault::Foreign(format!(
+                return Err(ApiError::ForeignOrigin(format!(
                     "{host:?} is no name of this gateway's: without keys it answers to addresses, to localhost and to names that gateway.hosts \
                      (LATENTD_GATEWAY__HOSTS) lists"
                 )));
@@ -121,15 +121,17 @@ impl Browsers {
         }
         let (site, origin) = (text(headers, "sec-fetch-site"), text(headers, ORIGIN));
         if !granted && let Some(who) = self.foreign(headers, site, origin) {
-            return Err(Fault::Foreign(format!(
+            return Err(ApiError::ForeignOrigin(format!(
                 "a page of another origin asks ({who}): without keys only those may that gateway.cors (LATENTD_GATEWAY__CORS) lists"
             )));
         }
         let kind = text(headers, CONTENT_TYPE).and_then(|kind| kind.split(';').next()).map(str::trim);
         match kind.filter(|_| request.method() == Method::POST && (site.is_some() || origin.is_some())) {
-            Some(kind) if FORMS.iter().any(|form| form.eq_ignore_ascii_case(kind)) => Err(Fault::NoJson(format!(
-                "from a browser this route takes application/json, and not {kind}: send it as `Content-Type`"
-            ))),
+            Some(kind) if FORM_TYPES.iter().any(|form| form.eq_ignore_ascii_case(kind)) => {
+                Err(ApiError::UnsupportedMediaType(format!(
+                    "from a browser this route takes application/json, and not {kind}: send it as `Content-Type`"
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -139,7 +141,7 @@ impl Browsers {
         match (site, origin) {
             (Some("same-origin" | "none"), _) | (None, None) => None,
             (Some(site), None) => Some(format!("Sec-Fetch-Site: {site}")),
-            (None, Some(origin)) if headers.contains_key(OURS) || self.is_own(headers, origin) => None,
+            (None, Some(origin)) if headers.contains_key(PAGE_HEADER) || self.is_own(headers, origin) => None,
             (_, Some(origin)) => Some(format!("Origin: {origin}")),
         }
     }
@@ -188,8 +190,8 @@ mod tests {
         request.body(Body::empty()).unwrap()
     }
 
-    fn browsers() -> Browsers {
-        Browsers { hosts: vec!["gpu.lan".into()], origins: vec!["https://app.example".into()] }
+    fn browsers() -> BrowserPolicy {
+        BrowserPolicy { hosts: vec!["gpu.lan".into()], origins: vec!["https://app.example".into()] }
     }
 
     #[test]
@@ -234,11 +236,11 @@ mod tests {
             (&[site("cross-site")], false),
             // It alone decides.
             (&[site("cross-site"), origin("http://127.0.0.1:8000")], false),
-            (&[site("cross-site"), origin("http://gpu.lan"), (OURS, "1")], false),
+            (&[site("cross-site"), origin("http://gpu.lan"), (PAGE_HEADER, "1")], false),
             (&[origin("http://127.0.0.1:8000")], true),
             (&[origin("http://127.0.0.1:3000")], false),
             (&[origin("http://gpu.lan:81")], true),
-            (&[origin("http://10.0.0.7"), (OURS, "1")], true),
+            (&[origin("http://10.0.0.7"), (PAGE_HEADER, "1")], true),
             (&[origin("http://10.0.0.7")], false),
             (&[origin("null")], false),
         ] {

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::job::{Flat, Offer, validate};
 
-use super::reply::Fault;
+use super::reply::ApiError;
 
 /// Who works on an endpoint's jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,13 +21,13 @@ pub enum Handler {
 
 impl Handler {
     /// Checks an input by the rules that its worker will check it by. Whether a LoRA file is there, the worker alone knows.
-    pub(super) fn check(&self, input: &RawValue) -> Result<(), Fault> {
+    pub(super) fn check(&self, input: &RawValue) -> Result<(), ApiError> {
         let Self::Latentd { models } = self else { return Ok(()) };
         let Flat { value: input, more } =
-            Flat::read(input).map_err(|error| Fault::Bad(format!("`input` cannot be read: {error}")))?;
+            Flat::read(input).map_err(|error| ApiError::BadRequest(format!("`input` cannot be read: {error}")))?;
         let named = |key: &str| input.get(key).and_then(Value::as_str).map(str::to_owned).into_iter().collect();
         let offer = Offer { models: models.clone().unwrap_or_else(|| named("model")), loras: named("lora") };
         // With so many keys that not all were kept, some are wrong.
-        validate(&input, &offer, 0).map(drop).map_err(|complaints| Fault::Invalid(complaints.and(more)))
+        validate(&input, &offer, 0).map(drop).map_err(|complaints| ApiError::Invalid(complaints.and(more)))
     }
 }

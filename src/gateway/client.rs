@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State as Seat};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
@@ -17,24 +17,24 @@ use tokio::sync::futures::OwnedNotified;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::date::UnixTime;
-use crate::queue::{Manner, Members, Record, State, Turn, submission};
-use crate::store::{Store, StoreError};
+use crate::queue::{JobState, Members, Record, SubmissionContext, Transition, parse_submission};
+use crate::store::{JobEvent, Store, StoreError};
 
-use super::body::{Sent, Whole};
-use super::fleet::Classes;
-use super::reply::{Fault, Json};
-use super::{Endpoint, Gateway, Version, events, idempotency, late};
+use super::body::{IncomingBody, WholeBody};
+use super::reply::{ApiError, RawJson};
+use super::worker_registry::WorkerCounts;
+use super::{Endpoint, Gateway, Version, idempotency, long_poll, sse};
 
 /// Milliseconds that a client may wait: at least, at most, and if it does not say.
-const WAIT: (u64, u64, u64) = (1_000, 300_000, 90_000);
+const SYNC_WAIT: (u64, u64, u64) = (1_000, 300_000, 90_000);
 
 /// Warnings of `/health`, at most.
-const WARNINGS: usize = 10;
+const MAX_WARNINGS: usize = 10;
 
 /// How long `/stream` waits for a chunk, if its client does not say.
-const STREAM_WAIT: u64 = 5_000;
+const DEFAULT_STREAM_WAIT: u64 = 5_000;
 
-type Reply<T = String> = Result<Json<T>, Fault>;
+type Reply<T = String> = Result<RawJson<T>, ApiError>;
 
 /// The numbers that a URL may have, in milliseconds.
 #[derive(Debug, Default, Deserialize)]
@@ -43,10 +43,10 @@ pub(super) struct Times {
     ttl: Option<u64>,
 }
 
-type Asked = Result<Query<Times>, QueryRejection>;
+type TimesQuery = Result<Query<Times>, QueryRejection>;
 
-fn times(asked: Asked) -> Result<Times, Fault> {
-    let wrong = |_| Fault::Bad("`wait` and `ttl` should be whole numbers of milliseconds".into());
+fn times(asked: TimesQuery) -> Result<Times, ApiError> {
+    let wrong = |_| ApiError::BadRequest("`wait` and `ttl` should be whole numbers of milliseconds".into());
     asked.map(|Query(times)| times).map_err(wrong)
 }
 
@@ -57,22 +57,22 @@ impl<S: Store> Gateway<S> {
         &self,
         endpoint: &Endpoint,
         headers: &HeaderMap,
-        body: Whole,
+        body: WholeBody,
         times: &Times,
         sync: bool,
-    ) -> Result<(String, State, Option<OwnedNotified>), Fault> {
+    ) -> Result<(String, JobState, Option<OwnedNotified>), ApiError> {
         let (now, prefix) = (self.now(), if sync { "sync-" } else { "" });
         let name = idempotency::name(headers, &endpoint.id, prefix, now)?;
         let id = format!("{prefix}{}-l1", name.as_ref().map_or_else(|| in_time(now), |name| name.id));
-        let wait = sync.then_some(times.wait.unwrap_or(WAIT.2));
-        let manner = Manner { id: id.clone(), now, patience: endpoint.patience, ttl: times.ttl, wait };
+        let wait = sync.then_some(times.wait.unwrap_or(SYNC_WAIT.2));
+        let manner = SubmissionContext { id: id.clone(), now, patience: endpoint.patience, ttl: times.ttl, wait };
         let (handler, size) = (endpoint.handler.clone(), body.bytes.len());
         let read = move || {
-            let Whole { bytes, held } = body;
-            let mut job = submission(&bytes, manner)?;
+            let WholeBody { bytes, held } = body;
+            let mut job = parse_submission(&bytes, manner)?;
             handler.check(&job.input)?;
             job.record.sent = name.map(|name| name.sent(&bytes));
-            Ok::<_, Fault>((job, held))
+            Ok::<_, ApiError>((job, held))
         };
         let (mut job, held) = self.rooms.jobs.work(size, read).await?;
         if self.settings.hooks.is_none() {
@@ -84,11 +84,11 @@ impl<S: Store> Gateway<S> {
         }
         continue_trace(&mut job.rest, headers);
         let digest = job.record.sent.as_ref().map(|sent| sent.digest.clone());
-        let end = sync.then(|| self.hub.end(&endpoint.id, &id).notified_owned());
+        let end = sync.then(|| self.notifier.end(&endpoint.id, &id).notified_owned());
         let (store, of) = (self.store.clone(), endpoint.id.clone());
         match (self.rooms.keep(held, async move { store.submit(&of, job).await }).await, digest) {
-            (Ok(()), _) => Ok((id, State::InQueue, end)),
-            (Err(StoreError::Taken), Some(digest)) => {
+            (Ok(()), _) => Ok((id, JobState::InQueue, end)),
+            (Err(StoreError::Duplicate), Some(digest)) => {
                 let record = self.again(endpoint, &id, &digest).await?;
                 if sync {
                     // Its result is the reply, if it is still kept.
@@ -101,34 +101,29 @@ impl<S: Store> Gateway<S> {
     }
 
     /// How a job stands that was submitted before, by the same words.
-    async fn again(&self, endpoint: &Endpoint, id: &str, digest: &str) -> Result<Record, Fault> {
-        let record = self.store.read(&endpoint.id, id).await?.ok_or_else(|| Fault::NoJob(id.to_owned()))?;
+    async fn again(&self, endpoint: &Endpoint, id: &str, digest: &str) -> Result<Record, ApiError> {
+        let record = self.store.read(&endpoint.id, id).await?.ok_or_else(|| ApiError::NoJob(id.to_owned()))?;
         match record.sent {
             Some(ref sent) if sent.digest == digest => Ok(record),
-            _ => Err(Fault::Conflict("this `Idempotency-Key` was sent with another body before")),
+            _ => Err(ApiError::Conflict("this `Idempotency-Key` was sent with another body before")),
         }
     }
 
     /// Its workers, as far as this gateway and others on its store hear of them.
-    pub(super) async fn workers(&self, endpoint: &Endpoint) -> Result<Classes, Fault> {
+    pub(super) async fn workers(&self, endpoint: &Endpoint) -> Result<WorkerCounts, ApiError> {
         let mut holders = BTreeSet::new();
-        for id in self.store.all(&endpoint.id, State::InProgress).await? {
+        for id in self.store.all(&endpoint.id, JobState::InProgress).await? {
             let record = self.store.read(&endpoint.id, &id).await?;
             holders.extend(record.as_ref().and_then(Record::holder).map(str::to_owned));
         }
-        Ok(self.fleet.classes(&endpoint.id, |worker| holders.contains(worker), self.now()))
+        Ok(self.registry.classes(&endpoint.id, |worker| holders.contains(worker), self.now()))
     }
 
     /// Lets a client's wish happen to a job that it can see.
-    async fn wish(
-        &self,
-        endpoint: &Endpoint,
-        id: &str,
-        wish: impl crate::store::Event,
-    ) -> Result<(Record, Turn), Fault> {
+    async fn wish(&self, endpoint: &Endpoint, id: &str, wish: impl JobEvent) -> Result<(Record, Transition), ApiError> {
         self.visible(endpoint, id).await?;
         let done = self.store.change(&endpoint.id, id, wish, Vec::new(), None).await?;
-        done.ok_or_else(|| Fault::NoJob(id.to_owned()))
+        done.ok_or_else(|| ApiError::NoJob(id.to_owned()))
     }
 }
 
@@ -149,58 +144,58 @@ fn continue_trace(rest: &mut Members, headers: &HeaderMap) {
     }
 }
 
-fn stands(record: &Record) -> Json {
-    Json(json!({ "id": record.id, "status": record.state }).to_string())
+fn stands(record: &Record) -> RawJson {
+    RawJson(json!({ "id": record.id, "status": record.state }).to_string())
 }
 
 pub(super) async fn run<S: Store>(
-    Seat(gateway): Seat<Arc<Gateway<S>>>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Path(name): Path<String>,
-    asked: Asked,
+    asked: TimesQuery,
     headers: HeaderMap,
-    body: Sent,
+    body: IncomingBody,
 ) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
     let body = body.whole(&gateway.rooms.jobs, gateway.settings.most.0).await?;
     let (id, state, _) = gateway.submit(endpoint, &headers, body, &times(asked)?, false).await?;
-    Ok(Json(json!({ "id": id, "status": state }).to_string()))
+    Ok(RawJson(json!({ "id": id, "status": state }).to_string()))
 }
 
 /// The head of the reply comes at once, with the job's id in `X-Job-Id`: who gives up waiting can ask for the job later.
 pub(super) async fn runsync<S: Store>(
-    Seat(gateway): Seat<Arc<Gateway<S>>>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Extension(version): Extension<Version>,
     Path(name): Path<String>,
-    asked: Asked,
+    asked: TimesQuery,
     headers: HeaderMap,
-    body: Sent,
-) -> Result<Response, Fault> {
+    body: IncomingBody,
+) -> Result<Response, ApiError> {
     let (endpoint, times) = (gateway.endpoint(&name)?.clone(), times(asked)?);
     let body = body.whole(&gateway.rooms.jobs, gateway.settings.most.1).await?;
     let (id, state, end) = gateway.submit(&endpoint, &headers, body, &times, true).await?;
     let head = HeaderValue::from_str(&id).ok();
     let job = id.clone();
     let ended = async move { gateway.seen_at_end(&endpoint, &job, long(&times), version, end).await };
-    let mut reply = late::reply(ended, id, state);
+    let mut reply = long_poll::reply(ended, id, state);
     reply.headers_mut().extend(head.map(|id| (HeaderName::from_static("x-job-id"), id)));
     Ok(reply)
 }
 
 pub(super) async fn status<S: Store>(
-    Seat(gateway): Seat<Arc<Gateway<S>>>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Extension(version): Extension<Version>,
     Path((name, id)): Path<(String, String)>,
 ) -> Reply<Bytes> {
     let endpoint = gateway.endpoint(&name)?;
-    gateway.seen(endpoint, &id, version).await.map(|seen| Json(seen.object()))
+    gateway.seen(endpoint, &id, version).await.map(|seen| RawJson(seen.object()))
 }
 
 pub(super) async fn status_sync<S: Store>(
-    Seat(gateway): Seat<Arc<Gateway<S>>>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Extension(version): Extension<Version>,
     Path((name, id)): Path<(String, String)>,
-    asked: Asked,
-) -> Result<Response, Fault> {
+    asked: TimesQuery,
+) -> Result<Response, ApiError> {
     let (endpoint, wait) = (gateway.endpoint(&name)?.clone(), long(&times(asked)?));
     let (waits, at, job) = (gateway.clone(), endpoint.clone(), id.clone());
     let ended = async move { waits.seen_at_end(&at, &job, wait, version, None).await };
@@ -208,18 +203,18 @@ pub(super) async fn status_sync<S: Store>(
 }
 
 pub(super) async fn stream<S: Store>(
-    Seat(gateway): Seat<Arc<Gateway<S>>>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Extension(version): Extension<Version>,
     Path((name, id)): Path<(String, String)>,
-    asked: Asked,
+    asked: TimesQuery,
     headers: HeaderMap,
-) -> Result<Response, Fault> {
+) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
-    if events::asked(&headers) {
+    if sse::asked(&headers) {
         gateway.visible(endpoint, &id).await?;
-        return Ok(events::reply(gateway.clone(), endpoint.clone(), id, version));
+        return Ok(sse::reply(gateway.clone(), endpoint.clone(), id, version));
     }
-    let wait = Duration::from_millis(times(asked)?.wait.unwrap_or(STREAM_WAIT).min(WAIT.1));
+    let wait = Duration::from_millis(times(asked)?.wait.unwrap_or(DEFAULT_STREAM_WAIT).min(SYNC_WAIT.1));
     let (waits, at, job) = (gateway.clone(), endpoint.clone(), id.clone());
     let stands = async move {
         let (state, chunks, held) = waits.chunks_of(&at, &job, wait).await?;
@@ -230,7 +225,7 @@ pub(super) async fn stream<S: Store>(
 }
 
 pub(super) async fn cancel<S: Store>(
-    Seat(gateway): Seat<Arc<Gateway<S>>>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Path((name, id)): Path<(String, String)>,
 ) -> Reply {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
@@ -239,12 +234,12 @@ pub(super) async fn cancel<S: Store>(
 }
 
 pub(super) async fn retry<S: Store>(
-    Seat(gateway): Seat<Arc<Gateway<S>>>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Path((name, id)): Path<(String, String)>,
 ) -> Reply {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     match gateway.wish(endpoint, &id, move |record: &mut Record| record.retry(now)).await? {
-        (record, Turn::Nothing) => Err(Fault::Bad(format!(
+        (record, Transition::Unchanged) => Err(ApiError::BadRequest(format!(
             "only a job that is FAILED or TIMED_OUT can be retried; this one is {}",
             record.state
         ))),
@@ -252,22 +247,22 @@ pub(super) async fn retry<S: Store>(
     }
 }
 
-pub(super) async fn purge<S: Store>(Seat(gateway): Seat<Arc<Gateway<S>>>, Path(name): Path<String>) -> Reply {
+pub(super) async fn purge<S: Store>(State(gateway): State<Arc<Gateway<S>>>, Path(name): Path<String>) -> Reply {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     let mut removed = 0;
-    for id in gateway.store.all(&endpoint.id, State::InQueue).await? {
+    for id in gateway.store.all(&endpoint.id, JobState::InQueue).await? {
         // A worker may have been faster.
         let waiting = move |record: &mut Record| match record.state {
-            State::InQueue => record.cancel(now),
-            _ => Turn::Nothing,
+            JobState::InQueue => record.cancel(now),
+            _ => Transition::Unchanged,
         };
         let done = gateway.store.change(&endpoint.id, &id, waiting, Vec::new(), None).await?;
-        removed += usize::from(done.is_some_and(|(_, turn)| turn != Turn::Nothing));
+        removed += usize::from(done.is_some_and(|(_, turn)| turn != Transition::Unchanged));
     }
-    Ok(Json(json!({ "removed": removed, "status": "completed" }).to_string()))
+    Ok(RawJson(json!({ "removed": removed, "status": "completed" }).to_string()))
 }
 
-pub(super) async fn health<S: Store>(Seat(gateway): Seat<Arc<Gateway<S>>>, Path(name): Path<String>) -> Reply {
+pub(super) async fn health<S: Store>(State(gateway): State<Arc<Gateway<S>>>, Path(name): Path<String>) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
     let counts = gateway.store.counts(&endpoint.id).await?;
     let workers = gateway.workers(endpoint).await?;
@@ -282,13 +277,14 @@ pub(super) async fn health<S: Store>(Seat(gateway): Seat<Arc<Gateway<S>>>, Path(
     let mut health = json!({ "jobs": jobs, "workers": workers });
     let several =
         |id| format!("several workers ask under the id {id:?}: give each a RUNPOD_POD_ID of its own, or none");
-    let warnings: Vec<String> = gateway.fleet.shared_ids(&endpoint.id).iter().take(WARNINGS).map(several).collect();
+    let warnings: Vec<String> =
+        gateway.registry.shared_ids(&endpoint.id).iter().take(MAX_WARNINGS).map(several).collect();
     if !warnings.is_empty() {
         health["warnings"] = warnings.into();
     }
-    Ok(Json(health.to_string()))
+    Ok(RawJson(health.to_string()))
 }
 
 fn long(times: &Times) -> Duration {
-    Duration::from_millis(times.wait.unwrap_or(WAIT.2).clamp(WAIT.0, WAIT.1))
+    Duration::from_millis(times.wait.unwrap_or(SYNC_WAIT.2).clamp(SYNC_WAIT.0, SYNC_WAIT.1))
 }

@@ -13,28 +13,28 @@ use crate::clock::{Course, UnixTime};
 use crate::queue::{self, Payloads, Record};
 use crate::store::Store;
 
-use super::reply::{Fault, Json};
-use super::seen::view;
+use super::job_status::view;
+use super::reply::{ApiError, RawJson};
 use super::{Endpoint, Gateway, Version};
 
 /// Jobs of a page: at most, and if nobody says.
-const PAGE: (usize, usize) = (100, 10);
+const PAGE_SIZE: (usize, usize) = (100, 10);
 
 /// What goes on comes first, then what waits, then what has ended.
-const ORDER: [queue::State; 6] = [
-    queue::State::InProgress,
-    queue::State::InQueue,
-    queue::State::Completed,
-    queue::State::Failed,
-    queue::State::TimedOut,
-    queue::State::Cancelled,
+const STATE_ORDER: [queue::JobState; 6] = [
+    queue::JobState::InProgress,
+    queue::JobState::InQueue,
+    queue::JobState::Completed,
+    queue::JobState::Failed,
+    queue::JobState::TimedOut,
+    queue::JobState::Cancelled,
 ];
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Page {
+pub(super) struct PageQuery {
     offset: Option<usize>,
     limit: Option<usize>,
-    status: Option<queue::State>,
+    status: Option<queue::JobState>,
 }
 
 /// The jobs of an endpoint, a page of them, without inputs and outputs.
@@ -42,15 +42,15 @@ pub(super) async fn requests<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
     Extension(version): Extension<Version>,
     Path(name): Path<String>,
-    page: Result<Query<Page>, QueryRejection>,
-) -> Result<Json, Fault> {
+    page: Result<Query<PageQuery>, QueryRejection>,
+) -> Result<RawJson, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
     let Query(page) = page.map_err(|_| {
-        Fault::Bad("`offset` and `limit` should be whole numbers, and `status` one such as IN_QUEUE".into())
+        ApiError::BadRequest("`offset` and `limit` should be whole numbers, and `status` one such as IN_QUEUE".into())
     })?;
-    let (offset, limit) = (page.offset.unwrap_or(0), page.limit.unwrap_or(PAGE.1).clamp(1, PAGE.0));
+    let (offset, limit) = (page.offset.unwrap_or(0), page.limit.unwrap_or(PAGE_SIZE.1).clamp(1, PAGE_SIZE.0));
     let mut ids = Vec::new();
-    for state in ORDER.into_iter().filter(|state| page.status.is_none_or(|only| only == *state)) {
+    for state in STATE_ORDER.into_iter().filter(|state| page.status.is_none_or(|only| only == *state)) {
         ids.extend(gateway.store.all(&endpoint.id, state).await?);
     }
     let mut shown = Vec::new();
@@ -62,14 +62,14 @@ pub(super) async fn requests<S: Store>(
     }
     let (total, has_more) = (ids.len(), offset + limit < ids.len());
     let page = json!({ "hasMore": has_more, "limit": limit, "offset": offset, "requests": shown, "total": total });
-    Ok(Json(page.to_string()))
+    Ok(RawJson(page.to_string()))
 }
 
 /// Each attempt at a job, of very many the newest and how many were before; and each try of its webhook.
 pub(super) async fn history<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
     Path((name, id)): Path<(String, String)>,
-) -> Result<Json, Fault> {
+) -> Result<RawJson, ApiError> {
     let endpoint: &Endpoint = gateway.endpoint(&name)?;
     let record = gateway.visible(endpoint, &id).await?;
     let history = json!({
@@ -80,7 +80,7 @@ pub(super) async fn history<S: Store>(
         "submitted": shown(&gateway.course, record.submitted),
         "webhooks": webhooks(&record, &gateway.course),
     });
-    Ok(Json(history.to_string()))
+    Ok(RawJson(history.to_string()))
 }
 
 /// A date as the wall clock has it, in milliseconds since 1970.

@@ -10,45 +10,50 @@ use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
 use crate::date::UnixTime;
-use crate::queue::Sent;
+use crate::queue::Idempotency;
 
-use super::auth::key_in;
-use super::reply::Fault;
+use super::auth::sent_key;
+use super::reply::ApiError;
 
 /// How long a key is known.
-const KNOWN: Duration = Duration::from_hours(24);
+const KEY_LIFETIME: Duration = Duration::from_hours(24);
 
 /// Letters of a key.
-const LONGEST: usize = 255;
+const MAX_KEY_LENGTH: usize = 255;
 
 /// Names a submission, among those of one client at one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name {
+pub(super) struct IdempotentId {
     /// The random part of its job's id.
     pub(super) id: Uuid,
     until: UnixTime,
 }
 
-impl Name {
+impl IdempotentId {
     /// What is kept of the submission.
-    pub(super) fn sent(&self, body: &[u8]) -> Sent {
+    pub(super) fn sent(&self, body: &[u8]) -> Idempotency {
         let digest = Sha256::digest(body).iter().fold(String::new(), |mut text, byte| {
             // Writing to a text cannot fail.
             let _ = write!(text, "{byte:02x}");
             text
         });
-        Sent { digest, until: self.until }
+        Idempotency { digest, until: self.until }
     }
 }
 
 /// The name of a submission, if its client gave it one.
-pub(super) fn name(headers: &HeaderMap, endpoint: &str, operation: &str, now: UnixTime) -> Result<Option<Name>, Fault> {
+pub(super) fn name(
+    headers: &HeaderMap,
+    endpoint: &str,
+    operation: &str,
+    now: UnixTime,
+) -> Result<Option<IdempotentId>, ApiError> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     let key = key.as_bytes();
-    if key.is_empty() || key.len() > LONGEST {
-        return Err(Fault::Bad(format!("`Idempotency-Key` should have 1 to {LONGEST} letters")));
+    if key.is_empty() || key.len() > MAX_KEY_LENGTH {
+        return Err(ApiError::BadRequest(format!("`Idempotency-Key` should have 1 to {MAX_KEY_LENGTH} letters")));
     }
-    let client = key_in(headers);
+    let client = sent_key(headers);
     let mut hash = Sha256::new();
     for part in [endpoint.as_bytes(), operation.as_bytes(), client, key] {
         // Lengths keep the parts apart.
@@ -57,5 +62,5 @@ pub(super) fn name(headers: &HeaderMap, endpoint: &str, operation: &str, now: Un
     }
     let mut random = [0; 16];
     random.copy_from_slice(&hash.finalize()[..16]);
-    Ok(Some(Name { id: Builder::from_random_bytes(random).into_uuid(), until: now + KNOWN }))
+    Ok(Some(IdempotentId { id: Builder::from_random_bytes(random).into_uuid(), until: now + KEY_LIFETIME }))
 }

@@ -13,12 +13,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::date::UnixTime;
-use crate::store::{Admitted, Asking};
+use crate::store::{Admission, RateCheck};
 
-use super::reply::Fault;
+use super::reply::ApiError;
 
 /// How long a store that did not answer is not asked again.
-const ALONE: Duration = Duration::from_secs(1);
+const RETRY_STORE_AFTER: Duration = Duration::from_secs(1);
 
 /// What requests are counted over.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -46,29 +46,29 @@ fn allowance(operation: &str) -> Allowance {
 
 /// Counts what clients ask.
 #[derive(Debug, Clone)]
-pub(super) struct Limits(Arc<Counted>);
+pub(super) struct Limits(Arc<LimitState>);
 
 #[derive(Debug)]
-struct Counted {
-    meters: Mutex<HashMap<Asked, Meter>>,
+struct LimitState {
+    meters: Mutex<HashMap<ClientKey, Meter>>,
     /// There are, if other gateways count, too.
-    others: Option<Others>,
+    others: Option<OtherGateways>,
     /// What others know this gateway by.
     name: String,
 }
 
 /// What others are to be told.
 #[derive(Debug, Default)]
-struct Others {
+struct OtherGateways {
     /// Of whom a request was closed.
-    closed: Mutex<BTreeSet<Asked>>,
+    closed: Mutex<BTreeSet<ClientKey>>,
     changed: Notify,
     /// Until when nobody is asked.
     alone: Mutex<Option<Instant>>,
 }
 
 /// Who asks what, as a digest: so many bytes, whoever asks.
-pub(super) type Asked = [u8; 32];
+pub(super) type ClientKey = [u8; 32];
 
 /// Requests by halves of the window: those of the half before count for as much of it as is still in the window.
 #[derive(Debug, Default)]
@@ -80,21 +80,21 @@ struct Meter {
 }
 
 /// Meters that count nothing are thrown away when there are so many.
-const UNUSED: usize = 4096;
+const MAX_METERS: usize = 4096;
 
 impl Limits {
     /// Those of one gateway, which may have others beside it.
     pub(super) fn new(shared: bool) -> Self {
         let (meters, name) = (Mutex::default(), Uuid::new_v4().simple().to_string());
-        Self(Arc::new(Counted { meters, others: shared.then(Others::default), name }))
+        Self(Arc::new(LimitState { meters, others: shared.then(OtherGateways::default), name }))
     }
 
     /// Lets a request pass that is within its allowance, and holds a place for it.
-    pub(super) fn admit(&self, asked: Asked, operation: &str, now: UnixTime) -> Result<Place, Fault> {
+    pub(super) fn admit(&self, asked: ClientKey, operation: &str, now: UnixTime) -> Result<RequestPermit, ApiError> {
         let allowance = allowance(operation);
         let mut meters = self.meters();
         let window = now.as_millis() / WINDOW.as_millis() as u64;
-        if meters.len() >= UNUSED && !meters.contains_key(&asked) {
+        if meters.len() >= MAX_METERS && !meters.contains_key(&asked) {
             meters.retain(|_, meter| meter.open > 0 || meter.window + 1 >= window);
         }
         let meter = meters.entry(asked).or_default();
@@ -107,7 +107,7 @@ impl Limits {
         }
         meter.now += 1;
         meter.open += 1;
-        Ok(Place { limits: self.clone(), asked, before: meter.open - 1 })
+        Ok(RequestPermit { limits: self.clone(), asked, before: meter.open - 1 })
     }
 
     /// What others know this gateway by.
@@ -117,14 +117,14 @@ impl Limits {
 
     /// Whether nobody else is asked for now.
     pub(super) fn is_alone(&self) -> bool {
-        let until = |others: &Others| *locked(&others.alone);
+        let until = |others: &OtherGateways| *locked(&others.alone);
         self.0.others.as_ref().is_none_or(|others| until(others).is_some_and(|until| Instant::now() < until))
     }
 
     /// Asks nobody else for a moment.
     pub(super) fn go_on_alone(&self) {
         if let Some(others) = &self.0.others {
-            *locked(&others.alone) = Some(Instant::now() + ALONE);
+            *locked(&others.alone) = Some(Instant::now() + RETRY_STORE_AFTER);
         }
     }
 
@@ -137,19 +137,19 @@ impl Limits {
     }
 
     /// Of whom requests were closed, and how many are open now.
-    pub(super) fn take_closed(&self) -> Vec<(Asked, u64)> {
+    pub(super) fn take_closed(&self) -> Vec<(ClientKey, u64)> {
         let closed = self.0.others.as_ref().map(|others| take(&mut *locked(&others.closed))).unwrap_or_default();
         let meters = self.meters();
         closed.into_iter().map(|asked| (asked, meters.get(&asked).map_or(0, |meter| meter.open))).collect()
     }
 
     /// Of whom requests are open, and how many.
-    pub(super) fn all_open(&self) -> Vec<(Asked, u64)> {
+    pub(super) fn all_open(&self) -> Vec<(ClientKey, u64)> {
         let meters = self.meters();
         meters.iter().filter(|(_, meter)| meter.open > 0).map(|(asked, meter)| (*asked, meter.open)).collect()
     }
 
-    fn meters(&self) -> MutexGuard<'_, HashMap<Asked, Meter>> {
+    fn meters(&self) -> MutexGuard<'_, HashMap<ClientKey, Meter>> {
         locked(&self.0.meters)
     }
 }
@@ -159,12 +159,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Allowance {
-    fn too_often(self, operation: &str) -> Fault {
-        Fault::TooMany(format!("more than {} requests to {operation} in {} s", self.rate, WINDOW.as_secs()))
+    fn too_often(self, operation: &str) -> ApiError {
+        ApiError::TooManyRequests(format!("more than {} requests to {operation} in {} s", self.rate, WINDOW.as_secs()))
     }
 
-    fn too_many(self, operation: &str) -> Fault {
-        Fault::TooMany(format!("more than {} requests to {operation} at once", self.at_once))
+    fn too_many(self, operation: &str) -> ApiError {
+        ApiError::TooManyRequests(format!("more than {} requests to {operation} at once", self.at_once))
     }
 }
 
@@ -185,14 +185,14 @@ impl Meter {
 
 /// A request's place among those that are open. Dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct RequestPermit {
     limits: Limits,
-    asked: Asked,
+    asked: ClientKey,
     /// Requests that were open when it came.
     before: u64,
 }
 
-impl Drop for Place {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         if let Some(meter) = self.limits.meters().get_mut(&self.asked) {
             meter.open = meter.open.saturating_sub(1);
@@ -204,22 +204,22 @@ impl Drop for Place {
     }
 }
 
-impl Place {
+impl RequestPermit {
     /// The request as others are asked of it.
-    pub(super) fn asking(&self, operation: &str, silent: Duration) -> Asking {
+    pub(super) fn asking(&self, operation: &str, silent: Duration) -> RateCheck {
         let Allowance { rate, at_once } = allowance(operation);
         let gateway = self.limits.gateway().to_owned();
-        Asking { asked: self.asked, gateway, open: self.before, window: WINDOW, rate, at_once, silent }
+        RateCheck { asked: self.asked, gateway, open: self.before, window: WINDOW, rate, at_once, silent }
     }
 
     /// Gives the place back of a request that others do not let pass: it was none.
-    pub(super) fn refused(self, operation: &str, why: Admitted) -> Fault {
+    pub(super) fn refused(self, operation: &str, why: Admission) -> ApiError {
         if let Some(meter) = self.limits.meters().get_mut(&self.asked) {
             meter.now = meter.now.saturating_sub(1);
         }
         match why {
-            Admitted::TooMany => allowance(operation).too_many(operation),
-            Admitted::Yes | Admitted::TooOften => allowance(operation).too_often(operation),
+            Admission::TooMany => allowance(operation).too_many(operation),
+            Admission::Yes | Admission::TooOften => allowance(operation).too_often(operation),
         }
     }
 
@@ -242,7 +242,7 @@ impl Place {
 mod tests {
     use super::*;
 
-    const WHO: Asked = [1; 32];
+    const WHO: ClientKey = [1; 32];
 
     fn at(millis: u64) -> UnixTime {
         UnixTime::from_millis(1_000_000_000 + millis)
@@ -264,7 +264,7 @@ mod tests {
         let limits = Limits::new(false);
         let ask = || limits.admit(WHO, "requests", at(0));
         let (one, two) = (ask().unwrap(), ask().unwrap());
-        assert!(matches!(ask(), Err(Fault::TooMany(why)) if why.contains("at once")));
+        assert!(matches!(ask(), Err(ApiError::TooManyRequests(why)) if why.contains("at once")));
         drop(one);
         let three = ask().unwrap();
         let late = Response::new(Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>()));
@@ -287,7 +287,9 @@ mod tests {
         assert_eq!((limits.take_closed(), limits.all_open()), (vec![], vec![(WHO, 2)]));
         drop(one);
         assert_eq!((limits.take_closed(), limits.take_closed()), (vec![(WHO, 1)], vec![]));
-        assert!(matches!(two.refused("requests", Admitted::TooOften), Fault::TooMany(why) if why.contains("in 10 s")));
+        assert!(
+            matches!(two.refused("requests", Admission::TooOften), ApiError::TooManyRequests(why) if why.contains("in 10 s"))
+        );
         assert_eq!((limits.take_closed(), limits.meters()[&WHO].now), (vec![(WHO, 0)], 1), "the refused one was none");
         assert!(!limits.is_alone());
         limits.go_on_alone();

@@ -7,31 +7,31 @@ mod auth;
 mod body;
 mod browsers;
 mod check;
+mod chunks;
 mod client;
 mod encoding;
-mod events;
-mod fleet;
 mod history;
-mod hooks;
-mod hub;
 mod idempotency;
-mod late;
+mod job_status;
 mod limits;
+mod long_poll;
+mod memory_budget;
+mod notifier;
 mod openapi;
-mod others;
 mod page;
 mod probes;
 mod receivers;
 mod reply;
-mod room;
-mod seen;
 mod serve;
+mod shared_limits;
+mod shared_workers;
+mod sse;
 mod take;
 mod timers;
 mod uri;
-mod views;
-mod wait;
+mod webhooks;
 mod worker;
+mod worker_registry;
 
 #[cfg(test)]
 mod tests;
@@ -50,20 +50,20 @@ use crate::date::UnixTime;
 use crate::queue::{Record, Rules};
 use crate::store::{Store, StoreError};
 
-pub use auth::{Access, Key, Role};
-pub use browsers::Browsers;
+pub use auth::{Access, ApiKey, Role};
+pub use browsers::BrowserPolicy;
 pub use check::Handler;
-pub use hooks::Caller;
 pub use openapi::document as openapi;
 pub use serve::serve;
+pub use webhooks::WebhookCaller;
 
-use auth::Keys;
-use fleet::Fleet;
-use hub::Hub;
+use auth::ApiKeys;
 use limits::Limits;
+use memory_budget::MemoryBudgets;
+use notifier::Notifier;
 use receivers::Receivers;
-use reply::Fault;
-use room::Rooms;
+use reply::ApiError;
+use worker_registry::WorkerRegistry;
 
 /// An endpoint: a queue that has names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,17 +100,17 @@ pub struct Settings {
     /// Bytes of bodies and answers that are under way: of jobs, of results, of answers and of webhooks so many each.
     pub room: usize,
     /// Who may ask. None: everybody.
-    pub keys: Vec<Key>,
+    pub keys: Vec<ApiKey>,
     /// The key of a worker in this process: who may ask is up to the others.
-    pub home: Option<Key>,
+    pub home: Option<ApiKey>,
     /// Whether clients may ask only so often.
     pub limits: bool,
     /// Which browsers' requests are answered while nobody needs a key.
-    pub browsers: Browsers,
+    pub browsers: BrowserPolicy,
     /// Whether routes without an endpoint's name are the first one's, as on the SDK's local server.
     pub root: bool,
     /// What calls webhooks; without it, workers do.
-    pub hooks: Option<Caller>,
+    pub hooks: Option<WebhookCaller>,
 }
 
 impl Default for Settings {
@@ -135,7 +135,7 @@ impl Default for Settings {
             keys: Vec::new(),
             home: None,
             limits: true,
-            browsers: Browsers::default(),
+            browsers: BrowserPolicy::default(),
             root: false,
             hooks: None,
         }
@@ -167,12 +167,12 @@ pub struct Gateway<S> {
     course: Course,
     began: UnixTime,
     settings: Settings,
-    hub: Arc<Hub>,
-    fleet: Fleet,
+    notifier: Arc<Notifier>,
+    registry: WorkerRegistry,
     limits: Limits,
     receivers: Arc<Receivers>,
-    rooms: Rooms,
-    keys: Keys,
+    rooms: MemoryBudgets,
+    keys: ApiKeys,
     /// Cancelled when long polls are to end: nothing is handed out any more.
     closing: CancellationToken,
 }
@@ -192,11 +192,11 @@ impl<S: Store> Gateway<S> {
             store,
             began: course.now(),
             course,
-            rooms: Rooms::new(settings.room),
-            keys: Keys::new(settings.keys.clone(), settings.home.clone()),
+            rooms: MemoryBudgets::new(settings.room),
+            keys: ApiKeys::new(settings.keys.clone(), settings.home.clone()),
             settings,
-            hub: Arc::default(),
-            fleet: Fleet::default(),
+            notifier: Arc::default(),
+            registry: WorkerRegistry::default(),
             limits: Limits::new(S::SHARED),
             receivers: Arc::default(),
             closing: CancellationToken::new(),
@@ -226,12 +226,12 @@ impl<S: Store> Gateway<S> {
         let both = [Version::V1, Version::V2];
         let router = both.into_iter().fold(probes, |router, version| router.merge(self.clone().operations(version)));
         let router = router.merge(page::routes(&self.settings.endpoints));
-        router.fallback(async || Fault::NoRoute).method_not_allowed_fallback(async || Fault::NoMethod)
+        router.fallback(async || ApiError::NoRoute).method_not_allowed_fallback(async || ApiError::NoMethod)
     }
 
     /// Keeps time and wakes polls, until the store tells no more.
     pub fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
-        let hub = self.hub.clone().run(self.store.news());
+        let hub = self.notifier.clone().run(self.store.news());
         async move {
             // Boxed: whoever waits for them would be large.
             let (time, open) = (Box::pin(self.keep_time()), Box::pin(self.say_open()));
@@ -273,22 +273,22 @@ impl<S: Store> Gateway<S> {
     }
 
     /// The endpoint that a path names.
-    fn endpoint(&self, name: &str) -> Result<&Endpoint, Fault> {
+    fn endpoint(&self, name: &str) -> Result<&Endpoint, ApiError> {
         let known = |endpoint: &&Endpoint| endpoint.id == name || endpoint.aliases.iter().any(|alias| alias == name);
-        self.settings.endpoints.iter().find(known).ok_or_else(|| Fault::NoEndpoint(name.to_owned()))
+        self.settings.endpoints.iter().find(known).ok_or_else(|| ApiError::NoEndpoint(name.to_owned()))
     }
 
     /// A job that clients can see.
-    async fn visible(&self, endpoint: &Endpoint, id: &str) -> Result<Record, Fault> {
-        let record = self.store.read(&endpoint.id, id).await?.ok_or_else(|| Fault::NoJob(id.to_owned()))?;
+    async fn visible(&self, endpoint: &Endpoint, id: &str) -> Result<Record, ApiError> {
+        let record = self.store.read(&endpoint.id, id).await?.ok_or_else(|| ApiError::NoJob(id.to_owned()))?;
         self.shows(&record)?;
         Ok(record)
     }
 
     /// Refuses a job that clients cannot see any more.
-    fn shows(&self, record: &Record) -> Result<(), Fault> {
+    fn shows(&self, record: &Record) -> Result<(), ApiError> {
         let gone = record.gone || record.expires <= self.now();
-        if gone { Err(Fault::NoJob(record.id.clone())) } else { Ok(()) }
+        if gone { Err(ApiError::NoJob(record.id.clone())) } else { Ok(()) }
     }
 
     /// Whether a bell rang before the time was over and before the gateway closes.
@@ -309,7 +309,7 @@ impl<S: Store> Gateway<S> {
 /// What a store's error means to what runs in the background: it is told, unless the store has done so, and tried again.
 fn told<T>(what: &'static str, done: Result<T, StoreError>) -> Option<T> {
     let tell = |error: &StoreError| match error {
-        StoreError::Full(_) => {}
+        StoreError::NoSpace(_) => {}
         error => tracing::error!(%error, "{what}: the store fails, and is asked again"),
     };
     done.inspect_err(tell).ok()

@@ -13,28 +13,28 @@ use tokio::time::timeout;
 use crate::queue;
 use crate::store::{Counts, Store};
 
-use super::fleet::Classes;
-use super::reply::{Fault, Json};
+use super::reply::{ApiError, RawJson};
+use super::worker_registry::WorkerCounts;
 use super::{Endpoint, Gateway};
 
 /// For the store to answer.
-const PROMPT: Duration = Duration::from_secs(2);
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The process lives, and hears.
-pub(super) async fn alive() -> Json {
-    Json(r#"{"status":"ok"}"#.into())
+pub(super) async fn alive() -> RawJson {
+    RawJson(r#"{"status":"ok"}"#.into())
 }
 
 /// It is not about to close, and its store does what it is asked; a Redis, that it takes writes.
 pub(super) async fn ready<S: Store>(State(gateway): State<Arc<Gateway<S>>>) -> Response {
     let not = |why: &str| {
         let body = serde_json::json!({ "status": "not ready", "why": why });
-        (StatusCode::SERVICE_UNAVAILABLE, Json(body.to_string())).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, RawJson(body.to_string())).into_response()
     };
     if gateway.closing.is_cancelled() {
         return not("it is draining");
     }
-    match timeout(PROMPT, gateway.store.ready()).await {
+    match timeout(READY_TIMEOUT, gateway.store.ready()).await {
         Ok(Ok(())) => alive().await.into_response(),
         Ok(Err(error)) => not(&error.to_string()),
         Err(_) => not("the store does not answer"),
@@ -45,34 +45,34 @@ pub(super) async fn ready<S: Store>(State(gateway): State<Arc<Gateway<S>>>) -> R
 pub(super) async fn metrics<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
     request: Request,
-) -> Result<Response, Fault> {
+) -> Result<Response, ApiError> {
     gateway.keys.allow_any(&request)?;
     let mut seen = Vec::new();
     for endpoint in &gateway.settings.endpoints {
         seen.push(gateway.numbers(endpoint).await?);
     }
     let paused = gateway.receivers.paused(gateway.now());
-    let text = text(&seen) + &format!("{PAUSED} {paused}\n");
+    let text = text(&seen) + &format!("{PAUSED_HEAD} {paused}\n");
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
 }
 
 /// Of all endpoints: a receiver is called for any of them.
-const PAUSED: &str = "# HELP latentd_webhook_receivers_paused Receivers that keep failing, whose webhooks wait.\n\
+const PAUSED_HEAD: &str = "# HELP latentd_webhook_receivers_paused Receivers that keep failing, whose webhooks wait.\n\
     # TYPE latentd_webhook_receivers_paused gauge\nlatentd_webhook_receivers_paused";
 
 /// An endpoint in numbers.
 struct Numbers<'a> {
     endpoint: &'a str,
     jobs: Counts,
-    workers: Classes,
+    workers: WorkerCounts,
     /// Seconds that the job waits that is next.
     oldest: f64,
 }
 
 impl<S: Store> Gateway<S> {
-    async fn numbers<'a>(&self, endpoint: &'a Endpoint) -> Result<Numbers<'a>, Fault> {
+    async fn numbers<'a>(&self, endpoint: &'a Endpoint) -> Result<Numbers<'a>, ApiError> {
         let jobs = self.store.counts(&endpoint.id).await?;
-        let next = self.store.all(&endpoint.id, queue::State::InQueue).await?.into_iter().next();
+        let next = self.store.all(&endpoint.id, queue::JobState::InQueue).await?.into_iter().next();
         let mut oldest = 0.0;
         if let Some(id) = next
             && let Some(record) = self.store.read(&endpoint.id, &id).await?
@@ -116,7 +116,7 @@ fn text(seen: &[Numbers<'_>]) -> String {
         "gauge",
         "Workers that this gateway hears of, itself or from others on its Redis.",
         &|of| {
-            let Classes { initializing, idle, running, unhealthy } = of.workers;
+            let WorkerCounts { initializing, idle, running, unhealthy } = of.workers;
             let classes =
                 [("initializing", initializing), ("idle", idle), ("running", running), ("unhealthy", unhealthy)];
             by("state", &classes)

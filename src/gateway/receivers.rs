@@ -10,22 +10,22 @@ use std::time::Duration;
 use crate::date::UnixTime;
 
 /// Calls at the same time.
-const CALLS: usize = 256;
+const MAX_CALLS: usize = 256;
 
 /// Of them to one receiver.
-const SHARE: usize = 32;
+const MAX_CALLS_PER_RECEIVER: usize = 32;
 
 /// Of them by one key, to whatever receivers. Who has no key shares with nobody who has one.
-const OF_KEY: usize = 128;
+const MAX_CALLS_PER_CLIENT: usize = 128;
 
 /// Failures in a row that have a receiver paused.
-const FAILURES: u32 = 8;
+const FAILURES_BEFORE_PAUSE: u32 = 8;
 
 /// The first pause, and the longest; each that does not help is twice as long as the one before.
-const PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(5));
+const PAUSE_RANGE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(5));
 
 /// Receivers that are remembered; beyond, those that are not called and not paused are forgotten.
-const KNOWN: usize = 4096;
+const MAX_RECEIVERS: usize = 4096;
 
 /// Whose a webhook is, and where it goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -38,7 +38,7 @@ pub(super) struct Receiver {
 
 /// Why a webhook has to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum MustWait {
     /// Its receiver or its client has its share of calls, or there are no more.
     Crowded,
     /// Its receiver is paused until then.
@@ -47,17 +47,17 @@ pub(super) enum Wait {
 
 /// Counts calls.
 #[derive(Debug, Default)]
-pub(super) struct Receivers(Mutex<Known>);
+pub(super) struct Receivers(Mutex<ReceiverState>);
 
 #[derive(Debug, Default)]
-struct Known {
+struct ReceiverState {
     calls: usize,
     by_key: HashMap<String, usize>,
-    receivers: HashMap<Receiver, Health>,
+    receivers: HashMap<Receiver, ReceiverHealth>,
 }
 
 #[derive(Debug, Default)]
-struct Health {
+struct ReceiverHealth {
     calls: usize,
     /// In a row.
     failures: u32,
@@ -66,55 +66,55 @@ struct Health {
 
 /// A call's place. Dropping it gives it back.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct CallPermit {
     receivers: Arc<Receivers>,
     receiver: Receiver,
 }
 
 impl Receivers {
     /// A place for a call, if there is one for this receiver now.
-    pub(super) fn enter(self: &Arc<Self>, receiver: Receiver, now: UnixTime) -> Result<Place, Wait> {
+    pub(super) fn enter(self: &Arc<Self>, receiver: Receiver, now: UnixTime) -> Result<CallPermit, MustWait> {
         let mut known = self.known();
         let of_key = receiver.by.as_ref().map_or(0, |by| known.by_key.get(by).copied().unwrap_or(0));
-        if known.calls >= CALLS || of_key >= OF_KEY {
-            return Err(Wait::Crowded);
+        if known.calls >= MAX_CALLS || of_key >= MAX_CALLS_PER_CLIENT {
+            return Err(MustWait::Crowded);
         }
-        if known.receivers.len() >= KNOWN {
+        if known.receivers.len() >= MAX_RECEIVERS {
             known.receivers.retain(|_, health| health.calls > 0 || health.paused.is_some_and(|until| until > now));
         }
         let health = known.receivers.entry(receiver.clone()).or_default();
         if let Some(until) = health.paused {
             if until > now {
-                return Err(Wait::Paused(until));
+                return Err(MustWait::Paused(until));
             }
             if health.calls > 0 {
                 // One is enough to see whether it lives.
-                return Err(Wait::Paused(now + PAUSE.0));
+                return Err(MustWait::Paused(now + PAUSE_RANGE.0));
             }
         }
-        if health.calls >= SHARE {
-            return Err(Wait::Crowded);
+        if health.calls >= MAX_CALLS_PER_RECEIVER {
+            return Err(MustWait::Crowded);
         }
         health.calls += 1;
         known.calls += 1;
         if let Some(by) = &receiver.by {
             *known.by_key.entry(by.clone()).or_default() += 1;
         }
-        Ok(Place { receivers: self.clone(), receiver })
+        Ok(CallPermit { receivers: self.clone(), receiver })
     }
 
     /// How many are paused.
     pub(super) fn paused(&self, now: UnixTime) -> usize {
-        let paused = |health: &&Health| health.paused.is_some_and(|until| until > now || health.calls > 0);
+        let paused = |health: &&ReceiverHealth| health.paused.is_some_and(|until| until > now || health.calls > 0);
         self.known().receivers.values().filter(paused).count()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, ReceiverState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl CallPermit {
     /// How the call went: whether its receiver lives. Returns for how long it is paused, if that begins now or goes on.
     pub(super) fn went(self, lives: bool, now: UnixTime) -> Option<Duration> {
         let mut known = self.receivers.known();
@@ -124,18 +124,18 @@ impl Place {
             return None;
         }
         health.failures = health.failures.saturating_add(1);
-        let more = health.failures.checked_sub(FAILURES)?;
+        let more = health.failures.checked_sub(FAILURES_BEFORE_PAUSE)?;
         // Those that had begun before the pause say nothing new.
         if health.paused.is_some_and(|until| until > now) {
             return None;
         }
-        let pause = (PAUSE.0 * 2_u32.saturating_pow(more.min(8))).min(PAUSE.1);
+        let pause = (PAUSE_RANGE.0 * 2_u32.saturating_pow(more.min(8))).min(PAUSE_RANGE.1);
         health.paused = Some(now + pause);
         Some(pause)
     }
 }
 
-impl Drop for Place {
+impl Drop for CallPermit {
     fn drop(&mut self) {
         let mut known = self.receivers.known();
         known.calls = known.calls.saturating_sub(1);
@@ -172,13 +172,16 @@ mod tests {
     fn nobody_has_all_calls() {
         let receivers = Arc::new(Receivers::default());
         let enter = |by: Option<&str>, host: &str| receivers.enter(receiver(by, host), at(0));
-        let silent: Vec<_> = (0..SHARE).map(|_| enter(Some("a"), "silent").unwrap()).collect();
-        assert_eq!(enter(Some("a"), "silent").unwrap_err(), Wait::Crowded);
+        let silent: Vec<_> = (0..MAX_CALLS_PER_RECEIVER).map(|_| enter(Some("a"), "silent").unwrap()).collect();
+        assert_eq!(enter(Some("a"), "silent").unwrap_err(), MustWait::Crowded);
         assert!(enter(Some("a"), "other").is_ok() && enter(Some("b"), "silent").is_ok());
-        let many: Vec<_> = (0..OF_KEY - SHARE).map(|n| enter(Some("a"), &n.to_string()).unwrap()).collect();
-        assert_eq!(enter(Some("a"), "new").unwrap_err(), Wait::Crowded);
-        let rest: Vec<_> = (0..CALLS - OF_KEY).map(|n| enter(None, &n.to_string()).unwrap()).collect();
-        assert_eq!(enter(Some("b"), "new").unwrap_err(), Wait::Crowded);
+        let many: Vec<_> = (0..MAX_CALLS_PER_CLIENT - MAX_CALLS_PER_RECEIVER)
+            .map(|n| enter(Some("a"), &n.to_string()).unwrap())
+            .collect();
+        assert_eq!(enter(Some("a"), "new").unwrap_err(), MustWait::Crowded);
+        let rest: Vec<_> =
+            (0..MAX_CALLS - MAX_CALLS_PER_CLIENT).map(|n| enter(None, &n.to_string()).unwrap()).collect();
+        assert_eq!(enter(Some("b"), "new").unwrap_err(), MustWait::Crowded);
         drop((silent, many));
         assert!(enter(Some("a"), "silent").is_ok());
         drop(rest);
@@ -189,35 +192,35 @@ mod tests {
     fn who_keeps_failing_is_called_now_and_then_until_it_lives() {
         let receivers = Arc::new(Receivers::default());
         let enter = |second| receivers.enter(receiver(None, "dead"), at(second));
-        for _ in 1..FAILURES {
+        for _ in 1..FAILURES_BEFORE_PAUSE {
             assert_eq!(enter(0).unwrap().went(false, at(0)), None);
         }
         let late = enter(0).unwrap();
-        assert_eq!(enter(0).unwrap().went(false, at(0)), Some(PAUSE.0));
+        assert_eq!(enter(0).unwrap().went(false, at(0)), Some(PAUSE_RANGE.0));
         assert_eq!((late.went(false, at(1)), receivers.paused(at(1))), (None, 1));
-        assert_eq!(enter(29).unwrap_err(), Wait::Paused(at(30)));
+        assert_eq!(enter(29).unwrap_err(), MustWait::Paused(at(30)));
         let probe = enter(30).unwrap();
-        assert_eq!(enter(31).unwrap_err(), Wait::Paused(at(61)), "one alone");
+        assert_eq!(enter(31).unwrap_err(), MustWait::Paused(at(61)), "one alone");
         assert!(receivers.enter(receiver(Some("b"), "dead"), at(31)).is_ok(), "it is another's, too");
-        assert!(probe.went(false, at(60)) > Some(PAUSE.0));
+        assert!(probe.went(false, at(60)) > Some(PAUSE_RANGE.0));
         let mut now = 60;
         let longest = (0..9).map(|_| {
-            now += PAUSE.1.as_secs();
+            now += PAUSE_RANGE.1.as_secs();
             enter(now).unwrap().went(false, at(now))
         });
-        assert_eq!(longest.last().unwrap(), Some(PAUSE.1));
+        assert_eq!(longest.last().unwrap(), Some(PAUSE_RANGE.1));
         assert_eq!(enter(now + 300).unwrap().went(true, at(now + 300)), None);
         assert_eq!(receivers.paused(at(now + 300)), 0);
-        let healthy: Vec<_> = (0..SHARE).map(|_| enter(now + 300).unwrap()).collect();
+        let healthy: Vec<_> = (0..MAX_CALLS_PER_RECEIVER).map(|_| enter(now + 300).unwrap()).collect();
         drop(healthy);
     }
 
     #[test]
     fn there_is_an_end_of_those_that_are_remembered() {
         let receivers = Arc::new(Receivers::default());
-        for number in 0..3 * KNOWN {
+        for number in 0..3 * MAX_RECEIVERS {
             receivers.enter(receiver(None, &number.to_string()), at(0)).unwrap().went(false, at(0));
         }
-        assert!(receivers.known().receivers.len() <= KNOWN);
+        assert!(receivers.known().receivers.len() <= MAX_RECEIVERS);
     }
 }

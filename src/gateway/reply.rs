@@ -11,16 +11,16 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::job::Complaints;
-use crate::queue::{State, Unsubmitted};
+use crate::queue::{JobState, SubmissionError};
 use crate::store::StoreError;
 
 /// Between words that the store fails.
-const TELL: Duration = Duration::from_secs(1);
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A JSON text as a reply.
-pub(super) struct Json<T = String>(pub(super) T);
+pub(super) struct RawJson<T = String>(pub(super) T);
 
-impl<T: Into<Body>> IntoResponse for Json<T> {
+impl<T: Into<Body>> IntoResponse for RawJson<T> {
     fn into_response(self) -> Response {
         ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], self.0.into()).into_response()
     }
@@ -28,21 +28,21 @@ impl<T: Into<Body>> IntoResponse for Json<T> {
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum ApiError {
     #[error("{0}")]
-    Bad(String),
+    BadRequest(String),
     #[error("{0}")]
     Invalid(Complaints),
     #[error("{0}")]
     Conflict(&'static str),
     #[error("the key is missing or wrong: send `Authorization: Bearer <key>`")]
-    NoKey,
+    Unauthorized,
     #[error("{0}")]
-    Foreign(String),
+    ForeignOrigin(String),
     #[error("{0}")]
-    NoJson(String),
+    UnsupportedMediaType(String),
     #[error("the body is encoded ({0}): send it as it is, without Content-Encoding or with identity")]
-    Encoded(String),
+    ContentEncoding(String),
     #[error("there is no endpoint {0:?} here")]
     NoEndpoint(String),
     #[error("there is no job {0:?}: it never was, or its result is no longer kept")]
@@ -50,24 +50,24 @@ pub(super) enum Fault {
     #[error("{0}")]
     TooLarge(String),
     #[error("{0}: ask again later, or more slowly")]
-    TooMany(String),
+    TooManyRequests(String),
     #[error("there is no such route")]
     NoRoute,
     #[error("this route does not take this method")]
     NoMethod,
     #[error("the queue has no room at the moment; nothing was changed")]
-    NoRoom,
+    StoreFull,
     #[error("too much is being sent or read at the moment; nothing was changed")]
     Busy,
     #[error("the queue cannot be reached at the moment; nothing was changed")]
     Store(StoreError),
 }
 
-impl From<StoreError> for Fault {
+impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Full(_) => Self::NoRoom,
-            StoreError::Crowded(most) => Self::TooMany(format!(
+            StoreError::NoSpace(_) => Self::StoreFull,
+            StoreError::QueueFull(most) => Self::TooManyRequests(format!(
                 "{most} jobs wait at this endpoint already, which are as many as may (gateway.max_waiting)"
             )),
             error => Self::Store(error),
@@ -75,30 +75,30 @@ impl From<StoreError> for Fault {
     }
 }
 
-impl From<Unsubmitted> for Fault {
-    fn from(error: Unsubmitted) -> Self {
-        Self::Bad(error.to_string())
+impl From<SubmissionError> for ApiError {
+    fn from(error: SubmissionError) -> Self {
+        Self::BadRequest(error.to_string())
     }
 }
 
-impl Fault {
+impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Bad(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::NoKey => StatusCode::UNAUTHORIZED,
-            Self::Foreign(_) => StatusCode::FORBIDDEN,
-            Self::NoJson(_) | Self::Encoded(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::ForeignOrigin(_) => StatusCode::FORBIDDEN,
+            Self::UnsupportedMediaType(_) | Self::ContentEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NoEndpoint(_) | Self::NoJob(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NoRoom | Self::Busy | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StoreFull | Self::Busy | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
 
-impl Fault {
+impl ApiError {
     /// What a client reads of it.
     fn body(&self) -> String {
         match self {
@@ -109,13 +109,13 @@ impl Fault {
     }
 }
 
-impl Fault {
+impl ApiError {
     /// What a client reads of it whose reply has begun: 200 is said already, so that only the body tells, as a status object does. `state` is
     /// how the job stood before. One that is gone before it came to an end was not done within its ttl: nothing else takes it away.
-    pub(super) fn late(&self, id: &str, state: State) -> String {
+    pub(super) fn late(&self, id: &str, state: JobState) -> String {
         let (state, why) = match self {
             Self::NoJob(_) if !state.is_end() => {
-                (State::TimedOut, "job was not done within its ttl, and is no longer kept".to_owned())
+                (JobState::TimedOut, "job was not done within its ttl, and is no longer kept".to_owned())
             }
             _ => (state, self.to_string()),
         };
@@ -123,13 +123,13 @@ impl Fault {
     }
 }
 
-impl IntoResponse for Fault {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         if let Self::Store(error) = &self {
             tell_failed(error);
         }
-        let mut reply = (self.status(), Json(self.body())).into_response();
-        if matches!(self, Self::NoRoom | Self::Busy | Self::Store(_) | Self::TooMany(_)) {
+        let mut reply = (self.status(), RawJson(self.body())).into_response();
+        if matches!(self, Self::StoreFull | Self::Busy | Self::Store(_) | Self::TooManyRequests(_)) {
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         reply
@@ -138,9 +138,9 @@ impl IntoResponse for Fault {
 
 /// Says that the store fails, once a second at most: while it is away every request fails, and the log is to be read.
 fn tell_failed(error: &StoreError) {
-    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
-    let (now, mut said) = (Instant::now(), SAID.lock().unwrap_or_else(PoisonError::into_inner));
-    if said.is_none_or(|said| now.duration_since(said) >= TELL) {
+    static LAST_LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
+    let (now, mut said) = (Instant::now(), LAST_LOGGED.lock().unwrap_or_else(PoisonError::into_inner));
+    if said.is_none_or(|said| now.duration_since(said) >= LOG_INTERVAL) {
         *said = Some(now);
         tracing::error!(%error, "a request failed at the store; others may have, too");
     }
@@ -152,18 +152,18 @@ mod tests {
 
     #[test]
     fn who_is_refused_for_now_knows_when_to_ask_again() {
-        let busy = Fault::Busy.into_response();
+        let busy = ApiError::Busy.into_response();
         assert_eq!((busy.status().as_u16(), busy.headers()[RETRY_AFTER].to_str().unwrap()), (503, "1"));
         for (error, status, says) in [
-            (StoreError::Full("the disk at /x".into()), 503, "the queue has no room"),
+            (StoreError::NoSpace("the disk at /x".into()), 503, "the queue has no room"),
             (StoreError::Failed("10.0.0.1".into()), 503, "the queue cannot be reached"),
             (
-                StoreError::Crowded(7),
+                StoreError::QueueFull(7),
                 429,
                 "7 jobs wait at this endpoint already, which are as many as may (gateway.max_waiting)",
             ),
         ] {
-            let fault = Fault::from(error);
+            let fault = ApiError::from(error);
             assert!(fault.to_string().contains(says) && !fault.to_string().contains("10.0"), "{fault}");
             let reply = fault.into_response();
             assert_eq!((reply.status().as_u16(), reply.headers()[RETRY_AFTER].to_str().unwrap()), (status, "1"));

@@ -1,8 +1,8 @@
 //! The sockets of a gateway: who may hold one, and for how long.
 
-mod crowd;
-mod pace;
-mod turns;
+mod activity;
+mod connection_limit;
+mod min_rate;
 
 use std::convert::Infallible;
 use std::io;
@@ -33,35 +33,35 @@ use tracing::{debug, warn};
 use crate::store::Store;
 
 use super::{Gateway, browsers, uri};
-use crowd::{Crowd, Place};
-use pace::Pace;
-use turns::Turns;
+use activity::ConnectionActivity;
+use connection_limit::{ConnectionLimit, ConnectionPermit};
+use min_rate::MinRate;
 
 /// Bytes that are read ahead or written at once on a connection, the head of a request among them.
-const BUFFER: usize = 64 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// After an error that is not of one connection, such as too many open files.
-const PAUSE: Duration = Duration::from_secs(1);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Serves a gateway until `stop`; then long polls end, and what is being answered is, unless its peer does not move.
 pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, stop: CancellationToken) {
     let (closing, routes, keep) = (gateway.closing.clone(), service(&gateway), gateway.settings.keep_alive);
-    let crowd = Crowd::new(gateway.settings.connections);
+    let limit = ConnectionLimit::new(gateway.settings.connections);
     let answering = async {
         let mut connections = JoinSet::new();
         loop {
             select! {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
-                accepted = accept(&listener, &crowd) => match accepted {
+                accepted = accept(&listener, &limit) => match accepted {
                     Ok((stream, _)) => {
                         // Answers are small: none should wait for the next.
                         let _ = stream.set_nodelay(true);
-                        connections.spawn(connection(stream, routes.clone(), keep, closing.clone(), crowd.join(&closing)));
+                        connections.spawn(connection(stream, routes.clone(), keep, closing.clone(), limit.join(&closing)));
                     }
                     Err(cause) => {
                         warn!("no connection can be taken: {cause}");
-                        sleep(PAUSE).await;
+                        sleep(ACCEPT_PAUSE).await;
                     }
                 }
             }
@@ -77,8 +77,8 @@ pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, st
 }
 
 /// The next connection, once there is room for one.
-async fn accept(listener: &TcpListener, crowd: &Crowd) -> io::Result<(TcpStream, SocketAddr)> {
-    crowd.room().await;
+async fn accept(listener: &TcpListener, limit: &ConnectionLimit) -> io::Result<(TcpStream, SocketAddr)> {
+    limit.room().await;
     listener.accept().await
 }
 
@@ -96,27 +96,27 @@ pub(super) fn service<S: Store>(
 }
 
 /// Answers what comes on a connection; the head of each request has to be there by `keep` after the answer before.
-async fn connection<T, R>(stream: T, routes: R, keep: Duration, closing: CancellationToken, place: Place)
+async fn connection<T, R>(stream: T, routes: R, keep: Duration, closing: CancellationToken, place: ConnectionPermit)
 where
     T: AsyncRead + AsyncWrite + Unpin,
     R: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send,
 {
     // The routes are always ready: to wait for that would move every request once more.
-    let turns = place.turns.clone();
-    let stream = turns.on(stream);
-    let seen = turns.clone();
+    let activity = place.activity.clone();
+    let stream = activity.on(stream);
+    let seen = activity.clone();
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
-        let turns = seen.clone();
-        turns.ours();
-        let of = turns.clone();
+        let activity = seen.clone();
+        activity.working();
+        let of = activity.clone();
         let body = |body: Incoming| if body.is_end_stream() { Body::empty() } else { in_time(Body::new(body), of) };
         let answer = routes.clone().call(request.map(body));
-        async move { answer.await.map(|reply| reply.map(|body| turns.answered(body))) }
+        async move { answer.await.map(|reply| reply.map(|body| activity.answered(body))) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(keep)
-        .max_buf_size(BUFFER)
+        .max_buf_size(BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), answer);
     let mut served = pin!(served);
     let ended = select! {
@@ -128,7 +128,7 @@ where
             served.as_mut().graceful_shutdown();
             select! {
                 ended = served => ended,
-                () = turns.wasted() => return debug!("a connection was cut off that did not move"),
+                () = activity.stalled_or_overtime() => return debug!("a connection was cut off that did not move"),
             }
         }
     };
@@ -138,17 +138,17 @@ where
 }
 
 /// A body that fails when too little more of it comes.
-fn in_time(body: Body, turns: Turns) -> Body {
-    Body::from_stream(unfold(Some((body.into_data_stream(), turns, Pace::default())), async |rest| {
-        let (mut rest, turns, mut pace) = rest?;
-        turns.theirs();
+fn in_time(body: Body, activity: ConnectionActivity) -> Body {
+    Body::from_stream(unfold(Some((body.into_data_stream(), activity, MinRate::default())), async |rest| {
+        let (mut rest, activity, mut pace) = rest?;
+        activity.waiting_for_peer();
         let began = Instant::now();
         let next = timeout(pace.left(), rest.next()).await;
-        turns.ours();
+        activity.working();
         match next {
             Ok(Some(data)) => {
                 pace.moved(began.elapsed(), data.as_ref().map_or(0, Bytes::len));
-                Some((data.map_err(io::Error::other), Some((rest, turns, pace))))
+                Some((data.map_err(io::Error::other), Some((rest, activity, pace))))
             }
             Ok(None) => None,
             Err(_) => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "too little of it came for too long")), None)),
@@ -166,7 +166,7 @@ mod tests {
     use crate::gateway::Settings;
     use crate::store::MemoryStore;
 
-    const KEEP: Duration = Duration::from_secs(620);
+    const KEEP_ALIVE: Duration = Duration::from_secs(620);
 
     /// Takes a body and works for ten seconds, then answers with a megabyte.
     async fn works(request: Request) -> Result<Response, Infallible> {
@@ -185,7 +185,14 @@ mod tests {
             Instant::now()
         };
         let served = async {
-            connection(ours, tower::service_fn(works), KEEP, closing.clone(), Crowd::new(1).join(&closing)).await;
+            connection(
+                ours,
+                tower::service_fn(works),
+                KEEP_ALIVE,
+                closing.clone(),
+                ConnectionLimit::new(1).join(&closing),
+            )
+            .await;
             Instant::now()
         };
         // Until all is over the peer keeps its end open.
@@ -249,7 +256,8 @@ mod tests {
     async fn a_connection_is_kept_for_as_long_as_was_set_and_no_longer() {
         let (ours, theirs) = duplex(4 << 20);
         let (began, never) = (Instant::now(), CancellationToken::new());
-        let served = connection(ours, tower::service_fn(works), KEEP, never.clone(), Crowd::new(1).join(&never));
+        let served =
+            connection(ours, tower::service_fn(works), KEEP_ALIVE, never.clone(), ConnectionLimit::new(1).join(&never));
         let ((), _theirs) = tokio::join!(served, async {
             let theirs = says(theirs, "GET / HTTP/1.1\r\n\r\n").await;
             sleep(Duration::from_secs(609)).await;
@@ -290,7 +298,7 @@ mod tests {
                 sleep(Duration::from_secs(pause)).await;
                 Ok::<_, Infallible>(Bytes::from(vec![b'x'; bytes]))
             });
-            to_bytes(in_time(Body::from_stream(parts), Turns::default()), usize::MAX)
+            to_bytes(in_time(Body::from_stream(parts), ConnectionActivity::default()), usize::MAX)
         };
         assert_eq!(slow(vec![0, 29], 2).await.unwrap(), "xxxx");
         assert!(slow(vec![0, 31], 2).await.is_err());
@@ -304,7 +312,7 @@ mod tests {
             sleep(Duration::from_secs(pause)).await;
             Ok::<_, Infallible>(Bytes::from_static(b"ab"))
         });
-        let mut body = in_time(Body::from_stream(body), Turns::default()).into_data_stream();
+        let mut body = in_time(Body::from_stream(body), ConnectionActivity::default()).into_data_stream();
         for _ in 0..3 {
             sleep(Duration::from_mins(1)).await;
             assert_eq!(body.next().await.unwrap().unwrap(), "ab");
@@ -316,7 +324,8 @@ mod tests {
         let (ours, mut theirs) = duplex(16 * 1024);
         let (began, never) = (Instant::now(), CancellationToken::new());
         let served = async {
-            connection(ours, tower::service_fn(works), KEEP, never.clone(), Crowd::new(1).join(&never)).await;
+            connection(ours, tower::service_fn(works), KEEP_ALIVE, never.clone(), ConnectionLimit::new(1).join(&never))
+                .await;
             began.elapsed().as_secs()
         };
         let reads = async {

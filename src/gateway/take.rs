@@ -1,6 +1,7 @@
 //! Handing out jobs to the workers that poll for them (PROTOCOL 1.5).
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue};
@@ -10,65 +11,65 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::date::UnixTime;
-use crate::queue::{Finish, Members, Record, Taking};
-use crate::store::{Handed, Store, Taker};
+use crate::queue::{Claim, Finish, Members, Record};
+use crate::store::{ClaimRequest, ClaimedJob, Store};
 
-use super::fleet::{GONE, Sign};
-use super::reply::{Fault, Json};
-use super::worker::{Says, Seat, nothing};
+use super::reply::{ApiError, RawJson};
+use super::worker::{WorkerQuery, nothing};
+use super::worker_registry::{GONE_AFTER, WorkerSignal};
 use super::{Endpoint, Gateway};
 
 /// Jobs of one reply, whatever a worker asks for.
-const BATCH: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// Bytes of the payloads in one reply, if there are several. What a worker does not read for its size comes to it again and again.
-const BYTES: usize = 32 << 20;
+const MAX_BATCH_BYTES: usize = 32 << 20;
 
 /// In this header, workers of ours say how many bytes of a reply they read.
-const READS: &str = "x-latentd-take-bytes";
+const READS_HEADER: &str = "x-latentd-take-bytes";
 
 /// What a worker takes at once.
-struct Appetite {
+struct TakeLimits {
     /// Jobs.
     jobs: usize,
     /// Bytes of a reply that it reads; the largest number, if it does not say.
     reads: usize,
 }
 
-impl Appetite {
+impl TakeLimits {
     fn new(jobs: usize, headers: &HeaderMap) -> Self {
-        let reads = headers.get(READS).and_then(|most| most.to_str().ok()).and_then(|most| most.parse().ok());
+        let reads = headers.get(READS_HEADER).and_then(|most| most.to_str().ok()).and_then(|most| most.parse().ok());
         Self { jobs, reads: reads.unwrap_or(usize::MAX) }
     }
 }
 
 pub(super) async fn take<S: Store>(
-    State(gateway): Seat<S>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Path((name, worker)): Path<(String, String)>,
-    Query(says): Query<Says>,
+    Query(says): Query<WorkerQuery>,
     headers: HeaderMap,
-) -> Result<Response, Fault> {
+) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
-    let jobs = gateway.hand_out(endpoint, &worker, &says, &Appetite::new(1, &headers)).await?;
+    let jobs = gateway.hand_out(endpoint, &worker, &says, &TakeLimits::new(1, &headers)).await?;
     Ok(jobs.into_iter().next().map_or_else(nothing, |job| gateway.jobs(job)))
 }
 
 pub(super) async fn take_batch<S: Store>(
-    State(gateway): Seat<S>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Path((name, worker)): Path<(String, String)>,
-    Query(says): Query<Says>,
+    Query(says): Query<WorkerQuery>,
     headers: HeaderMap,
-) -> Result<Response, Fault> {
+) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
-    let most = says.batch_size.as_deref().and_then(|most| most.parse().ok()).unwrap_or(1).clamp(1, BATCH);
-    let jobs = gateway.hand_out(endpoint, &worker, &says, &Appetite::new(most, &headers)).await?;
+    let most = says.batch_size.as_deref().and_then(|most| most.parse().ok()).unwrap_or(1).clamp(1, MAX_BATCH);
+    let jobs = gateway.hand_out(endpoint, &worker, &says, &TakeLimits::new(most, &headers)).await?;
     Ok(if jobs.is_empty() { nothing() } else { gateway.jobs(format!("[{}]", jobs.join(","))) })
 }
 
 impl<S: Store> Gateway<S> {
     /// Jobs as a reply, which tells workers of ours whether their webhooks are called for them.
     fn jobs(&self, jobs: String) -> Response {
-        let mut reply = Json(jobs).into_response();
+        let mut reply = RawJson(jobs).into_response();
         if self.settings.hooks.is_some() {
             reply.headers_mut().insert("x-latentd-webhooks", HeaderValue::from_static("gateway"));
         }
@@ -80,12 +81,12 @@ impl<S: Store> Gateway<S> {
         &self,
         endpoint: &Endpoint,
         worker: &str,
-        says: &Says,
-        appetite: &Appetite,
-    ) -> Result<Vec<String>, Fault> {
+        says: &WorkerQuery,
+        appetite: &TakeLimits,
+    ) -> Result<Vec<String>, ApiError> {
         let until = Instant::now() + self.settings.hold;
-        self.sign(&endpoint.id, worker, Sign::Asks).await;
-        let (_poll, several) = self.fleet.polls_for_jobs(&endpoint.id, worker);
+        self.sign(&endpoint.id, worker, WorkerSignal::JobPoll).await;
+        let (_poll, several) = self.registry.polls_for_jobs(&endpoint.id, worker);
         if several {
             warn!(
                 endpoint = endpoint.id,
@@ -94,12 +95,12 @@ impl<S: Store> Gateway<S> {
             self.show_worker(&endpoint.id, worker, true).await;
         }
         // Of several it is another that has something in hand.
-        let alone = !self.fleet.is_several(&endpoint.id, worker);
-        if alone && says.job_in_progress.as_deref() == Some("0") && self.fleet.counts(&endpoint.id, worker) {
+        let alone = !self.registry.is_several(&endpoint.id, worker);
+        if alone && says.job_in_progress.as_deref() == Some("0") && self.registry.counts(&endpoint.id, worker) {
             self.forsake(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand").await;
         }
-        let bell = self.hub.take(&endpoint.id);
-        if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
+        let bell = self.notifier.take(&endpoint.id);
+        if !self.registry.may_have(&endpoint.id, worker, self.now()) {
             // Held in full, or it would ask again at once.
             self.rang(std::future::pending(), until).await;
             return Ok(Vec::new());
@@ -108,16 +109,16 @@ impl<S: Store> Gateway<S> {
             let mut rings = pin!(bell.notified());
             // In line before it looks: of two jobs that come while two polls look, each finds one.
             rings.as_mut().enable();
-            if !self.fleet.may_have(&endpoint.id, worker, self.now()) {
+            if !self.registry.may_have(&endpoint.id, worker, self.now()) {
                 return Ok(Vec::new());
             }
             let now = self.now();
             // One that this gateway has not known for long may have sent its heartbeats to another, or to the one before.
-            let beats = self.fleet.beats(&endpoint.id, worker) || self.began.until(now) < GONE;
-            let taking = Taking { worker: worker.to_owned(), gpu: says.vram_gb.clone(), beats, at: now };
+            let beats = self.registry.beats(&endpoint.id, worker) || self.began.until(now) < GONE_AFTER;
+            let taking = Claim { worker: worker.to_owned(), gpu: says.vram_gb.clone(), beats, at: now };
             // Half of what it reads: a reply has more in it than payloads.
-            let (most, bytes) = (appetite.jobs, BYTES.min(appetite.reads / 2));
-            let handed = self.store.take(&endpoint.id, Taker { taking, most, bytes }).await?;
+            let (most, bytes) = (appetite.jobs, MAX_BATCH_BYTES.min(appetite.reads / 2));
+            let handed = self.store.take(&endpoint.id, ClaimRequest { taking, most, bytes }).await?;
             if handed.is_empty() {
                 if self.rang(rings, until).await {
                     continue;
@@ -137,13 +138,13 @@ impl<S: Store> Gateway<S> {
         &self,
         endpoint: &Endpoint,
         worker: &str,
-        handed: Vec<Handed>,
+        handed: Vec<ClaimedJob>,
         reads: usize,
-    ) -> Result<Vec<String>, Fault> {
+    ) -> Result<Vec<String>, ApiError> {
         let (mut jobs, now) = (Vec::with_capacity(handed.len()), self.now());
-        let weighs = handed.iter().map(Handed::bytes).sum();
+        let weighs = handed.iter().map(ClaimedJob::bytes).sum();
         let write = move || -> Vec<_> {
-            let job = |handed: Handed| (job_object(&handed, now), handed.record.id);
+            let job = |handed: ClaimedJob| (job_object(&handed, now), handed.record.id);
             handed.into_iter().map(job).collect()
         };
 
@@ -166,7 +167,7 @@ impl<S: Store> Gateway<S> {
 }
 
 /// A job as workers get it: what its client sent, and what the queue knows.
-fn job_object(job: &Handed, now: UnixTime) -> String {
+fn job_object(job: &ClaimedJob, now: UnixTime) -> String {
     let mut members: Members = serde_json::from_slice(&job.rest).unwrap_or_default();
     let mut set = |key: &str, value: Option<Box<RawValue>>| {
         members.insert(key.to_owned(), value.unwrap_or_else(|| RawValue::NULL.to_owned()));

@@ -9,63 +9,64 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::date::UnixTime;
-use crate::queue::{Record, Rules, Turn};
+use crate::queue::{Record, Rules, Transition};
 use crate::store::Store;
 
 use super::auth::Access;
-use super::fleet::GONE;
+use super::worker_registry::GONE_AFTER;
 use super::{Gateway, told};
 
 /// Jobs that are looked at before others are.
-const TOGETHER: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// The longest sleep: workers that are gone are no timer of the store's.
-const LOOK: Duration = Duration::from_secs(1);
+const MAX_SLEEP: Duration = Duration::from_secs(1);
 
 /// Between two looks at what other gateways are on, if no clock was set.
-const COURSE: Duration = Duration::from_secs(5);
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a key that was made or revoked may be unknown.
-const KEYS: Duration = Duration::from_secs(5);
+const KEYS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Milliseconds by which a clock that was set differs from what it was.
-const SET: u64 = 1000;
+const CLOCK_JUMP_MILLIS: u64 = 1000;
 
 /// The shortest: what is due a moment later waits for it.
-const REST: Duration = Duration::from_millis(10);
+const MIN_SLEEP: Duration = Duration::from_millis(10);
 
 impl<S: Store> Gateway<S> {
     /// Never ends by itself.
     pub(super) async fn keep_time(self: &Arc<Self>) {
-        let (sooner, mut calls) = (self.hub.timers(), JoinSet::new());
+        let (sooner, mut calls) = (self.notifier.timers(), JoinSet::new());
         let (mut keys, mut tidy, mut since, mut access) = (self.now(), self.now(), self.began, None);
         let (mut course, mut ahead) = (self.now(), None);
         loop {
             let due = told("timers", self.store.next_due().await).flatten();
-            let pause = due.map_or(LOOK, |due| self.now().until(due)).clamp(REST, LOOK);
+            let pause = due.map_or(MAX_SLEEP, |due| self.now().until(due)).clamp(MIN_SLEEP, MAX_SLEEP);
             // Asked again when something happens: it may be due sooner.
             let _ = timeout(pause, sooner.notified()).await;
-            sleep(REST).await;
+            sleep(MIN_SLEEP).await;
             // First: it may have slept while others went on.
-            let set = ahead.replace(self.ahead()).is_none_or(|before| before.abs_diff(self.ahead()) >= SET);
+            let set =
+                ahead.replace(self.ahead()).is_none_or(|before| before.abs_diff(self.ahead()) >= CLOCK_JUMP_MILLIS);
             if set || self.now() >= course {
                 self.keep_course().await;
-                course = self.now() + COURSE;
+                course = self.now() + CLOCK_INTERVAL;
             }
             if !self.look_at_jobs(since, &mut calls).await {
                 // What is due stays due: nothing is won by asking at once.
-                sleep(LOOK).await;
+                sleep(MAX_SLEEP).await;
                 // Nor could it note what workers said.
                 since = self.now();
             }
             self.look_at_workers().await;
             if self.now() >= tidy {
                 told("timers", self.store.tidy().await);
-                tidy = self.now() + LOOK;
+                tidy = self.now() + MAX_SLEEP;
             }
             if self.now() >= keys {
                 self.look_at_keys(&mut access).await;
-                keys = self.now() + KEYS;
+                keys = self.now() + KEYS_INTERVAL;
             }
         }
     }
@@ -97,7 +98,7 @@ impl<S: Store> Gateway<S> {
     /// `since` is when the store was last away. Returns whether it could do what is due.
     async fn look_at_jobs(self: &Arc<Self>, since: UnixTime, calls: &mut JoinSet<()>) -> bool {
         let now = self.now();
-        let Some(due) = told("timers", self.store.due(now, TOGETHER).await) else { return false };
+        let Some(due) = told("timers", self.store.due(now, MAX_BATCH).await) else { return false };
         for (endpoint, id) in due {
             let rules = Rules { since, ..self.settings.rules.clone() };
             let tick = move |record: &mut Record| record.tick(&rules, now);
@@ -111,14 +112,14 @@ impl<S: Store> Gateway<S> {
 
     async fn look_at_workers(&self) {
         let now = self.now();
-        for (endpoint, worker) in self.fleet.silent(now) {
+        for (endpoint, worker) in self.registry.silent(now) {
             // While nobody knows what it holds, it stays.
             let Some(held) = told("workers", self.store.held(&endpoint, &worker).await) else { continue };
-            if self.fleet.forget(&endpoint, &worker, !held.is_empty(), now) {
+            if self.registry.forget(&endpoint, &worker, !held.is_empty(), now) {
                 self.show_worker(&endpoint, &worker, false).await;
                 // It may have gone over to another gateway, which what it holds shows.
                 let lives = move |record: &Record| {
-                    record.attempt.as_ref().is_some_and(|attempt| attempt.heard().until(now) < GONE)
+                    record.attempt.as_ref().is_some_and(|attempt| attempt.heard().until(now) < GONE_AFTER)
                 };
                 self.forsake_unless(lives, endpoint, worker, "its worker is gone").await;
             }
@@ -144,10 +145,10 @@ impl<S: Store> Gateway<S> {
             let seen = arrived.clone();
             let forsaken = move |record: &mut Record| {
                 seen.store(record.attempt.as_ref().is_some_and(|attempt| attempt.arrived), Ordering::Relaxed);
-                if kept(record) { Turn::Nothing } else { record.forsaken(&by, why, &rules, now) }
+                if kept(record) { Transition::Unchanged } else { record.forsaken(&by, why, &rules, now) }
             };
             let done = told("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await).flatten();
-            if done.is_some_and(|(_, turn)| turn != Turn::Nothing) && arrived.load(Ordering::Relaxed) {
+            if done.is_some_and(|(_, turn)| turn != Transition::Unchanged) && arrived.load(Ordering::Relaxed) {
                 self.lost(&endpoint, &worker).await;
             }
         }

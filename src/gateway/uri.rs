@@ -15,13 +15,14 @@ pub(super) fn cut<B>(mut request: Request<B>) -> Request<B> {
 }
 
 /// What the SDK's local server has at its root (PROTOCOL 1.20), and what clients ask beside it.
-const ROOT: [&str; 9] =
+const ROOT_OPERATIONS: [&str; 9] =
     ["run", "runsync", "status", "status-sync", "stream", "cancel", "retry", "purge-queue", "health"];
 
 /// The request, at the endpoint `home` if it names none.
 pub(super) fn at_home<B>(mut request: Request<B>, home: Option<&str>) -> Request<B> {
     let (path, query) = (request.uri().path(), request.uri().query());
-    let Some(home) = home.filter(|_| path.split('/').nth(1).is_some_and(|first| ROOT.contains(&first))) else {
+    let Some(home) = home.filter(|_| path.split('/').nth(1).is_some_and(|first| ROOT_OPERATIONS.contains(&first)))
+    else {
         return request;
     };
     let text = format!("{home}{path}{}{}", if query.is_some() { "?" } else { "" }, query.unwrap_or_default());

@@ -13,21 +13,19 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::queue::{End, Finish, Posted, Record, Turn, Unreadable, posted};
-use crate::store::{Event, Part, Store, StoreError};
+use crate::queue::{Finish, JobEnd, Record, Transition, UnreadableResult, WorkerPost, parse_job_done};
+use crate::store::{JobEvent, PayloadKind, Store, StoreError};
 
-use super::body::{Sent, Whole};
-use super::fleet::Sign;
-use super::reply::{Fault, Json};
-use super::room::Held;
+use super::body::{IncomingBody, WholeBody};
+use super::memory_budget::Reservation;
+use super::reply::{ApiError, RawJson};
+use super::worker_registry::WorkerSignal;
 use super::{Endpoint, Gateway};
-
-pub(super) type Seat<S> = State<Arc<Gateway<S>>>;
 
 /// What a worker says in its URL. All of it may be missing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Says {
+pub(super) struct WorkerQuery {
     pub(super) job_in_progress: Option<String>,
     pub(super) batch_size: Option<String>,
     pub(super) vram_gb: Option<String>,
@@ -39,86 +37,90 @@ pub(super) struct Says {
 }
 
 pub(super) async fn done<S: Store>(
-    State(gateway): Seat<S>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Path((name, worker, id)): Path<(String, String, String)>,
-    body: Sent,
-) -> Result<Response, Fault> {
+    body: IncomingBody,
+) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
     // A result that cannot be kept is the end of its job all the same, or it would be drawn again and again.
-    let ((posted, held), fault) = match gateway.posted(body).await {
+    let ((posted, held), fault) = match gateway.parse_job_done(body).await {
         Ok((Ok(posted), held)) => ((posted, held), None),
-        Ok((Err(unreadable), _)) => (failure(unreadable.to_string()), Some(Fault::Bad(unreadable.to_string()))),
-        Err(Fault::TooLarge(why)) => (failure(format!("the result is too large: {why}")), Some(Fault::TooLarge(why))),
+        Ok((Err(unreadable), _)) => {
+            (failure(unreadable.to_string()), Some(ApiError::BadRequest(unreadable.to_string())))
+        }
+        Err(ApiError::TooLarge(why)) => {
+            (failure(format!("the result is too large: {why}")), Some(ApiError::TooLarge(why)))
+        }
         // It did not arrive; it will come again.
         Err(fault) => return Err(fault),
     };
     let known = match posted {
-        Posted::Progress(word) => gateway.progress(endpoint, &worker, &id, word, held).await?,
-        Posted::End(end) => gateway.finish(endpoint, &worker, &id, end, held).await?,
+        WorkerPost::Progress(word) => gateway.progress(endpoint, &worker, &id, word, held).await?,
+        WorkerPost::End(end) => gateway.finish(endpoint, &worker, &id, end, held).await?,
     };
     match (known, fault) {
         (_, Some(fault)) => Err(fault),
-        (false, None) => Err(Fault::NoJob(id)),
+        (false, None) => Err(ApiError::NoJob(id)),
         (true, None) => Ok(StatusCode::OK.into_response()),
     }
 }
 
 pub(super) async fn stream<S: Store>(
-    State(gateway): Seat<S>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Path((name, worker, id)): Path<(String, String, String)>,
-    body: Sent,
-) -> Result<Response, Fault> {
+    body: IncomingBody,
+) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
-    let (Ok(Posted::End(End { output, .. })), held) = gateway.posted(body).await? else {
-        return Err(Fault::Bad("a part of a stream should be an object with an `output`".into()));
+    let (Ok(WorkerPost::End(JobEnd { output, .. })), held) = gateway.parse_job_done(body).await? else {
+        return Err(ApiError::BadRequest("a part of a stream should be an object with an `output`".into()));
     };
     let output = output.as_deref().unwrap_or(RawValue::NULL);
     let chunk = Bytes::from(format!(r#"{{"output":{output}}}"#));
     let part = move |record: &mut Record| record.part(&worker);
     match gateway.change(endpoint, &id, part, Vec::new(), Some(chunk), held).await? {
         Some(_) => Ok(StatusCode::OK.into_response()),
-        None => Err(Fault::NoJob(id)),
+        None => Err(ApiError::NoJob(id)),
     }
 }
 
 pub(super) async fn stops<S: Store>(
-    State(gateway): Seat<S>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Path((name, worker)): Path<(String, String)>,
-) -> Result<Response, Fault> {
+) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
     let until = Instant::now() + gateway.settings.hold;
-    let bell = gateway.hub.stop(&endpoint.id, &worker);
+    let bell = gateway.notifier.stop(&endpoint.id, &worker);
     loop {
         let rings = bell.notified();
-        gateway.sign(&endpoint.id, &worker, Sign::Listens).await;
+        gateway.sign(&endpoint.id, &worker, WorkerSignal::StopPoll).await;
         let stops = gateway.store.stops(&endpoint.id, &worker).await?;
         if !stops.is_empty() {
-            return Ok(Json(json!({ "jobsToStop": stops }).to_string()).into_response());
+            return Ok(RawJson(json!({ "jobsToStop": stops }).to_string()).into_response());
         }
         let rang = gateway.rang(rings, until).await;
         // Who is to be started anew ends once its open polls have.
-        if !rang || !gateway.fleet.may_have(&endpoint.id, &worker, gateway.now()) {
+        if !rang || !gateway.registry.may_have(&endpoint.id, &worker, gateway.now()) {
             return Ok(nothing());
         }
     }
 }
 
 pub(super) async fn ping<S: Store>(
-    State(gateway): Seat<S>,
+    State(gateway): State<Arc<Gateway<S>>>,
     Path((name, worker)): Path<(String, String)>,
-    Query(says): Query<Says>,
-) -> Result<Response, Fault> {
+    Query(says): Query<WorkerQuery>,
+) -> Result<Response, ApiError> {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     if says.status.as_deref() == Some("unhealthy") {
         let why = format!("{}: {}", says.check.unwrap_or_default(), says.reason.unwrap_or_default());
         warn!(worker, why, "a worker says that it is not fit");
-        gateway.sign(&endpoint.id, &worker, Sign::Unfit(&why)).await;
+        gateway.sign(&endpoint.id, &worker, WorkerSignal::Unfit(&why)).await;
         gateway.forsake(endpoint.id.clone(), worker, "its worker is not fit").await;
         return Ok(StatusCode::OK.into_response());
     }
-    gateway.sign(&endpoint.id, &worker, Sign::Beats(&says.runpod_version.unwrap_or_default())).await;
+    gateway.sign(&endpoint.id, &worker, WorkerSignal::Heartbeat(&says.runpod_version.unwrap_or_default())).await;
     let named = says.job_id.unwrap_or_default();
-    let several = gateway.fleet.is_several(&endpoint.id, &worker);
+    let several = gateway.registry.is_several(&endpoint.id, &worker);
     for id in gateway.store.held(&endpoint.id, &worker).await? {
         let (worker, rules) = (worker.clone(), gateway.settings.rules.clone());
         let named = named.split(',').any(|name| name == id);
@@ -134,15 +136,15 @@ pub(super) async fn ping<S: Store>(
 }
 
 /// How long after a job's end a worker may go on naming it: its result, or word of its stop, may be on its way.
-const SETTLED: Duration = Duration::from_secs(15);
+const STOP_GRACE: Duration = Duration::from_secs(15);
 
 impl<S: Store> Gateway<S> {
     /// Tells a worker again to stop what has long ended, if it still names it: the first word was lost.
-    async fn remind(&self, endpoint: &Endpoint, worker: &str, named: &str) -> Result<(), Fault> {
+    async fn remind(&self, endpoint: &Endpoint, worker: &str, named: &str) -> Result<(), ApiError> {
         for id in named.split(',').filter(|id| !id.is_empty()) {
             let Some(record) = self.store.read(&endpoint.id, id).await? else { continue };
-            if record.ended.is_some_and(|ended| ended + SETTLED <= self.now()) {
-                let stop = Turn::Stop(worker.to_owned());
+            if record.ended.is_some_and(|ended| ended + STOP_GRACE <= self.now()) {
+                let stop = Transition::Stop(worker.to_owned());
                 let again = move |_: &mut Record| stop.clone();
                 self.store.change(&endpoint.id, id, again, Vec::new(), None).await?;
             }
@@ -151,10 +153,13 @@ impl<S: Store> Gateway<S> {
     }
 
     /// What a worker brings, read, with the room that it has.
-    async fn posted(&self, body: Sent) -> Result<(Result<Posted, Unreadable>, Held), Fault> {
+    async fn parse_job_done(
+        &self,
+        body: IncomingBody,
+    ) -> Result<(Result<WorkerPost, UnreadableResult>, Reservation), ApiError> {
         let room = &self.rooms.results;
-        let Whole { bytes, held } = body.whole(room, self.settings.most_result).await?;
-        Ok(room.work(bytes.len(), move || (posted(&bytes), held)).await)
+        let WholeBody { bytes, held } = body.whole(room, self.settings.most_result).await?;
+        Ok(room.work(bytes.len(), move || (parse_job_done(&bytes), held)).await)
     }
 
     /// Lets an event happen to a job for which its worker has brought something.
@@ -162,11 +167,11 @@ impl<S: Store> Gateway<S> {
         &self,
         endpoint: &Endpoint,
         id: &str,
-        event: impl Event,
-        parts: Vec<(Part, Bytes)>,
+        event: impl JobEvent,
+        parts: Vec<(PayloadKind, Bytes)>,
         chunk: Option<Bytes>,
-        held: Held,
-    ) -> Result<Option<(Record, Turn)>, StoreError> {
+        held: Reservation,
+    ) -> Result<Option<(Record, Transition)>, StoreError> {
         let (store, endpoint, id) = (self.store.clone(), endpoint.id.clone(), id.to_owned());
         self.rooms.keep(held, async move { store.change(&endpoint, &id, event, parts, chunk).await }).await
     }
@@ -178,41 +183,48 @@ impl<S: Store> Gateway<S> {
         worker: &str,
         id: &str,
         word: Box<RawValue>,
-        held: Held,
-    ) -> Result<bool, Fault> {
+        held: Reservation,
+    ) -> Result<bool, ApiError> {
         let (now, worker) = (self.now(), worker.to_owned());
         let progress = move |record: &mut Record| record.progress(&worker, now);
-        let parts = vec![(Part::Output, bytes_of(word))];
+        let parts = vec![(PayloadKind::Output, bytes_of(word))];
         Ok(self.change(endpoint, id, progress, parts, None, held).await?.is_some())
     }
 
     /// Keeps a job's end. Returns whether there is such a job.
-    async fn finish(&self, endpoint: &Endpoint, worker: &str, id: &str, end: End, held: Held) -> Result<bool, Fault> {
-        let End { output, error, stop, mut more } = end;
+    async fn finish(
+        &self,
+        endpoint: &Endpoint,
+        worker: &str,
+        id: &str,
+        end: JobEnd,
+        held: Reservation,
+    ) -> Result<bool, ApiError> {
+        let JobEnd { output, error, stop, mut more } = end;
         let (now, by, has_output) = (self.now(), worker.to_owned(), output.is_some());
         let mut parts = Vec::new();
-        parts.extend(output.map(|output| (Part::Output, bytes_of(output))));
-        for (key, part) in [("timings", Part::Timings), ("warnings", Part::Warnings)] {
+        parts.extend(output.map(|output| (PayloadKind::Output, bytes_of(output))));
+        for (key, part) in [("timings", PayloadKind::Timings), ("warnings", PayloadKind::Warnings)] {
             parts.extend(more.remove(key).map(|value| (part, bytes_of(value))));
         }
         let finish = move |record: &mut Record| {
             record.finish(Finish { worker: &by, error: error.clone(), output: has_output }, now)
         };
         let known = self.change(endpoint, id, finish, parts, None, held).await?;
-        if let Some((record, Turn::Changed | Turn::Stop(_))) = &known {
+        if let Some((record, Transition::Changed | Transition::Stop(_))) = &known {
             self.brought(&endpoint.id, worker).await;
             tracing::info!(id, worker, status = %record.state, "a job has ended");
         }
         if stop {
             self.ban(&endpoint.id, worker).await;
-            self.hub.nudge(&endpoint.id, worker);
+            self.notifier.nudge(&endpoint.id, worker);
         }
         Ok(known.is_some())
     }
 }
 
-fn failure(why: String) -> (Posted, Held) {
-    (Posted::End(End { error: Some(why), ..End::default() }), Held::default())
+fn failure(why: String) -> (WorkerPost, Reservation) {
+    (WorkerPost::End(JobEnd { error: Some(why), ..JobEnd::default() }), Reservation::default())
 }
 
 pub(super) fn nothing() -> Response {

@@ -11,11 +11,11 @@ use serde_json::value::RawValue;
 pub type Members = BTreeMap<String, Box<RawValue>>;
 
 /// Members of an object that somebody sends: more than anybody has a use for.
-const MOST: usize = 1024;
+const MAX_KEYS: usize = 1024;
 
 /// Why a text is no object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoObject {
+pub enum NotAnObject {
     /// It is no JSON.
     #[error("it is no JSON: {0}")]
     NoJson(String),
@@ -23,29 +23,29 @@ pub enum NoObject {
     #[error("it should be a JSON object")]
     Other,
     /// It is one of very many members.
-    #[error("it should have at most {MOST} keys")]
+    #[error("it should have at most {MAX_KEYS} keys")]
     Large,
 }
 
 /// The members of an object that are `wanted`, by name; of two with one name, the last.
-pub(super) fn members(text: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Members, NoObject> {
+pub(super) fn members(text: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Members, NotAnObject> {
     let mut reader = serde_json::Deserializer::from_slice(text);
-    let read = Wanted(wanted).deserialize(&mut reader).and_then(|read| reader.end().map(|()| read));
+    let read = MemberFilter(wanted).deserialize(&mut reader).and_then(|read| reader.end().map(|()| read));
     match read {
         Ok(Some(members)) => Ok(members),
-        Ok(None) => Err(NoObject::Large),
+        Ok(None) => Err(NotAnObject::Large),
         // Whoever is no object is whole JSON at least.
         Err(_) => match serde_json::from_slice::<&RawValue>(text) {
-            Ok(_) => Err(NoObject::Other),
-            Err(error) => Err(NoObject::NoJson(error.to_string())),
+            Ok(_) => Err(NotAnObject::Other),
+            Err(error) => Err(NotAnObject::NoJson(error.to_string())),
         },
     }
 }
 
 /// Reads members that are wanted; `None` if there are too many.
-struct Wanted<F>(F);
+struct MemberFilter<F>(F);
 
-impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Wanted<F> {
+impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for MemberFilter<F> {
     type Value = Option<Members>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -53,7 +53,7 @@ impl<'de, F: Fn(&str) -> bool> DeserializeSeed<'de> for Wanted<F> {
     }
 }
 
-impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Wanted<F> {
+impl<'de, F: Fn(&str) -> bool> Visitor<'de> for MemberFilter<F> {
     type Value = Option<Members>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,7 +70,7 @@ impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Wanted<F> {
                 continue;
             };
             kept.insert(key, sent.next_value()?);
-            if kept.len() > MOST {
+            if kept.len() > MAX_KEYS {
                 members = None;
             }
         }
@@ -101,12 +101,12 @@ mod tests {
     #[test]
     fn an_object_has_so_many_members_and_no_more() {
         let all = |text: &str| members(text.as_bytes(), |_| true);
-        assert_eq!(all(&object(MOST)).unwrap().len(), MOST);
-        assert_eq!(all(&object(MOST + 1)).unwrap_err(), NoObject::Large);
+        assert_eq!(all(&object(MAX_KEYS)).unwrap().len(), MAX_KEYS);
+        assert_eq!(all(&object(MAX_KEYS + 1)).unwrap_err(), NotAnObject::Large);
         let some = members(object(100_000).as_bytes(), |key| key == "k99999").unwrap();
         assert_eq!(some["k99999"].get(), "[99999]", "who is not wanted does not count");
-        let broken = format!("{}{}", &object(MOST + 2)[1..], "}");
-        assert!(matches!(all(&broken), Err(NoObject::NoJson(_))));
-        assert!(matches!(all(r#"{"a":1} 2"#), Err(NoObject::NoJson(_))));
+        let broken = format!("{}{}", &object(MAX_KEYS + 2)[1..], "}");
+        assert!(matches!(all(&broken), Err(NotAnObject::NoJson(_))));
+        assert!(matches!(all(r#"{"a":1} 2"#), Err(NotAnObject::NoJson(_))));
     }
 }

@@ -11,21 +11,21 @@
 //!
 //! No other way is open. What has ended changes only by `retry`, or is forgotten.
 
-mod done;
+mod job_done;
 mod json;
-mod laws;
 mod record;
 mod status;
 mod submit;
 mod timers;
+mod transitions;
 
 #[cfg(test)]
 mod tests;
 
-pub use done::{End, Posted, Unreadable, posted};
-pub use json::{Members, NoObject};
-pub use laws::{Finish, Turn};
-pub use record::{Attempt, Hook, Past, Record, Sent, State, Taking, Told};
-pub use status::{Payloads, View, status};
-pub use submit::{Manner, Submission, Unsubmitted, submission};
-pub use timers::{Rules, Tells, Tried};
+pub use job_done::{JobEnd, UnreadableResult, WorkerPost, parse_job_done};
+pub use json::{Members, NotAnObject};
+pub use record::{Attempt, Claim, FailedAttempt, Idempotency, JobState, JobWebhook, Record, WebhookAttempt};
+pub use status::{Payloads, StatusView, status};
+pub use submit::{Submission, SubmissionContext, SubmissionError, parse_submission};
+pub use timers::{Rules, WebhookOutcome, WebhookRetry};
+pub use transitions::{Finish, Transition};

@@ -12,7 +12,7 @@ use super::timers::Rules;
 /// Where a job stands, in the words of the protocol. The numbers are for stores, and stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum State {
+pub enum JobState {
     /// It waits for a worker.
     InQueue = 0,
     /// A worker has it.
@@ -27,7 +27,7 @@ pub enum State {
     TimedOut = 5,
 }
 
-impl State {
+impl JobState {
     /// As replies say it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for JobState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -58,7 +58,7 @@ pub struct Record {
     /// Names it among all jobs of its endpoint.
     pub id: String,
     /// Where it stands.
-    pub state: State,
+    pub state: JobState,
     /// When it came.
     pub submitted: UnixTime,
     /// When it is forgotten, whatever it is by then.
@@ -74,7 +74,7 @@ pub struct Record {
     /// The latest attempt, if there was one since it was submitted or retried.
     pub attempt: Option<Attempt>,
     /// The attempts before, oldest first, of many the newest.
-    pub past: Vec<Past>,
+    pub past: Vec<FailedAttempt>,
     /// How many attempts there were before those.
     #[serde(default)]
     pub forgotten: u32,
@@ -85,17 +85,17 @@ pub struct Record {
     /// Whether there is an output: of its end, or the last word of its progress.
     pub output: bool,
     /// Whom to tell of its end.
-    pub hook: Option<Hook>,
+    pub hook: Option<JobWebhook>,
     /// Whether clients no longer find it. What is left of it is kept only until its hook was told, and its submission may be sent again.
     pub gone: bool,
     /// Its submission, if its client may send it again and means the same job.
     #[serde(default)]
-    pub sent: Option<Sent>,
+    pub sent: Option<Idempotency>,
 }
 
 /// A submission that is known again (`Idempotency-Key`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sent {
+pub struct Idempotency {
     /// Tells its body from others.
     pub digest: String,
     /// Until when.
@@ -104,7 +104,7 @@ pub struct Sent {
 
 /// A worker takes a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taking {
+pub struct Claim {
     /// Its id.
     pub worker: String,
     /// The memory of its GPU in GB, if it said so.
@@ -154,7 +154,7 @@ impl Attempt {
 
 /// An attempt that came to nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Past {
+pub struct FailedAttempt {
     /// As of [`Attempt`].
     pub number: u32,
     /// Who had it.
@@ -169,7 +169,7 @@ pub struct Past {
 
 /// A webhook, and how far its telling is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Hook {
+pub struct JobWebhook {
     /// Where to POST. It can hold a secret.
     pub url: String,
     /// What to send along; secrets, too.
@@ -185,13 +185,13 @@ pub struct Hook {
     pub tries: u32,
     /// What came of the latest tries, oldest first.
     #[serde(default)]
-    pub log: Vec<Told>,
+    pub log: Vec<WebhookAttempt>,
 }
 
 /// A try of a webhook.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Told {
-    /// As of [`Hook`].
+pub struct WebhookAttempt {
+    /// As of [`JobWebhook`].
     pub message: u32,
     /// When it ended.
     pub at: UnixTime,
@@ -204,7 +204,7 @@ impl Record {
     pub fn new(id: impl Into<String>, submitted: UnixTime) -> Self {
         Self {
             id: id.into(),
-            state: State::InQueue,
+            state: JobState::InQueue,
             submitted,
             expires: submitted + Duration::from_hours(24),
             patience: Duration::from_mins(10),
@@ -225,17 +225,17 @@ impl Record {
 
     /// The worker that has it now.
     pub fn holder(&self) -> Option<&str> {
-        self.attempt.as_ref().filter(|_| self.state == State::InProgress).map(|attempt| &*attempt.worker)
+        self.attempt.as_ref().filter(|_| self.state == JobState::InProgress).map(|attempt| &*attempt.worker)
     }
 
     /// Bytes that it takes in memory, about.
     pub fn bytes(&self) -> usize {
         let long = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let past = self.past.iter().map(|past| size_of::<Past>() + past.worker.len() + past.why.len());
+        let past = self.past.iter().map(|past| size_of::<FailedAttempt>() + past.worker.len() + past.why.len());
         let hook = self.hook.iter().map(|hook| {
             let headers =
                 hook.headers.iter().map(|(name, value)| size_of::<(String, String)>() + name.len() + value.len());
-            let log = hook.log.iter().map(|told| size_of::<Told>() + long(&told.why));
+            let log = hook.log.iter().map(|told| size_of::<WebhookAttempt>() + long(&told.why));
             hook.url.len() + long(&hook.by) + headers.sum::<usize>() + log.sum::<usize>()
         });
         let attempt = self.attempt.iter().map(|attempt| attempt.worker.len() + long(&attempt.gpu));

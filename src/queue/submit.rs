@@ -7,29 +7,29 @@ use serde_json::{Map, Value};
 
 use crate::date::UnixTime;
 
-use super::json::{Members, NoObject, members, read};
-use super::record::{Hook, Record};
+use super::json::{Members, NotAnObject, members, read};
+use super::record::{JobWebhook, Record};
 use crate::job::{HEADER_BYTES, HEADERS};
 
 /// What clients may ask for; what is beyond is taken for the nearest end.
-const PATIENCE: (u64, u64) = (5_000, WEEK);
-const TTL: (u64, u64) = (10_000, WEEK);
+const EXECUTION_TIMEOUT_RANGE: (u64, u64) = (5_000, WEEK);
+const TTL_RANGE: (u64, u64) = (10_000, WEEK);
 const WEEK: u64 = 7 * 24 * 3_600_000;
 
 /// Bytes of the text of a `policy` or a `webhook`, and of a URL in it: it becomes part of the record, which is read whenever something
 /// happens to its job.
-const LONGEST: usize = 64 << 10;
-const LONGEST_URL: usize = 8 << 10;
+const MAX_OBJECT_BYTES: usize = 64 << 10;
+const MAX_URL_BYTES: usize = 8 << 10;
 
 /// How long the result of a job is kept whose client waits for it.
-const SYNC_KEPT: (u64, u64) = (60_000, 300_000);
+const SYNC_RETENTION_RANGE: (u64, u64) = (60_000, 300_000);
 
 /// A submission is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unsubmitted {
+pub enum SubmissionError {
     /// The body is no JSON object.
     #[error("the body cannot be read: {0}")]
-    NoObject(#[from] NoObject),
+    NotAnObject(#[from] NotAnObject),
     /// It has no input.
     #[error("`input` is missing")]
     NoInput,
@@ -51,7 +51,7 @@ pub struct Submission {
 
 /// How a job is submitted, apart from the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manner {
+pub struct SubmissionContext {
     /// Its id.
     pub id: String,
     /// When it comes.
@@ -68,40 +68,42 @@ pub struct Manner {
 ///
 /// # Errors
 /// It is no job. What is merely out of range is no error.
-pub fn submission(body: &[u8], manner: Manner) -> Result<Submission, Unsubmitted> {
+pub fn parse_submission(body: &[u8], manner: SubmissionContext) -> Result<Submission, SubmissionError> {
     let mut rest = members(body, |_| true)?;
-    let input = rest.remove("input").ok_or(Unsubmitted::NoInput)?;
+    let input = rest.remove("input").ok_or(SubmissionError::NoInput)?;
     // The queue's to say.
     rest.remove("id");
     let mut record = Record::new(manner.id, manner.now);
     record.patience = manner.patience;
     record.hook = hook(&rest)?;
     let mut ttl = manner.ttl;
-    match rest.get("policy").map(|policy| read(policy, LONGEST)) {
+    match rest.get("policy").map(|policy| read(policy, MAX_OBJECT_BYTES)) {
         None | Some(Some(Value::Null)) => {}
         Some(Some(Value::Object(asked))) => {
             let mut policy = asked.clone();
-            if let Some(millis) = settle(&mut policy, "executionTimeout", "policy.executionTimeout", PATIENCE)? {
+            if let Some(millis) =
+                settle(&mut policy, "executionTimeout", "policy.executionTimeout", EXECUTION_TIMEOUT_RANGE)?
+            {
                 record.patience = Duration::from_millis(millis);
             }
-            let wanted = settle(&mut policy, "ttl", "policy.ttl", TTL)?;
+            let wanted = settle(&mut policy, "ttl", "policy.ttl", TTL_RANGE)?;
             ttl = ttl.or(wanted);
             record.low = match policy.get("lowPriority") {
                 None | Some(Value::Null) => false,
                 Some(Value::Bool(low)) => *low,
-                Some(_) => return Err(Unsubmitted::Wrong("policy.lowPriority", "true or false")),
+                Some(_) => return Err(SubmissionError::Wrong("policy.lowPriority", "true or false")),
             };
             if policy != asked {
                 rest.extend(to_raw_value(&policy).ok().map(|policy| ("policy".to_owned(), policy)));
             }
         }
-        Some(_) => return Err(Unsubmitted::Wrong("policy", "an object of at most 64 KiB")),
+        Some(_) => return Err(SubmissionError::Wrong("policy", "an object of at most 64 KiB")),
     }
     if let Some(ttl) = ttl {
-        record.expires = manner.now + Duration::from_millis(ttl.clamp(TTL.0, TTL.1));
+        record.expires = manner.now + Duration::from_millis(ttl.clamp(TTL_RANGE.0, TTL_RANGE.1));
     }
     if let Some(wait) = manner.wait {
-        record.kept = Duration::from_millis(wait.clamp(SYNC_KEPT.0, SYNC_KEPT.1));
+        record.kept = Duration::from_millis(wait.clamp(SYNC_RETENTION_RANGE.0, SYNC_RETENTION_RANGE.1));
     }
     Ok(Submission { record, input, rest })
 }
@@ -112,11 +114,11 @@ fn settle(
     key: &str,
     path: &'static str,
     (least, most): (u64, u64),
-) -> Result<Option<u64>, Unsubmitted> {
+) -> Result<Option<u64>, SubmissionError> {
     let asked = match policy.get(key) {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Number(number)) => number.as_f64().unwrap_or_default(),
-        Some(_) => return Err(Unsubmitted::Wrong(path, "a number of milliseconds")),
+        Some(_) => return Err(SubmissionError::Wrong(path, "a number of milliseconds")),
     };
     // Casts of floats stop at the ends of the range.
     let settled = (asked as u64).clamp(least, most);
@@ -125,9 +127,9 @@ fn settle(
 }
 
 /// `webhook`, else `webhookV2`: a URL, or an object with one and with headers. An empty URL is none.
-fn hook(rest: &Members) -> Result<Option<Hook>, Unsubmitted> {
+fn hook(rest: &Members) -> Result<Option<JobWebhook>, SubmissionError> {
     for key in ["webhook", "webhookV2"] {
-        let (url, headers) = match rest.get(key).map(|hook| read(hook, LONGEST)) {
+        let (url, headers) = match rest.get(key).map(|hook| read(hook, MAX_OBJECT_BYTES)) {
             None | Some(Some(Value::Null)) => continue,
             Some(Some(Value::String(url))) => (url, Vec::new()),
             Some(Some(Value::Object(hook))) => (url_of(&hook, key)?, headers_of(&hook)?),
@@ -137,8 +139,8 @@ fn hook(rest: &Members) -> Result<Option<Hook>, Unsubmitted> {
             continue;
         }
         return match url.split_once("://") {
-            Some(("http" | "https", host)) if !host.is_empty() && url.len() <= LONGEST_URL => {
-                Ok(Some(Hook::new(url, headers)))
+            Some(("http" | "https", host)) if !host.is_empty() && url.len() <= MAX_URL_BYTES => {
+                Ok(Some(JobWebhook::new(url, headers)))
             }
             _ => Err(wrong_hook(key)),
         };
@@ -146,22 +148,22 @@ fn hook(rest: &Members) -> Result<Option<Hook>, Unsubmitted> {
     Ok(None)
 }
 
-fn url_of(hook: &Map<String, Value>, key: &str) -> Result<String, Unsubmitted> {
+fn url_of(hook: &Map<String, Value>, key: &str) -> Result<String, SubmissionError> {
     match hook.get("url") {
         Some(Value::String(url)) => Ok(url.clone()),
         _ => Err(wrong_hook(key)),
     }
 }
 
-fn wrong_hook(key: &str) -> Unsubmitted {
+fn wrong_hook(key: &str) -> SubmissionError {
     let key = if key == "webhook" { "webhook" } else { "webhookV2" };
-    Unsubmitted::Wrong(key, "an http or https URL of at most 8 KiB, or an object with `url` and `headers`")
+    SubmissionError::Wrong(key, "an http or https URL of at most 8 KiB, or an object with `url` and `headers`")
 }
 
 /// As many as workers send, too: who is told less than was asked for had better know at once.
-fn headers_of(hook: &Map<String, Value>) -> Result<Vec<(String, String)>, Unsubmitted> {
+fn headers_of(hook: &Map<String, Value>) -> Result<Vec<(String, String)>, SubmissionError> {
     let wrong =
-        || Unsubmitted::Wrong("webhook.headers", "an object of at most 32 strings, with their names at most 8 KiB");
+        || SubmissionError::Wrong("webhook.headers", "an object of at most 32 strings, with their names at most 8 KiB");
     let headers: Vec<(String, String)> = match hook.get("headers") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Object(headers)) => {
@@ -180,18 +182,18 @@ mod tests {
 
     use super::*;
 
-    fn manner() -> Manner {
+    fn manner() -> SubmissionContext {
         let (now, patience) = (UnixTime::from_millis(5_000), Duration::from_mins(10));
-        Manner { id: "j1".into(), now, patience, ttl: None, wait: None }
+        SubmissionContext { id: "j1".into(), now, patience, ttl: None, wait: None }
     }
 
-    fn read(body: &Value) -> Result<Submission, Unsubmitted> {
-        submission(body.to_string().as_bytes(), manner())
+    fn read(body: &Value) -> Result<Submission, SubmissionError> {
+        parse_submission(body.to_string().as_bytes(), manner())
     }
 
     #[test]
     fn what_is_no_job_is_refused_by_name() {
-        let refused = |body: &[u8]| submission(body, manner()).unwrap_err().to_string();
+        let refused = |body: &[u8]| parse_submission(body, manner()).unwrap_err().to_string();
         assert!(refused(b"{").contains("no JSON") && refused(b"").contains("no JSON"));
         assert!(refused(b"[]").contains("JSON object"));
         assert!(refused(b"{}").contains("`input` is missing"));
@@ -227,14 +229,14 @@ mod tests {
         };
         assert_eq!(hook(32, 252).unwrap().record.hook.unwrap().headers.len(), 32);
         let url = |bytes: usize| read(&json!({"input": 1, "webhookV2": format!("https://{}", "x".repeat(bytes - 8))}));
-        assert!(url(LONGEST_URL).is_ok());
+        assert!(url(MAX_URL_BYTES).is_ok());
         let policy = |bytes: usize| read(&json!({"input": 1, "policy": {"x": "y".repeat(bytes)}}));
         assert!(policy(60_000).is_ok());
         for (refused, says) in [
             (hook(33, 1), "`webhook.headers` should be an object of at most 32 strings"),
             (hook(32, 253), "at most 8 KiB"),
             (hook(33, 1 << 20), "`webhook` should be an http or https URL"),
-            (url(LONGEST_URL + 1), "`webhookV2` should be an http or https URL of at most 8 KiB"),
+            (url(MAX_URL_BYTES + 1), "`webhookV2` should be an http or https URL of at most 8 KiB"),
             (policy(66_000), "`policy` should be an object of at most 64 KiB"),
         ] {
             let error = refused.unwrap_err().to_string();
@@ -244,8 +246,9 @@ mod tests {
 
     #[test]
     fn an_input_stays_as_it_was_sent() {
-        let job = submission(br#"{"input": {"seed": 36893488147419103232, "b": 1.10,"a":1e2}, "input2": 1}"#, manner())
-            .unwrap();
+        let job =
+            parse_submission(br#"{"input": {"seed": 36893488147419103232, "b": 1.10,"a":1e2}, "input2": 1}"#, manner())
+                .unwrap();
         assert_eq!(job.input.get(), r#"{"seed": 36893488147419103232, "b": 1.10,"a":1e2}"#);
     }
 
@@ -269,8 +272,8 @@ mod tests {
         let told = read(&json!({"input": 1, "policy": {"ttl": 7, "executionTimeout": 1, "x": [2]}})).unwrap().rest;
         let told: Value = serde_json::from_str(told["policy"].get()).unwrap();
         assert_eq!(told, json!({"ttl": 10_000, "executionTimeout": 5_000, "x": [2]}), "the worker's clock is no other");
-        let url = Manner { ttl: Some(20_000), wait: Some(1), ..manner() };
-        let job = submission(br#"{"input":1,"policy":{"ttl":90000}}"#, url).unwrap().record;
+        let url = SubmissionContext { ttl: Some(20_000), wait: Some(1), ..manner() };
+        let job = parse_submission(br#"{"input":1,"policy":{"ttl":90000}}"#, url).unwrap().record;
         assert_eq!((job.expires, job.kept), (UnixTime::from_millis(25_000), Duration::from_mins(1)));
     }
 

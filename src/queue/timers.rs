@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::date::UnixTime;
 
-use super::laws::Turn;
-use super::record::{Hook, Record, State, Told};
+use super::record::{JobState, JobWebhook, Record, WebhookAttempt};
+use super::transitions::Transition;
 
 /// How patient an endpoint is, and with how many jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub struct Rules {
     /// How many jobs may wait when another is submitted; without, all.
     pub waiting: Option<u64>,
     /// How webhooks are told.
-    pub tells: Tells,
+    pub tells: WebhookRetry,
 }
 
 /// How often a webhook is tried, and how fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tells {
+pub struct WebhookRetry {
     /// In all.
     pub tries: u32,
     /// From the end of one try to the next.
@@ -33,7 +33,7 @@ pub struct Tells {
     pub time: Duration,
 }
 
-impl Default for Tells {
+impl Default for WebhookRetry {
     /// As the hosted platform has it.
     fn default() -> Self {
         Self { tries: 3, pause: Duration::from_secs(10), time: Duration::from_secs(30) }
@@ -48,7 +48,7 @@ impl Default for Rules {
             since: UnixTime::EPOCH,
             retries: 1,
             waiting: None,
-            tells: Tells::default(),
+            tells: WebhookRetry::default(),
         }
     }
 }
@@ -57,7 +57,7 @@ impl Record {
     /// When time does something to the job by itself, if nothing else does before.
     pub fn due(&self, rules: &Rules) -> UnixTime {
         let mut due = if self.gone { UnixTime::EPOCH } else { self.expires };
-        if let (State::InProgress, Some(attempt)) = (self.state, &self.attempt) {
+        if let (JobState::InProgress, Some(attempt)) = (self.state, &self.attempt) {
             due = attempt.lost(rules).into_iter().fold(due.min(attempt.began + self.patience), UnixTime::min);
         }
         if let Some(ended) = self.ended {
@@ -81,40 +81,42 @@ impl Record {
         self.gone && self.hook.as_ref().is_none_or(|hook| hook.due.is_none())
     }
 
-    /// Time has passed. Hooks are told by [`Hook::begin`].
-    pub fn tick(&mut self, rules: &Rules, now: UnixTime) -> Turn {
+    /// Time has passed. Hooks are told by [`JobWebhook::begin`].
+    pub fn tick(&mut self, rules: &Rules, now: UnixTime) -> Transition {
         if self.gone {
             let forgotten = self.sent.take_if(|sent| sent.until <= now);
-            return forgotten.map_or(Turn::Nothing, |_| Turn::Changed);
+            return forgotten.map_or(Transition::Unchanged, |_| Transition::Changed);
         }
         if self.expires <= now {
-            let turn = if self.state.is_end() { Turn::Changed } else { self.expire(now) };
+            let turn = if self.state.is_end() { Transition::Changed } else { self.expire(now) };
             self.gone = true;
             return turn;
         }
         if self.ended.is_some_and(|ended| ended + self.kept <= now) {
             self.gone = true;
-            return Turn::Changed;
+            return Transition::Changed;
         }
         if self.is_late(now) {
-            return self.stop(State::TimedOut, Some(self.overtime()), now);
+            return self.stop(JobState::TimedOut, Some(self.overtime()), now);
         }
-        let (State::InProgress, Some(attempt)) = (self.state, &mut self.attempt) else { return Turn::Nothing };
+        let (JobState::InProgress, Some(attempt)) = (self.state, &mut self.attempt) else {
+            return Transition::Unchanged;
+        };
         // Whatever else is known of its worker: it may have been gone before this gateway was there.
         if attempt.lost(rules).is_none_or(|lost| lost > now) {
-            return Turn::Nothing;
+            return Transition::Unchanged;
         }
         if attempt.heard() < rules.since {
             attempt.listed = Some(rules.since);
         } else {
             self.missing("its worker no longer named it", rules, now);
         }
-        Turn::Changed
+        Transition::Changed
     }
 
     /// Whether its attempt has taken as long as one may.
     pub(super) fn is_late(&self, now: UnixTime) -> bool {
-        let began = self.attempt.as_ref().filter(|_| self.state == State::InProgress).map(|attempt| attempt.began);
+        let began = self.attempt.as_ref().filter(|_| self.state == JobState::InProgress).map(|attempt| attempt.began);
         began.is_some_and(|began| began + self.patience <= now)
     }
 
@@ -123,17 +125,17 @@ impl Record {
         format!("job took longer than its execution timeout of {} ms", self.patience.as_millis())
     }
 
-    fn expire(&mut self, now: UnixTime) -> Turn {
+    fn expire(&mut self, now: UnixTime) -> Transition {
         let most = self.submitted.until(self.expires).as_millis();
-        self.stop(State::TimedOut, Some(format!("job was not done within its ttl of {most} ms")), now)
+        self.stop(JobState::TimedOut, Some(format!("job was not done within its ttl of {most} ms")), now)
     }
 }
 
 /// How a try of a webhook went.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tried {
+pub enum WebhookOutcome {
     /// Its receiver has taken it.
-    Taken,
+    Accepted,
     /// Another try may help; why this one did not.
     Failed(String),
     /// No other will help, and why.
@@ -141,11 +143,11 @@ pub enum Tried {
 }
 
 /// Tries that are remembered of a job's webhook.
-const REMEMBERED: usize = 12;
+const MAX_WEBHOOK_LOG: usize = 12;
 
-impl Hook {
+impl JobWebhook {
     /// Begins a try if one is due; another is due if nobody says how this one went.
-    pub fn begin(&mut self, tells: &Tells, now: UnixTime) -> bool {
+    pub fn begin(&mut self, tells: &WebhookRetry, now: UnixTime) -> bool {
         let begins = self.due.is_some_and(|due| due <= now);
         if begins {
             (self.due, self.tries) = (Some(now + tells.time * 2), self.tries + 1);
@@ -159,17 +161,17 @@ impl Hook {
     }
 
     /// How a try of a message went. Returns whether the message is settled: told, or given up.
-    pub fn told(&mut self, message: u32, went: &Tried, tells: &Tells, now: UnixTime) -> bool {
+    pub fn told(&mut self, message: u32, went: &WebhookOutcome, tells: &WebhookRetry, now: UnixTime) -> bool {
         let why = match went {
-            Tried::Taken => None,
-            Tried::Failed(why) | Tried::Refused(why) => Some(why.clone()),
+            WebhookOutcome::Accepted => None,
+            WebhookOutcome::Failed(why) | WebhookOutcome::Refused(why) => Some(why.clone()),
         };
-        self.log.push(Told { message, at: now, why });
-        self.log.drain(..self.log.len().saturating_sub(REMEMBERED));
+        self.log.push(WebhookAttempt { message, at: now, why });
+        self.log.drain(..self.log.len().saturating_sub(MAX_WEBHOOK_LOG));
         if message != self.message {
             return true;
         }
-        let again = matches!(went, Tried::Failed(_)) && self.tries < tells.tries;
+        let again = matches!(went, WebhookOutcome::Failed(_)) && self.tries < tells.tries;
         self.due = again.then(|| now + tells.pause);
         self.due.is_none()
     }

@@ -6,26 +6,29 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use crate::date::UnixTime;
-use crate::queue::{Record, Rules, State, Submission, Turn};
+use crate::queue::{JobState, Record, Rules, Submission, Transition};
 
-use super::change::{Counts, Tally, outcome};
-use super::news::{News, Subscription, Teller};
-use super::pace::Moment;
-use super::{Drained, Event, Found, Handed, KeyRecord, Part, Parts, Store, StoreError, Taker, Wanted};
+use super::clock::ClockReading;
+use super::effects::{Counts, Tally, effects};
+use super::events::{EventSender, StoreEvent, Subscription};
+use super::{
+    ClaimRequest, ClaimedJob, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind, PayloadSelection,
+    Store, StoreError, TakenChunks,
+};
 
 /// Jobs in memory.
 #[derive(Debug)]
 pub struct MemoryStore {
     rules: Rules,
-    endpoints: Mutex<BTreeMap<String, Endpoint>>,
+    endpoints: Mutex<BTreeMap<String, EndpointJobs>>,
     keys: Mutex<BTreeMap<String, KeyRecord>>,
-    time: Mutex<Option<Moment>>,
-    teller: Teller,
+    time: Mutex<Option<ClockReading>>,
+    teller: EventSender,
 }
 
 #[derive(Debug, Default)]
-struct Endpoint {
-    jobs: BTreeMap<String, Job>,
+struct EndpointJobs {
+    jobs: BTreeMap<String, StoredJob>,
     stops: BTreeMap<String, Vec<String>>,
     counts: Counts,
     /// The place of who comes next.
@@ -33,11 +36,11 @@ struct Endpoint {
 }
 
 #[derive(Debug)]
-struct Job {
+struct StoredJob {
     record: Record,
     /// Its place in line.
     place: u64,
-    parts: BTreeMap<Part, Bytes>,
+    parts: BTreeMap<PayloadKind, Bytes>,
     chunks: VecDeque<Bytes>,
 }
 
@@ -49,11 +52,11 @@ impl MemoryStore {
             endpoints: Mutex::default(),
             keys: Mutex::default(),
             time: Mutex::default(),
-            teller: Teller::new(),
+            teller: EventSender::new(),
         }
     }
 
-    fn all_endpoints(&self) -> MutexGuard<'_, BTreeMap<String, Endpoint>> {
+    fn all_endpoints(&self) -> MutexGuard<'_, BTreeMap<String, EndpointJobs>> {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -61,12 +64,12 @@ impl MemoryStore {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn at<T>(&self, endpoint: &str, work: impl FnOnce(&mut Endpoint) -> T) -> T {
+    fn at<T>(&self, endpoint: &str, work: impl FnOnce(&mut EndpointJobs) -> T) -> T {
         work(self.all_endpoints().entry(endpoint.to_owned()).or_default())
     }
 }
 
-impl Endpoint {
+impl EndpointJobs {
     fn next_place(&mut self) -> u64 {
         self.place += 1;
         self.place
@@ -77,46 +80,46 @@ impl Endpoint {
         &mut self,
         endpoint: &str,
         id: &str,
-        event: impl FnOnce(&mut Record) -> Turn,
-    ) -> Option<(Record, Turn, Vec<News>)> {
+        event: impl FnOnce(&mut Record) -> Transition,
+    ) -> Option<(Record, Transition, Vec<StoreEvent>)> {
         let last = self.place + 1;
         let job = self.jobs.get_mut(id)?;
         let before = job.record.clone();
         let turn = event(&mut job.record);
-        if turn == Turn::Nothing {
+        if turn == Transition::Unchanged {
             return Some((before, turn, Vec::new()));
         }
         let after = job.record.clone();
-        let outcome = outcome(endpoint, &before, &after, &turn);
-        job.parts.retain(|part, _| !outcome.stale.contains(part));
-        if outcome.restream {
+        let effects = effects(endpoint, &before, &after, &turn);
+        job.parts.retain(|part, _| !effects.stale.contains(part));
+        if effects.restream {
             job.chunks.clear();
         }
-        if outcome.last {
+        if effects.last {
             (job.place, self.place) = (last, last);
         }
-        for tally in outcome.tallies {
+        for tally in effects.tallies {
             match tally {
                 Tally::Completed => self.counts.completed += 1,
                 Tally::Failed => self.counts.failed += 1,
                 Tally::Retried => self.counts.retried += 1,
             }
         }
-        if let Turn::Stop(worker) = &turn {
+        if let Transition::Stop(worker) = &turn {
             self.stops.entry(worker.clone()).or_default().push(id.to_owned());
         }
         if after.is_over() {
             self.jobs.remove(id);
         }
-        Some((after, turn, outcome.news))
+        Some((after, turn, effects.news))
     }
 
-    fn standing(&self, state: State) -> impl Iterator<Item = &Job> {
+    fn standing(&self, state: JobState) -> impl Iterator<Item = &StoredJob> {
         self.jobs.values().filter(move |job| job.record.state == state && !job.record.gone)
     }
 
     /// Ids of jobs that stand so, in line.
-    fn line(&self, state: State) -> Vec<String> {
+    fn line(&self, state: JobState) -> Vec<String> {
         let mut line: Vec<_> = self.standing(state).collect();
         line.sort_by_key(|job| (job.record.low, job.place));
         line.into_iter().map(|job| job.record.id.clone()).collect()
@@ -128,20 +131,21 @@ impl Store for MemoryStore {
         let Submission { record, input, rest } = job;
         self.at(endpoint, |jobs| {
             if jobs.jobs.contains_key(&record.id) {
-                return Err(StoreError::Taken);
+                return Err(StoreError::Duplicate);
             }
-            if let Some(most) = self.rules.waiting.filter(|most| jobs.standing(State::InQueue).count() as u64 >= *most)
+            if let Some(most) =
+                self.rules.waiting.filter(|most| jobs.standing(JobState::InQueue).count() as u64 >= *most)
             {
-                return Err(StoreError::Crowded(most));
+                return Err(StoreError::QueueFull(most));
             }
             let place = jobs.next_place();
             let rest = serde_json::to_vec(&rest).map_err(|error| StoreError::Failed(error.to_string()))?;
             let input = Bytes::from(String::from(Box::<str>::from(input)));
-            let parts = BTreeMap::from([(Part::Input, input), (Part::Rest, rest.into())]);
-            jobs.jobs.insert(record.id.clone(), Job { record, place, parts, chunks: VecDeque::new() });
+            let parts = BTreeMap::from([(PayloadKind::Input, input), (PayloadKind::Rest, rest.into())]);
+            jobs.jobs.insert(record.id.clone(), StoredJob { record, place, parts, chunks: VecDeque::new() });
             Ok(())
         })?;
-        self.teller.tell([News::Waiting(endpoint.to_owned())]);
+        self.teller.tell([StoreEvent::JobQueued(endpoint.to_owned())]);
         Ok(())
     }
 
@@ -153,13 +157,13 @@ impl Store for MemoryStore {
         &self,
         endpoint: &str,
         id: &str,
-        wanted: impl Wanted,
+        wanted: impl PayloadSelection,
         most: usize,
-    ) -> Result<Option<Found>, StoreError> {
+    ) -> Result<Option<JobWithPayloads>, StoreError> {
         Ok(self.at(endpoint, |jobs| {
             let job = jobs.jobs.get(id)?;
             let parts = wanted(&job.record).iter().map(|part| job.parts.get(part).cloned()).collect();
-            Some((job.record.clone(), Parts::of(parts, most)))
+            Some((job.record.clone(), LoadedPayloads::of(parts, most)))
         }))
     }
 
@@ -167,14 +171,14 @@ impl Store for MemoryStore {
         &self,
         endpoint: &str,
         id: &str,
-        event: impl Event,
-        parts: Vec<(Part, Bytes)>,
+        event: impl JobEvent,
+        parts: Vec<(PayloadKind, Bytes)>,
         chunk: Option<Bytes>,
-    ) -> Result<Option<(Record, Turn)>, StoreError> {
+    ) -> Result<Option<(Record, Transition)>, StoreError> {
         let changed = self.at(endpoint, |jobs| {
             let changed = jobs.change(endpoint, id, event);
             if let (Some((_, turn, _)), Some(job)) = (&changed, jobs.jobs.get_mut(id))
-                && *turn != Turn::Nothing
+                && *turn != Transition::Unchanged
             {
                 job.parts.extend(parts);
                 job.chunks.extend(chunk);
@@ -187,28 +191,28 @@ impl Store for MemoryStore {
         }))
     }
 
-    async fn take(&self, endpoint: &str, taker: Taker) -> Result<Vec<Handed>, StoreError> {
+    async fn take(&self, endpoint: &str, taker: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
         let mut all_news = Vec::new();
         let handed = self.at(endpoint, |jobs| {
             let (mut handed, mut left) = (Vec::new(), taker.bytes);
-            for id in jobs.line(State::InQueue) {
+            for id in jobs.line(JobState::InQueue) {
                 if handed.len() == taker.most {
                     break;
                 }
                 // One that has expired waits only to be forgotten.
-                let waits = |job: &&Job| job.record.expires > taker.taking.at;
+                let waits = |job: &&StoredJob| job.record.expires > taker.taking.at;
                 let Some(job) = jobs.jobs.get(&id).filter(waits) else { continue };
                 let part = |part| job.parts.get(&part).cloned().unwrap_or_default();
-                let (input, rest) = (part(Part::Input), part(Part::Rest));
+                let (input, rest) = (part(PayloadKind::Input), part(PayloadKind::Rest));
                 let bytes = input.len() + rest.len();
                 if bytes > left && !handed.is_empty() {
                     break;
                 }
                 left = left.saturating_sub(bytes);
                 let start = |record: &mut Record| record.start(&taker.taking);
-                let Some((record, Turn::Changed, news)) = jobs.change(endpoint, &id, start) else { continue };
+                let Some((record, Transition::Changed, news)) = jobs.change(endpoint, &id, start) else { continue };
                 all_news.extend(news);
-                handed.push(Handed { record, input, rest });
+                handed.push(ClaimedJob { record, input, rest });
             }
             handed
         });
@@ -223,7 +227,7 @@ impl Store for MemoryStore {
         }))
     }
 
-    async fn all(&self, endpoint: &str, state: State) -> Result<Vec<String>, StoreError> {
+    async fn all(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
         Ok(self.at(endpoint, |jobs| jobs.line(state)))
     }
 
@@ -241,7 +245,7 @@ impl Store for MemoryStore {
         Ok(all.values().flat_map(|jobs| jobs.jobs.values()).map(|job| job.record.due(&self.rules)).min())
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Drained, StoreError> {
+    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
         Ok(self.at(endpoint, |jobs| {
             let Some(job) = jobs.jobs.get_mut(id) else { return (Vec::new(), None) };
             let (mut drained, mut bytes) = (Vec::new(), 0);
@@ -262,15 +266,15 @@ impl Store for MemoryStore {
 
     async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
         Ok(self.at(endpoint, |jobs| Counts {
-            in_queue: jobs.standing(State::InQueue).count() as u64,
-            in_progress: jobs.standing(State::InProgress).count() as u64,
+            in_queue: jobs.standing(JobState::InQueue).count() as u64,
+            in_progress: jobs.standing(JobState::InProgress).count() as u64,
             ..jobs.counts
         }))
     }
 
     async fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
         let mut kept = self.time.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Moment::after(*kept, on, wall);
+        let now = ClockReading::after(*kept, on, wall);
         *kept = Some(now);
         Ok(now.on)
     }
@@ -282,7 +286,7 @@ impl Store for MemoryStore {
     async fn add_key(&self, key: KeyRecord) -> Result<(), StoreError> {
         let mut keys = self.all_keys();
         if keys.contains_key(&key.name) {
-            return Err(StoreError::Taken);
+            return Err(StoreError::Duplicate);
         }
         keys.insert(key.name.clone(), key);
         Ok(())

@@ -3,13 +3,13 @@
 //! What may happen to a job, [`crate::queue`] says; a store lets it happen at one stroke, keeps it, and finds jobs again by what they
 //! are: waiting, held by a worker, due. All stores do the same, which the functions in `contract` hold them to.
 
-mod change;
+mod clock;
+mod effects;
+mod events;
 mod memory;
-mod news;
-mod pace;
 mod redis;
-mod room;
-mod share;
+mod shared;
+mod space_warning;
 mod sqlite;
 
 #[cfg(test)]
@@ -26,19 +26,19 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::date::UnixTime;
-use crate::queue::{Record, State, Submission, Taking, Turn};
+use crate::queue::{Claim, JobState, Record, Submission, Transition};
 
 pub use self::redis::RedisStore;
-pub use change::Counts;
+pub use effects::Counts;
+pub use events::{StoreEvent, Subscription};
 pub use memory::MemoryStore;
-pub use news::{News, Subscription};
-pub use share::{Admitted, Asking, View};
-pub use sqlite::{Copied, SqliteStore};
+pub use shared::{Admission, RateCheck, WorkerView};
+pub use sqlite::{BackupSummary, SqliteStore};
 
 /// A job's payloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
-pub enum Part {
+pub enum PayloadKind {
     /// JSON: what the worker works on.
     Input = 0,
     /// A JSON object: what else the client sent, for the worker alone.
@@ -53,16 +53,16 @@ pub enum Part {
 
 /// A job that is handed to a worker.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Handed {
+pub struct ClaimedJob {
     /// As it is now that the worker has it.
     pub record: Record,
-    /// [`Part::Input`].
+    /// [`PayloadKind::Input`].
     pub input: Bytes,
-    /// [`Part::Rest`].
+    /// [`PayloadKind::Rest`].
     pub rest: Bytes,
 }
 
-impl Handed {
+impl ClaimedJob {
     /// Bytes of its payloads.
     pub fn bytes(&self) -> usize {
         self.input.len() + self.rest.len()
@@ -71,9 +71,9 @@ impl Handed {
 
 /// Who takes jobs, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Taker {
+pub struct ClaimRequest {
     /// What becomes of each job.
-    pub taking: Taking,
+    pub taking: Claim,
     /// Jobs that it takes at most.
     pub most: usize,
     /// Bytes of payloads that it takes at most, all jobs together; the first is handed out whatever it weighs.
@@ -100,37 +100,37 @@ pub struct KeyRecord {
 pub enum StoreError {
     /// There is such a job, or such a key, already.
     #[error("there is one of this name already")]
-    Taken,
+    Duplicate,
     /// So many jobs wait already, as many as [may](crate::queue::Rules::waiting).
     #[error("{0} jobs wait already, which are as many as may")]
-    Crowded(u64),
+    QueueFull(u64),
     /// There is no room for it. The log has told so, once.
     #[error("the store has no room: {0}")]
-    Full(String),
+    NoSpace(String),
     /// The disk or the server fails.
     #[error("the store fails: {0}")]
     Failed(String),
 }
 
 /// What happens to a job, by the laws of [`crate::queue`]. It may be called more than once, on newer records, until it is kept.
-pub trait Event: Fn(&mut Record) -> Turn + Send + Sync + 'static {}
+pub trait JobEvent: Fn(&mut Record) -> Transition + Send + Sync + 'static {}
 
-impl<F: Fn(&mut Record) -> Turn + Send + Sync + 'static> Event for F {}
+impl<F: Fn(&mut Record) -> Transition + Send + Sync + 'static> JobEvent for F {}
 
 /// A job, and payloads of it.
-pub type Found = (Record, Parts);
+pub type JobWithPayloads = (Record, LoadedPayloads);
 
 /// Payloads that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Parts {
+pub enum LoadedPayloads {
     /// Each, if there is one.
     Read(Vec<Option<Bytes>>),
     /// They have so many bytes together, more than were asked for, and were not read.
     Large(usize),
 }
 
-impl Parts {
-    /// Parts that are in memory as it is, unless they have more than `most` bytes together.
+impl LoadedPayloads {
+    /// Payloads that are in memory as it is, unless they have more than `most` bytes together.
     fn of(parts: Vec<Option<Bytes>>, most: usize) -> Self {
         let bytes = parts.iter().flatten().map(Bytes::len).sum();
         if bytes > most { Self::Large(bytes) } else { Self::Read(parts) }
@@ -138,12 +138,12 @@ impl Parts {
 }
 
 /// Chunks of a stream, and how many bytes the next one has, if there is one.
-pub type Drained = (Vec<Bytes>, Option<usize>);
+pub type TakenChunks = (Vec<Bytes>, Option<usize>);
 
 /// Which payloads of a job are asked for: only who sees it knows.
-pub trait Wanted: Fn(&Record) -> Vec<Part> + Send + Sync + 'static {}
+pub trait PayloadSelection: Fn(&Record) -> Vec<PayloadKind> + Send + Sync + 'static {}
 
-impl<F: Fn(&Record) -> Vec<Part> + Send + Sync + 'static> Wanted for F {}
+impl<F: Fn(&Record) -> Vec<PayloadKind> + Send + Sync + 'static> PayloadSelection for F {}
 
 /// Keeps the jobs of endpoints.
 pub trait Store: Debug + Send + Sync + 'static {
@@ -162,9 +162,9 @@ pub trait Store: Debug + Send + Sync + 'static {
         &self,
         endpoint: &str,
         id: &str,
-        wanted: impl Wanted,
+        wanted: impl PayloadSelection,
         most: usize,
-    ) -> impl Future<Output = Result<Option<Found>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<JobWithPayloads>, StoreError>> + Send;
 
     /// One payload.
     #[cfg(test)]
@@ -172,11 +172,11 @@ pub trait Store: Debug + Send + Sync + 'static {
         &self,
         endpoint: &str,
         id: &str,
-        part: Part,
+        part: PayloadKind,
     ) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
         async move {
             Ok(match self.find(endpoint, id, move |_| vec![part], usize::MAX).await? {
-                Some((_, Parts::Read(mut parts))) => parts.pop().flatten(),
+                Some((_, LoadedPayloads::Read(mut parts))) => parts.pop().flatten(),
                 _ => None,
             })
         }
@@ -188,19 +188,23 @@ pub trait Store: Debug + Send + Sync + 'static {
         &self,
         endpoint: &str,
         id: &str,
-        event: impl Event,
-        parts: Vec<(Part, Bytes)>,
+        event: impl JobEvent,
+        parts: Vec<(PayloadKind, Bytes)>,
         chunk: Option<Bytes>,
-    ) -> impl Future<Output = Result<Option<(Record, Turn)>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Option<(Record, Transition)>, StoreError>> + Send;
 
     /// Hands out the jobs that wait longest, until the next is too many or too heavy; those of low priority when no other waits.
-    fn take(&self, endpoint: &str, taker: Taker) -> impl Future<Output = Result<Vec<Handed>, StoreError>> + Send;
+    fn take(
+        &self,
+        endpoint: &str,
+        taker: ClaimRequest,
+    ) -> impl Future<Output = Result<Vec<ClaimedJob>, StoreError>> + Send;
 
     /// The ids of the jobs that a worker holds.
     fn held(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
 
     /// The ids of all jobs that stand so, the oldest first.
-    fn all(&self, endpoint: &str, state: State) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+    fn all(&self, endpoint: &str, state: JobState) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
 
     /// The jobs that time does something to by `now`, endpoint and id, the most overdue first.
     fn due(&self, now: UnixTime, most: usize)
@@ -210,7 +214,12 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn next_due(&self) -> impl Future<Output = Result<Option<UnixTime>, StoreError>> + Send;
 
     /// Takes chunks of a job's stream that nobody has taken yet: the oldest, up to `most` bytes of them; none, if the oldest has more.
-    fn drain(&self, endpoint: &str, id: &str, most: usize) -> impl Future<Output = Result<Drained, StoreError>> + Send;
+    fn drain(
+        &self,
+        endpoint: &str,
+        id: &str,
+        most: usize,
+    ) -> impl Future<Output = Result<TakenChunks, StoreError>> + Send;
 
     /// Takes the ids of jobs that a worker works on in vain.
     fn stops(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
@@ -247,11 +256,11 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn remove_key(&self, name: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Counts a request among those that other gateways on the store let pass. Where there are no others, there is nothing to count.
-    fn admit(&self, _asking: Asking) -> impl Future<Output = Result<Admitted, StoreError>> + Send {
-        async { Ok(Admitted::Yes) }
+    fn admit(&self, _asking: RateCheck) -> impl Future<Output = Result<Admission, StoreError>> + Send {
+        async { Ok(Admission::Yes) }
     }
 
-    /// Says to other gateways how many requests are open at one, by [`Asking::asked`]; it holds for as long as one may be silent.
+    /// Says to other gateways how many requests are open at one, by [`RateCheck::asked`]; it holds for as long as one may be silent.
     fn say_open(
         &self,
         _gateway: &str,
@@ -262,12 +271,17 @@ pub trait Store: Debug + Send + Sync + 'static {
     }
 
     /// Shows to other gateways what one has seen of an endpoint's worker, and tells them so, if it is urgent.
-    fn show(&self, _endpoint: &str, _view: View, _urgent: bool) -> impl Future<Output = Result<(), StoreError>> + Send {
+    fn show(
+        &self,
+        _endpoint: &str,
+        _view: WorkerView,
+        _urgent: bool,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
     }
 
     /// What gateways have shown of an endpoint's workers.
-    fn views(&self, _endpoint: &str) -> impl Future<Output = Result<Vec<View>, StoreError>> + Send {
+    fn views(&self, _endpoint: &str) -> impl Future<Output = Result<Vec<WorkerView>, StoreError>> + Send {
         async { Ok(Vec::new()) }
     }
 

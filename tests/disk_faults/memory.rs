@@ -4,8 +4,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use latentd::date::UnixTime;
-use latentd::queue::{Finish, Manner, Record, Rules, State, Taking, submission};
-use latentd::store::{Part, Parts, SqliteStore, Store, StoreError, Taker};
+use latentd::queue::{Claim, Finish, JobState, Record, Rules, SubmissionContext, parse_submission};
+use latentd::store::{ClaimRequest, LoadedPayloads, PayloadKind, SqliteStore, Store, StoreError};
 use rusqlite::Connection;
 
 const EP: &str = "sd";
@@ -24,20 +24,26 @@ fn open(path: &Path) -> SqliteStore {
 
 async fn submit(store: &SqliteStore, id: &str) -> Result<(), StoreError> {
     let body = format!(r#"{{"input": "{}"}}"#, "x".repeat(50_000));
-    let manner = Manner { id: id.into(), now: NOW, patience: std::time::Duration::from_mins(9), ttl: None, wait: None };
-    store.submit(EP, submission(body.as_bytes(), manner).unwrap()).await
+    let manner = SubmissionContext {
+        id: id.into(),
+        now: NOW,
+        patience: std::time::Duration::from_mins(9),
+        ttl: None,
+        wait: None,
+    };
+    store.submit(EP, parse_submission(body.as_bytes(), manner).unwrap()).await
 }
 
 async fn take(store: &SqliteStore) -> Result<Vec<String>, StoreError> {
-    let taking = Taking { worker: "w".into(), gpu: None, beats: false, at: NOW };
-    let handed = store.take(EP, Taker { taking, most: 9, bytes: usize::MAX }).await?;
+    let taking = Claim { worker: "w".into(), gpu: None, beats: false, at: NOW };
+    let handed = store.take(EP, ClaimRequest { taking, most: 9, bytes: usize::MAX }).await?;
     Ok(handed.into_iter().map(|job| job.record.id).collect())
 }
 
 async fn finish(store: &SqliteStore, id: &str) -> Result<(), StoreError> {
     let end = |record: &mut Record| record.finish(Finish { worker: "w", error: None, output: true }, NOW);
     let output = Bytes::from(format!("\"{id}{}\"", "y".repeat(50_000)));
-    store.change(EP, id, end, vec![(Part::Output, output)], None).await.map(drop)
+    store.change(EP, id, end, vec![(PayloadKind::Output, output)], None).await.map(drop)
 }
 
 /// A limit is of the whole process, in which no other test has a store.
@@ -66,7 +72,7 @@ async fn whatever_allocation_fails_nothing_is_lost_or_done_twice_and_the_store_g
         // What was handed out is held, and nothing else is.
         let mut handed = taken.unwrap_or_default();
         let stood = store.read(EP, &one).await.unwrap();
-        let done = stood.is_some_and(|record| record.state == State::Completed);
+        let done = stood.is_some_and(|record| record.state == JobState::Completed);
         assert!(finished.is_err() || done || submitted[0].is_err(), "{bytes}");
         handed.retain(|id| !(done && *id == one));
         handed.sort();
@@ -74,7 +80,7 @@ async fn whatever_allocation_fails_nothing_is_lost_or_done_twice_and_the_store_g
         // And all goes on.
         for id in [&one, &other] {
             match submit(&store, id).await {
-                Ok(()) | Err(StoreError::Taken) => {}
+                Ok(()) | Err(StoreError::Duplicate) => {}
                 other => panic!("{bytes}: {other:?}"),
             }
         }
@@ -89,9 +95,9 @@ async fn whatever_allocation_fails_nothing_is_lost_or_done_twice_and_the_store_g
     drop(store);
     let store = open(&path);
     for id in &ended {
-        let (record, parts) = store.find(EP, id, |_| vec![Part::Output], usize::MAX).await.unwrap().unwrap();
-        let Parts::Read(parts) = parts else { panic!("{id}: {parts:?}") };
-        assert_eq!((record.state, parts[0].as_ref().map(Bytes::len)), (State::Completed, Some(50_005)), "{id}");
+        let (record, parts) = store.find(EP, id, |_| vec![PayloadKind::Output], usize::MAX).await.unwrap().unwrap();
+        let LoadedPayloads::Read(parts) = parts else { panic!("{id}: {parts:?}") };
+        assert_eq!((record.state, parts[0].as_ref().map(Bytes::len)), (JobState::Completed, Some(50_005)), "{id}");
     }
     let db = Connection::open(&path).unwrap();
     assert_eq!(db.query_row("PRAGMA integrity_check", [], |row| row.get::<_, String>(0)).unwrap(), "ok");

@@ -6,7 +6,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::reply::Json;
+use super::reply::RawJson;
 
 /// A route of an endpoint, in words.
 #[derive(Debug)]
@@ -142,8 +142,8 @@ pub fn document() -> Value {
     })
 }
 
-pub(super) async fn json() -> Json {
-    Json(document().to_string())
+pub(super) async fn json() -> RawJson {
+    RawJson(document().to_string())
 }
 
 /// A page that shows the document. Nothing of it comes from elsewhere.

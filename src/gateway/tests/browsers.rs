@@ -3,13 +3,13 @@
 use axum::http::HeaderMap;
 
 use super::*;
-use crate::gateway::{Browsers, Key, Role};
+use crate::gateway::{ApiKey, BrowserPolicy, Role};
 use crate::store::Store;
 
 const PAGE: (&str, &str) = ("origin", "https://app.example");
 
-fn house(keys: Vec<Key>) -> House {
-    let browsers = Browsers { hosts: vec!["gpu.lan".into()], origins: vec!["https://app.example".into()] };
+fn house(keys: Vec<ApiKey>) -> House {
+    let browsers = BrowserPolicy { hosts: vec!["gpu.lan".into()], origins: vec!["https://app.example".into()] };
     House::with(Settings { browsers, keys, root: true, ..Settings::default() })
 }
 
@@ -72,7 +72,7 @@ async fn our_own_page_works_behind_a_proxy_that_sends_its_upstream_s_name() {
 
 #[tokio::test(start_paused = true)]
 async fn a_listed_page_may_ask_and_read() {
-    for keys in [vec![], vec![Key::new("k", Role::User, None), Key::new("w", Role::Worker, None)]] {
+    for keys in [vec![], vec![ApiKey::new("k", Role::User, None), ApiKey::new("w", Role::Worker, None)]] {
         let house = house(keys);
         let path = "/v2/stable-diffusion-v1/run";
         let asks = [
@@ -97,7 +97,7 @@ async fn a_listed_page_may_ask_and_read() {
 
 #[tokio::test(start_paused = true)]
 async fn where_keys_are_wanted_they_decide() {
-    let house = house(vec![Key::new("k", Role::User, None), Key::new("w", Role::Worker, None)]);
+    let house = house(vec![ApiKey::new("k", Role::User, None), ApiKey::new("w", Role::Worker, None)]);
     let named = [("host", "gpu.example"), ("origin", "http://gpu.example:81"), ("authorization", "k")];
     assert_eq!(house.heads("POST", "/v2/stable-diffusion-v1/run", &named).await.0, 200);
     assert_eq!(house.heads("POST", "/v2/stable-diffusion-v1/run", &named[..2]).await.0, 401);

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::Request;
 
 use super::*;
-use crate::gateway::{Key, Role};
+use crate::gateway::{ApiKey, Role};
 use crate::store::Store;
 
 const START: &str = r#"{"input":{"prompt":"p"}}"#;
@@ -172,7 +172,7 @@ async fn an_encoded_body_is_refused_wherever_one_is_read() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_key_nothing_is_told() {
-    let keys = vec![Key::new("user", Role::User, None), Key::new("work", Role::Worker, None)];
+    let keys = vec![ApiKey::new("user", Role::User, None), ApiKey::new("work", Role::Worker, None)];
     let house = House::with(Settings { keys, ..Settings::default() });
     let ask = async |method: &str, path: &str, key: &str| {
         let request = Request::builder().method(method).uri(format!("/v2/{path}")).header("authorization", key);

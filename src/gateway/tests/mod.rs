@@ -3,8 +3,8 @@
 mod browsers;
 mod clients;
 mod clocks;
+mod memory_budget;
 mod ours;
-mod room;
 mod workers;
 
 use std::sync::Arc;

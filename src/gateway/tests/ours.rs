@@ -4,7 +4,7 @@ use axum::http::HeaderMap;
 
 use super::*;
 use crate::gateway::openapi::ROUTES;
-use crate::gateway::{Endpoint, Handler, Key, Role};
+use crate::gateway::{ApiKey, Endpoint, Handler, Role};
 use crate::queue::Rules;
 use crate::store::Store;
 
@@ -66,7 +66,7 @@ async fn a_submission_that_is_sent_again_is_the_same_job() {
     house.post(&format!("/job-done/w1/{id}"), r#"{"output": 1}"#).await;
     house.pass(3600).await;
     assert_eq!(house.get(&format!("/status/{id}")).await.0, 404, "its result is no longer kept");
-    let payload = house.store.payload("stable-diffusion-v1", id, crate::store::Part::Output).await.unwrap();
+    let payload = house.store.payload("stable-diffusion-v1", id, crate::store::PayloadKind::Output).await.unwrap();
     assert_eq!(payload, None, "nor are its payloads");
     let again = house.submits("k1", r#"{"input":1}"#).await.1;
     assert_eq!((&again["id"], &again["status"]), (&first["id"], &"COMPLETED".into()));
@@ -77,7 +77,7 @@ async fn a_submission_that_is_sent_again_is_the_same_job() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_is_one_client_however_it_is_spelled() {
-    let keys = vec![Key::new("k", Role::User, None), Key::new("w", Role::Worker, None)];
+    let keys = vec![ApiKey::new("k", Role::User, None), ApiKey::new("w", Role::Worker, None)];
     let house = House::with(Settings { keys, ..Settings::default() });
     let (mut ids, mut purged) = (Vec::new(), Vec::new());
     for spelled in ["k", "Bearer k", "bearer  k", "BEARER k "] {
@@ -163,8 +163,8 @@ async fn what_goes_wrong_after_the_head_is_a_status_too() {
     let last: Value = serde_json::from_str(events.rsplit("event: error\ndata: ").next().unwrap().trim()).unwrap();
     assert_eq!(last, body, "{events}");
     // A store that fails takes nothing away: the job stands as it did.
-    let away = super::super::reply::Fault::from(crate::store::StoreError::Failed("x".into()));
-    let told: Value = serde_json::from_str(&away.late("j", crate::queue::State::InProgress)).unwrap();
+    let away = super::super::reply::ApiError::from(crate::store::StoreError::Failed("x".into()));
+    let told: Value = serde_json::from_str(&away.late("j", crate::queue::JobState::InProgress)).unwrap();
     assert_eq!((&told["id"], &told["status"]), (&"j".into(), &"IN_PROGRESS".into()));
     assert!(told["error"].as_str().unwrap().contains("cannot be reached"), "{told}");
 }
@@ -229,7 +229,7 @@ fn the_committed_document_is_this_one() {
 
 #[tokio::test(start_paused = true)]
 async fn probes_and_numbers() {
-    let keys = vec![Key::new("user", Role::User, None), Key::new("work", Role::Worker, Some("other".into()))];
+    let keys = vec![ApiKey::new("user", Role::User, None), ApiKey::new("work", Role::Worker, Some("other".into()))];
     let house = House::with(Settings { keys, ..Settings::default() });
     let ask = |path: &str, key: &str| {
         house.sends(Request::get(path).header("authorization", key).body(Body::empty()).unwrap())

@@ -31,7 +31,7 @@ fn events() -> impl Strategy<Value = Vec<(Event, u64)>> {
     prop::collection::vec((event, 0..30_000u64), 1..60)
 }
 
-fn apply(job: &mut Record, event: &Event, now: UnixTime) -> Turn {
+fn apply(job: &mut Record, event: &Event, now: UnixTime) -> Transition {
     let rules = Rules::default();
     let name = |worker: &u8| format!("w{worker}");
     match event {
@@ -49,8 +49,8 @@ fn apply(job: &mut Record, event: &Event, now: UnixTime) -> Turn {
 }
 
 /// The ways of PROTOCOL 2.5, and those of a result that comes after its attempt was given up.
-fn is_open(from: State, to: State) -> bool {
-    use State::{Cancelled, Completed, Failed, InProgress, InQueue, TimedOut};
+fn is_open(from: JobState, to: JobState) -> bool {
+    use JobState::{Cancelled, Completed, Failed, InProgress, InQueue, TimedOut};
     matches!(
         (from, to),
         (InQueue, InProgress | Cancelled | TimedOut | Completed | Failed)
@@ -66,23 +66,23 @@ proptest! {
         let (mut job, mut now) = (job(), START);
         job.patience = Duration::from_millis(patience);
         job.expires = START + Duration::from_millis(ttl);
-        job.hook = Some(Hook::new("https://a.example", Vec::new()));
+        job.hook = Some(JobWebhook::new("https://a.example", Vec::new()));
         for (event, pause) in events {
             now = now + Duration::from_millis(pause);
             let before = job.clone();
             let turn = apply(&mut job, &event, now);
-            prop_assert_eq!(turn == Turn::Nothing, before == job, "{:?} {:?}", event, turn);
+            prop_assert_eq!(turn == Transition::Unchanged, before == job, "{:?} {:?}", event, turn);
             prop_assert!(before.state == job.state || is_open(before.state, job.state), "{} -> {}", before.state, job.state);
             prop_assert!(!before.gone || before == job, "what is gone stays as it is");
             prop_assert_eq!(job.state.is_end(), job.ended.is_some());
             prop_assert!(job.retries <= rules.retries);
-            prop_assert!(job.state != State::InQueue || job.attempt.is_none() && !job.output);
+            prop_assert!(job.state != JobState::InQueue || job.attempt.is_none() && !job.output);
             prop_assert!(job.attempts() >= before.attempts(), "an attempt is forgotten");
             let known = job.past.len() + usize::from(job.attempt.is_some()) + job.forgotten as usize;
             prop_assert_eq!(known, job.attempts() as usize, "each has a number of its own");
             let ended = job.state.is_end() && !before.state.is_end();
             prop_assert_eq!(ended, job.hook != before.hook, "each end is told once");
-            if let Turn::Stop(worker) = &turn {
+            if let Transition::Stop(worker) = &turn {
                 prop_assert_eq!(before.holder(), Some(&**worker));
                 prop_assert!(ended);
             }
@@ -91,8 +91,8 @@ proptest! {
                 let mut later = job.clone();
                 let one = Duration::from_millis(1);
                 let early = UnixTime::from_millis(due.as_millis() - 1);
-                prop_assert_eq!(later.tick(&rules, early), Turn::Nothing, "nothing before it is due");
-                prop_assert!(later.tick(&rules, early + one) != Turn::Nothing, "something once it is due");
+                prop_assert_eq!(later.tick(&rules, early), Transition::Unchanged, "nothing before it is due");
+                prop_assert!(later.tick(&rules, early + one) != Transition::Unchanged, "something once it is due");
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The laws, case by case and under any sequence of events.
 
 mod events;
-mod hooks;
 mod jobs;
+mod webhooks;
 mod workers;
 
 use std::time::Duration;
@@ -22,12 +22,12 @@ fn job() -> Record {
 
 fn held(worker: &str) -> Record {
     let mut job = job();
-    assert_eq!(job.start(&Taking { gpu: Some("24".into()), ..taking(worker, at(1)) }), Turn::Changed);
+    assert_eq!(job.start(&Claim { gpu: Some("24".into()), ..taking(worker, at(1)) }), Transition::Changed);
     job
 }
 
-fn taking(worker: &str, at: UnixTime) -> Taking {
-    Taking { worker: worker.into(), gpu: None, beats: true, at }
+fn taking(worker: &str, at: UnixTime) -> Claim {
+    Claim { worker: worker.into(), gpu: None, beats: true, at }
 }
 
 fn done(worker: &str) -> Finish<'_> {

@@ -10,7 +10,7 @@ use tokio::runtime::Builder;
 use super::super::redis_server::Server;
 use super::super::*;
 use super::{EP, START};
-use crate::queue::{Finish, Hook, Rules, Taking, Tells, Tried};
+use crate::queue::{Claim, Finish, JobWebhook, Rules, WebhookOutcome, WebhookRetry};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -56,8 +56,8 @@ fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
 async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
     let (id, name) = (|job: &u8| format!("j{job}"), |worker: &u8| format!("w{worker}"));
     let rules = Rules::default();
-    let change = async |job: &u8, event: Box<dyn Fn(&mut Record) -> Turn + Send + Sync>, body: Option<Bytes>| {
-        let parts = body.clone().map(|body| (Part::Output, body)).into_iter().collect();
+    let change = async |job: &u8, event: Box<dyn Fn(&mut Record) -> Transition + Send + Sync>, body: Option<Bytes>| {
+        let parts = body.clone().map(|body| (PayloadKind::Output, body)).into_iter().collect();
         format!("{:?}", store.change(EP, &id(job), event, parts, body).await)
     };
     let body = || Some(Bytes::from(now.as_millis().to_string()));
@@ -65,12 +65,12 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
         Step::Submit(job, low) => {
             let mut submission = super::job(&id(&job), low, now);
             submission.record.expires = now + Duration::from_mins(4);
-            submission.record.hook = low.then(|| Hook::new("https://a.example", Vec::new()));
+            submission.record.hook = low.then(|| JobWebhook::new("https://a.example", Vec::new()));
             format!("{:?}", store.submit(EP, submission).await)
         }
         Step::Take(worker, most, bytes) => {
-            let taking = Taking { worker: name(&worker), gpu: None, beats: most % 2 == 0, at: now };
-            let taker = Taker { taking, most, bytes };
+            let taking = Claim { worker: name(&worker), gpu: None, beats: most % 2 == 0, at: now };
+            let taker = ClaimRequest { taking, most, bytes };
             format!("{:?}", store.take(EP, taker).await)
         }
         Step::Beat(job, worker, named) => {
@@ -93,14 +93,14 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
         Step::Retry(job) => change(&job, Box::new(move |record| record.retry(now)), None).await,
         Step::Told(job, well) => {
             let event = move |record: &mut Record| {
-                let Some(hook) = &mut record.hook else { return Turn::Nothing };
-                let tells = Tells::default();
+                let Some(hook) = &mut record.hook else { return Transition::Unchanged };
+                let tells = WebhookRetry::default();
                 if !hook.begin(&tells, now) {
-                    return Turn::Nothing;
+                    return Transition::Unchanged;
                 }
-                let went = if well { Tried::Taken } else { Tried::Failed("it is away".into()) };
+                let went = if well { WebhookOutcome::Accepted } else { WebhookOutcome::Failed("it is away".into()) };
                 hook.told(hook.message, &went, &tells, now);
-                Turn::Changed
+                Transition::Changed
             };
             change(&job, Box::new(event), None).await
         }
@@ -124,9 +124,9 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
     }
     for job in 0..5 {
         let job = id(&job);
-        found.push((store.read(EP, &job).await, store.payload(EP, &job, Part::Output).await));
+        found.push((store.read(EP, &job).await, store.payload(EP, &job, PayloadKind::Output).await));
     }
-    let line = store.all(EP, State::InQueue).await;
+    let line = store.all(EP, JobState::InQueue).await;
     format!("{said}\n{:?} {:?} {line:?} {held:?} {found:?}", store.counts(EP).await, store.next_due().await)
 }
 

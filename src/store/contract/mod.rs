@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::redis_server::Server;
 use super::*;
-use crate::queue::{Finish, Manner, Rules, submission};
+use crate::queue::{Finish, Rules, SubmissionContext, parse_submission};
 
 const START: UnixTime = UnixTime::from_millis(1_000_000);
 pub(super) const EP: &str = "sd";
@@ -23,26 +23,30 @@ pub(super) fn job(id: &str, low: bool, now: UnixTime) -> Submission {
     let body = format!(
         r#"{{"input": {{"n": "{id}", "big": 36893488147419103232}}, "policy": {{"lowPriority": {low}}}, "x": 1}}"#
     );
-    let manner = Manner { id: id.into(), now, patience: Duration::from_secs(30), ttl: None, wait: None };
-    submission(body.as_bytes(), manner).unwrap()
+    let manner = SubmissionContext { id: id.into(), now, patience: Duration::from_secs(30), ttl: None, wait: None };
+    parse_submission(body.as_bytes(), manner).unwrap()
 }
 
-pub(super) fn taker(worker: &str, most: usize, seconds: u64) -> Taker {
-    Taker { taking: Taking { worker: worker.into(), gpu: None, beats: true, at: at(seconds) }, most, bytes: usize::MAX }
+pub(super) fn taker(worker: &str, most: usize, seconds: u64) -> ClaimRequest {
+    ClaimRequest {
+        taking: Claim { worker: worker.into(), gpu: None, beats: true, at: at(seconds) },
+        most,
+        bytes: usize::MAX,
+    }
 }
 
-pub(super) fn ids(handed: &[Handed]) -> Vec<&str> {
+pub(super) fn ids(handed: &[ClaimedJob]) -> Vec<&str> {
     handed.iter().map(|handed| &*handed.record.id).collect()
 }
 
-pub(super) fn end(worker: &'static str, well: bool, seconds: u64) -> impl Event {
+pub(super) fn end(worker: &'static str, well: bool, seconds: u64) -> impl JobEvent {
     move |record: &mut Record| {
         record.finish(Finish { worker, error: (!well).then(|| "e".into()), output: true }, at(seconds))
     }
 }
 
-pub(super) fn output(text: &'static str) -> Vec<(Part, Bytes)> {
-    vec![(Part::Output, Bytes::from_static(text.as_bytes()))]
+pub(super) fn output(text: &'static str) -> Vec<(PayloadKind, Bytes)> {
+    vec![(PayloadKind::Output, Bytes::from_static(text.as_bytes()))]
 }
 
 pub(super) async fn submit(store: &impl Store, ids: &[&str]) {
@@ -53,7 +57,7 @@ pub(super) async fn submit(store: &impl Store, ids: &[&str]) {
 
 async fn jobs_are_handed_out_in_line(store: impl Store) {
     submit(&store, &["low-1", "a", "b", "c"]).await;
-    assert_eq!(store.submit(EP, job("a", false, at(1))).await, Err(StoreError::Taken));
+    assert_eq!(store.submit(EP, job("a", false, at(1))).await, Err(StoreError::Duplicate));
     assert!(store.take("another", taker("w", 9, 1)).await.unwrap().is_empty());
     let first = store.take(EP, taker("w1", 2, 1)).await.unwrap();
     assert_eq!(ids(&first), ["a", "b"]);
@@ -67,7 +71,7 @@ async fn jobs_are_handed_out_in_line(store: impl Store) {
     submit(&store, &["d"]).await;
     let lose = |record: &mut Record| record.forsaken("w1", "gone", &Rules::default(), at(2));
     store.change(EP, "b", lose, Vec::new(), None).await.unwrap();
-    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), ["b", "c", "d", "low-1"], "what was lost is first");
+    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["b", "c", "d", "low-1"], "what was lost is first");
     assert_eq!(ids(&store.take(EP, taker("w2", 9, 3)).await.unwrap()), ["b", "c", "d", "low-1"]);
     assert_eq!(store.held(EP, "w1").await.unwrap(), ["a"]);
 }
@@ -78,10 +82,10 @@ async fn jobs_are_handed_out_by_weight(store: impl Store) {
     store.submit(EP, short).await.unwrap();
     submit(&store, &["a", "b", "c", "d"]).await;
     let one = r#"{"n": "a", "big": 36893488147419103232}{"policy":{"lowPriority": false},"x":1}"#.len();
-    let by_weight = |bytes| Taker { bytes, ..taker("w1", 9, 1) };
+    let by_weight = |bytes| ClaimRequest { bytes, ..taker("w1", 9, 1) };
     let handed = store.take(EP, by_weight(2 * one)).await.unwrap();
     assert_eq!((ids(&handed), handed[0].bytes()), (vec!["a", "b"], one));
-    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), ["e", "c", "d"], "the others wait as before");
+    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["e", "c", "d"], "the others wait as before");
     assert_eq!(ids(&store.take(EP, by_weight(2 * one - 1)).await.unwrap()), ["c"]);
     assert_eq!(ids(&store.take(EP, by_weight(0)).await.unwrap()), ["d"], "one is handed out, whatever it weighs");
 }
@@ -90,10 +94,10 @@ async fn an_end_is_kept_with_its_output_and_the_first_counts(store: impl Store) 
     submit(&store, &["a"]).await;
     store.take(EP, taker("w1", 1, 1)).await.unwrap();
     let (record, turn) = store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap().unwrap();
-    assert_eq!((record.state, turn), (State::Completed, Turn::Changed));
+    assert_eq!((record.state, turn), (JobState::Completed, Transition::Changed));
     let (record, turn) = store.change(EP, "a", end("w2", false, 6), output("[2]"), None).await.unwrap().unwrap();
-    assert_eq!((record.state, turn), (State::Completed, Turn::Nothing));
-    assert_eq!(store.payload(EP, "a", Part::Output).await.unwrap().unwrap(), "[1]");
+    assert_eq!((record.state, turn), (JobState::Completed, Transition::Unchanged));
+    assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap().unwrap(), "[1]");
     assert!(store.change(EP, "b", end("w1", true, 5), Vec::new(), None).await.unwrap().is_none());
     assert_eq!(store.counts(EP).await.unwrap(), Counts { completed: 1, ..Counts::default() });
     assert!(store.held(EP, "w1").await.unwrap().is_empty());
@@ -105,36 +109,40 @@ async fn a_retry_forgets_what_came_of_it_and_waits_at_the_end(store: impl Store)
     let chunk = Some(Bytes::from_static(b"1"));
     store.change(EP, "a", |record: &mut Record| record.part("w1"), Vec::new(), chunk).await.unwrap();
     store.change(EP, "a", end("w1", false, 5), output("[1]"), None).await.unwrap();
-    assert!(store.payload(EP, "a", Part::Output).await.unwrap().is_some());
+    assert!(store.payload(EP, "a", PayloadKind::Output).await.unwrap().is_some());
     store.change(EP, "a", |record: &mut Record| record.retry(at(6)), Vec::new(), None).await.unwrap();
-    assert_eq!(store.payload(EP, "a", Part::Output).await.unwrap(), None);
+    assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap(), None);
     assert!(store.drain(EP, "a", 10).await.unwrap().0.is_empty());
-    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), ["b", "a"]);
+    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["b", "a"]);
     assert_eq!(store.counts(EP).await.unwrap(), Counts { in_queue: 2, failed: 1, ..Counts::default() });
-    assert!(store.payload(EP, "a", Part::Input).await.unwrap().is_some());
+    assert!(store.payload(EP, "a", PayloadKind::Input).await.unwrap().is_some());
 }
 
 async fn what_is_wanted_of_a_job_is_found_in_that_order(store: impl Store) {
     submit(&store, &["a"]).await;
     let wanted = |record: &Record| match record.state {
-        State::Completed => vec![Part::Warnings, Part::Output, Part::Input],
+        JobState::Completed => vec![PayloadKind::Warnings, PayloadKind::Output, PayloadKind::Input],
         _ => Vec::new(),
     };
     let (record, parts) = store.find(EP, "a", wanted, 0).await.unwrap().unwrap();
-    assert_eq!((record.state, parts), (State::InQueue, Parts::Read(Vec::new())));
+    assert_eq!((record.state, parts), (JobState::InQueue, LoadedPayloads::Read(Vec::new())));
     store.take(EP, taker("w1", 1, 1)).await.unwrap();
     store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap();
-    let input = store.payload(EP, "a", Part::Input).await.unwrap();
+    let input = store.payload(EP, "a", PayloadKind::Input).await.unwrap();
     let bytes = 3 + input.as_ref().unwrap().len();
     let known = store.read(EP, "a").await.unwrap().unwrap();
     for _ in 0..2 {
         // Whether or not the record is known from a look before.
         let large = store.find(EP, "a", wanted, bytes - 1).await.unwrap().unwrap();
-        assert_eq!(large, (known.clone(), Parts::Large(bytes)));
+        assert_eq!(large, (known.clone(), LoadedPayloads::Large(bytes)));
     }
     let found = store.find(EP, "a", wanted, bytes).await.unwrap().unwrap();
-    assert_eq!(found, (known, Parts::Read(vec![None, Some("[1]".into()), input])));
-    assert_eq!(store.find(EP, "a", wanted, 2).await.unwrap().unwrap().1, Parts::Large(bytes), "now that it is known");
+    assert_eq!(found, (known, LoadedPayloads::Read(vec![None, Some("[1]".into()), input])));
+    assert_eq!(
+        store.find(EP, "a", wanted, 2).await.unwrap().unwrap().1,
+        LoadedPayloads::Large(bytes),
+        "now that it is known"
+    );
     assert_eq!(store.find(EP, "b", wanted, 9).await.unwrap(), None);
 }
 
@@ -146,7 +154,7 @@ async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
     }
     let late =
         store.change(EP, "a", |record: &mut Record| record.part("w2"), Vec::new(), Some("5".into())).await.unwrap();
-    assert_eq!(late.unwrap().1, Turn::Nothing);
+    assert_eq!(late.unwrap().1, Transition::Unchanged);
     let drains = [
         ("a", 4, &["11", "22"][..], Some(3)),
         ("a", 2, &[], Some(3)),
@@ -180,12 +188,12 @@ async fn what_is_due_is_found_and_what_is_over_is_erased(store: impl Store) {
     assert_eq!(store.due(at(31), 9).await.unwrap(), [(EP.to_owned(), "a".to_owned())]);
     let tick = |seconds| move |record: &mut Record| record.tick(&Rules::default(), at(seconds));
     let (record, turn) = store.change(EP, "a", tick(31), Vec::new(), None).await.unwrap().unwrap();
-    assert_eq!((record.state, turn), (State::TimedOut, Turn::Stop("w1".into())));
+    assert_eq!((record.state, turn), (JobState::TimedOut, Transition::Stop("w1".into())));
     let later = 31 + 30 * 60;
     assert_eq!(store.due(at(later), 9).await.unwrap().len(), 1);
     assert!(store.change(EP, "a", tick(later), Vec::new(), None).await.unwrap().is_some_and(|(record, _)| record.gone));
     assert_eq!(store.read(EP, "a").await.unwrap(), None);
-    assert_eq!(store.payload(EP, "a", Part::Input).await.unwrap(), None);
+    assert_eq!(store.payload(EP, "a", PayloadKind::Input).await.unwrap(), None);
     let day = 24 * 3600;
     assert_eq!((store.next_due().await.unwrap(), store.due(at(day), 1).await.unwrap().len()), (Some(at(day)), 1));
 }
@@ -201,12 +209,12 @@ async fn what_has_expired_is_handed_to_nobody_and_is_in_nobody_s_way(store: impl
 async fn news_come_after_what_they_tell_of(store: impl Store) {
     let mut news = store.news();
     submit(&store, &["a"]).await;
-    assert_eq!(news.next().await, Some(News::Waiting(EP.into())));
+    assert_eq!(news.next().await, Some(StoreEvent::JobQueued(EP.into())));
     store.take(EP, taker("w1", 1, 1)).await.unwrap();
-    assert_eq!(news.next().await, Some(News::Job(EP.into(), "a".into())));
+    assert_eq!(news.next().await, Some(StoreEvent::JobChanged(EP.into(), "a".into())));
     store.change(EP, "a", |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
-    assert_eq!(news.next().await, Some(News::End(EP.into(), "a".into())));
-    assert_eq!(news.next().await, Some(News::Stop(EP.into(), "w1".into())));
+    assert_eq!(news.next().await, Some(StoreEvent::JobEnded(EP.into(), "a".into())));
+    assert_eq!(news.next().await, Some(StoreEvent::WorkerStop(EP.into(), "w1".into())));
     assert_eq!(store.stops(EP, "w1").await.unwrap(), ["a"]);
 }
 
@@ -219,18 +227,22 @@ async fn keys_have_names_of_their_own(store: impl Store) {
     for (name, worker) in [("b", true), ("a", false)] {
         store.add_key(key(name, worker)).await.unwrap();
     }
-    assert_eq!(store.add_key(key("a", true)).await, Err(StoreError::Taken));
+    assert_eq!(store.add_key(key("a", true)).await, Err(StoreError::Duplicate));
     assert_eq!(store.keys().await.unwrap(), [key("a", false), key("b", true)]);
     assert_eq!((store.remove_key("a").await, store.remove_key("a").await), (Ok(true), Ok(false)));
     assert_eq!(store.keys().await.unwrap(), [key("b", true)]);
 }
 
 async fn as_many_jobs_wait_as_may(store: impl Store) {
-    let refused = Err(StoreError::Crowded(6));
+    let refused = Err(StoreError::QueueFull(6));
     submit(&store, &["a", "b", "low-c", "d", "e", "f"]).await;
     assert_eq!(store.submit(EP, job("g", false, at(1))).await, refused);
-    assert_eq!((store.read(EP, "g").await, store.payload(EP, "g", Part::Input).await), (Ok(None), Ok(None)));
-    assert_eq!(store.submit(EP, job("a", false, at(1))).await, Err(StoreError::Taken), "one that is there is no other");
+    assert_eq!((store.read(EP, "g").await, store.payload(EP, "g", PayloadKind::Input).await), (Ok(None), Ok(None)));
+    assert_eq!(
+        store.submit(EP, job("a", false, at(1))).await,
+        Err(StoreError::Duplicate),
+        "one that is there is no other"
+    );
     store.submit("another", job("g", false, at(1))).await.unwrap();
     store.take(EP, taker("w1", 2, 1)).await.unwrap();
     submit(&store, &["g", "h"]).await;

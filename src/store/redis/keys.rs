@@ -1,6 +1,6 @@
 //! What Redis knows things by.
 
-use crate::queue::State;
+use crate::queue::JobState;
 
 /// What all keys begin with. Of those of one endpoint the part in braces is the same, so that a cluster keeps them together.
 const PREFIX: &str = "latentd";
@@ -42,9 +42,9 @@ pub(super) fn news() -> String {
 
 /// The keys of an endpoint.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Keys<'a>(pub(super) &'a str);
+pub(super) struct EndpointKeys<'a>(pub(super) &'a str);
 
-impl Keys<'_> {
+impl EndpointKeys<'_> {
     fn of(self, what: &str) -> String {
         format!("{PREFIX}:{{{}}}:{what}", self.0)
     }
@@ -66,7 +66,7 @@ impl Keys<'_> {
     }
 
     /// Jobs that stand so and can be seen: a sorted set, in line.
-    pub(super) fn line(self, state: State) -> String {
+    pub(super) fn line(self, state: JobState) -> String {
         self.of("line:") + state.name()
     }
 

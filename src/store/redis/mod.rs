@@ -9,10 +9,10 @@
 //!
 //! When the memory of Redis is full, a job is refused; what happens to jobs that are there is written all the same.
 
+mod address;
+mod connection;
 mod keys;
-mod link;
-mod meter;
-mod server;
+mod shared;
 mod take;
 mod write;
 
@@ -26,17 +26,20 @@ use bytes::Bytes;
 use redis::{Script, ScriptInvocation, pipe};
 
 use crate::date::UnixTime;
-use crate::queue::{Record, Rules, State, Submission, Turn};
+use crate::queue::{JobState, Record, Rules, Submission, Transition};
 
-use super::change::{Counts, Tally, outcome};
-use super::news::{News, Subscription, Teller};
-use super::room::Told;
-use super::share::{Admitted, Asking, View};
-use super::{Drained, Event, Found, Handed, KeyRecord, Part, Parts, Store, StoreError, Taker, Wanted};
-use keys::Keys;
-use link::Link;
+use super::effects::{Counts, Tally, effects};
+use super::events::{EventSender, StoreEvent, Subscription};
+use super::shared::{Admission, RateCheck, WorkerView};
+use super::space_warning::SpaceWarning;
+use super::{
+    ClaimRequest, ClaimedJob, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind, PayloadSelection,
+    Store, StoreError, TakenChunks,
+};
+use connection::Connection;
+use keys::EndpointKeys;
 use take::read;
-use write::{Change, Seen, TAKING, Write, beyond, json, millis, tally_name, version};
+use write::{CLAIM_FIELD, JobChange, JobWrite, StoredJob, beyond, json, millis, tally_name, version};
 
 /// The version of what is kept.
 const FORMAT: u32 = 3;
@@ -47,10 +50,10 @@ type Raw = (Option<String>, Option<u64>, Option<String>, Option<String>);
 /// Jobs in a Redis.
 #[derive(Debug)]
 pub struct RedisStore {
-    link: Link,
+    link: Connection,
     rules: Rules,
-    teller: Arc<Teller>,
-    told: Told,
+    teller: Arc<EventSender>,
+    space_warning: SpaceWarning,
     submit: Script,
     write: Script,
     take: Script,
@@ -67,8 +70,8 @@ impl RedisStore {
     /// # Errors
     /// There is none, it is too old, or it has jobs of a newer latentd. No error has the password in it.
     pub async fn open(url: &str, rules: Rules) -> Result<Self, StoreError> {
-        let teller = Arc::new(Teller::new());
-        let link = Link::open(url, teller.clone()).await?;
+        let teller = Arc::new(EventSender::new());
+        let link = Connection::open(url, teller.clone()).await?;
         let (format,): (Option<u32>,) = link.ask(pipe().get(keys::format())).await?;
         match format {
             None => link.ask(pipe().set_nx(keys::format(), FORMAT).ignore()).await?,
@@ -86,7 +89,7 @@ impl RedisStore {
             link,
             rules,
             teller,
-            told: Told::default(),
+            space_warning: SpaceWarning::default(),
             submit: script("", include_str!("submit.lua")),
             write: script(" flags=allow-oom", include_str!("write.lua")),
             take: script(" flags=allow-oom", include_str!("take.lua")),
@@ -98,18 +101,19 @@ impl RedisStore {
         })
     }
 
-    async fn seen(&self, keys: Keys<'_>, id: &str) -> Result<Option<Seen>, StoreError> {
-        let (raw,): (Raw,) = self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r", TAKING])).await?;
+    async fn seen(&self, keys: EndpointKeys<'_>, id: &str) -> Result<Option<StoredJob>, StoreError> {
+        let (raw,): (Raw,) =
+            self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r", CLAIM_FIELD])).await?;
         seen(raw)
     }
 
     /// Payloads of a job; none if it is no longer as it was seen.
     async fn parts(
         &self,
-        keys: Keys<'_>,
+        keys: EndpointKeys<'_>,
         id: &str,
-        seen: &Seen,
-        parts: &[Part],
+        seen: &StoredJob,
+        parts: &[PayloadKind],
     ) -> Result<Option<Vec<Option<Vec<u8>>>>, StoreError> {
         // Bytes would be one text.
         let fields: Vec<u32> = parts.iter().map(|part| *part as u32).collect();
@@ -120,29 +124,29 @@ impl RedisStore {
     }
 
     /// A place at the end of the line.
-    async fn place(&self, keys: Keys<'_>) -> Result<u64, StoreError> {
+    async fn place(&self, keys: EndpointKeys<'_>) -> Result<u64, StoreError> {
         let (place,): (u64,) = self.link.ask(pipe().hincr(keys.counters(), "place", 1)).await?;
         Ok(place)
     }
 
     /// A new job, as the script takes it.
-    fn entry(&self, keys: Keys<'_>, job: &Submission) -> Result<ScriptInvocation<'_>, StoreError> {
+    fn entry(&self, keys: EndpointKeys<'_>, job: &Submission) -> Result<ScriptInvocation<'_>, StoreError> {
         let Submission { record, input, rest } = job;
         let mut enter = self.submit.key(keys.job(&record.id));
-        enter.key(keys.line(State::InQueue)).key(keys.due()).key(keys.counters()).key(keys::endpoints());
+        enter.key(keys.line(JobState::InQueue)).key(keys.due()).key(keys.counters()).key(keys::endpoints());
         enter.arg(keys.0).arg(&record.id).arg(version()).arg(beyond(record));
         enter.arg(self.rules.waiting.map_or_else(String::new, |most| most.to_string()));
         enter.arg(millis(record.due(&self.rules))).arg(json(record)?).arg(input.get()).arg(json(rest)?);
-        enter.arg(keys::news()).arg(json(&[News::Waiting(keys.0.to_owned())])?);
+        enter.arg(keys::news()).arg(json(&[StoreEvent::JobQueued(keys.0.to_owned())])?);
         Ok(enter)
     }
 
     /// Writes a new job.
-    async fn enter(&self, keys: Keys<'_>, job: &Submission) -> Result<(), StoreError> {
+    async fn enter(&self, keys: EndpointKeys<'_>, job: &Submission) -> Result<(), StoreError> {
         match self.link.run(&self.entry(keys, job)?).await? {
             0 => Ok(()),
-            1 => Err(StoreError::Taken),
-            _ => Err(StoreError::Crowded(self.rules.waiting.unwrap_or_default())),
+            1 => Err(StoreError::Duplicate),
+            _ => Err(StoreError::QueueFull(self.rules.waiting.unwrap_or_default())),
         }
     }
 
@@ -159,7 +163,7 @@ impl RedisStore {
         }
         let mut ask = pipe();
         for endpoint in &endpoints {
-            ask.zrangebyscore_limit_withscores(Keys(endpoint).due(), "-inf", until, 0, most);
+            ask.zrangebyscore_limit_withscores(EndpointKeys(endpoint).due(), "-inf", until, 0, most);
         }
         let found: Vec<Vec<(String, f64)>> = self.link.ask(&ask).await?;
         let found = endpoints.into_iter().zip(found);
@@ -175,17 +179,17 @@ impl Store for RedisStore {
     const SHARED: bool = true;
 
     async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
-        let done = self.enter(Keys(endpoint), &job).await;
+        let done = self.enter(EndpointKeys(endpoint), &job).await;
         match &done {
-            Ok(()) => self.told.has(),
-            Err(StoreError::Full(why)) => self.told.lacks(why),
+            Ok(()) => self.space_warning.report_space(),
+            Err(StoreError::NoSpace(why)) => self.space_warning.report_full(why),
             Err(_) => false,
         };
         done
     }
 
     async fn read(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {
-        Ok(self.seen(Keys(endpoint), id).await?.map(|seen| seen.record))
+        Ok(self.seen(EndpointKeys(endpoint), id).await?.map(|seen| seen.record))
     }
 
     /// What is wanted is read after the job, and once more if something happened to it in between.
@@ -193,10 +197,10 @@ impl Store for RedisStore {
         &self,
         endpoint: &str,
         id: &str,
-        wanted: impl Wanted,
+        wanted: impl PayloadSelection,
         most: usize,
-    ) -> Result<Option<Found>, StoreError> {
-        let keys = Keys(endpoint);
+    ) -> Result<Option<JobWithPayloads>, StoreError> {
+        let keys = EndpointKeys(endpoint);
         loop {
             let (raw, sizes, mut all): (Raw, Vec<usize>, Vec<Option<Vec<u8>>>) =
                 self.link.run(self.find.key(keys.job(id)).arg(most)).await?;
@@ -204,7 +208,7 @@ impl Store for RedisStore {
             let parts = wanted(&seen.record);
             let bytes = parts.iter().filter_map(|part| sizes.get(*part as usize)).sum();
             if bytes > most {
-                return Ok(Some((seen.record, Parts::Large(bytes))));
+                return Ok(Some((seen.record, LoadedPayloads::Large(bytes))));
             }
             let found: Option<Vec<Option<Vec<u8>>>> = if all.is_empty() {
                 // What is not wanted is large.
@@ -214,7 +218,7 @@ impl Store for RedisStore {
             };
             if let Some(found) = found {
                 let parts = found.into_iter().map(|part| part.map(Bytes::from)).collect();
-                return Ok(Some((seen.record, Parts::Read(parts))));
+                return Ok(Some((seen.record, LoadedPayloads::Read(parts))));
             }
         }
     }
@@ -223,42 +227,42 @@ impl Store for RedisStore {
         &self,
         endpoint: &str,
         id: &str,
-        event: impl Event,
-        parts: Vec<(Part, Bytes)>,
+        event: impl JobEvent,
+        parts: Vec<(PayloadKind, Bytes)>,
         chunk: Option<Bytes>,
-    ) -> Result<Option<(Record, Turn)>, StoreError> {
-        let keys = Keys(endpoint);
+    ) -> Result<Option<(Record, Transition)>, StoreError> {
+        let keys = EndpointKeys(endpoint);
         // Whoever was faster has done something; so all of them together get on.
         loop {
             let Some(seen) = self.seen(keys, id).await? else { return Ok(None) };
             let mut after = seen.record.clone();
             let turn = event(&mut after);
-            if turn == Turn::Nothing {
+            if turn == Transition::Unchanged {
                 return Ok(Some((seen.record, turn)));
             }
-            let outcome = outcome(endpoint, &seen.record, &after, &turn);
-            let place = if outcome.last { Some(self.place(keys).await?) } else { None };
+            let effects = effects(endpoint, &seen.record, &after, &turn);
+            let place = if effects.last { Some(self.place(keys).await?) } else { None };
             let (parts, chunk) = (&parts[..], chunk.as_ref());
-            let change = Change { after: &after, turn: &turn, outcome: &outcome, place, parts, chunk };
-            let write = Write::change(keys, &self.rules, &seen, &change)?;
+            let change = JobChange { after: &after, turn: &turn, effects: &effects, place, parts, chunk };
+            let write = JobWrite::change(keys, &self.rules, &seen, &change)?;
             if self.link.run(&write.by(&self.write)).await? {
                 return Ok(Some((after, turn)));
             }
         }
     }
 
-    async fn take(&self, endpoint: &str, taker: Taker) -> Result<Vec<Handed>, StoreError> {
-        self.hand_out(Keys(endpoint), &taker).await
+    async fn take(&self, endpoint: &str, taker: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+        self.hand_out(EndpointKeys(endpoint), &taker).await
     }
 
     async fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
-        let (mut ids,): (Vec<String>,) = self.link.ask(pipe().smembers(Keys(endpoint).held(worker))).await?;
+        let (mut ids,): (Vec<String>,) = self.link.ask(pipe().smembers(EndpointKeys(endpoint).held(worker))).await?;
         ids.sort();
         Ok(ids)
     }
 
-    async fn all(&self, endpoint: &str, state: State) -> Result<Vec<String>, StoreError> {
-        let (ids,): (Vec<String>,) = self.link.ask(pipe().zrange(Keys(endpoint).line(state), 0, -1)).await?;
+    async fn all(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
+        let (ids,): (Vec<String>,) = self.link.ask(pipe().zrange(EndpointKeys(endpoint).line(state), 0, -1)).await?;
         Ok(ids)
     }
 
@@ -273,14 +277,14 @@ impl Store for RedisStore {
         Ok(timers.first().map(|(due, ..)| UnixTime::from_millis(*due)))
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Drained, StoreError> {
-        let mut drain = self.drain.key(Keys(endpoint).chunks(id));
+    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
+        let mut drain = self.drain.key(EndpointKeys(endpoint).chunks(id));
         let (chunks, next): (Vec<Vec<u8>>, Option<usize>) = self.link.run(drain.arg(most)).await?;
         Ok((chunks.into_iter().map(Bytes::from).collect(), next))
     }
 
     async fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
-        let key = Keys(endpoint).stops(worker);
+        let key = EndpointKeys(endpoint).stops(worker);
         let mut ask = pipe();
         ask.atomic().lrange(&key, 0, -1).del(&key).ignore();
         let (ids,): (Vec<String>,) = self.link.ask(&ask).await?;
@@ -289,10 +293,10 @@ impl Store for RedisStore {
 
     async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
         type Ever = (Option<u64>, Option<u64>, Option<u64>);
-        let keys = Keys(endpoint);
+        let keys = EndpointKeys(endpoint);
         let tallies = [Tally::Completed, Tally::Failed, Tally::Retried].map(tally_name);
         let mut ask = pipe();
-        ask.zcard(keys.line(State::InQueue)).zcard(keys.line(State::InProgress));
+        ask.zcard(keys.line(JobState::InQueue)).zcard(keys.line(JobState::InProgress));
         ask.cmd("HMGET").arg(keys.counters()).arg(&tallies);
         let (in_queue, in_progress, (completed, failed, retried)): (u64, u64, Ever) = self.link.ask(&ask).await?;
         let ever = |count: Option<u64>| count.unwrap_or(0);
@@ -321,7 +325,7 @@ impl Store for RedisStore {
     async fn add_key(&self, key: KeyRecord) -> Result<(), StoreError> {
         let text = serde_json::to_string(&key).map_err(|error| StoreError::Failed(error.to_string()))?;
         let (new,): (bool,) = self.link.ask(pipe().hset_nx(keys::opening(), &key.name, text)).await?;
-        if new { Ok(()) } else { Err(StoreError::Taken) }
+        if new { Ok(()) } else { Err(StoreError::Duplicate) }
     }
 
     async fn remove_key(&self, name: &str) -> Result<bool, StoreError> {
@@ -329,7 +333,7 @@ impl Store for RedisStore {
         Ok(removed > 0)
     }
 
-    async fn admit(&self, asking: Asking) -> Result<Admitted, StoreError> {
+    async fn admit(&self, asking: RateCheck) -> Result<Admission, StoreError> {
         self.count(&asking).await
     }
 
@@ -337,13 +341,13 @@ impl Store for RedisStore {
         self.say(gateway, &open, silent).await
     }
 
-    async fn show(&self, endpoint: &str, view: View, urgent: bool) -> Result<(), StoreError> {
+    async fn show(&self, endpoint: &str, view: WorkerView, urgent: bool) -> Result<(), StoreError> {
         self.write_view(endpoint, &view, urgent).await
     }
 
-    async fn views(&self, endpoint: &str) -> Result<Vec<View>, StoreError> {
-        let (views,): (Vec<(String, String)>,) = self.link.ask(pipe().hgetall(Keys(endpoint).views())).await?;
-        Ok(views.into_iter().filter_map(meter::view).collect())
+    async fn views(&self, endpoint: &str) -> Result<Vec<WorkerView>, StoreError> {
+        let (views,): (Vec<(String, String)>,) = self.link.ask(pipe().hgetall(EndpointKeys(endpoint).views())).await?;
+        Ok(views.into_iter().filter_map(shared::view).collect())
     }
 
     fn news(&self) -> Subscription {
@@ -352,8 +356,8 @@ impl Store for RedisStore {
 }
 
 /// What is there of a job, read.
-fn seen((version, score, record, taking): Raw) -> Result<Option<Seen>, StoreError> {
+fn seen((version, score, record, taking): Raw) -> Result<Option<StoredJob>, StoreError> {
     let (Some(version), Some(score), Some(record)) = (version, score, record) else { return Ok(None) };
     let record = read(&record, taking.as_deref())?;
-    Ok(Some(Seen { version, score, record, taken: taking.is_some() }))
+    Ok(Some(StoredJob { version, score, record, taken: taking.is_some() }))
 }

@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use redis::{Script, ScriptInvocation};
 
-use crate::queue::{Record, State, Taking, Turn};
+use crate::queue::{Claim, JobState, Record, Transition};
 
-use super::super::{Handed, StoreError, Taker};
+use super::super::{ClaimRequest, ClaimedJob, StoreError};
 use super::RedisStore;
-use super::keys::{self, Keys};
+use super::keys::{self, EndpointKeys};
 use super::write::{json, millis, version};
 
 /// Jobs that the script looks at before others may ask Redis.
-const LOOK: usize = 512;
+const SCAN_LIMIT: usize = 512;
 
 /// What the script is asked.
-struct Ask<'a> {
-    keys: Keys<'a>,
-    taker: &'a Taker,
+struct TakeCall<'a> {
+    keys: EndpointKeys<'a>,
+    taker: &'a ClaimRequest,
     taking: &'a str,
     /// What the versions begin with that jobs get.
     version: String,
@@ -31,15 +31,15 @@ struct Ask<'a> {
 }
 
 /// The place to go on at, whether anybody is there, and of each job that is handed out its record, input and rest.
-type Answer = (usize, bool, Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)>);
+type TakeReply = (usize, bool, Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)>);
 
-impl Ask<'_> {
+impl TakeCall<'_> {
     /// As the script takes it; `again`, if it may have run already.
     fn by<'s>(&self, script: &'s Script, again: bool) -> Result<ScriptInvocation<'s>, StoreError> {
         let Self { keys, taker, taking, version, most, bytes, any, from, lost } = self;
-        let mut take = script.key(keys.line(State::InQueue));
-        take.key(keys.line(State::InProgress)).key(keys.held(&taker.taking.worker)).key(keys.due());
-        take.arg(keys.jobs()).arg(most).arg(from).arg(LOOK).arg(millis(taker.taking.at)).arg(taking).arg(version);
+        let mut take = script.key(keys.line(JobState::InQueue));
+        take.key(keys.line(JobState::InProgress)).key(keys.held(&taker.taking.worker)).key(keys.due());
+        take.arg(keys.jobs()).arg(most).arg(from).arg(SCAN_LIMIT).arg(millis(taker.taking.at)).arg(taking).arg(version);
         take.arg(keys::news())
             .arg(json(&keys.0)?)
             .arg(u64::try_from(lost.as_millis()).unwrap_or(u64::MAX))
@@ -52,15 +52,19 @@ impl Ask<'_> {
 
 impl RedisStore {
     /// Hands out jobs from the head of the line.
-    pub(super) async fn hand_out(&self, keys: Keys<'_>, taker: &Taker) -> Result<Vec<Handed>, StoreError> {
+    pub(super) async fn hand_out(
+        &self,
+        keys: EndpointKeys<'_>,
+        taker: &ClaimRequest,
+    ) -> Result<Vec<ClaimedJob>, StoreError> {
         let taking = json(&taker.taking)?;
         let (mut handed, mut from, mut behind, mut bytes) = (Vec::new(), 0, true, taker.bytes);
         while behind && handed.len() < taker.most {
             let lost = if taker.taking.beats { self.rules.lost } else { Duration::MAX };
             let most = taker.most - handed.len();
             let (version, any) = (version(), handed.is_empty());
-            let ask = Ask { keys, taker, taking: &taking, version, most, bytes, any, from, lost };
-            let answer: Result<Answer, _> =
+            let ask = TakeCall { keys, taker, taking: &taking, version, most, bytes, any, from, lost };
+            let answer: Result<TakeReply, _> =
                 self.link.run_or(&ask.by(&self.take, false)?, &ask.by(&self.take, true)?).await;
             match answer {
                 Ok((next, more, jobs)) => {
@@ -68,7 +72,7 @@ impl RedisStore {
                     for (record, input, rest) in jobs {
                         let record = read(&record, Some(&taking))?;
                         let (input, rest) = (input.unwrap_or_default().into(), rest.unwrap_or_default().into());
-                        let job = Handed { record, input, rest };
+                        let job = ClaimedJob { record, input, rest };
                         bytes = bytes.saturating_sub(job.bytes());
                         handed.push(job);
                     }
@@ -87,8 +91,8 @@ pub(super) fn read(record: &str, taking: Option<&str>) -> Result<Record, StoreEr
     let why = |why: &dyn std::fmt::Display| StoreError::Failed(format!("what it has of a job cannot be read: {why}"));
     let mut record: Record = serde_json::from_str(record).map_err(|error| why(&error))?;
     if let Some(taking) = taking {
-        let taking: Taking = serde_json::from_str(taking).map_err(|error| why(&error))?;
-        if record.start(&taking) == Turn::Nothing {
+        let taking: Claim = serde_json::from_str(taking).map_err(|error| why(&error))?;
+        if record.start(&taking) == Transition::Unchanged {
             return Err(why(&format_args!("{} was handed out, and cannot have been", record.id)));
         }
     }
@@ -105,17 +109,17 @@ mod tests {
     #[tokio::test]
     async fn who_asks_again_because_the_answer_was_lost_gets_the_same_jobs() {
         let server = Server::start(&[]);
-        let (store, keys) = (RedisStore::on(&server).await, Keys(EP));
+        let (store, keys) = (RedisStore::on(&server).await, EndpointKeys(EP));
         submit(&store, &["a", "b", "c", "d"]).await;
         assert_eq!(ids(&store.take(EP, taker("w", 1, 1)).await.unwrap()), ["a"]);
         let (taker, taking) = (taker("w", 2, 2), json(&taker("w", 2, 2).taking).unwrap());
         let lost = store.rules.lost;
         let ask = || {
             let (version, bytes, any) = (version(), usize::MAX, true);
-            Ask { keys, taker: &taker, taking: &taking, version, most: 2, bytes, any, from: 0, lost }
+            TakeCall { keys, taker: &taker, taking: &taking, version, most: 2, bytes, any, from: 0, lost }
         };
-        let taken = async |ask: &Ask<'_>, again: bool| {
-            let (.., jobs): Answer = store.link.run(&ask.by(&store.take, again).unwrap()).await.unwrap();
+        let taken = async |ask: &TakeCall<'_>, again: bool| {
+            let (.., jobs): TakeReply = store.link.run(&ask.by(&store.take, again).unwrap()).await.unwrap();
             let ids = jobs.into_iter().map(|(record, input, _)| {
                 assert!(input.is_some());
                 read(&record, Some(&taking)).unwrap().id

@@ -5,25 +5,25 @@ use redis::{Script, ScriptInvocation};
 use uuid::Uuid;
 
 use crate::date::UnixTime;
-use crate::queue::{Record, Rules, Turn};
+use crate::queue::{Record, Rules, Transition};
 
-use super::super::change::{Outcome, Tally};
-use super::super::news::News;
-use super::super::{Part, StoreError};
-use super::keys::{self, Keys};
+use super::super::effects::{Effects, Tally};
+use super::super::events::StoreEvent;
+use super::super::{PayloadKind, StoreError};
+use super::keys::{self, EndpointKeys};
 
 /// Jobs of low priority are behind all others: no line was ever so long.
-const LOW: u64 = 1 << 52;
+const LOW_PRIORITY_OFFSET: u64 = 1 << 52;
 
 /// Of a job that is handed out: who has it since when, in JSON.
-pub(super) const TAKING: &str = "t";
+pub(super) const CLAIM_FIELD: &str = "t";
 
 /// How long a worker may take to ask what it works on in vain.
-const STOPS: &str = "86400";
+const STOP_SECONDS: &str = "86400";
 
 /// A job as it was read.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct StoredJob {
     pub(super) version: String,
     /// Where it is in lines.
     pub(super) score: u64,
@@ -35,20 +35,20 @@ pub(super) struct Seen {
 
 /// Of a job that changes, what is kept and what follows.
 #[derive(Debug)]
-pub(super) struct Change<'a> {
+pub(super) struct JobChange<'a> {
     pub(super) after: &'a Record,
-    pub(super) turn: &'a Turn,
-    pub(super) outcome: &'a Outcome,
+    pub(super) turn: &'a Transition,
+    pub(super) effects: &'a Effects,
     /// Its new place in line, if it gets one.
     pub(super) place: Option<u64>,
-    pub(super) parts: &'a [(Part, Bytes)],
+    pub(super) parts: &'a [(PayloadKind, Bytes)],
     pub(super) chunk: Option<&'a Bytes>,
 }
 
 /// What becomes of one job.
 #[derive(Debug)]
-pub(super) struct Write<'a> {
-    keys: Keys<'a>,
+pub(super) struct JobWrite<'a> {
+    keys: EndpointKeys<'a>,
     rules: &'a Rules,
     key: String,
     seen: String,
@@ -61,15 +61,15 @@ macro_rules! words {
     ($($word:expr),* $(,)?) => { vec![$(Bytes::copy_from_slice($word.as_ref())),*] };
 }
 
-impl<'a> Write<'a> {
+impl<'a> JobWrite<'a> {
     /// What an event has made of a job.
     pub(super) fn change(
-        keys: Keys<'a>,
+        keys: EndpointKeys<'a>,
         rules: &'a Rules,
-        seen: &Seen,
-        change: &Change<'_>,
+        seen: &StoredJob,
+        change: &JobChange<'_>,
     ) -> Result<Self, StoreError> {
-        let Change { after, turn, outcome, place, parts, chunk } = change;
+        let JobChange { after, turn, effects, place, parts, chunk } = change;
         let (id, chunks, version) = (&*after.id, keys.chunks(&after.id), version());
         let mut write =
             Self { keys, rules, key: keys.job(id), seen: seen.version.clone(), version, commands: Vec::new() };
@@ -81,12 +81,12 @@ impl<'a> Write<'a> {
         } else {
             write.record(after, score)?;
             if seen.taken {
-                write.commands.push(words!["HDEL", write.key, TAKING]);
+                write.commands.push(words!["HDEL", write.key, CLAIM_FIELD]);
             }
-            for part in outcome.stale {
+            for part in effects.stale {
                 write.commands.push(words!["HDEL", write.key, (*part as u8).to_string()]);
             }
-            if outcome.restream {
+            if effects.restream {
                 write.commands.push(words!["DEL", chunks]);
             }
             for (part, body) in *parts {
@@ -97,14 +97,14 @@ impl<'a> Write<'a> {
             }
             write.index(before, Some((after, score)));
         }
-        for tally in &outcome.tallies {
+        for tally in &effects.tallies {
             write.commands.push(words!["HINCRBY", keys.counters(), tally_name(*tally), "1"]);
         }
-        if let Turn::Stop(worker) = turn {
+        if let Transition::Stop(worker) = turn {
             write.commands.push(words!["RPUSH", keys.stops(worker), id]);
-            write.commands.push(words!["EXPIRE", keys.stops(worker), STOPS]);
+            write.commands.push(words!["EXPIRE", keys.stops(worker), STOP_SECONDS]);
         }
-        write.tell(&outcome.news)?;
+        write.tell(&effects.news)?;
         Ok(write)
     }
 
@@ -114,7 +114,7 @@ impl<'a> Write<'a> {
         Ok(())
     }
 
-    fn part(&mut self, part: Part, body: &[u8]) {
+    fn part(&mut self, part: PayloadKind, body: &[u8]) {
         self.commands.push(words!["HSET", self.key, (part as u8).to_string(), body]);
     }
 
@@ -147,7 +147,7 @@ impl<'a> Write<'a> {
         self.commands.extend(commands);
     }
 
-    fn tell(&mut self, news: &[News]) -> Result<(), StoreError> {
+    fn tell(&mut self, news: &[StoreEvent]) -> Result<(), StoreError> {
         self.commands.push(words!["PUBLISH", keys::news(), json(&news)?]);
         Ok(())
     }
@@ -177,7 +177,7 @@ fn score(record: &Record, place: u64) -> u64 {
 
 /// What the place of a job in line counts beyond its number.
 pub(super) const fn beyond(record: &Record) -> u64 {
-    if record.low { LOW } else { 0 }
+    if record.low { LOW_PRIORITY_OFFSET } else { 0 }
 }
 
 /// As sorted sets have it: a number with 53 bits.

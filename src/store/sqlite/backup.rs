@@ -13,7 +13,7 @@ use super::schema;
 
 /// What a copy holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Copied {
+pub struct BackupSummary {
     /// Jobs, those among them that clients no longer find.
     pub jobs: u64,
     /// Its size.
@@ -23,7 +23,7 @@ pub struct Copied {
 /// Copies the store in `from` to the new file `to`. Readers hold up no writer, so a gateway goes on.
 ///
 /// It is written under another name first, so that what has the name is whole. It is for its owner alone: it has pictures and hashes of keys.
-pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied, StoreError> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<BackupSummary, StoreError> {
     let failed = |path: &Path, why: &str| StoreError::Failed(format!("{}: {why}", path.display()));
     let disk = |path: &Path, cause: io::Error| failed(path, &cause.to_string());
     let db = Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
@@ -40,7 +40,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<Copied, StoreError> {
         fs::rename(&part, &to).map_err(|cause| disk(&to, cause))?;
         let folder = to.parent().unwrap_or(Path::new("/"));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(|cause| disk(folder, cause))?;
-        Ok(Copied { jobs, bytes: file.metadata().map_err(|cause| disk(&to, cause))?.len() })
+        Ok(BackupSummary { jobs, bytes: file.metadata().map_err(|cause| disk(&to, cause))?.len() })
     });
     if done.is_err() {
         // What is in it is of no use; and it may be at its place already.

@@ -3,9 +3,9 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::super::{KeyRecord, StoreError};
-use super::jobs::{Jobs, json};
+use super::tables::{Tables, json};
 
-impl Jobs<'_> {
+impl Tables<'_> {
     pub(super) fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
         let texts: Vec<String> = self.rows("SELECT record FROM keys ORDER BY name", [], |row| row.get(0))?;
         let read = |text: &String| serde_json::from_str(text);
@@ -17,7 +17,7 @@ impl Jobs<'_> {
         let mut select = self.db.prepare_cached("SELECT 1 FROM keys WHERE name = ?1")?;
         let taken: Option<i64> = select.query_row([&key.name], |row| row.get(0)).optional()?;
         if taken.is_some() {
-            return Err(StoreError::Taken);
+            return Err(StoreError::Duplicate);
         }
         self.run("INSERT INTO keys (name, record) VALUES (?1, ?2)", params![key.name, json(key)?])
     }

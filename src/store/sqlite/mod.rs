@@ -5,15 +5,15 @@
 //! Other threads read, for whom the write-ahead log keeps the last commit; what was read lately is read from memory.
 
 mod backup;
-mod desk;
-mod jobs;
+mod clock;
+mod db_thread;
 mod keys;
-mod memo;
-mod parts;
+mod payloads;
 mod reserve;
-mod room;
 mod schema;
-mod time;
+mod status_cache;
+mod tables;
+mod vacuum;
 mod writer;
 
 #[cfg(test)]
@@ -31,40 +31,43 @@ use tracing::warn;
 
 use crate::date::UnixTime;
 use crate::disk::private;
-use crate::queue::{Record, Rules, State, Submission, Turn};
+use crate::queue::{JobState, Record, Rules, Submission, Transition};
 
-use super::change::Counts;
-use super::news::{News, Subscription, Teller};
-use super::{Drained, Event, Found, Handed, KeyRecord, Part, Parts, Store, StoreError, Taker, Wanted};
-pub use backup::Copied;
-use desk::Desk;
-use jobs::Jobs;
-use memo::Memo;
-use reserve::Reserve;
+use super::effects::Counts;
+use super::events::{EventSender, StoreEvent, Subscription};
+use super::{
+    ClaimRequest, ClaimedJob, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind, PayloadSelection,
+    Store, StoreError, TakenChunks,
+};
+pub use backup::BackupSummary;
+use db_thread::DbThread;
+use reserve::DiskReserve;
+use status_cache::StatusCache;
+use tables::Tables;
 
 /// Threads that read.
 const READERS: usize = 2;
 
 /// What comes with the end of a job; before it there is none of it but the last word on its progress, which goes with it.
-const OF_ENDS: [Part; 3] = [Part::Output, Part::Timings, Part::Warnings];
+const END_PAYLOADS: [PayloadKind; 3] = [PayloadKind::Output, PayloadKind::Timings, PayloadKind::Warnings];
 
 /// Jobs in a file.
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
     rules: Rules,
-    reserve: Arc<Reserve>,
-    writer: Desk,
-    readers: [Desk; READERS],
+    reserve: Arc<DiskReserve>,
+    writer: DbThread,
+    readers: [DbThread; READERS],
     next: AtomicUsize,
-    memo: Arc<Memo>,
-    teller: Arc<Teller>,
+    cache: Arc<StatusCache>,
+    teller: Arc<EventSender>,
 }
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::Full(error.to_string()),
+            Some(ErrorCode::DiskFull) => Self::NoSpace(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -83,24 +86,24 @@ impl SqliteStore {
             schema::prepare(&db)?;
             Ok(db)
         };
-        let (db, memo) = (open()?, Arc::new(Memo::new()));
+        let (db, cache) = (open()?, Arc::new(StatusCache::new()));
         let log = schema::writes(&db)?;
-        let writer = Desk::writer(db, memo.clone(), move || log.sync_data())?;
-        let readers = [Desk::reader("store-reader-0", open()?)?, Desk::reader("store-reader-1", open()?)?];
-        let (teller, reserve) = (Arc::new(Teller::new()), Arc::new(Reserve::new(path, reserve)));
-        Ok(Self { path: path.to_owned(), rules, reserve, writer, readers, next: AtomicUsize::new(0), memo, teller })
+        let writer = DbThread::writer(db, cache.clone(), move || log.sync_data())?;
+        let readers = [DbThread::reader("store-reader-0", open()?)?, DbThread::reader("store-reader-1", open()?)?];
+        let (teller, reserve) = (Arc::new(EventSender::new()), Arc::new(DiskReserve::new(path, reserve)));
+        Ok(Self { path: path.to_owned(), rules, reserve, writer, readers, next: AtomicUsize::new(0), cache, teller })
     }
 
     /// Writes, and tells the news of it once it is on disk.
     async fn write<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Jobs<'_>) -> Result<(T, Vec<News>), StoreError> + Send + 'static,
+        work: impl FnOnce(&Tables<'_>) -> Result<(T, Vec<StoreEvent>), StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (rules, memo) = (self.rules.clone(), self.memo.clone());
-        self.written(self.writer.ask(move |db| work(&Jobs { db, rules: &rules, memo: &memo })).await)
+        let (rules, cache) = (self.rules.clone(), self.cache.clone());
+        self.written(self.writer.call(move |db| work(&Tables { db, rules: &rules, cache: &cache })).await)
     }
 
-    fn written<T>(&self, done: Result<(T, Vec<News>), StoreError>) -> Result<T, StoreError> {
+    fn written<T>(&self, done: Result<(T, Vec<StoreEvent>), StoreError>) -> Result<T, StoreError> {
         match done {
             Ok((done, news)) => {
                 self.teller.tell(news);
@@ -112,11 +115,11 @@ impl SqliteStore {
 
     async fn look<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Jobs<'_>) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Tables<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (rules, memo) = (self.rules.clone(), self.memo.clone());
+        let (rules, cache) = (self.rules.clone(), self.cache.clone());
         let reader = &self.readers[self.next.fetch_add(1, Ordering::Relaxed) % READERS];
-        reader.ask(move |db| work(&Jobs { db, rules: &rules, memo: &memo })).await
+        reader.call(move |db| work(&Tables { db, rules: &rules, cache: &cache })).await
     }
 
     /// Writes a copy of the store in the file `from` to the new file `to`, as it is when that begins: what was answered by then is in it.
@@ -124,7 +127,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// There is no store, or one of a newer latentd; `to` is there already, or cannot be written.
-    pub fn backup(from: &Path, to: &Path) -> Result<Copied, StoreError> {
+    pub fn backup(from: &Path, to: &Path) -> Result<BackupSummary, StoreError> {
         backup::copy(from, to)
     }
 
@@ -163,7 +166,7 @@ impl Store for SqliteStore {
             reserve.check(jobs.db, now)?;
             jobs.insert(&endpoint, &job)?;
             // Who takes it asks the same thread. So it is on its way before its client has an answer, and often written with it.
-            teller.tell([News::Waiting(endpoint)]);
+            teller.tell([StoreEvent::JobQueued(endpoint)]);
             Ok(((), Vec::new()))
         });
         written.await?;
@@ -179,11 +182,11 @@ impl Store for SqliteStore {
         &self,
         endpoint: &str,
         id: &str,
-        wanted: impl Wanted,
+        wanted: impl PayloadSelection,
         most: usize,
-    ) -> Result<Option<Found>, StoreError> {
-        let at = match self.memo.look(endpoint, id, &wanted) {
-            Ok((record, parts)) => return Ok(Some((record, Parts::of(parts, most)))),
+    ) -> Result<Option<JobWithPayloads>, StoreError> {
+        let at = match self.cache.get(endpoint, id, &wanted) {
+            Ok((record, parts)) => return Ok(Some((record, LoadedPayloads::of(parts, most)))),
             Err(at) => at,
         };
         let (of, name) = (endpoint.to_owned(), id.to_owned());
@@ -194,10 +197,10 @@ impl Store for SqliteStore {
             None => (None, None),
         };
         // Of what is large the record alone.
-        self.memo.keep(endpoint, id, at, read.as_ref()).await;
+        self.cache.insert(endpoint, id, at, read.as_ref()).await;
         Ok(read.map(|(record, parts)| {
             let parts = parts.into_iter().map(|(_, body)| body).collect();
-            (record, large.map_or(Parts::Read(parts), Parts::Large))
+            (record, large.map_or(LoadedPayloads::Read(parts), LoadedPayloads::Large))
         }))
     }
 
@@ -205,18 +208,21 @@ impl Store for SqliteStore {
         &self,
         endpoint: &str,
         id: &str,
-        event: impl Event,
-        parts: Vec<(Part, Bytes)>,
+        event: impl JobEvent,
+        parts: Vec<(PayloadKind, Bytes)>,
         chunk: Option<Bytes>,
-    ) -> Result<Option<(Record, Turn)>, StoreError> {
+    ) -> Result<Option<(Record, Transition)>, StoreError> {
         let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
         self.write(move |jobs| {
             let Some((record, turn, news)) = jobs.change(&endpoint, &id, event)? else { return Ok((None, Vec::new())) };
-            if turn != Turn::Nothing && !record.is_over() {
+            if turn != Transition::Unchanged && !record.is_over() {
                 jobs.keep(&endpoint, &id, &parts, chunk.as_ref())?;
-                if news.iter().any(|news| matches!(news, News::End(..))) {
+                if news.iter().any(|news| matches!(news, StoreEvent::JobEnded(..))) {
                     let body = |part| parts.iter().rfind(|(given, _)| *given == part).map(|(_, body)| body.clone());
-                    jobs.memo.leave(&endpoint, (record.clone(), OF_ENDS.map(|part| (part, body(part))).into()));
+                    jobs.cache.insert_pending(
+                        &endpoint,
+                        (record.clone(), END_PAYLOADS.map(|part| (part, body(part))).into()),
+                    );
                 }
             }
             Ok((Some((record, turn)), news))
@@ -225,10 +231,10 @@ impl Store for SqliteStore {
     }
 
     /// It may be lost in a crash of the machine: then the job waits again, and the result of who has it is as good as any.
-    async fn take(&self, endpoint: &str, taker: Taker) -> Result<Vec<Handed>, StoreError> {
-        let (endpoint, rules, memo) = (endpoint.to_owned(), self.rules.clone(), self.memo.clone());
-        let work = move |db: &Connection| Jobs { db, rules: &rules, memo: &memo }.take(&endpoint, &taker);
-        self.written(self.writer.ask_loosely(work).await)
+    async fn take(&self, endpoint: &str, taker: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+        let (endpoint, rules, cache) = (endpoint.to_owned(), self.rules.clone(), self.cache.clone());
+        let work = move |db: &Connection| Tables { db, rules: &rules, cache: &cache }.take(&endpoint, &taker);
+        self.written(self.writer.call_unsynced(work).await)
     }
 
     async fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
@@ -236,7 +242,7 @@ impl Store for SqliteStore {
         self.look(move |jobs| jobs.held(&endpoint, &worker)).await
     }
 
-    async fn all(&self, endpoint: &str, state: State) -> Result<Vec<String>, StoreError> {
+    async fn all(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
         let endpoint = endpoint.to_owned();
         self.look(move |jobs| jobs.line(&endpoint, state)).await
     }
@@ -250,7 +256,7 @@ impl Store for SqliteStore {
         self.look(|jobs| jobs.next_due()).await
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Drained, StoreError> {
+    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
         let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
         self.write(move |jobs| Ok((jobs.drain(&endpoint, &id, most)?, Vec::new()))).await
     }
@@ -266,18 +272,18 @@ impl Store for SqliteStore {
     }
 
     async fn tidy(&self) -> Result<(), StoreError> {
-        let (rules, memo) = (self.rules.clone(), self.memo.clone());
-        let work = move |db: &Connection| Ok((Jobs { db, rules: &rules, memo: &memo }.shrink()?, Vec::new()));
-        self.written(self.writer.ask_loosely(work).await)
+        let (rules, cache) = (self.rules.clone(), self.cache.clone());
+        let work = move |db: &Connection| Ok((Tables { db, rules: &rules, cache: &cache }.shrink()?, Vec::new()));
+        self.written(self.writer.call_unsynced(work).await)
     }
 
     async fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
-        let (rules, memo) = (self.rules.clone(), self.memo.clone());
+        let (rules, cache) = (self.rules.clone(), self.cache.clone());
         let work = move |db: &Connection| {
-            let jobs = Jobs { db, rules: &rules, memo: &memo };
+            let jobs = Tables { db, rules: &rules, cache: &cache };
             Ok((jobs.keep_time(on, wall)?, Vec::new()))
         };
-        self.written(self.writer.ask_loosely(work).await)
+        self.written(self.writer.call_unsynced(work).await)
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {

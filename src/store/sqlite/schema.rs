@@ -6,10 +6,10 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::StoreError;
-use super::room::{pages, read};
+use super::vacuum::{pages, read};
 
 /// Each step makes the tables of one version from those of the version before. They are never changed, only added to.
-const STEPS: [&str; 5] = ["
+const MIGRATIONS: [&str; 5] = ["
     CREATE TABLE jobs (
         endpoint TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -45,13 +45,13 @@ const STEPS: [&str; 5] = ["
 "];
 
 /// A page that changes often is written to the file once for all of them.
-const CHECKPOINT: i64 = 4096;
+const CHECKPOINT_PAGES: i64 = 4096;
 
 /// Bytes of a queue that are written in less than seconds.
-const SOON: u64 = 64 << 20;
+const MAX_VACUUM_BYTES: u64 = 64 << 20;
 
 /// Bytes of the write-ahead log that stay when all of it is in the file.
-const LOG: i64 = 64 << 20;
+const WAL_LIMIT: i64 = 64 << 20;
 
 /// Makes the connection what it should be, and the tables those of this version.
 pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
@@ -62,19 +62,19 @@ pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
     // What is answered outlives a power cut.
     db.pragma_update(None, "synchronous", "FULL")?;
     // After a long read, such as a backup, the log may be as large as what was written meanwhile.
-    db.pragma_update(None, "journal_size_limit", LOG)?;
+    db.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
     // The log is written to the file, and both are synced, when it has so many pages.
-    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT)?;
+    db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     db.set_prepared_statement_cache_capacity(64);
     // Else a statement with `LIMIT ?` is planned anew whenever it is run.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    if known(db)? < STEPS.len() {
+    if known(db)? < MIGRATIONS.len() {
         db.execute_batch("BEGIN IMMEDIATE")?;
         // Another process may have been faster.
-        for step in STEPS.iter().skip(self::version(db)?) {
+        for step in MIGRATIONS.iter().skip(self::version(db)?) {
             db.execute_batch(step)?;
         }
-        db.pragma_update(None, "user_version", STEPS.len() as i64)?;
+        db.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
         db.execute_batch("COMMIT")?;
     }
     Ok(may_shrink(db)?)
@@ -96,7 +96,7 @@ pub(super) fn writes(db: &Connection) -> Result<File, StoreError> {
 /// A file of the versions before is written anew once, so that it can shrink; unless that takes long, or there is no room for it.
 fn may_shrink(db: &Connection) -> rusqlite::Result<()> {
     let (all, erased) = pages(db)?;
-    if read(db, "auto_vacuum")? != 0 || (all - erased) * read(db, "page_size")? > SOON {
+    if read(db, "auto_vacuum")? != 0 || (all - erased) * read(db, "page_size")? > MAX_VACUUM_BYTES {
         return Ok(());
     }
     if let Err(why) = db.execute_batch("VACUUM") {
@@ -107,7 +107,7 @@ fn may_shrink(db: &Connection) -> rusqlite::Result<()> {
 
 /// The version of the tables, if it is one that we know.
 pub(super) fn known(db: &Connection) -> Result<usize, StoreError> {
-    let (version, newest) = (version(db)?, STEPS.len());
+    let (version, newest) = (version(db)?, MIGRATIONS.len());
     if version > newest {
         let why = format!("the file is of a newer latentd (version {version}, this one knows {newest})");
         return Err(StoreError::Failed(why));

@@ -95,7 +95,7 @@ async fn a_file_gives_back_what_it_needs_no_more() {
     for number in 0..64 {
         let gone = |record: &mut Record| {
             record.gone = true;
-            Turn::Changed
+            Transition::Changed
         };
         store.change(EP, &format!("l{number}"), gone, Vec::new(), None).await.unwrap();
         if number == 20 {
@@ -108,7 +108,7 @@ async fn a_file_gives_back_what_it_needs_no_more() {
     }
     let left = size(&path);
     assert!(left < 8 << 20, "{left}");
-    assert!(store.payload(EP, "a", Part::Input).await.unwrap().is_some());
+    assert!(store.payload(EP, "a", PayloadKind::Input).await.unwrap().is_some());
     submit(&store, &["b"]).await;
     assert_eq!(ids(&store.take(EP, taker("w", 9, 1)).await.unwrap()), ["a", "b"]);
 }
@@ -118,7 +118,7 @@ async fn a_file_of_the_versions_before_learns_to_shrink() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("queue.db");
     submit(&open(&folder, "queue.db"), &["a"]).await;
-    let kind = || room::read(&Connection::open(&path).unwrap(), "auto_vacuum").unwrap();
+    let kind = || vacuum::read(&Connection::open(&path).unwrap(), "auto_vacuum").unwrap();
     Connection::open(&path).unwrap().execute_batch("PRAGMA auto_vacuum = NONE; VACUUM").unwrap();
     assert_eq!(kind(), 0);
     let store = open(&folder, "queue.db");
@@ -137,13 +137,13 @@ async fn a_take_that_a_crash_has_undone_costs_no_result() {
     // The machine comes back with what was synced before, and the worker goes on.
     let store = open(&folder, "crashed.db");
     assert_eq!(ids(&store.take(EP, taker("w2", 1, 2)).await.unwrap()), ["a"], "it is handed out again");
-    for (id, turn) in [("a", Turn::Stop("w2".into())), ("b", Turn::Changed)] {
+    for (id, turn) in [("a", Transition::Stop("w2".into())), ("b", Transition::Changed)] {
         let (record, done) = store.change(EP, id, end("w1", true, 3), output("[1]"), None).await.unwrap().unwrap();
-        assert_eq!((record.state, done), (State::Completed, turn), "{id}");
-        assert_eq!(store.payload(EP, id, Part::Output).await.unwrap().unwrap(), "[1]");
+        assert_eq!((record.state, done), (JobState::Completed, turn), "{id}");
+        assert_eq!(store.payload(EP, id, PayloadKind::Output).await.unwrap().unwrap(), "[1]");
     }
     let (_, late) = store.change(EP, "a", end("w2", true, 4), output("[2]"), None).await.unwrap().unwrap();
-    assert_eq!(late, Turn::Nothing);
+    assert_eq!(late, Transition::Unchanged);
     assert!(store.take(EP, taker("w2", 9, 5)).await.unwrap().is_empty(), "none is drawn once more");
 }
 
@@ -170,7 +170,7 @@ async fn room_for(store: &SqliteStore, pages: i64) {
         let now: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
         Ok(db.pragma_update_and_check(None, "max_page_count", now + pages, |_| Ok(()))?)
     };
-    store.writer.ask(limit).await.unwrap();
+    store.writer.call(limit).await.unwrap();
 }
 
 /// A job with an input of so many KiB.
@@ -189,7 +189,7 @@ async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room()
     let before = rows(&path);
     room_for(&store, 20).await;
     let why = |refused: Result<_, StoreError>| match refused {
-        Err(StoreError::Full(why)) => why,
+        Err(StoreError::NoSpace(why)) => why,
         other => panic!("{other:?}"),
     };
     let refused = why(store.submit(EP, large("l", 100)).await);
@@ -197,7 +197,7 @@ async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room()
     assert_eq!(why(store.submit(EP, job("c", false, at(1))).await), refused, "nor is a small one taken for a moment");
     assert_eq!((rows(&path), store.read(EP, "l").await), (before, Ok(None)), "nothing is half there");
     // A result without room is refused, and its job as it was: its worker sends it again.
-    let result = vec![(Part::Output, Bytes::from("1".repeat(100 << 10)))];
+    let result = vec![(PayloadKind::Output, Bytes::from("1".repeat(100 << 10)))];
     why(store.change(EP, "a", end("w", true, 2), result.clone(), None).await.map(drop));
     assert_eq!((store.held(EP, "w").await.unwrap(), store.counts(EP).await.unwrap().completed), (vec!["a".into()], 0));
     // What there is room for goes on.
@@ -205,7 +205,7 @@ async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room()
     store.change(EP, "b", end("w", true, 3), output("[2]"), None).await.unwrap();
     room_for(&store, 1000).await;
     store.change(EP, "a", end("w", true, 3), result.clone(), None).await.unwrap();
-    assert_eq!(store.payload(EP, "a", Part::Output).await.unwrap().unwrap(), result[0].1);
+    assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap().unwrap(), result[0].1);
     let began = std::time::Instant::now();
     while let Err(refused) = store.submit(EP, large("l", 100)).await {
         assert!(began.elapsed() < std::time::Duration::from_secs(30), "{refused}");
@@ -222,12 +222,12 @@ async fn what_is_written_together_with_too_much_is_undone_with_it_and_said_to_be
     // All of one turn of the writer, which is asked before it can begin.
     let (small, much, other) =
         tokio::join!(store.submit(EP, job("b", false, at(1))), store.submit(EP, large("l", 100)), store.stops(EP, "w"));
-    assert!(matches!(much, Err(StoreError::Full(_))), "{much:?}");
+    assert!(matches!(much, Err(StoreError::NoSpace(_))), "{much:?}");
     for (id, answer) in [("b", small.is_ok()), ("l", false)] {
         assert_eq!(store.read(EP, id).await.unwrap().is_some(), answer, "{id} is there if that was answered");
     }
-    assert!(matches!(other, Ok(_) | Err(StoreError::Full(_))), "{other:?}");
-    assert_eq!(store.all(EP, State::InQueue).await.unwrap().len(), 1 + usize::from(small.is_ok()));
+    assert!(matches!(other, Ok(_) | Err(StoreError::NoSpace(_))), "{other:?}");
+    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap().len(), 1 + usize::from(small.is_ok()));
 }
 
 #[tokio::test]
@@ -236,15 +236,15 @@ async fn how_a_job_stands_is_read_anew_when_it_changed_here_or_in_another_proces
     let (store, path) = (open(&folder, "queue.db"), folder.path().join("queue.db"));
     submit(&store, &["a"]).await;
     let stands = async || {
-        let known = store.memo.look(EP, "a", |_| Vec::new()).is_ok();
+        let known = store.cache.get(EP, "a", |_| Vec::new()).is_ok();
         (known, store.read(EP, "a").await.unwrap().unwrap().state)
     };
-    assert_eq!([stands().await, stands().await], [(false, State::InQueue), (true, State::InQueue)]);
+    assert_eq!([stands().await, stands().await], [(false, JobState::InQueue), (true, JobState::InQueue)]);
     store.take(EP, taker("w", 1, 1)).await.unwrap();
-    assert_eq!([stands().await, stands().await], [(false, State::InProgress), (true, State::InProgress)]);
+    assert_eq!([stands().await, stands().await], [(false, JobState::InProgress), (true, JobState::InProgress)]);
     open(&folder, "queue.db").change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     store.tidy().await.unwrap();
-    assert_eq!([stands().await, stands().await], [(false, State::Completed), (true, State::Completed)]);
+    assert_eq!([stands().await, stands().await], [(false, JobState::Completed), (true, JobState::Completed)]);
     store.tidy().await.unwrap();
     assert!(stands().await.0 && rows(&path)["jobs"] == 1);
 }
@@ -256,10 +256,10 @@ async fn new_jobs_leave_what_is_kept_free_and_results_may_use_it() {
     submit(&open(&folder, "queue.db"), &["a"]).await;
     let store = SqliteStore::open(&path, Rules::default(), Some(u64::MAX)).unwrap();
     let refused = store.submit(EP, job("b", false, at(1))).await;
-    assert!(matches!(&refused, Err(StoreError::Full(why)) if why.contains("gateway.min_free")), "{refused:?}");
+    assert!(matches!(&refused, Err(StoreError::NoSpace(why)) if why.contains("gateway.min_free")), "{refused:?}");
     store.take(EP, taker("w", 1, 1)).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
-    assert_eq!(store.all(EP, State::InQueue).await.unwrap(), [""; 0]);
+    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), [""; 0]);
 }
 
 #[tokio::test]

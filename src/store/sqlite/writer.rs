@@ -14,11 +14,11 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
-use super::desk::Request;
-use super::memo::Memo;
+use super::db_thread::Request;
+use super::status_cache::StatusCache;
 
 /// Requests of one transaction.
-const TOGETHER: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// Brings what was written to the disk.
 pub(super) trait Syncs: Fn() -> io::Result<()> + Send + 'static {}
@@ -35,17 +35,22 @@ struct Batch {
 }
 
 /// Does what is asked until nobody can ask any more, and has answered then.
-pub(super) fn write(db: &Connection, inbox: mpsc::Receiver<Box<dyn Request>>, memo: &Arc<Memo>, sync: impl Syncs) {
+pub(super) fn write(
+    db: &Connection,
+    inbox: mpsc::Receiver<Box<dyn Request>>,
+    cache: &Arc<StatusCache>,
+    sync: impl Syncs,
+) {
     // One at a time.
     let (batches, to_sync) = sync_channel(1);
     let syncing = {
-        let memo = memo.clone();
-        Builder::new().name("store-syncer".into()).spawn(move || answer(&to_sync, &memo, sync))
+        let cache = cache.clone();
+        Builder::new().name("store-syncer".into()).spawn(move || answer(&to_sync, &cache, sync))
     };
     let (Ok(syncing), Ok(runtime)) = (syncing, runtime::Builder::new_current_thread().build()) else {
         return tracing::error!("the store has no thread to sync by");
     };
-    let writer = Writer { db, memo, open: Vec::new(), due: Vec::new(), turn: 0, lost: false };
+    let writer = Writer { db, cache, open: Vec::new(), due: Vec::new(), turn: 0, lost: false };
     runtime.block_on(writer.run(inbox, &batches));
     drop(batches);
     join(syncing);
@@ -58,12 +63,12 @@ pub(super) fn join(thread: JoinHandle<()>) {
 }
 
 /// Syncs, and answers.
-fn answer(batches: &Receiver<Batch>, memo: &Memo, sync: impl Syncs) {
+fn answer(batches: &Receiver<Batch>, cache: &StatusCache, sync: impl Syncs) {
     while let Ok(Batch { requests, turn, done }) = batches.recv() {
         let failed = sync().err().map(|error| StoreError::Failed(format!("the disk did not take it: {error}")));
         let _ = done.send(failed.is_none());
         // After a failure, too: who reads is told what there is, as nobody knows what will stay.
-        memo.settle(turn);
+        cache.mark_synced(turn);
         for (request, error) in requests {
             request.answer(error.as_ref().or(failed.as_ref()));
         }
@@ -73,7 +78,7 @@ fn answer(batches: &Receiver<Batch>, memo: &Memo, sync: impl Syncs) {
 /// What was done for requests that are not answered yet.
 struct Writer<'a> {
     db: &'a Connection,
-    memo: &'a Memo,
+    cache: &'a StatusCache,
     /// In the transaction that goes on.
     open: Vec<Box<dyn Request>>,
     /// In those since the last sync began.
@@ -95,12 +100,12 @@ impl Writer<'_> {
                     self.lost |= synced != Some(true);
                     syncing = None;
                 }
-                request = inbox.recv(), if open && self.open.len() < TOGETHER => match request {
+                request = inbox.recv(), if open && self.open.len() < MAX_BATCH => match request {
                     Some(request) => self.perform(request),
                     None => open = false,
                 },
             }
-            while self.open.len() < TOGETHER
+            while self.open.len() < MAX_BATCH
                 && let Ok(request) = inbox.try_recv()
             {
                 self.perform(request);
@@ -156,7 +161,7 @@ impl Writer<'_> {
             // It may have been rolled back already.
             let _ = run(self.db, "ROLLBACK");
         }
-        self.turn = self.memo.turn_over(error.is_some());
+        self.turn = self.cache.end_transaction(error.is_some());
         for request in self.open.drain(..) {
             if request.is_loose() {
                 request.answer(error.as_ref());
@@ -180,18 +185,18 @@ mod tests {
     use futures_util::FutureExt;
     use tempfile::TempDir;
 
-    use super::super::desk::Desk;
+    use super::super::db_thread::DbThread;
     use super::super::schema;
     use super::*;
 
     /// A writer whose syncs go on until they are told how they went, or nobody can tell.
-    fn writer(folder: &TempDir) -> (Desk, mpsc::SyncSender<io::Result<()>>) {
+    fn writer(folder: &TempDir) -> (DbThread, mpsc::SyncSender<io::Result<()>>) {
         let db = Connection::open(folder.path().join("queue.db")).unwrap();
         schema::prepare(&db).unwrap();
         schema::writes(&db).unwrap();
         let (tell, told) = mpsc::sync_channel(9);
         let sync = move || told.recv().unwrap_or(Ok(()));
-        (Desk::writer(db, Arc::new(Memo::new()), sync).unwrap(), tell)
+        (DbThread::writer(db, Arc::new(StatusCache::new()), sync).unwrap(), tell)
     }
 
     fn note(text: &'static str) -> impl FnOnce(&Connection) -> Result<&'static str, StoreError> + Send + 'static {
@@ -209,13 +214,13 @@ mod tests {
     async fn what_may_be_undone_waits_for_no_sync_and_all_else_does() {
         let folder = tempfile::tempdir().unwrap();
         let (desk, tell) = writer(&folder);
-        let mut first = pin!(desk.ask(note("first")));
+        let mut first = pin!(desk.call(note("first")));
         assert!(first.as_mut().now_or_never().is_none());
-        assert_eq!(desk.ask_loosely(note("loose")).await, Ok("loose"));
+        assert_eq!(desk.call_unsynced(note("loose")).await, Ok("loose"));
         // Two that come while a sync goes on share the next.
-        let mut more = pin!(futures_util::future::join(desk.ask(note("more")), desk.ask(note("most"))));
+        let mut more = pin!(futures_util::future::join(desk.call(note("more")), desk.call(note("most"))));
         assert!(more.as_mut().now_or_never().is_none());
-        assert_eq!(desk.ask_loosely(|_| Ok(())).await, Ok(()));
+        assert_eq!(desk.call_unsynced(|_| Ok(())).await, Ok(()));
         assert!(first.as_mut().now_or_never().is_none() && more.as_mut().now_or_never().is_none());
         tell.send(Ok(())).unwrap();
         assert_eq!(first.await, Ok("first"));
@@ -231,15 +236,15 @@ mod tests {
         drop(tell);
         let fault = StoreError::Failed("x".into());
         let (no, half) = (fault.clone(), fault.clone());
-        let fails = desk.ask::<()>(move |_| Err(no));
+        let fails = desk.call::<()>(move |_| Err(no));
         assert_eq!(
-            tokio::join!(desk.ask(note("a")), fails, desk.ask(note("b"))),
+            tokio::join!(desk.call(note("a")), fails, desk.call(note("b"))),
             (Ok("a"), Err(fault.clone()), Ok("b"))
         );
-        let half = desk.ask::<()>(move |db| note("c")(db).and(Err(half)));
+        let half = desk.call::<()>(move |db| note("c")(db).and(Err(half)));
         assert_eq!(half.await, Err(fault));
         let count = |db: &Connection| Ok(db.query_row("SELECT count(*) FROM tallies", [], |row| row.get::<_, i64>(0))?);
-        assert_eq!(desk.ask(count).await, Ok(2));
+        assert_eq!(desk.call(count).await, Ok(2));
     }
 
     #[tokio::test]
@@ -247,11 +252,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (desk, tell) = writer(&folder);
         tell.send(Err(io::Error::other("broken"))).unwrap();
-        let failed = desk.ask(note("a")).await.unwrap_err().to_string();
+        let failed = desk.call(note("a")).await.unwrap_err().to_string();
         assert!(failed.contains("the disk did not take it: broken"), "{failed}");
         assert_eq!(notes(&folder), 0);
         drop(tell);
-        assert_eq!(desk.ask(note("b")).await, Ok("b"));
+        assert_eq!(desk.call(note("b")).await, Ok("b"));
         assert_eq!(notes(&folder), 2, "what is or was in doubt is in the file");
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::super::super::News;
+use super::super::super::StoreEvent;
 use super::super::super::contract::{EP, at, end, ids, job, output, submit, taker};
 use super::super::super::redis_server::Server;
 use super::super::*;
@@ -102,7 +102,7 @@ async fn a_name_that_leads_to_another_server_is_looked_up_again() {
     until("it is found", async || store.submit(EP, job("c", false, at(1))).await.is_ok()).await;
     store.ready().await.unwrap();
     assert_eq!(ids(&store.take(EP, taker("w", 9, 1)).await.unwrap()), ["a", "b", "c"]);
-    assert_eq!(timeout(SOON, news.next()).await.unwrap(), Some(News::Much));
+    assert_eq!(timeout(SOON, news.next()).await.unwrap(), Some(StoreEvent::Lagged));
     // At once, now that the last look was a while ago.
     sleep(Duration::from_millis(1100)).await;
     says(&first, "master_link_status:up").await;

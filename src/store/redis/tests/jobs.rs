@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::super::super::News;
+use super::super::super::StoreEvent;
 use super::super::super::contract::{EP, at, end, ids, job, output, submit, taker};
 use super::super::super::redis_server::Server;
 use super::super::*;
@@ -64,19 +64,20 @@ async fn of_changes_at_once_none_is_lost() {
 async fn who_asks_again_because_the_answer_was_lost_is_heard_once() {
     let server = Server::start(&[]);
     let store = RedisStore::on(&server).await;
-    let (keys, new) = (Keys(EP), job("a", false, at(0)));
+    let (keys, new) = (EndpointKeys(EP), job("a", false, at(0)));
     let entry = store.entry(keys, &new).unwrap();
     for _ in 0..2 {
         assert_eq!(store.link.run::<u8>(&entry).await.unwrap(), 0);
     }
-    assert_eq!(store.submit(EP, new).await, Err(StoreError::Taken), "of somebody else");
+    assert_eq!(store.submit(EP, new).await, Err(StoreError::Duplicate), "of somebody else");
     store.take(EP, taker("w", 1, 1)).await.unwrap();
     let seen = store.seen(keys, "a").await.unwrap().unwrap();
     let (mut after, chunk) = (seen.record.clone(), Bytes::from("1"));
     let turn = after.part("w");
-    let outcome = outcome(EP, &seen.record, &after, &turn);
-    let change = Change { after: &after, turn: &turn, outcome: &outcome, place: None, parts: &[], chunk: Some(&chunk) };
-    let write = Write::change(keys, &store.rules, &seen, &change).unwrap();
+    let effects = effects(EP, &seen.record, &after, &turn);
+    let change =
+        JobChange { after: &after, turn: &turn, effects: &effects, place: None, parts: &[], chunk: Some(&chunk) };
+    let write = JobWrite::change(keys, &store.rules, &seen, &change).unwrap();
     for _ in 0..2 {
         assert!(store.link.run::<bool>(&write.by(&store.write)).await.unwrap());
     }
@@ -103,7 +104,7 @@ async fn news_reach_other_gateways() {
     let mut news = other.news();
     submit(&one, &["a"]).await;
     let heard = timeout(Duration::from_secs(5), news.next()).await.unwrap();
-    assert_eq!(heard, Some(News::Waiting(EP.into())));
+    assert_eq!(heard, Some(StoreEvent::JobQueued(EP.into())));
     assert_eq!(ids(&other.take(EP, taker("w", 1, 1)).await.unwrap()), ["a"]);
 }
 

@@ -45,7 +45,7 @@ async fn folder(store: &RedisStore) -> PathBuf {
 /// The error of a store that fails.
 fn why<T: std::fmt::Debug>(done: Result<T, StoreError>) -> String {
     match done {
-        Err(StoreError::Failed(why) | StoreError::Full(why)) => why,
+        Err(StoreError::Failed(why) | StoreError::NoSpace(why)) => why,
         done => panic!("{done:?}"),
     }
 }

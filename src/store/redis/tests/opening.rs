@@ -20,7 +20,7 @@ async fn jobs_of_the_version_before_are_taken_and_go_on() {
     // As it was written then: a record that says so itself.
     let record = serde_json::to_string(&taken[0].record).unwrap();
     let mut ask = pipe();
-    ask.hset(Keys(EP).job("a"), "r", record).ignore().hdel(Keys(EP).job("a"), TAKING).ignore();
+    ask.hset(EndpointKeys(EP).job("a"), "r", record).ignore().hdel(EndpointKeys(EP).job("a"), CLAIM_FIELD).ignore();
     let _: () = store.link.ask(&ask).await.unwrap();
     let store = RedisStore::on(&server).await;
     assert_eq!(store.read(EP, "a").await.unwrap().as_ref(), Some(&taken[0].record));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::super::super::News;
+use super::super::super::StoreEvent;
 use super::super::super::contract::{EP, at, end, ids, job, output, submit, taker};
 use super::super::super::redis_server::Server;
 use super::super::*;
@@ -43,9 +43,9 @@ async fn what_was_answered_is_there_after_a_kill() {
     for id in &answered {
         assert!(store.read(EP, id).await.unwrap().is_some(), "{id} was answered");
     }
-    let line: BTreeSet<String> = store.all(EP, State::InQueue).await.unwrap().into_iter().collect();
+    let line: BTreeSet<String> = store.all(EP, JobState::InQueue).await.unwrap().into_iter().collect();
     assert!(answered.iter().all(|id| line.contains(id)));
-    assert_eq!(store.payload(EP, "a", Part::Output).await.unwrap().unwrap(), "[1]");
+    assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap().unwrap(), "[1]");
     assert_eq!(store.read(EP, "b").await.unwrap().as_ref(), Some(&taken[1].record));
     assert_eq!(store.held(EP, "w").await.unwrap(), ["b"]);
 }
@@ -63,9 +63,9 @@ async fn a_redis_that_was_away_is_used_again_and_who_waits_looks_again() {
     server.start_again();
     assert_eq!(ids(&store.take(EP, taker("w", 1, 1)).await.unwrap()), ["a"]);
     let heard = timeout(Duration::from_secs(5), news.next()).await.unwrap();
-    assert_eq!(heard, Some(News::Much));
+    assert_eq!(heard, Some(StoreEvent::Lagged));
     submit(&store, &["c"]).await;
-    while news.next().await != Some(News::Waiting(EP.into())) {}
+    while news.next().await != Some(StoreEvent::JobQueued(EP.into())) {}
 }
 
 #[tokio::test]
@@ -90,9 +90,9 @@ async fn a_full_memory_refuses_jobs_and_keeps_results() {
     assert!(store.read(EP, &format!("l{number}")).await.unwrap().is_none());
     // What is in hand is finished, and what waits is taken.
     let result = Bytes::from("1".repeat(1 << 20));
-    let parts = vec![(Part::Output, result.clone())];
+    let parts = vec![(PayloadKind::Output, result.clone())];
     store.change(EP, "a", end("w", true, 2), parts, None).await.unwrap();
-    assert_eq!(store.payload(EP, "a", Part::Output).await.unwrap(), Some(result));
+    assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap(), Some(result));
     assert_eq!(ids(&store.take(EP, taker("w", 2, 2)).await.unwrap()), ["b", "l0"]);
     assert!(!why(store.submit(EP, large("m")).await).is_empty());
     // What is over makes room.

@@ -47,9 +47,9 @@ async fn a_copy_has_what_was_answered_before_it_began_while_more_comes() {
     let copy = open(&folder, "copy.db");
     for id in &before {
         assert!(copy.read(EP, id).await.unwrap().is_some(), "{id} was answered before");
-        assert!(copy.payload(EP, id, Part::Input).await.unwrap().is_some());
+        assert!(copy.payload(EP, id, PayloadKind::Input).await.unwrap().is_some());
     }
-    assert_eq!(copy.payload(EP, "done", Part::Output).await.unwrap().unwrap(), "[1]");
+    assert_eq!(copy.payload(EP, "done", PayloadKind::Output).await.unwrap().unwrap(), "[1]");
     assert_eq!((copy.held(EP, "w").await.unwrap(), copy.counts(EP).await.unwrap().completed), (vec!["held".into()], 1));
     let all = copy.take(EP, taker("w2", usize::MAX, 2)).await.unwrap();
     assert_eq!(ids(&all).len() as u64, copied.jobs - 2, "it is a queue that goes on");

@@ -15,39 +15,39 @@ use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::pace::Pace;
+use super::min_rate::MinRate;
 
 /// What a peer has to move within that time when it is its turn, in bytes. Less is a trick, or nothing.
-pub(super) const LEAST: (u64, Duration) = (8 * 1024, Duration::from_secs(3));
+pub(super) const MIN_PROGRESS: (u64, Duration) = (8 * 1024, Duration::from_secs(3));
 
 /// After so long even what moves is cut off: it can go on for as long as its peer likes.
-const LONGEST: Duration = Duration::from_secs(20);
+const MAX_CLOSING_TIME: Duration = Duration::from_secs(20);
 
 /// Of one connection.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Turns(Arc<Seen>);
+pub(super) struct ConnectionActivity(Arc<ActivityState>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct ActivityState {
     ours: AtomicBool,
     moved: AtomicU64,
 }
 
-impl Turns {
+impl ConnectionActivity {
     /// The gateway works on an answer.
-    pub(super) fn ours(&self) {
+    pub(super) fn working(&self) {
         self.0.ours.store(true, Ordering::Relaxed);
     }
 
     /// The peer is to send, or to read.
-    pub(super) fn theirs(&self) {
+    pub(super) fn waiting_for_peer(&self) {
         self.0.ours.store(false, Ordering::Relaxed);
     }
 
     /// There is something to read, for which the peer has time from now on.
-    pub(super) fn ready(&self) {
+    pub(super) fn answer_ready(&self) {
         if self.0.ours.swap(false, Ordering::Relaxed) {
-            self.moved(LEAST.0);
+            self.moved(MIN_PROGRESS.0);
         }
     }
 
@@ -62,16 +62,16 @@ impl Turns {
 
     /// Whether it is the peer's turn, and too little has moved since that was `before`.
     pub(super) fn stalled(&self, before: u64) -> bool {
-        !self.0.ours.load(Ordering::Relaxed) && self.moved_so_far() - before < LEAST.0
+        !self.0.ours.load(Ordering::Relaxed) && self.moved_so_far() - before < MIN_PROGRESS.0
     }
 
     /// Ends when the peer has had its turn and did not move, or has moved for long enough.
-    pub(super) async fn wasted(&self) {
+    pub(super) async fn stalled_or_overtime(&self) {
         let began = Instant::now();
         loop {
             let before = self.moved_so_far();
-            sleep(LEAST.1).await;
-            let long = began.elapsed() >= LONGEST && !self.0.ours.load(Ordering::Relaxed);
+            sleep(MIN_PROGRESS.1).await;
+            let long = began.elapsed() >= MAX_CLOSING_TIME && !self.0.ours.load(Ordering::Relaxed);
             if long || self.stalled(before) {
                 return;
             }
@@ -79,34 +79,34 @@ impl Turns {
     }
 
     /// A handler's answer.
-    pub(super) fn answered(&self, body: Body) -> Answer {
-        self.ready();
-        Answer { body, turns: self.clone() }
+    pub(super) fn answered(&self, body: Body) -> AnswerBody {
+        self.answer_ready();
+        AnswerBody { body, activity: self.clone() }
     }
 
     /// A connection.
-    pub(super) fn on<T>(&self, stream: T) -> Watched<T> {
-        Watched { stream, turns: self.clone(), pace: Pace::default(), blocked: None }
+    pub(super) fn on<T>(&self, stream: T) -> CountedStream<T> {
+        CountedStream { stream, activity: self.clone(), pace: MinRate::default(), blocked: None }
     }
 }
 
 /// A body that is ours to make while it is not ready, and the peer's to read when it is.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct AnswerBody {
     body: Body,
-    turns: Turns,
+    activity: ConnectionActivity,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for AnswerBody {
     type Data = Bytes;
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         if polled.is_pending() {
-            self.turns.ours();
+            self.activity.working();
         } else {
-            self.turns.ready();
+            self.activity.answer_ready();
         }
         polled
     }
@@ -122,22 +122,22 @@ impl HttpBody for Answer {
 
 /// A stream whose bytes are counted, and that fails when too few of those that are there to read are taken.
 #[derive(Debug)]
-pub(super) struct Watched<T> {
+pub(super) struct CountedStream<T> {
     stream: T,
-    turns: Turns,
-    pace: Pace,
+    activity: ConnectionActivity,
+    pace: MinRate,
     /// Since when the peer takes nothing, and until when it may.
     blocked: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl<T> Watched<T> {
+impl<T> CountedStream<T> {
     /// What came of an attempt to write.
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = written {
             let waited = self.blocked.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
             let written = written?;
             self.pace.moved(waited, written);
-            self.turns.moved(written as u64);
+            self.activity.moved(written as u64);
             return Poll::Ready(Ok(written));
         }
         let left = self.pace.left();
@@ -147,16 +147,16 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for CountedStream<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.turns.moved((buffer.filled().len() - before) as u64);
+        self.activity.moved((buffer.filled().len() - before) as u64);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for CountedStream<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(cx, written)
@@ -177,7 +177,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // All that was there to take is taken.
-        self.pace = Pace::default();
+        self.pace = MinRate::default();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

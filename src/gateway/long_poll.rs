@@ -13,14 +13,14 @@ use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt, once, unfold};
 use tokio::time::timeout;
 
-use crate::queue::State;
+use crate::queue::JobState;
 use crate::store::Store;
 
-use super::reply::{Fault, Json};
+use super::reply::{ApiError, RawJson};
 use super::{Endpoint, Gateway};
 
 /// Between signs that the connection lives.
-pub(super) const ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Keeps nginx from holding a reply back until it is whole.
 pub(super) const UNBUFFERED: (HeaderName, HeaderValue) =
@@ -28,7 +28,7 @@ pub(super) const UNBUFFERED: (HeaderName, HeaderValue) =
 
 const SPACE: Bytes = Bytes::from_static(b" ");
 
-type Part = Result<Bytes, Infallible>;
+type BodyPart = Result<Bytes, Infallible>;
 
 impl<S: Store> Gateway<S> {
     /// The answer of a long poll on a job. What comes of it within 15 s keeps its HTTP status; after that, its
@@ -37,11 +37,11 @@ impl<S: Store> Gateway<S> {
         self: Arc<Self>,
         endpoint: Endpoint,
         id: String,
-        answer: impl Future<Output = Result<Bytes, Fault>> + Send + 'static,
-    ) -> Result<Response, Fault> {
+        answer: impl Future<Output = Result<Bytes, ApiError>> + Send + 'static,
+    ) -> Result<Response, ApiError> {
         let mut answer = Box::pin(answer);
-        if let Ok(soon) = timeout(ALIVE, &mut answer).await {
-            return soon.map(|object| Json(object).into_response());
+        if let Ok(soon) = timeout(KEEP_ALIVE_INTERVAL, &mut answer).await {
+            return soon.map(|object| RawJson(object).into_response());
         }
         let state = self.visible(&endpoint, &id).await?.state;
         let space = once(async { Ok(SPACE) });
@@ -52,27 +52,27 @@ impl<S: Store> Gateway<S> {
 /// A reply whose head goes out now, and whose body is spaces until its answer is there. 200 is said, so that a fault is told by the body alone;
 /// `state` is how the job stood before.
 pub(super) fn reply(
-    answer: impl Future<Output = Result<Bytes, Fault>> + Send + 'static,
+    answer: impl Future<Output = Result<Bytes, ApiError>> + Send + 'static,
     id: String,
-    state: State,
+    state: JobState,
 ) -> Response {
     unbuffered(body(answer, id, state))
 }
 
-fn unbuffered(body: impl Stream<Item = Part> + Send + 'static) -> Response {
-    ([UNBUFFERED], Json(Body::from_stream(body))).into_response()
+fn unbuffered(body: impl Stream<Item = BodyPart> + Send + 'static) -> Response {
+    ([UNBUFFERED], RawJson(Body::from_stream(body))).into_response()
 }
 
 fn body(
-    answer: impl Future<Output = Result<Bytes, Fault>> + Send + 'static,
+    answer: impl Future<Output = Result<Bytes, ApiError>> + Send + 'static,
     id: String,
-    state: State,
-) -> impl Stream<Item = Part> + Send + 'static {
+    state: JobState,
+) -> impl Stream<Item = BodyPart> + Send + 'static {
     let object = async move { answer.await.unwrap_or_else(|fault| fault.late(&id, state).into()) };
     let object: Pin<Box<dyn Future<Output = Bytes> + Send>> = Box::pin(object);
     unfold(Some(object), async |object| {
         let mut object = object?;
-        Some(match timeout(ALIVE, &mut object).await {
+        Some(match timeout(KEEP_ALIVE_INTERVAL, &mut object).await {
             Ok(object) => (Ok(object), None),
             Err(_) => (Ok(SPACE), Some(object)),
         })
@@ -93,7 +93,7 @@ mod tests {
                 sleep(Duration::from_secs(seconds)).await;
                 Ok("{}".into())
             };
-            let reply = reply(answer, "x".into(), State::InQueue);
+            let reply = reply(answer, "x".into(), JobState::InQueue);
             assert_eq!(reply.headers()["x-accel-buffering"], "no");
             assert_eq!(to_bytes(reply.into_body(), 100).await.unwrap(), format!("{spaces}{{}}"), "{seconds}");
         }
@@ -101,10 +101,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_goes_wrong_after_the_head_is_told_with_id_and_status() {
-        let reply = reply(async { Err(Fault::NoRoom) }, "x".into(), State::InProgress);
+        let reply = reply(async { Err(ApiError::StoreFull) }, "x".into(), JobState::InProgress);
         let body: serde_json::Value =
             serde_json::from_slice(&to_bytes(reply.into_body(), 1000).await.unwrap()).unwrap();
         assert_eq!((&body["id"], &body["status"]), (&"x".into(), &"IN_PROGRESS".into()));
-        assert_eq!(body["error"], Fault::NoRoom.to_string());
+        assert_eq!(body["error"], ApiError::StoreFull.to_string());
     }
 }

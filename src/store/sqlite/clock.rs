@@ -3,22 +3,22 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::super::StoreError;
-use super::super::pace::Moment;
-use super::jobs::{Jobs, millis};
+use super::super::clock::ClockReading;
+use super::tables::{Tables, millis};
 use crate::date::UnixTime;
 
-impl Jobs<'_> {
+impl Tables<'_> {
     /// Keeps the time of the queue, if it does not follow from what is kept. Returns it.
     pub(super) fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
         let mut select = self.db.prepare_cached("SELECT course, wall FROM time")?;
         let kept = select.query_row([], |row| {
             let [on, wall] = [row.get::<_, i64>(0)?, row.get(1)?].map(|date| UnixTime::from_millis(date as u64));
-            Ok(Moment { on, wall })
+            Ok(ClockReading { on, wall })
         });
         let kept = kept.optional()?;
-        let now = Moment::after(kept, on, wall);
+        let now = ClockReading::after(kept, on, wall);
         let busy = self.next_due()?.is_some();
-        if kept.is_none_or(|kept| now.tells_more(kept, busy)) {
+        if kept.is_none_or(|kept| now.needs_saving(kept, busy)) {
             self.run("DELETE FROM time", [])?;
             self.run("INSERT INTO time (course, wall) VALUES (?1, ?2)", params![millis(now.on), millis(now.wall)])?;
         }

@@ -5,21 +5,21 @@ use std::time::Duration;
 use crate::date::UnixTime;
 
 /// What the wall clock may be off what was kept, and is not written anew for.
-const SLIGHT: Duration = Duration::from_secs(1);
+const TOLERANCE: Duration = Duration::from_secs(1);
 
 /// How old may be what is kept, while there are jobs.
-const OLD: Duration = Duration::from_mins(1);
+const MAX_AGE: Duration = Duration::from_mins(1);
 
 /// A moment by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment {
+pub(super) struct ClockReading {
     /// On the course of the queue.
     pub(super) on: UnixTime,
     /// By the wall clock.
     pub(super) wall: UnixTime,
 }
 
-impl Moment {
+impl ClockReading {
     /// The moment that it is now, as [`Store::keep_time`](super::Store::keep_time) has it, after the one that was `kept`.
     pub(super) fn after(kept: Option<Self>, on: Option<UnixTime>, wall: UnixTime) -> Self {
         let on = match (kept, on) {
@@ -31,10 +31,10 @@ impl Moment {
     }
 
     /// Whether it has to be kept in place of the one `before`: who begins there would not come to it. `busy` says whether there are jobs.
-    pub(super) fn tells_more(self, before: Self, busy: bool) -> bool {
+    pub(super) fn needs_saving(self, before: Self, busy: bool) -> bool {
         let (on, wall) = (before.on.until(self.on), before.wall.until(self.wall));
-        let set = self.wall < before.wall || on.abs_diff(wall) >= SLIGHT;
-        set || (busy && on >= OLD)
+        let set = self.wall < before.wall || on.abs_diff(wall) >= TOLERANCE;
+        set || (busy && on >= MAX_AGE)
     }
 }
 
@@ -42,14 +42,14 @@ impl Moment {
 mod tests {
     use super::*;
 
-    fn at(on: u64, wall: u64) -> Moment {
-        Moment { on: UnixTime::from_millis(on * 1000), wall: UnixTime::from_millis(wall * 1000) }
+    fn at(on: u64, wall: u64) -> ClockReading {
+        ClockReading { on: UnixTime::from_millis(on * 1000), wall: UnixTime::from_millis(wall * 1000) }
     }
 
     #[test]
     fn who_begins_goes_on_from_what_was_kept_and_never_back() {
         let after = |kept, on: Option<u64>, wall: u64| {
-            Moment::after(kept, on.map(|on| UnixTime::from_millis(on * 1000)), UnixTime::from_millis(wall * 1000))
+            ClockReading::after(kept, on.map(|on| UnixTime::from_millis(on * 1000)), UnixTime::from_millis(wall * 1000))
         };
         assert_eq!(after(None, None, 7), at(7, 7));
         assert_eq!(after(None, Some(3), 7), at(3, 7));
@@ -71,7 +71,7 @@ mod tests {
             (at(110, 911), false, true),
             (at(110, 899), false, true),
         ] {
-            assert_eq!(now.tells_more(before, busy), more, "{now:?}");
+            assert_eq!(now.needs_saving(before, busy), more, "{now:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a change of a record means to what is kept around it; the same for every store.
 
-use super::news::News;
-use super::{Part, Record, State, Turn};
+use super::events::StoreEvent;
+use super::{JobState, PayloadKind, Record, Transition};
 
 /// How many jobs an endpoint has and had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,48 +28,50 @@ pub(super) enum Tally {
 
 /// What follows from a record's change.
 #[derive(Debug, PartialEq)]
-pub(super) struct Outcome {
+pub(super) struct Effects {
     /// Numbers that grow by one.
     pub(super) tallies: Vec<Tally>,
     /// Payloads that belong to what is no longer so.
-    pub(super) stale: &'static [Part],
+    pub(super) stale: &'static [PayloadKind],
     /// Whether what is there of its stream is no longer so.
     pub(super) restream: bool,
     /// Whether it goes to the end of its line; else it keeps its place.
     pub(super) last: bool,
     /// What to tell.
-    pub(super) news: Vec<News>,
+    pub(super) news: Vec<StoreEvent>,
 }
 
 /// What follows when `before` has become `after` by a `turn` that was not nothing.
-pub(super) fn outcome(endpoint: &str, before: &Record, after: &Record, turn: &Turn) -> Outcome {
+pub(super) fn effects(endpoint: &str, before: &Record, after: &Record, turn: &Transition) -> Effects {
     let (endpoint_, id) = (|| endpoint.to_owned(), || after.id.clone());
-    let became = |state: State| before.state != state && after.state == state;
+    let became = |state: JobState| before.state != state && after.state == state;
     let mut tallies = Vec::new();
-    if became(State::Completed) {
+    if became(JobState::Completed) {
         tallies.push(Tally::Completed);
     }
-    if became(State::Failed) || became(State::TimedOut) {
+    if became(JobState::Failed) || became(JobState::TimedOut) {
         tallies.push(Tally::Failed);
     }
-    if before.state == State::InProgress && became(State::InQueue) {
+    if before.state == JobState::InProgress && became(JobState::InQueue) {
         tallies.push(Tally::Retried);
     }
     let ended = !before.state.is_end() && after.state.is_end();
-    let mut news = vec![if ended { News::End } else { News::Job }(endpoint_(), id())];
-    if became(State::InQueue) {
-        news.push(News::Waiting(endpoint_()));
+    let mut news = vec![if ended { StoreEvent::JobEnded } else { StoreEvent::JobChanged }(endpoint_(), id())];
+    if became(JobState::InQueue) {
+        news.push(StoreEvent::JobQueued(endpoint_()));
     }
-    if let Turn::Stop(worker) = turn {
-        news.push(News::Stop(endpoint_(), worker.clone()));
+    if let Transition::Stop(worker) = turn {
+        news.push(StoreEvent::WorkerStop(endpoint_(), worker.clone()));
     }
-    let stale: &[Part] = match (after.output, after.state) {
-        _ if after.is_told() => &[Part::Input, Part::Rest, Part::Output, Part::Timings, Part::Warnings],
-        (false, State::InQueue) => &[Part::Output, Part::Timings, Part::Warnings],
-        (false, _) if before.output => &[Part::Output],
+    let stale: &[PayloadKind] = match (after.output, after.state) {
+        _ if after.is_told() => {
+            &[PayloadKind::Input, PayloadKind::Rest, PayloadKind::Output, PayloadKind::Timings, PayloadKind::Warnings]
+        }
+        (false, JobState::InQueue) => &[PayloadKind::Output, PayloadKind::Timings, PayloadKind::Warnings],
+        (false, _) if before.output => &[PayloadKind::Output],
         _ => &[],
     };
     // Its client asks for it anew, behind all who asked before. What was only lost waits where it had waited: at the head.
-    let last = before.state.is_end() && after.state == State::InQueue;
-    Outcome { tallies, stale, restream: became(State::InQueue) || after.is_told(), last, news }
+    let last = before.state.is_end() && after.state == JobState::InQueue;
+    Effects { tallies, stale, restream: became(JobState::InQueue) || after.is_told(), last, news }
 }

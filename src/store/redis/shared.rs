@@ -9,21 +9,21 @@ use std::time::Duration;
 use redis::pipe;
 
 use super::super::StoreError;
-use super::super::news::News;
-use super::super::share::{Admitted, Asking, View};
+use super::super::events::StoreEvent;
+use super::super::shared::{Admission, RateCheck, WorkerView};
 use super::RedisStore;
-use super::keys::{self, Keys};
+use super::keys::{self, EndpointKeys};
 
 impl RedisStore {
-    pub(super) async fn count(&self, asking: &Asking) -> Result<Admitted, StoreError> {
+    pub(super) async fn count(&self, asking: &RateCheck) -> Result<Admission, StoreError> {
         let mut count = self.meter.key(keys::asked(&asking.asked));
         count.arg(millis(asking.window)).arg(asking.rate).arg(asking.at_once);
         count.arg(&asking.gateway).arg(asking.open).arg(millis(asking.silent));
         let answer: u8 = self.link.run(&count).await?;
         Ok(match answer {
-            0 => Admitted::Yes,
-            1 => Admitted::TooOften,
-            _ => Admitted::TooMany,
+            0 => Admission::Yes,
+            1 => Admission::TooOften,
+            _ => Admission::TooMany,
         })
     }
 
@@ -46,19 +46,19 @@ impl RedisStore {
 }
 
 /// Seconds that what gateways have seen of workers is kept when none of them is there any more.
-const VIEWS: i64 = 3600;
+const VIEW_SECONDS: i64 = 3600;
 
 impl RedisStore {
-    pub(super) async fn write_view(&self, endpoint: &str, view: &View, urgent: bool) -> Result<(), StoreError> {
-        let (key, name) = (Keys(endpoint).views(), format!("{} {}", view.gateway, view.worker));
+    pub(super) async fn write_view(&self, endpoint: &str, view: &WorkerView, urgent: bool) -> Result<(), StoreError> {
+        let (key, name) = (EndpointKeys(endpoint).views(), format!("{} {}", view.gateway, view.worker));
         let mut ask = pipe();
         match &view.seen {
-            Some(seen) => ask.hset(&key, name, seen).ignore().expire(&key, VIEWS).ignore(),
+            Some(seen) => ask.hset(&key, name, seen).ignore().expire(&key, VIEW_SECONDS).ignore(),
             None => ask.hdel(&key, name).ignore(),
         };
         if urgent {
-            let news =
-                serde_json::to_string(&[News::Workers]).map_err(|error| StoreError::Failed(error.to_string()))?;
+            let news = serde_json::to_string(&[StoreEvent::WorkersChanged])
+                .map_err(|error| StoreError::Failed(error.to_string()))?;
             ask.publish(keys::news(), news).ignore();
         }
         self.link.ask(&ask).await
@@ -66,9 +66,9 @@ impl RedisStore {
 }
 
 /// A view as the hash has it.
-pub(super) fn view((name, seen): (String, String)) -> Option<View> {
+pub(super) fn view((name, seen): (String, String)) -> Option<WorkerView> {
     let (gateway, worker) = name.split_once(' ')?;
-    Some(View { gateway: gateway.to_owned(), worker: worker.to_owned(), seen: Some(seen) })
+    Some(WorkerView { gateway: gateway.to_owned(), worker: worker.to_owned(), seen: Some(seen) })
 }
 
 fn millis(time: Duration) -> u64 {

@@ -4,18 +4,18 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::date::UnixTime;
-use crate::queue::{Record, Rules, State, Submission, Turn};
+use crate::queue::{JobState, Record, Rules, Submission, Transition};
 
-use super::super::change::{Counts, Tally, outcome};
-use super::super::news::News;
-use super::super::{Handed, Part, StoreError, Taker};
-use super::memo::Memo;
+use super::super::effects::{Counts, Tally, effects};
+use super::super::events::StoreEvent;
+use super::super::{ClaimRequest, ClaimedJob, PayloadKind, StoreError};
+use super::status_cache::StatusCache;
 
 /// The tables, through a connection.
-pub(super) struct Jobs<'a> {
+pub(super) struct Tables<'a> {
     pub(super) db: &'a Connection,
     pub(super) rules: &'a Rules,
-    pub(super) memo: &'a Memo,
+    pub(super) cache: &'a StatusCache,
 }
 
 impl Tally {
@@ -29,38 +29,38 @@ impl Tally {
 }
 
 /// Milliseconds that a worker may take to ask what it works on in vain: a day, as in Redis.
-const UNHEARD: i64 = 24 * 3_600_000;
+const STOP_RETENTION: i64 = 24 * 3_600_000;
 
 /// The tally of jobs that wait.
-const WAITING: &str = "waiting";
+const WAITING_TALLY: &str = "waiting";
 
 /// The last place in an endpoint's line, plus one.
-const LAST: &str = "(SELECT 1 + ifnull(max(place), 0) FROM jobs WHERE endpoint = ?1)";
+const NEXT_PLACE: &str = "(SELECT 1 + ifnull(max(place), 0) FROM jobs WHERE endpoint = ?1)";
 
-impl Jobs<'_> {
+impl Tables<'_> {
     pub(super) fn insert(&self, endpoint: &str, job: &Submission) -> Result<(), StoreError> {
         let Submission { record, input, rest } = job;
         // Kept beside them: to count a long line at each job would be slow.
         if let Some(most) = self.rules.waiting
-            && self.tally(endpoint, WAITING)? >= most
+            && self.tally(endpoint, WAITING_TALLY)? >= most
         {
             let there = self.record(endpoint, &record.id)?.is_some();
-            return Err(if there { StoreError::Taken } else { StoreError::Crowded(most) });
+            return Err(if there { StoreError::Duplicate } else { StoreError::QueueFull(most) });
         }
         let text = format!(
             "INSERT INTO jobs (endpoint, id, record, state, gone, low, due, expires, place)
-             VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, {LAST}) ON CONFLICT DO NOTHING"
+             VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, {NEXT_PLACE}) ON CONFLICT DO NOTHING"
         );
         let (due, expires) = (self.due_of(record), millis(record.expires));
         let values = params![endpoint, record.id, json(record)?, record.state as u8, record.low, due, expires];
         if self.db.prepare_cached(&text)?.execute(values)? == 0 {
-            return Err(StoreError::Taken);
+            return Err(StoreError::Duplicate);
         }
-        self.memo.change(&record.id, false);
-        self.add(endpoint, WAITING, 1)?;
-        self.keep_part(endpoint, &record.id, Part::Input, input.get().as_bytes())?;
+        self.cache.invalidate(&record.id, false);
+        self.add(endpoint, WAITING_TALLY, 1)?;
+        self.keep_part(endpoint, &record.id, PayloadKind::Input, input.get().as_bytes())?;
         if !rest.is_empty() {
-            self.keep_part(endpoint, &record.id, Part::Rest, json(rest)?.as_bytes())?;
+            self.keep_part(endpoint, &record.id, PayloadKind::Rest, json(rest)?.as_bytes())?;
         }
         Ok(())
     }
@@ -76,8 +76,8 @@ impl Jobs<'_> {
         &self,
         endpoint: &str,
         id: &str,
-        event: impl FnOnce(&mut Record) -> Turn,
-    ) -> Result<Option<(Record, Turn, Vec<News>)>, StoreError> {
+        event: impl FnOnce(&mut Record) -> Transition,
+    ) -> Result<Option<(Record, Transition, Vec<StoreEvent>)>, StoreError> {
         let Some(before) = self.record(endpoint, id)? else { return Ok(None) };
         self.follow(endpoint, before, event, false).map(Some)
     }
@@ -87,42 +87,42 @@ impl Jobs<'_> {
         &self,
         endpoint: &str,
         before: Record,
-        event: impl FnOnce(&mut Record) -> Turn,
+        event: impl FnOnce(&mut Record) -> Transition,
         loose: bool,
-    ) -> Result<(Record, Turn, Vec<News>), StoreError> {
+    ) -> Result<(Record, Transition, Vec<StoreEvent>), StoreError> {
         let (mut after, id) = (before.clone(), &*before.id);
         let turn = event(&mut after);
-        if turn == Turn::Nothing {
+        if turn == Transition::Unchanged {
             return Ok((before, turn, Vec::new()));
         }
-        self.memo.change(id, loose);
-        let outcome = outcome(endpoint, &before, &after, &turn);
-        for part in outcome.stale {
+        self.cache.invalidate(id, loose);
+        let effects = effects(endpoint, &before, &after, &turn);
+        for part in effects.stale {
             self.run(
                 "DELETE FROM parts WHERE endpoint = ?1 AND id = ?2 AND part = ?3",
                 params![endpoint, id, *part as u8],
             )?;
         }
-        if outcome.restream {
+        if effects.restream {
             self.run("DELETE FROM chunks WHERE endpoint = ?1 AND id = ?2", params![endpoint, id])?;
         }
-        for tally in outcome.tallies {
+        for tally in effects.tallies {
             self.add(endpoint, tally.name(), 1)?;
         }
         match (waits(&before), waits(&after)) {
-            (false, true) => self.add(endpoint, WAITING, 1)?,
-            (true, false) => self.add(endpoint, WAITING, -1)?,
+            (false, true) => self.add(endpoint, WAITING_TALLY, 1)?,
+            (true, false) => self.add(endpoint, WAITING_TALLY, -1)?,
             _ => {}
         }
-        if let Turn::Stop(worker) = &turn {
+        if let Transition::Stop(worker) = &turn {
             self.stop(endpoint, worker, &after)?;
         }
         if after.is_over() {
             self.erase(endpoint, id)?;
         } else {
-            self.update(endpoint, &after, outcome.last)?;
+            self.update(endpoint, &after, effects.last)?;
         }
-        Ok((after, turn, outcome.news))
+        Ok((after, turn, effects.news))
     }
 
     fn add(&self, endpoint: &str, tally: &str, change: i64) -> Result<(), StoreError> {
@@ -139,7 +139,7 @@ impl Jobs<'_> {
     fn update(&self, endpoint: &str, record: &Record, last: bool) -> Result<(), StoreError> {
         let due = self.due_of(record);
         let set = "UPDATE jobs SET record = ?3, state = ?4, gone = ?5, holder = ?6, due = ?7";
-        let place = if last { format!(", place = {LAST}") } else { String::new() };
+        let place = if last { format!(", place = {NEXT_PLACE}") } else { String::new() };
         let values = params![endpoint, record.id, json(record)?, record.state as u8, record.gone, record.holder(), due];
         self.run(&format!("{set}{place} WHERE endpoint = ?1 AND id = ?2"), values)
     }
@@ -155,22 +155,26 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    pub(super) fn take(&self, endpoint: &str, taker: &Taker) -> Result<(Vec<Handed>, Vec<News>), StoreError> {
+    pub(super) fn take(
+        &self,
+        endpoint: &str,
+        taker: &ClaimRequest,
+    ) -> Result<(Vec<ClaimedJob>, Vec<StoreEvent>), StoreError> {
         let (mut handed, mut all_news, mut left) = (Vec::new(), Vec::new(), taker.bytes);
         // One that has expired waits only to be forgotten.
         let text = "SELECT id, record FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 AND expires > ?3 ORDER BY low, place LIMIT ?4";
         let most = i64::try_from(taker.most).unwrap_or(-1);
-        let values = params![endpoint, State::InQueue as u8, millis(taker.taking.at), most];
+        let values = params![endpoint, JobState::InQueue as u8, millis(taker.taking.at), most];
         let rows = self.rows(text, values, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
         // Before anything is changed: one that cannot be read undoes nothing of others.
         let waiting: Vec<Record> = rows.iter().map(|(id, record)| read(id, record)).collect::<Result<_, _>>()?;
         for (record, (id, _)) in waiting.into_iter().zip(rows) {
             let text = "SELECT part, body FROM parts WHERE endpoint = ?1 AND id = ?2 AND part <= ?3";
-            let given = params![endpoint, id, Part::Rest as u8];
+            let given = params![endpoint, id, PayloadKind::Rest as u8];
             let given = self.rows(text, given, |row| Ok((row.get::<_, u8>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
             let (mut input, mut rest) = (Bytes::new(), Bytes::from_static(b"{}"));
             for (part, body) in given {
-                *(if part == Part::Rest as u8 { &mut rest } else { &mut input }) = body.into();
+                *(if part == PayloadKind::Rest as u8 { &mut rest } else { &mut input }) = body.into();
             }
             let bytes = input.len() + rest.len();
             if bytes > left && !handed.is_empty() {
@@ -178,15 +182,15 @@ impl Jobs<'_> {
             }
             left = left.saturating_sub(bytes);
             let start = |record: &mut Record| record.start(&taker.taking);
-            let (record, Turn::Changed, news) = self.follow(endpoint, record, start, true)? else { continue };
+            let (record, Transition::Changed, news) = self.follow(endpoint, record, start, true)? else { continue };
             all_news.extend(news);
-            handed.push(Handed { record, input, rest });
+            handed.push(ClaimedJob { record, input, rest });
         }
         Ok((handed, all_news))
     }
 
     /// Ids of jobs that stand so, in line.
-    pub(super) fn line(&self, endpoint: &str, state: State) -> Result<Vec<String>, StoreError> {
+    pub(super) fn line(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
         let text = "SELECT id FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 ORDER BY low, place";
         self.rows(text, params![endpoint, state as u8], |row| row.get(0))
     }
@@ -211,7 +215,7 @@ impl Jobs<'_> {
     /// Keeps for a worker that it works on a job in vain, and forgets what workers have not come to hear.
     fn stop(&self, endpoint: &str, worker: &str, record: &Record) -> Result<(), StoreError> {
         let ended = millis(record.ended.unwrap_or(record.submitted));
-        self.run("DELETE FROM stops WHERE ended < ?1", [ended - UNHEARD])?;
+        self.run("DELETE FROM stops WHERE ended < ?1", [ended - STOP_RETENTION])?;
         let text = "INSERT INTO stops (endpoint, worker, id, ended) VALUES (?1, ?2, ?3, ?4)";
         self.run(text, params![endpoint, worker, record.id, ended])
     }
@@ -224,7 +228,7 @@ impl Jobs<'_> {
     }
 
     pub(super) fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
-        let stand = |state: State| -> Result<u64, StoreError> {
+        let stand = |state: JobState| -> Result<u64, StoreError> {
             let text = "SELECT count(*) FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0";
             let count: i64 =
                 self.db.prepare_cached(text)?.query_row(params![endpoint, state as u8], |row| row.get(0))?;
@@ -232,8 +236,8 @@ impl Jobs<'_> {
         };
         let ever = |tally: Tally| self.tally(endpoint, tally.name());
         Ok(Counts {
-            in_queue: stand(State::InQueue)?,
-            in_progress: stand(State::InProgress)?,
+            in_queue: stand(JobState::InQueue)?,
+            in_progress: stand(JobState::InProgress)?,
             completed: ever(Tally::Completed)?,
             failed: ever(Tally::Failed)?,
             retried: ever(Tally::Retried)?,
@@ -259,7 +263,7 @@ impl Jobs<'_> {
 
 /// Whether it is one that somebody may take.
 fn waits(record: &Record) -> bool {
-    record.state == State::InQueue && !record.gone
+    record.state == JobState::InQueue && !record.gone
 }
 
 pub(super) fn millis(date: UnixTime) -> i64 {

@@ -9,38 +9,38 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::sleep;
 
-use crate::store::{Store, View};
+use crate::store::{Store, WorkerView};
 
-use super::fleet::Sign;
+use super::worker_registry::WorkerSignal;
 use super::{Gateway, told};
 
 /// How often others' views are read if nothing is told of them.
-const LOOK: Duration = Duration::from_secs(2);
+const READ_INTERVAL: Duration = Duration::from_secs(2);
 
 impl<S: Store> Gateway<S> {
     /// Notes a sign of a worker's life.
-    pub(super) async fn sign(&self, endpoint: &str, worker: &str, sign: Sign<'_>) {
-        let (now, urgent) = (self.now(), matches!(sign, Sign::Unfit(_)));
-        if self.fleet.sign(endpoint, worker, sign, now) {
+    pub(super) async fn sign(&self, endpoint: &str, worker: &str, sign: WorkerSignal<'_>) {
+        let (now, urgent) = (self.now(), matches!(sign, WorkerSignal::Unfit(_)));
+        if self.registry.sign(endpoint, worker, sign, now) {
             self.show_worker(endpoint, worker, urgent).await;
         }
     }
 
     /// A worker gets no job any more, here and elsewhere.
     pub(super) async fn ban(&self, endpoint: &str, worker: &str) {
-        self.fleet.ban(endpoint, worker, self.now());
+        self.registry.ban(endpoint, worker, self.now());
         self.show_worker(endpoint, worker, true).await;
     }
 
     /// A worker has lost a job.
     pub(super) async fn lost(&self, endpoint: &str, worker: &str) {
-        self.fleet.lost(endpoint, worker, self.now());
+        self.registry.lost(endpoint, worker, self.now());
         self.show_worker(endpoint, worker, true).await;
     }
 
     /// A worker has brought a job to its end.
     pub(super) async fn brought(&self, endpoint: &str, worker: &str) {
-        if self.fleet.brought(endpoint, worker, self.now()) {
+        if self.registry.brought(endpoint, worker, self.now()) {
             self.show_worker(endpoint, worker, true).await;
         }
     }
@@ -48,8 +48,8 @@ impl<S: Store> Gateway<S> {
     /// Writes down for other gateways what this one knows of a worker; nothing, when it knows nothing any more.
     pub(super) async fn show_worker(&self, endpoint: &str, worker: &str, urgent: bool) {
         if S::SHARED {
-            let seen = self.fleet.view(endpoint, worker);
-            let view = View { gateway: self.limits.gateway().to_owned(), worker: worker.to_owned(), seen };
+            let seen = self.registry.view(endpoint, worker);
+            let view = WorkerView { gateway: self.limits.gateway().to_owned(), worker: worker.to_owned(), seen };
             told("workers", self.store.show(endpoint, view, urgent).await);
         }
     }
@@ -59,14 +59,14 @@ impl<S: Store> Gateway<S> {
         if !S::SHARED {
             return pending().await;
         }
-        let news = self.hub.workers();
+        let news = self.notifier.workers();
         loop {
             for endpoint in &self.settings.endpoints {
                 self.learn(&endpoint.id).await;
             }
             select! {
                 () = news.notified() => {}
-                () = sleep(LOOK) => {}
+                () = sleep(READ_INTERVAL) => {}
             }
         }
     }
@@ -76,13 +76,13 @@ impl<S: Store> Gateway<S> {
         for view in self.store.views(endpoint).await.unwrap_or_default() {
             let (now, worker) = (self.now(), view.worker.clone());
             let Some(seen) = view.seen.as_deref().filter(|_| view.gateway != self.limits.gateway()) else { continue };
-            let could = self.fleet.may_have(endpoint, &worker, now);
-            if !self.fleet.learn(endpoint, &worker, seen, now) {
+            let could = self.registry.may_have(endpoint, &worker, now);
+            if !self.registry.learn(endpoint, &worker, seen, now) {
                 // Of a gateway that is gone, mostly.
-                let view = View { seen: None, ..view };
+                let view = WorkerView { seen: None, ..view };
                 told("workers", self.store.show(endpoint, view, false).await);
-            } else if could && !self.fleet.may_have(endpoint, &worker, now) {
-                self.hub.nudge(endpoint, &worker);
+            } else if could && !self.registry.may_have(endpoint, &worker, now) {
+                self.notifier.nudge(endpoint, &worker);
             }
         }
     }

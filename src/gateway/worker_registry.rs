@@ -10,23 +10,23 @@ use serde::{Deserialize, Serialize};
 use crate::date::UnixTime;
 
 /// A worker is gone after so long without a word: two heartbeats of ten seconds, and ten more.
-pub(super) const GONE: Duration = Duration::from_secs(30);
+pub(super) const GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// A worker that is to be started anew gets no job for so long, unless it is gone before.
-const BAN: Duration = Duration::from_mins(10);
+const BAN_TIME: Duration = Duration::from_mins(10);
 
 /// Jobs that a worker may lose within the time of a ban before it gets no more for as long.
-const LOSSES: usize = 3;
+const MAX_LOSSES: usize = 3;
 
 /// How often other gateways are told that a worker lives: about as often as it beats.
-const SHOW: Duration = Duration::from_secs(9);
+const SHARE_INTERVAL: Duration = Duration::from_secs(9);
 
 /// From this version on the Python SDK counts what it has in hand rightly.
-const COUNTS: [u32; 3] = [1, 10, 1];
+const FIRST_RELIABLE_SDK: [u32; 3] = [1, 10, 1];
 
 /// Workers by endpoint and id.
 #[derive(Debug, Default)]
-pub(super) struct Fleet {
+pub(super) struct WorkerRegistry {
     workers: Mutex<BTreeMap<(String, String), Worker>>,
     /// When workers lost jobs that had arrived, since the last that they brought to an end. It outlives a worker that is gone, as one
     /// that crashes again and again comes back under its name.
@@ -37,14 +37,14 @@ pub(super) struct Fleet {
 
 /// A poll for jobs, open as long as this lives.
 #[derive(Debug)]
-pub(super) struct Poll<'a> {
-    fleet: &'a Fleet,
+pub(super) struct OpenPoll<'a> {
+    registry: &'a WorkerRegistry,
     worker: (String, String),
 }
 
-impl Drop for Poll<'_> {
+impl Drop for OpenPoll<'_> {
     fn drop(&mut self) {
-        let mut polls = self.fleet.polls();
+        let mut polls = self.registry.polls();
         if let Some(open) = polls.get_mut(&self.worker) {
             *open -= 1;
             if *open == 0 {
@@ -56,7 +56,7 @@ impl Drop for Poll<'_> {
 
 /// What a gateway has seen of a worker, as others read it.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Seen {
+struct SharedWorkerView {
     worker: Option<Worker>,
     losses: Losses,
 }
@@ -93,46 +93,46 @@ struct Worker {
 
 /// A sign of life.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Sign<'a> {
+pub(super) enum WorkerSignal<'a> {
     /// It asks for jobs.
-    Asks,
+    JobPoll,
     /// It asks what to stop.
-    Listens,
+    StopPoll,
     /// A heartbeat, with the version that it tells.
-    Beats(&'a str),
+    Heartbeat(&'a str),
     /// It says that it cannot work.
     Unfit(&'a str),
 }
 
 /// How many workers are in which state, as `/health` has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Classes {
+pub(super) struct WorkerCounts {
     pub(super) initializing: u64,
     pub(super) idle: u64,
     pub(super) running: u64,
     pub(super) unhealthy: u64,
 }
 
-impl Fleet {
+impl WorkerRegistry {
     fn workers(&self) -> MutexGuard<'_, BTreeMap<(String, String), Worker>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes a sign of life. Returns whether others should hear of the worker: of what is new, and now and then that it lives.
-    pub(super) fn sign(&self, endpoint: &str, worker: &str, sign: Sign<'_>, now: UnixTime) -> bool {
+    pub(super) fn sign(&self, endpoint: &str, worker: &str, sign: WorkerSignal<'_>, now: UnixTime) -> bool {
         let mut workers = self.workers();
         let worker = workers.entry((endpoint.to_owned(), worker.to_owned())).or_default();
         worker.seen = Some(now);
         let new = match sign {
-            Sign::Asks => !replace(&mut worker.asked, true),
-            Sign::Listens => false,
-            Sign::Beats(version) => {
+            WorkerSignal::JobPoll => !replace(&mut worker.asked, true),
+            WorkerSignal::StopPoll => false,
+            WorkerSignal::Heartbeat(version) => {
                 version.clone_into(&mut worker.version);
                 !replace(&mut worker.beats, true)
             }
-            Sign::Unfit(why) => worker.unfit.replace(why.to_owned()).is_none(),
+            WorkerSignal::Unfit(why) => worker.unfit.replace(why.to_owned()).is_none(),
         };
-        let show = new || worker.shown.is_none_or(|shown| shown.until(now) >= SHOW);
+        let show = new || worker.shown.is_none_or(|shown| shown.until(now) >= SHARE_INTERVAL);
         if show {
             worker.shown = Some(now);
         }
@@ -144,7 +144,7 @@ impl Fleet {
     }
 
     /// It polls for jobs; a worker has one poll at a time. Returns also whether this shows, for the first time, that several have its id.
-    pub(super) fn polls_for_jobs(&self, endpoint: &str, worker: &str) -> (Poll<'_>, bool) {
+    pub(super) fn polls_for_jobs(&self, endpoint: &str, worker: &str) -> (OpenPoll<'_>, bool) {
         let key = (endpoint.to_owned(), worker.to_owned());
         let others = {
             let mut polls = self.polls();
@@ -152,7 +152,7 @@ impl Fleet {
             replace(open, *open + 1)
         };
         let new = others > 0 && !replace(&mut self.workers().entry(key.clone()).or_default().several, true);
-        (Poll { fleet: self, worker: key }, new)
+        (OpenPoll { registry: self, worker: key }, new)
     }
 
     /// Whether several have its id, so that what one of them does not name another may well have.
@@ -175,7 +175,7 @@ impl Fleet {
         let mut workers = self.workers();
         let worker = workers.entry((endpoint.to_owned(), worker.to_owned())).or_default();
         // What it is banned for, it has just brought.
-        (worker.seen, worker.banned) = (Some(now), Some(now + BAN));
+        (worker.seen, worker.banned) = (Some(now), Some(now + BAN_TIME));
     }
 
     /// It has lost a job.
@@ -203,13 +203,15 @@ impl Fleet {
         let worker = self.workers().get(&key).cloned();
         let known = worker.is_some() || losses.is_some();
         known
-            .then(|| Seen { worker, losses: losses.unwrap_or_default() })
+            .then(|| SharedWorkerView { worker, losses: losses.unwrap_or_default() })
             .and_then(|seen| serde_json::to_string(&seen).ok())
     }
 
     /// Takes in what another gateway knows of a worker. Returns whether it is still of use.
     pub(super) fn learn(&self, endpoint: &str, worker: &str, view: &str, now: UnixTime) -> bool {
-        let Ok(Seen { worker: seen, losses: lost }) = serde_json::from_str::<Seen>(view) else { return true };
+        let Ok(SharedWorkerView { worker: seen, losses: lost }) = serde_json::from_str::<SharedWorkerView>(view) else {
+            return true;
+        };
         let key = (endpoint.to_owned(), worker.to_owned());
         let (lives, loses) = (seen.filter(|worker| !worker.is_silent(now)), !lost.is_over(now));
         let of_use = lives.is_some() || loses;
@@ -226,7 +228,7 @@ impl Fleet {
     fn crashes(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
         let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
         let losses = losses.get(&(endpoint.to_owned(), worker.to_owned()));
-        losses.is_some_and(|losses| losses.dates.iter().filter(|date| date.until(now) < BAN).count() >= LOSSES)
+        losses.is_some_and(|losses| losses.dates.iter().filter(|date| date.until(now) < BAN_TIME).count() >= MAX_LOSSES)
     }
 
     /// Whether it may have jobs.
@@ -243,7 +245,7 @@ impl Fleet {
     pub(super) fn counts(&self, endpoint: &str, worker: &str) -> bool {
         let workers = self.workers();
         let version = workers.get(&(endpoint.to_owned(), worker.to_owned())).map(|worker| version(&worker.version));
-        version.flatten().is_some_and(|version| version >= COUNTS)
+        version.flatten().is_some_and(|version| version >= FIRST_RELIABLE_SDK)
     }
 
     /// Whether it sends heartbeats.
@@ -268,8 +270,8 @@ impl Fleet {
     }
 
     /// How many workers of an endpoint are in which state.
-    pub(super) fn classes(&self, endpoint: &str, holds: impl Fn(&str) -> bool, now: UnixTime) -> Classes {
-        let mut classes = Classes::default();
+    pub(super) fn classes(&self, endpoint: &str, holds: impl Fn(&str) -> bool, now: UnixTime) -> WorkerCounts {
+        let mut classes = WorkerCounts::default();
         for ((of, id), worker) in &*self.workers() {
             match worker {
                 _ if of != endpoint => {}
@@ -286,7 +288,7 @@ impl Fleet {
 
 impl Losses {
     fn is_over(&self, now: UnixTime) -> bool {
-        self.dates.iter().chain(&self.brought).all(|date| date.until(now) >= BAN)
+        self.dates.iter().chain(&self.brought).all(|date| date.until(now) >= BAN_TIME)
     }
 
     /// Those that either knows of, since the last that was brought.
@@ -314,7 +316,7 @@ impl Worker {
     }
 
     fn is_silent(&self, now: UnixTime) -> bool {
-        self.seen.is_none_or(|seen| seen.until(now) >= GONE)
+        self.seen.is_none_or(|seen| seen.until(now) >= GONE_AFTER)
     }
 }
 
@@ -336,54 +338,56 @@ mod tests {
 
     #[test]
     fn a_silent_worker_is_gone_unless_it_may_be_busy() {
-        let fleet = Fleet::default();
-        fleet.sign("e", "beats", Sign::Beats("1.12.0"), at(0));
-        fleet.sign("e", "works", Sign::Asks, at(0));
-        fleet.sign("e", "lives", Sign::Listens, at(1));
-        assert!(fleet.silent(at(29)).is_empty());
-        assert_eq!(fleet.silent(at(30)), ["beats", "works"].map(|worker| ("e".to_owned(), worker.to_owned())));
-        assert!(fleet.forget("e", "beats", true, at(30)) && !fleet.forget("e", "works", true, at(30)));
+        let registry = WorkerRegistry::default();
+        registry.sign("e", "beats", WorkerSignal::Heartbeat("1.12.0"), at(0));
+        registry.sign("e", "works", WorkerSignal::JobPoll, at(0));
+        registry.sign("e", "lives", WorkerSignal::StopPoll, at(1));
+        assert!(registry.silent(at(29)).is_empty());
+        assert_eq!(registry.silent(at(30)), ["beats", "works"].map(|worker| ("e".to_owned(), worker.to_owned())));
+        assert!(registry.forget("e", "beats", true, at(30)) && !registry.forget("e", "works", true, at(30)));
         assert!(
-            !fleet.forget("e", "lives", false, at(30)) && !fleet.forget("e", "beats", false, at(99)),
+            !registry.forget("e", "lives", false, at(30)) && !registry.forget("e", "beats", false, at(99)),
             "heard of; gone before"
         );
-        assert!(fleet.forget("e", "works", false, at(30)), "it holds nothing any more");
+        assert!(registry.forget("e", "works", false, at(30)), "it holds nothing any more");
     }
 
     #[test]
     fn who_polls_twice_at_once_is_several() {
-        let (fleet, other) = (Fleet::default(), Fleet::default());
-        let (one, first) = fleet.polls_for_jobs("e", "w");
+        let (registry, other) = (WorkerRegistry::default(), WorkerRegistry::default());
+        let (one, first) = registry.polls_for_jobs("e", "w");
         drop(one);
-        let (one, second) = fleet.polls_for_jobs("e", "w");
-        assert!(!first && !second && !fleet.is_several("e", "w"), "one after the other");
-        assert!(!fleet.polls_for_jobs("e", "v").1 && !fleet.polls_for_jobs("f", "w").1);
-        assert!(fleet.polls_for_jobs("e", "w").1);
+        let (one, second) = registry.polls_for_jobs("e", "w");
+        assert!(!first && !second && !registry.is_several("e", "w"), "one after the other");
+        assert!(!registry.polls_for_jobs("e", "v").1 && !registry.polls_for_jobs("f", "w").1);
+        assert!(registry.polls_for_jobs("e", "w").1);
         drop(one);
-        assert!(!fleet.polls_for_jobs("e", "w").1, "that is known");
-        assert_eq!((fleet.shared_ids("e"), fleet.shared_ids("f")), (vec!["w".to_owned()], vec![]));
-        assert!(fleet.polls().is_empty());
-        fleet.sign("e", "w", Sign::Asks, at(0));
-        other.learn("e", "w", &fleet.view("e", "w").unwrap(), at(0));
+        assert!(!registry.polls_for_jobs("e", "w").1, "that is known");
+        assert_eq!((registry.shared_ids("e"), registry.shared_ids("f")), (vec!["w".to_owned()], vec![]));
+        assert!(registry.polls().is_empty());
+        registry.sign("e", "w", WorkerSignal::JobPoll, at(0));
+        other.learn("e", "w", &registry.view("e", "w").unwrap(), at(0));
         assert!(other.is_several("e", "w"));
-        assert!(fleet.forget("e", "w", false, at(30)) && !fleet.is_several("e", "w"), "and those are gone");
+        assert!(registry.forget("e", "w", false, at(30)) && !registry.is_several("e", "w"), "and those are gone");
     }
 
     #[test]
     fn who_is_to_be_started_anew_gets_nothing() {
-        let fleet = Fleet::default();
-        assert!(fleet.may_have("e", "w", at(0)));
-        fleet.ban("e", "w", at(0));
+        let registry = WorkerRegistry::default();
+        assert!(registry.may_have("e", "w", at(0)));
+        registry.ban("e", "w", at(0));
         assert!(
-            !fleet.may_have("e", "w", at(599)) && fleet.may_have("e", "w", at(600)) && fleet.may_have("f", "w", at(1))
+            !registry.may_have("e", "w", at(599))
+                && registry.may_have("e", "w", at(600))
+                && registry.may_have("f", "w", at(1))
         );
-        fleet.sign("e", "v", Sign::Unfit("no memory"), at(0));
-        assert!(!fleet.may_have("e", "v", at(9999)));
+        registry.sign("e", "v", WorkerSignal::Unfit("no memory"), at(0));
+        assert!(!registry.may_have("e", "v", at(9999)));
     }
 
     #[test]
     fn only_newer_sdks_count_rightly() {
-        let fleet = Fleet::default();
+        let registry = WorkerRegistry::default();
         for (version, counts) in [
             ("1.12.0", true),
             ("1.10.1", true),
@@ -392,49 +396,54 @@ mod tests {
             ("latentd/0.1.0", false),
             ("", false),
         ] {
-            fleet.sign("e", "w", Sign::Beats(version), at(0));
-            assert_eq!(fleet.counts("e", "w"), counts, "{version}");
+            registry.sign("e", "w", WorkerSignal::Heartbeat(version), at(0));
+            assert_eq!(registry.counts("e", "w"), counts, "{version}");
         }
-        assert!(!fleet.counts("e", "unknown"));
+        assert!(!registry.counts("e", "unknown"));
     }
 
     #[test]
     fn health_tells_them_apart() {
-        let fleet = Fleet::default();
-        fleet.sign("e", "new", Sign::Beats("1.12.0"), at(0));
-        fleet.sign("e", "idle", Sign::Asks, at(0));
-        fleet.sign("e", "busy", Sign::Asks, at(0));
-        fleet.sign("e", "ill", Sign::Unfit("x"), at(0));
-        fleet.sign("f", "other", Sign::Asks, at(0));
-        let classes = fleet.classes("e", |worker| worker == "busy", at(0));
-        assert_eq!(classes, Classes { initializing: 1, idle: 1, running: 1, unhealthy: 1 });
+        let registry = WorkerRegistry::default();
+        registry.sign("e", "new", WorkerSignal::Heartbeat("1.12.0"), at(0));
+        registry.sign("e", "idle", WorkerSignal::JobPoll, at(0));
+        registry.sign("e", "busy", WorkerSignal::JobPoll, at(0));
+        registry.sign("e", "ill", WorkerSignal::Unfit("x"), at(0));
+        registry.sign("f", "other", WorkerSignal::JobPoll, at(0));
+        let classes = registry.classes("e", |worker| worker == "busy", at(0));
+        assert_eq!(classes, WorkerCounts { initializing: 1, idle: 1, running: 1, unhealthy: 1 });
     }
 
     #[test]
     fn who_crashes_with_every_job_gets_no_more_for_a_while() {
-        let fleet = Fleet::default();
-        fleet.sign("e", "w", Sign::Asks, at(0));
+        let registry = WorkerRegistry::default();
+        registry.sign("e", "w", WorkerSignal::JobPoll, at(0));
         for second in [0, 100] {
-            fleet.lost("e", "w", at(second));
+            registry.lost("e", "w", at(second));
         }
-        assert!(fleet.may_have("e", "w", at(100)));
-        fleet.lost("e", "w", at(200));
-        assert!(!fleet.may_have("e", "w", at(200)) && fleet.may_have("f", "w", at(200)));
-        assert_eq!(fleet.classes("e", |_| false, at(200)).unhealthy, 1);
-        assert!(fleet.may_have("e", "w", at(600)), "the first is long ago");
-        fleet.lost("e", "w", at(610));
-        assert!(!fleet.may_have("e", "w", at(610)));
-        assert!(fleet.brought("e", "w", at(610)) && !fleet.brought("e", "w", at(610)));
-        assert!(fleet.may_have("e", "w", at(610)));
+        assert!(registry.may_have("e", "w", at(100)));
+        registry.lost("e", "w", at(200));
+        assert!(!registry.may_have("e", "w", at(200)) && registry.may_have("f", "w", at(200)));
+        assert_eq!(registry.classes("e", |_| false, at(200)).unhealthy, 1);
+        assert!(registry.may_have("e", "w", at(600)), "the first is long ago");
+        registry.lost("e", "w", at(610));
+        assert!(!registry.may_have("e", "w", at(610)));
+        assert!(registry.brought("e", "w", at(610)) && !registry.brought("e", "w", at(610)));
+        assert!(registry.may_have("e", "w", at(610)));
     }
 
     #[test]
     fn what_gateways_see_of_a_worker_adds_up() {
-        let (one, other) = (Fleet::default(), Fleet::default());
-        let hears = |from: &Fleet, to: &Fleet, seconds| to.learn("e", "w", &from.view("e", "w").unwrap(), at(seconds));
+        let (one, other) = (WorkerRegistry::default(), WorkerRegistry::default());
+        let hears = |from: &WorkerRegistry, to: &WorkerRegistry, seconds| {
+            to.learn("e", "w", &from.view("e", "w").unwrap(), at(seconds))
+        };
         assert!(one.view("e", "w").is_none());
-        assert!(one.sign("e", "w", Sign::Beats("1.12.0"), at(0)) && !one.sign("e", "w", Sign::Listens, at(8)));
-        assert!(one.sign("e", "w", Sign::Asks, at(8)), "it is news");
+        assert!(
+            one.sign("e", "w", WorkerSignal::Heartbeat("1.12.0"), at(0))
+                && !one.sign("e", "w", WorkerSignal::StopPoll, at(8))
+        );
+        assert!(one.sign("e", "w", WorkerSignal::JobPoll, at(8)), "it is news");
         assert!(hears(&one, &other, 8));
         assert_eq!(other.classes("e", |_| false, at(8)).idle, 1);
         assert!(other.counts("e", "w"));
@@ -445,14 +454,14 @@ mod tests {
             other.learn("e", "other", &one.view("e", "other").unwrap(), at(9)) && !other.may_have("e", "other", at(9))
         );
         // It is heard of there, so it is not gone here; and a silent one is gone everywhere, its ban with it.
-        other.sign("e", "w", Sign::Listens, at(30));
+        other.sign("e", "w", WorkerSignal::StopPoll, at(30));
         assert!(hears(&other, &one, 30) && one.silent(at(59)) == [("e".to_owned(), "other".to_owned())]);
         assert!(one.forget("e", "w", false, at(60)) && !hears(&other, &one, 60) && one.may_have("e", "w", at(60)));
     }
 
     #[test]
     fn losses_at_several_gateways_add_up_until_one_is_brought_anywhere() {
-        let (one, other) = (Fleet::default(), Fleet::default());
+        let (one, other) = (WorkerRegistry::default(), WorkerRegistry::default());
         one.lost("e", "w", at(0));
         other.lost("e", "w", at(1));
         other.lost("e", "w", at(2));

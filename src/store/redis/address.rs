@@ -13,17 +13,17 @@ use redis::{
 use super::super::StoreError;
 
 /// For a connection, TLS and password included.
-pub(super) const CONNECT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// For an answer. The largest payload must come through in it.
-pub(super) const ANSWER: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where Sentinels listen, if nobody says.
-const SENTINEL: u16 = 26379;
+const SENTINEL_PORT: u16 = 26379;
 
 /// A Redis, or whom to ask for it.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(super) struct RedisAddress {
     /// How it is spoken to, and where, unless Sentinels say that.
     info: ConnectionInfo,
     /// They and what they call it.
@@ -31,7 +31,7 @@ pub(super) struct Server {
 }
 
 /// For people, without a password.
-impl fmt::Display for Server {
+impl fmt::Display for RedisAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let db = self.info.redis_settings().db();
         match &self.sentinels {
@@ -44,7 +44,7 @@ impl fmt::Display for Server {
     }
 }
 
-impl Server {
+impl RedisAddress {
     /// Reads a URL.
     pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
         // Words of others about a URL may quote it.
@@ -62,7 +62,7 @@ impl Server {
             None => (url.into_connection_info().map_err(|_| wrong())?, None),
         };
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(ANSWER);
+        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(ANSWER_TIMEOUT);
         Ok(Self { info: info.set_redis_settings(settings).set_tcp_settings(tcp), sentinels })
     }
 
@@ -104,10 +104,12 @@ impl Server {
 
 /// What is asked of a Sentinel.
 async fn master(info: ConnectionInfo, name: &str) -> RedisResult<Option<(String, u16)>> {
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(CONNECT));
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(CONNECT_TIMEOUT));
     let mut db: MultiplexedConnection =
         Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?;
-    redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut db).await
+    redis::cmd("SENTINEL_PORT").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut db).await
 }
 
 fn wants_password(error: &RedisError) -> bool {
@@ -137,7 +139,7 @@ fn of_sentinels(scheme: &str, rest: &str) -> Option<(ConnectionInfo, (Vec<Connec
     let mut found = Vec::new();
     for host in hosts.split(',') {
         let bare = host.rsplit_once(':').is_none_or(|(_, port)| port.is_empty() || port.contains(']'));
-        let port = if bare { format!(":{SENTINEL}") } else { String::new() };
+        let port = if bare { format!(":{SENTINEL_PORT}") } else { String::new() };
         let url = format!("{scheme}://{user}{}{port}/{db}", host.trim_end_matches(':'));
         found.push(url.into_connection_info().ok()?);
     }
@@ -152,7 +154,7 @@ mod tests {
     use super::*;
 
     fn shown(url: &str) -> String {
-        match Server::parse(url) {
+        match RedisAddress::parse(url) {
             Ok(server) => server.to_string(),
             Err(error) => error.to_string(),
         }

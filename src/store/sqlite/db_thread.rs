@@ -7,11 +7,11 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
-use super::memo::Memo;
+use super::status_cache::StatusCache;
 use super::writer::{Syncs, join, write};
 
 /// Requests that wait at a desk before whoever asks waits, too.
-const WAITING: usize = 1024;
+const CHANNEL_CAPACITY: usize = 1024;
 
 /// Something to do with a connection.
 pub(super) trait Request: Send {
@@ -28,14 +28,14 @@ pub(super) trait Request: Send {
     fn answer(self: Box<Self>, error: Option<&StoreError>);
 }
 
-struct Asked<T, W> {
+struct Call<T, W> {
     work: Option<W>,
     loose: bool,
     done: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T: Send, W: FnOnce(&Connection) -> Result<T, StoreError> + Send> Request for Asked<T, W> {
+impl<T: Send, W: FnOnce(&Connection) -> Result<T, StoreError> + Send> Request for Call<T, W> {
     fn run(&mut self, db: &Connection) {
         self.done = self.work.take().map(|work| work(db));
     }
@@ -62,12 +62,12 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T, StoreError> + Send> Request fo
 
 /// Where requests are left. The thread ends with it, after the last request.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct DbThread {
     requests: Option<mpsc::Sender<Box<dyn Request>>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Desk {
+impl DbThread {
     /// One that reads.
     pub(super) fn reader(name: &str, db: Connection) -> Result<Self, StoreError> {
         Self::new(name, move |mut inbox| {
@@ -79,43 +79,43 @@ impl Desk {
     }
 
     /// One that writes, and has what it wrote brought to the disk by `sync`.
-    pub(super) fn writer(db: Connection, memo: Arc<Memo>, sync: impl Syncs) -> Result<Self, StoreError> {
-        Self::new("store-writer", move |inbox| write(&db, inbox, &memo, sync))
+    pub(super) fn writer(db: Connection, cache: Arc<StatusCache>, sync: impl Syncs) -> Result<Self, StoreError> {
+        Self::new("store-writer", move |inbox| write(&db, inbox, &cache, sync))
     }
 
     fn new(
         name: &str,
         work: impl FnOnce(mpsc::Receiver<Box<dyn Request>>) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (requests, inbox) = mpsc::channel(WAITING);
+        let (requests, inbox) = mpsc::channel(CHANNEL_CAPACITY);
         let thread = Builder::new().name(name.to_owned()).spawn(move || work(inbox));
         let thread = thread.map_err(|error| StoreError::Failed(format!("no thread for the store: {error}")))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
     /// Has something done, which is on the disk when it is answered. It is done even if nobody waits for the answer any more.
-    pub(super) async fn ask<T: Send + 'static>(
+    pub(super) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.leave(false, work).await
+        self.send(false, work).await
     }
 
     /// Has something done that a crash of the machine may undo: it is on the disk with what is asked for next, and outlives the process.
-    pub(super) async fn ask_loosely<T: Send + 'static>(
+    pub(super) async fn call_unsynced<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.leave(true, work).await
+        self.send(true, work).await
     }
 
-    async fn leave<T: Send + 'static>(
+    async fn send<T: Send + 'static>(
         &self,
         loose: bool,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        let request = Box::new(Asked { work: Some(work), loose, done: None, reply });
+        let request = Box::new(Call { work: Some(work), loose, done: None, reply });
         match &self.requests {
             Some(requests) => requests.send(request).await.map_err(|_| closed())?,
             None => return Err(closed()),
@@ -124,7 +124,7 @@ impl Desk {
     }
 }
 
-impl Drop for Desk {
+impl Drop for DbThread {
     fn drop(&mut self) {
         self.requests = None;
         self.thread.take().into_iter().for_each(join);

@@ -3,20 +3,20 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::json::{Members, NoObject, members, null, read};
+use super::json::{Members, NotAnObject, members, null, read};
 
 /// A body that was posted to `job-done`.
 #[derive(Debug, Clone)]
-pub enum Posted {
+pub enum WorkerPost {
     /// A word on the job's progress.
     Progress(Box<RawValue>),
     /// Its end.
-    End(End),
+    End(JobEnd),
 }
 
 /// The end of a job, as its worker tells it.
 #[derive(Debug, Clone, Default)]
-pub struct End {
+pub struct JobEnd {
     /// What came of it; of a failure, too.
     pub output: Option<Box<RawValue>>,
     /// Why it failed, as one text.
@@ -30,40 +30,40 @@ pub struct End {
 /// What was posted cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the worker's result could not be read: {0}")]
-pub struct Unreadable(NoObject);
+pub struct UnreadableResult(NotAnObject);
 
 /// Keys of an end that are kept beside output and error.
-const MORE: [&str; 2] = ["timings", "warnings"];
+const KEPT_KEYS: [&str; 2] = ["timings", "warnings"];
 
 /// Keys that say something.
-const KNOWN: [&str; 4] = ["output", "status", "error", "stopPod"];
+const READ_KEYS: [&str; 4] = ["output", "status", "error", "stopPod"];
 
 /// Bytes of an error that are kept. It is part of the record, which is read whole whenever something happens to its job.
-const LONGEST: usize = 64 << 10;
+const MAX_ERROR_BYTES: usize = 64 << 10;
 
 /// Reads such a body, whatever its content type says (PROTOCOL 1.11). Python's `NaN` and infinities are taken for `null`.
 ///
 /// # Errors
 /// It is no JSON object even so.
-pub fn posted(body: &[u8]) -> Result<Posted, Unreadable> {
-    let known = |key: &str| KNOWN.contains(&key) || MORE.contains(&key);
+pub fn parse_job_done(body: &[u8]) -> Result<WorkerPost, UnreadableResult> {
+    let known = |key: &str| READ_KEYS.contains(&key) || KEPT_KEYS.contains(&key);
     let mut body = members(body, known).or_else(|error| match without_nan(body) {
-        Some(mended) => members(&mended, known).map_err(Unreadable),
-        None => Err(Unreadable(error)),
+        Some(mended) => members(&mended, known).map_err(UnreadableResult),
+        None => Err(UnreadableResult(error)),
     })?;
     let output = body.remove("output");
     if body.get("status").is_some_and(|status| status.get() == r#""IN_PROGRESS""#) {
-        return Ok(Posted::Progress(output.unwrap_or_else(null)));
+        return Ok(WorkerPost::Progress(output.unwrap_or_else(null)));
     }
     let error = body.remove("error").and_then(|error| said(&error));
     let stop = body.get("stopPod").is_some_and(|stop| stop.get() == "true");
-    body.retain(|key, _| MORE.contains(&&**key));
-    Ok(Posted::End(End { output, error, stop, more: body }))
+    body.retain(|key, _| KEPT_KEYS.contains(&&**key));
+    Ok(WorkerPost::End(JobEnd { output, error, stop, more: body }))
 }
 
 /// An error as one text; `None` where Python would take it for no error. Of a long one the beginning.
 fn said(error: &RawValue) -> Option<String> {
-    let mut text = match read(error, LONGEST) {
+    let mut text = match read(error, MAX_ERROR_BYTES) {
         // Too long or too deep to be read; but it is there.
         None => beginning(error),
         Some(Value::Null | Value::Bool(false)) => return None,
@@ -74,8 +74,8 @@ fn said(error: &RawValue) -> Option<String> {
         Some(Value::Number(number)) if number.as_f64() == Some(0.0) => return None,
         Some(other) => other.to_string(),
     };
-    if text.len() > LONGEST {
-        text.truncate(text.floor_char_boundary(LONGEST));
+    if text.len() > MAX_ERROR_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_ERROR_BYTES));
         text.push('…');
     }
     Some(text)
@@ -84,7 +84,7 @@ fn said(error: &RawValue) -> Option<String> {
 /// How an error begins that is not read as a whole: of a string its letters, of anything else its JSON. It may be longer than it is kept.
 fn beginning(error: &RawValue) -> String {
     // As long as it is kept even if each letter is written as `\u0000`, and the half of one.
-    let text = &error.get()[..error.get().floor_char_boundary(6 * LONGEST + 12)];
+    let text = &error.get()[..error.get().floor_char_boundary(6 * MAX_ERROR_BYTES + 12)];
     let Some(letters) = text.strip_prefix('"') else { return text.to_owned() };
     let ends = text.len() == error.get().len();
     if ends {
@@ -98,10 +98,10 @@ fn beginning(error: &RawValue) -> String {
 
 /// The text with `null` in place of Python's words for what JSON has no numbers for, outside of strings; `None` if there are none.
 fn without_nan(body: &[u8]) -> Option<Vec<u8>> {
-    const WORDS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+    const NON_JSON_NUMBERS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
     let (mut mended, mut rest, mut within, mut found) = (Vec::with_capacity(body.len()), body, false, false);
     while let Some((&byte, after)) = rest.split_first() {
-        let word = WORDS.iter().find(|word| !within && rest.starts_with(word));
+        let word = NON_JSON_NUMBERS.iter().find(|word| !within && rest.starts_with(word));
         if let Some(word) = word {
             mended.extend_from_slice(b"null");
             (rest, found) = (&rest[word.len()..], true);
@@ -120,10 +120,10 @@ fn without_nan(body: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn end(body: &str) -> End {
-        match posted(body.as_bytes()).unwrap() {
-            Posted::End(end) => end,
-            progress @ Posted::Progress(_) => panic!("{progress:?}"),
+    fn end(body: &str) -> JobEnd {
+        match parse_job_done(body.as_bytes()).unwrap() {
+            WorkerPost::End(end) => end,
+            progress @ WorkerPost::Progress(_) => panic!("{progress:?}"),
         }
     }
 
@@ -163,25 +163,26 @@ mod tests {
         let kept = |error: &str| end(&format!("{{\"error\": {error}}}")).error.unwrap();
         for (letter, written) in [("x", "x"), ("\n", "\\n"), ("é", "\\u00e9"), ("😀", "\\ud83d\\ude00"), ("😀", "😀")]
         {
-            for (count, cut) in [(LONGEST / letter.len(), ""), (20 * LONGEST, "…")] {
+            for (count, cut) in [(MAX_ERROR_BYTES / letter.len(), ""), (20 * MAX_ERROR_BYTES, "…")] {
                 for before in ["", "1", "12", "123"] {
                     let count = count - before.len();
                     let error = kept(&format!("\"{before}{}\"", written.repeat(count)));
-                    let whole = format!("{before}{}", letter.repeat(count.min(LONGEST)));
-                    let wanted = if cut.is_empty() { &whole[..] } else { &whole[..whole.floor_char_boundary(LONGEST)] };
+                    let whole = format!("{before}{}", letter.repeat(count.min(MAX_ERROR_BYTES)));
+                    let wanted =
+                        if cut.is_empty() { &whole[..] } else { &whole[..whole.floor_char_boundary(MAX_ERROR_BYTES)] };
                     assert!(error == format!("{wanted}{cut}"), "{letter} {count} {before} {}", error.len());
                 }
             }
         }
-        let list = format!("[{}]", vec!["1"; LONGEST].join(", "));
-        assert_eq!(kept(&list), format!("{}…", &list[..LONGEST]));
+        let list = format!("[{}]", vec!["1"; MAX_ERROR_BYTES].join(", "));
+        assert_eq!(kept(&list), format!("{}…", &list[..MAX_ERROR_BYTES]));
     }
 
     #[test]
     fn progress_says_so() {
-        let progress = |body: &str| match posted(body.as_bytes()).unwrap() {
-            Posted::Progress(word) => Some(word.get().to_owned()),
-            Posted::End(_) => None,
+        let progress = |body: &str| match parse_job_done(body.as_bytes()).unwrap() {
+            WorkerPost::Progress(word) => Some(word.get().to_owned()),
+            WorkerPost::End(_) => None,
         };
         assert_eq!(progress(r#"{"status": "IN_PROGRESS", "output": 3}"#).as_deref(), Some("3"));
         assert_eq!(progress(r#"{"status": "IN_PROGRESS"}"#).as_deref(), Some("null"));
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn what_is_no_object_is_unreadable() {
         for bad in ["", "[]", "3", "{", r#"{"a": NaNo}"#, r#"{"a": "NaN"#, "\u{1}", "\"\\"] {
-            assert!(posted(bad.as_bytes()).is_err(), "{bad}");
+            assert!(parse_job_done(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 

@@ -5,19 +5,19 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use crate::queue::Record;
 
-use super::super::{Drained, Part, StoreError, Wanted};
-use super::jobs::Jobs;
+use super::super::{PayloadKind, PayloadSelection, StoreError, TakenChunks};
+use super::tables::Tables;
 
 /// Payloads, or how many bytes they have.
-type Weighed = Result<Vec<(Part, Option<Bytes>)>, usize>;
+type Weighed = Result<Vec<(PayloadKind, Option<Bytes>)>, usize>;
 
-impl Jobs<'_> {
+impl Tables<'_> {
     /// A job with its payloads, or with how many bytes they have, if that is more than `most`.
     pub(super) fn find(
         &self,
         endpoint: &str,
         id: &str,
-        wanted: impl Wanted,
+        wanted: impl PayloadSelection,
         most: usize,
     ) -> Result<Option<(Record, Weighed)>, StoreError> {
         // What is read within it is of one moment.
@@ -37,7 +37,7 @@ impl Jobs<'_> {
         &self,
         endpoint: &str,
         id: &str,
-        parts: &[(Part, Bytes)],
+        parts: &[(PayloadKind, Bytes)],
         chunk: Option<&Bytes>,
     ) -> Result<(), StoreError> {
         for (part, body) in parts {
@@ -49,7 +49,7 @@ impl Jobs<'_> {
         Ok(())
     }
 
-    pub(super) fn keep_part(&self, endpoint: &str, id: &str, part: Part, body: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn keep_part(&self, endpoint: &str, id: &str, part: PayloadKind, body: &[u8]) -> Result<(), StoreError> {
         let text = "INSERT OR REPLACE INTO parts (endpoint, id, part, body) VALUES (?1, ?2, ?3, ?4)";
         self.run(text, params![endpoint, id, part as u8, body])
     }
@@ -59,7 +59,7 @@ impl Jobs<'_> {
         &self,
         endpoint: &str,
         id: &str,
-        part: Part,
+        part: PayloadKind,
         most: usize,
     ) -> Result<Option<(usize, Option<Bytes>)>, StoreError> {
         // The length alone is read without the body.
@@ -72,7 +72,7 @@ impl Jobs<'_> {
         Ok(select.query_row(values, read).optional()?)
     }
 
-    pub(super) fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<Drained, StoreError> {
+    pub(super) fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
         let text = "SELECT number, length(body), CASE WHEN length(body) <= ?3 THEN body END
                     FROM chunks WHERE endpoint = ?1 AND id = ?2 ORDER BY number";
         let (mut drained, mut bytes, mut last, mut next) = (Vec::new(), 0, 0, None);

@@ -1,4 +1,4 @@
-//! Room for what is under way: bodies that have not come whole, jobs and results that are not yet kept, answers that nobody has taken. Each kind
+//! Memory for what is under way: bodies that have not come whole, jobs and results that are not yet kept, answers that nobody has taken. Each kind
 //! has so much of it over all who ask, and who finds none waits a while.
 
 use std::num::NonZero;
@@ -14,44 +14,44 @@ use tokio_util::task::TaskTracker;
 
 use crate::blocking::blocking;
 
-use super::reply::Fault;
+use super::reply::ApiError;
 
 /// Bytes that take no room: most bodies and answers have fewer, and go their way whatever becomes of large ones. How many of them there may be,
 /// is bounded by how many connections.
-pub(super) const SMALL: usize = 16 << 10;
+pub(super) const UNCOUNTED_BYTES: usize = 16 << 10;
 
 /// Bytes that are read or written at once, where that is asked for; more hold up others.
-const QUICK: usize = 64 << 10;
+const INLINE_BYTES: usize = 64 << 10;
 
 /// How long clients wait for room. Longer than one that does not move keeps its own, and shorter than the minute of proxies.
-const CLIENTS: Duration = Duration::from_secs(45);
+const CLIENT_WAIT: Duration = Duration::from_secs(45);
 
 /// How long workers do, with results that cost a GPU's time.
-const WORKERS: Duration = Duration::from_mins(5);
+const WORKER_WAIT: Duration = Duration::from_mins(5);
 
 /// The room of a gateway. No kind can take that of another: whoever sends much keeps nobody from reading, and no worker from bringing a result.
 #[derive(Debug)]
-pub(super) struct Rooms {
+pub(super) struct MemoryBudgets {
     /// For what clients send.
-    pub(super) jobs: Room,
+    pub(super) jobs: MemoryBudget,
     /// For what they are to read.
-    pub(super) answers: Room,
+    pub(super) answers: MemoryBudget,
     /// For what workers bring.
-    pub(super) results: Room,
+    pub(super) results: MemoryBudget,
     /// For what webhooks are told.
-    pub(super) messages: Room,
+    pub(super) messages: MemoryBudget,
     /// What goes on though nobody waits for it any more.
     tasks: TaskTracker,
 }
 
-impl Rooms {
-    /// Rooms of so many bytes each.
+impl MemoryBudgets {
+    /// Budgets of so many bytes each.
     pub(super) fn new(bytes: usize) -> Self {
         Self {
-            jobs: Room::new(bytes, CLIENTS),
-            answers: Room::new(bytes, CLIENTS),
-            results: Room::new(bytes, WORKERS),
-            messages: Room::new(bytes, CLIENTS),
+            jobs: MemoryBudget::new(bytes, CLIENT_WAIT),
+            answers: MemoryBudget::new(bytes, CLIENT_WAIT),
+            results: MemoryBudget::new(bytes, WORKER_WAIT),
+            messages: MemoryBudget::new(bytes, CLIENT_WAIT),
             tasks: TaskTracker::new(),
         }
     }
@@ -60,7 +60,7 @@ impl Rooms {
     /// asked for.
     pub(super) async fn keep<T: Send + 'static>(
         &self,
-        held: Held,
+        held: Reservation,
         work: impl Future<Output = T> + Send + 'static,
     ) -> T {
         if held.0.is_none() {
@@ -80,16 +80,16 @@ impl Rooms {
     }
 }
 
-/// Room of one kind.
+/// The budget of one kind.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct MemoryBudget {
     free: Arc<Semaphore>,
     bytes: usize,
     patience: Duration,
     desks: Arc<Semaphore>,
 }
 
-impl Room {
+impl MemoryBudget {
     fn new(bytes: usize, patience: Duration) -> Self {
         // One processor of two is left to what is small.
         let desks = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
@@ -97,22 +97,22 @@ impl Room {
         Self { free: Arc::new(Semaphore::new(bytes)), bytes, patience, desks: Arc::new(Semaphore::new(desks)) }
     }
 
-    /// Room for so many bytes, as soon as there is; of more than there ever is, all. Who came first has it first.
-    pub(super) async fn hold(&self, bytes: usize) -> Result<Held, Fault> {
-        if bytes <= SMALL {
-            return Ok(Held::default());
+    /// Reserves so many bytes, as soon as there are; of more than there ever is, all. Who came first has it first.
+    pub(super) async fn hold(&self, bytes: usize) -> Result<Reservation, ApiError> {
+        if bytes <= UNCOUNTED_BYTES {
+            return Ok(Reservation::default());
         }
         // No larger than the room, which fits.
         let bytes = bytes.min(self.bytes) as u32;
         match timeout(self.patience, self.free.clone().acquire_many_owned(bytes)).await {
-            Ok(Ok(permit)) => Ok(Held(Some(permit))),
-            _ => Err(Fault::Busy),
+            Ok(Ok(permit)) => Ok(Reservation(Some(permit))),
+            _ => Err(ApiError::Busy),
         }
     }
 
     /// What `work` on so many bytes comes to: of many, where it holds up nobody, and only some at the same time.
     pub(super) async fn work<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
-        if bytes <= QUICK {
+        if bytes <= INLINE_BYTES {
             return work();
         }
         // Nobody closes it.
@@ -132,15 +132,15 @@ impl Room {
     }
 }
 
-/// Room that somebody has. Dropping it gives it back.
+/// Bytes that somebody has reserved. Dropping it gives it back.
 #[derive(Debug, Default)]
-pub(super) struct Held(Option<OwnedSemaphorePermit>);
+pub(super) struct Reservation(Option<OwnedSemaphorePermit>);
 
-impl Held {
+impl Reservation {
     /// A text that has the room for as long as anybody has the text.
     pub(super) fn by(self, text: String) -> Bytes {
         match self.0 {
-            Some(_) => Bytes::from_owner(Kept { text, _held: self }),
+            Some(_) => Bytes::from_owner(ReservedText { text, _held: self }),
             None => text.into(),
         }
     }
@@ -153,12 +153,12 @@ impl Held {
     }
 }
 
-struct Kept {
+struct ReservedText {
     text: String,
-    _held: Held,
+    _held: Reservation,
 }
 
-impl AsRef<[u8]> for Kept {
+impl AsRef<[u8]> for ReservedText {
     fn as_ref(&self) -> &[u8] {
         self.text.as_bytes()
     }
@@ -173,22 +173,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_room_waits_in_line_and_not_for_ever() {
-        let room = Room::new(100_000, Duration::from_secs(9));
+        let room = MemoryBudget::new(100_000, Duration::from_secs(9));
         let first = room.hold(80_000).await.unwrap();
-        assert!(room.hold(SMALL).now_or_never().is_some(), "what is small needs none");
+        assert!(room.hold(UNCOUNTED_BYTES).now_or_never().is_some(), "what is small needs none");
         let began = Instant::now();
         let (large, small, ()) = tokio::join!(room.hold(1 << 30), room.hold(20_000), async {
             sleep(Duration::from_secs(5)).await;
             drop(first);
         });
         assert_eq!(large.unwrap().0.unwrap().num_permits(), 100_000, "all that there is");
-        assert!(matches!(small, Err(Fault::Busy)), "though it would have fitted: it came later");
+        assert!(matches!(small, Err(ApiError::Busy)), "though it would have fitted: it came later");
         assert_eq!((began.elapsed().as_secs(), room.free()), (9, 100_000));
     }
 
     #[tokio::test]
     async fn a_text_has_its_room_as_long_as_anybody_has_it() {
-        let room = Room::new(100_000, Duration::from_secs(9));
+        let room = MemoryBudget::new(100_000, Duration::from_secs(9));
         let mut held = room.hold(60_000).await.unwrap();
         held.shrink(50_000);
         held.shrink(50_001);
@@ -203,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_store_goes_on_with_keeps_its_room_though_nobody_waits() {
-        let rooms = Rooms::new(100_000);
+        let rooms = MemoryBudgets::new(100_000);
         let held = rooms.jobs.hold(60_000).await.unwrap();
         let (go, goes) = tokio::sync::oneshot::channel::<()>();
         let (done, ends) = tokio::sync::oneshot::channel::<()>();
@@ -218,19 +218,19 @@ mod tests {
         while rooms.jobs.free() < 100_000 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(rooms.keep(Held::default(), async { 3 }).await, 3);
+        assert_eq!(rooms.keep(Reservation::default(), async { 3 }).await, 3);
     }
 
     #[tokio::test]
     async fn long_work_is_done_elsewhere_and_only_some_of_it_at_once() {
-        let room = Room::new(1 << 20, Duration::from_secs(9));
+        let room = MemoryBudget::new(1 << 20, Duration::from_secs(9));
         let here = std::thread::current().id();
         let thread = || std::thread::current().id();
-        assert_eq!(room.work(QUICK, thread).await, here);
-        assert_ne!(room.work(QUICK + 1, thread).await, here);
+        assert_eq!(room.work(INLINE_BYTES, thread).await, here);
+        assert_ne!(room.work(INLINE_BYTES + 1, thread).await, here);
         let desks = room.desks.clone().acquire_many_owned(room.desks.available_permits() as u32).await.unwrap();
-        assert!(room.work(QUICK + 1, thread).now_or_never().is_none());
+        assert!(room.work(INLINE_BYTES + 1, thread).now_or_never().is_none());
         drop(desks);
-        room.work(QUICK + 1, thread).await;
+        room.work(INLINE_BYTES + 1, thread).await;
     }
 }

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether it was told.
 #[derive(Debug, Default)]
-pub(super) struct Told(AtomicBool);
+pub(super) struct SpaceWarning(AtomicBool);
 
-impl Told {
+impl SpaceWarning {
     /// There is no room. Returns whether that is news.
-    pub(super) fn lacks(&self, why: &str) -> bool {
+    pub(super) fn report_full(&self, why: &str) -> bool {
         let news = !self.0.swap(true, Ordering::Relaxed);
         if news {
             tracing::error!("no new jobs are taken: {why}");
@@ -17,7 +17,7 @@ impl Told {
     }
 
     /// A new job has found room. Returns whether that is news.
-    pub(super) fn has(&self) -> bool {
+    pub(super) fn report_space(&self) -> bool {
         let news = self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed);
         if news {
             tracing::info!("there is room for new jobs again");

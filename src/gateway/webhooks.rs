@@ -12,19 +12,19 @@ use tracing::{error, info, warn};
 use crate::deliver::webhook::{Called, Hook, Signer, call};
 use crate::job::Webhook;
 use crate::net::{self, Client};
-use crate::queue::{self, Record, State, Tried, Turn};
+use crate::queue::{self, JobState, Record, Transition, WebhookOutcome};
 use crate::store::Store;
 
-use super::receivers::{Place, Receiver, Wait};
-use super::reply::Fault;
+use super::receivers::{CallPermit, MustWait, Receiver};
+use super::reply::ApiError;
 use super::{Gateway, told};
 
 /// From a job's end, while a receiver that is paused may still come back. What is due later is tried no more than it would be otherwise.
-const PATIENCE: Duration = Duration::from_hours(1);
+const MAX_PAUSED: Duration = Duration::from_hours(1);
 
 /// Calls webhooks.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub struct WebhookCaller {
     /// Its guard decides who may be called.
     pub client: Client,
     /// Signs, if webhooks are signed.
@@ -33,7 +33,7 @@ pub struct Caller {
     pub cancelled: bool,
 }
 
-fn receiver(hook: &queue::Hook) -> Receiver {
+fn receiver(hook: &queue::JobWebhook) -> Receiver {
     Receiver { by: hook.by.clone(), host: net::host(&hook.url).unwrap_or_default().to_ascii_lowercase() }
 }
 
@@ -42,12 +42,12 @@ impl<S: Store> Gateway<S> {
     pub(super) async fn tell(self: &Arc<Self>, calls: &mut JoinSet<()>, endpoint: String, id: String) {
         while calls.try_join_next().is_some() {}
         let (now, tells, receivers) = (self.now(), self.settings.rules.tells, self.receivers.clone());
-        let taken: Arc<Mutex<Option<Place>>> = Arc::default();
+        let taken: Arc<Mutex<Option<CallPermit>>> = Arc::default();
         let place = taken.clone();
         let event = move |record: &mut Record| {
             let ended = record.ended.unwrap_or(now);
             let Some(hook) = record.hook.as_mut().filter(|hook| hook.due.is_some_and(|due| due <= now)) else {
-                return Turn::Nothing;
+                return Transition::Unchanged;
             };
             let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
             // Of a change that is made anew, because another came first.
@@ -57,24 +57,24 @@ impl<S: Store> Gateway<S> {
                     *place = Some(entered);
                     hook.begin(&tells, now);
                 }
-                Err(Wait::Crowded) => hook.put_off(now + tells.pause),
-                Err(Wait::Paused(until)) if ended.until(now) < PATIENCE => hook.put_off(until),
-                Err(Wait::Paused(_)) => {
+                Err(MustWait::Crowded) => hook.put_off(now + tells.pause),
+                Err(MustWait::Paused(until)) if ended.until(now) < MAX_PAUSED => hook.put_off(until),
+                Err(MustWait::Paused(_)) => {
                     hook.begin(&tells, now);
-                    let paused = Tried::Failed("its receiver is paused: it did not answer others".into());
+                    let paused = WebhookOutcome::Failed("its receiver is paused: it did not answer others".into());
                     hook.told(hook.message, &paused, &tells, now);
                 }
             }
-            Turn::Changed
+            Transition::Changed
         };
         let begun = told("webhooks", self.store.change(&endpoint, &id, event, Vec::new(), None).await).flatten();
         let place = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some((record, Turn::Changed)), Some(place)) = (begun, place) {
+        if let (Some((record, Transition::Changed)), Some(place)) = (begun, place) {
             calls.spawn(self.clone().tell_of(endpoint, record, place));
         }
     }
 
-    async fn tell_of(self: Arc<Self>, endpoint: String, record: Record, place: Place) {
+    async fn tell_of(self: Arc<Self>, endpoint: String, record: Record, place: CallPermit) {
         let Some(hook) = &record.hook else { return };
         let (message, tries) = (hook.message, hook.tries);
         let Called { tried: went, lives } = self.call(&endpoint, &record).await;
@@ -89,17 +89,17 @@ impl<S: Store> Gateway<S> {
                 if let Some(hook) = &mut record.hook {
                     hook.told(message, &went, &tells, now);
                 }
-                Turn::Changed
+                Transition::Changed
             }
         };
         told("webhooks", self.store.change(&endpoint, &record.id, event, Vec::new(), None).await);
         let (id, host) = (&record.id, net::host(&hook.url).unwrap_or_default());
         match went {
-            Tried::Taken => info!(id, host, attempt = tries, "the webhook was taken"),
-            Tried::Failed(why) if tries < tells.tries => {
+            WebhookOutcome::Accepted => info!(id, host, attempt = tries, "the webhook was taken"),
+            WebhookOutcome::Failed(why) if tries < tells.tries => {
                 warn!(id, host, attempt = tries, "the webhook failed and will be sent again: {why}");
             }
-            Tried::Failed(why) | Tried::Refused(why) => {
+            WebhookOutcome::Failed(why) | WebhookOutcome::Refused(why) => {
                 error!(id, host, attempt = tries, "the webhook is given up: {why}");
             }
         }
@@ -107,16 +107,16 @@ impl<S: Store> Gateway<S> {
 
     async fn call(&self, endpoint: &str, record: &Record) -> Called {
         let (Some(caller), Some(hook)) = (&self.settings.hooks, &record.hook) else {
-            return Tried::Refused("this gateway calls no webhooks".into()).into();
+            return WebhookOutcome::Refused("this gateway calls no webhooks".into()).into();
         };
-        if record.state == State::Cancelled && !caller.cancelled {
-            return Tried::Taken.into();
+        if record.state == JobState::Cancelled && !caller.cancelled {
+            return WebhookOutcome::Accepted.into();
         }
         let body = match self.webhook_body(endpoint, record).await {
             Ok(body) => body,
-            Err(Fault::Store(error)) => return Tried::Failed(error.to_string()).into(),
-            Err(fault @ Fault::Busy) => return Tried::Failed(fault.to_string()).into(),
-            Err(fault) => return Tried::Refused(fault.to_string()).into(),
+            Err(ApiError::Store(error)) => return WebhookOutcome::Failed(error.to_string()).into(),
+            Err(fault @ ApiError::Busy) => return WebhookOutcome::Failed(fault.to_string()).into(),
+            Err(fault) => return WebhookOutcome::Refused(fault.to_string()).into(),
         };
         let to = Webhook { url: hook.url.clone(), headers: hook.headers.clone(), left_out: 0 };
         let event = format!("{}:{}", hook.message, record.state);

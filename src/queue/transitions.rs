@@ -4,15 +4,15 @@ use std::mem::replace;
 
 use crate::date::UnixTime;
 
-use super::record::{Attempt, Hook, Past, Record, State, Taking};
+use super::record::{Attempt, Claim, FailedAttempt, JobState, JobWebhook, Record};
 use super::timers::Rules;
 
 /// What an event meant to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
-pub enum Turn {
+pub enum Transition {
     /// Nothing: it came too late, or is none of this job's business.
-    Nothing,
+    Unchanged,
     /// The record changed.
     Changed,
     /// It changed, and this worker works on it in vain.
@@ -32,22 +32,22 @@ pub struct Finish<'a> {
 
 /// Attempts that may come to nothing for free, without a sign that their workers ever got the job. After those it is lost like others:
 /// a job that ends its worker, or a result that its worker cannot send, may be done with before a heartbeat names it, each time anew.
-const UNSEEN: usize = 2;
+const FREE_ATTEMPTS: usize = 2;
 
 /// Attempts that came to nothing and are remembered one by one; before them only how many there were. Clients may retry for ever.
-const REMEMBERED: usize = 50;
+const MAX_FAILED_ATTEMPTS: usize = 50;
 
 /// Characters of why an attempt came to nothing. A worker's error may be as long as its result.
-const WHY: usize = 1000;
+const MAX_REASON_CHARS: usize = 1000;
 
 impl Record {
     /// A worker is handed the job. Whether it arrives is yet to be seen.
-    pub fn start(&mut self, taking: &Taking) -> Turn {
-        let Taking { worker, gpu, beats, at } = taking;
-        if self.state != State::InQueue || self.gone || self.expires <= *at {
-            return Turn::Nothing;
+    pub fn start(&mut self, taking: &Claim) -> Transition {
+        let Claim { worker, gpu, beats, at } = taking;
+        if self.state != JobState::InQueue || self.gone || self.expires <= *at {
+            return Transition::Unchanged;
         }
-        self.state = State::InProgress;
+        self.state = JobState::InProgress;
         self.attempt = Some(Attempt {
             number: self.attempts() + 1,
             worker: worker.clone(),
@@ -59,57 +59,57 @@ impl Record {
             missed: 0,
             progressed: None,
         });
-        Turn::Changed
+        Transition::Changed
     }
 
     /// A heartbeat of a worker names the job, or does not.
     ///
     /// One that does not may have been on its way when the job was handed out; of two that do not, the second was not. A job that has
     /// arrived and is no longer named is on its way back, or lost: time will tell.
-    pub fn beat(&mut self, worker: &str, named: bool, rules: &Rules, now: UnixTime) -> Turn {
-        let Some(attempt) = self.held_by(worker) else { return Turn::Nothing };
+    pub fn beat(&mut self, worker: &str, named: bool, rules: &Rules, now: UnixTime) -> Transition {
+        let Some(attempt) = self.held_by(worker) else { return Transition::Unchanged };
         let first = !replace(&mut attempt.beats, true);
         match (named, attempt.arrived) {
             (true, _) => {
                 attempt.arrived = true;
                 attempt.listed = Some(now);
             }
-            (false, true) => return if first { Turn::Changed } else { Turn::Nothing },
+            (false, true) => return if first { Transition::Changed } else { Transition::Unchanged },
             (false, false) if attempt.missed == 0 => attempt.missed = 1,
             (false, false) => self.missing("it never arrived", rules, now),
         }
-        Turn::Changed
+        Transition::Changed
     }
 
     /// A worker is gone, or says that it has no job.
-    pub fn forsaken(&mut self, worker: &str, why: &str, rules: &Rules, now: UnixTime) -> Turn {
+    pub fn forsaken(&mut self, worker: &str, why: &str, rules: &Rules, now: UnixTime) -> Transition {
         if self.held_by(worker).is_none() {
-            return Turn::Nothing;
+            return Transition::Unchanged;
         }
         self.missing(why, rules, now);
-        Turn::Changed
+        Transition::Changed
     }
 
     /// A worker tells of the job's progress; an `output` is its word on it.
-    pub fn progress(&mut self, worker: &str, now: UnixTime) -> Turn {
-        let Some(attempt) = self.held_by(worker) else { return Turn::Nothing };
+    pub fn progress(&mut self, worker: &str, now: UnixTime) -> Transition {
+        let Some(attempt) = self.held_by(worker) else { return Transition::Unchanged };
         attempt.arrived = true;
         attempt.progressed = Some(now);
         self.output = true;
-        Turn::Changed
+        Transition::Changed
     }
 
     /// A worker brings a part of the result.
-    pub fn part(&mut self, worker: &str) -> Turn {
-        let Some(attempt) = self.held_by(worker) else { return Turn::Nothing };
+    pub fn part(&mut self, worker: &str) -> Transition {
+        let Some(attempt) = self.held_by(worker) else { return Transition::Unchanged };
         attempt.arrived = true;
-        Turn::Changed
+        Transition::Changed
     }
 
     /// A worker brings the end. The first end counts, whoever brings it: work that was taken for lost is as good as any.
-    pub fn finish(&mut self, finish: Finish<'_>, now: UnixTime) -> Turn {
+    pub fn finish(&mut self, finish: Finish<'_>, now: UnixTime) -> Transition {
         if self.state.is_end() || self.gone {
-            return Turn::Nothing;
+            return Transition::Unchanged;
         }
         let other = self.holder().filter(|holder| *holder != finish.worker).map(str::to_owned);
         if self.holder() != Some(finish.worker) {
@@ -121,29 +121,29 @@ impl Record {
         // A worker that keeps to the time may be a moment faster than the clock here, and has no other word for it than an error.
         let late = self.is_late(now);
         let (state, error) = match finish.error {
-            None => (State::Completed, None),
-            Some(_) if late => (State::TimedOut, Some(self.overtime())),
-            Some(error) => (State::Failed, Some(error)),
+            None => (JobState::Completed, None),
+            Some(_) if late => (JobState::TimedOut, Some(self.overtime())),
+            Some(error) => (JobState::Failed, Some(error)),
         };
         self.end(state, error, now);
         self.output = finish.output;
-        other.map_or(Turn::Changed, Turn::Stop)
+        other.map_or(Transition::Changed, Transition::Stop)
     }
 
     /// The client wants it no more.
-    pub fn cancel(&mut self, now: UnixTime) -> Turn {
-        if self.state.is_end() || self.gone { Turn::Nothing } else { self.stop(State::Cancelled, None, now) }
+    pub fn cancel(&mut self, now: UnixTime) -> Transition {
+        if self.state.is_end() || self.gone { Transition::Unchanged } else { self.stop(JobState::Cancelled, None, now) }
     }
 
     /// The client wants it tried again from the beginning.
-    pub fn retry(&mut self, now: UnixTime) -> Turn {
-        if !matches!(self.state, State::Failed | State::TimedOut) || self.gone {
-            return Turn::Nothing;
+    pub fn retry(&mut self, now: UnixTime) -> Transition {
+        if !matches!(self.state, JobState::Failed | JobState::TimedOut) || self.gone {
+            return Transition::Unchanged;
         }
         let why = self.error.take().unwrap_or_default();
         self.file(&why, self.ended.unwrap_or(now));
-        (self.state, self.ended, self.output, self.retries) = (State::InQueue, None, false, 0);
-        Turn::Changed
+        (self.state, self.ended, self.output, self.retries) = (JobState::InQueue, None, false, 0);
+        Transition::Changed
     }
 
     /// All attempts that there were.
@@ -154,7 +154,7 @@ impl Record {
 
     /// Its worker has it no more, if it ever had.
     pub(super) fn missing(&mut self, why: &str, rules: &Rules, now: UnixTime) {
-        if self.attempt.as_ref().is_some_and(|attempt| attempt.arrived) || self.past.len() >= UNSEEN {
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.arrived) || self.past.len() >= FREE_ATTEMPTS {
             self.lost(why, rules, now);
         } else {
             self.give_back(why, now);
@@ -164,7 +164,7 @@ impl Record {
     /// Its worker was lost with it.
     fn lost(&mut self, why: &str, rules: &Rules, now: UnixTime) {
         if self.retries >= rules.retries {
-            self.end(State::Failed, Some(format!("job timed out after {} retries", self.retries)), now);
+            self.end(JobState::Failed, Some(format!("job timed out after {} retries", self.retries)), now);
         } else {
             self.give_back(why, now);
             self.retries += 1;
@@ -172,13 +172,13 @@ impl Record {
     }
 
     /// It ends by no doing of its worker, which is to be told.
-    pub(super) fn stop(&mut self, state: State, error: Option<String>, now: UnixTime) -> Turn {
+    pub(super) fn stop(&mut self, state: JobState, error: Option<String>, now: UnixTime) -> Transition {
         let holder = self.holder().map(str::to_owned);
         self.end(state, error, now);
-        holder.map_or(Turn::Changed, Turn::Stop)
+        holder.map_or(Transition::Changed, Transition::Stop)
     }
 
-    fn end(&mut self, state: State, error: Option<String>, now: UnixTime) {
+    fn end(&mut self, state: JobState, error: Option<String>, now: UnixTime) {
         (self.state, self.error, self.ended, self.output) = (state, error, Some(now), false);
         if let Some(hook) = &mut self.hook {
             (hook.message, hook.due, hook.tries) = (hook.message + 1, Some(now), 0);
@@ -187,17 +187,23 @@ impl Record {
 
     fn give_back(&mut self, why: &str, now: UnixTime) {
         self.file(why, now);
-        (self.state, self.output) = (State::InQueue, false);
+        (self.state, self.output) = (JobState::InQueue, false);
     }
 
     /// Puts the latest attempt with those that came to nothing.
     fn file(&mut self, why: &str, now: UnixTime) {
         if let Some(Attempt { number, worker, began, .. }) = self.attempt.take() {
-            self.past.push(Past { number, worker, began, ended: now, why: why.chars().take(WHY).collect() });
+            self.past.push(FailedAttempt {
+                number,
+                worker,
+                began,
+                ended: now,
+                why: why.chars().take(MAX_REASON_CHARS).collect(),
+            });
         }
         // The newest has the highest number, which tells that of the next.
         let first = self.past.iter().enumerate().min_by_key(|(_, past)| past.number).map(|(place, _)| place);
-        if let Some(first) = first.filter(|_| self.past.len() > REMEMBERED) {
+        if let Some(first) = first.filter(|_| self.past.len() > MAX_FAILED_ATTEMPTS) {
             self.past.remove(first);
             self.forgotten += 1;
         }
@@ -231,7 +237,7 @@ impl Record {
     }
 }
 
-impl Hook {
+impl JobWebhook {
     /// A hook that has nothing to tell yet.
     pub fn new(url: impl Into<String>, headers: Vec<(String, String)>) -> Self {
         Self { url: url.into(), headers, by: None, message: 0, due: None, tries: 0, log: Vec::new() }

@@ -1,6 +1,6 @@
 //! The connection: one for everything, made anew when it is lost, and when what is at its other end takes no writes.
 //!
-//! News come on it, too, so that whoever can ask hears of them.
+//! Events come on it, too, so that whoever can ask hears of them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,51 +13,51 @@ use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
 
 use super::super::StoreError;
-use super::super::news::{News, Teller};
+use super::super::events::{EventSender, StoreEvent};
+use super::address::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, RedisAddress};
 use super::keys;
-use super::server::{ANSWER, CONNECT, Server};
 
 /// Between two looks for another server: whoever asks meanwhile is told what the last found.
-const REST: Duration = Duration::from_secs(1);
+const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The oldest Redis that knows what our scripts say of themselves.
-const OLDEST: u32 = 7;
+const MIN_VERSION: u32 = 7;
 
 /// What a server says that is there and takes no writes, each before it has changed anything: a replica, as it is after a failover; one whose
 /// disk does not take its snapshots; one that has fewer replicas than it should; one that lost its master; one that reads its disk.
 const REFUSALS: [&str; 5] = ["READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING"];
 
 /// Asks a Redis.
-pub(super) struct Link {
-    server: Server,
-    line: RwLock<Line>,
+pub(super) struct Connection {
+    server: RedisAddress,
+    line: RwLock<ServerConnection>,
     /// When another server was last looked for. Held meanwhile.
     looked: Mutex<Option<Instant>>,
-    teller: Arc<Teller>,
+    teller: Arc<EventSender>,
     /// Whether there was a connection before: nobody knows what was told since.
     heard: Arc<AtomicBool>,
 }
 
 /// A connection to one server, which makes itself anew when it is lost.
 #[derive(Clone)]
-struct Line {
+struct ServerConnection {
     db: ConnectionManager,
     /// Tells it from those before.
     number: u64,
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Link({})", self.server)
+        write!(f, "Connection({})", self.server)
     }
 }
 
-impl Link {
+impl Connection {
     /// Connects, and has all news told to `teller` from now on.
-    pub(super) async fn open(url: &str, teller: Arc<Teller>) -> Result<Self, StoreError> {
-        let (server, heard) = (Server::parse(url)?, Arc::new(AtomicBool::new(false)));
+    pub(super) async fn open(url: &str, teller: Arc<EventSender>) -> Result<Self, StoreError> {
+        let (server, heard) = (RedisAddress::parse(url)?, Arc::new(AtomicBool::new(false)));
         let db = connect(&server, &teller, &heard).await.map_err(|error| failed(&server, &error))?;
-        let line = RwLock::new(Line { db, number: 0 });
+        let line = RwLock::new(ServerConnection { db, number: 0 });
         let link = Self { server, line, looked: Mutex::default(), teller, heard };
         link.check().await?;
         Ok(link)
@@ -69,7 +69,7 @@ impl Link {
         let info: String = match redis::cmd("INFO").arg("everything").query_async(&mut db).await {
             Err(error) if error.code() == Some("NOPERM") => {
                 tracing::warn!(
-                    "{} lets this user not ask INFO: whether it is of version {OLDEST} or later, and keeps jobs when its memory is full and when it \
+                    "{} lets this user not ask INFO: whether it is of version {MIN_VERSION} or later, and keeps jobs when its memory is full and when it \
                      ends, is not known",
                     self.server
                 );
@@ -81,8 +81,9 @@ impl Link {
         let says =
             |key: &str| info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap_or_default();
         let version = says("redis_version");
-        if version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major < OLDEST) {
-            let why = format!("{}: its version is {version:?}, and {OLDEST} is the oldest that will do", self.server);
+        if version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major < MIN_VERSION) {
+            let why =
+                format!("{}: its version is {version:?}, and {MIN_VERSION} is the oldest that will do", self.server);
             return Err(StoreError::Failed(why));
         }
         if says("cluster_enabled") == "1" {
@@ -152,14 +153,14 @@ impl Link {
         if self.line.read().await.number != number {
             return true;
         }
-        if looked.is_some_and(|looked| looked + REST > began) {
+        if looked.is_some_and(|looked| looked + RECONNECT_PAUSE > began) {
             return false;
         }
         let found = connect(&self.server, &self.teller, &self.heard).await;
         *looked = Some(Instant::now());
         match found {
             Ok(db) => {
-                *self.line.write().await = Line { db, number: number + 1 };
+                *self.line.write().await = ServerConnection { db, number: number + 1 };
                 true
             }
             Err(error) => {
@@ -171,21 +172,25 @@ impl Link {
 }
 
 /// Connects to where the server is now, and listens to news.
-async fn connect(server: &Server, teller: &Arc<Teller>, heard: &Arc<AtomicBool>) -> RedisResult<ConnectionManager> {
+async fn connect(
+    server: &RedisAddress,
+    teller: &Arc<EventSender>,
+    heard: &Arc<AtomicBool>,
+) -> RedisResult<ConnectionManager> {
     let (teller, heard) = (teller.clone(), heard.clone());
     let hear = move |push: PushInfo| -> Result<(), SendError> {
         match push.kind {
             PushKind::Message => teller.tell(told(&push)),
             // Not for the first time: nobody knows what was told meanwhile.
-            PushKind::Subscribe if heard.swap(true, Ordering::Relaxed) => teller.tell([News::Much]),
+            PushKind::Subscribe if heard.swap(true, Ordering::Relaxed) => teller.tell([StoreEvent::Lagged]),
             _ => {}
         }
         Ok(())
     };
     let config = ConnectionManagerConfig::new()
         .set_number_of_retries(0) // whoever asks next tries again
-        .set_connection_timeout(Some(CONNECT))
-        .set_response_timeout(Some(ANSWER))
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(ANSWER_TIMEOUT))
         .set_push_sender(hear)
         .set_automatic_resubscription();
     let mut db = ConnectionManager::new_with_config(server.find().await?, config).await?;
@@ -200,13 +205,13 @@ fn refusal(error: &RedisError) -> Option<String> {
     Some(format!("it takes no writes: {} {}", refusal.code(), refusal.details().unwrap_or_default()))
 }
 
-fn failed(server: &Server, error: &RedisError) -> StoreError {
+fn failed(server: &RedisAddress, error: &RedisError) -> StoreError {
     let why = match error.code() {
         Some("OOM") => {
             let why = "its memory is full, and it takes no more jobs until some are over (OOM, maxmemory)";
-            return StoreError::Full(format!("{server}: {why}"));
+            return StoreError::NoSpace(format!("{server}: {why}"));
         }
-        _ if error.is_timeout() => format!("no answer within {} s", ANSWER.as_secs()),
+        _ if error.is_timeout() => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
         _ => refusal(error).unwrap_or_else(|| error.to_string()),
     };
     if why.contains("UnknownIssuer") {
@@ -217,10 +222,10 @@ fn failed(server: &Server, error: &RedisError) -> StoreError {
 }
 
 /// The news of a message; of one that cannot be read, that there are some.
-fn told(push: &PushInfo) -> Vec<News> {
+fn told(push: &PushInfo) -> Vec<StoreEvent> {
     let text = match push.data.get(1) {
         Some(Value::BulkString(text)) => &text[..],
         _ => &[],
     };
-    serde_json::from_slice(text).unwrap_or_else(|_| vec![News::Much])
+    serde_json::from_slice(text).unwrap_or_else(|_| vec![StoreEvent::Lagged])
 }

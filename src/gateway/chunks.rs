@@ -5,18 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::queue::State;
+use crate::queue::JobState;
 use crate::store::Store;
 
-use super::reply::Fault;
-use super::room::{Held, SMALL};
+use super::memory_budget::{Reservation, UNCOUNTED_BYTES};
+use super::reply::ApiError;
 use super::{Endpoint, Gateway};
 
 /// Bytes of chunks in one reply, unless one alone has more.
-const CHUNKS: usize = 1 << 20;
+const MAX_REPLY_BYTES: usize = 1 << 20;
 
 /// Chunks that were taken off a stream, whether there are more, and the room that they have.
-pub(super) type Taken = (Vec<Bytes>, bool, Held);
+pub(super) type TakenChunks = (Vec<Bytes>, bool, Reservation);
 
 impl<S: Store> Gateway<S> {
     /// The next chunks of a job's stream, and how to say that it stands: at once if there are any or can be no more, else as soon as
@@ -26,9 +26,9 @@ impl<S: Store> Gateway<S> {
         endpoint: &Endpoint,
         id: &str,
         wait: Duration,
-    ) -> Result<(State, Vec<Bytes>, Held), Fault> {
+    ) -> Result<(JobState, Vec<Bytes>, Reservation), ApiError> {
         let until = Instant::now() + wait;
-        let bell = self.hub.job(&endpoint.id, id);
+        let bell = self.notifier.job(&endpoint.id, id);
         loop {
             let rings = bell.notified();
             // First how it stands, then what is there: whoever has ended brings no more.
@@ -36,20 +36,20 @@ impl<S: Store> Gateway<S> {
             let (chunks, more, held) = self.next_chunks(endpoint, id).await?;
             if !chunks.is_empty() || record.state.is_end() || !self.rang(rings, until).await {
                 // Clients stop at an end, so it is told with the last chunk at the earliest.
-                return Ok((if more { State::InProgress } else { record.state }, chunks, held));
+                return Ok((if more { JobState::InProgress } else { record.state }, chunks, held));
             }
         }
     }
 
     /// Takes the next chunks off a job's stream, once there is room for them.
-    pub(super) async fn next_chunks(&self, endpoint: &Endpoint, id: &str) -> Result<Taken, Fault> {
-        let (mut most, mut held) = (SMALL, Held::default());
+    pub(super) async fn next_chunks(&self, endpoint: &Endpoint, id: &str) -> Result<TakenChunks, ApiError> {
+        let (mut most, mut held) = (UNCOUNTED_BYTES, Reservation::default());
         loop {
             let (chunks, next) = self.store.drain(&endpoint.id, id, most).await?;
             match next {
                 Some(bytes) if chunks.is_empty() => {
                     drop(held);
-                    most = bytes.max(CHUNKS);
+                    most = bytes.max(MAX_REPLY_BYTES);
                     held = self.rooms.answers.hold(most).await?;
                 }
                 _ => {

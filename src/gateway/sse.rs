@@ -16,13 +16,13 @@ use futures_util::stream::unfold;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
-use crate::queue::State;
+use crate::queue::JobState;
 use crate::store::Store;
 
-use super::late::{ALIVE, UNBUFFERED};
-use super::reply::Fault;
-use super::room::Held;
-use super::seen::Seen;
+use super::job_status::JobStatus;
+use super::long_poll::{KEEP_ALIVE_INTERVAL, UNBUFFERED};
+use super::memory_budget::Reservation;
+use super::reply::ApiError;
 use super::{Endpoint, Gateway, Version};
 
 /// Whether a client asks for events.
@@ -33,15 +33,15 @@ pub(super) fn asked(headers: &HeaderMap) -> bool {
 
 /// Events of a job that a client can see, from now to its end.
 pub(super) fn reply<S: Store>(gateway: Arc<Gateway<S>>, endpoint: Endpoint, id: String, version: Version) -> Response {
-    let watch = Watch {
+    let watch = JobWatch {
         gateway,
         endpoint,
         id,
         version,
         last: None,
-        state: State::InQueue,
+        state: JobState::InQueue,
         ready: VecDeque::new(),
-        told: Told::Status,
+        told: LastSent::Status,
         over: false,
     };
     // Asked for the next part only when its reader has taken the one before.
@@ -55,28 +55,28 @@ pub(super) fn reply<S: Store>(gateway: Arc<Gateway<S>>, endpoint: Endpoint, id: 
 
 /// What was told last. Chunks and the status take turns.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Told {
+enum LastSent {
     Chunks,
     Status,
 }
 
-struct Watch<S> {
+struct JobWatch<S> {
     gateway: Arc<Gateway<S>>,
     endpoint: Endpoint,
     id: String,
     version: Version,
     /// The digest of the latest status object that was told, and how the job stood then.
     last: Option<[u8; 32]>,
-    state: State,
+    state: JobState,
     /// What is to be told, in parts of its text.
     ready: VecDeque<Bytes>,
-    told: Told,
+    told: LastSent,
     over: bool,
 }
 
-impl<S: Store> Watch<S> {
+impl<S: Store> JobWatch<S> {
     async fn next(&mut self) -> Option<Bytes> {
-        let bell = self.gateway.hub.job(&self.endpoint.id, &self.id);
+        let bell = self.gateway.notifier.job(&self.endpoint.id, &self.id);
         loop {
             if let Some(part) = self.ready.pop_front() {
                 return Some(part);
@@ -92,7 +92,7 @@ impl<S: Store> Watch<S> {
             });
             if self.ready.is_empty() && !self.over && !more {
                 let closing = self.gateway.closing.clone();
-                match timeout(ALIVE, closing.run_until_cancelled(rings)).await {
+                match timeout(KEEP_ALIVE_INTERVAL, closing.run_until_cancelled(rings)).await {
                     Ok(Some(())) => {}
                     Ok(None) => self.over = true,
                     Err(_) => return Some(Bytes::from_static(b":\n\n")),
@@ -102,20 +102,20 @@ impl<S: Store> Watch<S> {
     }
 
     /// Gets ready what there is to tell: chunks or the status, whose room is given back as they are taken. Returns whether there may be more.
-    async fn look(&mut self) -> Result<bool, Fault> {
+    async fn look(&mut self) -> Result<bool, ApiError> {
         // First how it stands, then what is there: whoever has ended brings no more.
         let stood = self.gateway.visible(&self.endpoint, &self.id).await?.state;
-        let drained = self.told == Told::Status;
+        let drained = self.told == LastSent::Status;
         if drained {
             let (chunks, _, held) = self.gateway.next_chunks(&self.endpoint, &self.id).await?;
             if !chunks.is_empty() {
-                self.told = Told::Chunks;
+                self.told = LastSent::Chunks;
                 self.tell_chunks(&chunks, held);
                 return Ok(true);
             }
         }
-        self.told = Told::Status;
-        let Seen { record, object, held } = self.gateway.seen(&self.endpoint, &self.id, self.version).await?;
+        self.told = LastSent::Status;
+        let JobStatus { record, object, held } = self.gateway.seen(&self.endpoint, &self.id, self.version).await?;
         let ended = record.state.is_end();
         if ended && !(drained && stood.is_end()) {
             // Chunks may have come before the end.
@@ -136,7 +136,7 @@ impl<S: Store> Watch<S> {
         Ok(!drained)
     }
 
-    fn tell_chunks(&mut self, chunks: &[Bytes], held: Held) {
+    fn tell_chunks(&mut self, chunks: &[Bytes], held: Reservation) {
         let mut text = String::new();
         for chunk in chunks.iter().filter_map(|chunk| std::str::from_utf8(chunk).ok()) {
             for part in ["event: chunk\ndata: ", &on_a_line(chunk.to_owned()), "\n\n"] {

@@ -7,29 +7,29 @@ use serde_json::value::RawValue;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use crate::queue::{self, Payloads, Record, View};
-use crate::store::{Part, Parts, Store, Wanted};
+use crate::queue::{self, Payloads, Record, StatusView};
+use crate::store::{LoadedPayloads, PayloadKind, PayloadSelection, Store};
 
-use super::reply::Fault;
-use super::room::{Held, Room, SMALL};
+use super::memory_budget::{MemoryBudget, Reservation, UNCOUNTED_BYTES};
+use super::reply::ApiError;
 use super::{Endpoint, Gateway, Version};
 
 /// For whom a status object is.
-pub(super) fn view(version: Version, endpoint: &Endpoint) -> View {
+pub(super) fn view(version: Version, endpoint: &Endpoint) -> StatusView {
     match version {
-        Version::V1 => View::V1 { gpu: endpoint.gpu },
-        Version::V2 => View::V2,
+        Version::V1 => StatusView::V1 { gpu: endpoint.gpu },
+        Version::V2 => StatusView::V2,
     }
 }
 
 /// What is seen of a job, with the room that it has.
-pub(super) struct Seen {
+pub(super) struct JobStatus {
     pub(super) record: Record,
     pub(super) object: String,
-    pub(super) held: Held,
+    pub(super) held: Reservation,
 }
 
-impl Seen {
+impl JobStatus {
     /// The status object.
     pub(super) fn object(self) -> Bytes {
         self.held.by(self.object)
@@ -38,13 +38,13 @@ impl Seen {
 
 impl<S: Store> Gateway<S> {
     /// A job that clients can see, and its status object as it is now.
-    pub(super) async fn seen(&self, endpoint: &Endpoint, id: &str, version: Version) -> Result<Seen, Fault> {
+    pub(super) async fn seen(&self, endpoint: &Endpoint, id: &str, version: Version) -> Result<JobStatus, ApiError> {
         let (view, room) = (view(version, endpoint), &self.rooms.answers);
         let (record, parts, held) = self.found(room, &endpoint.id, id, move |record| wanted(record, view)).await?;
         self.shows(&record)?;
         let parts = wanted(&record, view).into_iter().zip(parts).collect();
         let (record, object) = object(room, record, view, parts).await;
-        Ok(Seen { record, object, held })
+        Ok(JobStatus { record, object, held })
     }
 
     /// The status object of a job at its end, or as it is when the time is over. Who has listened for its end since before it was there
@@ -56,7 +56,7 @@ impl<S: Store> Gateway<S> {
         wait: Duration,
         version: Version,
         end: Option<OwnedNotified>,
-    ) -> Result<Bytes, Fault> {
+    ) -> Result<Bytes, ApiError> {
         let until = Instant::now() + wait;
         if let Some(end) = end
             && self.rang(end, until).await
@@ -67,41 +67,41 @@ impl<S: Store> Gateway<S> {
                 return Ok(seen.object());
             }
         }
-        let bell = self.hub.end(&endpoint.id, id);
+        let bell = self.notifier.end(&endpoint.id, id);
         loop {
             let rings = bell.notified();
             // Only how it stands: whoever waits has nothing else of it.
             let record = self.visible(endpoint, id).await?;
             if record.state.is_end() || !self.rang(rings, until).await {
-                return self.seen(endpoint, id, version).await.map(Seen::object);
+                return self.seen(endpoint, id, version).await.map(JobStatus::object);
             }
         }
     }
 
     /// What a webhook is told of a job that stood as `record` says.
-    pub(super) async fn webhook_body(&self, endpoint: &str, record: &Record) -> Result<Bytes, Fault> {
-        let (parts, room) = (wanted(record, View::Webhook), &self.rooms.messages);
+    pub(super) async fn webhook_body(&self, endpoint: &str, record: &Record) -> Result<Bytes, ApiError> {
+        let (parts, room) = (wanted(record, StatusView::Webhook), &self.rooms.messages);
         let asked = parts.clone();
         let (_, found, held) = self.found(room, endpoint, &record.id, move |_| asked.clone()).await?;
         let parts = parts.into_iter().zip(found).collect();
-        let (_, object) = object(room, record.clone(), View::Webhook, parts).await;
+        let (_, object) = object(room, record.clone(), StatusView::Webhook, parts).await;
         Ok(held.by(object))
     }
 
     /// A job and what is wanted of it, which has room by the time that it is read.
     async fn found(
         &self,
-        room: &Room,
+        room: &MemoryBudget,
         endpoint: &str,
         id: &str,
-        wanted: impl Wanted + Clone,
-    ) -> Result<(Record, Vec<Option<Bytes>>, Held), Fault> {
-        let (mut most, mut held) = (SMALL, Held::default());
+        wanted: impl PayloadSelection + Clone,
+    ) -> Result<(Record, Vec<Option<Bytes>>, Reservation), ApiError> {
+        let (mut most, mut held) = (UNCOUNTED_BYTES, Reservation::default());
         loop {
             let found = self.store.find(endpoint, id, wanted.clone(), most).await?;
-            match found.ok_or_else(|| Fault::NoJob(id.to_owned()))? {
-                (record, Parts::Read(parts)) => return Ok((record, parts, held)),
-                (_, Parts::Large(bytes)) => {
+            match found.ok_or_else(|| ApiError::NoJob(id.to_owned()))? {
+                (record, LoadedPayloads::Read(parts)) => return Ok((record, parts, held)),
+                (_, LoadedPayloads::Large(bytes)) => {
                     // First what it had room for when it was smaller: who has some and waits for more could wait for another who does.
                     drop(held);
                     (most, held) = (bytes, room.hold(bytes).await?);
@@ -112,26 +112,31 @@ impl<S: Store> Gateway<S> {
 }
 
 /// The payloads that a status object shows.
-fn wanted(record: &Record, view: View) -> Vec<Part> {
+fn wanted(record: &Record, view: StatusView) -> Vec<PayloadKind> {
     let ended = record.state.is_end();
     let all = [
-        (Part::Input, view.shows_input(record.state)),
-        (Part::Output, record.output),
-        (Part::Timings, ended),
-        (Part::Warnings, ended),
+        (PayloadKind::Input, view.shows_input(record.state)),
+        (PayloadKind::Output, record.output),
+        (PayloadKind::Timings, ended),
+        (PayloadKind::Warnings, ended),
     ];
     all.into_iter().filter(|(_, wanted)| *wanted).map(|(part, _)| part).collect()
 }
 
-async fn object(room: &Room, record: Record, view: View, parts: Vec<(Part, Option<Bytes>)>) -> (Record, String) {
+async fn object(
+    room: &MemoryBudget,
+    record: Record,
+    view: StatusView,
+    parts: Vec<(PayloadKind, Option<Bytes>)>,
+) -> (Record, String) {
     let bytes = parts.iter().flat_map(|(_, body)| body).map(Bytes::len).sum();
     let write = move || {
         let of = |part| parts.iter().find(|(of, _)| *of == part).and_then(|(_, body)| json(body.as_ref()?));
         let payloads = Payloads {
-            input: of(Part::Input),
-            output: of(Part::Output),
-            timings: of(Part::Timings),
-            warnings: of(Part::Warnings),
+            input: of(PayloadKind::Input),
+            output: of(PayloadKind::Output),
+            timings: of(PayloadKind::Timings),
+            warnings: of(PayloadKind::Warnings),
         };
         let object = queue::status(&record, view, payloads);
         (record, object)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// A request, and what its client may ask of all gateways.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asking {
+pub struct RateCheck {
     /// Who asks what, as a digest.
     pub asked: [u8; 32],
     /// The gateway that is asked.
@@ -23,7 +23,7 @@ pub struct Asking {
 
 /// Whether a request may pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Admitted {
+pub enum Admission {
     /// It may, and is counted.
     Yes,
     /// There were too many in the window.
@@ -34,7 +34,7 @@ pub enum Admitted {
 
 /// What a gateway has seen of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
+pub struct WorkerView {
     /// The gateway.
     pub gateway: String,
     /// The worker.

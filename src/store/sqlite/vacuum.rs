@@ -3,22 +3,22 @@
 use rusqlite::Connection;
 
 use super::StoreError;
-use super::jobs::Jobs;
+use super::tables::Tables;
 
 /// Pages that are given back at once: while a page is moved to where there is room, nobody else writes.
-const TOGETHER: u64 = 4096;
+const VACUUM_PAGES: u64 = 4096;
 
 /// Pages that stay: fewer are not worth the moves.
-const STAY: u64 = 1024;
+const MIN_FREE_PAGES: u64 = 1024;
 
-impl Jobs<'_> {
+impl Tables<'_> {
     /// Gives back a part of the room in the file, if it is more than half of it. So a file that is used again and again is not shrunk in
     /// between, and none is more than twice as large as what is in it.
     pub(super) fn shrink(&self) -> Result<(), StoreError> {
-        self.memo.heed(read(self.db, "data_version")?);
+        self.cache.invalidate_if_changed(read(self.db, "data_version")?);
         let (all, erased) = pages(self.db)?;
-        if erased > STAY && erased > all / 2 {
-            let mut give = self.db.prepare(&format!("PRAGMA incremental_vacuum({TOGETHER})"))?;
+        if erased > MIN_FREE_PAGES && erased > all / 2 {
+            let mut give = self.db.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
             let mut given = give.query([])?;
             while given.next()?.is_some() {}
         }

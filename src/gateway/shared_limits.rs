@@ -8,27 +8,27 @@ use std::time::Duration;
 use tokio::select;
 use tokio::time::{interval, timeout};
 
-use crate::store::{Admitted, Store};
+use crate::store::{Admission, Store};
 
 use super::Gateway;
-use super::limits::{Asked, Place};
-use super::reply::Fault;
+use super::limits::{ClientKey, RequestPermit};
+use super::reply::ApiError;
 
 /// For the store to count a request.
-const PROMPT: Duration = Duration::from_millis(500);
+const ADMIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long a gateway may be silent before others take what is open there for closed.
-pub(super) const SILENT: Duration = Duration::from_secs(15);
+pub(super) const GATEWAY_SILENCE: Duration = Duration::from_secs(15);
 
 impl<S: Store> Gateway<S> {
     /// Lets a request pass that is within its allowance at all gateways together, and holds a place for it.
-    pub(super) async fn admit(&self, asked: Asked, operation: &str) -> Result<Place, Fault> {
+    pub(super) async fn admit(&self, asked: ClientKey, operation: &str) -> Result<RequestPermit, ApiError> {
         let place = self.limits.admit(asked, operation, self.now())?;
         if !S::SHARED || self.limits.is_alone() {
             return Ok(place);
         }
-        match timeout(PROMPT, self.store.admit(place.asking(operation, SILENT))).await {
-            Ok(Ok(Admitted::Yes)) => Ok(place),
+        match timeout(ADMIT_TIMEOUT, self.store.admit(place.asking(operation, GATEWAY_SILENCE))).await {
+            Ok(Ok(Admission::Yes)) => Ok(place),
             Ok(Ok(refused)) => Err(place.refused(operation, refused)),
             Ok(Err(_)) | Err(_) => {
                 self.limits.go_on_alone();
@@ -42,14 +42,14 @@ impl<S: Store> Gateway<S> {
         if !S::SHARED || !self.settings.limits {
             return pending().await;
         }
-        let mut now_and_then = interval(SILENT / 3);
+        let mut now_and_then = interval(GATEWAY_SILENCE / 3);
         loop {
             let open = select! {
                 () = self.limits.closed() => self.limits.take_closed(),
                 _ = now_and_then.tick() => self.limits.all_open(),
             };
             // What is not heard now is said again.
-            if !open.is_empty() && self.store.say_open(self.limits.gateway(), open, SILENT).await.is_err() {
+            if !open.is_empty() && self.store.say_open(self.limits.gateway(), open, GATEWAY_SILENCE).await.is_err() {
                 self.limits.go_on_alone();
             }
         }

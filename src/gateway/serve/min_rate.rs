@@ -3,22 +3,22 @@
 use std::time::Duration;
 
 /// What a peer has to move within that time in which it is waited for, in bytes.
-const LEAST: (usize, Duration) = (128 * 1024, Duration::from_secs(30));
+const MIN_RATE: (usize, Duration) = (128 * 1024, Duration::from_secs(30));
 
 /// Of one body, or of the answers on one connection. Only time in which its peer is waited for counts.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct MinRate {
     left: Duration,
     moved: usize,
 }
 
-impl Default for Pace {
+impl Default for MinRate {
     fn default() -> Self {
-        Self { left: LEAST.1, moved: 0 }
+        Self { left: MIN_RATE.1, moved: 0 }
     }
 }
 
-impl Pace {
+impl MinRate {
     /// How long the peer is still waited for.
     pub(super) fn left(&self) -> Duration {
         self.left
@@ -28,7 +28,7 @@ impl Pace {
     pub(super) fn moved(&mut self, waited: Duration, bytes: usize) {
         self.moved += bytes;
         self.left = self.left.saturating_sub(waited);
-        if self.moved >= LEAST.0 {
+        if self.moved >= MIN_RATE.0 {
             *self = Self::default();
         }
     }

@@ -1,4 +1,4 @@
-//! latentd serves Stable Diffusion from one binary. ARCHITECTURE.md is the map of these modules.
+//! latentd serves Stable Diffusion from one binary. docs/architecture/00-overview.md is the map of these modules.
 
 pub mod app;
 pub mod batch;

@@ -1,4 +1,4 @@
-//! Who may use whom: the layers of ARCHITECTURE.md, and the folders that keep a library, the environment or a clock to
+//! Who may use whom: the layers of docs/architecture/00-overview.md, and the folders that keep a library, the environment or a clock to
 //! themselves.
 
 use crate::paths::{Named, paths};

@@ -8,6 +8,7 @@ mod lex;
 mod names;
 mod paths;
 mod text;
+mod words;
 
 use std::fs;
 use std::path::Path;
@@ -182,7 +183,7 @@ fn changelog_and_map_are_kept() {
         files.iter().filter_map(|file| Some(file.path.strip_prefix("src/")?.split_once('/')?.0)).collect();
     folders.sort_unstable();
     folders.dedup();
-    none(folders.into_iter().filter_map(|folder| text::map(file(&files, "ARCHITECTURE.md"), folder)));
+    none(folders.into_iter().filter_map(|folder| text::map(file(&files, text::MAP), folder)));
 }
 
 #[test]

@@ -135,10 +135,13 @@ pub(crate) fn changelog(text: &str) -> Option<String> {
     (!unreleased).then(|| "CHANGELOG.md: there is no `## Unreleased`".to_owned())
 }
 
+/// The page with the map.
+pub(crate) const MAP: &str = "docs/architecture/00-overview.md";
+
 /// The map names every folder of `src`.
-pub(crate) fn map(architecture: &str, folder: &str) -> Option<String> {
-    let named = architecture.contains(&format!("`{folder}/")) || architecture.contains(&format!(" {folder}/"));
-    (!named).then(|| format!("ARCHITECTURE.md: the map lacks src/{folder}/"))
+pub(crate) fn map(page: &str, folder: &str) -> Option<String> {
+    let named = page.contains(&format!("`{folder}/")) || page.contains(&format!(" {folder}/"));
+    (!named).then(|| format!("{MAP}: the map lacks src/{folder}/"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,117 @@
+//! Rules about prose: sentences of the pages below `docs/architecture` are short.
+
+use crate::{none, repository};
+
+/// Words that a sentence may have.
+const MOST_WORDS: usize = 35;
+
+/// The median of a page's sentences is below this.
+const MEDIAN_WORDS: usize = 20;
+
+/// A sentence of a page.
+struct Sentence {
+    /// Where it begins, from 1.
+    line: usize,
+    words: usize,
+    /// Whether it stands in a table or a heading, where words are few.
+    terse: bool,
+}
+
+/// Sentences outside of code blocks. A heading, an item of a list and a cell of a table each end one.
+fn sentences(page: &str) -> Vec<Sentence> {
+    let mut found = Vec::new();
+    let mut open: Option<Sentence> = None;
+    let (mut fenced, mut code) = (false, false);
+    for (index, line) in page.lines().enumerate() {
+        let text = line.trim_start();
+        let fence = text.starts_with("```");
+        let table = text.starts_with('|');
+        let item = text.starts_with("* ")
+            || text.starts_with("- ")
+            || text.split_once(". ").is_some_and(|(n, _)| n.parse::<u8>().is_ok());
+        if fence || fenced || text.is_empty() || table || item || text.starts_with('#') {
+            found.extend(open.take());
+            code = false;
+        }
+        fenced ^= fence;
+        if fence || fenced {
+            continue;
+        }
+        let terse = table || text.starts_with('#');
+        for word in text.split_whitespace() {
+            if table && word == "|" {
+                found.extend(open.take());
+                continue;
+            }
+            // A piece of code is one word, whatever is in it.
+            let inside = code;
+            code ^= word.matches('`').count() % 2 == 1;
+            if !inside && word.contains(char::is_alphanumeric) {
+                open.get_or_insert(Sentence { line: index + 1, words: 0, terse }).words += 1;
+            }
+            if !code && word.trim_end_matches([')', '*', '"', '`', '_']).ends_with(['.', '!', '?']) {
+                found.extend(open.take());
+            }
+        }
+        if terse {
+            found.extend(open.take());
+        }
+    }
+    found.extend(open);
+    found
+}
+
+/// What is wrong with a page's sentences.
+fn faults(path: &str, page: &str) -> Vec<String> {
+    let found = sentences(page);
+    let long = found.iter().filter(|sentence| sentence.words > MOST_WORDS);
+    let mut faults: Vec<String> = long
+        .map(|Sentence { line, words, .. }| format!("{path}:{line}: a sentence of {words} words, {MOST_WORDS} at most"))
+        .collect();
+    let mut prose: Vec<usize> =
+        found.iter().filter(|sentence| !sentence.terse).map(|sentence| sentence.words).collect();
+    prose.sort_unstable();
+    if let Some(median) = prose.get(prose.len() / 2).filter(|median| **median >= MEDIAN_WORDS) {
+        faults.push(format!("{path}: half of its sentences have {median} words or more, {MEDIAN_WORDS} are too many"));
+    }
+    faults
+}
+
+#[test]
+fn sentences_are_short() {
+    let files = repository();
+    let pages: Vec<_> =
+        files.iter().filter(|file| file.is("md") && file.path.starts_with("docs/architecture/")).collect();
+    assert!(!pages.is_empty(), "there are no pages in docs/architecture");
+    none(pages.iter().flat_map(|page| faults(&page.path, &page.text)));
+}
+
+#[test]
+fn sentences_are_told_apart() {
+    let page = "# A title\n\nOne two. Three\nfour (five.) `a b. c` six\n\n* seven\n* [eight](nine.b) ten.\n\n| a b | c |\n|---|---|\n```\nx y z\n```\nv1.5 is one: so; on\n";
+    let words: Vec<(usize, usize, bool)> =
+        sentences(page).into_iter().map(|Sentence { line, words, terse }| (line, words, terse)).collect();
+    assert_eq!(
+        words,
+        [
+            (1, 2, true),
+            (3, 2, false),
+            (3, 3, false),
+            (4, 2, false),
+            (6, 1, false),
+            (7, 2, false),
+            (9, 2, true),
+            (9, 1, true),
+            (14, 5, false)
+        ]
+    );
+}
+
+#[test]
+fn long_sentences_are_found() {
+    let page = |words: usize| format!("Short.\n\n{}.\n\nShort.\n", vec!["word"; words].join(" "));
+    assert_eq!(faults("a.md", &page(MOST_WORDS)), [""; 0]);
+    assert_eq!(faults("a.md", &page(MOST_WORDS + 1)), ["a.md:3: a sentence of 36 words, 35 at most"]);
+    let even = vec!["word"; MEDIAN_WORDS].join(" ");
+    assert_eq!(faults("a.md", &even), ["a.md: half of its sentences have 20 words or more, 20 are too many"]);
+}

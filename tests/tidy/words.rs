@@ -1,6 +1,6 @@
-//! Rules about prose: sentences of the documentation are short.
+//! Rules about prose: sentences of the documentation are short, and links lead to headings that exist.
 
-use crate::{none, repository};
+use crate::{File, none, repository, text};
 
 /// Words that a sentence may have.
 const MOST_WORDS: usize = 35;
@@ -81,6 +81,47 @@ fn faults(path: &str, page: &str) -> Vec<String> {
         faults.push(format!("{path}: half of its sentences have {median} words or more, {MEDIAN_WORDS} are too many"));
     }
     faults
+}
+
+/// What GitHub calls the headings of a page in links.
+fn anchors(page: &str) -> Vec<String> {
+    let mut fenced = false;
+    let headings = page.lines().filter(|line| {
+        fenced ^= line.trim_start().starts_with("```");
+        !fenced && line.starts_with('#')
+    });
+    let slug = |heading: &str| {
+        let kept = heading.trim_start_matches('#').trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    headings.map(slug).collect()
+}
+
+/// Links of a page to a heading that is not there.
+fn lost(page: &File, files: &[File]) -> Vec<String> {
+    let links = text::links(&page.text).into_iter().filter_map(|(line, link)| {
+        let anchor = link.split_once('#')?.1.to_owned();
+        let path = text::target(&page.path, &link).unwrap_or_else(|| page.path.clone());
+        let found = files.iter().find(|file| file.path == path && file.is("md"))?;
+        (!link.contains("://") && !anchors(&found.text).contains(&anchor))
+            .then(|| format!("{}:{line}: {link}: there is no such heading", page.path))
+    });
+    links.collect()
+}
+
+#[test]
+fn links_lead_to_headings() {
+    let files = repository();
+    none(files.iter().filter(|file| file.is("md")).flat_map(|page| lost(page, &files)));
+}
+
+#[test]
+fn headings_are_named_as_in_links() {
+    let page = "# The gateway's *queue*\n```\n# no heading\n```\n## How to add …\n### 10 images, `a_b`-c\n";
+    assert_eq!(anchors(page), ["the-gateways-queue", "how-to-add-", "10-images-a_b-c"]);
+    let file = |text: &str| File { path: "a.md".into(), text: text.into() };
+    let page = file("# One\n\n[a](#one) [b](a.md#two)\n");
+    assert_eq!(lost(&page, &[file(&page.text)]), ["a.md:3: a.md#two: there is no such heading"]);
 }
 
 #[test]

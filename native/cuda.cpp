@@ -1,4 +1,4 @@
-// The CUDA helper: what libtorch offers to C++ alone, as C functions. src/engine/torch/cuda/helper.rs opens it at run time and is the only
+// The CUDA helper: what libtorch offers to C++ alone, as C functions. src/engine/torch/device/cuda/helper.rs opens it at run time and is the only
 // caller; scripts/setup-cuda-helper builds it. A function that can fail answers 0, or 1 and leaves the reason to latentd_cuda_error.
 // Nothing is thrown across the border: every body that calls libtorch stands in `guarded`.
 //

@@ -1,4 +1,4 @@
-// The kernels of kernels.cu on tensors. src/engine/torch/cuda/kernels/mod.rs is the only caller. A tensor that a kernel is not for is no error: no
+// The kernels of kernels.cu on tensors. src/engine/torch/device/cuda/kernels/mod.rs is the only caller. A tensor that a kernel is not for is no error: no
 // result is given, and the caller has libtorch's operators.
 //
 // With LATENTD_ON_PROCESSOR it is for tensors in main memory, as the tests use it.

@@ -37,7 +37,7 @@ mod check {
 
     use anyhow::{Context, Result, bail};
     use latentd::config::{Config, Cuda, Device, Dtype, Environment, Flags};
-    use latentd::engine::torch::cuda::{Helper, Used};
+    use latentd::engine::torch::device::cuda::{Helper, Used};
     use latentd::engine::torch::{DeviceError, Lanes, Model, Target, device};
 
     use super::drawing::{EQUAL, Jobs, Pictures, drawn, jobs, psnr};

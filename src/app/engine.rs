@@ -109,7 +109,7 @@ mod with_torch {
         build: impl FnOnce() -> anyhow::Result<torch::Lanes> + Send + 'static,
     ) -> Result<Host, HostError> {
         if torch::Target::choose(device, config.dtype).is_ok_and(|target| target.is_cpu()) {
-            torch::processor::prepare();
+            torch::device::cpu::prepare();
         }
         Host::watched(&format!("engine-{number}"), metrics, build).await
     }

@@ -4,8 +4,8 @@
 use std::rc::Rc;
 
 use latentd::engine::torch::Lanes;
-use latentd::engine::torch::developing::{Fake, Told};
-use latentd::engine::torch::graphs;
+use latentd::engine::torch::decode::{Fake, Told};
+use latentd::engine::torch::denoise::graphs;
 use latentd::engine::{Engine, Event, Ticket};
 use latentd::job::Spec;
 use latentd::sampler::Sampler;

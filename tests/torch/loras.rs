@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use latentd::engine::torch::Lanes;
-use latentd::engine::torch::graphs::{Fake, Told};
+use latentd::engine::torch::denoise::graphs::{Fake, Told};
 use latentd::engine::{Engine, Picture, Ticket};
 use latentd::job::{JobError, Lora, Spec};
 use latentd::sampler::Sampler;

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use latentd::engine::torch::Lanes;
-use latentd::engine::torch::graphs::{Fake, Told};
+use latentd::engine::torch::denoise::graphs::{Fake, Told};
 use latentd::engine::{Engine, Ticket};
 use latentd::job::Spec;
 use latentd::sampler::Sampler;

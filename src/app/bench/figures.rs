@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::engine::torch::rates;
+use crate::engine::torch::device::rates;
 
 /// The least, the middle and the most of several runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::figures::{Gpu, Latency, Rows, Spread, Stream};
 use crate::encode;
 use crate::engine::host::Host;
-use crate::engine::torch::cuda::{Usage, Used};
-use crate::engine::torch::graphs;
+use crate::engine::torch::denoise::graphs;
+use crate::engine::torch::device::cuda::{Usage, Used};
 use crate::job::{Size, Timings};
 use crate::worker::{Terms, render};
 

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::cli::BenchArgs;
 use super::{Exit, complain, engine, run, say, usage};
 use crate::config::{Config, Served};
-use crate::engine::torch::{Lanes, Target, rates};
+use crate::engine::torch::{Lanes, Target, device::rates};
 use crate::job::Offer;
 use crate::telemetry::Metrics;
 use crate::worker::Terms;

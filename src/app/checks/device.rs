@@ -2,7 +2,7 @@
 
 use super::{Check, Verdict};
 use crate::config::{Cuda, Device, Dtype};
-use crate::engine::torch::cuda::Helper;
+use crate::engine::torch::device::cuda::Helper;
 use crate::engine::torch::{Target, device};
 use crate::models::size;
 

@@ -8,23 +8,61 @@ use crate::engine::tokenizer::TokenizerError;
 use crate::sampler::ScheduleError;
 
 /// What a forward pass gives: a tensor, or libtorch's complaint (out of memory, most often).
-pub(super) type Forward<T = tch::Tensor> = Result<T, tch::TchError>;
+pub(in crate::engine::torch) type Forward<T = tch::Tensor> = Result<T, tch::TchError>;
 
 /// Told by text, for libtorch's C interface gives nothing else.
-pub(super) fn is_out_of_memory(cause: &TchError) -> bool {
+pub(in crate::engine::torch) fn is_out_of_memory(cause: &TchError) -> bool {
     let text = cause.to_string();
     text.contains("out of memory") || text.contains("can't allocate memory")
 }
 
 /// libtorch's errors end with a stack of C++ frames that nobody at an endpoint wants to read.
-pub(super) fn first_line(cause: &TchError) -> String {
+pub(in crate::engine::torch) fn first_line(cause: &TchError) -> String {
     cause.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// Whether the device is gone for this process: after such an error of CUDA every call fails.
-pub(super) fn is_device_lost(cause: &TchError) -> bool {
+pub(in crate::engine::torch) fn is_device_lost(cause: &TchError) -> bool {
     let text = cause.to_string();
     text.contains("CUDA error") || text.contains("CUDNN_STATUS") || text.contains("CUBLAS_STATUS")
+}
+
+/// Why a device cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// A GPU was asked for and there is no driver.
+    #[error("device = {0}: this machine has no NVIDIA driver; use --device cpu to compute on the processor")]
+    NoDriver(String),
+    /// The driver is older than this libtorch's CUDA.
+    #[error(
+        "the NVIDIA driver is too old: it ends at CUDA {driver}, and libtorch needs CUDA {needed}; update the driver, \
+         build with a libtorch 2.11.0 for an older CUDA, or use --device cpu"
+    )]
+    OldDriver {
+        /// Newest CUDA that the driver knows.
+        driver: String,
+        /// CUDA that libtorch was built for.
+        needed: String,
+    },
+    /// libtorch's CUDA half is missing or does not load.
+    #[error(
+        "a GPU is here, but libtorch's CUDA libraries do not load: {0}; run scripts/setup-libtorch --cuda, or use --device cpu"
+    )]
+    Libraries(String),
+    /// CUDA itself complains.
+    #[error("a GPU is here, but CUDA cannot use it: {0}; use --device cpu to compute on the processor")]
+    Cuda(String),
+    /// There is no such GPU.
+    #[error("device = cuda:{asked}: this machine has {present} GPUs, numbered from 0")]
+    NoSuchGpu {
+        /// The number asked for.
+        asked: usize,
+        /// How many there are.
+        present: usize,
+    },
+    /// The processor has no arithmetic for it.
+    #[error("dtype = f16 needs a GPU; on the processor use f32 or bf16")]
+    HalfOnCpu,
 }
 
 /// Why a model did not load.
@@ -125,7 +163,7 @@ pub enum LoadError {
     Tokenizer(#[from] TokenizerError),
     /// The device cannot be used.
     #[error(transparent)]
-    Device(#[from] super::device::DeviceError),
+    Device(#[from] DeviceError),
     /// libtorch failed.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),

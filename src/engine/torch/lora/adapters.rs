@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tch::Device;
 use tracing::{debug, warn};
 
-use super::Networks;
 use crate::engine::torch::error::{LoadError, is_out_of_memory};
-use crate::engine::torch::model::Model;
+use crate::engine::torch::families::sd1::model::Model;
+use crate::engine::torch::networks::Networks;
 use crate::job::{JobError, Lora};
 
 /// Changed models that are remembered. Of SD 1.5 in f16 one takes up to 1 GB beside the model.

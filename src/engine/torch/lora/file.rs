@@ -9,7 +9,7 @@ use super::names::{Part, Spelling};
 use super::notes::{self, Notes};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::nn::LowRank;
-use crate::engine::torch::weights::Weights;
+use crate::engine::torch::weights::files::Weights;
 
 /// No LoRA for SD v1 comes near it: a whole UNet at rank 256 in f32 has 1.5 GB.
 const LARGEST: u64 = 4 << 30;

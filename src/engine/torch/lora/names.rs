@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use crate::engine::torch::names::original_unet;
+use crate::engine::torch::families::sd1::names::original_unet;
 
 /// A part of a model that LoRA files know.
 #[derive(Debug, Clone)]
 pub(super) enum Part {
-    /// The UNet, with [`crate::engine::torch::unet::Unet::levels`].
+    /// The UNet, with [`crate::engine::torch::networks::unet::Unet::levels`].
     Unet(Rc<[(usize, bool)]>),
     /// The text encoder.
     Text,

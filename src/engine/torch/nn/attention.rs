@@ -5,9 +5,9 @@ use tch::Tensor;
 #[cfg(target_arch = "x86_64")]
 use super::flash::Flash;
 use super::{Forward, Linear, Residual, Weight};
-use crate::engine::torch::cuda::attention;
+use crate::engine::torch::device::cuda::attention;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::weights::Scope;
+use crate::engine::torch::weights::files::Scope;
 
 /// `softmax(q kᵀ / √d) v` for `heads` heads; `q` is `[batch, length, channels]`, `k` and `v` have a length of their own.
 pub(in crate::engine::torch) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64, causal: bool) -> Forward {

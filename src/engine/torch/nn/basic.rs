@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::{Convolved, Forward, Residual, Weight};
-use crate::engine::torch::cuda::kernels::{self, Norm};
+use super::{Convolved, Forward, Residual, Weight, Window};
+use crate::engine::torch::device::cuda::kernels::{self, Norm};
+use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::weights::Scope;
+use crate::engine::torch::weights::files::Scope;
 
 /// `y = x Wᵀ + b` over the last dimension.
 #[derive(Debug, Clone)]
@@ -48,26 +49,6 @@ impl Linear {
     pub(in crate::engine::torch) fn weight(&mut self) -> &mut Weight {
         &mut self.weight
     }
-}
-
-/// How a convolution's window moves.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::engine::torch) struct Window {
-    /// Height and width of the kernel.
-    pub(in crate::engine::torch) kernel: i64,
-    /// Pixels from one position to the next.
-    pub(in crate::engine::torch) stride: i64,
-    /// Zeros added on every side.
-    pub(in crate::engine::torch) padding: i64,
-}
-
-impl Window {
-    /// 1×1: a linear map of every pixel.
-    pub(in crate::engine::torch) const POINT: Self = Self { kernel: 1, stride: 1, padding: 0 };
-    /// 3×3 that keeps the size.
-    pub(in crate::engine::torch) const SAME: Self = Self { kernel: 3, stride: 1, padding: 1 };
-    /// 3×3 that halves it.
-    pub(in crate::engine::torch) const HALVE: Self = Self { kernel: 3, stride: 2, padding: 1 };
 }
 
 /// A two-dimensional convolution.
@@ -216,10 +197,4 @@ impl LayerNorm {
         let y = self.forward(&x)?;
         Ok((x, y))
     }
-}
-
-/// The same values with channels adjacent in memory, the layout that convolutions are fastest in. tch has no memory
-/// formats, so the strides are made by hand.
-pub(in crate::engine::torch) fn channels_last(x: &Tensor) -> Forward {
-    x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])
 }

@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::Forward;
-use crate::engine::torch::cuda::kernels;
+use crate::engine::torch::device::cuda::kernels;
 
 /// An image, `[batch, channels, height, width]`; nobody else's, if something is still to be added.
 #[derive(Debug)]

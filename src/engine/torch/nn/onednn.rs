@@ -8,7 +8,8 @@ use std::ptr;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::{Forward, Window};
-use crate::engine::torch::device::multiplies_bf16;
+use crate::engine::torch::device::layout::channels_last;
+use crate::engine::torch::device::target::multiplies_bf16;
 
 /// A tensor of libtorch's C++ library: a pointer that tch's own is, too.
 type Handle = *mut tch_tensor;
@@ -69,8 +70,8 @@ pub(super) fn convolve(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, windo
         // What oneDNN 3.10.2 gives with AMX for stride 2 and such an image is garbage (findings/onednn-amx-conv-one-pixel-wide.sh). Further
         // columns of zeros, whose results are dropped, change nothing of the first: they are where the padding was.
         let wider = x.f_constant_pad_nd([0, window.stride])?;
-        let wider = super::channels_last(&wider)?;
-        return super::channels_last(&convolve_as_is(&wider, weight, bias, window)?.f_narrow(3, 0, 1)?);
+        let wider = channels_last(&wider)?;
+        return channels_last(&convolve_as_is(&wider, weight, bias, window)?.f_narrow(3, 0, 1)?);
     }
     convolve_as_is(x, weight, bias, window)
 }
@@ -199,8 +200,8 @@ unsafe extern "C" {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::channels_last;
     use super::*;
+    use crate::engine::torch::device::layout::channels_last;
 
     const OPTIONS: (Kind, Device) = (Kind::Float, Device::Cpu);
 

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::{Conv2d, Forward, GroupNorm, Weight, Window};
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::weights::Scope;
+use crate::engine::torch::weights::files::Scope;
 
 /// Norm, `SiLU`, convolution, twice, around a shortcut (diffusers' `ResnetBlock2D`).
 #[derive(Debug, Clone)]

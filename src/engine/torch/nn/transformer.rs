@@ -5,9 +5,9 @@ use tch::Tensor;
 use super::{
     Conv2d, Convolved, CrossAttention, Forward, GroupNorm, LayerNorm, Linear, Residual, SelfAttention, Weight, Window,
 };
-use crate::engine::torch::cuda::kernels;
+use crate::engine::torch::device::cuda::kernels;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::weights::Scope;
+use crate::engine::torch::weights::files::Scope;
 
 /// Epsilons that diffusers fixes in code.
 const GROUP_EPSILON: f64 = 1e-6;

@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
-use super::{Forward, Window, channels_last, onednn};
+use super::{Forward, Window, onednn};
+use crate::engine::torch::device::cpu;
+use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::processor;
-use crate::engine::torch::weights::Scope;
+use crate::engine::torch::weights::files::Scope;
 
 /// A change of a weight by the product of two smaller ones.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl Weight {
         let mut tensor = self.tensor.borrow_mut();
         if onednn::can_pack(&tensor) {
             *tensor = pack(&tensor)?;
-            processor::left(tensor.numel() * tensor.kind().elt_size_in_bytes());
+            cpu::left(tensor.numel() * tensor.kind().elt_size_in_bytes());
         }
         Ok(tensor.shallow_clone())
     }

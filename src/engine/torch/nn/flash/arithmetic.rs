@@ -2,13 +2,10 @@
 
 use std::arch::x86_64::{__m512, __m512bh, _mm512_dpbf16_ps};
 use std::mem;
-use std::ops::Range;
 
 use bytemuck::Pod;
 use half::bf16;
 use pulp::{Simd, f32x16, u32x16, x86::V4};
-
-use super::block::{self, Head};
 
 /// A number as tensors hold it.
 pub(super) trait Number: Copy + Default + Sync {
@@ -100,20 +97,6 @@ pub(in crate::engine::torch::nn) struct PairsOfBf16(V4);
 impl PairsOfBf16 {
     pub(super) fn detect() -> Option<Self> {
         is_x86_feature_detected!("avx512bf16").then(V4::try_new).flatten().map(Self)
-    }
-
-    /// [`block::attend`], compiled for these instructions.
-    pub(super) fn attend(self, head: &Head<bf16>, queries: Range<usize>, write: &mut dyn FnMut(usize, &[bf16])) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
-        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,fxsr")]
-        fn attend(pairs: PairsOfBf16, head: &Head<bf16>, queries: Range<usize>, write: &mut dyn FnMut(usize, &[bf16])) {
-            block::attend::<_, 8>(pairs, head, queries, write);
-        }
-        // SAFETY: a value of this type is proof of them.
-        #[expect(unsafe_code, reason = "instructions that not every processor has")]
-        unsafe {
-            attend(self, head, queries, write);
-        }
     }
 }
 

@@ -90,6 +90,22 @@ impl Flash {
     }
 }
 
+impl PairsOfBf16 {
+    /// [`block::attend`], compiled for these instructions.
+    fn attend(self, head: &Head<bf16>, queries: Range<usize>, write: &mut dyn FnMut(usize, &[bf16])) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512bf16")]
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,fxsr")]
+        fn attend(pairs: PairsOfBf16, head: &Head<bf16>, queries: Range<usize>, write: &mut dyn FnMut(usize, &[bf16])) {
+            block::attend::<_, 8>(pairs, head, queries, write);
+        }
+        // SAFETY: a value of this type is proof of them.
+        #[expect(unsafe_code, reason = "instructions that not every processor has")]
+        unsafe {
+            attend(self, head, queries, write);
+        }
+    }
+}
+
 /// Has `attend` do each block of queries of each head, on all threads. `N` is the kind of the tensors.
 fn share<N: Number>(
     inputs: [&Tensor; 3],

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::engine::torch::random::normal;
+use crate::engine::torch::device::random::normal;
 
 /// Those that this processor has.
 fn all() -> Vec<Flash> {

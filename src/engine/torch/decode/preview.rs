@@ -1,0 +1,69 @@
+//! Looks at pictures on their way: what the UNet says now is under the noise, decoded small.
+
+use std::time::{Duration, Instant};
+
+use tch::{TchError, Tensor};
+use tracing::debug;
+
+use super::picture::{self, Fault};
+use crate::engine::Picture;
+use crate::engine::torch::denoise::lane::Lane;
+use crate::engine::torch::families::sd1::model::Model;
+
+/// How often a job is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Between two looks, and before the first.
+    pub pause: Duration,
+    /// A look is followed by none for this many times as long as it took.
+    pub rest: u32,
+}
+
+/// Pixels of a look at most, a side.
+const SIDE: u32 = 256;
+
+/// When to look at a job.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct Looks {
+    pace: Pace,
+    next: Instant,
+}
+
+impl Pace {
+    /// So that whoever shares the engine hardly notices.
+    pub const USUAL: Self = Self { pause: Duration::from_secs(1), rest: 20 };
+}
+
+impl Looks {
+    /// At a job that begins now.
+    pub(in crate::engine::torch) fn at(pace: Pace) -> Self {
+        Self { pace, next: Instant::now() + pace.pause }
+    }
+
+    /// What `lane` will come to if the guided `output`, `[1, latent, height, width]`, is right; `None` if it is not time yet. A look
+    /// that fails is none, and fails nothing.
+    pub(in crate::engine::torch) fn take(&mut self, model: &Model, lane: &Lane, output: &Tensor) -> Option<Picture> {
+        let began = Instant::now();
+        if began < self.next {
+            return None;
+        }
+        let foreseen = lane.foreseen(output, &model.schedule);
+        let look = foreseen.map_err(Fault::from).and_then(|latents| picture::at_once(model, &small(model, &latents)?));
+        let end = Instant::now();
+        self.next = end + self.pace.pause.max((end - began) * self.pace.rest);
+        look.inspect_err(|cause| debug!("a preview fails: {cause:?}")).ok()
+    }
+}
+
+/// The latents with so few places that their picture is at most [`SIDE`] a side. The mean of neighbouring latents decodes to about
+/// what their pictures look like from afar, at a fraction of the cost.
+fn small(model: &Model, latents: &Tensor) -> Result<Tensor, TchError> {
+    let most = i64::from((SIDE / model.vae.factor()).max(1));
+    let (_, _, height, width) = latents.size4()?;
+    let longest = height.max(width);
+    if longest <= most {
+        return Ok(latents.shallow_clone());
+    }
+    let side = |side: i64| (side * most / longest).max(1);
+    latents.f_adaptive_avg_pool2d([side(height), side(width)])
+}

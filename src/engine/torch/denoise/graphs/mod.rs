@@ -1,0 +1,154 @@
+//! Evaluations that are recorded once and then replayed, on devices that can: one graph for each size of latents, number of rows and
+//! networks. On a GPU a replay costs the processor one call, where an evaluation is several hundred.
+//!
+//! Everything that differs from one evaluation to the next goes through a sheet, whose tensors stay where they are: latents, times
+//! and texts. All evaluations here have a bucket's number of rows ([`batch::bucket`]), recorded or not, so that a row gets the same
+//! bits before and after.
+
+mod fake;
+
+use std::rc::{Rc, Weak};
+use std::time::Instant;
+
+use tch::TchError;
+use tracing::{debug, warn};
+
+use crate::engine::torch::device::async_work::{Recorder, Recording, Work};
+pub use fake::{Fake, Told};
+
+use super::rows::{Rows, Sheet};
+use crate::batch::{self, Key};
+use crate::engine::torch::device::target::Target;
+use crate::engine::torch::error::{Forward, is_out_of_memory};
+use crate::engine::torch::networks::Networks;
+
+/// Evaluations of a shape before it is recorded: libraries choose their kernels and lay out their memory in the first ones, and a shape
+/// that comes up only now and then is not worth a recording.
+pub const WARM: u32 = 4;
+/// Graphs at the same time. Each holds the texts of its rows, 4 MB each of SD 1.5 in f16, and there are eight buckets up to 16 rows.
+pub(in crate::engine::torch) const MOST: usize = 16;
+
+/// The graphs of an engine.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct Graphs {
+    recorder: Box<dyn Recorder>,
+    target: Target,
+    /// The last used first.
+    known: Vec<Graph>,
+    /// [`MOST`] until memory ran out.
+    most: usize,
+    warned: bool,
+}
+
+/// Evaluations of one shape by one pair of networks.
+#[derive(Debug)]
+struct Graph {
+    key: Key,
+    /// Whose weights a recording reads. They must live when it is replayed, and whoever replays it holds them.
+    networks: Weak<Networks>,
+    rows: usize,
+    // Before the sheet, which a recording reads.
+    state: State,
+    sheet: Sheet,
+}
+
+#[derive(Debug)]
+enum State {
+    /// So often evaluated.
+    Warming(u32),
+    Recorded(Box<dyn Recording>),
+    /// It cannot be.
+    Refused,
+}
+
+impl Graphs {
+    /// None yet.
+    pub(in crate::engine::torch) fn new(recorder: Box<dyn Recorder>, target: Target) -> Self {
+        Self { recorder, target, known: Vec::new(), most: MOST, warned: false }
+    }
+
+    /// What `networks` say of `rows`, all of which have the key `key`: `[rows, latent, height, width]`, which the next call may overwrite.
+    pub(in crate::engine::torch) fn evaluate(&mut self, key: Key, networks: &Rc<Networks>, rows: &Rows) -> Forward {
+        self.known.retain(|graph| graph.networks.strong_count() > 0);
+        if self.most == 0 {
+            return rows.evaluate_padded(&networks.unet, self.target.kind);
+        }
+        let mut graph = self.take(key, networks, rows)?;
+        let output = self.evaluate_by(&mut graph, rows);
+        self.known.insert(0, graph);
+        self.known.truncate(self.most);
+        output?.f_narrow(0, 0, rows.count() as i64)
+    }
+
+    /// Lets go of all of them for lack of memory, and keeps fewer from now on; whether there was any.
+    pub(in crate::engine::torch) fn release(&mut self) -> bool {
+        if self.known.is_empty() {
+            return false;
+        }
+        self.most /= 2;
+        warn!(graphs = self.known.len(), most = self.most, "out of memory; letting go of the CUDA graphs");
+        self.known.clear();
+        true
+    }
+
+    /// Lets go of what is kept for this key and bucket of rows, recorded or not.
+    pub(in crate::engine::torch) fn forget(&mut self, key: Key, rows: usize) {
+        self.known.retain(|graph| (graph.key, graph.rows) != (key, rows));
+    }
+
+    fn take(&mut self, key: Key, networks: &Rc<Networks>, rows: &Rows) -> Forward<Graph> {
+        let bucket = batch::bucket(rows.count());
+        if let Some(at) = self.known.iter().position(|graph| (graph.key, graph.rows) == (key, bucket)) {
+            return Ok(self.known.remove(at));
+        }
+        let sheet = Sheet::new(bucket, rows, self.target)?;
+        Ok(Graph { key, rows: bucket, networks: Rc::downgrade(networks), state: State::Warming(0), sheet })
+    }
+
+    fn evaluate_by(&mut self, graph: &mut Graph, rows: &Rows) -> Forward {
+        graph.sheet.write(rows)?;
+        match &mut graph.state {
+            State::Warming(evaluated) if *evaluated < WARM => *evaluated += 1,
+            State::Warming(_) => graph.state = self.record(graph)?,
+            _ => {}
+        }
+        match &graph.state {
+            State::Recorded(recording) => recording.replay(),
+            _ => graph.work()(),
+        }
+    }
+
+    fn record(&mut self, graph: &Graph) -> Forward<State> {
+        let Graph { key: Key { height, width, networks }, rows, .. } = *graph;
+        let began = Instant::now();
+        match self.recorder.record(graph.work()) {
+            Ok(recording) => {
+                let ms = began.elapsed().as_millis() as u64;
+                debug!(height, width, networks, rows, ms, "an evaluation is recorded, and replayed from now on");
+                Ok(State::Recorded(recording))
+            }
+            // Whoever makes room tries again.
+            Err(cause) if is_out_of_memory(&cause) => Err(cause),
+            Err(cause) => {
+                if !std::mem::replace(&mut self.warned, true) {
+                    let cause = cause.to_string();
+                    let cause = cause.lines().next().unwrap_or_default();
+                    warn!(cause, height, width, rows, "an evaluation cannot be recorded: it goes on as it is, slower");
+                }
+                Ok(State::Refused)
+            }
+        }
+    }
+}
+
+impl Graph {
+    /// An evaluation of what stands on the sheet by then.
+    fn work(&self) -> Work {
+        let (networks, sheet) = (Weak::clone(&self.networks), self.sheet.view());
+        Box::new(move || {
+            let networks = networks.upgrade();
+            let networks = networks.ok_or_else(|| TchError::Torch("the networks of a recording are gone".into()))?;
+            sheet.evaluate(&networks.unet)
+        })
+    }
+}

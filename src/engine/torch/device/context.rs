@@ -1,0 +1,81 @@
+//! Where an engine's numbers live, how they get there, and how far the engine may be ahead of what its device has done.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tch::kind::Element;
+use tch::{Cuda, Device, Tensor};
+
+use super::cuda::{Gpu, Usage};
+use crate::engine::torch::error::Forward;
+use crate::noise::TorchRng;
+
+/// A device, with a stream of its own on a GPU if the CUDA helper is there.
+#[derive(Debug, Clone)]
+pub(in crate::engine::torch) struct Place {
+    device: Device,
+    gpu: Option<Rc<Gpu>>,
+}
+
+impl Place {
+    /// `device`, by what libtorch's C interface offers.
+    pub(in crate::engine::torch) fn plain(device: Device) -> Self {
+        Self { device, gpu: None }
+    }
+
+    /// A GPU that this thread has entered.
+    pub(in crate::engine::torch) fn on(gpu: Rc<Gpu>, device: Device) -> Self {
+        Self { device, gpu: Some(gpu) }
+    }
+
+    /// The device.
+    pub(in crate::engine::torch) fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Counts what is made use of there, if the CUDA helper is.
+    pub(in crate::engine::torch) fn usage(&self) -> Option<Arc<Usage>> {
+        self.gpu.as_ref().map(|gpu| gpu.usage())
+    }
+
+    /// `values` in `shape`, there. The one way for whatever a job brings: a plain copy would wait until the device has nothing else to do.
+    pub(in crate::engine::torch) fn put<T: Element>(&self, values: &[T], shape: &[i64]) -> Forward {
+        match &self.gpu {
+            // Not from memory that the device cannot reach by itself: it would have to be done with everything else first.
+            Some(gpu) => gpu.upload(values)?.f_reshape(shape),
+            None => Tensor::f_from_slice(values)?.f_reshape(shape)?.f_to_device(self.device),
+        }
+    }
+
+    /// `weight`, which lies in main memory without gaps, there; the same tensor if that is where it is.
+    pub(in crate::engine::torch) fn carry(&self, weight: &Tensor) -> Forward {
+        match &self.gpu {
+            Some(gpu) => gpu.carry(weight),
+            None => weight.f_to_device(self.device),
+        }
+    }
+
+    /// Standard normals, drawn on the processor as in the reference, there.
+    pub(in crate::engine::torch) fn draw(&self, noise: &mut TorchRng, shape: &[i64]) -> Forward {
+        let count: i64 = shape.iter().product();
+        self.put(&noise.randn(count as usize), shape)
+    }
+
+    /// An evaluation was given to the device. A GPU works while we go on; here is where we wait, so that it is at most one evaluation
+    /// behind: a job that comes joins the next but one, and what is told of progress is true.
+    pub(in crate::engine::torch) fn pace(&self) -> Forward<()> {
+        match (&self.gpu, self.device) {
+            (Some(gpu), _) => gpu.pace(),
+            (None, Device::Cuda(number)) => {
+                Cuda::synchronize(number as i64);
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Waits until the last evaluation is done, where the helper is there.
+    pub(in crate::engine::torch) fn settle(&self) -> Forward<()> {
+        self.gpu.as_ref().map_or(Ok(()), |gpu| gpu.settle())
+    }
+}

@@ -1,0 +1,115 @@
+//! What a job's lanes begin with: its text, its sampler's course, its canvas, and what it must be warned of.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::{Job, Lanes, failed};
+use crate::batch::Key;
+use crate::engine::tokenizer::Encoded;
+use crate::engine::torch::decode::preview::Looks;
+use crate::engine::torch::denoise::init_image::Canvas;
+use crate::engine::torch::denoise::lane::{Course, Lane, Wish};
+use crate::engine::torch::networks::Networks;
+use crate::engine::{EngineTimings, Progress, Ticket};
+use crate::job::{JobError, Size, Spec};
+use crate::sampler;
+
+/// Characters of a prompt that a warning quotes.
+const MOST_QUOTED: usize = 200;
+
+impl Lanes {
+    /// Takes a job in, or leaves everything as it was; warnings for its result.
+    pub(super) fn take_in(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
+        let mut warnings = Vec::new();
+        let size = self.latent_size(spec.size)?;
+        let began = Instant::now();
+        let networks = self.adapters.choose(spec.lora.as_ref())?;
+        let key = Key { networks: networks.number, ..size };
+        let wish = self.wish(Rc::clone(&networks), spec, &mut warnings)?;
+        let text = began.elapsed();
+        let course = Rc::new(self.course(&networks, spec, &mut warnings)?);
+        let began = Instant::now();
+        let canvas = self.canvas(spec)?;
+        let encode = began.elapsed();
+        let total = course.plan.rows.len() as u32 * spec.num_outputs;
+
+        let channels = self.model.unet.latent_channels();
+        let lane = |index| {
+            let name = (ticket, index, spec.seed_of(index));
+            Lane::new(name, (key, channels), wish.clone(), Rc::clone(&course), canvas.clone(), &self.place)
+                .map_err(|cause| failed(&cause))
+        };
+        let lanes: Vec<Lane> = (0..spec.num_outputs).map(lane).collect::<Result<_, _>>()?;
+        self.active.extend(lanes);
+        let job = Job {
+            images_left: spec.num_outputs,
+            progress: Progress { done: 0, total },
+            timings: EngineTimings { text, encode, evaluations: total, ..EngineTimings::default() },
+            first_evaluation: None,
+            looks: spec.preview.then(|| Looks::at(self.previews)),
+        };
+        self.jobs.insert(ticket, job);
+        Ok(warnings)
+    }
+
+    pub(super) fn latent_size(&self, size: Size) -> Result<Key, JobError> {
+        let factor = self.model.vae.factor();
+        for (field, side) in [("width", size.width), ("height", size.height)] {
+            if side % factor != 0 {
+                return Err(invalid(field, format!("{field} = {side}: this model draws multiples of {factor} only")));
+            }
+        }
+        Ok(Key { height: size.height / factor, width: size.width / factor, networks: 0 })
+    }
+
+    fn tokenize(&self, field: &str, text: &str, warnings: &mut Vec<String>) -> Result<Encoded, JobError> {
+        let encoded = self.model.tokenizer.encode(text).map_err(|cause| invalid(field, format!("{field}: {cause}")))?;
+        if let Some(cut) = encoded.cut {
+            let (total, kept) = (encoded.total, encoded.ids.len());
+            let left_out: String = text[cut..].chars().take(MOST_QUOTED).collect();
+            warnings.push(format!("{field} has {total} tokens and was cut at {kept}; left out: {left_out:?}"));
+        }
+        Ok(encoded)
+    }
+
+    fn course(&self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<Course, JobError> {
+        let plan = sampler::plan(spec.sampler, &self.model.schedule, spec.steps as usize, spec.first_step() as usize)
+            .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
+        let (name, steps) = (spec.sampler.name(), spec.steps);
+        if plan.rows.is_empty() {
+            warnings.push(format!(
+                "prompt_strength leaves none of num_inference_steps = {steps}, so the picture is init_image, through the \
+                 autoencoder and back"
+            ));
+        } else if spec.start.is_none() && plan.begins_clean() {
+            warnings.push(format!(
+                "scheduler {name} with num_inference_steps = {steps} begins at a timestep without noise, so the picture \
+                 is noise; take more steps"
+            ));
+        }
+        let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
+        let times = networks.unet.embed_times(&timesteps, &self.place).map_err(|cause| failed(&cause))?;
+        Course::new(plan, times, &self.place).map_err(|cause| failed(&cause))
+    }
+
+    fn wish(&mut self, networks: Rc<Networks>, spec: &Spec, warnings: &mut Vec<String>) -> Result<Wish, JobError> {
+        let prompt = self.tokenize("prompt", &spec.prompt, warnings)?;
+        let prompt = self.prompts.encode(&networks, &prompt, &self.place).map_err(|cause| failed(&cause))?;
+        // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
+        if spec.guidance_scale <= 1.0 {
+            return Ok(Wish { networks, prompt, away: None });
+        }
+        let away = self.tokenize("negative_prompt", spec.negative_prompt.as_deref().unwrap_or_default(), warnings)?;
+        let away = self.prompts.encode(&networks, &away, &self.place).map_err(|cause| failed(&cause))?;
+        Ok(Wish { networks, prompt, away: Some((away, spec.guidance_scale)) })
+    }
+
+    fn canvas(&self, spec: &Spec) -> Result<Option<Rc<Canvas>>, JobError> {
+        let canvas = |start| Canvas::of(start, &self.model.vae, &self.place).map(Rc::new);
+        spec.start.as_ref().map(canvas).transpose().map_err(|cause| failed(&cause))
+    }
+}
+
+fn invalid(field: &str, message: String) -> JobError {
+    JobError { code: "invalid_input", message, field: Some(field.to_owned()) }
+}

@@ -1,0 +1,118 @@
+//! What an engine makes use of where it is there: a GPU's streams and graphs, LoRA files, a pace of previews.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::warm_up_plan::{USUAL_AREA, WarmUp};
+use super::Lanes;
+use crate::config;
+use crate::engine::torch::decode::preview::Pace;
+use crate::engine::torch::decode::queue::Developing;
+use crate::engine::torch::denoise::graphs::Graphs;
+use crate::engine::torch::device::async_work::{Darkroom, Recorder};
+use crate::engine::torch::device::context::Place;
+use crate::engine::torch::device::cuda::{Gpu, Usage};
+use crate::engine::torch::device::target::Target;
+use crate::engine::torch::device::threads::Threads;
+use crate::engine::torch::error::LoadError;
+use crate::engine::torch::families::sd1::model::Model;
+use crate::job::Size;
+
+impl Lanes {
+    /// The same with LoRA files from `folder`.
+    #[must_use]
+    pub fn with_loras(self, folder: Option<PathBuf>) -> Self {
+        Self { adapters: self.adapters.with_folder(folder), ..self }
+    }
+
+    /// The same with previews at this pace.
+    #[must_use]
+    pub fn with_previews(self, previews: Pace) -> Self {
+        Self { previews, ..self }
+    }
+
+    /// The same with as many threads as go fastest beside what else the machine does, if it is on the processor.
+    #[must_use]
+    pub fn with_threads_that_suit(self) -> Self {
+        let threads = self.model.target.is_cpu().then(Threads::new);
+        Self { threads, ..self }
+    }
+
+    /// The same with so many rows in an evaluation at 512×512, or, where none are given, as many as memory and what is measured allow; made ready
+    /// in idle time for pictures of `sizes`, width and height.
+    #[must_use]
+    pub fn with_warm_up(self, sizes: &[(u32, u32)], rows: Option<usize>) -> Self {
+        let sizes: Vec<Size> = sizes.iter().map(|&(width, height)| Size { width, height }).collect();
+        let warm_up = WarmUp::new(&sizes, rows, |size| self.latent_area(size));
+        let most_pixels = rows.map_or(self.most_pixels, |rows| rows.saturating_mul(USUAL_AREA));
+        Self { most_pixels, warm_up, ..self }
+    }
+
+    /// The same with evaluations that `recorder` records and replays.
+    #[must_use]
+    pub fn with_graphs(self, recorder: Box<dyn Recorder>) -> Self {
+        let graphs = Some(Graphs::new(recorder, self.model.target));
+        Self { graphs, ..self }
+    }
+
+    /// The same with pictures that `darkroom` develops.
+    #[must_use]
+    pub fn with_darkroom(self, darkroom: Box<dyn Darkroom>) -> Self {
+        Self { developing: Developing::by(darkroom), ..self }
+    }
+
+    /// Counts what it makes use of on its GPU, if it is on one and the CUDA helper is there.
+    pub fn usage(&self) -> Option<Arc<Usage>> {
+        self.place.usage()
+    }
+
+    /// An engine on the model at `path`, as [`Model::load`] has it; if `target` is a GPU, as [`Self::with_cuda`] has it, and its weights come
+    /// there by way of pinned memory.
+    ///
+    /// # Errors
+    /// As for [`Model::load`].
+    pub fn load(
+        path: &Path,
+        clip_tokenizer: &Path,
+        target: Target,
+        settings: &config::Cuda,
+    ) -> Result<Self, LoadError> {
+        let gpu = open(settings, target);
+        let model = Model::load_to(&place(gpu.as_ref(), target), path, clip_tokenizer, target)?;
+        let lanes = Self::new(model).on(gpu, settings);
+        Ok(if target.is_cpu() { lanes } else { lanes.with_warm_up(&settings.warm_up, settings.rows) })
+    }
+
+    /// The same, and if it is on a GPU, on streams of its own, one for evaluations and one for pictures, with CUDA graphs if `settings` say
+    /// so. Where the helper is not to be had the log says so, and all goes on without. Whoever calls this must stay on this thread.
+    #[must_use]
+    pub fn with_cuda(self, settings: &config::Cuda) -> Self {
+        let gpu = open(settings, self.model.target);
+        self.on(gpu, settings)
+    }
+
+    fn on(self, gpu: Option<Rc<Gpu>>, settings: &config::Cuda) -> Self {
+        let place = place(gpu.as_ref(), self.model.target);
+        let Some(gpu) = gpu else { return self };
+        let lanes = Self { place, ..self.with_darkroom(Box::new(Rc::clone(&gpu))) };
+        if settings.graphs { lanes.with_graphs(Box::new(gpu)) } else { lanes }
+    }
+}
+
+/// The GPU of `target`, if it is one and the helper is there.
+fn open(settings: &config::Cuda, target: Target) -> Option<Rc<Gpu>> {
+    match Gpu::open(settings, target) {
+        Ok(gpu) => gpu.map(Rc::new),
+        Err(cause) => {
+            warn!(%cause, "no CUDA graphs and kernels: pictures are the same, and slower");
+            None
+        }
+    }
+}
+
+fn place(gpu: Option<&Rc<Gpu>>, target: Target) -> Place {
+    gpu.map_or_else(|| Place::plain(target.device), |gpu| Place::on(Rc::clone(gpu), target.device))
+}

@@ -1,0 +1,282 @@
+//! All lanes of an engine: admission, the shared evaluation, retirement.
+
+mod admission;
+mod equipment;
+mod retirement;
+mod warm_up;
+mod warm_up_plan;
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use tch::{Kind, TchError, Tensor};
+use tracing::warn;
+
+use self::warm_up_plan::{USUAL_AREA, WarmUp};
+use crate::batch::{self, Key, Waiting};
+use crate::engine::torch::decode::preview::{Looks, Pace};
+use crate::engine::torch::decode::queue::Developing;
+use crate::engine::torch::denoise::conditioning_cache::Prompts;
+use crate::engine::torch::denoise::graphs::Graphs;
+use crate::engine::torch::denoise::lane::Lane;
+use crate::engine::torch::denoise::rows::Rows;
+use crate::engine::torch::device::context::Place;
+use crate::engine::torch::device::threads::Threads;
+use crate::engine::torch::error::{first_line, is_device_lost, is_out_of_memory};
+use crate::engine::torch::families::sd1::model::Model;
+use crate::engine::torch::lora::Adapters;
+use crate::engine::torch::nn::Forward;
+use crate::engine::{Engine, EngineTimings, Event, Load, Memory, Poisoned, Progress, Ticket};
+use crate::job::{JobError, Spec};
+
+/// Rows of one evaluation at 64×64 latents (512×512 pixels of SD 1.5), more of smaller latents, fewer of larger, where neither the settings
+/// nor the warm-up say more.
+const MOST_ROWS: usize = 16;
+/// The code of a job that memory does not suffice for.
+const OUT_OF_MEMORY: &str = "out_of_memory";
+
+/// The torch engine: a model and the images it works on.
+#[derive(Debug)]
+pub struct Lanes {
+    /// Lanes that have no row left. First: what is under way reads the weights.
+    developing: Developing,
+    model: Model,
+    adapters: Adapters,
+    prompts: Prompts,
+    /// In order of admission.
+    active: Vec<Lane>,
+    jobs: HashMap<Ticket, Job>,
+    evaluations: u64,
+    /// Rows of the last evaluation.
+    rows: usize,
+    /// Latent pixels of one evaluation, over all of its rows: those of [`MOST_ROWS`] until memory ran out, or more or fewer were said to pay.
+    most_pixels: usize,
+    previews: Pace,
+    threads: Option<Threads>,
+    graphs: Option<Graphs>,
+    warm_up: WarmUp,
+    // Last: a GPU's memory is given back when all of its tensors are gone.
+    place: Place,
+}
+
+/// What is known of a job besides its lanes.
+#[derive(Debug)]
+struct Job {
+    images_left: u32,
+    progress: Progress,
+    timings: EngineTimings,
+    first_evaluation: Option<Instant>,
+    /// Where its client wants to look on.
+    looks: Option<Looks>,
+}
+
+type Events = Vec<(Ticket, Event)>;
+
+impl Lanes {
+    /// An engine on `model` with nothing to do.
+    pub fn new(model: Model) -> Self {
+        let (active, jobs) = (Vec::new(), HashMap::new());
+        let adapters = Adapters::new(&model);
+        let prompts = Prompts::default();
+        let (developing, place) = (Developing::plain(model.target), Place::plain(model.target.device));
+        Self {
+            developing,
+            model,
+            adapters,
+            prompts,
+            active,
+            jobs,
+            evaluations: 0,
+            rows: 0,
+            most_pixels: MOST_ROWS * USUAL_AREA,
+            previews: Pace::USUAL,
+            threads: None,
+            graphs: None,
+            warm_up: WarmUp::default(),
+            place,
+        }
+    }
+
+    /// The model it draws with.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn choose(&self) -> Vec<usize> {
+        let waiting = |lane: &Lane| Waiting { key: lane.key, rows: lane.rows(), served: lane.served };
+        let waiting: Vec<Waiting> = self.active.iter().map(waiting).collect();
+        let most = self.warm_up.rows();
+        batch::choose(&waiting, |key| most.unwrap_or(self.most_pixels / area(key)))
+    }
+
+    /// The UNet's output for `chosen` lanes, `[rows, latent, height, width]` in f32.
+    fn predict(&mut self, chosen: &[usize]) -> Forward {
+        let Self { active, graphs, model, threads, .. } = self;
+        let began = Instant::now();
+        let rows = Rows::of(chosen.iter().map(|&i| &active[i]))?;
+        let Lane { key, wish, .. } = &active[chosen[0]];
+        let output = match graphs {
+            Some(graphs) => graphs.evaluate(*key, &wish.networks, &rows),
+            None => rows.evaluate(&wish.networks.unet, model.target.kind),
+        }?;
+        if let Some(threads) = threads {
+            let each = model.unet.multiplications(u64::from(key.height), u64::from(key.width));
+            let rows: usize = chosen.iter().map(|&i| active[i].rows()).sum();
+            threads.evaluated(began, each as f64 * rows as f64);
+        }
+        // A copy in any case: a graph writes its next result to the same place.
+        output.f_to_dtype(Kind::Float, false, true)
+    }
+
+    /// Moves `chosen` lanes on by the UNet's `output`, a row of it for each of their texts.
+    fn step(&mut self, chosen: &[usize], output: &Tensor) -> Forward<Events> {
+        let mut row = 0;
+        let mut events = Events::new();
+        for &i in chosen {
+            let lane = &mut self.active[i];
+            let rows = lane.rows() as i64;
+            let output = lane.guided(&output.f_narrow(0, row, rows)?)?;
+            if let Some(job) = self.jobs.get_mut(&lane.ticket) {
+                let look = job.looks.as_mut().and_then(|looks| looks.take(&self.model, lane, &output));
+                events.extend(look.map(|picture| (lane.ticket, Event::Preview(picture))));
+                job.progress.done += 1;
+                events.push((lane.ticket, Event::Progress(job.progress)));
+            }
+            lane.step(output, &self.place)?;
+            lane.served = self.evaluations;
+            row += rows;
+        }
+        Ok(events)
+    }
+
+    /// Memory ran out for `chosen`: what no lane draws with goes first, then there are fewer rows from now on, and if there
+    /// was but one lane, its job fails.
+    fn make_room(&mut self, chosen: &[usize]) -> Events {
+        if self.warm_up.rows().is_some() {
+            let message = "out of memory".to_owned();
+            return vec![(warm_up_plan::TICKET, Event::Failed(JobError { code: OUT_OF_MEMORY, message, field: None }))];
+        }
+        if self.release() {
+            return Events::new();
+        }
+        let lanes = chosen.iter().map(|&i| &self.active[i]);
+        let rows: usize = lanes.clone().map(Lane::rows).sum();
+        if let [only] = chosen {
+            let lane = &self.active[*only];
+            let (ticket, Key { height, width, .. }) = (lane.ticket, lane.key);
+            let factor = self.model.vae.factor();
+            let message = format!("out of memory: one image of {}×{} does not fit", width * factor, height * factor);
+            self.forget(ticket);
+            return vec![(ticket, Event::Failed(JobError { code: OUT_OF_MEMORY, message, field: None }))];
+        }
+        self.most_pixels = rows / 2 * lanes.map(|lane| area(lane.key)).max().unwrap_or(1);
+        warn!(rows, most_rows = rows / 2, "out of memory; going on with fewer rows an evaluation");
+        Events::new()
+    }
+
+    fn is_at_work(&self) -> bool {
+        !self.active.is_empty() || !self.developing.is_empty()
+    }
+
+    /// Lets go of what can be made again, the cheapest first; whether there was any.
+    fn release(&mut self) -> bool {
+        // The last evaluation may be at work with it. An error will be met again by whatever comes next.
+        let _ = self.place.settle();
+        self.graphs.as_mut().is_some_and(Graphs::release) || self.adapters.release()
+    }
+
+    /// Forgets a job and all that is done for it.
+    fn forget(&mut self, ticket: Ticket) {
+        self.active.retain(|lane| lane.ticket != ticket);
+        self.developing.forget(ticket);
+        self.jobs.remove(&ticket);
+    }
+}
+
+impl Engine for Lanes {
+    fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
+        let _guard = tch::no_grad_guard();
+        self.interrupt_warm_up();
+        loop {
+            match self.take_in(ticket, spec) {
+                Err(cause) if cause.code == OUT_OF_MEMORY && self.release() => {}
+                taken => return taken,
+            }
+        }
+    }
+
+    fn advance(&mut self) -> Result<Events, Poisoned> {
+        let _guard = tch::no_grad_guard();
+        self.rows = 0;
+        // Lanes that came without a row.
+        let mut events = self.retire().map_err(|cause| poisoned(&cause))?;
+        let chosen = self.choose();
+        if chosen.is_empty() {
+            return if events.is_empty() { self.wait().map_err(|cause| poisoned(&cause)) } else { Ok(events) };
+        }
+        self.evaluations += 1;
+        let began = Instant::now();
+        for lane in chosen.iter().map(|&i| &self.active[i]) {
+            if let Some(job) = self.jobs.get_mut(&lane.ticket) {
+                job.first_evaluation.get_or_insert(began);
+            }
+        }
+        let output = match self.predict(&chosen) {
+            Ok(output) => output,
+            Err(cause) if is_out_of_memory(&cause) => {
+                events.extend(self.make_room(&chosen));
+                return Ok(events);
+            }
+            Err(cause) => return Err(poisoned(&cause)),
+        };
+        self.rows = chosen.iter().map(|&i| self.active[i].rows()).sum();
+        let stepped = self.step(&chosen, &output).and_then(|told| self.place.pace().map(|()| told));
+        events.extend(stepped.map_err(|cause| poisoned(&cause))?);
+        events.extend(self.retire().map_err(|cause| poisoned(&cause))?);
+        Ok(events)
+    }
+
+    fn cancel(&mut self, ticket: Ticket) {
+        self.forget(ticket);
+    }
+
+    fn busy(&self) -> bool {
+        self.warm_up.rows().is_none() && self.is_at_work()
+    }
+
+    fn warm_up(&mut self) -> Result<Option<usize>, Poisoned> {
+        let _guard = tch::no_grad_guard();
+        self.warm()
+    }
+
+    fn most_rows(&self) -> usize {
+        // A processor is busy with one image; several of them only wait for each other.
+        if self.model.target.is_cpu() { 2 } else { (self.most_pixels / USUAL_AREA).max(1) }
+    }
+
+    fn load(&self) -> Load {
+        Load { lanes: self.active.len() + self.developing.wanted(), rows: self.rows }
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        let (free, total) = self.model.target.memory().ok()?;
+        Some(Memory { free: free as u64, total: total as u64 })
+    }
+}
+
+fn area(key: Key) -> usize {
+    (key.height * key.width) as usize
+}
+
+/// libtorch failed while a job was let in; the engine itself is sound, unless its device is lost.
+fn failed(cause: &TchError) -> JobError {
+    if !is_out_of_memory(cause) && is_device_lost(cause) {
+        return JobError::engine_lost(&first_line(cause));
+    }
+    let code = if is_out_of_memory(cause) { OUT_OF_MEMORY } else { "engine_error" };
+    JobError { code, message: first_line(cause), field: None }
+}
+
+fn poisoned(cause: &TchError) -> Poisoned {
+    Poisoned { reason: first_line(cause) }
+}

@@ -1,0 +1,100 @@
+//! What becomes of lanes that have no row left: their pictures are begun, fetched when they are there, and told of.
+
+use tch::{Kind, TchError};
+use tracing::warn;
+
+use super::{Events, Lanes};
+use crate::engine::Event;
+use crate::engine::torch::decode::picture::{self, Fault};
+use crate::engine::torch::decode::queue::Film;
+use crate::engine::torch::denoise::lane::Lane;
+use crate::engine::torch::error::{LoadError, is_out_of_memory};
+
+impl Lanes {
+    /// Has the lanes that have no row left developed, as many at a time as there is room for; tells of the pictures that are there.
+    pub(super) fn retire(&mut self) -> Result<Events, TchError> {
+        self.developing.line_up(self.active.extract_if(.., |lane| lane.is_finished()));
+        let mut events = self.fetch()?;
+        while let Some(lane) = self.developing.next() {
+            events.extend(self.develop(lane)?);
+            events.extend(self.fetch()?);
+        }
+        Ok(events)
+    }
+
+    /// Waits for the picture that was begun first: there is nothing to evaluate meanwhile.
+    pub(super) fn wait(&mut self) -> Result<Events, TchError> {
+        self.developing.oldest().map_or_else(|| Ok(Events::new()), |film| self.deliver(film))
+    }
+
+    fn develop(&mut self, lane: Lane) -> Result<Events, TchError> {
+        let mut begun = self.developing.begin(&self.model, &lane);
+        while begun.as_ref().is_err_and(is_out_of_memory) && self.release() {
+            begun = self.developing.begin(&self.model, &lane);
+        }
+        match begun {
+            Ok(development) => self.developing.keep(lane, self.model.vae.kind(), development),
+            Err(cause) if is_out_of_memory(&cause) => return Ok(self.fail(&lane, cause.into())),
+            Err(cause) => return Err(cause),
+        }
+        Ok(Events::new())
+    }
+
+    fn fetch(&mut self) -> Result<Events, TchError> {
+        let mut events = Events::new();
+        while let Some(film) = self.developing.done()? {
+            events.extend(self.deliver(film)?);
+        }
+        Ok(events)
+    }
+
+    fn deliver(&mut self, film: Film) -> Result<Events, TchError> {
+        let (bytes, time) = film.development.finish()?;
+        let Film { lane, forgotten, kind, .. } = film;
+        let Some(job) = self.jobs.get_mut(&lane.ticket).filter(|_| !forgotten) else { return Ok(Events::new()) };
+        job.timings.decode += time;
+        let picture = match picture::of(&self.model, &lane, &bytes) {
+            Ok(picture) => picture,
+            Err(Fault::Torch(cause)) => return Err(cause),
+            Err(Fault::NotFinite(_)) if kind == Kind::Half && self.upcasts(&lane)? => return self.develop(lane),
+            Err(fault) => return Ok(self.fail(&lane, fault)),
+        };
+        let Some(job) = self.jobs.get_mut(&lane.ticket) else { return Ok(Events::new()) };
+        job.images_left -= 1;
+        let mut events = vec![(lane.ticket, Event::Image { index: lane.index, seed: lane.seed, picture })];
+        if job.images_left == 0 {
+            let mut timings = job.timings;
+            let evaluating = job.first_evaluation.map(|first| first.elapsed()).unwrap_or_default();
+            timings.denoise = evaluating.saturating_sub(timings.decode);
+            self.jobs.remove(&lane.ticket);
+            events.push((lane.ticket, Event::Finished(timings)));
+        }
+        Ok(events)
+    }
+
+    /// Whether the autoencoder, in which the picture of `lane` overflowed in f16, computes in f32 now: not where the latents are no numbers
+    /// themselves, and not where it cannot be loaded in f32, which the log says then.
+    fn upcasts(&mut self, lane: &Lane) -> Result<bool, TchError> {
+        if !bool::try_from(lane.latents()?.f_isfinite()?.f_all()?)? {
+            return Ok(false);
+        }
+        if self.model.vae.kind() != Kind::Half {
+            return Ok(true); // since another picture
+        }
+        self.developing.settle()?;
+        let mut upcast = self.model.upcast_autoencoder(&self.place);
+        while matches!(&upcast, Err(LoadError::Torch(cause)) if is_out_of_memory(cause)) && self.release() {
+            upcast = self.model.upcast_autoencoder(&self.place);
+        }
+        if let Err(cause) = &upcast {
+            warn!(%cause, "the autoencoder overflows in f16, and cannot be loaded in f32");
+        }
+        Ok(upcast.is_ok())
+    }
+
+    /// The job of `lane` ends without all of its images.
+    fn fail(&mut self, lane: &Lane, fault: Fault) -> Events {
+        self.forget(lane.ticket);
+        vec![(lane.ticket, Event::Failed(fault.into()))]
+    }
+}

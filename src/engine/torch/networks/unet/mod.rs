@@ -1,0 +1,267 @@
+//! The UNet that predicts noise (Ronneberger et al. 2015, Rombach et al. 2022; diffusers' `UNet2DConditionModel`).
+
+mod config;
+mod time;
+mod work;
+
+use std::rc::Rc;
+
+use tch::Tensor;
+
+pub(in crate::engine::torch) use config::UnetConfig;
+
+use self::time::{TimeEmbedding, TimeProjections};
+use crate::engine::torch::device::context::Place;
+use crate::engine::torch::device::layout::channels_last;
+use crate::engine::torch::error::LoadError;
+use crate::engine::torch::nn::{
+    Conv2d, Forward, GroupNorm, Linear, Resnet, Transformer, TransformerShape, Weight, Window,
+};
+use crate::engine::torch::weights::files::Scope;
+
+/// What the UNet needs of a text: keys and values of every cross-attention, `[batch, tokens, 2 · channels]` each, in the
+/// order in which the UNet comes to them.
+pub(in crate::engine::torch) type TextProjections = Vec<Tensor>;
+
+/// A UNet of any size of the SD v1 architecture. Clones share their tensors.
+#[derive(Debug, Clone)]
+pub(in crate::engine::torch) struct Unet {
+    time: TimeEmbedding,
+    time_projections: Linear,
+    enter: Conv2d,
+    down: Vec<Block>,
+    middle: (Resnet, Transformer, Resnet),
+    up: Vec<Block>,
+    norm: GroupNorm,
+    leave: Conv2d,
+    config: Rc<UnetConfig>,
+    levels: Rc<[(usize, bool)]>,
+}
+
+impl Unet {
+    pub(in crate::engine::torch) fn load(at: &Scope, config: &UnetConfig) -> Result<Self, LoadError> {
+        let first = config.levels[0].channels;
+        let mut loader = Loader { config, times: TimeProjections::default() };
+        let down = loader.down(at)?;
+        let middle = loader.middle(&at.at("mid_block"))?;
+        let up = loader.up(at)?;
+        Ok(Self {
+            time: TimeEmbedding::load(&at.at("time_embedding"), config)?,
+            time_projections: loader.times.stack()?,
+            enter: Conv2d::load(&at.at("conv_in"), config.latent, first, Window::SAME)?,
+            down,
+            middle,
+            up,
+            norm: GroupNorm::load(&at.at("conv_norm_out"), first, config.groups, config.epsilon)?,
+            leave: Conv2d::load(&at.at("conv_out"), first, config.latent, Window::SAME)?,
+            levels: config.layers().into(),
+            config: Rc::new(config.clone()),
+        })
+    }
+
+    /// Channels of the latent.
+    pub(in crate::engine::torch) fn latent_channels(&self) -> i64 {
+        self.config.latent
+    }
+
+    /// Width of the text's states.
+    pub(in crate::engine::torch) fn text_width(&self) -> i64 {
+        self.config.text
+    }
+
+    /// Of one row of an evaluation on latents of this height and width.
+    pub(in crate::engine::torch) fn multiplications(&self, height: u64, width: u64) -> u64 {
+        self.config.multiplications(height, width)
+    }
+
+    /// Layers of each level, from the largest image, and whether it attends on the way up.
+    pub(in crate::engine::torch) fn levels(&self) -> &Rc<[(usize, bool)]> {
+        &self.levels
+    }
+
+    /// What a LoRA may change.
+    pub(in crate::engine::torch) fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        let (before, transformer, after) = &mut self.middle;
+        let middle = before.weights().chain(transformer.weights()).chain(after.weights());
+        let ends = [self.enter.weight(), self.leave.weight(), self.time_projections.weight()];
+        let blocks = self.down.iter_mut().chain(&mut self.up).flat_map(Block::weights);
+        self.time.weights().into_iter().chain(ends).chain(blocks).chain(middle)
+    }
+
+    /// `[timesteps, time]` at `place`: what [`Self::forward`] takes as `time`, a row a timestep. Made once a plan.
+    pub(in crate::engine::torch) fn embed_times(&self, timesteps: &[f64], place: &Place) -> Forward {
+        self.time.forward(timesteps, place)
+    }
+
+    /// What [`Self::forward`] takes as `text`, from the text encoder's states `[batch, tokens, width]`. Made once a prompt.
+    pub(in crate::engine::torch) fn project_text(&self, states: &Tensor) -> Forward<TextProjections> {
+        let transformers = transformers(&self.down).chain([&self.middle.1]).chain(transformers(&self.up));
+        transformers.flat_map(|transformer| transformer.project(states)).collect()
+    }
+
+    /// The noise in `sample` (`[batch, latent, height, width]`) at each row's time (`[batch, time]`, see
+    /// [`Self::embed_times`]) under each row's text.
+    pub(in crate::engine::torch) fn forward(&self, sample: &Tensor, time: &Tensor, text: &[Tensor]) -> Forward {
+        let times = self.time_projections.forward(time)?;
+        let mut text = TextCursor(text);
+        let mut x = self.enter.forward(&channels_last(sample)?)?;
+        let mut skips = vec![x.shallow_clone()];
+        for block in &self.down {
+            for layer in &block.layers {
+                x = layer.forward(&x, &times, &mut text)?;
+                skips.push(x.shallow_clone());
+            }
+            if let Some(conv) = &block.resample {
+                x = conv.forward(&x)?;
+                skips.push(x.shallow_clone());
+            }
+        }
+        let (before, transformer, after) = &self.middle;
+        x = before.forward(&x, Some(&times))?;
+        x = transformer.forward(&x, text.take(transformer.depth()))?;
+        x = after.forward(&x, Some(&times))?;
+        for block in &self.up {
+            for layer in &block.layers {
+                // The two ways have equally many skips by construction of the loader.
+                let skip = skips.pop().unwrap_or_else(|| x.shallow_clone());
+                x = layer.forward(&Tensor::f_cat(&[x, skip], 1)?, &times, &mut text)?;
+            }
+            if let (Some(conv), Some(skip)) = (&block.resample, skips.last()) {
+                // To the size of the skip, which is not twice ours where a side was odd.
+                let (_, _, height, width) = skip.size4()?;
+                x = conv.forward(&x.f_upsample_nearest2d([height, width], None, None)?)?;
+            }
+        }
+        self.leave.forward(&self.norm.activate(&x)?)
+    }
+}
+
+/// In the order of the forward pass.
+fn transformers(blocks: &[Block]) -> impl Iterator<Item = &Transformer> {
+    blocks.iter().flat_map(|block| &block.layers).filter_map(|layer| layer.transformer.as_ref())
+}
+
+/// Hands out the text's projections in order.
+struct TextCursor<'a>(&'a [Tensor]);
+
+impl<'a> TextCursor<'a> {
+    fn take(&mut self, count: usize) -> &'a [Tensor] {
+        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+}
+
+/// A level on the way down or up.
+#[derive(Debug, Clone)]
+struct Block {
+    layers: Vec<Layer>,
+    /// Halves the image on the way down; follows its doubling on the way up.
+    resample: Option<Conv2d>,
+}
+
+impl Block {
+    fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        self.layers.iter_mut().flat_map(Layer::weights).chain(self.resample.as_mut().map(Conv2d::weight))
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    resnet: Resnet,
+    transformer: Option<Transformer>,
+}
+
+impl Layer {
+    fn forward(&self, x: &Tensor, times: &Tensor, text: &mut TextCursor) -> Forward {
+        let x = self.resnet.forward(x, Some(times))?;
+        match &self.transformer {
+            Some(transformer) => transformer.forward(&x, text.take(transformer.depth())),
+            None => Ok(x),
+        }
+    }
+
+    fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        self.resnet.weights().chain(self.transformer.iter_mut().flat_map(Transformer::weights))
+    }
+}
+
+/// Builds the blocks and gathers their time projections on the way.
+struct Loader<'a> {
+    config: &'a UnetConfig,
+    times: TimeProjections,
+}
+
+impl Loader<'_> {
+    fn down(&mut self, at: &Scope) -> Result<Vec<Block>, LoadError> {
+        let levels = &self.config.levels;
+        let mut channels = levels[0].channels;
+        let mut blocks = Vec::new();
+        for (i, level) in levels.iter().enumerate() {
+            let at = at.at(format!("down_blocks.{i}"));
+            let mut layers = Vec::new();
+            for j in 0..level.layers {
+                layers.push(self.layer(&at, j, (channels, level.channels), (i, level.attends_down))?);
+                channels = level.channels;
+            }
+            let halve = || Conv2d::load(&at.at("downsamplers.0.conv"), channels, channels, Window::HALVE);
+            blocks.push(Block { layers, resample: (i + 1 < levels.len()).then(halve).transpose()? });
+        }
+        Ok(blocks)
+    }
+
+    fn middle(&mut self, at: &Scope) -> Result<(Resnet, Transformer, Resnet), LoadError> {
+        let last = self.config.levels.len() - 1;
+        let channels = self.config.levels[last].channels;
+        Ok((
+            self.resnet(&at.at("resnets.0"), channels, channels)?,
+            self.transformer(&at.at("attentions.0"), last)?,
+            self.resnet(&at.at("resnets.1"), channels, channels)?,
+        ))
+    }
+
+    fn up(&mut self, at: &Scope) -> Result<Vec<Block>, LoadError> {
+        let levels = &self.config.levels;
+        let mut channels = levels[levels.len() - 1].channels;
+        let mut blocks = Vec::new();
+        for (i, (index, level)) in levels.iter().enumerate().rev().enumerate() {
+            let at = at.at(format!("up_blocks.{i}"));
+            let mut layers = Vec::new();
+            for j in 0..=level.layers {
+                // The last skip of a level was made by the downsampling before it, in the channels of that level.
+                let skip = if j == level.layers { levels[index.saturating_sub(1)].channels } else { level.channels };
+                layers.push(self.layer(&at, j, (channels + skip, level.channels), (index, level.attends_up))?);
+                channels = level.channels;
+            }
+            let double = || Conv2d::load(&at.at("upsamplers.0.conv"), channels, channels, Window::SAME);
+            blocks.push(Block { layers, resample: (index > 0).then(double).transpose()? });
+        }
+        Ok(blocks)
+    }
+
+    fn layer(
+        &mut self,
+        at: &Scope,
+        j: i64,
+        (inputs, outputs): (i64, i64),
+        (level, attends): (usize, bool),
+    ) -> Result<Layer, LoadError> {
+        let resnet = self.resnet(&at.at(format!("resnets.{j}")), inputs, outputs)?;
+        let transformer = || self.transformer(&at.at(format!("attentions.{j}")), level);
+        Ok(Layer { resnet, transformer: attends.then(transformer).transpose()? })
+    }
+
+    fn resnet(&mut self, at: &Scope, inputs: i64, outputs: i64) -> Result<Resnet, LoadError> {
+        let columns = self.times.add(at, self.config.time(), outputs)?;
+        Resnet::load(at, inputs, outputs, (self.config.groups, self.config.epsilon), Some(columns))
+    }
+
+    fn transformer(&self, at: &Scope, level: usize) -> Result<Transformer, LoadError> {
+        let UnetConfig { ref levels, text, groups, linear, .. } = *self.config;
+        let level = &levels[level];
+        Transformer::load(
+            at,
+            TransformerShape { channels: level.channels, heads: level.heads, depth: level.depth, text, groups, linear },
+        )
+    }
+}

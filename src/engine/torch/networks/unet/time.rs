@@ -1,0 +1,82 @@
+//! How the UNet is told the time: sinusoids, a small network, and one projection a residual block.
+
+use std::ops::Range;
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::UnetConfig;
+use crate::engine::torch::device::context::Place;
+use crate::engine::torch::error::LoadError;
+use crate::engine::torch::nn::{Forward, Linear, Weight};
+use crate::engine::torch::weights::files::Scope;
+
+/// The slowest sinusoid's period over 2π, in timesteps (Vaswani et al. 2017).
+const LONGEST_PERIOD: f64 = 10_000.0;
+
+/// Timesteps to embeddings.
+#[derive(Debug, Clone)]
+pub(super) struct TimeEmbedding {
+    enter: Linear,
+    leave: Linear,
+    half: i64,
+    cosine_first: bool,
+    frequency_shift: f64,
+    kind: Kind,
+}
+
+impl TimeEmbedding {
+    pub(super) fn load(at: &Scope, config: &UnetConfig) -> Result<Self, LoadError> {
+        let (inputs, outputs) = (config.levels[0].channels, config.time());
+        let (kind, _) = at.target();
+        Ok(Self {
+            enter: Linear::load(&at.at("linear_1"), inputs, outputs, true)?,
+            leave: Linear::load(&at.at("linear_2"), outputs, outputs, true)?,
+            half: inputs / 2,
+            cosine_first: config.cosine_first,
+            frequency_shift: config.frequency_shift,
+            kind,
+        })
+    }
+
+    /// `[timesteps, time]` at `place`: one embedding a timestep, after the `SiLU` that every residual block would apply again.
+    pub(super) fn forward(&self, timesteps: &[f64], place: &Place) -> Forward {
+        // In f32 like the reference: at timestep 999 the last bits of a frequency are seen.
+        let timesteps: Vec<f32> = timesteps.iter().map(|&t| t as f32).collect();
+        let timesteps = Tensor::f_from_slice(&timesteps)?.f_unsqueeze(1)?;
+        let exponents = Tensor::f_arange(self.half, (Kind::Float, Device::Cpu))?
+            .f_mul_scalar(-LONGEST_PERIOD.ln())?
+            .f_div_scalar(self.half as f64 - self.frequency_shift)?;
+        let angles = timesteps.f_mul(&exponents.f_exp()?)?;
+        let (first, second) =
+            if self.cosine_first { (angles.f_cos()?, angles.f_sin()?) } else { (angles.f_sin()?, angles.f_cos()?) };
+        let waves = Vec::<f32>::try_from(Tensor::f_cat(&[first, second], 1)?.f_flatten(0, 1)?)?;
+        let waves = place.put(&waves, &[timesteps.size()[0], 2 * self.half])?.f_to_kind(self.kind)?;
+        self.leave.forward(&self.enter.forward(&waves)?.f_silu_()?)?.f_silu_()
+    }
+
+    pub(super) fn weights(&mut self) -> [&mut Weight; 2] {
+        [self.enter.weight(), self.leave.weight()]
+    }
+}
+
+/// Collects the time projections of the residual blocks while they load, so that one product serves them all.
+#[derive(Debug, Default)]
+pub(super) struct TimeProjections {
+    parts: Vec<Linear>,
+    columns: i64,
+}
+
+impl TimeProjections {
+    /// Loads the projection of the block at `at` and tells which columns will be its own.
+    pub(super) fn add(&mut self, at: &Scope, time: i64, channels: i64) -> Result<Range<i64>, LoadError> {
+        self.parts.push(Linear::load(&at.at("time_emb_proj"), time, channels, true)?);
+        let start = self.columns;
+        self.columns += channels;
+        Ok(start..self.columns)
+    }
+
+    /// The product of them all.
+    pub(super) fn stack(self) -> Result<Linear, LoadError> {
+        Linear::stacked(&self.parts)
+    }
+}

@@ -1,0 +1,4 @@
+//! What a model is on disk: tensors in safetensors files, and the configuration beside them.
+
+pub(in crate::engine::torch) mod config;
+pub(in crate::engine::torch) mod files;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use latentd::engine::torch::Lanes;
+use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Picture, Ticket};
 use latentd::job::{Brought, Size, Spec, Start};
 use latentd::sampler::Sampler;
@@ -45,7 +45,7 @@ pub(crate) fn jobs() -> Jobs {
 }
 
 /// The picture of each job, drawn one after the other or all side by side.
-pub(crate) fn drawn(engine: &mut Lanes, jobs: &Jobs, together: bool) -> Result<Pictures> {
+pub(crate) fn drawn(engine: &mut TorchEngine, jobs: &Jobs, together: bool) -> Result<Pictures> {
     let mut pictures = Pictures::new();
     for (number, (name, spec)) in (0..).zip(jobs) {
         engine.admit(Ticket(number), spec).with_context(|| name.clone())?;
@@ -57,7 +57,7 @@ pub(crate) fn drawn(engine: &mut Lanes, jobs: &Jobs, together: bool) -> Result<P
     Ok(pictures)
 }
 
-fn finish(engine: &mut Lanes, pictures: &mut Pictures) -> Result<()> {
+fn finish(engine: &mut TorchEngine, pictures: &mut Pictures) -> Result<()> {
     while engine.busy() {
         for (ticket, event) in engine.advance()? {
             match event {

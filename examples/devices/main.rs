@@ -38,7 +38,7 @@ mod check {
     use anyhow::{Context, Result, bail};
     use latentd::config::{Config, Cuda, Device, Dtype, Environment, Flags};
     use latentd::engine::torch::device::cuda::{Helper, Used};
-    use latentd::engine::torch::{DeviceError, Lanes, Model, Target, device};
+    use latentd::engine::torch::{DeviceError, Model, Target, TorchEngine, device};
 
     use super::drawing::{EQUAL, Jobs, Pictures, drawn, jobs, psnr};
 
@@ -125,14 +125,14 @@ mod check {
             // Without it, all ways would be the first.
             println!("the CUDA helper is {}\n", Helper::open(&check.settings)?.path().display());
         }
-        let exact = drawn(&mut Lanes::new(check.load(Target::REFERENCE)?), &check.jobs, false)?;
+        let exact = drawn(&mut TorchEngine::new(check.load(Target::REFERENCE)?), &check.jobs, false)?;
         println!("{:<34} {:>9} {:>9} {:>9} {:>9}  worst", "device", "worst dB", "mean dB", "helper dB", "s a job");
         let mut sound = true;
         let processor = (!check.gpus_alone).then(|| Target::choose(Device::Cpu, Dtype::Bf16)).transpose()?;
         for target in gpus.into_iter().chain(processor) {
             if !target.is_cpu() {
                 // From the helper on f32 is f32 in all of the process, and no TF32: here from the first picture on.
-                drop(Lanes::new(check.load(target)?).with_cuda(&check.settings));
+                drop(TorchEngine::new(check.load(target)?).with_cuda(&check.settings));
             }
             for together in [false, true] {
                 let mut before = None;
@@ -179,14 +179,14 @@ mod check {
             Model::load(&self.model, &self.tokenizer, target).context("the model does not load")
         }
 
-        fn engine(&self, way: &Way) -> Result<Lanes> {
+        fn engine(&self, way: &Way) -> Result<TorchEngine> {
             let kernels = matches!(way.help, Help::Kernels | Help::Graphs);
             let settings = Cuda { graphs: way.help == Help::Graphs, kernels, ..self.settings.clone() };
             Ok(match way.help {
-                Help::None => Lanes::new(self.load(way.target)?),
-                Help::Pictures => Lanes::new(self.load(way.target)?).with_cuda(&settings),
+                Help::None => TorchEngine::new(self.load(way.target)?),
+                Help::Pictures => TorchEngine::new(self.load(way.target)?).with_cuda(&settings),
                 Help::Weights | Help::Kernels | Help::Graphs => {
-                    Lanes::load(&self.model, &self.tokenizer, way.target, &settings)?
+                    TorchEngine::load(&self.model, &self.tokenizer, way.target, &settings)?
                 }
             })
         }

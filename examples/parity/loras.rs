@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use latentd::engine::torch::Lanes;
+use latentd::engine::torch::TorchEngine;
 use latentd::job::{Lora, Spec};
 use serde::Deserialize;
 
@@ -24,7 +24,8 @@ struct Case {
 /// Compares every case of `dir/loras.jsonl`, a row of figures a file.
 pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
     for (model, cases) in pictures::by_model(&dir.join("loras.jsonl"), |case: &Case| &case.picture.model)? {
-        let mut engine = Lanes::new(calls::load(&pictures::path_of(dir, &model))?).with_loras(Some(dir.join("loras")));
+        let mut engine =
+            TorchEngine::new(calls::load(&pictures::path_of(dir, &model))?).with_loras(Some(dir.join("loras")));
         let mut groups: BTreeMap<String, [Worst; 2]> = BTreeMap::new();
         for Case { picture, lora, lora_scale } in cases {
             let change = Some(Lora { name: lora.clone(), scale: lora_scale });

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use latentd::engine::torch::Lanes;
+use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Ticket};
 use latentd::job::{Brought, Mask, Offer, Picture, Shade, Spec, Start, validate};
 use serde::Deserialize;
@@ -52,7 +52,7 @@ struct Begun {
 /// Compares every case of `dir/pictures.jsonl`, a row of figures a model and sampler.
 pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
     for (model, cases) in by_model(&dir.join("pictures.jsonl"), |case: &Case| &case.model)? {
-        let mut engine = Lanes::new(calls::load(&path_of(dir, &model))?);
+        let mut engine = TorchEngine::new(calls::load(&path_of(dir, &model))?);
         let mut groups: BTreeMap<String, [Worst; 2]> = BTreeMap::new();
         for case in cases {
             let spec = spec(dir, &case)?;
@@ -145,7 +145,7 @@ fn png(path: &Path) -> Result<(u32, u32, Vec<u8>)> {
 }
 
 /// The pictures of `spec` in order, as bytes.
-pub(crate) fn draw(engine: &mut Lanes, spec: &Spec) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn draw(engine: &mut TorchEngine, spec: &Spec) -> Result<Vec<Vec<u8>>> {
     engine.admit(Ticket(0), spec)?;
     let mut pictures = vec![Vec::new(); spec.num_outputs as usize];
     while engine.busy() {

@@ -96,7 +96,7 @@ mod with_torch {
         metrics: Metrics,
     ) -> Result<Host, HostError> {
         let (settings, model) = (config.clone(), model.clone());
-        let build = move || -> anyhow::Result<torch::Lanes> {
+        let build = move || -> anyhow::Result<torch::TorchEngine> {
             Ok(load(&settings, &model, device)?.with_loras(settings.lora_dir.clone()))
         };
         host((config, device), (number, metrics), build).await
@@ -106,7 +106,7 @@ mod with_torch {
     pub(in super::super) async fn host(
         (config, device): (&Config, Device),
         (number, metrics): (usize, Metrics),
-        build: impl FnOnce() -> anyhow::Result<torch::Lanes> + Send + 'static,
+        build: impl FnOnce() -> anyhow::Result<torch::TorchEngine> + Send + 'static,
     ) -> Result<Host, HostError> {
         if torch::Target::choose(device, config.dtype).is_ok_and(|target| target.is_cpu()) {
             torch::device::cpu::prepare();
@@ -115,11 +115,11 @@ mod with_torch {
     }
 
     /// Reads a model's weights onto a device, for an engine on this thread. Blocks.
-    pub(in super::super) fn load(config: &Config, model: &Model, device: Device) -> anyhow::Result<torch::Lanes> {
+    pub(in super::super) fn load(config: &Config, model: &Model, device: Device) -> anyhow::Result<torch::TorchEngine> {
         let target = torch::Target::choose(device, config.dtype)?;
         // A checkpoint in one file brings no tokenizer.
         let tokenizer = config.models_dir.join("clip-tokenizer");
-        Ok(torch::Lanes::load(&model.path, &tokenizer, target, &config.cuda)?.with_threads_that_suit())
+        Ok(torch::TorchEngine::load(&model.path, &tokenizer, target, &config.cuda)?.with_threads_that_suit())
     }
 
     fn find<'a>(models: &'a [Served], name: &str) -> Result<&'a Model, HostError> {

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use latentd::engine::torch::{Lanes, Model, Target};
+use latentd::engine::torch::{Model, Target, TorchEngine};
 use latentd::engine::{Engine, EngineTimings, Event, Picture, Ticket};
 use latentd::job::{JobError, Size, Spec};
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
 
 /// An engine on one of the tiny models of the goldens, in the reference's arithmetic.
-pub(crate) fn engine(model: &str) -> Lanes {
+pub(crate) fn engine(model: &str) -> TorchEngine {
     engine_in(model, Target::REFERENCE)
 }
 
 /// The same in another.
-pub(crate) fn engine_in(model: &str, target: Target) -> Lanes {
+pub(crate) fn engine_in(model: &str, target: Target) -> TorchEngine {
     // Tests run beside each other; threads that wait for each other on few cores are slower than one.
     tch::set_num_threads(1);
     engine_of(&miniature(model), target)
@@ -27,8 +27,8 @@ pub(crate) fn miniature(model: &str) -> PathBuf {
 }
 
 /// An engine on the model in `folder`.
-pub(crate) fn engine_of(folder: &Path, target: Target) -> Lanes {
-    Lanes::new(Model::load(folder, &folder.join("tokenizer"), target).unwrap())
+pub(crate) fn engine_of(folder: &Path, target: Target) -> TorchEngine {
+    TorchEngine::new(Model::load(folder, &folder.join("tokenizer"), target).unwrap())
 }
 
 /// A job of one image, 128×128.
@@ -64,7 +64,7 @@ pub(crate) struct Outcome {
 }
 
 /// Runs the engine until it has nothing to do; outcomes by ticket.
-pub(crate) fn finish(engine: &mut Lanes) -> BTreeMap<Ticket, Outcome> {
+pub(crate) fn finish(engine: &mut TorchEngine) -> BTreeMap<Ticket, Outcome> {
     let mut outcomes: BTreeMap<Ticket, Outcome> = BTreeMap::new();
     while engine.busy() {
         for (ticket, event) in engine.advance().unwrap() {
@@ -83,15 +83,15 @@ pub(crate) fn finish(engine: &mut Lanes) -> BTreeMap<Ticket, Outcome> {
 }
 
 /// Runs one job alone.
-pub(crate) fn run(engine: &mut Lanes, spec: &Spec) -> Outcome {
+pub(crate) fn run(engine: &mut TorchEngine, spec: &Spec) -> Outcome {
     engine.admit(Ticket(0), spec).unwrap();
     finish(engine).remove(&Ticket(0)).unwrap()
 }
 
 /// Draws `jobs`, each of which comes after so many evaluations more; some are cancelled when the next has come.
-pub(crate) fn draw(engine: &mut Lanes, jobs: &[(Spec, u32, bool)]) -> BTreeMap<(Ticket, u32), Picture> {
+pub(crate) fn draw(engine: &mut TorchEngine, jobs: &[(Spec, u32, bool)]) -> BTreeMap<(Ticket, u32), Picture> {
     let mut pictures = BTreeMap::new();
-    let mut advance = |engine: &mut Lanes| {
+    let mut advance = |engine: &mut TorchEngine| {
         for (ticket, event) in engine.advance().unwrap() {
             match event {
                 Event::Image { index, picture, .. } => drop(pictures.insert((ticket, index), picture)),

@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use latentd::engine::torch::Lanes;
-use latentd::engine::torch::denoise::graphs::{Fake, Told};
+use latentd::engine::torch::TorchEngine;
+use latentd::engine::torch::denoise::graphs::{CaptureCounters, FakeCapture};
 use latentd::job::Spec;
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
@@ -17,34 +17,34 @@ const WARM: u32 = 4;
 const MOST: u32 = 16;
 
 /// An engine whose evaluations are recorded.
-fn recording() -> (Lanes, Rc<Told>) {
-    let told = Rc::new(Told::default());
-    (engine("tiny").with_graphs(Box::new(Fake::new(&told))), told)
+fn recording() -> (TorchEngine, Rc<CaptureCounters>) {
+    let counters = Rc::new(CaptureCounters::default());
+    (engine("tiny").with_graphs(Box::new(FakeCapture::new(&counters))), counters)
 }
 
 /// One that pads its rows in the same way, and never records.
-fn refusing() -> Lanes {
-    let (engine, told) = recording();
-    told.refuse.set(true);
+fn refusing() -> TorchEngine {
+    let (engine, counters) = recording();
+    counters.refuse.set(true);
     engine
 }
 
 #[test]
 fn a_shape_is_recorded_once_and_replayed_from_then_on() {
-    let (mut engine, told) = recording();
+    let (mut engine, counters) = recording();
     let job = spec(Sampler::Ddim, WARM, 1);
     run(&mut engine, &job);
-    assert_eq!((told.recorded.get(), told.replayed.get()), (0, 0));
+    assert_eq!((counters.recorded.get(), counters.replayed.get()), (0, 0));
     run(&mut engine, &job);
-    assert_eq!((told.recorded.get(), told.replayed.get()), (1, WARM));
+    assert_eq!((counters.recorded.get(), counters.replayed.get()), (1, WARM));
     run(&mut engine, &Spec { guidance_scale: 1.0, steps: 1, ..job.clone() });
     run(&mut engine, &sized(192, 128, Spec { steps: 1, ..job }));
-    assert_eq!((told.recorded.get(), told.replayed.get()), (1, WARM), "other shapes are other graphs");
+    assert_eq!((counters.recorded.get(), counters.replayed.get()), (1, WARM), "other shapes are other graphs");
 }
 
 #[test]
 fn what_changes_between_replays_reaches_them() {
-    let (mut engine, told) = recording();
+    let (mut engine, counters) = recording();
     // None of these needs padding, so an engine that has never heard of graphs draws the same bits.
     let mut plain = crate::drawing::engine("tiny");
     let base = spec(Sampler::EulerA, 3 * WARM, 1);
@@ -63,7 +63,7 @@ fn what_changes_between_replays_reaches_them() {
         assert_eq!(drawn, only(run(&mut plain, &other)), "{other:?}");
         assert_eq!(drawn == first, other == base, "{other:?}");
     }
-    assert_eq!(told.recorded.get(), 2, "with guidance and without");
+    assert_eq!(counters.recorded.get(), 2, "with guidance and without");
 }
 
 #[test]
@@ -75,36 +75,36 @@ fn what_cannot_be_recorded_is_evaluated() {
 
 #[test]
 fn there_are_only_so_many_graphs() {
-    let (mut engine, told) = recording();
+    let (mut engine, counters) = recording();
     for i in 0..MOST + 3 {
         run(&mut engine, &sized(64 + 8 * i, 64, spec(Sampler::Ddim, WARM + 1, 1)));
-        assert_eq!((told.recorded.get(), told.alive()), (i + 1, (i + 1).min(MOST)));
+        assert_eq!((counters.recorded.get(), counters.alive()), (i + 1, (i + 1).min(MOST)));
     }
     // The last used is there still, the first is not.
     run(&mut engine, &sized(64 + 8 * (MOST + 2), 64, spec(Sampler::Ddim, WARM + 1, 1)));
-    assert_eq!(told.recorded.get(), MOST + 3);
+    assert_eq!(counters.recorded.get(), MOST + 3);
     run(&mut engine, &sized(64, 64, spec(Sampler::Ddim, WARM + 1, 1)));
-    assert_eq!(told.recorded.get(), MOST + 4);
+    assert_eq!(counters.recorded.get(), MOST + 4);
 }
 
 #[test]
 fn graphs_go_first_when_memory_runs_out() {
-    let (mut engine, told) = recording();
+    let (mut engine, counters) = recording();
     let job = spec(Sampler::EulerA, 4 * WARM, 5);
     let drawn = only(run(&mut engine, &job));
-    assert_eq!(told.alive(), 1);
-    told.starve.set(1);
+    assert_eq!(counters.alive(), 1);
+    counters.starve.set(1);
     assert_eq!(only(run(&mut engine, &job)), drawn, "no evaluation is lost or made twice");
-    assert_eq!((told.recorded.get(), told.alive()), (2, 1), "it was let go, and made again");
+    assert_eq!((counters.recorded.get(), counters.alive()), (2, 1), "it was let go, and made again");
     // Where it goes on like that, there are none in the end.
-    told.starve.set(u32::MAX);
+    counters.starve.set(u32::MAX);
     for _ in 0..4 {
         assert_eq!(only(run(&mut engine, &job)), drawn);
     }
-    assert_eq!(told.alive(), 0);
-    let recorded = told.recorded.get();
+    assert_eq!(counters.alive(), 0);
+    let recorded = counters.recorded.get();
     assert_eq!(only(run(&mut engine, &job)), drawn);
-    assert_eq!(told.recorded.get(), recorded);
+    assert_eq!(counters.recorded.get(), recorded);
 }
 
 proptest! {

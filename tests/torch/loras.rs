@@ -6,8 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use latentd::engine::torch::Lanes;
-use latentd::engine::torch::denoise::graphs::{Fake, Told};
+use latentd::engine::torch::TorchEngine;
+use latentd::engine::torch::denoise::graphs::{CaptureCounters, FakeCapture};
 use latentd::engine::{Engine, Picture, Ticket};
 use latentd::job::{JobError, Lora, Spec};
 use latentd::sampler::Sampler;
@@ -23,7 +23,7 @@ const TEXT: &str = "lora_te_text_model_encoder_layers_0_mlp_fc1";
 
 /// An engine with a folder of LoRA files of its own.
 struct Studio {
-    engine: Lanes,
+    engine: TorchEngine,
     folder: TempDir,
 }
 
@@ -166,21 +166,22 @@ fn a_lora_outlives_its_file_in_the_jobs_that_draw_with_it() {
 
 #[test]
 fn graphs_are_of_their_networks_and_go_with_them() {
-    let (mut plain, mut studio, told) = (Studio::furnished(), Studio::furnished(), Rc::new(Told::default()));
-    studio.engine = studio.engine.with_graphs(Box::new(Fake::new(&told)));
+    let (mut plain, mut studio) = (Studio::furnished(), Studio::furnished());
+    let counters = Rc::new(CaptureCounters::default());
+    studio.engine = studio.engine.with_graphs(Box::new(FakeCapture::new(&counters)));
     let jobs = [with("ink", 1.0), with("wool", 1.0), spec(Sampler::KLms, 5, 1), with("ink", 0.5)];
     let jobs = jobs.map(|job| Spec { steps: 9, ..job });
     for job in jobs.iter().chain(&jobs) {
         assert_eq!(studio.draw(job).unwrap(), plain.draw(job).unwrap(), "{:?}", job.lora);
     }
-    assert_eq!((told.recorded.get(), told.dropped.get()), (4, 0));
+    assert_eq!((counters.recorded.get(), counters.dropped.get()), (4, 0));
     // As many as are remembered: with those, all that jobs have had before are forgotten.
     for scale in [0.1, 0.2, 0.3] {
         studio.draw(&Spec { steps: 1, ..with("wool", scale) }).unwrap();
     }
-    assert_eq!(told.alive(), 1, "the model's own is left");
+    assert_eq!(counters.alive(), 1, "the model's own is left");
     assert_eq!(studio.draw(&jobs[0]).unwrap(), plain.draw(&jobs[0]).unwrap());
-    assert_eq!(told.alive(), 2);
+    assert_eq!(counters.alive(), 2);
 }
 
 #[test]

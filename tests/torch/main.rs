@@ -3,10 +3,10 @@
 #![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod developing;
+mod decoding;
 mod drawing;
+mod engine;
 mod graphs;
-mod lanes;
 mod loras;
 mod starts;
 mod upcast;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use latentd::engine::torch::Lanes;
+use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Picture, Ticket};
 use latentd::job::{Brought, Mask, Shade, Spec, Start};
 use latentd::sampler::Sampler;
@@ -37,7 +37,7 @@ fn half(picture: &Picture, columns: std::ops::Range<usize>) -> Picture {
 }
 
 /// The image through the autoencoder, without a step.
-fn round_trip(engine: &mut Lanes) -> Picture {
+fn round_trip(engine: &mut TorchEngine) -> Picture {
     only(run(engine, &begun(Sampler::Ddim, 1, 0.0, None)))
 }
 
@@ -75,7 +75,7 @@ fn every_sampler_begins_from_an_image_at_every_strength() {
 fn less_strength_keeps_more_of_the_image() {
     let mut engine = engine("tiny");
     let own = round_trip(&mut engine);
-    let off = |strength: f64, engine: &mut Lanes| {
+    let off = |strength: f64, engine: &mut TorchEngine| {
         let drawn = only(run(engine, &begun(Sampler::Ddim, 10, strength, None)));
         drawn.pixels.iter().zip(&own.pixels).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
     };

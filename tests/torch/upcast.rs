@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use latentd::engine::torch::{Lanes, Target};
+use latentd::engine::torch::{Target, TorchEngine};
 use latentd::engine::{Engine, Ticket};
 use latentd::job::Spec;
 use latentd::sampler::Sampler;
@@ -41,7 +41,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn half(folder: &Path) -> Lanes {
+fn half(folder: &Path) -> TorchEngine {
     engine_of(folder, Target { device: Device::Cpu, kind: Kind::Half })
 }
 

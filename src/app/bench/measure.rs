@@ -23,7 +23,7 @@ use crate::worker::{Terms, render};
 const WARM: u32 = 2;
 
 /// The same on a GPU: the evaluations that come before a recording, the one that is recorded, and one that replays it.
-const WARM_ON_GPU: u32 = graphs::WARM + 2;
+const WARM_ON_GPU: u32 = graphs::WARM_UP_EVALUATIONS + 2;
 
 /// Images that a job may ask for; more are several jobs.
 const IMAGES_OF_A_JOB: u32 = 8;

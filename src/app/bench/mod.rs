@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::cli::BenchArgs;
 use super::{Exit, complain, engine, run, say, usage};
 use crate::config::{Config, Served};
-use crate::engine::torch::{Lanes, Target, device::rates};
+use crate::engine::torch::{Target, TorchEngine, device::rates};
 use crate::job::Offer;
 use crate::telemetry::Metrics;
 use crate::worker::Terms;
@@ -65,7 +65,7 @@ async fn figures(args: &BenchArgs, config: &Config, served: &Served) -> anyhow::
     let ahead = engine::ahead(config, &served.model);
     let (tell, told) = oneshot::channel();
     let (settings, model, sizes) = (warming(config, args), served.model.clone(), args.sizes.clone());
-    let build = move || -> anyhow::Result<Lanes> {
+    let build = move || -> anyhow::Result<TorchEngine> {
         let lanes = engine::load(&settings, &model, settings.device)?;
         let work: Vec<u64> = sizes.iter().map(|size| lanes.model().multiplications(*size)).collect();
         // Who asked waits for the engine, and hears it then.

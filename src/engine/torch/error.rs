@@ -31,7 +31,7 @@ pub(in crate::engine::torch) fn is_device_lost(cause: &TchError) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
     /// A GPU was asked for and there is no driver.
-    #[error("device = {0}: this machine has no NVIDIA driver; use --device cpu to compute on the processor")]
+    #[error("device = {0}: this machine has no NVIDIA driver; use --device cpu to compute on the CPU")]
     NoDriver(String),
     /// The driver is older than this libtorch's CUDA.
     #[error(
@@ -50,7 +50,7 @@ pub enum DeviceError {
     )]
     Libraries(String),
     /// CUDA itself complains.
-    #[error("a GPU is here, but CUDA cannot use it: {0}; use --device cpu to compute on the processor")]
+    #[error("a GPU is here, but CUDA cannot use it: {0}; use --device cpu to compute on the CPU")]
     Cuda(String),
     /// There is no such GPU.
     #[error("device = cuda:{asked}: this machine has {present} GPUs, numbered from 0")]
@@ -60,8 +60,8 @@ pub enum DeviceError {
         /// How many there are.
         present: usize,
     },
-    /// The processor has no arithmetic for it.
-    #[error("dtype = f16 needs a GPU; on the processor use f32 or bf16")]
+    /// The CPU has no arithmetic for it.
+    #[error("dtype = f16 needs a GPU; on the CPU use f32 or bf16")]
     HalfOnCpu,
 }
 

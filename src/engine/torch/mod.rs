@@ -18,8 +18,8 @@ mod networks;
 mod nn;
 mod weights;
 
-pub use decode::preview::Pace;
+pub use decode::preview::PreviewPace;
 pub use device::Target;
-pub use engine::Lanes;
+pub use engine::TorchEngine;
 pub use error::{DeviceError, LoadError};
 pub use families::Model;

@@ -1,4 +1,4 @@
-//! A darkroom for tests, on any device: its pictures are there later than they are begun.
+//! A decoder for tests, on any device: its pictures are there later than they are begun.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use tch::{TchError, Tensor};
 
-use crate::engine::torch::device::async_work::{Darkroom, Development};
+use crate::engine::torch::device::async_work::{AsyncDecoder, PendingDecode};
 
 /// Does the work when it is begun, and hands it out when it was looked for often enough or is waited for.
 #[derive(Debug, Default)]
-pub struct Fake {
-    told: Rc<Told>,
+pub struct FakeDecoder {
+    counters: Rc<DecodeCounters>,
 }
 
-/// What became of a [`Fake`], and what shall become of it.
+/// What became of a [`FakeDecoder`], and what shall become of it.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct DecodeCounters {
     /// Looks at a picture until it is done.
     pub looks: Cell<u32>,
     /// Pictures begun.
@@ -35,34 +35,34 @@ pub struct Told {
     pub lose: Cell<bool>,
 }
 
-impl Fake {
-    /// One that tells `told`.
-    pub fn new(told: &Rc<Told>) -> Self {
-        Self { told: Rc::clone(told) }
+impl FakeDecoder {
+    /// One that tells `counters`.
+    pub fn new(counters: &Rc<DecodeCounters>) -> Self {
+        Self { counters: Rc::clone(counters) }
     }
 }
 
-impl Told {
+impl DecodeCounters {
     /// Pictures that there are.
     pub fn alive(&self) -> u32 {
         self.begun.get() - self.dropped.get()
     }
 }
 
-impl Darkroom for Fake {
-    fn begin(&self, work: &dyn Fn() -> Result<Tensor, TchError>) -> Result<Box<dyn Development>, TchError> {
-        let told = &self.told;
-        if let Some(left) = told.starve.get().checked_sub(1) {
-            told.starve.set(left);
+impl AsyncDecoder for FakeDecoder {
+    fn begin(&self, work: &dyn Fn() -> Result<Tensor, TchError>) -> Result<Box<dyn PendingDecode>, TchError> {
+        let counters = &self.counters;
+        if let Some(left) = counters.starve.get().checked_sub(1) {
+            counters.starve.set(left);
             return Err(TchError::Torch("CUDA out of memory, says the fake".into()));
         }
         let bytes = work()?;
-        if told.spoil.get() {
+        if counters.spoil.get() {
             let _ = bytes.f_narrow(0, -1, 1)?.f_fill_(0)?;
         }
-        told.begun.update(|count| count + 1);
-        told.most.set(told.most.get().max(told.alive()));
-        Ok(Box::new(Slow { bytes, looks: Cell::new(told.looks.get()), told: Rc::clone(told) }))
+        counters.begun.update(|count| count + 1);
+        counters.most.set(counters.most.get().max(counters.alive()));
+        Ok(Box::new(Slow { bytes, looks: Cell::new(counters.looks.get()), counters: Rc::clone(counters) }))
     }
 }
 
@@ -71,10 +71,10 @@ struct Slow {
     bytes: Tensor,
     /// Still to come.
     looks: Cell<u32>,
-    told: Rc<Told>,
+    counters: Rc<DecodeCounters>,
 }
 
-impl Development for Slow {
+impl PendingDecode for Slow {
     fn is_done(&self) -> Result<bool, TchError> {
         let left = self.looks.get();
         self.looks.set(left.saturating_sub(1));
@@ -82,11 +82,11 @@ impl Development for Slow {
     }
 
     fn finish(&self) -> Result<(Tensor, Duration), TchError> {
-        if self.told.lose.get() {
+        if self.counters.lose.get() {
             return Err(TchError::Torch("CUDA error: lost, says the fake".into()));
         }
         if self.looks.replace(0) > 0 {
-            self.told.waited.update(|count| count + 1);
+            self.counters.waited.update(|count| count + 1);
         }
         Ok((self.bytes.shallow_clone(), Duration::from_millis(1)))
     }
@@ -94,6 +94,6 @@ impl Development for Slow {
 
 impl Drop for Slow {
     fn drop(&mut self) {
-        self.told.dropped.update(|count| count + 1);
+        self.counters.dropped.update(|count| count + 1);
     }
 }

@@ -1,9 +1,9 @@
 //! From latents to pictures, beside the evaluations of other lanes where the device can; and previews.
 
-mod at_once;
+mod blocking;
 mod fake;
 pub(in crate::engine::torch) mod picture;
 pub(in crate::engine::torch) mod preview;
 pub(in crate::engine::torch) mod queue;
 
-pub use fake::{Fake, Told};
+pub use fake::{DecodeCounters, FakeDecoder};

@@ -10,27 +10,27 @@ use crate::job::JobError;
 
 /// Why there is no picture.
 #[derive(Debug)]
-pub(in crate::engine::torch) enum Fault {
+pub(in crate::engine::torch) enum DecodeError {
     /// libtorch failed.
     Torch(TchError),
     /// The model's numbers overflowed.
     NotFinite(Kind),
 }
 
-impl From<TchError> for Fault {
+impl From<TchError> for DecodeError {
     fn from(cause: TchError) -> Self {
         Self::Torch(cause)
     }
 }
 
-impl From<Fault> for JobError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Torch(cause) => {
+impl From<DecodeError> for JobError {
+    fn from(cause: DecodeError) -> Self {
+        match cause {
+            DecodeError::Torch(cause) => {
                 let message = format!("out of memory while decoding: {}", first_line(&cause));
                 Self { code: "out_of_memory", message, field: None }
             }
-            Fault::NotFinite(kind) => {
+            DecodeError::NotFinite(kind) => {
                 let message =
                     format!("the picture has values that are no numbers; the model may need more than {kind:?}");
                 Self { code: "not_finite", message, field: None }
@@ -42,7 +42,7 @@ impl From<Fault> for JobError {
 /// What `latents`, `[1, latent, height, width]`, come to, on their device: the bytes of the picture, and one more, which is 1 if all of
 /// its values are numbers. So nobody has to wait for the answer before the picture is there. Rounded as the reference does: `(x/2 + 0.5)`,
 /// clamped to 0..1, times 255, halves to even.
-pub(in crate::engine::torch) fn develop(model: &Model, latents: &Tensor) -> Forward {
+pub(in crate::engine::torch) fn decode(model: &Model, latents: &Tensor) -> Forward {
     let pixels = model.vae.decode(latents)?.f_to_kind(Kind::Float)?;
     let sound = pixels.f_isfinite()?.f_all()?.f_to_kind(Kind::Uint8)?.f_reshape([1])?;
     let pixels = pixels
@@ -59,26 +59,26 @@ pub(in crate::engine::torch) fn develop(model: &Model, latents: &Tensor) -> Forw
 }
 
 /// The picture of a finished lane, from its `bytes`.
-pub(in crate::engine::torch) fn of(model: &Model, lane: &Lane, bytes: &Tensor) -> Result<Picture, Fault> {
+pub(in crate::engine::torch) fn of(model: &Model, lane: &Lane, bytes: &Tensor) -> Result<Picture, DecodeError> {
     let mut picture = read(model, lane.key.height, lane.key.width, bytes)?;
-    if let Some(canvas) = lane.canvas() {
-        canvas.paste(&mut picture);
+    if let Some(init_image) = lane.init_image() {
+        init_image.paste(&mut picture);
     }
     Ok(picture)
 }
 
 /// The picture of `latents`, `[1, latent, height, width]`, now.
-pub(in crate::engine::torch) fn at_once(model: &Model, latents: &Tensor) -> Result<Picture, Fault> {
+pub(in crate::engine::torch) fn decode_now(model: &Model, latents: &Tensor) -> Result<Picture, DecodeError> {
     let (_, _, height, width) = latents.size4()?;
-    read(model, height as u32, width as u32, &develop(model, latents)?.f_to_device(Device::Cpu)?)
+    read(model, height as u32, width as u32, &decode(model, latents)?.f_to_device(Device::Cpu)?)
 }
 
 /// The picture of latents of `height` × `width`, from its `bytes`.
-fn read(model: &Model, height: u32, width: u32, bytes: &Tensor) -> Result<Picture, Fault> {
+fn read(model: &Model, height: u32, width: u32, bytes: &Tensor) -> Result<Picture, DecodeError> {
     let factor = model.vae.factor();
     let mut pixels = Vec::<u8>::try_from(bytes)?;
     match pixels.pop() {
         Some(1) => Ok(Picture { width: width * factor, height: height * factor, pixels }),
-        _ => Err(Fault::NotFinite(model.vae.kind())),
+        _ => Err(DecodeError::NotFinite(model.vae.kind())),
     }
 }

@@ -1,19 +1,19 @@
-//! Looks at pictures on their way: what the UNet says now is under the noise, decoded small.
+//! Previews of pictures on their way: what the UNet says now is under the noise, decoded small.
 
 use std::time::{Duration, Instant};
 
 use tch::{TchError, Tensor};
 use tracing::debug;
 
-use super::picture::{self, Fault};
+use super::picture::{self, DecodeError};
 use crate::engine::Picture;
 use crate::engine::torch::denoise::lane::Lane;
 use crate::engine::torch::families::sd1::model::Model;
 
 /// How often a job is looked at.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// Between two looks, and before the first.
+pub struct PreviewPace {
+    /// Between two previews, and before the first.
     pub pause: Duration,
     /// A look is followed by none for this many times as long as it took.
     pub rest: u32,
@@ -24,19 +24,19 @@ const SIDE: u32 = 256;
 
 /// When to look at a job.
 #[derive(Debug)]
-pub(in crate::engine::torch) struct Looks {
-    pace: Pace,
+pub(in crate::engine::torch) struct PreviewTimer {
+    pace: PreviewPace,
     next: Instant,
 }
 
-impl Pace {
+impl PreviewPace {
     /// So that whoever shares the engine hardly notices.
-    pub const USUAL: Self = Self { pause: Duration::from_secs(1), rest: 20 };
+    pub const DEFAULT: Self = Self { pause: Duration::from_secs(1), rest: 20 };
 }
 
-impl Looks {
+impl PreviewTimer {
     /// At a job that begins now.
-    pub(in crate::engine::torch) fn at(pace: Pace) -> Self {
+    pub(in crate::engine::torch) fn at(pace: PreviewPace) -> Self {
         Self { pace, next: Instant::now() + pace.pause }
     }
 
@@ -47,8 +47,10 @@ impl Looks {
         if began < self.next {
             return None;
         }
-        let foreseen = lane.foreseen(output, &model.schedule);
-        let look = foreseen.map_err(Fault::from).and_then(|latents| picture::at_once(model, &small(model, &latents)?));
+        let predicted_x0 = lane.predicted_x0(output, &model.schedule);
+        let look = predicted_x0
+            .map_err(DecodeError::from)
+            .and_then(|latents| picture::decode_now(model, &small(model, &latents)?));
         let end = Instant::now();
         self.next = end + self.pace.pause.max((end - began) * self.pace.rest);
         look.inspect_err(|cause| debug!("a preview fails: {cause:?}")).ok()

@@ -1,39 +1,39 @@
-//! Pictures that are being developed: decoded from the latents of a finished lane, and brought to main memory. On the processor each is
-//! done when it is begun. A GPU develops on a stream of its own while the evaluations of other lanes go on, and a picture is fetched when
+//! Pictures that are being decoded from the latents of a finished lane, and brought to main memory. On the CPU each is
+//! done when it is begun. A GPU decodes on a stream of its own while the evaluations of other lanes go on, and a picture is fetched when
 //! it is there, in the order in which they were begun.
 
 use std::collections::VecDeque;
 
 use tch::Kind;
 
-use super::at_once::AtOnce;
+use super::blocking::BlockingDecoder;
 use super::picture;
 use crate::engine::Ticket;
 use crate::engine::torch::denoise::lane::Lane;
-use crate::engine::torch::device::async_work::{Darkroom, Development};
+use crate::engine::torch::device::async_work::{AsyncDecoder, PendingDecode};
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::Forward;
 use crate::engine::torch::families::sd1::model::Model;
 
 /// Pictures that a device is given at the same time. It makes one after the other, and has the next to begin with while we evaluate;
 /// more would only fill its queue.
-const MOST: usize = 4;
+const MAX_IN_FLIGHT: usize = 4;
 
 /// The lanes of an engine that have no row left.
 #[derive(Debug)]
-pub(in crate::engine::torch) struct Developing {
-    darkroom: Box<dyn Darkroom>,
+pub(in crate::engine::torch) struct DecodeQueue {
+    decoder: Box<dyn AsyncDecoder>,
     /// Still to be begun.
     finished: VecDeque<Lane>,
     /// In the order in which they were begun.
-    begun: VecDeque<Film>,
+    begun: VecDeque<QueuedDecode>,
 }
 
 /// A picture under way.
 #[derive(Debug)]
-pub(in crate::engine::torch) struct Film {
+pub(in crate::engine::torch) struct QueuedDecode {
     // Before the lane, whose latents it reads until it is done.
-    pub(in crate::engine::torch) development: Box<dyn Development>,
+    pub(in crate::engine::torch) pending: Box<dyn PendingDecode>,
     pub(in crate::engine::torch) lane: Lane,
     /// What the autoencoder computed it in.
     pub(in crate::engine::torch) kind: Kind,
@@ -41,15 +41,15 @@ pub(in crate::engine::torch) struct Film {
     pub(in crate::engine::torch) forgotten: bool,
 }
 
-impl Developing {
+impl DecodeQueue {
     /// None yet, by what libtorch's C interface offers for `target`.
     pub(in crate::engine::torch) fn plain(target: Target) -> Self {
-        Self::by(Box::new(AtOnce(target.device)))
+        Self::by(Box::new(BlockingDecoder(target.device)))
     }
 
     /// None yet.
-    pub(in crate::engine::torch) fn by(darkroom: Box<dyn Darkroom>) -> Self {
-        Self { darkroom, finished: VecDeque::new(), begun: VecDeque::new() }
+    pub(in crate::engine::torch) fn by(decoder: Box<dyn AsyncDecoder>) -> Self {
+        Self { decoder, finished: VecDeque::new(), begun: VecDeque::new() }
     }
 
     /// Takes `lanes` in.
@@ -59,41 +59,41 @@ impl Developing {
 
     /// The lane that is to be begun now.
     pub(in crate::engine::torch) fn next(&mut self) -> Option<Lane> {
-        if self.begun.len() < MOST { self.finished.pop_front() } else { None }
+        if self.begun.len() < MAX_IN_FLIGHT { self.finished.pop_front() } else { None }
     }
 
     /// Begins the picture of `lane`, for [`Self::keep`].
-    pub(in crate::engine::torch) fn begin(&self, model: &Model, lane: &Lane) -> Forward<Box<dyn Development>> {
-        self.darkroom.begin(&|| picture::develop(model, &lane.latents()?))
+    pub(in crate::engine::torch) fn begin(&self, model: &Model, lane: &Lane) -> Forward<Box<dyn PendingDecode>> {
+        self.decoder.begin(&|| picture::decode(model, &lane.latents()?))
     }
 
     /// Keeps `lane` until its picture, which is computed in `kind`, is done.
-    pub(in crate::engine::torch) fn keep(&mut self, lane: Lane, kind: Kind, development: Box<dyn Development>) {
-        self.begun.push_back(Film { development, lane, kind, forgotten: false });
+    pub(in crate::engine::torch) fn keep(&mut self, lane: Lane, kind: Kind, pending: Box<dyn PendingDecode>) {
+        self.begun.push_back(QueuedDecode { pending, lane, kind, forgotten: false });
     }
 
     /// Waits until the device has done all that is under way.
-    pub(in crate::engine::torch) fn settle(&self) -> Forward<()> {
-        self.begun.iter().try_for_each(|film| film.development.finish().map(drop))
+    pub(in crate::engine::torch) fn synchronize(&self) -> Forward<()> {
+        self.begun.iter().try_for_each(|decode| decode.pending.finish().map(drop))
     }
 
     /// The oldest under way, if it is done.
-    pub(in crate::engine::torch) fn done(&mut self) -> Forward<Option<Film>> {
+    pub(in crate::engine::torch) fn done(&mut self) -> Forward<Option<QueuedDecode>> {
         match self.begun.front() {
-            Some(film) if film.development.is_done()? => Ok(self.begun.pop_front()),
+            Some(decode) if decode.pending.is_done()? => Ok(self.begun.pop_front()),
             _ => Ok(None),
         }
     }
 
     /// The oldest under way, for who has nothing else to do than wait for it.
-    pub(in crate::engine::torch) fn oldest(&mut self) -> Option<Film> {
+    pub(in crate::engine::torch) fn oldest(&mut self) -> Option<QueuedDecode> {
         self.begun.pop_front()
     }
 
     /// Forgets a job.
     pub(in crate::engine::torch) fn forget(&mut self, ticket: Ticket) {
         self.finished.retain(|lane| lane.ticket != ticket);
-        self.begun.iter_mut().filter(|film| film.lane.ticket == ticket).for_each(|film| film.forgotten = true);
+        self.begun.iter_mut().filter(|decode| decode.lane.ticket == ticket).for_each(|decode| decode.forgotten = true);
     }
 
     /// Whether there is none.
@@ -103,6 +103,6 @@ impl Developing {
 
     /// Pictures that somebody waits for.
     pub(in crate::engine::torch) fn wanted(&self) -> usize {
-        self.finished.len() + self.begun.iter().filter(|film| !film.forgotten).count()
+        self.finished.len() + self.begun.iter().filter(|decode| !decode.forgotten).count()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::engine::tokenizer::Encoded;
-use crate::engine::torch::device::context::Place;
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::Forward;
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::unet::TextProjections;
@@ -17,23 +17,23 @@ type Known = (u64, Vec<i64>, Rc<TextProjections>);
 
 /// A least-recently-used store of encoded prompts.
 #[derive(Debug, Default)]
-pub(in crate::engine::torch) struct Prompts {
+pub(in crate::engine::torch) struct ConditioningCache {
     known: VecDeque<Known>,
 }
 
-impl Prompts {
+impl ConditioningCache {
     /// Keys and values of `text` for every cross-attention of `networks`, one row each.
     pub(in crate::engine::torch) fn encode(
         &mut self,
         networks: &Networks,
         text: &Encoded,
-        place: &Place,
+        context: &DeviceContext,
     ) -> Forward<Rc<TextProjections>> {
         let found = self.known.iter().position(|(number, ids, _)| *number == networks.number && *ids == text.ids);
         let entry = if let Some(entry) = found.and_then(|at| self.known.remove(at)) {
             entry
         } else {
-            let ids = place.put(&text.ids, &[1, text.ids.len() as i64])?;
+            let ids = context.upload(&text.ids, &[1, text.ids.len() as i64])?;
             let states = networks.text.forward(&ids)?;
             (networks.number, text.ids.clone(), Rc::new(networks.unet.project_text(&states)?))
         };

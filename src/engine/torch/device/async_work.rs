@@ -6,19 +6,19 @@ use std::time::Duration;
 use tch::{TchError, Tensor};
 
 /// What gives a tensor from tensors that stay where they are; always of the same shape.
-pub type Work = Box<dyn Fn() -> Result<Tensor, TchError>>;
+pub type Evaluation = Box<dyn Fn() -> Result<Tensor, TchError>>;
 
 /// Can write down what it is given, to do it later.
-pub trait Recorder: Debug {
+pub trait GraphCapture: Debug {
     /// Writes `work` down, which is not done by that. After an error all is as if it had not been called.
     ///
     /// # Errors
     /// The device cannot, or has no memory.
-    fn record(&self, work: Work) -> Result<Box<dyn Recording>, TchError>;
+    fn capture(&self, work: Evaluation) -> Result<Box<dyn CapturedGraph>, TchError>;
 }
 
-/// Work that is written down.
-pub trait Recording: Debug {
+/// Work that is captured.
+pub trait CapturedGraph: Debug {
     /// Does it, on what its tensors hold now. The result is in the same memory each time.
     ///
     /// # Errors
@@ -27,17 +27,17 @@ pub trait Recording: Debug {
 }
 
 /// Makes pictures from latents.
-pub trait Darkroom: Debug {
+pub trait AsyncDecoder: Debug {
     /// Begins `work`, which gives bytes on the device, after everything that the device was given before. After an error all is as if it
     /// had not been called.
     ///
     /// # Errors
     /// The device's, or that it has no memory.
-    fn begin(&self, work: &dyn Fn() -> Result<Tensor, TchError>) -> Result<Box<dyn Development>, TchError>;
+    fn begin(&self, work: &dyn Fn() -> Result<Tensor, TchError>) -> Result<Box<dyn PendingDecode>, TchError>;
 }
 
 /// Work that was begun. To drop it is to wait for it.
-pub trait Development: Debug {
+pub trait PendingDecode: Debug {
     /// Whether it is done; does not wait.
     ///
     /// # Errors

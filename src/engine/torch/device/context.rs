@@ -12,12 +12,12 @@ use crate::noise::TorchRng;
 
 /// A device, with a stream of its own on a GPU if the CUDA helper is there.
 #[derive(Debug, Clone)]
-pub(in crate::engine::torch) struct Place {
+pub(in crate::engine::torch) struct DeviceContext {
     device: Device,
     gpu: Option<Rc<Gpu>>,
 }
 
-impl Place {
+impl DeviceContext {
     /// `device`, by what libtorch's C interface offers.
     pub(in crate::engine::torch) fn plain(device: Device) -> Self {
         Self { device, gpu: None }
@@ -39,7 +39,7 @@ impl Place {
     }
 
     /// `values` in `shape`, there. The one way for whatever a job brings: a plain copy would wait until the device has nothing else to do.
-    pub(in crate::engine::torch) fn put<T: Element>(&self, values: &[T], shape: &[i64]) -> Forward {
+    pub(in crate::engine::torch) fn upload<T: Element>(&self, values: &[T], shape: &[i64]) -> Forward {
         match &self.gpu {
             // Not from memory that the device cannot reach by itself: it would have to be done with everything else first.
             Some(gpu) => gpu.upload(values)?.f_reshape(shape),
@@ -48,24 +48,24 @@ impl Place {
     }
 
     /// `weight`, which lies in main memory without gaps, there; the same tensor if that is where it is.
-    pub(in crate::engine::torch) fn carry(&self, weight: &Tensor) -> Forward {
+    pub(in crate::engine::torch) fn upload_weight(&self, weight: &Tensor) -> Forward {
         match &self.gpu {
-            Some(gpu) => gpu.carry(weight),
+            Some(gpu) => gpu.upload_weight(weight),
             None => weight.f_to_device(self.device),
         }
     }
 
-    /// Standard normals, drawn on the processor as in the reference, there.
+    /// Standard normals, drawn on the CPU as in the reference, there.
     pub(in crate::engine::torch) fn draw(&self, noise: &mut TorchRng, shape: &[i64]) -> Forward {
         let count: i64 = shape.iter().product();
-        self.put(&noise.randn(count as usize), shape)
+        self.upload(&noise.randn(count as usize), shape)
     }
 
     /// An evaluation was given to the device. A GPU works while we go on; here is where we wait, so that it is at most one evaluation
     /// behind: a job that comes joins the next but one, and what is told of progress is true.
-    pub(in crate::engine::torch) fn pace(&self) -> Forward<()> {
+    pub(in crate::engine::torch) fn throttle(&self) -> Forward<()> {
         match (&self.gpu, self.device) {
-            (Some(gpu), _) => gpu.pace(),
+            (Some(gpu), _) => gpu.throttle(),
             (None, Device::Cuda(number)) => {
                 Cuda::synchronize(number as i64);
                 Ok(())
@@ -75,7 +75,7 @@ impl Place {
     }
 
     /// Waits until the last evaluation is done, where the helper is there.
-    pub(in crate::engine::torch) fn settle(&self) -> Forward<()> {
-        self.gpu.as_ref().map_or(Ok(()), |gpu| gpu.settle())
+    pub(in crate::engine::torch) fn synchronize(&self) -> Forward<()> {
+        self.gpu.as_ref().map_or(Ok(()), |gpu| gpu.synchronize())
     }
 }

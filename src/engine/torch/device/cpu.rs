@@ -1,4 +1,4 @@
-//! How libtorch computes on a processor: with how many threads, and where it has its memory from.
+//! How libtorch computes on a CPU: with how many threads, and where it has its memory from.
 
 use std::ffi::c_int;
 use std::ptr;
@@ -24,21 +24,21 @@ pub static MALLOC_CONF: &[u8; 82] =
 
 /// For an engine whose tensors are in main memory, before its thread starts.
 pub fn prepare() {
-    // libtorch counts the processors of the machine. A container may be given less of their time, and threads that wait for each
+    // libtorch counts the CPUs of the machine. A container may be given less of their time, and threads that wait for each
     // other's share of it are slower than fewer threads.
     let threads = available_parallelism().map_or(1, |threads| threads.get().min(c_int::MAX as usize) as c_int);
     tch::set_num_threads(tch::get_num_threads().min(threads));
 }
 
 /// Bytes that are worth giving back at once.
-const MUCH: usize = 64 << 20;
+const RECLAIM_AT_BYTES: usize = 64 << 20;
 /// Bytes that weights have left since memory was last given back.
-static LEFT: AtomicUsize = AtomicUsize::new(0);
+static FREED_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// Files of weights that tensors lie in.
 static MAPS: Mutex<Vec<Weak<Mmap>>> = Mutex::new(Vec::new());
 
 /// Tensors lie in these.
-pub(in crate::engine::torch) fn in_use(maps: &[Arc<Mmap>]) {
+pub(in crate::engine::torch) fn track(maps: &[Arc<Mmap>]) {
     let mut all = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
     all.retain(|map| map.strong_count() > 0);
     all.extend(maps.iter().map(Arc::downgrade));
@@ -46,25 +46,25 @@ pub(in crate::engine::torch) fn in_use(maps: &[Arc<Mmap>]) {
 
 /// A weight was brought into another order and has left so many bytes behind. Else a model would be in memory twice when it is first used,
 /// and what is kept for the next tensors would be as large as all weights.
-pub(in crate::engine::torch) fn left(bytes: usize) {
-    if LEFT.fetch_add(bytes, Ordering::Relaxed) + bytes >= MUCH {
-        give_back();
+pub(in crate::engine::torch) fn note_freed(bytes: usize) {
+    if FREED_BYTES.fetch_add(bytes, Ordering::Relaxed) + bytes >= RECLAIM_AT_BYTES {
+        reclaim();
     }
 }
 
 /// Tensors of so many bytes come next. Where these are large, what smaller ones have left is of no use to them.
-pub(in crate::engine::torch) fn make_room(bytes: usize) {
-    if bytes >= MUCH {
-        give_back();
+pub(in crate::engine::torch) fn reclaim_before(bytes: usize) {
+    if bytes >= RECLAIM_AT_BYTES {
+        reclaim();
     }
 }
 
 /// Gives back all memory that is free now. The next tensors have their pages anew, so this is not for every evaluation.
-pub(in crate::engine::torch) fn give_back() {
-    LEFT.store(0, Ordering::Relaxed);
+pub(in crate::engine::torch) fn reclaim() {
+    FREED_BYTES.store(0, Ordering::Relaxed);
     let maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
     for map in maps.iter().filter_map(Weak::upgrade) {
-        release(&map);
+        discard(&map);
     }
     // SAFETY: jemalloc's name for the pages of all arenas that nobody uses (MALLCTL_ARENAS_ALL); it takes and gives no value.
     #[expect(unsafe_code, reason = "jemalloc's control interface")]
@@ -74,7 +74,7 @@ pub(in crate::engine::torch) fn give_back() {
 }
 
 /// Gives back the memory that a file was read into; what is still wanted comes from the file again.
-fn release(map: &Mmap) {
+fn discard(map: &Mmap) {
     // SAFETY: the pages are those of a file that is mapped for reading.
     #[expect(unsafe_code, reason = "pages of a mapping are dropped")]
     let _ = unsafe { map.unchecked_advise(UncheckedAdvice::DontNeed) };
@@ -90,7 +90,7 @@ mod tests {
     use tch::{Device, Kind, Tensor};
 
     use super::*;
-    use crate::engine::torch::device::context::Place;
+    use crate::engine::torch::device::context::DeviceContext;
     use crate::engine::torch::nn::Linear;
     use crate::engine::torch::weights::files::Weights;
 
@@ -108,16 +108,17 @@ mod tests {
         let (file, bytes) = (folder.path().join("one.safetensors"), vec![0; 4 * side * side]);
         let tensor = TensorView::new(Dtype::F32, vec![side, side], &bytes).unwrap();
         safetensors::serialize_to_file([("weight", tensor)], None, &file).unwrap();
-        let weights = Weights::open(std::slice::from_ref(&file), Kind::Float, &Place::plain(Device::Cpu)).unwrap();
+        let weights =
+            Weights::open(std::slice::from_ref(&file), Kind::Float, &DeviceContext::plain(Device::Cpu)).unwrap();
         let linear = Linear::load(&weights.root(), side as i64, side as i64, false).unwrap();
         let maps = weights.finish(|_| false).unwrap();
-        in_use(&maps);
+        track(&maps);
         let sum = |bytes: &[u8]| bytes.iter().map(|&byte| usize::from(byte)).sum::<usize>();
         assert_eq!(sum(&maps[0]), sum(&maps[0][..200]), "all of it was read, and is zeros but for the header");
-        assert!(resident(&file) > MUCH);
+        assert!(resident(&file) > RECLAIM_AT_BYTES);
         let _ = linear.forward(&Tensor::ones([8, side as i64], (Kind::Float, Device::Cpu))).unwrap();
         if cfg!(target_arch = "x86_64") {
-            assert!(resident(&file) < MUCH / 4, "{} bytes", resident(&file));
+            assert!(resident(&file) < RECLAIM_AT_BYTES / 4, "{} bytes", resident(&file));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Devices: where to compute and in what numbers, and what a processor and a GPU can do beyond that.
+//! Devices: where to compute and in what numbers, and what a CPU and a GPU can do beyond that.
 
 pub mod async_work;
 pub(in crate::engine::torch) mod context;

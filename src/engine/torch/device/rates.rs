@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use tch::{Cuda, Device, TchError, Tensor};
 
-use super::target::Target;
 use super::layout::channels_last;
+use super::target::Target;
 
 /// Runs of each product. The best counts: whatever else the machine does only makes one slower.
 const RUNS: usize = 6;
@@ -13,9 +13,9 @@ const RUNS: usize = 6;
 /// Multiplications with their additions, two operations each, a second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rates {
-    /// Of two square matrices: 2048 wide on a processor, 8192 on a GPU.
+    /// Of two square matrices: 2048 wide on a CPU, 8192 on a GPU.
     pub matrices: f64,
-    /// Of a 3×3 convolution of 320 channels on 64×64 places, the widest of SD v1: 2 images on a processor, 32 on a GPU.
+    /// Of a 3×3 convolution of 320 channels on 64×64 places, the widest of SD v1: 2 images on a CPU, 32 on a GPU.
     pub convolution: f64,
 }
 

@@ -24,10 +24,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// f32 on the processor: the reference's own arithmetic.
+    /// f32 on the CPU: the reference's own arithmetic.
     pub const REFERENCE: Self = Self { device: Device::Cpu, kind: Kind::Float };
 
-    /// Whether it is the processor.
+    /// Whether it is the CPU.
     pub fn is_cpu(&self) -> bool {
         self.device == Device::Cpu
     }
@@ -48,7 +48,7 @@ impl Target {
     /// Resolves what the configuration says.
     ///
     /// `auto` takes the first GPU where there is an NVIDIA driver, which is its kernel module or, as on WSL 2, its library that
-    /// finds a GPU: a GPU that is there but unusable is an error, never a silent fall back. Numbers: f16 on a GPU; on the processor bf16 where it multiplies bf16 matrices, else f32.
+    /// finds a GPU: a GPU that is there but unusable is an error, never a silent fall back. Numbers: f16 on a GPU; on the CPU bf16 where it multiplies bf16 matrices, else f32.
     pub fn choose(device: config::Device, dtype: config::Dtype) -> Result<Self, DeviceError> {
         let device = match device {
             config::Device::Cuda(number) if has_driver() => open_cuda(number)?,
@@ -137,7 +137,7 @@ fn driver_s_gpus() -> Option<c_int> {
     found.then_some(count)
 }
 
-/// Whether the processor has instructions for bf16 products; without them bf16 is slower than f32.
+/// Whether the CPU has instructions for bf16 products; without them bf16 is slower than f32.
 pub fn multiplies_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     let found = std::arch::is_x86_feature_detected!("avx512bf16");

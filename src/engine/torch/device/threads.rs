@@ -1,4 +1,4 @@
-//! With how many threads a processor evaluates. Operators end when the last of their threads is done, so that one whose core another program
+//! With how many threads a CPU evaluates. Operators end when the last of their threads is done, so that one whose core another program
 //! takes for a while has all of them wait: beside a busy neighbour, fewer threads may be twice as fast.
 
 use std::collections::HashMap;

@@ -1,14 +1,14 @@
-//! What a job's lanes begin with: its text, its sampler's course, its canvas, and what it must be warned of.
+//! What a job's lanes begin with: its text, its sampler's run, its initial image, and what it must be warned of.
 
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::{Job, Lanes, failed};
+use super::{Job, TorchEngine, failed};
 use crate::batch::Key;
 use crate::engine::tokenizer::Encoded;
-use crate::engine::torch::decode::preview::Looks;
-use crate::engine::torch::denoise::init_image::Canvas;
-use crate::engine::torch::denoise::lane::{Course, Lane, Wish};
+use crate::engine::torch::decode::preview::PreviewTimer;
+use crate::engine::torch::denoise::init_image::InitImage;
+use crate::engine::torch::denoise::lane::{Guidance, Lane, SamplerRun};
 use crate::engine::torch::networks::Networks;
 use crate::engine::{EngineTimings, Progress, Ticket};
 use crate::job::{JobError, Size, Spec};
@@ -17,26 +17,26 @@ use crate::sampler;
 /// Characters of a prompt that a warning quotes.
 const MOST_QUOTED: usize = 200;
 
-impl Lanes {
+impl TorchEngine {
     /// Takes a job in, or leaves everything as it was; warnings for its result.
     pub(super) fn take_in(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
         let mut warnings = Vec::new();
         let size = self.latent_size(spec.size)?;
         let began = Instant::now();
-        let networks = self.adapters.choose(spec.lora.as_ref())?;
+        let networks = self.loras.choose(spec.lora.as_ref())?;
         let key = Key { networks: networks.number, ..size };
-        let wish = self.wish(Rc::clone(&networks), spec, &mut warnings)?;
+        let guidance = self.guidance(Rc::clone(&networks), spec, &mut warnings)?;
         let text = began.elapsed();
-        let course = Rc::new(self.course(&networks, spec, &mut warnings)?);
+        let run = Rc::new(self.run(&networks, spec, &mut warnings)?);
         let began = Instant::now();
-        let canvas = self.canvas(spec)?;
+        let init_image = self.init_image(spec)?;
         let encode = began.elapsed();
-        let total = course.plan.rows.len() as u32 * spec.num_outputs;
+        let total = run.plan.rows.len() as u32 * spec.num_outputs;
 
         let channels = self.model.unet.latent_channels();
         let lane = |index| {
             let name = (ticket, index, spec.seed_of(index));
-            Lane::new(name, (key, channels), wish.clone(), Rc::clone(&course), canvas.clone(), &self.place)
+            Lane::new(name, (key, channels), guidance.clone(), Rc::clone(&run), init_image.clone(), &self.context)
                 .map_err(|cause| failed(&cause))
         };
         let lanes: Vec<Lane> = (0..spec.num_outputs).map(lane).collect::<Result<_, _>>()?;
@@ -46,7 +46,7 @@ impl Lanes {
             progress: Progress { done: 0, total },
             timings: EngineTimings { text, encode, evaluations: total, ..EngineTimings::default() },
             first_evaluation: None,
-            looks: spec.preview.then(|| Looks::at(self.previews)),
+            previews: spec.preview.then(|| PreviewTimer::at(self.previews)),
         };
         self.jobs.insert(ticket, job);
         Ok(warnings)
@@ -72,7 +72,7 @@ impl Lanes {
         Ok(encoded)
     }
 
-    fn course(&self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<Course, JobError> {
+    fn run(&self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<SamplerRun, JobError> {
         let plan = sampler::plan(spec.sampler, &self.model.schedule, spec.steps as usize, spec.first_step() as usize)
             .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
         let (name, steps) = (spec.sampler.name(), spec.steps);
@@ -88,25 +88,30 @@ impl Lanes {
             ));
         }
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
-        let times = networks.unet.embed_times(&timesteps, &self.place).map_err(|cause| failed(&cause))?;
-        Course::new(plan, times, &self.place).map_err(|cause| failed(&cause))
+        let times = networks.unet.embed_times(&timesteps, &self.context).map_err(|cause| failed(&cause))?;
+        SamplerRun::new(plan, times, &self.context).map_err(|cause| failed(&cause))
     }
 
-    fn wish(&mut self, networks: Rc<Networks>, spec: &Spec, warnings: &mut Vec<String>) -> Result<Wish, JobError> {
+    fn guidance(
+        &mut self,
+        networks: Rc<Networks>,
+        spec: &Spec,
+        warnings: &mut Vec<String>,
+    ) -> Result<Guidance, JobError> {
         let prompt = self.tokenize("prompt", &spec.prompt, warnings)?;
-        let prompt = self.prompts.encode(&networks, &prompt, &self.place).map_err(|cause| failed(&cause))?;
+        let prompt = self.prompts.encode(&networks, &prompt, &self.context).map_err(|cause| failed(&cause))?;
         // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
         if spec.guidance_scale <= 1.0 {
-            return Ok(Wish { networks, prompt, away: None });
+            return Ok(Guidance { networks, prompt, away: None });
         }
         let away = self.tokenize("negative_prompt", spec.negative_prompt.as_deref().unwrap_or_default(), warnings)?;
-        let away = self.prompts.encode(&networks, &away, &self.place).map_err(|cause| failed(&cause))?;
-        Ok(Wish { networks, prompt, away: Some((away, spec.guidance_scale)) })
+        let away = self.prompts.encode(&networks, &away, &self.context).map_err(|cause| failed(&cause))?;
+        Ok(Guidance { networks, prompt, away: Some((away, spec.guidance_scale)) })
     }
 
-    fn canvas(&self, spec: &Spec) -> Result<Option<Rc<Canvas>>, JobError> {
-        let canvas = |start| Canvas::of(start, &self.model.vae, &self.place).map(Rc::new);
-        spec.start.as_ref().map(canvas).transpose().map_err(|cause| failed(&cause))
+    fn init_image(&self, spec: &Spec) -> Result<Option<Rc<InitImage>>, JobError> {
+        let init_image = |start| InitImage::of(start, &self.model.vae, &self.context).map(Rc::new);
+        spec.start.as_ref().map(init_image).transpose().map_err(|cause| failed(&cause))
     }
 }
 

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use super::TorchEngine;
 use super::warm_up_plan::{USUAL_AREA, WarmUp};
-use super::Lanes;
 use crate::config;
-use crate::engine::torch::decode::preview::Pace;
-use crate::engine::torch::decode::queue::Developing;
+use crate::engine::torch::decode::preview::PreviewPace;
+use crate::engine::torch::decode::queue::DecodeQueue;
 use crate::engine::torch::denoise::graphs::Graphs;
-use crate::engine::torch::device::async_work::{Darkroom, Recorder};
-use crate::engine::torch::device::context::Place;
+use crate::engine::torch::device::async_work::{AsyncDecoder, GraphCapture};
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::cuda::{Gpu, Usage};
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::device::threads::Threads;
@@ -21,20 +21,20 @@ use crate::engine::torch::error::LoadError;
 use crate::engine::torch::families::sd1::model::Model;
 use crate::job::Size;
 
-impl Lanes {
+impl TorchEngine {
     /// The same with LoRA files from `folder`.
     #[must_use]
     pub fn with_loras(self, folder: Option<PathBuf>) -> Self {
-        Self { adapters: self.adapters.with_folder(folder), ..self }
+        Self { loras: self.loras.with_folder(folder), ..self }
     }
 
     /// The same with previews at this pace.
     #[must_use]
-    pub fn with_previews(self, previews: Pace) -> Self {
+    pub fn with_previews(self, previews: PreviewPace) -> Self {
         Self { previews, ..self }
     }
 
-    /// The same with as many threads as go fastest beside what else the machine does, if it is on the processor.
+    /// The same with as many threads as go fastest beside what else the machine does, if it is on the CPU.
     #[must_use]
     pub fn with_threads_that_suit(self) -> Self {
         let threads = self.model.target.is_cpu().then(Threads::new);
@@ -51,22 +51,22 @@ impl Lanes {
         Self { most_pixels, warm_up, ..self }
     }
 
-    /// The same with evaluations that `recorder` records and replays.
+    /// The same with evaluations that `capture` records and replays.
     #[must_use]
-    pub fn with_graphs(self, recorder: Box<dyn Recorder>) -> Self {
-        let graphs = Some(Graphs::new(recorder, self.model.target));
+    pub fn with_graphs(self, capture: Box<dyn GraphCapture>) -> Self {
+        let graphs = Some(Graphs::new(capture, self.model.target));
         Self { graphs, ..self }
     }
 
-    /// The same with pictures that `darkroom` develops.
+    /// The same with pictures that `decoder` decodes.
     #[must_use]
-    pub fn with_darkroom(self, darkroom: Box<dyn Darkroom>) -> Self {
-        Self { developing: Developing::by(darkroom), ..self }
+    pub fn with_decoder(self, decoder: Box<dyn AsyncDecoder>) -> Self {
+        Self { decodes: DecodeQueue::by(decoder), ..self }
     }
 
     /// Counts what it makes use of on its GPU, if it is on one and the CUDA helper is there.
     pub fn usage(&self) -> Option<Arc<Usage>> {
-        self.place.usage()
+        self.context.usage()
     }
 
     /// An engine on the model at `path`, as [`Model::load`] has it; if `target` is a GPU, as [`Self::with_cuda`] has it, and its weights come
@@ -81,7 +81,7 @@ impl Lanes {
         settings: &config::Cuda,
     ) -> Result<Self, LoadError> {
         let gpu = open(settings, target);
-        let model = Model::load_to(&place(gpu.as_ref(), target), path, clip_tokenizer, target)?;
+        let model = Model::load_to(&context(gpu.as_ref(), target), path, clip_tokenizer, target)?;
         let lanes = Self::new(model).on(gpu, settings);
         Ok(if target.is_cpu() { lanes } else { lanes.with_warm_up(&settings.warm_up, settings.rows) })
     }
@@ -95,9 +95,9 @@ impl Lanes {
     }
 
     fn on(self, gpu: Option<Rc<Gpu>>, settings: &config::Cuda) -> Self {
-        let place = place(gpu.as_ref(), self.model.target);
+        let context = context(gpu.as_ref(), self.model.target);
         let Some(gpu) = gpu else { return self };
-        let lanes = Self { place, ..self.with_darkroom(Box::new(Rc::clone(&gpu))) };
+        let lanes = Self { context, ..self.with_decoder(Box::new(Rc::clone(&gpu))) };
         if settings.graphs { lanes.with_graphs(Box::new(gpu)) } else { lanes }
     }
 }
@@ -113,6 +113,6 @@ fn open(settings: &config::Cuda, target: Target) -> Option<Rc<Gpu>> {
     }
 }
 
-fn place(gpu: Option<&Rc<Gpu>>, target: Target) -> Place {
-    gpu.map_or_else(|| Place::plain(target.device), |gpu| Place::on(Rc::clone(gpu), target.device))
+fn context(gpu: Option<&Rc<Gpu>>, target: Target) -> DeviceContext {
+    gpu.map_or_else(|| DeviceContext::plain(target.device), |gpu| DeviceContext::on(Rc::clone(gpu), target.device))
 }

@@ -14,17 +14,17 @@ use tracing::warn;
 
 use self::warm_up_plan::{USUAL_AREA, WarmUp};
 use crate::batch::{self, Key, Waiting};
-use crate::engine::torch::decode::preview::{Looks, Pace};
-use crate::engine::torch::decode::queue::Developing;
-use crate::engine::torch::denoise::conditioning_cache::Prompts;
+use crate::engine::torch::decode::preview::{PreviewPace, PreviewTimer};
+use crate::engine::torch::decode::queue::DecodeQueue;
+use crate::engine::torch::denoise::conditioning_cache::ConditioningCache;
 use crate::engine::torch::denoise::graphs::Graphs;
 use crate::engine::torch::denoise::lane::Lane;
-use crate::engine::torch::denoise::rows::Rows;
-use crate::engine::torch::device::context::Place;
+use crate::engine::torch::denoise::unet_batch::UnetBatch;
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::threads::Threads;
 use crate::engine::torch::error::{first_line, is_device_lost, is_out_of_memory};
 use crate::engine::torch::families::sd1::model::Model;
-use crate::engine::torch::lora::Adapters;
+use crate::engine::torch::lora::LoraCache;
 use crate::engine::torch::nn::Forward;
 use crate::engine::{Engine, EngineTimings, Event, Load, Memory, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
@@ -37,12 +37,12 @@ const OUT_OF_MEMORY: &str = "out_of_memory";
 
 /// The torch engine: a model and the images it works on.
 #[derive(Debug)]
-pub struct Lanes {
+pub struct TorchEngine {
     /// Lanes that have no row left. First: what is under way reads the weights.
-    developing: Developing,
+    decodes: DecodeQueue,
     model: Model,
-    adapters: Adapters,
-    prompts: Prompts,
+    loras: LoraCache,
+    prompts: ConditioningCache,
     /// In order of admission.
     active: Vec<Lane>,
     jobs: HashMap<Ticket, Job>,
@@ -51,12 +51,12 @@ pub struct Lanes {
     rows: usize,
     /// Latent pixels of one evaluation, over all of its rows: those of [`MOST_ROWS`] until memory ran out, or more or fewer were said to pay.
     most_pixels: usize,
-    previews: Pace,
+    previews: PreviewPace,
     threads: Option<Threads>,
     graphs: Option<Graphs>,
     warm_up: WarmUp,
     // Last: a GPU's memory is given back when all of its tensors are gone.
-    place: Place,
+    context: DeviceContext,
 }
 
 /// What is known of a job besides its lanes.
@@ -67,33 +67,33 @@ struct Job {
     timings: EngineTimings,
     first_evaluation: Option<Instant>,
     /// Where its client wants to look on.
-    looks: Option<Looks>,
+    previews: Option<PreviewTimer>,
 }
 
 type Events = Vec<(Ticket, Event)>;
 
-impl Lanes {
+impl TorchEngine {
     /// An engine on `model` with nothing to do.
     pub fn new(model: Model) -> Self {
         let (active, jobs) = (Vec::new(), HashMap::new());
-        let adapters = Adapters::new(&model);
-        let prompts = Prompts::default();
-        let (developing, place) = (Developing::plain(model.target), Place::plain(model.target.device));
+        let loras = LoraCache::new(&model);
+        let prompts = ConditioningCache::default();
+        let (decodes, context) = (DecodeQueue::plain(model.target), DeviceContext::plain(model.target.device));
         Self {
-            developing,
+            decodes,
             model,
-            adapters,
+            loras,
             prompts,
             active,
             jobs,
             evaluations: 0,
             rows: 0,
             most_pixels: MOST_ROWS * USUAL_AREA,
-            previews: Pace::USUAL,
+            previews: PreviewPace::DEFAULT,
             threads: None,
             graphs: None,
             warm_up: WarmUp::default(),
-            place,
+            context,
         }
     }
 
@@ -113,11 +113,11 @@ impl Lanes {
     fn predict(&mut self, chosen: &[usize]) -> Forward {
         let Self { active, graphs, model, threads, .. } = self;
         let began = Instant::now();
-        let rows = Rows::of(chosen.iter().map(|&i| &active[i]))?;
-        let Lane { key, wish, .. } = &active[chosen[0]];
+        let rows = UnetBatch::of(chosen.iter().map(|&i| &active[i]))?;
+        let Lane { key, guidance, .. } = &active[chosen[0]];
         let output = match graphs {
-            Some(graphs) => graphs.evaluate(*key, &wish.networks, &rows),
-            None => rows.evaluate(&wish.networks.unet, model.target.kind),
+            Some(graphs) => graphs.evaluate(*key, &guidance.networks, &rows),
+            None => rows.evaluate(&guidance.networks.unet, model.target.kind),
         }?;
         if let Some(threads) = threads {
             let each = model.unet.multiplications(u64::from(key.height), u64::from(key.width));
@@ -137,12 +137,12 @@ impl Lanes {
             let rows = lane.rows() as i64;
             let output = lane.guided(&output.f_narrow(0, row, rows)?)?;
             if let Some(job) = self.jobs.get_mut(&lane.ticket) {
-                let look = job.looks.as_mut().and_then(|looks| looks.take(&self.model, lane, &output));
+                let look = job.previews.as_mut().and_then(|previews| previews.take(&self.model, lane, &output));
                 events.extend(look.map(|picture| (lane.ticket, Event::Preview(picture))));
                 job.progress.done += 1;
                 events.push((lane.ticket, Event::Progress(job.progress)));
             }
-            lane.step(output, &self.place)?;
+            lane.step(output, &self.context)?;
             lane.served = self.evaluations;
             row += rows;
         }
@@ -175,25 +175,25 @@ impl Lanes {
     }
 
     fn is_at_work(&self) -> bool {
-        !self.active.is_empty() || !self.developing.is_empty()
+        !self.active.is_empty() || !self.decodes.is_empty()
     }
 
     /// Lets go of what can be made again, the cheapest first; whether there was any.
     fn release(&mut self) -> bool {
         // The last evaluation may be at work with it. An error will be met again by whatever comes next.
-        let _ = self.place.settle();
-        self.graphs.as_mut().is_some_and(Graphs::release) || self.adapters.release()
+        let _ = self.context.synchronize();
+        self.graphs.as_mut().is_some_and(Graphs::release) || self.loras.release()
     }
 
     /// Forgets a job and all that is done for it.
     fn forget(&mut self, ticket: Ticket) {
         self.active.retain(|lane| lane.ticket != ticket);
-        self.developing.forget(ticket);
+        self.decodes.forget(ticket);
         self.jobs.remove(&ticket);
     }
 }
 
-impl Engine for Lanes {
+impl Engine for TorchEngine {
     fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
         let _guard = tch::no_grad_guard();
         self.interrupt_warm_up();
@@ -230,7 +230,7 @@ impl Engine for Lanes {
             Err(cause) => return Err(poisoned(&cause)),
         };
         self.rows = chosen.iter().map(|&i| self.active[i].rows()).sum();
-        let stepped = self.step(&chosen, &output).and_then(|told| self.place.pace().map(|()| told));
+        let stepped = self.step(&chosen, &output).and_then(|told| self.context.throttle().map(|()| told));
         events.extend(stepped.map_err(|cause| poisoned(&cause))?);
         events.extend(self.retire().map_err(|cause| poisoned(&cause))?);
         Ok(events)
@@ -250,12 +250,12 @@ impl Engine for Lanes {
     }
 
     fn most_rows(&self) -> usize {
-        // A processor is busy with one image; several of them only wait for each other.
+        // A CPU is busy with one image; several of them only wait for each other.
         if self.model.target.is_cpu() { 2 } else { (self.most_pixels / USUAL_AREA).max(1) }
     }
 
     fn load(&self) -> Load {
-        Load { lanes: self.active.len() + self.developing.wanted(), rows: self.rows }
+        Load { lanes: self.active.len() + self.decodes.wanted(), rows: self.rows }
     }
 
     fn memory(&self) -> Option<Memory> {

@@ -3,60 +3,62 @@
 use tch::{Kind, TchError};
 use tracing::warn;
 
-use super::{Events, Lanes};
+use super::{Events, TorchEngine};
 use crate::engine::Event;
-use crate::engine::torch::decode::picture::{self, Fault};
-use crate::engine::torch::decode::queue::Film;
+use crate::engine::torch::decode::picture::{self, DecodeError};
+use crate::engine::torch::decode::queue::QueuedDecode;
 use crate::engine::torch::denoise::lane::Lane;
 use crate::engine::torch::error::{LoadError, is_out_of_memory};
 
-impl Lanes {
-    /// Has the lanes that have no row left developed, as many at a time as there is room for; tells of the pictures that are there.
+impl TorchEngine {
+    /// Has the lanes that have no row left decoded, as many at a time as there is room for; tells of the pictures that are there.
     pub(super) fn retire(&mut self) -> Result<Events, TchError> {
-        self.developing.line_up(self.active.extract_if(.., |lane| lane.is_finished()));
-        let mut events = self.fetch()?;
-        while let Some(lane) = self.developing.next() {
-            events.extend(self.develop(lane)?);
-            events.extend(self.fetch()?);
+        self.decodes.line_up(self.active.extract_if(.., |lane| lane.is_finished()));
+        let mut events = self.collect()?;
+        while let Some(lane) = self.decodes.next() {
+            events.extend(self.begin_decode(lane)?);
+            events.extend(self.collect()?);
         }
         Ok(events)
     }
 
     /// Waits for the picture that was begun first: there is nothing to evaluate meanwhile.
     pub(super) fn wait(&mut self) -> Result<Events, TchError> {
-        self.developing.oldest().map_or_else(|| Ok(Events::new()), |film| self.deliver(film))
+        self.decodes.oldest().map_or_else(|| Ok(Events::new()), |decode| self.deliver(decode))
     }
 
-    fn develop(&mut self, lane: Lane) -> Result<Events, TchError> {
-        let mut begun = self.developing.begin(&self.model, &lane);
+    fn begin_decode(&mut self, lane: Lane) -> Result<Events, TchError> {
+        let mut begun = self.decodes.begin(&self.model, &lane);
         while begun.as_ref().is_err_and(is_out_of_memory) && self.release() {
-            begun = self.developing.begin(&self.model, &lane);
+            begun = self.decodes.begin(&self.model, &lane);
         }
         match begun {
-            Ok(development) => self.developing.keep(lane, self.model.vae.kind(), development),
+            Ok(pending) => self.decodes.keep(lane, self.model.vae.kind(), pending),
             Err(cause) if is_out_of_memory(&cause) => return Ok(self.fail(&lane, cause.into())),
             Err(cause) => return Err(cause),
         }
         Ok(Events::new())
     }
 
-    fn fetch(&mut self) -> Result<Events, TchError> {
+    fn collect(&mut self) -> Result<Events, TchError> {
         let mut events = Events::new();
-        while let Some(film) = self.developing.done()? {
-            events.extend(self.deliver(film)?);
+        while let Some(decode) = self.decodes.done()? {
+            events.extend(self.deliver(decode)?);
         }
         Ok(events)
     }
 
-    fn deliver(&mut self, film: Film) -> Result<Events, TchError> {
-        let (bytes, time) = film.development.finish()?;
-        let Film { lane, forgotten, kind, .. } = film;
+    fn deliver(&mut self, decode: QueuedDecode) -> Result<Events, TchError> {
+        let (bytes, time) = decode.pending.finish()?;
+        let QueuedDecode { lane, forgotten, kind, .. } = decode;
         let Some(job) = self.jobs.get_mut(&lane.ticket).filter(|_| !forgotten) else { return Ok(Events::new()) };
         job.timings.decode += time;
         let picture = match picture::of(&self.model, &lane, &bytes) {
             Ok(picture) => picture,
-            Err(Fault::Torch(cause)) => return Err(cause),
-            Err(Fault::NotFinite(_)) if kind == Kind::Half && self.upcasts(&lane)? => return self.develop(lane),
+            Err(DecodeError::Torch(cause)) => return Err(cause),
+            Err(DecodeError::NotFinite(_)) if kind == Kind::Half && self.upcasts(&lane)? => {
+                return self.begin_decode(lane);
+            }
             Err(fault) => return Ok(self.fail(&lane, fault)),
         };
         let Some(job) = self.jobs.get_mut(&lane.ticket) else { return Ok(Events::new()) };
@@ -81,10 +83,10 @@ impl Lanes {
         if self.model.vae.kind() != Kind::Half {
             return Ok(true); // since another picture
         }
-        self.developing.settle()?;
-        let mut upcast = self.model.upcast_autoencoder(&self.place);
+        self.decodes.synchronize()?;
+        let mut upcast = self.model.upcast_autoencoder(&self.context);
         while matches!(&upcast, Err(LoadError::Torch(cause)) if is_out_of_memory(cause)) && self.release() {
-            upcast = self.model.upcast_autoencoder(&self.place);
+            upcast = self.model.upcast_autoencoder(&self.context);
         }
         if let Err(cause) = &upcast {
             warn!(%cause, "the autoencoder overflows in f16, and cannot be loaded in f32");
@@ -93,7 +95,7 @@ impl Lanes {
     }
 
     /// The job of `lane` ends without all of its images.
-    fn fail(&mut self, lane: &Lane, fault: Fault) -> Events {
+    fn fail(&mut self, lane: &Lane, fault: DecodeError) -> Events {
         self.forget(lane.ticket);
         vec![(lane.ticket, Event::Failed(fault.into()))]
     }

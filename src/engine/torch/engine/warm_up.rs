@@ -8,14 +8,14 @@ use std::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::warm_up_plan::{Current, LEAST_ROWS, Shape, TICKET, TIMED, USUAL_AREA, WarmUp, pays, spec};
-use super::{Lanes, poisoned};
+use super::{TorchEngine, poisoned};
 use crate::batch;
 use crate::engine::torch::denoise::graphs;
 use crate::engine::torch::device::cuda::attention;
 use crate::engine::{Engine, Event, Poisoned, Ticket};
 use crate::job::{JobError, Size};
 
-impl Lanes {
+impl TorchEngine {
     /// Makes one evaluation that is nobody's; the shapes that are left then, `None` if there was none.
     pub(super) fn warm(&mut self) -> Result<Option<usize>, Poisoned> {
         if self.warm_up.done == 0 && self.warm_up.seconds == 0.0 && !self.warm_up.shapes.is_empty() {
@@ -45,16 +45,16 @@ impl Lanes {
 
     fn evaluate_once(&mut self, mut current: Current) -> Result<(), Poisoned> {
         let shape = current.shape;
-        let once = if self.graphs.is_some() { graphs::WARM + 1 } else { 1 };
+        let once = if self.graphs.is_some() { graphs::WARM_UP_EVALUATIONS + 1 } else { 1 };
         let begins = current.evaluated == 0;
         if begins && let Err(cause) = self.take_in(TICKET, &spec(shape, once + TIMED)) {
             self.refuse(shape, &cause.message);
             return Ok(());
         }
         if begins && attention::of_this_thread().is_some() {
-            self.forget_graph(shape); // of jobs that came before: what is recorded or replayed is not measured
+            self.forget_graph(shape); // of jobs that came before: what is captured or replayed is not measured
         }
-        self.place.settle().map_err(|cause| poisoned(&cause))?;
+        self.context.synchronize().map_err(|cause| poisoned(&cause))?;
         let began = Instant::now();
         self.warm_up.current = Some(current);
         let measuring = attention::of_this_thread().map(|attention| attention.measure(begins));
@@ -64,7 +64,7 @@ impl Lanes {
             self.refuse(shape, &cause.message);
             return Ok(());
         }
-        self.place.settle().map_err(|cause| poisoned(&cause))?;
+        self.context.synchronize().map_err(|cause| poisoned(&cause))?;
         if current.evaluated >= once {
             // The quickest: what else the device or this machine does is no property of the shape.
             current.seconds = current.seconds.min(began.elapsed().as_secs_f64());
@@ -126,7 +126,7 @@ impl Lanes {
         self.warm_up.current = None;
         self.warm_up.refused += 1;
         self.forget(TICKET);
-        self.forget_graph(shape); // its sheet may be what memory lacks
+        self.forget_graph(shape); // its inputs may be what memory lacks
         // What one image cannot be, no image can.
         self.warm_up.cut(shape.size, if shape.rows == 2 { 0 } else { shape.rows });
         // Buckets come in ascending order, those without guidance after all others, which says nothing of these.

@@ -70,7 +70,7 @@ impl WarmUp {
         let guided =
             sizes.iter().flat_map(|size| buckets(*size).filter(|rows| rows % 2 == 0).map(|rows| shape(*size, rows)));
         let others = sizes.iter().flat_map(|size| [1, 3].map(|rows| shape(*size, rows)));
-        let shapes = guided.chain(others).take(graphs::MOST).collect();
+        let shapes = guided.chain(others).take(graphs::MAX_GRAPHS).collect();
         Self { shapes, auto: sizes.first().copied().filter(|_| rows.is_none()), ..Self::default() }
     }
 
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(rows(&WarmUp::new(&[large, USUAL], Some(4), area)), [2, 2, 4, 1, 3, 1, 3]);
         assert!(WarmUp::new(&[], None, area).shapes.is_empty());
         let many = [USUAL, Size { width: 512, height: 768 }, Size { width: 768, height: 512 }];
-        assert_eq!(WarmUp::new(&many, None, area).shapes.len(), graphs::MOST, "more would push one another out");
+        assert_eq!(WarmUp::new(&many, None, area).shapes.len(), graphs::MAX_GRAPHS, "more would push one another out");
     }
 
     #[test]

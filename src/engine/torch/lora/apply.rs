@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tch::Device;
 
 use super::file::LoraFile;
-use super::names::Part;
+use super::names::LoraPart;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::networks::Networks;
 
@@ -15,12 +15,12 @@ impl Networks {
     pub(super) fn adapted(&self, number: u64, path: &Path, scale: f64, device: Device) -> Result<Self, LoadError> {
         let file = LoraFile::open(path, device)?;
         let (mut text, mut unet) = (self.text.clone(), self.unet.clone());
-        let part = Part::Unet(Rc::clone(unet.levels()));
+        let part = LoraPart::Unet(Rc::clone(unet.levels()));
         for weight in unet.weights() {
             weight.add(|module, shape| file.change(&part, module, shape, scale))?;
         }
         for weight in text.weights() {
-            weight.add(|module, shape| file.change(&Part::Text, module, shape, scale))?;
+            weight.add(|module, shape| file.change(&LoraPart::Text, module, shape, scale))?;
         }
         file.finish()?;
         Ok(Self { number, text, unet })

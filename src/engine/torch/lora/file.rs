@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
-use super::names::{Part, Spelling};
-use super::notes::{self, Notes};
+use super::names::{LoraPart, Spelling};
+use super::peft::{self, PeftMetadata};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::nn::LowRank;
 use crate::engine::torch::weights::files::Weights;
@@ -31,7 +31,7 @@ const FOREIGN: [(&str, &str); 9] = [
 pub(super) struct LoraFile {
     weights: Weights,
     shapes: HashMap<String, Vec<usize>>,
-    notes: Notes,
+    metadata: PeftMetadata,
 }
 
 impl LoraFile {
@@ -48,14 +48,14 @@ impl LoraFile {
                 return Err(fault(format!("tensor {tensor} is one of {kind}; only LoRA for SD v1 is supported")));
             }
         }
-        let notes = weights.note(notes::KEY).map(Notes::read).transpose().map_err(fault)?.unwrap_or_default();
-        Ok(Self { weights, shapes, notes })
+        let metadata = weights.note(peft::KEY).map(PeftMetadata::read).transpose().map_err(fault)?.unwrap_or_default();
+        Ok(Self { weights, shapes, metadata })
     }
 
     /// What `module`'s weight of `shape` changes by at `scale`; `None` where the file leaves it alone.
     pub(super) fn change(
         &self,
-        part: &Part,
+        part: &LoraPart,
         module: &str,
         shape: &[i64],
         scale: f64,
@@ -83,9 +83,9 @@ impl LoraFile {
         size(&spelling.down, 0).or(size(&spelling.up, 1)).unwrap_or(1).max(1) as i64
     }
 
-    fn strength(&self, part: &Part, module: &str, spelling: &Spelling, rank: f64) -> Result<f64, LoadError> {
+    fn strength(&self, part: &LoraPart, module: &str, spelling: &Spelling, rank: f64) -> Result<f64, LoadError> {
         if !self.shapes.contains_key(&spelling.alpha) {
-            return self.notes.strength(part.name(), module, rank).map_err(|reason| self.fault(reason));
+            return self.metadata.strength(part.name(), module, rank).map_err(|reason| self.fault(reason));
         }
         let alpha = f64::try_from(self.weights.root().tensor(&spelling.alpha, &[])?)?;
         if !alpha.is_finite() {

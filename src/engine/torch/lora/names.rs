@@ -6,7 +6,7 @@ use crate::engine::torch::families::sd1::names::original_unet;
 
 /// A part of a model that LoRA files know.
 #[derive(Debug, Clone)]
-pub(super) enum Part {
+pub(super) enum LoraPart {
     /// The UNet, with [`crate::engine::torch::networks::unet::Unet::levels`].
     Unet(Rc<[(usize, bool)]>),
     /// The text encoder.
@@ -32,7 +32,7 @@ const ENDS: [[&str; 2]; 4] = [
     ["lora_linear_layer.down.weight", "lora_linear_layer.up.weight"],
 ];
 
-impl Part {
+impl LoraPart {
     /// What diffusers calls it.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -98,13 +98,13 @@ mod tests {
     /// SD 1.5: two layers a level, the smallest without attention.
     const LEVELS: [(usize, bool); 4] = [(2, true), (2, true), (2, true), (2, false)];
 
-    fn downs(part: &Part, module: &str) -> Vec<String> {
+    fn downs(part: &LoraPart, module: &str) -> Vec<String> {
         part.spellings(module).into_iter().map(|spelling| spelling.down).collect()
     }
 
     #[test]
     fn a_module_of_the_unet_is_known_by_every_name_that_files_give_it() {
-        let unet = Part::Unet(LEVELS.into());
+        let unet = LoraPart::Unet(LEVELS.into());
         for (module, names) in [
             (
                 "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_module_of_the_text_encoder_too() {
-        let found = downs(&Part::Text, "encoder.layers.11.self_attn.out_proj");
+        let found = downs(&LoraPart::Text, "encoder.layers.11.self_attn.out_proj");
         for name in [
             "lora_te_text_model_encoder_layers_11_self_attn_out_proj.lora_down.weight",
             "text_encoder.text_model.encoder.layers.11.self_attn.out_proj.lora_A.weight",
@@ -166,13 +166,13 @@ mod tests {
         ] {
             assert!(found.iter().any(|known| known == name), "{name} is not among {found:#?}");
         }
-        let mlp = downs(&Part::Text, "encoder.layers.0.mlp.fc1");
+        let mlp = downs(&LoraPart::Text, "encoder.layers.0.mlp.fc1");
         assert!(mlp.iter().all(|name| name.contains("fc1")), "{mlp:?}");
     }
 
     #[test]
     fn the_three_tensors_of_a_spelling_belong_together() {
-        let spelling = &Part::Text.spellings("encoder.layers.0.mlp.fc1")[0];
+        let spelling = &LoraPart::Text.spellings("encoder.layers.0.mlp.fc1")[0];
         let stem = "lora_te_text_model_encoder_layers_0_mlp_fc1";
         let expected = Spelling {
             down: format!("{stem}.lora_down.weight"),

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::{Convolved, Forward, Residual, Weight, Window};
+use super::{ConvParams, Forward, PendingBias, Residual, Weight};
 use crate::engine::torch::device::cuda::kernels::{self, Norm};
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
@@ -56,7 +56,7 @@ impl Linear {
 pub(in crate::engine::torch) struct Conv2d {
     weight: Weight,
     bias: Option<Rc<Tensor>>,
-    window: Window,
+    params: ConvParams,
 }
 
 impl Conv2d {
@@ -65,10 +65,10 @@ impl Conv2d {
         at: &Scope,
         inputs: i64,
         outputs: i64,
-        window: Window,
+        params: ConvParams,
     ) -> Result<Self, LoadError> {
         let bias = at.tensor("bias", &[outputs])?;
-        Ok(Self { bias: Some(Rc::new(bias)), ..Self::load_without_bias(at, inputs, outputs, window)? })
+        Ok(Self { bias: Some(Rc::new(bias)), ..Self::load_without_bias(at, inputs, outputs, params)? })
     }
 
     /// The same without a bias.
@@ -76,10 +76,10 @@ impl Conv2d {
         at: &Scope,
         inputs: i64,
         outputs: i64,
-        window: Window,
+        params: ConvParams,
     ) -> Result<Self, LoadError> {
-        let weight = Weight::load(at, &[outputs, inputs, window.kernel, window.kernel])?;
-        Ok(Self { weight: weight.laid_out(channels_last)?, bias: None, window })
+        let weight = Weight::load(at, &[outputs, inputs, params.kernel, params.kernel])?;
+        Ok(Self { weight: weight.laid_out(channels_last)?, bias: None, params })
     }
 
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
@@ -87,10 +87,10 @@ impl Conv2d {
     }
 
     /// The same for who can add the bias on the way.
-    pub(in crate::engine::torch) fn convolve(&self, x: &Tensor) -> Forward<Convolved<'_>> {
+    pub(in crate::engine::torch) fn convolve(&self, x: &Tensor) -> Forward<PendingBias<'_>> {
         let apart = kernels::suiting(x).is_some();
         let (now, later) = if apart { (None, self.bias.as_deref()) } else { (self.bias.as_deref(), None) };
-        Ok(Convolved { image: self.weight.convolve(x, now, self.window)?, bias: later })
+        Ok(PendingBias { image: self.weight.convolve(x, now, self.params)?, bias: later })
     }
 
     /// A 1×1 convolution of pixels in a row, `[batch, pixels, channels]`.
@@ -139,22 +139,22 @@ impl GroupNorm {
         Self::in_one_pass(x, norm)?.map_or_else(|| self.plain(x)?.f_silu_(), Ok)
     }
 
-    /// The same of `x` with `shift` added, `[batch, channels]`.
-    pub(super) fn activate_shifted(&self, x: Convolved, shift: Option<&Tensor>) -> Forward {
-        let norm = Norm { lead: x.bias, shift, silu: true, ..self.norm() };
+    /// The same of `x` with `time_shift` added, `[batch, channels]`.
+    pub(super) fn activate_shifted(&self, x: PendingBias, time_shift: Option<&Tensor>) -> Forward {
+        let norm = Norm { input_bias: x.bias, time_shift, silu: true, ..self.norm() };
         if let Some(y) = Self::in_one_pass(&x.image, norm)? {
             return Ok(y);
         }
         let mut x = x.whole()?;
-        if let Some(shift) = shift {
-            x = x.f_add_(&shift.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
+        if let Some(time_shift) = time_shift {
+            x = x.f_add_(&time_shift.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
         }
         self.plain(&x)?.f_silu_()
     }
 
     fn norm(&self) -> Norm<'_> {
         let Self { weight, bias, groups, epsilon } = self;
-        Norm { weight, bias, groups: *groups, epsilon: *epsilon, lead: None, shift: None, silu: false }
+        Norm { weight, bias, groups: *groups, epsilon: *epsilon, input_bias: None, time_shift: None, silu: false }
     }
 
     /// By a kernel of ours, where there is one.

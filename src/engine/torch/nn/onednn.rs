@@ -1,4 +1,4 @@
-//! oneDNN, the library that libtorch multiplies with on a processor, called with weights in its own order. libtorch's public
+//! oneDNN, the library that libtorch multiplies with on a CPU, called with weights in its own order. libtorch's public
 //! operators bring a weight into that order at every call; the operators that take it as it is have no binding in tch, but a
 //! C interface, which libtorch keeps for the code that its compiler writes (`torch/csrc/inductor/aoti_torch/c`, 2.11).
 
@@ -7,7 +7,7 @@ use std::ptr;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::{Forward, Window};
+use super::{ConvParams, Forward};
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::device::target::multiplies_bf16;
 
@@ -35,8 +35,8 @@ pub(super) fn can_pack(weight: &Tensor) -> bool {
 }
 
 /// A kernel in the order that is best for images of `shape`; others are right, too.
-pub(super) fn pack_kernel(weight: &Tensor, window: Window, shape: &[i64]) -> Forward {
-    let Window { stride, padding, .. } = window;
+pub(super) fn pack_kernel(weight: &Tensor, params: ConvParams, shape: &[i64]) -> Forward {
+    let ConvParams { stride, padding, .. } = params;
     weight.f_contiguous()?.f_to_mkldnn(None)?.f_mkldnn_reorder_conv2d_weight(
         [padding; 2],
         [stride; 2],
@@ -63,21 +63,21 @@ pub(super) fn unpack(weight: &Tensor) -> Forward {
 }
 
 /// `x` convolved with a packed kernel.
-pub(super) fn convolve(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, window: Window) -> Forward {
+pub(super) fn convolve(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, params: ConvParams) -> Forward {
     let (_, _, height, width) = x.size4()?;
-    let narrow = width + 2 * window.padding - window.kernel < window.stride;
+    let narrow = width + 2 * params.padding - params.kernel < params.stride;
     if narrow && height > 1 && x.kind() == Kind::BFloat16 {
         // What oneDNN 3.10.2 gives with AMX for stride 2 and such an image is garbage (findings/onednn-amx-conv-one-pixel-wide.sh). Further
         // columns of zeros, whose results are dropped, change nothing of the first: they are where the padding was.
-        let wider = x.f_constant_pad_nd([0, window.stride])?;
+        let wider = x.f_constant_pad_nd([0, params.stride])?;
         let wider = channels_last(&wider)?;
-        return channels_last(&convolve_as_is(&wider, weight, bias, window)?.f_narrow(3, 0, 1)?);
+        return channels_last(&convolve_as_is(&wider, weight, bias, params)?.f_narrow(3, 0, 1)?);
     }
-    convolve_as_is(x, weight, bias, window)
+    convolve_as_is(x, weight, bias, params)
 }
 
-fn convolve_as_is(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, window: Window) -> Forward {
-    let (padding, stride, dilation) = ([window.padding; 2], [window.stride; 2], [1; 2]);
+fn convolve_as_is(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, params: ConvParams) -> Forward {
+    let (padding, stride, dilation) = ([params.padding; 2], [params.stride; 2], [1; 2]);
     call(c"mkldnn::_convolution_pointwise", bias, |bias, result| {
         // SAFETY: tensors live through the call, lists are as long as is said, and nothing is done afterwards ("none" takes no scalars).
         #[expect(unsafe_code, reason = "libtorch's C interface")]
@@ -211,17 +211,17 @@ mod tests {
 
     #[test]
     fn packed_kernels_compute_the_same_at_every_size() {
-        for window in [Window::SAME, Window::HALVE, Window::POINT] {
-            let weight = Tensor::randn([24, 16, window.kernel, window.kernel], OPTIONS);
+        for params in [ConvParams::SAME, ConvParams::HALVE, ConvParams::POINT] {
+            let weight = Tensor::randn([24, 16, params.kernel, params.kernel], OPTIONS);
             let bias = Tensor::randn([24], OPTIONS);
-            let packed = pack_kernel(&weight, window, &[2, 16, 8, 8]).unwrap();
+            let packed = pack_kernel(&weight, params, &[2, 16, 8, 8]).unwrap();
             assert!(can_pack(&weight) && is_packed(&packed) && !can_pack(&packed));
             for (batch, side) in [(2, 8), (1, 8), (3, 20)] {
                 let x = channels_last(&Tensor::randn([batch, 16, side, side], OPTIONS)).unwrap();
-                let Window { stride, padding, .. } = window;
+                let ConvParams { stride, padding, .. } = params;
                 for bias in [Some(&bias), None] {
                     let plain = x.conv2d(&weight, bias, [stride; 2], [padding; 2], [1; 2], 1);
-                    let ours = convolve(&x, &packed, bias, window).unwrap();
+                    let ours = convolve(&x, &packed, bias, params).unwrap();
                     assert_eq!(ours.size(), plain.size());
                     assert!(difference(&ours, &plain) < 1e-4);
                     assert!(ours.permute([0, 2, 3, 1]).is_contiguous(), "channels stay last");
@@ -237,17 +237,17 @@ mod tests {
         }
         let (weight, bias) = (Tensor::randn([64, 64, 3, 3], OPTIONS) / 24, Tensor::randn([64], OPTIONS));
         let half = |x: &Tensor| x.to_kind(Kind::BFloat16);
-        for (window, width) in [(Window::SAME, 1), (Window::HALVE, 2), (Window::HALVE, 1)] {
-            let packed = pack_kernel(&half(&weight), window, &[4, 64, 6, width]).unwrap();
+        for (params, width) in [(ConvParams::SAME, 1), (ConvParams::HALVE, 2), (ConvParams::HALVE, 1)] {
+            let packed = pack_kernel(&half(&weight), params, &[4, 64, 6, width]).unwrap();
             let x = channels_last(&half(&Tensor::randn([4, 64, 6, width], OPTIONS))).unwrap();
-            let Window { stride, padding, .. } = window;
+            let ConvParams { stride, padding, .. } = params;
             let plain = x.to_kind(Kind::Float).conv2d(&weight, Some(&bias), [stride; 2], [padding; 2], [1; 2], 1);
-            let first = convolve(&x, &packed, Some(&half(&bias)), window).unwrap();
+            let first = convolve(&x, &packed, Some(&half(&bias)), params).unwrap();
             assert_eq!(first.size(), plain.size());
             assert!(first.permute([0, 2, 3, 1]).is_contiguous(), "channels stay last");
             assert!(difference(&first.to_kind(Kind::Float), &plain) < 0.05);
             for _ in 0..8 {
-                assert_eq!(convolve(&x, &packed, Some(&half(&bias)), window).unwrap(), first);
+                assert_eq!(convolve(&x, &packed, Some(&half(&bias)), params).unwrap(), first);
             }
         }
     }
@@ -272,7 +272,7 @@ mod tests {
     fn unpacking_gives_the_same_bits() {
         let kernel = Tensor::randn([24, 16, 3, 3], OPTIONS);
         let matrix = Tensor::randn([512, 640], OPTIONS);
-        let packed = pack_kernel(&kernel, Window::SAME, &[2, 16, 8, 8]).unwrap();
+        let packed = pack_kernel(&kernel, ConvParams::SAME, &[2, 16, 8, 8]).unwrap();
         assert_eq!(unpack(&packed).unwrap(), kernel);
         assert_eq!(unpack(&pack_matrix(&matrix).unwrap()).unwrap(), matrix);
     }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use super::{Conv2d, Forward, GroupNorm, Weight, Window};
+use super::{Conv2d, ConvParams, Forward, GroupNorm, Weight};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::weights::files::Scope;
 
@@ -28,12 +28,12 @@ impl Resnet {
         (groups, epsilon): (i64, f64),
         time: Option<Range<i64>>,
     ) -> Result<Self, LoadError> {
-        let shortcut = || Conv2d::load(&at.at("conv_shortcut"), inputs, outputs, Window::POINT);
+        let shortcut = || Conv2d::load(&at.at("conv_shortcut"), inputs, outputs, ConvParams::POINT);
         Ok(Self {
             norm1: GroupNorm::load(&at.at("norm1"), inputs, groups, epsilon)?,
-            conv1: Conv2d::load(&at.at("conv1"), inputs, outputs, Window::SAME)?,
+            conv1: Conv2d::load(&at.at("conv1"), inputs, outputs, ConvParams::SAME)?,
             norm2: GroupNorm::load(&at.at("norm2"), outputs, groups, epsilon)?,
-            conv2: Conv2d::load(&at.at("conv2"), outputs, outputs, Window::SAME)?,
+            conv2: Conv2d::load(&at.at("conv2"), outputs, outputs, ConvParams::SAME)?,
             shortcut: (inputs != outputs).then(shortcut).transpose()?,
             time,
         })

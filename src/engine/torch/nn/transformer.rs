@@ -3,7 +3,8 @@
 use tch::Tensor;
 
 use super::{
-    Conv2d, Convolved, CrossAttention, Forward, GroupNorm, LayerNorm, Linear, Residual, SelfAttention, Weight, Window,
+    Conv2d, ConvParams, CrossAttention, Forward, GroupNorm, LayerNorm, Linear, PendingBias, Residual, SelfAttention,
+    Weight,
 };
 use crate::engine::torch::device::cuda::kernels;
 use crate::engine::torch::error::LoadError;
@@ -34,9 +35,9 @@ pub(in crate::engine::torch) struct TransformerShape {
 #[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct Transformer {
     norm: GroupNorm,
-    enter: Projection,
+    proj_in: Projection,
     blocks: Vec<Block>,
-    leave: Projection,
+    proj_out: Projection,
 }
 
 impl Transformer {
@@ -44,9 +45,9 @@ impl Transformer {
         let block = |i| Block::load(&at.at(format!("transformer_blocks.{i}")), shape);
         Ok(Self {
             norm: GroupNorm::load(&at.at("norm"), shape.channels, shape.groups, GROUP_EPSILON)?,
-            enter: Projection::load(&at.at("proj_in"), shape)?,
+            proj_in: Projection::load(&at.at("proj_in"), shape)?,
             blocks: (0..shape.depth).map(block).collect::<Result<_, _>>()?,
-            leave: Projection::load(&at.at("proj_out"), shape)?,
+            proj_out: Projection::load(&at.at("proj_out"), shape)?,
         })
     }
 
@@ -63,16 +64,16 @@ impl Transformer {
     /// `text` holds one projection a block.
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor, text: &[Tensor]) -> Forward {
         let (_, _, height, width) = x.size4()?;
-        let mut hidden = Residual::from(self.enter.to_sequence(&self.norm.forward(x)?)?);
+        let mut hidden = Residual::from(self.proj_in.to_sequence(&self.norm.forward(x)?)?);
         for (block, text) in self.blocks.iter().zip(text) {
             hidden = block.forward(hidden, text)?;
         }
-        self.leave.to_image(&hidden.whole()?, height, width)?.plus(&x.into())
+        self.proj_out.to_image(&hidden.whole()?, height, width)?.plus(&x.into())
     }
 
     /// What a LoRA may change.
     pub(in crate::engine::torch) fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
-        let ends = [self.enter.weight(), self.leave.weight()];
+        let ends = [self.proj_in.weight(), self.proj_out.weight()];
         self.blocks.iter_mut().flat_map(Block::weights).chain(ends)
     }
 }
@@ -89,7 +90,7 @@ impl Projection {
         if shape.linear {
             Linear::load(at, shape.channels, shape.channels, true).map(Self::Linear)
         } else {
-            Conv2d::load(at, shape.channels, shape.channels, Window::POINT).map(Self::Convolution)
+            Conv2d::load(at, shape.channels, shape.channels, ConvParams::POINT).map(Self::Convolution)
         }
     }
 
@@ -104,13 +105,13 @@ impl Projection {
         }
     }
 
-    fn to_image(&self, sequence: &Tensor, height: i64, width: i64) -> Forward<Convolved<'_>> {
+    fn to_image(&self, sequence: &Tensor, height: i64, width: i64) -> Forward<PendingBias<'_>> {
         let image = |x: &Tensor| x.f_transpose(1, 2)?.f_unflatten(2, [height, width]);
         match self {
-            Self::Linear(linear) => Ok(Convolved { image: image(&linear.forward(sequence)?)?, bias: None }),
+            Self::Linear(linear) => Ok(PendingBias { image: image(&linear.forward(sequence)?)?, bias: None }),
             Self::Convolution(conv) if kernels::suiting(sequence).is_some() => {
                 let (mapped, bias) = conv.map_apart(sequence)?;
-                Ok(Convolved { image: image(&mapped)?, bias })
+                Ok(PendingBias { image: image(&mapped)?, bias })
             }
             Self::Convolution(conv) => conv.convolve(&image(sequence)?),
         }

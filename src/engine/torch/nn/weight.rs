@@ -1,4 +1,4 @@
-//! Weights that models share: a clone is the same memory until a LoRA changes it. On a processor that memory is brought into
+//! Weights that models share: a clone is the same memory until a LoRA changes it. On a CPU that memory is brought into
 //! the order that it multiplies fastest in when a weight is first used.
 
 use std::cell::RefCell;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
-use super::{Forward, Window, onednn};
+use super::{ConvParams, Forward, onednn};
 use crate::engine::torch::device::cpu;
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
@@ -64,18 +64,18 @@ impl Weight {
         }
     }
 
-    /// The same of a kernel of one pixel. For a GPU: what a processor has packed is unpacked at every call.
+    /// The same of a kernel of one pixel. For a GPU: what a CPU has packed is unpacked at every call.
     pub(super) fn multiply_pixels(&self, x: &Tensor, bias: Option<&Tensor>) -> Forward {
         x.f_linear(&self.plain()?.f_flatten(1, -1)?, bias)
     }
 
     /// `x` convolved with a kernel.
-    pub(super) fn convolve(&self, x: &Tensor, bias: Option<&Tensor>, window: Window) -> Forward {
-        let weight = self.ready(|plain| onednn::pack_kernel(plain, window, &x.size()))?;
+    pub(super) fn convolve(&self, x: &Tensor, bias: Option<&Tensor>, params: ConvParams) -> Forward {
+        let weight = self.ready(|plain| onednn::pack_kernel(plain, params, &x.size()))?;
         if onednn::is_packed(&weight) {
-            return onednn::convolve(x, &weight, bias, window);
+            return onednn::convolve(x, &weight, bias, params);
         }
-        let Window { stride, padding, .. } = window;
+        let ConvParams { stride, padding, .. } = params;
         x.f_conv2d(&weight, bias, [stride; 2], [padding; 2], [1; 2], 1)
     }
 
@@ -84,7 +84,7 @@ impl Weight {
         let mut tensor = self.tensor.borrow_mut();
         if onednn::can_pack(&tensor) {
             *tensor = pack(&tensor)?;
-            cpu::left(tensor.numel() * tensor.kind().elt_size_in_bytes());
+            cpu::note_freed(tensor.numel() * tensor.kind().elt_size_in_bytes());
         }
         Ok(tensor.shallow_clone())
     }
@@ -190,13 +190,13 @@ mod tests {
         let x = Tensor::ones([1, 4, 8, 8], (Kind::Float, Device::Cpu));
         let base = weight("conv", &[3, 4, 3, 3], Kind::Float).laid_out(channels_last).unwrap();
         let mut unused = Weight::of(base.plain().unwrap(), Rc::clone(&base.parts));
-        let _ = base.convolve(&x, None, Window::SAME).unwrap();
+        let _ = base.convolve(&x, None, ConvParams::SAME).unwrap();
         assert_eq!(onednn::is_packed(&base.tensor.borrow()), cfg!(target_arch = "x86_64"));
         let mut used = base.clone();
         used.add(change("conv")).unwrap();
         unused.add(change("conv")).unwrap();
         assert_eq!(used.plain().unwrap(), unused.plain().unwrap());
-        let draw = |weight: &Weight| weight.convolve(&x, None, Window::SAME).unwrap();
+        let draw = |weight: &Weight| weight.convolve(&x, None, ConvParams::SAME).unwrap();
         assert_eq!(draw(&used), draw(&unused));
     }
 

@@ -10,7 +10,7 @@ use crate::disk::whole;
 use crate::engine::torch::error::LoadError;
 
 /// Bytes of a configuration.
-pub(in crate::engine::torch) const MOST: u64 = 1 << 20;
+pub(in crate::engine::torch) const MAX_BYTES: u64 = 1 << 20;
 
 /// One part's configuration and which of its keys were used.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Config {
     /// Reads `file`.
     pub(in crate::engine::torch) fn read(file: &Path) -> Result<Self, LoadError> {
         let fault = |reason: String| LoadError::Config { file: file.to_owned(), reason };
-        let text = whole::read(file, MOST).map_err(|cause| fault(format!("cannot be read: {cause}")))?;
+        let text = whole::read(file, MAX_BYTES).map_err(|cause| fault(format!("cannot be read: {cause}")))?;
         match serde_json::from_slice(&text) {
             Ok(Value::Object(map)) => Ok(Self::of(file, map)),
             Ok(_) => Err(fault("holds no JSON object".into())),

@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
 use crate::disk::whole;
-use crate::engine::torch::device::context::Place;
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::LoadError;
 
 /// Turns the name a module asks for into the names it may have in the file, the likeliest first.
@@ -24,7 +24,7 @@ pub(in crate::engine::torch) struct Weights {
     names: Names,
     used: RefCell<HashSet<String>>,
     kind: Kind,
-    place: Place,
+    context: DeviceContext,
 }
 
 struct MappedFile {
@@ -40,10 +40,14 @@ struct MappedFile {
 }
 
 impl Weights {
-    /// Maps `paths` and checks their headers. Tensors will be given as `kind` at `place`.
-    pub(in crate::engine::torch) fn open(paths: &[PathBuf], kind: Kind, place: &Place) -> Result<Self, LoadError> {
+    /// Maps `paths` and checks their headers. Tensors will be given as `kind` at `context`.
+    pub(in crate::engine::torch) fn open(
+        paths: &[PathBuf],
+        kind: Kind,
+        context: &DeviceContext,
+    ) -> Result<Self, LoadError> {
         let files = paths.iter().map(|path| MappedFile::open(path, true, map)).collect::<Result<_, _>>()?;
-        Ok(Self::of(files, kind, place.clone()))
+        Ok(Self::of(files, kind, context.clone()))
     }
 
     /// Reads one file instead, and at most `largest` bytes of it: for files that people write over while we run.
@@ -54,11 +58,11 @@ impl Weights {
         device: Device,
     ) -> Result<Self, LoadError> {
         let file = MappedFile::open(path, false, |path| read(path, largest))?;
-        Ok(Self::of(vec![file], kind, Place::plain(device)))
+        Ok(Self::of(vec![file], kind, DeviceContext::plain(device)))
     }
 
-    fn of(files: Vec<MappedFile>, kind: Kind, place: Place) -> Self {
-        Self { files, names: Box::new(|name| vec![name.to_owned()]), used: RefCell::default(), kind, place }
+    fn of(files: Vec<MappedFile>, kind: Kind, context: DeviceContext) -> Self {
+        Self { files, names: Box::new(|name| vec![name.to_owned()]), used: RefCell::default(), kind, context }
     }
 
     /// The same files read through another naming.
@@ -132,7 +136,7 @@ impl Weights {
             });
         }
         let view = file.view(&found_as, info)?;
-        let tensor = self.place.carry(&view)?.f_to_kind(self.kind)?.f_reshape(shape)?;
+        let tensor = self.context.upload_weight(&view)?.f_to_kind(self.kind)?.f_reshape(shape)?;
         if tensor.device() == Device::Cpu && tensor.data_ptr() == view.data_ptr() {
             file.shared.set(true);
         } else {
@@ -240,7 +244,7 @@ impl Scope<'_> {
 
     /// The kind and device that tensors come in.
     pub(in crate::engine::torch) fn target(&self) -> (Kind, Device) {
-        (self.weights.kind, self.weights.place.device())
+        (self.weights.kind, self.weights.context.device())
     }
 
     fn path(&self, name: impl std::fmt::Display) -> String {

@@ -1,21 +1,21 @@
-//! A recorder for tests, on any device: it remembers the work and does it anew at each replay.
+//! Graph capture for tests, on any device: the work is remembered and done again at each replay.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use tch::{TchError, Tensor};
 
-use crate::engine::torch::device::async_work::{Recorder, Recording, Work};
+use crate::engine::torch::device::async_work::{CapturedGraph, Evaluation, GraphCapture};
 
-/// Remembers work. What a recording gives lies in the same memory each time, and is no number before the first replay, as on a GPU.
+/// Remembers work. What a graph gives lies in the same memory each time, and is no number before the first replay, as on a GPU.
 #[derive(Debug, Default)]
-pub struct Fake {
-    told: Rc<Told>,
+pub struct FakeCapture {
+    counters: Rc<CaptureCounters>,
 }
 
-/// What became of a [`Fake`], and what shall become of it.
+/// What became of a [`FakeCapture`], and what shall become of it.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct CaptureCounters {
     /// Recordings made.
     pub recorded: Cell<u32>,
     /// Replays of all recordings.
@@ -28,36 +28,36 @@ pub struct Told {
     pub starve: Cell<u32>,
 }
 
-impl Fake {
-    /// One that tells `told`.
-    pub fn new(told: &Rc<Told>) -> Self {
-        Self { told: Rc::clone(told) }
+impl FakeCapture {
+    /// One that tells `counters`.
+    pub fn new(counters: &Rc<CaptureCounters>) -> Self {
+        Self { counters: Rc::clone(counters) }
     }
 }
 
-impl Told {
+impl CaptureCounters {
     /// Recordings that there are.
     pub fn alive(&self) -> u32 {
         self.recorded.get() - self.dropped.get()
     }
 }
 
-impl Recorder for Fake {
-    fn record(&self, work: Work) -> Result<Box<dyn Recording>, TchError> {
-        if self.told.refuse.get() {
+impl GraphCapture for FakeCapture {
+    fn capture(&self, work: Evaluation) -> Result<Box<dyn CapturedGraph>, TchError> {
+        if self.counters.refuse.get() {
             return Err(TchError::Torch("the fake refuses".into()));
         }
         let mut output = work()?;
         let _ = output.f_fill_(f64::NAN)?;
-        self.told.recorded.update(|count| count + 1);
-        Ok(Box::new(Remembered { work, output, told: Rc::clone(&self.told) }))
+        self.counters.recorded.update(|count| count + 1);
+        Ok(Box::new(Remembered { work, output, counters: Rc::clone(&self.counters) }))
     }
 }
 
 struct Remembered {
-    work: Work,
+    work: Evaluation,
     output: Tensor,
-    told: Rc<Told>,
+    counters: Rc<CaptureCounters>,
 }
 
 impl std::fmt::Debug for Remembered {
@@ -66,13 +66,13 @@ impl std::fmt::Debug for Remembered {
     }
 }
 
-impl Recording for Remembered {
+impl CapturedGraph for Remembered {
     fn replay(&self) -> Result<Tensor, TchError> {
-        if let Some(left) = self.told.starve.get().checked_sub(1) {
-            self.told.starve.set(left);
+        if let Some(left) = self.counters.starve.get().checked_sub(1) {
+            self.counters.starve.set(left);
             return Err(TchError::Torch("CUDA out of memory, says the fake".into()));
         }
-        self.told.replayed.update(|count| count + 1);
+        self.counters.replayed.update(|count| count + 1);
         let mut output = self.output.shallow_clone();
         output.f_copy_(&(self.work)()?)?;
         Ok(output)
@@ -81,6 +81,6 @@ impl Recording for Remembered {
 
 impl Drop for Remembered {
     fn drop(&mut self) {
-        self.told.dropped.update(|count| count + 1);
+        self.counters.dropped.update(|count| count + 1);
     }
 }

@@ -1,8 +1,8 @@
 //! Evaluations that are recorded once and then replayed, on devices that can: one graph for each size of latents, number of rows and
-//! networks. On a GPU a replay costs the processor one call, where an evaluation is several hundred.
+//! networks. On a GPU a replay costs the CPU one call, where an evaluation is several hundred.
 //!
-//! Everything that differs from one evaluation to the next goes through a sheet, whose tensors stay where they are: latents, times
-//! and texts. All evaluations here have a bucket's number of rows ([`batch::bucket`]), recorded or not, so that a row gets the same
+//! Everything that differs from one evaluation to the next goes through static inputs, whose tensors stay where they are: latents, times
+//! and texts. All evaluations here have a bucket's number of rows ([`batch::bucket`]), captured or not, so that a row gets the same
 //! bits before and after.
 
 mod fake;
@@ -13,29 +13,29 @@ use std::time::Instant;
 use tch::TchError;
 use tracing::{debug, warn};
 
-use crate::engine::torch::device::async_work::{Recorder, Recording, Work};
-pub use fake::{Fake, Told};
+use crate::engine::torch::device::async_work::{CapturedGraph, Evaluation, GraphCapture};
+pub use fake::{CaptureCounters, FakeCapture};
 
-use super::rows::{Rows, Sheet};
+use super::unet_batch::{StaticInputs, UnetBatch};
 use crate::batch::{self, Key};
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::{Forward, is_out_of_memory};
 use crate::engine::torch::networks::Networks;
 
 /// Evaluations of a shape before it is recorded: libraries choose their kernels and lay out their memory in the first ones, and a shape
-/// that comes up only now and then is not worth a recording.
-pub const WARM: u32 = 4;
+/// that comes up only now and then is not worth capturing.
+pub const WARM_UP_EVALUATIONS: u32 = 4;
 /// Graphs at the same time. Each holds the texts of its rows, 4 MB each of SD 1.5 in f16, and there are eight buckets up to 16 rows.
-pub(in crate::engine::torch) const MOST: usize = 16;
+pub(in crate::engine::torch) const MAX_GRAPHS: usize = 16;
 
 /// The graphs of an engine.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct Graphs {
-    recorder: Box<dyn Recorder>,
+    capture: Box<dyn GraphCapture>,
     target: Target,
     /// The last used first.
     known: Vec<Graph>,
-    /// [`MOST`] until memory ran out.
+    /// [`MAX_GRAPHS`] until memory ran out.
     most: usize,
     warned: bool,
 }
@@ -44,31 +44,36 @@ pub(in crate::engine::torch) struct Graphs {
 #[derive(Debug)]
 struct Graph {
     key: Key,
-    /// Whose weights a recording reads. They must live when it is replayed, and whoever replays it holds them.
+    /// Whose weights a captured graph reads. They must live when it is replayed, and whoever replays it holds them.
     networks: Weak<Networks>,
     rows: usize,
-    // Before the sheet, which a recording reads.
+    // Before the inputs, which a captured graph reads.
     state: State,
-    sheet: Sheet,
+    inputs: StaticInputs,
 }
 
 #[derive(Debug)]
 enum State {
     /// So often evaluated.
     Warming(u32),
-    Recorded(Box<dyn Recording>),
+    Captured(Box<dyn CapturedGraph>),
     /// It cannot be.
     Refused,
 }
 
 impl Graphs {
     /// None yet.
-    pub(in crate::engine::torch) fn new(recorder: Box<dyn Recorder>, target: Target) -> Self {
-        Self { recorder, target, known: Vec::new(), most: MOST, warned: false }
+    pub(in crate::engine::torch) fn new(capture: Box<dyn GraphCapture>, target: Target) -> Self {
+        Self { capture, target, known: Vec::new(), most: MAX_GRAPHS, warned: false }
     }
 
     /// What `networks` say of `rows`, all of which have the key `key`: `[rows, latent, height, width]`, which the next call may overwrite.
-    pub(in crate::engine::torch) fn evaluate(&mut self, key: Key, networks: &Rc<Networks>, rows: &Rows) -> Forward {
+    pub(in crate::engine::torch) fn evaluate(
+        &mut self,
+        key: Key,
+        networks: &Rc<Networks>,
+        rows: &UnetBatch,
+    ) -> Forward {
         self.known.retain(|graph| graph.networks.strong_count() > 0);
         if self.most == 0 {
             return rows.evaluate_padded(&networks.unet, self.target.kind);
@@ -91,29 +96,29 @@ impl Graphs {
         true
     }
 
-    /// Lets go of what is kept for this key and bucket of rows, recorded or not.
+    /// Lets go of what is kept for this key and bucket of rows, captured or not.
     pub(in crate::engine::torch) fn forget(&mut self, key: Key, rows: usize) {
         self.known.retain(|graph| (graph.key, graph.rows) != (key, rows));
     }
 
-    fn take(&mut self, key: Key, networks: &Rc<Networks>, rows: &Rows) -> Forward<Graph> {
+    fn take(&mut self, key: Key, networks: &Rc<Networks>, rows: &UnetBatch) -> Forward<Graph> {
         let bucket = batch::bucket(rows.count());
         if let Some(at) = self.known.iter().position(|graph| (graph.key, graph.rows) == (key, bucket)) {
             return Ok(self.known.remove(at));
         }
-        let sheet = Sheet::new(bucket, rows, self.target)?;
-        Ok(Graph { key, rows: bucket, networks: Rc::downgrade(networks), state: State::Warming(0), sheet })
+        let inputs = StaticInputs::new(bucket, rows, self.target)?;
+        Ok(Graph { key, rows: bucket, networks: Rc::downgrade(networks), state: State::Warming(0), inputs })
     }
 
-    fn evaluate_by(&mut self, graph: &mut Graph, rows: &Rows) -> Forward {
-        graph.sheet.write(rows)?;
+    fn evaluate_by(&mut self, graph: &mut Graph, rows: &UnetBatch) -> Forward {
+        graph.inputs.write(rows)?;
         match &mut graph.state {
-            State::Warming(evaluated) if *evaluated < WARM => *evaluated += 1,
+            State::Warming(evaluated) if *evaluated < WARM_UP_EVALUATIONS => *evaluated += 1,
             State::Warming(_) => graph.state = self.record(graph)?,
             _ => {}
         }
         match &graph.state {
-            State::Recorded(recording) => recording.replay(),
+            State::Captured(graph) => graph.replay(),
             _ => graph.work()(),
         }
     }
@@ -121,11 +126,11 @@ impl Graphs {
     fn record(&mut self, graph: &Graph) -> Forward<State> {
         let Graph { key: Key { height, width, networks }, rows, .. } = *graph;
         let began = Instant::now();
-        match self.recorder.record(graph.work()) {
-            Ok(recording) => {
+        match self.capture.capture(graph.work()) {
+            Ok(graph) => {
                 let ms = began.elapsed().as_millis() as u64;
                 debug!(height, width, networks, rows, ms, "an evaluation is recorded, and replayed from now on");
-                Ok(State::Recorded(recording))
+                Ok(State::Captured(graph))
             }
             // Whoever makes room tries again.
             Err(cause) if is_out_of_memory(&cause) => Err(cause),
@@ -142,13 +147,14 @@ impl Graphs {
 }
 
 impl Graph {
-    /// An evaluation of what stands on the sheet by then.
-    fn work(&self) -> Work {
-        let (networks, sheet) = (Weak::clone(&self.networks), self.sheet.view());
+    /// An evaluation of what the static inputs hold by then.
+    fn work(&self) -> Evaluation {
+        let (networks, inputs) = (Weak::clone(&self.networks), self.inputs.view());
         Box::new(move || {
             let networks = networks.upgrade();
-            let networks = networks.ok_or_else(|| TchError::Torch("the networks of a recording are gone".into()))?;
-            sheet.evaluate(&networks.unet)
+            let networks =
+                networks.ok_or_else(|| TchError::Torch("the networks of a captured graph are gone".into()))?;
+            inputs.evaluate(&networks.unet)
         })
     }
 }

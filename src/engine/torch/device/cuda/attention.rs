@@ -10,7 +10,7 @@ use std::time::Duration;
 use tch::{Kind, Tensor};
 use tracing::{debug, warn};
 
-use super::helper::{Helper, Mark, Stream};
+use super::helper::{CudaEvent, Helper, Stream};
 use crate::config;
 use crate::engine::torch::error::{Forward, first_line, is_out_of_memory};
 
@@ -31,9 +31,9 @@ pub(in crate::engine::torch) fn of_this_thread() -> Option<Rc<Attention>> {
 
 /// This thread's modules ask it until this is dropped.
 #[derive(Debug)]
-pub(super) struct InUse(());
+pub(super) struct AttentionInUse(());
 
-impl Drop for InUse {
+impl Drop for AttentionInUse {
     fn drop(&mut self) {
         ATTENTION.set(None);
     }
@@ -81,7 +81,7 @@ pub(in crate::engine::torch) struct Attention {
 
 impl Attention {
     /// Has this thread's modules ask, if `choice` is not the one that libtorch makes by itself once the helper is in use.
-    pub(super) fn install(helper: &Rc<Helper>, stream: &Stream, choice: config::Attention) -> Option<InUse> {
+    pub(super) fn install(helper: &Rc<Helper>, stream: &Stream, choice: config::Attention) -> Option<AttentionInUse> {
         if choice == config::Attention::Flash {
             return None;
         }
@@ -89,7 +89,7 @@ impl Attention {
         let (known, measuring, warned) = (RefCell::default(), Cell::new(false), Cell::new(false));
         let attention = Self { helper, stream, choice, known, measuring, warned };
         ATTENTION.set(Some(Rc::new(attention)));
-        Some(InUse(()))
+        Some(AttentionInUse(()))
     }
 
     /// Has shapes that are met for the first time measured, if that is `wanted`, until what comes of this is dropped.
@@ -154,15 +154,15 @@ impl Attention {
 
     /// What the GPU takes for [`CALLS`] calls.
     fn time(&self, attend: impl Fn() -> Forward) -> Forward<Duration> {
-        let (begin, end) = (Mark::new(&self.helper)?, Mark::new(&self.helper)?);
+        let (begin, end) = (CudaEvent::new(&self.helper)?, CudaEvent::new(&self.helper)?);
         let _ = attend()?;
-        begin.set(&self.stream)?;
+        begin.record(&self.stream)?;
         for _ in 0..CALLS {
             let _ = attend()?;
         }
-        end.set(&self.stream)?;
-        end.wait()?;
-        begin.until(&end)
+        end.record(&self.stream)?;
+        end.synchronize()?;
+        begin.elapsed(&end)
     }
 }
 

@@ -49,7 +49,7 @@ type Given = *const C_tensor;
 
 /// The library's functions; `native/cuda.cpp` says what they do.
 #[derive(Debug)]
-struct Calls {
+struct HelperFunctions {
     error: unsafe extern "C" fn() -> *const c_char,
     enter: unsafe extern "C" fn(c_int, *mut i64) -> Status,
     stream_new: unsafe extern "C" fn(c_int, *mut i64) -> Status,
@@ -72,7 +72,7 @@ struct Calls {
     graph_drop: unsafe extern "C" fn(Handle),
 }
 
-impl Calls {
+impl HelperFunctions {
     /// # Safety
     /// `library` must be a build of `native/cuda.cpp` with this interface.
     #[expect(unsafe_code, reason = "a symbol has the type that is said here")]
@@ -111,8 +111,8 @@ impl Calls {
 /// The library, open for as long as the process lives.
 #[derive(Debug)]
 pub struct Helper {
-    calls: Calls,
-    kernels: Option<kernels::Calls>,
+    functions: HelperFunctions,
+    kernels: Option<kernels::KernelFunctions>,
     path: PathBuf,
 }
 
@@ -152,12 +152,12 @@ impl Helper {
             return Err(format!("it was built for libtorch {built_for}, and this is {LIBTORCH}"));
         }
         // SAFETY: it has just said that it is one.
-        let calls = unsafe { Calls::of(&library) }.map_err(text)?;
+        let functions = unsafe { HelperFunctions::of(&library) }.map_err(text)?;
         // SAFETY: the same; without a compiler for kernels it was built without them.
-        let kernels = unsafe { kernels::Calls::of(&library) }.ok();
+        let kernels = unsafe { kernels::KernelFunctions::of(&library) }.ok();
         // Never closed: graphs and streams of the process may need it to the end.
         std::mem::forget(library);
-        Ok(Self { calls, kernels, path: path.to_owned() })
+        Ok(Self { functions, kernels, path: path.to_owned() })
     }
 
     /// Whether it was built with kernels.
@@ -177,7 +177,7 @@ impl Helper {
             return Ok(());
         }
         // SAFETY: a text of this thread's, which stays until its next call fails.
-        let text = unsafe { CStr::from_ptr((self.calls.error)()) };
+        let text = unsafe { CStr::from_ptr((self.functions.error)()) };
         Err(TchError::Torch(text.to_string_lossy().into_owned()))
     }
 
@@ -194,7 +194,7 @@ impl Helper {
     /// cuDNN has no plan for the shape; or the device's.
     #[expect(unsafe_code, reason = "a call into the helper, and a tensor that it made")]
     pub(super) fn attend_cudnn(&self, query: &Tensor, key: &Tensor, value: &Tensor, causal: bool) -> Forward {
-        let attend = self.calls.attend_cudnn;
+        let attend = self.functions.attend_cudnn;
         // SAFETY: the tensors live as long as the call.
         let call = |made| unsafe { attend(query.as_ptr(), key.as_ptr(), value.as_ptr(), c_int::from(causal), made) };
         let made = self.made(call)?;
@@ -206,14 +206,14 @@ impl Helper {
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(super) fn exact(&self) -> Forward<()> {
         // SAFETY: it takes nothing.
-        self.check(unsafe { (self.calls.exact)() })
+        self.check(unsafe { (self.functions.exact)() })
     }
 
     /// Gives back to the GPUs what tensors that are gone have left.
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(super) fn trim(&self) -> Forward<()> {
         // SAFETY: it takes nothing.
-        self.check(unsafe { (self.calls.trim)() })
+        self.check(unsafe { (self.functions.trim)() })
     }
 }
 
@@ -241,38 +241,38 @@ impl Stream {
     pub(super) fn enter(helper: &Rc<Helper>, device: usize) -> Forward<Self> {
         let (device, mut number) = (device as c_int, 0);
         // SAFETY: `number` is there to be written.
-        helper.check(unsafe { (helper.calls.enter)(device, &raw mut number) })?;
+        helper.check(unsafe { (helper.functions.enter)(device, &raw mut number) })?;
         Ok(Self { helper: Rc::clone(helper), device, number })
     }
 
-    /// Another stream of the same GPU, for [`Self::turn`].
+    /// Another stream of the same GPU, for [`Self::run`].
     #[expect(unsafe_code, reason = "a call into the helper")]
-    pub(super) fn beside(&self) -> Forward<Self> {
+    pub(super) fn sibling(&self) -> Forward<Self> {
         let mut number = 0;
         // SAFETY: `number` is there to be written.
-        self.helper.check(unsafe { (self.helper.calls.stream_new)(self.device, &raw mut number) })?;
+        self.helper.check(unsafe { (self.helper.functions.stream_new)(self.device, &raw mut number) })?;
         Ok(Self { helper: Rc::clone(&self.helper), device: self.device, number })
     }
 
     /// Has this thread do `work` on this stream, and go on with `usual`, which it works on.
-    pub(super) fn turn<T>(&self, usual: &Self, work: impl FnOnce() -> Forward<T>) -> Forward<T> {
-        self.enter_again()?;
+    pub(super) fn run<T>(&self, usual: &Self, work: impl FnOnce() -> Forward<T>) -> Forward<T> {
+        self.make_current()?;
         let done = work();
-        usual.enter_again()?;
+        usual.make_current()?;
         done
     }
 
     #[expect(unsafe_code, reason = "a call into the helper")]
-    fn enter_again(&self) -> Forward<()> {
+    fn make_current(&self) -> Forward<()> {
         // SAFETY: the numbers are those of a stream that there is.
-        self.helper.check(unsafe { (self.helper.calls.stream_use)(self.device, self.number) })
+        self.helper.check(unsafe { (self.helper.functions.stream_use)(self.device, self.number) })
     }
 
     /// Copies `bytes` to `target`, a tensor without gaps on this GPU, from its byte `offset` on, by way of `block` bytes of pinned memory.
     /// Waits for nothing that the GPU does; the copy is what the stream of this thread does next.
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(super) fn upload(&self, target: &Tensor, offset: usize, bytes: &[u8], block: usize) -> Forward<()> {
-        let (upload, target) = (self.helper.calls.upload, target.as_ptr().cast_mut().cast());
+        let (upload, target) = (self.helper.functions.upload, target.as_ptr().cast_mut().cast());
         // SAFETY: the tensor and the bytes are there for as long as the call takes, which looks whether there is room in the one for the
         // others.
         self.helper.check(unsafe { upload(target, offset, bytes.as_ptr().cast(), bytes.len(), block) })
@@ -285,118 +285,118 @@ impl Stream {
 
     /// Writes down what `work` gives the stream, and does not do it. What `work` gives is there after each replay.
     #[expect(unsafe_code, reason = "calls into the helper")]
-    pub(super) fn capture(&self, pool: &Pool, work: impl FnOnce() -> Forward) -> Forward<(Graph, Tensor)> {
-        let calls = &self.helper.calls;
+    pub(super) fn capture(&self, pool: &MemoryPool, work: impl FnOnce() -> Forward) -> Forward<(CudaGraph, Tensor)> {
+        let functions = &self.helper.functions;
         // SAFETY: a pool is two numbers, which the call reads.
-        let begin = |made| unsafe { (calls.graph_begin)(self.device, pool.0.as_ptr(), made) };
-        let graph = Graph { helper: Rc::clone(&self.helper), handle: self.helper.made(begin)? };
+        let begin = |made| unsafe { (functions.graph_begin)(self.device, pool.0.as_ptr(), made) };
+        let graph = CudaGraph { helper: Rc::clone(&self.helper), handle: self.helper.made(begin)? };
         // If it fails, the graph is dropped while it is being captured, which ends that.
         let output = work()?;
         // SAFETY: the graph was begun on this thread, which is on the same stream still.
-        self.helper.check(unsafe { (calls.graph_end)(graph.handle) })?;
+        self.helper.check(unsafe { (functions.graph_end)(graph.handle) })?;
         Ok((graph, output))
     }
 }
 
 /// A point in a stream's work.
 #[derive(Debug)]
-pub(super) struct Mark {
+pub(super) struct CudaEvent {
     helper: Rc<Helper>,
     handle: Handle,
 }
 
-impl Mark {
+impl CudaEvent {
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(super) fn new(helper: &Rc<Helper>) -> Forward<Self> {
         // SAFETY: the handle is there to be written.
-        let handle = helper.made(|made| unsafe { (helper.calls.event_new)(made) })?;
+        let handle = helper.made(|made| unsafe { (helper.functions.event_new)(made) })?;
         Ok(Self { helper: Rc::clone(helper), handle })
     }
 
     /// Moves to where `stream` is now.
     #[expect(unsafe_code, reason = "a call into the helper")]
-    pub(super) fn set(&self, stream: &Stream) -> Forward<()> {
-        // SAFETY: the handle is a mark's, and lives as long as `self`.
-        self.helper.check(unsafe { (self.helper.calls.event_record)(self.handle, stream.device, stream.number) })
+    pub(super) fn record(&self, stream: &Stream) -> Forward<()> {
+        // SAFETY: the handle is an event's, and lives as long as `self`.
+        self.helper.check(unsafe { (self.helper.functions.event_record)(self.handle, stream.device, stream.number) })
     }
 
-    /// Waits until the stream has come by; at once where the mark was never set.
+    /// Waits until the stream has come by; at once where the event was never set.
     #[expect(unsafe_code, reason = "a call into the helper")]
-    pub(super) fn wait(&self) -> Forward<()> {
+    pub(super) fn synchronize(&self) -> Forward<()> {
         // SAFETY: as above.
-        self.helper.check(unsafe { (self.helper.calls.event_wait)(self.handle) })
+        self.helper.check(unsafe { (self.helper.functions.event_wait)(self.handle) })
     }
 
     /// Has `stream` wait for it before it begins what it is given from here on. It may be set anew at once.
     #[expect(unsafe_code, reason = "a call into the helper")]
-    pub(super) fn hold(&self, stream: &Stream) -> Forward<()> {
+    pub(super) fn wait(&self, stream: &Stream) -> Forward<()> {
         // SAFETY: as above.
-        self.helper.check(unsafe { (self.helper.calls.event_block)(self.handle, stream.device, stream.number) })
+        self.helper.check(unsafe { (self.helper.functions.event_block)(self.handle, stream.device, stream.number) })
     }
 
     /// Whether the stream has come by.
     #[expect(unsafe_code, reason = "a call into the helper")]
-    pub(super) fn is_passed(&self) -> Forward<bool> {
+    pub(super) fn query(&self) -> Forward<bool> {
         let mut passed = 0;
         // SAFETY: as above, and `passed` is there to be written.
-        self.helper.check(unsafe { (self.helper.calls.event_passed)(self.handle, &raw mut passed) })?;
+        self.helper.check(unsafe { (self.helper.functions.event_passed)(self.handle, &raw mut passed) })?;
         Ok(passed != 0)
     }
 
     /// From here to `end`, both of which are passed.
     #[expect(unsafe_code, reason = "a call into the helper")]
-    pub(super) fn until(&self, end: &Self) -> Forward<Duration> {
+    pub(super) fn elapsed(&self, end: &Self) -> Forward<Duration> {
         let mut milliseconds = 0.0;
-        let elapsed = self.helper.calls.event_elapsed;
+        let elapsed = self.helper.functions.event_elapsed;
         // SAFETY: as above, for both handles.
         self.helper.check(unsafe { elapsed(self.handle, end.handle, &raw mut milliseconds) })?;
         Ok(Duration::try_from_secs_f32(milliseconds / 1000.0).unwrap_or_default())
     }
 }
 
-impl Drop for Mark {
+impl Drop for CudaEvent {
     #[expect(unsafe_code, reason = "a call into the helper")]
     fn drop(&mut self) {
-        // SAFETY: the handle is a mark's, and nobody uses it after this.
-        unsafe { (self.helper.calls.event_drop)(self.handle) }
+        // SAFETY: the handle is an event's, and nobody uses it after this.
+        unsafe { (self.helper.functions.event_drop)(self.handle) }
     }
 }
 
 /// Memory that graphs share.
 #[derive(Debug)]
-pub(super) struct Pool([u64; 2]);
+pub(super) struct MemoryPool([u64; 2]);
 
-impl Pool {
+impl MemoryPool {
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(super) fn new(helper: &Helper) -> Forward<Self> {
         let mut numbers = [0; 2];
         // SAFETY: two numbers are there to be written.
-        helper.check(unsafe { (helper.calls.pool_new)(numbers.as_mut_ptr()) })?;
+        helper.check(unsafe { (helper.functions.pool_new)(numbers.as_mut_ptr()) })?;
         Ok(Self(numbers))
     }
 }
 
 /// Work that was written down.
 #[derive(Debug)]
-pub(super) struct Graph {
+pub(super) struct CudaGraph {
     helper: Rc<Helper>,
     handle: Handle,
 }
 
-impl Graph {
+impl CudaGraph {
     /// Has the current stream do it all.
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(super) fn replay(&self) -> Forward<()> {
         // SAFETY: the handle is a graph's, and lives as long as `self`.
-        self.helper.check(unsafe { (self.helper.calls.graph_replay)(self.handle) })
+        self.helper.check(unsafe { (self.helper.functions.graph_replay)(self.handle) })
     }
 }
 
-impl Drop for Graph {
+impl Drop for CudaGraph {
     #[expect(unsafe_code, reason = "a call into the helper")]
     fn drop(&mut self) {
         // SAFETY: the handle is a graph's, and nobody uses it after this.
-        unsafe { (self.helper.calls.graph_drop)(self.handle) }
+        unsafe { (self.helper.functions.graph_drop)(self.handle) }
     }
 }
 
@@ -433,11 +433,11 @@ mod tests {
         if tch::Cuda::is_available() {
             return; // examples/devices has the rest
         }
-        let unset = Mark::new(&helper).unwrap();
-        unset.wait().unwrap();
-        assert!(unset.is_passed().unwrap());
-        assert!(unset.until(&unset).unwrap_err().to_string().contains("must be recorded"));
-        Pool::new(&helper).unwrap();
+        let unset = CudaEvent::new(&helper).unwrap();
+        unset.synchronize().unwrap();
+        assert!(unset.query().unwrap());
+        assert!(unset.elapsed(&unset).unwrap_err().to_string().contains("must be recorded"));
+        MemoryPool::new(&helper).unwrap();
         helper.exact().unwrap();
         helper.trim().unwrap();
         let attend = |kind| {
@@ -448,14 +448,14 @@ mod tests {
         let faults = [
             Stream::enter(&helper, 0).map(|_| ()),
             nowhere.upload(&Tensor::from_slice(&[1_u8]), 0, &[1], 1),
-            unset.set(&nowhere),
-            nowhere.beside().map(|_| ()),
+            unset.record(&nowhere),
+            nowhere.sibling().map(|_| ()),
             attend(Kind::Half),
-            nowhere.capture(&Pool([0, 7]), || panic!("nothing can begin")).map(|_| ()),
+            nowhere.capture(&MemoryPool([0, 7]), || panic!("nothing can begin")).map(|_| ()),
             // Without a compiler for kernels there are none.
             helper
                 .kernels(Device::Cpu)
-                .map_or_else(|| unset.set(&nowhere), |kernels| kernels.deviation(Kind::Float).map(|_| ())),
+                .map_or_else(|| unset.record(&nowhere), |kernels| kernels.deviation(Kind::Float).map(|_| ())),
         ];
         for fault in faults {
             let told = fault.unwrap_err().to_string();

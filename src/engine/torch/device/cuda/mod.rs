@@ -1,12 +1,12 @@
-//! What a GPU can do beyond libtorch's C interface: record an evaluation as a CUDA graph, take numbers and weights without being waited for,
-//! develop pictures beside the evaluations.
+//! What a GPU can do beyond libtorch's C interface: capture an evaluation as a CUDA graph, take numbers and weights without being waited for,
+//! decode pictures beside the evaluations.
 
 pub(in crate::engine::torch) mod attention;
-mod darkroom;
-mod freight;
+mod decode_stream;
 mod helper;
 pub(in crate::engine::torch) mod kernels;
-mod pieces;
+mod pinned_chunks;
+mod pinned_upload;
 mod usage;
 
 pub use helper::{Helper, HelperError};
@@ -20,10 +20,10 @@ use tch::{Device, Kind, Tensor};
 use tracing::{debug, warn};
 
 use self::attention::Attention;
-use self::pieces::Pieces;
-use self::helper::{Graph, Mark, Pool, Stream};
-use self::kernels::InUse;
-use super::async_work::{Recorder, Recording, Work};
+use self::helper::{CudaEvent, CudaGraph, MemoryPool, Stream};
+use self::kernels::KernelsInUse;
+use self::pinned_chunks::PinnedChunks;
+use super::async_work::{CapturedGraph, Evaluation, GraphCapture};
 use super::target::Target;
 use crate::config;
 use crate::engine::torch::error::Forward;
@@ -34,21 +34,21 @@ pub struct Gpu {
     helper: Rc<Helper>,
     stream: Stream,
     /// For pictures.
-    beside: Stream,
+    decode_stream: Stream,
     /// What its graphs share, for as long as there is one: libtorch takes no more into a pool that all have left.
-    pool: RefCell<Weak<Pool>>,
+    pool: RefCell<Weak<MemoryPool>>,
     /// Ends of the last two evaluations, the even one and the odd one.
-    ends: [Mark; 2],
+    ends: [CudaEvent; 2],
     evaluations: Cell<usize>,
-    /// Pieces of weights on their way.
-    pieces: RefCell<Pieces<Mark>>,
+    /// Chunks of weights on their way.
+    chunks: RefCell<PinnedChunks<CudaEvent>>,
     usage: Arc<Usage>,
     /// What this thread's modules use until this goes.
-    _in_use: (Option<InUse>, Option<attention::InUse>),
+    _in_use: (Option<KernelsInUse>, Option<attention::AttentionInUse>),
 }
 
 impl Gpu {
-    /// Opens the helper and has this thread work on a stream of its own; `None` on the processor. If `target` is in f32, all of the
+    /// Opens the helper and has this thread work on a stream of its own; `None` on the CPU. If `target` is in f32, all of the
     /// process multiplies f32 from then on, and not TF32.
     ///
     /// # Errors
@@ -68,32 +68,32 @@ impl Gpu {
             helper.exact()?;
         }
         let stream = Stream::enter(helper, number)?;
-        let beside = stream.beside()?;
-        let ends = [Mark::new(helper)?, Mark::new(helper)?];
+        let decode_stream = stream.sibling()?;
+        let ends = [CudaEvent::new(helper)?, CudaEvent::new(helper)?];
         let usage = Arc::default();
         let attention = Attention::install(helper, &stream, settings.attention);
         let kernels = settings.kernels.then(|| install(helper, Device::Cuda(number), kind, &usage)).flatten();
-        let (pool, evaluations, pieces) = (RefCell::default(), Cell::new(0), RefCell::default());
+        let (pool, evaluations, chunks) = (RefCell::default(), Cell::new(0), RefCell::default());
         Ok(Self {
             helper: Rc::clone(helper),
             stream,
-            beside,
+            decode_stream,
             pool,
             ends,
             evaluations,
-            pieces,
+            chunks,
             usage,
             _in_use: (kernels, attention),
         })
     }
 
     /// An evaluation has been given to the GPU: waits until the one before it is done.
-    pub(in crate::engine::torch) fn pace(&self) -> Forward<()> {
+    pub(in crate::engine::torch) fn throttle(&self) -> Forward<()> {
         self.usage.evaluated();
         let this = self.evaluations.get() % 2;
-        self.ends[this].set(&self.stream)?;
+        self.ends[this].record(&self.stream)?;
         self.evaluations.set(this + 1);
-        self.ends[1 - this].wait()
+        self.ends[1 - this].synchronize()
     }
 
     /// Counts what is made use of.
@@ -102,13 +102,13 @@ impl Gpu {
     }
 
     /// Waits until the last evaluation is done.
-    pub(in crate::engine::torch) fn settle(&self) -> Forward<()> {
-        self.ends[(self.evaluations.get() + 1) % 2].wait()
+    pub(in crate::engine::torch) fn synchronize(&self) -> Forward<()> {
+        self.ends[(self.evaluations.get() + 1) % 2].synchronize()
     }
 }
 
 /// Has this thread use the helper's kernels, if there are any and they compute what they should.
-fn install(helper: &Helper, device: Device, kind: Kind, usage: &Arc<Usage>) -> Option<InUse> {
+fn install(helper: &Helper, device: Device, kind: Kind, usage: &Arc<Usage>) -> Option<KernelsInUse> {
     let Some(kernels) = helper.kernels(device) else {
         warn!(
             "the CUDA helper was built without kernels, and libtorch's operators take longer: scripts/setup-cuda-helper --kernels"
@@ -135,27 +135,27 @@ impl Drop for Gpu {
     }
 }
 
-impl Recorder for Rc<Gpu> {
-    fn record(&self, work: Work) -> Forward<Box<dyn Recording>> {
+impl GraphCapture for Rc<Gpu> {
+    fn capture(&self, work: Evaluation) -> Forward<Box<dyn CapturedGraph>> {
         let shared = self.pool.borrow().upgrade();
-        let pool = shared.map_or_else(|| Pool::new(&self.helper).map(Rc::new), Ok)?;
+        let pool = shared.map_or_else(|| MemoryPool::new(&self.helper).map(Rc::new), Ok)?;
         let (graph, output) = self.stream.capture(&pool, work)?;
         *self.pool.borrow_mut() = Rc::downgrade(&pool);
         self.usage.recorded();
-        Ok(Box::new(Recorded { output, graph, usage: self.usage(), _pool: pool }))
+        Ok(Box::new(GpuGraph { output, graph, usage: self.usage(), _pool: pool }))
     }
 }
 
 /// A graph, and where its result lies. They go in this order: the result's memory is the pool's, which lasts as long as a graph of it.
 #[derive(Debug)]
-struct Recorded {
+struct GpuGraph {
     output: Tensor,
-    graph: Graph,
+    graph: CudaGraph,
     usage: Arc<Usage>,
-    _pool: Rc<Pool>,
+    _pool: Rc<MemoryPool>,
 }
 
-impl Recording for Recorded {
+impl CapturedGraph for GpuGraph {
     fn replay(&self) -> Forward {
         self.graph.replay()?;
         self.usage.replayed();

@@ -10,7 +10,7 @@ use super::names;
 use super::single_file::{self, Layout};
 use crate::disk::whole;
 use crate::engine::tokenizer::Tokenizer;
-use crate::engine::torch::device::context::Place;
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::cpu;
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::LoadError;
@@ -50,25 +50,25 @@ impl Model {
     /// # Errors
     /// [`LoadError`] names the file and the tensor or key that is at fault.
     pub fn load(path: &Path, clip_tokenizer: &Path, target: Target) -> Result<Self, LoadError> {
-        Self::load_to(&Place::plain(target.device), path, clip_tokenizer, target)
+        Self::load_to(&DeviceContext::plain(target.device), path, clip_tokenizer, target)
     }
 
-    /// The same, by the ways that lead to `place`, which is on the device of `target`.
+    /// The same, by the ways that lead to `context`, which is on the device of `target`.
     pub(in crate::engine::torch) fn load_to(
-        place: &Place,
+        context: &DeviceContext,
         path: &Path,
         clip_tokenizer: &Path,
         target: Target,
     ) -> Result<Self, LoadError> {
         let _guard = tch::no_grad_guard();
         let model = if path.is_dir() {
-            Self::load_folder(place, path, target)
+            Self::load_folder(context, path, target)
         } else {
-            Self::load_file(place, path, clip_tokenizer, target)
+            Self::load_file(context, path, clip_tokenizer, target)
         }?;
         model.check_parts_fit(path)?;
-        cpu::in_use(&model.maps);
-        cpu::give_back();
+        cpu::track(&model.maps);
+        cpu::reclaim();
         Ok(model)
     }
 
@@ -85,7 +85,7 @@ impl Model {
         }
     }
 
-    fn load_folder(place: &Place, folder: &Path, target: Target) -> Result<Self, LoadError> {
+    fn load_folder(context: &DeviceContext, folder: &Path, target: Target) -> Result<Self, LoadError> {
         let index = folder.join("model_index.json");
         if !index.is_file() {
             let reason = "there is no model_index.json, so this is no model folder in diffusers layout".to_owned();
@@ -94,7 +94,7 @@ impl Model {
         check_pipeline(&Config::read(&index)?)?;
         let half = target.kind == tch::Kind::Half;
         let weights = |(part, stem): (&str, &str)| {
-            Weights::open(&[find_weights(&folder.join(part), stem, half)?], target.kind, place)
+            Weights::open(&[find_weights(&folder.join(part), stem, half)?], target.kind, context)
         };
         let config = |part: &str| Config::read(&folder.join(part).join("config.json"));
 
@@ -124,9 +124,14 @@ impl Model {
         })
     }
 
-    fn load_file(place: &Place, path: &Path, clip_tokenizer: &Path, target: Target) -> Result<Self, LoadError> {
+    fn load_file(
+        context: &DeviceContext,
+        path: &Path,
+        clip_tokenizer: &Path,
+        target: Target,
+    ) -> Result<Self, LoadError> {
         check_extension(path)?;
-        let weights = Weights::open(&[path.to_owned()], target.kind, place)?;
+        let weights = Weights::open(&[path.to_owned()], target.kind, context)?;
         let layout = Layout::of(&weights)?;
         let prefix = layout.text_prefix();
         let text_config = TextConfig::read(&layout.text_encoder())?;
@@ -189,7 +194,7 @@ impl Model {
     /// the predicted noise in the shape of the latents.
     pub fn predict_noise(&self, latents: &Tensor, timesteps: &[f64], states: &Tensor) -> Forward {
         let text = self.unet.project_text(states)?;
-        self.unet.forward(latents, &self.unet.embed_times(timesteps, &Place::plain(self.target.device))?, &text)
+        self.unet.forward(latents, &self.unet.embed_times(timesteps, &DeviceContext::plain(self.target.device))?, &text)
     }
 
     /// Autoencoder, latents in its own scale to pixels around -1 to 1, not clamped.
@@ -244,7 +249,7 @@ fn check_extension(path: &Path) -> Result<(), LoadError> {
 }
 
 fn read_schedule(file: &Path) -> Result<NoiseSchedule, LoadError> {
-    let text = whole::read_text(file, config::MOST)
+    let text = whole::read_text(file, config::MAX_BYTES)
         .map_err(|cause| LoadError::Config { file: file.to_owned(), reason: format!("cannot be read: {cause}") })?;
     parse_schedule(file, &text)
 }

@@ -7,7 +7,7 @@ use crate::engine::torch::weights::config::Config;
 
 /// One level of the UNet: blocks of one size.
 #[derive(Debug, Clone)]
-pub(in crate::engine::torch) struct Level {
+pub(in crate::engine::torch) struct UnetLevel {
     /// Channels of its blocks.
     pub(in crate::engine::torch) channels: i64,
     /// Residual blocks on the way down; one more on the way up.
@@ -26,7 +26,7 @@ pub(in crate::engine::torch) struct Level {
 #[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct UnetConfig {
     /// Levels from the largest image to the smallest.
-    pub(in crate::engine::torch) levels: Vec<Level>,
+    pub(in crate::engine::torch) levels: Vec<UnetLevel>,
     /// Channels of the latent.
     pub(in crate::engine::torch) latent: i64,
     /// Width of the text's states.
@@ -84,7 +84,7 @@ impl UnetConfig {
         self.levels.iter().map(|level| (level.layers as usize, level.attends_up)).collect()
     }
 
-    fn levels(config: &Config) -> Result<Vec<Level>, LoadError> {
+    fn levels(config: &Config) -> Result<Vec<UnetLevel>, LoadError> {
         let channels = config.int_list("block_out_channels")?;
         let count = channels.len();
         let layers = config.ints("layers_per_block", count, Some(2))?;
@@ -97,7 +97,7 @@ impl UnetConfig {
         let mut attends_up = Self::attends(config, "up_block_types", UP, count)?;
         attends_up.reverse();
         config.word("mid_block_type", &["UNetMidBlock2DCrossAttn"])?;
-        let level = |i: usize| Level {
+        let level = |i: usize| UnetLevel {
             channels: channels[i],
             layers: layers[i],
             heads: heads[i],

@@ -11,11 +11,11 @@ use tch::Tensor;
 pub(in crate::engine::torch) use config::UnetConfig;
 
 use self::time::{TimeEmbedding, TimeProjections};
-use crate::engine::torch::device::context::Place;
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::nn::{
-    Conv2d, Forward, GroupNorm, Linear, Resnet, Transformer, TransformerShape, Weight, Window,
+    Conv2d, ConvParams, Forward, GroupNorm, Linear, Resnet, Transformer, TransformerShape, Weight,
 };
 use crate::engine::torch::weights::files::Scope;
 
@@ -28,12 +28,12 @@ pub(in crate::engine::torch) type TextProjections = Vec<Tensor>;
 pub(in crate::engine::torch) struct Unet {
     time: TimeEmbedding,
     time_projections: Linear,
-    enter: Conv2d,
+    conv_in: Conv2d,
     down: Vec<Block>,
     middle: (Resnet, Transformer, Resnet),
     up: Vec<Block>,
     norm: GroupNorm,
-    leave: Conv2d,
+    conv_out: Conv2d,
     config: Rc<UnetConfig>,
     levels: Rc<[(usize, bool)]>,
 }
@@ -48,12 +48,12 @@ impl Unet {
         Ok(Self {
             time: TimeEmbedding::load(&at.at("time_embedding"), config)?,
             time_projections: loader.times.stack()?,
-            enter: Conv2d::load(&at.at("conv_in"), config.latent, first, Window::SAME)?,
+            conv_in: Conv2d::load(&at.at("conv_in"), config.latent, first, ConvParams::SAME)?,
             down,
             middle,
             up,
             norm: GroupNorm::load(&at.at("conv_norm_out"), first, config.groups, config.epsilon)?,
-            leave: Conv2d::load(&at.at("conv_out"), first, config.latent, Window::SAME)?,
+            conv_out: Conv2d::load(&at.at("conv_out"), first, config.latent, ConvParams::SAME)?,
             levels: config.layers().into(),
             config: Rc::new(config.clone()),
         })
@@ -83,14 +83,14 @@ impl Unet {
     pub(in crate::engine::torch) fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
         let (before, transformer, after) = &mut self.middle;
         let middle = before.weights().chain(transformer.weights()).chain(after.weights());
-        let ends = [self.enter.weight(), self.leave.weight(), self.time_projections.weight()];
+        let ends = [self.conv_in.weight(), self.conv_out.weight(), self.time_projections.weight()];
         let blocks = self.down.iter_mut().chain(&mut self.up).flat_map(Block::weights);
         self.time.weights().into_iter().chain(ends).chain(blocks).chain(middle)
     }
 
-    /// `[timesteps, time]` at `place`: what [`Self::forward`] takes as `time`, a row a timestep. Made once a plan.
-    pub(in crate::engine::torch) fn embed_times(&self, timesteps: &[f64], place: &Place) -> Forward {
-        self.time.forward(timesteps, place)
+    /// `[timesteps, time]` at `context`: what [`Self::forward`] takes as `time`, a row a timestep. Made once a plan.
+    pub(in crate::engine::torch) fn embed_times(&self, timesteps: &[f64], context: &DeviceContext) -> Forward {
+        self.time.forward(timesteps, context)
     }
 
     /// What [`Self::forward`] takes as `text`, from the text encoder's states `[batch, tokens, width]`. Made once a prompt.
@@ -104,7 +104,7 @@ impl Unet {
     pub(in crate::engine::torch) fn forward(&self, sample: &Tensor, time: &Tensor, text: &[Tensor]) -> Forward {
         let times = self.time_projections.forward(time)?;
         let mut text = TextCursor(text);
-        let mut x = self.enter.forward(&channels_last(sample)?)?;
+        let mut x = self.conv_in.forward(&channels_last(sample)?)?;
         let mut skips = vec![x.shallow_clone()];
         for block in &self.down {
             for layer in &block.layers {
@@ -132,7 +132,7 @@ impl Unet {
                 x = conv.forward(&x.f_upsample_nearest2d([height, width], None, None)?)?;
             }
         }
-        self.leave.forward(&self.norm.activate(&x)?)
+        self.conv_out.forward(&self.norm.activate(&x)?)
     }
 }
 
@@ -204,7 +204,7 @@ impl Loader<'_> {
                 layers.push(self.layer(&at, j, (channels, level.channels), (i, level.attends_down))?);
                 channels = level.channels;
             }
-            let halve = || Conv2d::load(&at.at("downsamplers.0.conv"), channels, channels, Window::HALVE);
+            let halve = || Conv2d::load(&at.at("downsamplers.0.conv"), channels, channels, ConvParams::HALVE);
             blocks.push(Block { layers, resample: (i + 1 < levels.len()).then(halve).transpose()? });
         }
         Ok(blocks)
@@ -233,7 +233,7 @@ impl Loader<'_> {
                 layers.push(self.layer(&at, j, (channels + skip, level.channels), (index, level.attends_up))?);
                 channels = level.channels;
             }
-            let double = || Conv2d::load(&at.at("upsamplers.0.conv"), channels, channels, Window::SAME);
+            let double = || Conv2d::load(&at.at("upsamplers.0.conv"), channels, channels, ConvParams::SAME);
             blocks.push(Block { layers, resample: (index > 0).then(double).transpose()? });
         }
         Ok(blocks)

@@ -5,7 +5,7 @@ use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 use super::config::UnetConfig;
-use crate::engine::torch::device::context::Place;
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::nn::{Forward, Linear, Weight};
 use crate::engine::torch::weights::files::Scope;
@@ -16,8 +16,8 @@ const LONGEST_PERIOD: f64 = 10_000.0;
 /// Timesteps to embeddings.
 #[derive(Debug, Clone)]
 pub(super) struct TimeEmbedding {
-    enter: Linear,
-    leave: Linear,
+    linear_1: Linear,
+    linear_2: Linear,
     half: i64,
     cosine_first: bool,
     frequency_shift: f64,
@@ -29,8 +29,8 @@ impl TimeEmbedding {
         let (inputs, outputs) = (config.levels[0].channels, config.time());
         let (kind, _) = at.target();
         Ok(Self {
-            enter: Linear::load(&at.at("linear_1"), inputs, outputs, true)?,
-            leave: Linear::load(&at.at("linear_2"), outputs, outputs, true)?,
+            linear_1: Linear::load(&at.at("linear_1"), inputs, outputs, true)?,
+            linear_2: Linear::load(&at.at("linear_2"), outputs, outputs, true)?,
             half: inputs / 2,
             cosine_first: config.cosine_first,
             frequency_shift: config.frequency_shift,
@@ -38,8 +38,8 @@ impl TimeEmbedding {
         })
     }
 
-    /// `[timesteps, time]` at `place`: one embedding a timestep, after the `SiLU` that every residual block would apply again.
-    pub(super) fn forward(&self, timesteps: &[f64], place: &Place) -> Forward {
+    /// `[timesteps, time]` at `context`: one embedding a timestep, after the `SiLU` that every residual block would apply again.
+    pub(super) fn forward(&self, timesteps: &[f64], context: &DeviceContext) -> Forward {
         // In f32 like the reference: at timestep 999 the last bits of a frequency are seen.
         let timesteps: Vec<f32> = timesteps.iter().map(|&t| t as f32).collect();
         let timesteps = Tensor::f_from_slice(&timesteps)?.f_unsqueeze(1)?;
@@ -50,12 +50,12 @@ impl TimeEmbedding {
         let (first, second) =
             if self.cosine_first { (angles.f_cos()?, angles.f_sin()?) } else { (angles.f_sin()?, angles.f_cos()?) };
         let waves = Vec::<f32>::try_from(Tensor::f_cat(&[first, second], 1)?.f_flatten(0, 1)?)?;
-        let waves = place.put(&waves, &[timesteps.size()[0], 2 * self.half])?.f_to_kind(self.kind)?;
-        self.leave.forward(&self.enter.forward(&waves)?.f_silu_()?)?.f_silu_()
+        let waves = context.upload(&waves, &[timesteps.size()[0], 2 * self.half])?.f_to_kind(self.kind)?;
+        self.linear_2.forward(&self.linear_1.forward(&waves)?.f_silu_()?)?.f_silu_()
     }
 
     pub(super) fn weights(&mut self) -> [&mut Weight; 2] {
-        [self.enter.weight(), self.leave.weight()]
+        [self.linear_1.weight(), self.linear_2.weight()]
     }
 }
 

@@ -1,6 +1,6 @@
 //! How much a UNet computes, worked out from its shape.
 
-use super::config::{Level, UnetConfig};
+use super::config::{UnetConfig, UnetLevel};
 
 /// Tokens of a text.
 const TOKENS: u64 = 77;
@@ -52,7 +52,7 @@ impl UnetConfig {
         (9 * from * to + 9 * square(to) + shortcut) * pixels + self.time() as u64 * to
     }
 
-    fn transformer(&self, level: &Level, there: bool, pixels: u64) -> u64 {
+    fn transformer(&self, level: &UnetLevel, there: bool, pixels: u64) -> u64 {
         if !there {
             return 0;
         }
@@ -66,7 +66,7 @@ impl UnetConfig {
     }
 }
 
-fn channels(level: &Level) -> u64 {
+fn channels(level: &UnetLevel) -> u64 {
     level.channels as u64
 }
 

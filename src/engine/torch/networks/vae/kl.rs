@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 use crate::engine::torch::device::cpu;
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::nn::{Conv2d, Forward, GroupNorm, Resnet, SelfAttention, Window};
+use crate::engine::torch::nn::{Conv2d, ConvParams, Forward, GroupNorm, Resnet, SelfAttention};
 use crate::engine::torch::weights::config::Config;
 use crate::engine::torch::weights::files::Scope;
 
@@ -14,7 +14,7 @@ use crate::engine::torch::weights::files::Scope;
 const EPSILON: f64 = 1e-6;
 
 /// Halves an image whose right and lower edge were padded by one.
-const HALVE: Window = Window { kernel: 3, stride: 2, padding: 0 };
+const HALVE: ConvParams = ConvParams { kernel: 3, stride: 2, padding: 0 };
 
 #[derive(Debug)]
 pub(super) struct Kl {
@@ -40,7 +40,7 @@ impl Kl {
         let shape = Shape::read(config, latent)?;
         let factor = 1 << (shape.channels.len() - 1);
         let [moments, latents] = [config.flag("use_quant_conv", true)?, config.flag("use_post_quant_conv", true)?];
-        let point = |name: &str, channels| Conv2d::load(&at.at(name), channels, channels, Window::POINT);
+        let point = |name: &str, channels| Conv2d::load(&at.at(name), channels, channels, ConvParams::POINT);
         let loaded = Self {
             encoder: Encoder::load(&at.at("encoder"), &shape)?,
             moments: moments.then(|| point("quant_conv", 2 * latent)).transpose()?,
@@ -118,11 +118,11 @@ fn pass(resnets: &[Resnet], x: Tensor) -> Forward {
 
 #[derive(Debug)]
 struct Encoder {
-    enter: Conv2d,
+    conv_in: Conv2d,
     levels: Vec<(Vec<Resnet>, Option<Conv2d>)>,
     middle: Middle,
     norm: GroupNorm,
-    leave: Conv2d,
+    conv_out: Conv2d,
 }
 
 impl Encoder {
@@ -137,16 +137,16 @@ impl Encoder {
             inputs = channels;
         }
         Ok(Self {
-            enter: Conv2d::load(&at.at("conv_in"), 3, shape.channels[0], Window::SAME)?,
+            conv_in: Conv2d::load(&at.at("conv_in"), 3, shape.channels[0], ConvParams::SAME)?,
             levels,
             middle: Middle::load(&at.at("mid_block"), shape)?,
             norm: shape.norm(&at.at("conv_norm_out"), shape.last())?,
-            leave: Conv2d::load(&at.at("conv_out"), shape.last(), 2 * shape.latent, Window::SAME)?,
+            conv_out: Conv2d::load(&at.at("conv_out"), shape.last(), 2 * shape.latent, ConvParams::SAME)?,
         })
     }
 
     fn forward(&self, pixels: &Tensor) -> Forward {
-        let mut x = self.enter.forward(&channels_last(pixels)?)?;
+        let mut x = self.conv_in.forward(&channels_last(pixels)?)?;
         for (resnets, halve) in &self.levels {
             x = pass(resnets, x)?;
             if let Some(conv) = halve {
@@ -154,17 +154,17 @@ impl Encoder {
             }
         }
         x = self.middle.forward(&x)?;
-        self.leave.forward(&self.norm.activate(&x)?)
+        self.conv_out.forward(&self.norm.activate(&x)?)
     }
 }
 
 #[derive(Debug)]
 struct Decoder {
-    enter: Conv2d,
+    conv_in: Conv2d,
     middle: Middle,
     levels: Vec<(Vec<Resnet>, Option<Conv2d>)>,
     norm: GroupNorm,
-    leave: Conv2d,
+    conv_out: Conv2d,
 }
 
 impl Decoder {
@@ -174,32 +174,32 @@ impl Decoder {
         for (i, &channels) in shape.channels.iter().rev().enumerate() {
             let at = at.at(format!("up_blocks.{i}"));
             let resnets = shape.resnets(&at, shape.layers + 1, inputs, channels)?;
-            let double = || Conv2d::load(&at.at("upsamplers.0.conv"), channels, channels, Window::SAME);
+            let double = || Conv2d::load(&at.at("upsamplers.0.conv"), channels, channels, ConvParams::SAME);
             levels.push((resnets, (i + 1 < shape.channels.len()).then(double).transpose()?));
             inputs = channels;
         }
         Ok(Self {
-            enter: Conv2d::load(&at.at("conv_in"), shape.latent, shape.last(), Window::SAME)?,
+            conv_in: Conv2d::load(&at.at("conv_in"), shape.latent, shape.last(), ConvParams::SAME)?,
             middle: Middle::load(&at.at("mid_block"), shape)?,
             levels,
             norm: shape.norm(&at.at("conv_norm_out"), shape.channels[0])?,
-            leave: Conv2d::load(&at.at("conv_out"), shape.channels[0], 3, Window::SAME)?,
+            conv_out: Conv2d::load(&at.at("conv_out"), shape.channels[0], 3, ConvParams::SAME)?,
         })
     }
 
     fn forward(&self, latents: &Tensor) -> Forward {
-        let mut x = self.middle.forward(&self.enter.forward(latents)?)?;
+        let mut x = self.middle.forward(&self.conv_in.forward(latents)?)?;
         for (resnets, double) in &self.levels {
             x = pass(resnets, x)?;
             if let Some(conv) = double {
                 let (_, _, height, width) = x.size4()?;
                 if x.device() == Device::Cpu {
-                    cpu::make_room(4 * x.numel() * x.kind().elt_size_in_bytes());
+                    cpu::reclaim_before(4 * x.numel() * x.kind().elt_size_in_bytes());
                 }
                 x = conv.forward(&x.f_upsample_nearest2d([2 * height, 2 * width], None, None)?)?;
             }
         }
-        self.leave.forward(&self.norm.activate(&x)?)
+        self.conv_out.forward(&self.norm.activate(&x)?)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::engine::torch::device::context::Place;
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::Forward;
 use crate::noise::TorchRng;
 
@@ -28,9 +28,9 @@ impl Posterior {
         Ok(Self { mean: latents.f_mul_scalar(scaling)?, deviation: None })
     }
 
-    /// Latents, which are at `place`; a distribution takes one normal a value from `rng`.
-    pub(in crate::engine::torch) fn sample(&self, rng: &mut TorchRng, place: &Place) -> Forward {
+    /// Latents, which are at `context`; a distribution takes one normal a value from `rng`.
+    pub(in crate::engine::torch) fn sample(&self, rng: &mut TorchRng, context: &DeviceContext) -> Forward {
         let Some(deviation) = &self.deviation else { return Ok(self.mean.shallow_clone()) };
-        self.mean.f_add(&deviation.f_mul(&place.draw(rng, &self.mean.size())?)?)
+        self.mean.f_add(&deviation.f_mul(&context.draw(rng, &self.mean.size())?)?)
     }
 }

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::nn::{Conv2d, Forward, Window};
+use crate::engine::torch::nn::{Conv2d, ConvParams, Forward};
 use crate::engine::torch::weights::config::Config;
 use crate::engine::torch::weights::files::Scope;
 
@@ -93,11 +93,11 @@ impl Stack<'_, '_> {
     }
 
     fn convolution(&mut self, inputs: i64, outputs: i64) -> Result<(), LoadError> {
-        self.add(|at| Conv2d::load(at, inputs, outputs, Window::SAME).map(Layer::Convolution))
+        self.add(|at| Conv2d::load(at, inputs, outputs, ConvParams::SAME).map(Layer::Convolution))
     }
 
     fn blocks(&mut self, channels: i64, count: i64) -> Result<(), LoadError> {
-        let conv = |at: &Scope, i: i64| Conv2d::load(&at.at(format!("conv.{i}")), channels, channels, Window::SAME);
+        let conv = |at: &Scope, i: i64| Conv2d::load(&at.at(format!("conv.{i}")), channels, channels, ConvParams::SAME);
         (0..count).try_for_each(|_| self.add(|at| Ok(Layer::Block([conv(at, 0)?, conv(at, 2)?, conv(at, 4)?]))))
     }
 }
@@ -109,7 +109,7 @@ fn encoder(at: &Scope, stages: &Stages, latent: i64) -> Result<Vec<Layer>, LoadE
         if i == 0 {
             stack.convolution(3, width)?;
         } else {
-            stack.add(|at| Conv2d::load_without_bias(at, width, width, Window::HALVE).map(Layer::Convolution))?;
+            stack.add(|at| Conv2d::load_without_bias(at, width, width, ConvParams::HALVE).map(Layer::Convolution))?;
         }
         stack.blocks(width, count)?;
     }
@@ -129,7 +129,7 @@ fn decoder(at: &Scope, stages: &Stages, latent: i64) -> Result<Vec<Layer>, LoadE
             stack.convolution(width, 3)?;
         } else {
             stack.add(|_| Ok(Layer::Double))?;
-            stack.add(|at| Conv2d::load_without_bias(at, width, width, Window::SAME).map(Layer::Convolution))?;
+            stack.add(|at| Conv2d::load_without_bias(at, width, width, ConvParams::SAME).map(Layer::Convolution))?;
         }
     }
     Ok(stack.layers)

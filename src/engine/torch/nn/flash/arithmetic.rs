@@ -90,7 +90,7 @@ impl<S: Simd> Arithmetic for Single<S> {
     }
 }
 
-/// Two bf16 at a time, summed in f32: twice the products. The processor has AVX512-BF16 where there is a value of it.
+/// Two bf16 at a time, summed in f32: twice the products. The CPU has AVX512-BF16 where there is a value of it.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::engine::torch::nn) struct PairsOfBf16(V4);
 

@@ -1,7 +1,7 @@
 //! A block of queries against all keys: FlashAttention-2 (Dao 2023, algorithm 1) with a query in each lane, so that maxima and sums of
 //! the softmax go down vectors and never across them.
 //!
-//! What uses vectors is inlined, all of it, into a function that is compiled for the processor's instructions: so there are loops here
+//! What uses vectors is inlined, all of it, into a function that is compiled for the CPU's instructions: so there are loops here
 //! where elsewhere would be closures, which are functions of their own and would be compiled without them.
 
 use std::f32::consts::LOG2_E;

@@ -1,4 +1,4 @@
-//! Attention on a processor, in one pass over keys and values and without a matrix of scores: libtorch's own takes a third to a half of
+//! Attention on a CPU, in one pass over keys and values and without a matrix of scores: libtorch's own takes a third to a half of
 //! an evaluation of SD 1.5 there.
 
 #![expect(clippy::inline_always, reason = "what uses vectors must become a part of what is compiled for them")]
@@ -15,6 +15,7 @@ use std::ops::Range;
 use std::slice;
 use std::sync::LazyLock;
 
+use half::bf16;
 use pulp::x86::{V3, V4};
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -23,7 +24,7 @@ use self::arithmetic::{Number, Single};
 use self::block::{Head, Rows};
 use super::Forward;
 
-/// With the instructions that the processor has.
+/// With the instructions that the CPU has.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Flash {
     /// f32, eight at a time.
@@ -99,7 +100,7 @@ impl PairsOfBf16 {
             block::attend::<_, 8>(pairs, head, queries, write);
         }
         // SAFETY: a value of this type is proof of them.
-        #[expect(unsafe_code, reason = "instructions that not every processor has")]
+        #[expect(unsafe_code, reason = "instructions that not every CPU has")]
         unsafe {
             attend(self, head, queries, write);
         }

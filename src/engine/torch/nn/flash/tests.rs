@@ -4,7 +4,7 @@
 use super::*;
 use crate::engine::torch::device::random::normal;
 
-/// Those that this processor has.
+/// Those that this CPU has.
 fn all() -> Vec<Flash> {
     let single = [V3::try_new().map(Flash::Avx2), V4::try_new().map(Flash::Avx512)];
     single.into_iter().chain([PairsOfBf16::detect().map(Flash::Pairs)]).flatten().collect()

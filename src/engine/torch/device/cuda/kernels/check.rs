@@ -7,7 +7,7 @@ use crate::engine::torch::error::Forward;
 
 const CHANNELS: i64 = 64;
 const GROUPS: i64 = 32;
-const EPSILON: f64 = 1e-5;
+const NORM_EPSILON: f64 = 1e-5;
 
 /// What a kernel makes, and libtorch in f32.
 type Compared = (Option<Tensor>, Tensor);
@@ -34,19 +34,19 @@ impl Kernels {
     }
 
     fn norms(&self, kind: Kind, x: &Tensor) -> Forward<Compared> {
-        let (lead, shift) = (self.random(&[CHANNELS], kind)?, self.random(&[2, CHANNELS], kind)?);
+        let (input_bias, time_shift) = (self.random(&[CHANNELS], kind)?, self.random(&[2, CHANNELS], kind)?);
         let (weight, bias) = (self.random(&[CHANNELS], kind)?, self.random(&[CHANNELS], kind)?);
         let norm = Norm {
             weight: &weight,
             bias: &bias,
             groups: GROUPS,
-            epsilon: EPSILON,
-            lead: Some(&lead),
-            shift: Some(&shift),
+            epsilon: NORM_EPSILON,
+            input_bias: Some(&input_bias),
+            time_shift: Some(&time_shift),
             silu: true,
         };
-        let shifted = wide(x)?.f_add(&by_channel(&lead)?)?.f_add(&by_channel(&shift)?)?;
-        let theirs = shifted.f_group_norm(GROUPS, Some(wide(&weight)?), Some(wide(&bias)?), EPSILON, false)?;
+        let shifted = wide(x)?.f_add(&by_channel(&input_bias)?)?.f_add(&by_channel(&time_shift)?)?;
+        let theirs = shifted.f_group_norm(GROUPS, Some(wide(&weight)?), Some(wide(&bias)?), NORM_EPSILON, false)?;
         Ok((self.group_norm(x, norm)?, theirs.f_silu()?))
     }
 
@@ -60,13 +60,13 @@ impl Kernels {
         let (y, x, bias) = (self.image(kind, [13, 21])?, self.image(kind, [13, 21])?, self.random(&[CHANNELS], kind)?);
         let twice = by_channel(&bias)?.f_mul_scalar(2)?;
         let theirs = wide(&y)?.f_add(&wide(&x)?)?.f_add(&twice)?;
-        Ok((self.join(&y, Some(&x), &bias, Some(&bias))?, theirs))
+        Ok((self.add_residual(&y, Some(&x), &bias, Some(&bias))?, theirs))
     }
 
     fn biases(&self, kind: Kind) -> Forward<Compared> {
         let (y, bias) = (self.image(kind, [13, 21])?, self.random(&[CHANNELS], kind)?);
         let theirs = wide(&y)?.f_add(&by_channel(&bias)?)?;
-        Ok((self.join(&y, None, &bias, None)?, theirs))
+        Ok((self.add_residual(&y, None, &bias, None)?, theirs))
     }
 
     /// A sum, and its normalisation over a width that is not the same for all threads.
@@ -76,8 +76,8 @@ impl Kernels {
         let (weight, bias) = (self.random(&[width], kind)?, self.random(&[width], kind)?);
         let theirs = x.f_add(&more)?;
         let normalised =
-            wide(&theirs)?.f_layer_norm([width], Some(wide(&weight)?), Some(wide(&bias)?), EPSILON, false)?;
-        let ours = self.add_layer_norm((&x, &more), (&weight, &bias), EPSILON)?;
+            wide(&theirs)?.f_layer_norm([width], Some(wide(&weight)?), Some(wide(&bias)?), NORM_EPSILON, false)?;
+        let ours = self.add_layer_norm((&x, &more), (&weight, &bias), NORM_EPSILON)?;
         let [sum, y] = ours.map_or([None, None], |ours| ours.map(Some));
         Ok([(sum, wide(&theirs)?), (y, normalised)])
     }

@@ -32,9 +32,9 @@ pub(in crate::engine::torch) fn suiting(x: &Tensor) -> Option<Rc<Kernels>> {
 
 /// This thread's modules use the kernels until this is dropped.
 #[derive(Debug)]
-pub(in crate::engine::torch) struct InUse(());
+pub(in crate::engine::torch) struct KernelsInUse(());
 
-impl Drop for InUse {
+impl Drop for KernelsInUse {
     fn drop(&mut self) {
         KERNELS.set(None);
     }
@@ -42,7 +42,7 @@ impl Drop for InUse {
 
 /// `native/fused.cpp` says what they do.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Calls {
+pub(super) struct KernelFunctions {
     error: unsafe extern "C" fn() -> *const c_char,
     group_norm: unsafe extern "C" fn(Given, Given, Given, Given, Given, i64, f64, c_int, *mut Handle) -> Status,
     add_layer_norm: unsafe extern "C" fn(Given, Given, Given, Given, f64, *mut Handle) -> Status,
@@ -50,7 +50,7 @@ pub(super) struct Calls {
     join: unsafe extern "C" fn(Given, Given, Given, Given, *mut Handle) -> Status,
 }
 
-impl Calls {
+impl KernelFunctions {
     /// Those of a helper that was built with kernels.
     ///
     /// # Safety
@@ -74,7 +74,7 @@ impl Calls {
 #[derive(Debug)]
 pub(in crate::engine::torch) struct Kernels {
     device: Device,
-    calls: Calls,
+    functions: KernelFunctions,
     usage: Option<Arc<Usage>>,
 }
 
@@ -87,16 +87,16 @@ pub(in crate::engine::torch) struct Norm<'a> {
     pub(in crate::engine::torch) groups: i64,
     pub(in crate::engine::torch) epsilon: f64,
     /// Added to the image before: the bias of what made it.
-    pub(in crate::engine::torch) lead: Option<&'a Tensor>,
+    pub(in crate::engine::torch) input_bias: Option<&'a Tensor>,
     /// Added before, too; `[batch, channels]`.
-    pub(in crate::engine::torch) shift: Option<&'a Tensor>,
+    pub(in crate::engine::torch) time_shift: Option<&'a Tensor>,
     /// Whether `SiLU` comes after.
     pub(in crate::engine::torch) silu: bool,
 }
 
 impl Kernels {
-    pub(super) fn new(calls: Calls, device: Device) -> Self {
-        Self { device, calls, usage: None }
+    pub(super) fn new(functions: KernelFunctions, device: Device) -> Self {
+        Self { device, functions, usage: None }
     }
 
     /// The same, of which `usage` counts the calls.
@@ -105,22 +105,22 @@ impl Kernels {
     }
 
     /// Has this thread's modules use them.
-    pub(in crate::engine::torch) fn install(self) -> InUse {
+    pub(in crate::engine::torch) fn install(self) -> KernelsInUse {
         KERNELS.set(Some(Rc::new(self)));
-        InUse(())
+        KernelsInUse(())
     }
 
     /// [`Norm`] of an image `[batch, channels, height, width]`.
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(in crate::engine::torch) fn group_norm(&self, x: &Tensor, norm: Norm) -> Forward<Option<Tensor>> {
-        let Norm { weight, bias, groups, epsilon, lead, shift, silu } = norm;
-        let (lead, shift, silu) = (given(lead), given(shift), c_int::from(silu));
+        let Norm { weight, bias, groups, epsilon, input_bias, time_shift, silu } = norm;
+        let (input_bias, time_shift, silu) = (given(input_bias), given(time_shift), c_int::from(silu));
         // SAFETY: the tensors live as long as the call.
         self.made_one(|made| unsafe {
-            (self.calls.group_norm)(
+            (self.functions.group_norm)(
                 x.as_ptr(),
-                lead,
-                shift,
+                input_bias,
+                time_shift,
                 weight.as_ptr(),
                 bias.as_ptr(),
                 groups,
@@ -139,7 +139,7 @@ impl Kernels {
         (weight, bias): (&Tensor, &Tensor),
         epsilon: f64,
     ) -> Forward<Option<[Tensor; 2]>> {
-        let call = self.calls.add_layer_norm;
+        let call = self.functions.add_layer_norm;
         // SAFETY: as above.
         self.made(|made| unsafe { call(x.as_ptr(), more.as_ptr(), weight.as_ptr(), bias.as_ptr(), epsilon, made) })
     }
@@ -148,12 +148,12 @@ impl Kernels {
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(in crate::engine::torch) fn geglu(&self, x: &Tensor) -> Forward<Option<Tensor>> {
         // SAFETY: as above.
-        self.made_one(|made| unsafe { (self.calls.geglu)(x.as_ptr(), made) })
+        self.made_one(|made| unsafe { (self.functions.geglu)(x.as_ptr(), made) })
     }
 
     /// `y`, to which the biases, `[channels]`, and `x` are added; images like [`Self::group_norm`]'s.
     #[expect(unsafe_code, reason = "a call into the helper")]
-    pub(in crate::engine::torch) fn join(
+    pub(in crate::engine::torch) fn add_residual(
         &self,
         y: &Tensor,
         x: Option<&Tensor>,
@@ -162,7 +162,7 @@ impl Kernels {
     ) -> Forward<Option<Tensor>> {
         let (x, other) = (given(x), given(other));
         // SAFETY: as above.
-        self.made_one(|made| unsafe { (self.calls.join)(y.as_ptr(), x, bias.as_ptr(), other, made) })
+        self.made_one(|made| unsafe { (self.functions.join)(y.as_ptr(), x, bias.as_ptr(), other, made) })
     }
 
     fn made_one(&self, call: impl FnOnce(*mut Handle) -> Status) -> Forward<Option<Tensor>> {
@@ -175,7 +175,7 @@ impl Kernels {
         let mut made = [ptr::null_mut(); N];
         if call(made.as_mut_ptr()) != 0 {
             // SAFETY: a text of this thread's, which stays until its next call fails.
-            let text = unsafe { CStr::from_ptr((self.calls.error)()) };
+            let text = unsafe { CStr::from_ptr((self.functions.error)()) };
             return Err(TchError::Torch(text.to_string_lossy().into_owned()));
         }
         let there = made.iter().all(|made| !made.is_null());

@@ -1,4 +1,4 @@
-//! The kernels' arithmetic, built for the processor: all of them but that a GPU runs it.
+//! The kernels' arithmetic, built for the CPU: all of them but that a GPU runs it.
 #![allow(clippy::unwrap_used)]
 
 use std::cell::Cell;
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library, Symbol};
 use tch::{Device, Kind, Tensor};
 
-use super::{Calls, Kernels, Norm};
+use super::{KernelFunctions, Kernels, Norm};
 use crate::engine::torch::device::random::normal;
 use crate::engine::torch::{Model, Target, device};
 
@@ -46,7 +46,7 @@ fn library() -> &'static Library {
 #[expect(unsafe_code, reason = "functions of a library that was just built")]
 fn kernels() -> Kernels {
     // SAFETY: it is a build of that file, and is never closed.
-    Kernels::new(unsafe { Calls::of(library()) }.unwrap(), Device::Cpu)
+    Kernels::new(unsafe { KernelFunctions::of(library()) }.unwrap(), Device::Cpu)
 }
 
 /// With each block's threads from the last to the first.
@@ -74,7 +74,7 @@ fn image(rows: i64, channels: i64, height: i64, width: i64, kind: Kind) -> Tenso
 }
 
 fn norm<'a>(weight: &'a Tensor, bias: &'a Tensor, groups: i64) -> Norm<'a> {
-    Norm { weight, bias, groups, epsilon: 1e-6, lead: None, shift: None, silu: false }
+    Norm { weight, bias, groups, epsilon: 1e-6, input_bias: None, time_shift: None, silu: false }
 }
 
 fn worst(a: &Tensor, b: &Tensor) -> f64 {
@@ -164,7 +164,7 @@ fn biases_alone_are_added() {
     {
         let (image, bias) = (image(3, 40, height, width, kind), random(&[40], kind));
         let theirs = double(&image) + double(&bias).reshape([1, 40, 1, 1]);
-        let ours = kernels().join(&image, None, &bias, None).unwrap().unwrap();
+        let ours = kernels().add_residual(&image, None, &bias, None).unwrap().unwrap();
         assert!(off(&ours, &theirs) < 1.05, "{kind:?}");
         assert_eq!(ours.data_ptr(), image.data_ptr(), "in place");
     }
@@ -197,15 +197,16 @@ fn a_large_mean_costs_no_precision() {
 fn bits_depend_neither_on_company_nor_on_the_order_of_threads() {
     // In one launch, where a row alone is normalised by more blocks, and in two.
     for (kind, (height, width)) in KINDS.into_iter().flat_map(|kind| [(20, 24), (45, 40)].map(|size| (kind, size))) {
-        let (x, shift) = (image(5, 320, height, width, kind), random(&[5, 640], kind).narrow(1, 200, 320));
+        let (x, time_shift) = (image(5, 320, height, width, kind), random(&[5, 640], kind).narrow(1, 200, 320));
         let (weight, bias) = (random(&[320], kind), random(&[320], kind));
-        let of = |x: &Tensor, shift: &Tensor| {
-            let norm = Norm { lead: Some(&bias), shift: Some(shift), silu: true, ..norm(&weight, &bias, 32) };
+        let of = |x: &Tensor, time_shift: &Tensor| {
+            let norm =
+                Norm { input_bias: Some(&bias), time_shift: Some(time_shift), silu: true, ..norm(&weight, &bias, 32) };
             kernels().group_norm(x, norm).unwrap().unwrap()
         };
-        let together = of(&x, &shift);
-        assert_eq!(of(&x.narrow(0, 3, 1), &shift.narrow(0, 3, 1)), together.narrow(0, 3, 1), "{kind:?}");
-        assert_eq!(backwards(|| of(&x, &shift)), together, "{kind:?}");
+        let together = of(&x, &time_shift);
+        assert_eq!(of(&x.narrow(0, 3, 1), &time_shift.narrow(0, 3, 1)), together.narrow(0, 3, 1), "{kind:?}");
+        assert_eq!(backwards(|| of(&x, &time_shift)), together, "{kind:?}");
         let gates = random(&[3, 50, 128], kind);
         assert_eq!(backwards(|| kernels().geglu(&gates)).unwrap(), kernels().geglu(&gates).unwrap());
         let (x, change) = (random(&[2, 31, 320], kind), random(&[2, 31, 320], kind));
@@ -224,15 +225,15 @@ fn what_a_kernel_is_not_for_is_left_to_libtorch() {
     let part = random(&[12], Kind::Float);
     let few = image(1, 12, 4, 4, Kind::Float);
     assert!(kernels().group_norm(&few, norm(&part, &part, 4)).unwrap().is_none());
-    assert!(kernels().join(&few, None, &part, None).unwrap().is_none());
+    assert!(kernels().add_residual(&few, None, &part, None).unwrap().is_none());
     assert!(kernels().geglu(&random(&[1, 4, 24], Kind::Float)).unwrap().is_none());
     assert!(kernels().geglu(&random(&[1, 4, 64], Kind::Double)).unwrap().is_none());
     let wide = image(1, 16, 4, 4, Kind::Float);
     let other = random(&[16], Kind::Half);
-    assert!(kernels().join(&wide, Some(&wide), &other, None).unwrap().is_none());
+    assert!(kernels().add_residual(&wide, Some(&wide), &other, None).unwrap().is_none());
     // Channels first: libtorch adds, in place.
     let first = random(&[1, 16, 4, 4], Kind::Float);
-    assert!(kernels().join(&first, Some(&wide), &random(&[16], Kind::Float), None).unwrap().is_none());
+    assert!(kernels().add_residual(&first, Some(&wide), &random(&[16], Kind::Float), None).unwrap().is_none());
     let sum =
         |x: &Tensor, change: &Tensor, part: &Tensor| kernels().add_layer_norm((x, change), (part, part), 1e-5).unwrap();
     for (width, kind) in [(12, Kind::Float), (2056, Kind::Half), (64, Kind::Double)] {

@@ -4,8 +4,8 @@ use tch::Tensor;
 use tch::kind::Element;
 
 use super::Gpu;
-use super::helper::Mark;
-use super::pieces::PIECE;
+use super::helper::CudaEvent;
+use super::pinned_chunks::CHUNK_BYTES;
 use crate::engine::torch::error::Forward;
 
 impl Gpu {
@@ -21,20 +21,20 @@ impl Gpu {
 
     /// `weight`, a tensor without gaps in main memory, on the GPU, in its own kind. Its memory may go when this returns.
     #[expect(unsafe_code, reason = "numbers as the bytes that they are")]
-    pub(in crate::engine::torch) fn carry(&self, weight: &Tensor) -> Forward {
+    pub(in crate::engine::torch) fn upload_weight(&self, weight: &Tensor) -> Forward {
         let there = Tensor::f_empty(weight.size(), (weight.kind(), self.stream.device()))?;
         let weight = weight.f_contiguous()?;
         let size = weight.numel() * weight.kind().elt_size_in_bytes();
         // SAFETY: so many bytes are there, for as long as the tensor is.
         let bytes = unsafe { std::slice::from_raw_parts(weight.data_ptr().cast::<u8>(), size) };
-        self.pieces.borrow_mut().send(bytes, |offset, piece, before: Option<Mark>| {
-            let mark = match before {
-                Some(mark) => mark.wait().map(|()| mark),
-                None => Mark::new(&self.helper),
+        self.chunks.borrow_mut().send(bytes, |offset, piece, before: Option<CudaEvent>| {
+            let event = match before {
+                Some(event) => event.synchronize().map(|()| event),
+                None => CudaEvent::new(&self.helper),
             }?;
-            self.stream.upload(&there, offset, piece, PIECE)?;
-            mark.set(&self.stream)?;
-            Ok(mark)
+            self.stream.upload(&there, offset, piece, CHUNK_BYTES)?;
+            event.record(&self.stream)?;
+            Ok(event)
         })?;
         Ok(there)
     }

@@ -24,7 +24,7 @@ const LONG: Duration = Duration::from_secs(1);
 
 /// Networks by the LoRA that made them, the last used first.
 #[derive(Debug)]
-pub(in crate::engine::torch) struct Adapters {
+pub(in crate::engine::torch) struct LoraCache {
     base: Rc<Networks>,
     device: Device,
     folder: Option<PathBuf>,
@@ -49,7 +49,7 @@ impl Origin {
     }
 }
 
-impl Adapters {
+impl LoraCache {
     /// Those of `model`; without a folder it can only be itself.
     pub(in crate::engine::torch) fn new(model: &Model) -> Self {
         let base = Rc::new(Networks { number: 0, text: model.text.clone(), unet: model.unet.clone() });

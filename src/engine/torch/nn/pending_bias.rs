@@ -7,19 +7,19 @@ use crate::engine::torch::device::cuda::kernels;
 
 /// An image, `[batch, channels, height, width]`; nobody else's, if something is still to be added.
 #[derive(Debug)]
-pub(in crate::engine::torch) struct Convolved<'a> {
+pub(in crate::engine::torch) struct PendingBias<'a> {
     pub(super) image: Tensor,
     /// What is still to be added, `[channels]`.
     pub(super) bias: Option<&'a Tensor>,
 }
 
-impl Convolved<'_> {
+impl PendingBias<'_> {
     /// With all that is added.
     pub(super) fn whole(self) -> Forward {
         let Self { mut image, bias } = self;
         let Some(bias) = bias else { return Ok(image) };
         if let Some(kernels) = kernels::suiting(&image)
-            && let Some(sum) = kernels.join(&image, None, bias, None)?
+            && let Some(sum) = kernels.add_residual(&image, None, bias, None)?
         {
             return Ok(sum);
         }
@@ -27,9 +27,9 @@ impl Convolved<'_> {
     }
 
     /// And `more` besides.
-    pub(in crate::engine::torch) fn plus(self, more: &Convolved) -> Forward {
+    pub(in crate::engine::torch) fn plus(self, more: &PendingBias) -> Forward {
         if let (Some(bias), Some(kernels)) = (self.bias, kernels::suiting(&self.image))
-            && let Some(sum) = kernels.join(&self.image, Some(&more.image), bias, more.bias)?
+            && let Some(sum) = kernels.add_residual(&self.image, Some(&more.image), bias, more.bias)?
         {
             return Ok(sum);
         }
@@ -42,7 +42,7 @@ impl Convolved<'_> {
 }
 
 /// An image as it is.
-impl From<&Tensor> for Convolved<'_> {
+impl From<&Tensor> for PendingBias<'_> {
     fn from(image: &Tensor) -> Self {
         Self { image: image.shallow_clone(), bias: None }
     }

@@ -7,19 +7,19 @@ pub(super) const KEY: &str = "lora_adapter_metadata";
 
 /// Settings of PEFT's `LoraConfig`, each under `unet.` or `text_encoder.`; empty where a file says nothing.
 #[derive(Debug, Default)]
-pub(super) struct Notes(Map<String, Value>);
+pub(super) struct PeftMetadata(Map<String, Value>);
 
-impl Notes {
+impl PeftMetadata {
     /// # Errors
     /// It is no JSON object, or says that the matrices mean something else.
     pub(super) fn read(text: &str) -> Result<Self, String> {
-        let Ok(Value::Object(notes)) = serde_json::from_str(text) else {
+        let Ok(Value::Object(metadata)) = serde_json::from_str(text) else {
             return Err(format!("{KEY} in its header is no JSON object"));
         };
-        let dora = notes.iter().find(|(key, value)| key.ends_with(".use_dora") && **value == Value::Bool(true));
+        let dora = metadata.iter().find(|(key, value)| key.ends_with(".use_dora") && **value == Value::Bool(true));
         match dora {
             Some((key, _)) => Err(format!("{key} is set in its header; DoRA is not supported, only LoRA is")),
-            None => Ok(Self(notes)),
+            None => Ok(Self(metadata)),
         }
     }
 
@@ -59,13 +59,13 @@ mod tests {
 
     use super::*;
 
-    fn strength(notes: &Value, module: &str) -> Result<f64, String> {
-        Notes::read(&notes.to_string())?.strength("unet", module, 4.0)
+    fn strength(metadata: &Value, module: &str) -> Result<f64, String> {
+        PeftMetadata::read(&metadata.to_string())?.strength("unet", module, 4.0)
     }
 
     #[test]
     fn alpha_over_rank() {
-        assert_eq!(Notes::default().strength("unet", "conv_in", 4.0), Ok(1.0));
+        assert_eq!(PeftMetadata::default().strength("unet", "conv_in", 4.0), Ok(1.0));
         assert_eq!(strength(&json!({"text_encoder.lora_alpha": 8}), "conv_in"), Ok(1.0));
         assert_eq!(strength(&json!({"unet.lora_alpha": 8}), "conv_in"), Ok(2.0));
         assert_eq!(strength(&json!({"unet.lora_alpha": 8, "unet.use_rslora": true}), "conv_in"), Ok(4.0));
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_pattern_is_the_end_of_a_name() {
-        let notes = |pattern: &str| json!({"unet.lora_alpha": 8, "unet.alpha_pattern": {pattern: 2}});
+        let metadata = |pattern: &str| json!({"unet.lora_alpha": 8, "unet.alpha_pattern": {pattern: 2}});
         for (pattern, expected) in [
             ("to_q", 0.5),
             ("attn1.to_q", 0.5),
@@ -83,14 +83,14 @@ mod tests {
             ("o_q", 2.0),
             ("to_k", 2.0),
         ] {
-            assert_eq!(strength(&notes(pattern), "mid.attn1.to_q"), Ok(expected), "{pattern}");
+            assert_eq!(strength(&metadata(pattern), "mid.attn1.to_q"), Ok(expected), "{pattern}");
         }
-        assert!(strength(&notes(".*to_q"), "mid.attn1.to_q").unwrap_err().contains("alpha_pattern"));
+        assert!(strength(&metadata(".*to_q"), "mid.attn1.to_q").unwrap_err().contains("alpha_pattern"));
     }
 
     #[test]
     fn what_means_something_else_is_refused() {
         assert!(strength(&json!({"unet.use_dora": true}), "conv_in").unwrap_err().contains("unet.use_dora"));
-        assert!(Notes::read("[]").is_err() && Notes::read("{").is_err());
+        assert!(PeftMetadata::read("[]").is_err() && PeftMetadata::read("{").is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 /// How a convolution's window moves.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::engine::torch) struct Window {
+pub(in crate::engine::torch) struct ConvParams {
     /// Height and width of the kernel.
     pub(in crate::engine::torch) kernel: i64,
     /// Pixels from one position to the next.
@@ -11,7 +11,7 @@ pub(in crate::engine::torch) struct Window {
     pub(in crate::engine::torch) padding: i64,
 }
 
-impl Window {
+impl ConvParams {
     /// 1×1: a linear map of every pixel.
     pub(in crate::engine::torch) const POINT: Self = Self { kernel: 1, stride: 1, padding: 0 };
     /// 3×3 that keeps the size.

@@ -12,7 +12,7 @@ use crate::engine::torch::networks::unet::{TextProjections, Unet};
 
 /// What a lane, or its other text, asks of an evaluation.
 #[derive(Debug)]
-struct Row<'a> {
+struct UnetRow<'a> {
     /// `[1, latent, height, width]`, f32.
     latents: Tensor,
     /// `[1, time]`.
@@ -22,15 +22,15 @@ struct Row<'a> {
 
 /// The rows of an evaluation, of one size of latents.
 #[derive(Debug)]
-pub(in crate::engine::torch) struct Rows<'a>(Vec<Row<'a>>);
+pub(in crate::engine::torch) struct UnetBatch<'a>(Vec<UnetRow<'a>>);
 
-impl<'a> Rows<'a> {
+impl<'a> UnetBatch<'a> {
     /// Those of `lanes`, in their order.
     pub(in crate::engine::torch) fn of(lanes: impl Iterator<Item = &'a Lane>) -> Forward<Self> {
         let mut rows = Vec::new();
         for lane in lanes {
             let (latents, time) = (lane.input()?, lane.time()?);
-            let row = |text| Row { latents: latents.shallow_clone(), time: time.shallow_clone(), text };
+            let row = |text| UnetRow { latents: latents.shallow_clone(), time: time.shallow_clone(), text };
             rows.extend(lane.texts().map(row));
         }
         Ok(Self(rows))
@@ -46,7 +46,7 @@ impl<'a> Rows<'a> {
         self.stacked(rows, |row| &row.latents)
     }
 
-    fn stacked(&self, rows: usize, part: impl for<'r> Fn(&'r Row) -> &'r Tensor) -> Forward {
+    fn stacked(&self, rows: usize, part: impl for<'r> Fn(&'r UnetRow) -> &'r Tensor) -> Forward {
         let parts = self.0.iter().chain(self.0.last().into_iter().cycle()).take(rows.max(self.count()));
         Tensor::f_cat(&parts.map(part).collect::<Vec<_>>(), 0)
     }
@@ -66,37 +66,37 @@ impl<'a> Rows<'a> {
         let layer = |i: usize| self.stacked(rows, |row| &row.text[i]);
         let texts = (0..layers).map(layer).collect::<Forward<_>>()?;
         let (latents, times) = (self.latents(rows)?.f_to_kind(kind)?, self.stacked(rows, |row| &row.time)?);
-        Told { latents, times, texts }.evaluate(unet)
+        UnetInputs { latents, times, texts }.evaluate(unet)
     }
 }
 
 /// The same in tensors that stay where they are: what was recorded on them is done again on what they hold by then.
 #[derive(Debug)]
-pub(in crate::engine::torch) struct Sheet {
+pub(in crate::engine::torch) struct StaticInputs {
     rows: usize,
-    told: Told,
+    told: UnetInputs,
     /// Which text each row holds. A text never changes, and an address that is remembered is nobody else's.
     written: Vec<Weak<TextProjections>>,
 }
 
 /// What the UNet takes.
 #[derive(Debug)]
-pub(in crate::engine::torch) struct Told {
+pub(in crate::engine::torch) struct UnetInputs {
     latents: Tensor,
     times: Tensor,
     /// One a layer, `[rows, tokens, 2 · channels]`.
     texts: Vec<Tensor>,
 }
 
-impl Sheet {
+impl StaticInputs {
     /// An empty one for `rows` rows like those of `like`.
-    pub(in crate::engine::torch) fn new(rows: usize, like: &Rows, target: Target) -> Forward<Self> {
+    pub(in crate::engine::torch) fn new(rows: usize, like: &UnetBatch, target: Target) -> Forward<Self> {
         let Some(first) = like.0.first() else { return Err(TchError::Shape("an evaluation without a row".into())) };
         let empty = |of: &Tensor, kind| {
             let shape = [&[rows as i64], &of.size()[1..]].concat();
             Tensor::f_zeros(shape, (kind, target.device))
         };
-        let told = Told {
+        let told = UnetInputs {
             latents: empty(&first.latents, target.kind)?,
             times: empty(&first.time, first.time.kind())?,
             texts: first.text.iter().map(|text| empty(text, text.kind())).collect::<Forward<_>>()?,
@@ -105,7 +105,7 @@ impl Sheet {
     }
 
     /// Writes `rows` down, of which there may be fewer than fit. Texts that stand there already are not written again.
-    pub(in crate::engine::torch) fn write(&mut self, rows: &Rows) -> Forward<()> {
+    pub(in crate::engine::torch) fn write(&mut self, rows: &UnetBatch) -> Forward<()> {
         self.told.latents.f_copy_(&rows.latents(self.rows)?)?;
         self.told.times.f_copy_(&rows.stacked(self.rows, |row| &row.time)?)?;
         for (i, (row, written)) in (0..).zip(rows.0.iter().zip(&mut self.written)) {
@@ -122,14 +122,14 @@ impl Sheet {
     }
 
     /// The same memory.
-    pub(in crate::engine::torch) fn view(&self) -> Told {
-        let Told { latents, times, texts } = &self.told;
+    pub(in crate::engine::torch) fn view(&self) -> UnetInputs {
+        let UnetInputs { latents, times, texts } = &self.told;
         let texts = texts.iter().map(Tensor::shallow_clone).collect();
-        Told { latents: latents.shallow_clone(), times: times.shallow_clone(), texts }
+        UnetInputs { latents: latents.shallow_clone(), times: times.shallow_clone(), texts }
     }
 }
 
-impl Told {
+impl UnetInputs {
     /// What `unet` says of it now.
     pub(in crate::engine::torch) fn evaluate(&self, unet: &Unet) -> Forward {
         unet.forward(&self.latents, &self.times, &self.texts)

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use latentd::engine::torch::{Lanes, Model, Pace, Target};
+use latentd::engine::torch::{Model, PreviewPace, Target, TorchEngine};
 use latentd::engine::{Engine, Picture, Ticket};
 use latentd::job::{Brought, Mask, Shade, Size, Spec, Start};
 use latentd::sampler::Sampler;
@@ -14,7 +14,7 @@ use tch::{Device, Kind};
 use crate::drawing::{engine, engine_in, finish, furthest, only, psnr, run, spec};
 
 /// A look at every evaluation.
-const ALWAYS: Pace = Pace { pause: Duration::ZERO, rest: 0 };
+const ALWAYS: PreviewPace = PreviewPace { pause: Duration::ZERO, rest: 0 };
 
 #[test]
 fn the_same_job_twice_gives_the_same_bytes() {
@@ -126,7 +126,7 @@ fn bf16_draws_what_f32_draws() {
     let draw = |target| {
         let model = Model::load(&root.join("models/miniature"), &root.join("models/clip-tokenizer"), target).unwrap();
         let size = Size { width: 512, height: 512 };
-        only(run(&mut Lanes::new(model), &Spec { size, ..spec(Sampler::KLms, 20, 1) }))
+        only(run(&mut TorchEngine::new(model), &Spec { size, ..spec(Sampler::KLms, 20, 1) }))
     };
     let (exact, rounded) = (draw(Target::REFERENCE), draw(Target { kind: tch::Kind::BFloat16, ..Target::REFERENCE }));
     let errors = exact.pixels.iter().zip(&rounded.pixels).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
@@ -209,6 +209,6 @@ fn a_preview_is_small_and_has_the_picture_s_shape() {
 
 #[test]
 fn previews_keep_their_pace() {
-    let mut engine = engine("tiny").with_previews(Pace { pause: Duration::from_hours(1), rest: 0 });
+    let mut engine = engine("tiny").with_previews(PreviewPace { pause: Duration::from_hours(1), rest: 0 });
     assert_eq!(run(&mut engine, &Spec { preview: true, ..spec(Sampler::Ddim, 8, 7) }).previews.len(), 0);
 }

@@ -1,14 +1,14 @@
-//! Developing where nothing else can be done meanwhile.
+//! Decoding where nothing else can be done meanwhile.
 
 use std::time::{Duration, Instant};
 
 use tch::{Cuda, Device, TchError, Tensor};
 
-use crate::engine::torch::device::async_work::{Darkroom, Development};
+use crate::engine::torch::device::async_work::{AsyncDecoder, PendingDecode};
 
 /// Does all of the work when it is begun.
 #[derive(Debug)]
-pub(super) struct AtOnce(pub(super) Device);
+pub(super) struct BlockingDecoder(pub(super) Device);
 
 #[derive(Debug)]
 struct Done {
@@ -16,8 +16,8 @@ struct Done {
     time: Duration,
 }
 
-impl Darkroom for AtOnce {
-    fn begin(&self, work: &dyn Fn() -> Result<Tensor, TchError>) -> Result<Box<dyn Development>, TchError> {
+impl AsyncDecoder for BlockingDecoder {
+    fn begin(&self, work: &dyn Fn() -> Result<Tensor, TchError>) -> Result<Box<dyn PendingDecode>, TchError> {
         if let Device::Cuda(number) = self.0 {
             // So that the time of the evaluations still under way is not counted here.
             Cuda::synchronize(number as i64);
@@ -28,7 +28,7 @@ impl Darkroom for AtOnce {
     }
 }
 
-impl Development for Done {
+impl PendingDecode for Done {
     fn is_done(&self) -> Result<bool, TchError> {
         Ok(true)
     }

@@ -58,11 +58,16 @@ pub fn job_input(data: &[u8]) {
 /// A submission that is taken has times within the bounds of the protocol, and its other keys are JSON as they were sent.
 pub fn submitted(data: &[u8]) {
     let now = UnixTime::from_millis(1_000_000);
-    let manner =
-        SubmissionContext { id: "x".into(), now, patience: Duration::from_mins(10), ttl: None, wait: Some(90_000) };
+    let manner = SubmissionContext {
+        id: "x".into(),
+        now,
+        execution_timeout: Duration::from_mins(10),
+        ttl: None,
+        wait: Some(90_000),
+    };
     let Ok(job) = parse_submission(data, manner) else { return };
     let week = Duration::from_hours(7 * 24);
-    assert!(job.record.patience >= Duration::from_secs(5) && job.record.patience <= week);
+    assert!(job.record.execution_timeout >= Duration::from_secs(5) && job.record.execution_timeout <= week);
     assert!(job.record.expires >= now + Duration::from_secs(10) && job.record.expires <= now + week);
     assert!(!job.rest.contains_key("id") && !job.rest.contains_key("input"));
     let stands = status(&job.record, StatusView::V2, Payloads { input: Some(&job.input), ..Payloads::default() });
@@ -91,7 +96,7 @@ pub fn job_done(data: &[u8]) {
     let Ok(posted) = parse_job_done(data) else { return };
     let now = UnixTime::from_millis(1_000_000);
     let mut record = Record::new("x", now);
-    let _ = record.start(&Claim { worker: "w".into(), gpu: None, beats: true, at: now });
+    let _ = record.start(&Claim { worker: "w".into(), gpu: None, sends_heartbeats: true, at: now });
     let (output, timings) = match posted {
         WorkerPost::Progress(word) => {
             let _ = record.progress("w", now);

@@ -169,7 +169,7 @@ fn endpoint(configured: &config::Endpoint) -> Endpoint {
             HandledBy::Latentd => Handler::Latentd { models: None },
             HandledBy::External => Handler::External,
         },
-        patience: configured.execution_timeout,
+        execution_timeout: configured.execution_timeout,
         gpu: configured.gpu,
     }
 }
@@ -185,23 +185,23 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
         first.handler = Handler::Latentd { models };
     }
     let hooks = &config.webhook;
-    let tells = WebhookRetry {
+    let webhooks = WebhookRetry {
         tries: u32::try_from(hooks.attempts).unwrap_or(u32::MAX).max(1),
         pause: hooks.pause,
-        time: hooks.timeout,
+        timeout: hooks.timeout,
     };
     Ok(Settings {
         endpoints,
-        rules: Rules { lost: gateway.lost, waiting: gateway.max_waiting.0, tells, ..usual.rules },
+        rules: Rules { lost_after: gateway.lost, max_waiting: gateway.max_waiting.0, webhooks, ..usual.rules },
         keys: [keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)].concat(),
-        home: home.map(|key| ApiKey::new(key.reveal(), Role::Worker, None)),
+        local_worker_key: home.map(|key| ApiKey::new(key.reveal(), Role::Worker, None)),
         connections: files::connections(files::raise()),
         keep_alive: gateway.keep_alive,
-        room: usize::try_from(gateway.in_flight).unwrap_or(usize::MAX),
+        in_flight: usize::try_from(gateway.in_flight).unwrap_or(usize::MAX),
         limits: gateway.limits,
         browsers: BrowserPolicy { hosts: gateway.hosts.0.clone(), origins: gateway.cors.0.clone() },
-        root: home.is_some(),
-        hooks: match hooks.deliver {
+        serve_at_root: home.is_some(),
+        webhooks: match hooks.deliver {
             WebhookBy::Auto | WebhookBy::Gateway => Some(WebhookCaller {
                 client: Client::new(Guard::new(config.net.allow_private.clone()))?,
                 signer: hooks.secret.clone().map(Signer::new),

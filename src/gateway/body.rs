@@ -43,7 +43,7 @@ impl IncomingBody {
             if length > most {
                 return refuse(rest, most, large()).await;
             }
-            match room.hold(length).await {
+            match room.reserve(length).await {
                 Ok(room) => held = room,
                 Err(fault) => return refuse(rest, most, fault).await,
             }
@@ -58,7 +58,7 @@ impl IncomingBody {
             }
             if length > has {
                 // It does not say how much it is, so it may be all.
-                match room.hold(most).await {
+                match room.reserve(most).await {
                     Ok(room) => held = room,
                     Err(fault) => return refuse(rest, most, fault).await,
                 }
@@ -132,14 +132,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_small_never_waits_and_what_is_large_is_refused_once_it_has_come() {
         let rooms = MemoryBudgets::new(MAX);
-        let all = rooms.jobs.hold(MAX).await.unwrap();
+        let all = rooms.jobs.reserve(MAX).await.unwrap();
         for says in [None, Some(UNCOUNTED_BYTES)] {
             let small = sent(vec![UNCOUNTED_BYTES / 2; 2], says).await;
             assert_eq!(small.whole(&rooms.jobs, MAX).now_or_never().unwrap().unwrap().bytes.len(), UNCOUNTED_BYTES);
             let large = sent(vec![UNCOUNTED_BYTES; 3], says.map(|_| 3 * UNCOUNTED_BYTES)).await;
             assert!(matches!(large.whole(&rooms.jobs, MAX).await, Err(ApiError::Busy)));
         }
-        assert!(rooms.results.hold(MAX).now_or_never().is_some(), "workers have room of their own");
+        assert!(rooms.results.reserve(MAX).now_or_never().is_some(), "workers have room of their own");
         drop(all);
     }
 }

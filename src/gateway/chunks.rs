@@ -34,7 +34,7 @@ impl<S: Store> Gateway<S> {
             // First how it stands, then what is there: whoever has ended brings no more.
             let record = self.visible(endpoint, id).await?;
             let (chunks, more, held) = self.next_chunks(endpoint, id).await?;
-            if !chunks.is_empty() || record.state.is_end() || !self.rang(rings, until).await {
+            if !chunks.is_empty() || record.state.is_end() || !self.woken(rings, until).await {
                 // Clients stop at an end, so it is told with the last chunk at the earliest.
                 return Ok((if more { JobState::InProgress } else { record.state }, chunks, held));
             }
@@ -45,12 +45,12 @@ impl<S: Store> Gateway<S> {
     pub(super) async fn next_chunks(&self, endpoint: &Endpoint, id: &str) -> Result<TakenChunks, ApiError> {
         let (mut most, mut held) = (UNCOUNTED_BYTES, Reservation::default());
         loop {
-            let (chunks, next) = self.store.drain(&endpoint.id, id, most).await?;
+            let (chunks, next) = self.store.take_chunks(&endpoint.id, id, most).await?;
             match next {
                 Some(bytes) if chunks.is_empty() => {
                     drop(held);
                     most = bytes.max(MAX_REPLY_BYTES);
-                    held = self.rooms.answers.hold(most).await?;
+                    held = self.budgets.answers.reserve(most).await?;
                 }
                 _ => {
                     held.shrink(chunks.iter().map(Bytes::len).sum());

@@ -65,34 +65,40 @@ impl<S: Store> Gateway<S> {
         let name = idempotency::name(headers, &endpoint.id, prefix, now)?;
         let id = format!("{prefix}{}-l1", name.as_ref().map_or_else(|| in_time(now), |name| name.id));
         let wait = sync.then_some(times.wait.unwrap_or(SYNC_WAIT.2));
-        let manner = SubmissionContext { id: id.clone(), now, patience: endpoint.patience, ttl: times.ttl, wait };
+        let manner = SubmissionContext {
+            id: id.clone(),
+            now,
+            execution_timeout: endpoint.execution_timeout,
+            ttl: times.ttl,
+            wait,
+        };
         let (handler, size) = (endpoint.handler.clone(), body.bytes.len());
         let read = move || {
             let WholeBody { bytes, held } = body;
             let mut job = parse_submission(&bytes, manner)?;
             handler.check(&job.input)?;
-            job.record.sent = name.map(|name| name.sent(&bytes));
+            job.record.idempotency = name.map(|name| name.sent(&bytes));
             Ok::<_, ApiError>((job, held))
         };
-        let (mut job, held) = self.rooms.jobs.work(size, read).await?;
-        if self.settings.hooks.is_none() {
+        let (mut job, held) = self.budgets.jobs.work(size, read).await?;
+        if self.settings.webhooks.is_none() {
             // Workers call it, who are told of it with the job. A hook that nobody here tells would be due for ever.
-            job.record.hook = None;
+            job.record.webhook = None;
         }
-        if let Some(hook) = &mut job.record.hook {
-            hook.by = self.keys.client(headers);
+        if let Some(hook) = &mut job.record.webhook {
+            hook.client = self.keys.client(headers);
         }
         continue_trace(&mut job.rest, headers);
-        let digest = job.record.sent.as_ref().map(|sent| sent.digest.clone());
+        let digest = job.record.idempotency.as_ref().map(|sent| sent.digest.clone());
         let end = sync.then(|| self.notifier.end(&endpoint.id, &id).notified_owned());
         let (store, of) = (self.store.clone(), endpoint.id.clone());
-        match (self.rooms.keep(held, async move { store.submit(&of, job).await }).await, digest) {
+        match (self.budgets.keep(held, async move { store.submit(&of, job).await }).await, digest) {
             (Ok(()), _) => Ok((id, JobState::InQueue, end)),
             (Err(StoreError::Duplicate), Some(digest)) => {
                 let record = self.again(endpoint, &id, &digest).await?;
                 if sync {
                     // Its result is the reply, if it is still kept.
-                    self.shows(&record)?;
+                    self.check_visible(&record)?;
                 }
                 Ok((id, record.state, None))
             }
@@ -103,7 +109,7 @@ impl<S: Store> Gateway<S> {
     /// How a job stands that was submitted before, by the same words.
     async fn again(&self, endpoint: &Endpoint, id: &str, digest: &str) -> Result<Record, ApiError> {
         let record = self.store.read(&endpoint.id, id).await?.ok_or_else(|| ApiError::NoJob(id.to_owned()))?;
-        match record.sent {
+        match record.idempotency {
             Some(ref sent) if sent.digest == digest => Ok(record),
             _ => Err(ApiError::Conflict("this `Idempotency-Key` was sent with another body before")),
         }
@@ -116,11 +122,16 @@ impl<S: Store> Gateway<S> {
             let record = self.store.read(&endpoint.id, &id).await?;
             holders.extend(record.as_ref().and_then(Record::holder).map(str::to_owned));
         }
-        Ok(self.registry.classes(&endpoint.id, |worker| holders.contains(worker), self.now()))
+        Ok(self.registry.counts(&endpoint.id, |worker| holders.contains(worker), self.now()))
     }
 
     /// Lets a client's wish happen to a job that it can see.
-    async fn wish(&self, endpoint: &Endpoint, id: &str, wish: impl JobEvent) -> Result<(Record, Transition), ApiError> {
+    async fn client_change(
+        &self,
+        endpoint: &Endpoint,
+        id: &str,
+        wish: impl JobEvent,
+    ) -> Result<(Record, Transition), ApiError> {
         self.visible(endpoint, id).await?;
         let done = self.store.change(&endpoint.id, id, wish, Vec::new(), None).await?;
         done.ok_or_else(|| ApiError::NoJob(id.to_owned()))
@@ -156,7 +167,7 @@ pub(super) async fn run<S: Store>(
     body: IncomingBody,
 ) -> Reply {
     let endpoint = gateway.endpoint(&name)?;
-    let body = body.whole(&gateway.rooms.jobs, gateway.settings.most.0).await?;
+    let body = body.whole(&gateway.budgets.jobs, gateway.settings.max_input.0).await?;
     let (id, state, _) = gateway.submit(endpoint, &headers, body, &times(asked)?, false).await?;
     Ok(RawJson(json!({ "id": id, "status": state }).to_string()))
 }
@@ -171,11 +182,11 @@ pub(super) async fn runsync<S: Store>(
     body: IncomingBody,
 ) -> Result<Response, ApiError> {
     let (endpoint, times) = (gateway.endpoint(&name)?.clone(), times(asked)?);
-    let body = body.whole(&gateway.rooms.jobs, gateway.settings.most.1).await?;
+    let body = body.whole(&gateway.budgets.jobs, gateway.settings.max_input.1).await?;
     let (id, state, end) = gateway.submit(&endpoint, &headers, body, &times, true).await?;
     let head = HeaderValue::from_str(&id).ok();
     let job = id.clone();
-    let ended = async move { gateway.seen_at_end(&endpoint, &job, long(&times), version, end).await };
+    let ended = async move { gateway.status_at_end(&endpoint, &job, long(&times), version, end).await };
     let mut reply = long_poll::reply(ended, id, state);
     reply.headers_mut().extend(head.map(|id| (HeaderName::from_static("x-job-id"), id)));
     Ok(reply)
@@ -187,7 +198,7 @@ pub(super) async fn status<S: Store>(
     Path((name, id)): Path<(String, String)>,
 ) -> Reply<Bytes> {
     let endpoint = gateway.endpoint(&name)?;
-    gateway.seen(endpoint, &id, version).await.map(|seen| RawJson(seen.object()))
+    gateway.status_of(endpoint, &id, version).await.map(|seen| RawJson(seen.object()))
 }
 
 pub(super) async fn status_sync<S: Store>(
@@ -198,7 +209,7 @@ pub(super) async fn status_sync<S: Store>(
 ) -> Result<Response, ApiError> {
     let (endpoint, wait) = (gateway.endpoint(&name)?.clone(), long(&times(asked)?));
     let (waits, at, job) = (gateway.clone(), endpoint.clone(), id.clone());
-    let ended = async move { waits.seen_at_end(&at, &job, wait, version, None).await };
+    let ended = async move { waits.status_at_end(&at, &job, wait, version, None).await };
     gateway.long_poll(endpoint, id, ended).await
 }
 
@@ -229,7 +240,7 @@ pub(super) async fn cancel<S: Store>(
     Path((name, id)): Path<(String, String)>,
 ) -> Reply {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
-    let (record, _) = gateway.wish(endpoint, &id, move |record: &mut Record| record.cancel(now)).await?;
+    let (record, _) = gateway.client_change(endpoint, &id, move |record: &mut Record| record.cancel(now)).await?;
     Ok(stands(&record))
 }
 
@@ -238,7 +249,7 @@ pub(super) async fn retry<S: Store>(
     Path((name, id)): Path<(String, String)>,
 ) -> Reply {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
-    match gateway.wish(endpoint, &id, move |record: &mut Record| record.retry(now)).await? {
+    match gateway.client_change(endpoint, &id, move |record: &mut Record| record.retry(now)).await? {
         (record, Transition::Unchanged) => Err(ApiError::BadRequest(format!(
             "only a job that is FAILED or TIMED_OUT can be retried; this one is {}",
             record.state

@@ -74,7 +74,7 @@ pub(super) async fn history<S: Store>(
     let record = gateway.visible(endpoint, &id).await?;
     let history = json!({
         "attempts": attempts(&record, &gateway.course),
-        "forgotten": record.forgotten,
+        "forgotten": record.forgotten_attempts,
         "id": record.id,
         "status": record.state,
         "submitted": shown(&gateway.course, record.submitted),
@@ -90,9 +90,9 @@ fn shown(course: &Course, date: UnixTime) -> u64 {
 
 fn attempts(record: &Record, course: &Course) -> Vec<Value> {
     let shown = |date| shown(course, date);
-    let past = record.past.iter().map(|past| {
+    let past = record.failed_attempts.iter().map(|past| {
         json!({
-            "began": shown(past.began), "ended": shown(past.ended), "number": past.number, "why": past.why,
+            "began": shown(past.began), "ended": shown(past.ended), "number": past.number, "why": past.reason,
             "workerId": past.worker,
         })
     });
@@ -106,7 +106,7 @@ fn attempts(record: &Record, course: &Course) -> Vec<Value> {
 }
 
 fn webhooks(record: &Record, course: &Course) -> Vec<Value> {
-    let log = record.hook.iter().flat_map(|hook| &hook.log);
-    log.map(|told| json!({ "at": shown(course, told.at), "end": told.message, "error": told.why, "taken": told.why.is_none() }))
+    let log = record.webhook.iter().flat_map(|hook| &hook.log);
+    log.map(|told| json!({ "at": shown(course, told.at), "end": told.message, "error": told.error, "taken": told.error.is_none() }))
         .collect()
 }

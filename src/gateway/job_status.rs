@@ -38,10 +38,15 @@ impl JobStatus {
 
 impl<S: Store> Gateway<S> {
     /// A job that clients can see, and its status object as it is now.
-    pub(super) async fn seen(&self, endpoint: &Endpoint, id: &str, version: Version) -> Result<JobStatus, ApiError> {
-        let (view, room) = (view(version, endpoint), &self.rooms.answers);
-        let (record, parts, held) = self.found(room, &endpoint.id, id, move |record| wanted(record, view)).await?;
-        self.shows(&record)?;
+    pub(super) async fn status_of(
+        &self,
+        endpoint: &Endpoint,
+        id: &str,
+        version: Version,
+    ) -> Result<JobStatus, ApiError> {
+        let (view, room) = (view(version, endpoint), &self.budgets.answers);
+        let (record, parts, held) = self.load(room, &endpoint.id, id, move |record| wanted(record, view)).await?;
+        self.check_visible(&record)?;
         let parts = wanted(&record, view).into_iter().zip(parts).collect();
         let (record, object) = object(room, record, view, parts).await;
         Ok(JobStatus { record, object, held })
@@ -49,7 +54,7 @@ impl<S: Store> Gateway<S> {
 
     /// The status object of a job at its end, or as it is when the time is over. Who has listened for its end since before it was there
     /// need not look at it before.
-    pub(super) async fn seen_at_end(
+    pub(super) async fn status_at_end(
         &self,
         endpoint: &Endpoint,
         id: &str,
@@ -59,10 +64,10 @@ impl<S: Store> Gateway<S> {
     ) -> Result<Bytes, ApiError> {
         let until = Instant::now() + wait;
         if let Some(end) = end
-            && self.rang(end, until).await
+            && self.woken(end, until).await
         {
             // Mostly it is there, and is looked at once.
-            let seen = self.seen(endpoint, id, version).await?;
+            let seen = self.status_of(endpoint, id, version).await?;
             if seen.record.state.is_end() {
                 return Ok(seen.object());
             }
@@ -72,24 +77,24 @@ impl<S: Store> Gateway<S> {
             let rings = bell.notified();
             // Only how it stands: whoever waits has nothing else of it.
             let record = self.visible(endpoint, id).await?;
-            if record.state.is_end() || !self.rang(rings, until).await {
-                return self.seen(endpoint, id, version).await.map(JobStatus::object);
+            if record.state.is_end() || !self.woken(rings, until).await {
+                return self.status_of(endpoint, id, version).await.map(JobStatus::object);
             }
         }
     }
 
     /// What a webhook is told of a job that stood as `record` says.
     pub(super) async fn webhook_body(&self, endpoint: &str, record: &Record) -> Result<Bytes, ApiError> {
-        let (parts, room) = (wanted(record, StatusView::Webhook), &self.rooms.messages);
+        let (parts, room) = (wanted(record, StatusView::Webhook), &self.budgets.messages);
         let asked = parts.clone();
-        let (_, found, held) = self.found(room, endpoint, &record.id, move |_| asked.clone()).await?;
+        let (_, found, held) = self.load(room, endpoint, &record.id, move |_| asked.clone()).await?;
         let parts = parts.into_iter().zip(found).collect();
         let (_, object) = object(room, record.clone(), StatusView::Webhook, parts).await;
         Ok(held.by(object))
     }
 
     /// A job and what is wanted of it, which has room by the time that it is read.
-    async fn found(
+    async fn load(
         &self,
         room: &MemoryBudget,
         endpoint: &str,
@@ -104,7 +109,7 @@ impl<S: Store> Gateway<S> {
                 (_, LoadedPayloads::Large(bytes)) => {
                     // First what it had room for when it was smaller: who has some and waits for more could wait for another who does.
                     drop(held);
-                    (most, held) = (bytes, room.hold(bytes).await?);
+                    (most, held) = (bytes, room.reserve(bytes).await?);
                 }
             }
         }

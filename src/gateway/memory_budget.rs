@@ -98,7 +98,7 @@ impl MemoryBudget {
     }
 
     /// Reserves so many bytes, as soon as there are; of more than there ever is, all. Who came first has it first.
-    pub(super) async fn hold(&self, bytes: usize) -> Result<Reservation, ApiError> {
+    pub(super) async fn reserve(&self, bytes: usize) -> Result<Reservation, ApiError> {
         if bytes <= UNCOUNTED_BYTES {
             return Ok(Reservation::default());
         }
@@ -174,10 +174,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_room_waits_in_line_and_not_for_ever() {
         let room = MemoryBudget::new(100_000, Duration::from_secs(9));
-        let first = room.hold(80_000).await.unwrap();
-        assert!(room.hold(UNCOUNTED_BYTES).now_or_never().is_some(), "what is small needs none");
+        let first = room.reserve(80_000).await.unwrap();
+        assert!(room.reserve(UNCOUNTED_BYTES).now_or_never().is_some(), "what is small needs none");
         let began = Instant::now();
-        let (large, small, ()) = tokio::join!(room.hold(1 << 30), room.hold(20_000), async {
+        let (large, small, ()) = tokio::join!(room.reserve(1 << 30), room.reserve(20_000), async {
             sleep(Duration::from_secs(5)).await;
             drop(first);
         });
@@ -189,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn a_text_has_its_room_as_long_as_anybody_has_it() {
         let room = MemoryBudget::new(100_000, Duration::from_secs(9));
-        let mut held = room.hold(60_000).await.unwrap();
+        let mut held = room.reserve(60_000).await.unwrap();
         held.shrink(50_000);
         held.shrink(50_001);
         assert_eq!(room.free(), 50_000);
@@ -204,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_store_goes_on_with_keeps_its_room_though_nobody_waits() {
         let rooms = MemoryBudgets::new(100_000);
-        let held = rooms.jobs.hold(60_000).await.unwrap();
+        let held = rooms.jobs.reserve(60_000).await.unwrap();
         let (go, goes) = tokio::sync::oneshot::channel::<()>();
         let (done, ends) = tokio::sync::oneshot::channel::<()>();
         let work = async move {

@@ -75,7 +75,7 @@ pub struct Endpoint {
     /// Who works on its jobs.
     pub handler: Handler,
     /// How long an attempt may take, if a job does not say.
-    pub patience: Duration,
+    pub execution_timeout: Duration,
     /// The memory of its workers' GPUs in GB, for workers that do not say.
     pub gpu: u32,
 }
@@ -88,29 +88,29 @@ pub struct Settings {
     /// How patient it is with workers.
     pub rules: Rules,
     /// How long a worker's poll is held. Well below the 90 seconds after which the SDK gives up.
-    pub hold: Duration,
+    pub poll_hold: Duration,
     /// Connections at the same time; others wait to be accepted.
     pub connections: usize,
     /// How long a connection may wait for its next request.
     pub keep_alive: Duration,
     /// Bytes of a request, of `/run` and of `/runsync`.
-    pub most: (usize, usize),
+    pub max_input: (usize, usize),
     /// Bytes of a result.
-    pub most_result: usize,
+    pub max_result: usize,
     /// Bytes of bodies and answers that are under way: of jobs, of results, of answers and of webhooks so many each.
-    pub room: usize,
+    pub in_flight: usize,
     /// Who may ask. None: everybody.
     pub keys: Vec<ApiKey>,
     /// The key of a worker in this process: who may ask is up to the others.
-    pub home: Option<ApiKey>,
+    pub local_worker_key: Option<ApiKey>,
     /// Whether clients may ask only so often.
     pub limits: bool,
     /// Which browsers' requests are answered while nobody needs a key.
     pub browsers: BrowserPolicy,
     /// Whether routes without an endpoint's name are the first one's, as on the SDK's local server.
-    pub root: bool,
+    pub serve_at_root: bool,
     /// What calls webhooks; without it, workers do.
-    pub hooks: Option<WebhookCaller>,
+    pub webhooks: Option<WebhookCaller>,
 }
 
 impl Default for Settings {
@@ -122,22 +122,22 @@ impl Default for Settings {
                 id,
                 aliases: Vec::new(),
                 handler: Handler::External,
-                patience: Duration::from_mins(10),
+                execution_timeout: Duration::from_mins(10),
                 gpu: 0,
             }],
             rules: Rules::default(),
-            hold: Duration::from_secs(20),
+            poll_hold: Duration::from_secs(20),
             connections: 16 * 1024,
             keep_alive: Duration::from_secs(75),
-            most: (10 << 20, 20 << 20),
-            most_result: 64 << 20,
-            room: 256 << 20,
+            max_input: (10 << 20, 20 << 20),
+            max_result: 64 << 20,
+            in_flight: 256 << 20,
             keys: Vec::new(),
-            home: None,
+            local_worker_key: None,
             limits: true,
             browsers: BrowserPolicy::default(),
-            root: false,
-            hooks: None,
+            serve_at_root: false,
+            webhooks: None,
         }
     }
 }
@@ -171,7 +171,7 @@ pub struct Gateway<S> {
     registry: WorkerRegistry,
     limits: Limits,
     receivers: Arc<Receivers>,
-    rooms: MemoryBudgets,
+    budgets: MemoryBudgets,
     keys: ApiKeys,
     /// Cancelled when long polls are to end: nothing is handed out any more.
     closing: CancellationToken,
@@ -183,7 +183,7 @@ impl<S: Store> Gateway<S> {
     /// # Errors
     /// The store fails.
     pub async fn open(store: Arc<S>, clock: Arc<dyn WallClock>, settings: Settings) -> Result<Arc<Self>, StoreError> {
-        let began = store.keep_time(None, clock.now()).await?;
+        let began = store.sync_clock(None, clock.now()).await?;
         Ok(Self::new(store, Course::from(clock, began), settings))
     }
 
@@ -192,8 +192,8 @@ impl<S: Store> Gateway<S> {
             store,
             began: course.now(),
             course,
-            rooms: MemoryBudgets::new(settings.room),
-            keys: ApiKeys::new(settings.keys.clone(), settings.home.clone()),
+            budgets: MemoryBudgets::new(settings.in_flight),
+            keys: ApiKeys::new(settings.keys.clone(), settings.local_worker_key.clone()),
             settings,
             notifier: Arc::default(),
             registry: WorkerRegistry::default(),
@@ -231,11 +231,11 @@ impl<S: Store> Gateway<S> {
 
     /// Keeps time and wakes polls, until the store tells no more.
     pub fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
-        let hub = self.notifier.clone().run(self.store.news());
+        let hub = self.notifier.clone().run(self.store.subscribe());
         async move {
             // Boxed: whoever waits for them would be large.
-            let (time, open) = (Box::pin(self.keep_time()), Box::pin(self.say_open()));
-            let workers = Box::pin(self.hear_of_workers());
+            let (time, open) = (Box::pin(self.keep_time()), Box::pin(self.report_open_requests()));
+            let workers = Box::pin(self.follow_workers());
             tokio::select! {
                 () = hub => {}
                 () = time => {}
@@ -281,18 +281,18 @@ impl<S: Store> Gateway<S> {
     /// A job that clients can see.
     async fn visible(&self, endpoint: &Endpoint, id: &str) -> Result<Record, ApiError> {
         let record = self.store.read(&endpoint.id, id).await?.ok_or_else(|| ApiError::NoJob(id.to_owned()))?;
-        self.shows(&record)?;
+        self.check_visible(&record)?;
         Ok(record)
     }
 
     /// Refuses a job that clients cannot see any more.
-    fn shows(&self, record: &Record) -> Result<(), ApiError> {
-        let gone = record.gone || record.expires <= self.now();
+    fn check_visible(&self, record: &Record) -> Result<(), ApiError> {
+        let gone = record.hidden || record.expires <= self.now();
         if gone { Err(ApiError::NoJob(record.id.clone())) } else { Ok(()) }
     }
 
     /// Whether a bell rang before the time was over and before the gateway closes.
-    async fn rang(&self, bell: impl Future<Output = ()> + Send, until: Instant) -> bool {
+    async fn woken(&self, bell: impl Future<Output = ()> + Send, until: Instant) -> bool {
         tokio::select! {
             () = bell => true,
             () = sleep_until(until) => false,
@@ -307,7 +307,7 @@ impl<S: Store> Gateway<S> {
 }
 
 /// What a store's error means to what runs in the background: it is told, unless the store has done so, and tried again.
-fn told<T>(what: &'static str, done: Result<T, StoreError>) -> Option<T> {
+fn log_failure<T>(what: &'static str, done: Result<T, StoreError>) -> Option<T> {
     let tell = |error: &StoreError| match error {
         StoreError::NoSpace(_) => {}
         error => tracing::error!(%error, "{what}: the store fails, and is asked again"),

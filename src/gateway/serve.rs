@@ -87,7 +87,8 @@ pub(super) fn service<S: Store>(
     gateway: &Arc<Gateway<S>>,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + use<S> {
     let settings = &gateway.settings;
-    let home = settings.endpoints.first().filter(|_| settings.root).map(|endpoint| format!("/v2/{}", endpoint.id));
+    let home =
+        settings.endpoints.first().filter(|_| settings.serve_at_root).map(|endpoint| format!("/v2/{}", endpoint.id));
     let (gateway, routes) = (gateway.clone(), gateway.routes());
     tower::service_fn(move |request| {
         let request = uri::at_home(uri::cut(request), home.as_deref());

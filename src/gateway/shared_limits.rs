@@ -38,7 +38,7 @@ impl<S: Store> Gateway<S> {
     }
 
     /// Says at the store how many requests are open here: of each client when one of its has closed, and of all every now and then.
-    pub(super) async fn say_open(&self) {
+    pub(super) async fn report_open_requests(&self) {
         if !S::SHARED || !self.settings.limits {
             return pending().await;
         }
@@ -49,7 +49,7 @@ impl<S: Store> Gateway<S> {
                 _ = now_and_then.tick() => self.limits.all_open(),
             };
             // What is not heard now is said again.
-            if !open.is_empty() && self.store.say_open(self.limits.gateway(), open, GATEWAY_SILENCE).await.is_err() {
+            if !open.is_empty() && self.store.report_open(self.limits.gateway(), open, GATEWAY_SILENCE).await.is_err() {
                 self.limits.go_on_alone();
             }
         }

@@ -12,16 +12,16 @@ use tokio::time::sleep;
 use crate::store::{Store, WorkerView};
 
 use super::worker_registry::WorkerSignal;
-use super::{Gateway, told};
+use super::{Gateway, log_failure};
 
 /// How often others' views are read if nothing is told of them.
 const READ_INTERVAL: Duration = Duration::from_secs(2);
 
 impl<S: Store> Gateway<S> {
     /// Notes a sign of a worker's life.
-    pub(super) async fn sign(&self, endpoint: &str, worker: &str, sign: WorkerSignal<'_>) {
+    pub(super) async fn record_signal(&self, endpoint: &str, worker: &str, sign: WorkerSignal<'_>) {
         let (now, urgent) = (self.now(), matches!(sign, WorkerSignal::Unfit(_)));
-        if self.registry.sign(endpoint, worker, sign, now) {
+        if self.registry.record(endpoint, worker, sign, now) {
             self.show_worker(endpoint, worker, urgent).await;
         }
     }
@@ -33,14 +33,14 @@ impl<S: Store> Gateway<S> {
     }
 
     /// A worker has lost a job.
-    pub(super) async fn lost(&self, endpoint: &str, worker: &str) {
-        self.registry.lost(endpoint, worker, self.now());
+    pub(super) async fn worker_lost_job(&self, endpoint: &str, worker: &str) {
+        self.registry.job_lost(endpoint, worker, self.now());
         self.show_worker(endpoint, worker, true).await;
     }
 
     /// A worker has brought a job to its end.
-    pub(super) async fn brought(&self, endpoint: &str, worker: &str) {
-        if self.registry.brought(endpoint, worker, self.now()) {
+    pub(super) async fn worker_delivered(&self, endpoint: &str, worker: &str) {
+        if self.registry.job_done(endpoint, worker, self.now()) {
             self.show_worker(endpoint, worker, true).await;
         }
     }
@@ -48,14 +48,14 @@ impl<S: Store> Gateway<S> {
     /// Writes down for other gateways what this one knows of a worker; nothing, when it knows nothing any more.
     pub(super) async fn show_worker(&self, endpoint: &str, worker: &str, urgent: bool) {
         if S::SHARED {
-            let seen = self.registry.view(endpoint, worker);
+            let seen = self.registry.export(endpoint, worker);
             let view = WorkerView { gateway: self.limits.gateway().to_owned(), worker: worker.to_owned(), seen };
-            told("workers", self.store.show(endpoint, view, urgent).await);
+            log_failure("workers", self.store.publish_view(endpoint, view, urgent).await);
         }
     }
 
     /// Reads what others know of workers, at once when they tell of something that matters.
-    pub(super) async fn hear_of_workers(&self) {
+    pub(super) async fn follow_workers(&self) {
         if !S::SHARED {
             return pending().await;
         }
@@ -73,15 +73,15 @@ impl<S: Store> Gateway<S> {
 
     async fn learn(&self, endpoint: &str) {
         // When the store is away, what was known holds.
-        for view in self.store.views(endpoint).await.unwrap_or_default() {
+        for view in self.store.worker_views(endpoint).await.unwrap_or_default() {
             let (now, worker) = (self.now(), view.worker.clone());
             let Some(seen) = view.seen.as_deref().filter(|_| view.gateway != self.limits.gateway()) else { continue };
-            let could = self.registry.may_have(endpoint, &worker, now);
-            if !self.registry.learn(endpoint, &worker, seen, now) {
+            let could = self.registry.may_take_jobs(endpoint, &worker, now);
+            if !self.registry.merge(endpoint, &worker, seen, now) {
                 // Of a gateway that is gone, mostly.
                 let view = WorkerView { seen: None, ..view };
-                told("workers", self.store.show(endpoint, view, false).await);
-            } else if could && !self.registry.may_have(endpoint, &worker, now) {
+                log_failure("workers", self.store.publish_view(endpoint, view, false).await);
+            } else if could && !self.registry.may_take_jobs(endpoint, &worker, now) {
                 self.notifier.nudge(endpoint, &worker);
             }
         }

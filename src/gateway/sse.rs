@@ -115,7 +115,7 @@ impl<S: Store> JobWatch<S> {
             }
         }
         self.told = LastSent::Status;
-        let JobStatus { record, object, held } = self.gateway.seen(&self.endpoint, &self.id, self.version).await?;
+        let JobStatus { record, object, held } = self.gateway.status_of(&self.endpoint, &self.id, self.version).await?;
         let ended = record.state.is_end();
         if ended && !(drained && stood.is_end()) {
             // Chunks may have come before the end.
@@ -127,7 +127,7 @@ impl<S: Store> JobWatch<S> {
             let digest = Sha256::digest(&object).into();
             (object, digest)
         };
-        let (object, digest) = self.gateway.rooms.answers.work(size, prepare).await;
+        let (object, digest) = self.gateway.budgets.answers.work(size, prepare).await;
         if self.last != Some(digest) {
             self.tell("status", held.by(object));
             self.last = Some(digest);

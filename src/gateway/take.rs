@@ -70,7 +70,7 @@ impl<S: Store> Gateway<S> {
     /// Jobs as a reply, which tells workers of ours whether their webhooks are called for them.
     fn jobs(&self, jobs: String) -> Response {
         let mut reply = RawJson(jobs).into_response();
-        if self.settings.hooks.is_some() {
+        if self.settings.webhooks.is_some() {
             reply.headers_mut().insert("x-latentd-webhooks", HeaderValue::from_static("gateway"));
         }
         reply
@@ -84,8 +84,8 @@ impl<S: Store> Gateway<S> {
         says: &WorkerQuery,
         appetite: &TakeLimits,
     ) -> Result<Vec<String>, ApiError> {
-        let until = Instant::now() + self.settings.hold;
-        self.sign(&endpoint.id, worker, WorkerSignal::JobPoll).await;
+        let until = Instant::now() + self.settings.poll_hold;
+        self.record_signal(&endpoint.id, worker, WorkerSignal::JobPoll).await;
         let (_poll, several) = self.registry.polls_for_jobs(&endpoint.id, worker);
         if several {
             warn!(
@@ -95,32 +95,38 @@ impl<S: Store> Gateway<S> {
             self.show_worker(&endpoint.id, worker, true).await;
         }
         // Of several it is another that has something in hand.
-        let alone = !self.registry.is_several(&endpoint.id, worker);
-        if alone && says.job_in_progress.as_deref() == Some("0") && self.registry.counts(&endpoint.id, worker) {
-            self.forsake(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand").await;
+        let alone = !self.registry.has_shared_id(&endpoint.id, worker);
+        if alone
+            && says.job_in_progress.as_deref() == Some("0")
+            && self.registry.reports_job_count(&endpoint.id, worker)
+        {
+            self.abandon_jobs(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand")
+                .await;
         }
         let bell = self.notifier.take(&endpoint.id);
-        if !self.registry.may_have(&endpoint.id, worker, self.now()) {
+        if !self.registry.may_take_jobs(&endpoint.id, worker, self.now()) {
             // Held in full, or it would ask again at once.
-            self.rang(std::future::pending(), until).await;
+            self.woken(std::future::pending(), until).await;
             return Ok(Vec::new());
         }
         loop {
             let mut rings = pin!(bell.notified());
             // In line before it looks: of two jobs that come while two polls look, each finds one.
             rings.as_mut().enable();
-            if !self.registry.may_have(&endpoint.id, worker, self.now()) {
+            if !self.registry.may_take_jobs(&endpoint.id, worker, self.now()) {
                 return Ok(Vec::new());
             }
             let now = self.now();
             // One that this gateway has not known for long may have sent its heartbeats to another, or to the one before.
-            let beats = self.registry.beats(&endpoint.id, worker) || self.began.until(now) < GONE_AFTER;
-            let taking = Claim { worker: worker.to_owned(), gpu: says.vram_gb.clone(), beats, at: now };
+            let sends_heartbeats =
+                self.registry.sends_heartbeats(&endpoint.id, worker) || self.began.until(now) < GONE_AFTER;
+            let claim = Claim { worker: worker.to_owned(), gpu: says.vram_gb.clone(), sends_heartbeats, at: now };
             // Half of what it reads: a reply has more in it than payloads.
             let (most, bytes) = (appetite.jobs, MAX_BATCH_BYTES.min(appetite.reads / 2));
-            let handed = self.store.take(&endpoint.id, ClaimRequest { taking, most, bytes }).await?;
+            let handed =
+                self.store.take(&endpoint.id, ClaimRequest { claim, max_jobs: most, max_bytes: bytes }).await?;
             if handed.is_empty() {
-                if self.rang(rings, until).await {
+                if self.woken(rings, until).await {
                     continue;
                 }
                 return Ok(Vec::new());
@@ -148,7 +154,7 @@ impl<S: Store> Gateway<S> {
             handed.into_iter().map(job).collect()
         };
 
-        for (job, id) in self.rooms.results.work(weighs, write).await {
+        for (job, id) in self.budgets.results.work(weighs, write).await {
             let bytes = job.len() + "[]".len();
             if bytes <= reads {
                 jobs.push(job);

@@ -14,7 +14,7 @@ use crate::store::Store;
 
 use super::auth::Access;
 use super::worker_registry::GONE_AFTER;
-use super::{Gateway, told};
+use super::{Gateway, log_failure};
 
 /// Jobs that are looked at before others are.
 const MAX_BATCH: usize = 256;
@@ -41,7 +41,7 @@ impl<S: Store> Gateway<S> {
         let (mut keys, mut tidy, mut since, mut access) = (self.now(), self.now(), self.began, None);
         let (mut course, mut ahead) = (self.now(), None);
         loop {
-            let due = told("timers", self.store.next_due().await).flatten();
+            let due = log_failure("timers", self.store.next_due().await).flatten();
             let pause = due.map_or(MAX_SLEEP, |due| self.now().until(due)).clamp(MIN_SLEEP, MAX_SLEEP);
             // Asked again when something happens: it may be due sooner.
             let _ = timeout(pause, sooner.notified()).await;
@@ -61,7 +61,7 @@ impl<S: Store> Gateway<S> {
             }
             self.look_at_workers().await;
             if self.now() >= tidy {
-                told("timers", self.store.tidy().await);
+                log_failure("timers", self.store.reclaim_space().await);
                 tidy = self.now() + MAX_SLEEP;
             }
             if self.now() >= keys {
@@ -73,7 +73,7 @@ impl<S: Store> Gateway<S> {
 
     /// Keeps the time of the queue, and goes on with others that are on it.
     async fn keep_course(&self) {
-        if let Some(on) = told("timers", self.store.keep_time(Some(self.now()), self.course.wall()).await) {
+        if let Some(on) = log_failure("timers", self.store.sync_clock(Some(self.now()), self.course.wall()).await) {
             self.course.catch_up(on);
         }
     }
@@ -85,7 +85,7 @@ impl<S: Store> Gateway<S> {
 
     /// Says so when who needs a key is another than at the look before.
     async fn look_at_keys(&self, before: &mut Option<Access>) {
-        let Some(now) = told("keys", self.access().await) else { return };
+        let Some(now) = log_failure("keys", self.access().await) else { return };
         if before.replace(now).is_some_and(|before| before != now) {
             if let Some(why) = now.lacks() {
                 warn!("{why}");
@@ -98,14 +98,14 @@ impl<S: Store> Gateway<S> {
     /// `since` is when the store was last away. Returns whether it could do what is due.
     async fn look_at_jobs(self: &Arc<Self>, since: UnixTime, calls: &mut JoinSet<()>) -> bool {
         let now = self.now();
-        let Some(due) = told("timers", self.store.due(now, MAX_BATCH).await) else { return false };
+        let Some(due) = log_failure("timers", self.store.due(now, MAX_BATCH).await) else { return false };
         for (endpoint, id) in due {
-            let rules = Rules { since, ..self.settings.rules.clone() };
+            let rules = Rules { listening_since: since, ..self.settings.rules.clone() };
             let tick = move |record: &mut Record| record.tick(&rules, now);
-            if told("timers", self.store.change(&endpoint, &id, tick, Vec::new(), None).await).is_none() {
+            if log_failure("timers", self.store.change(&endpoint, &id, tick, Vec::new(), None).await).is_none() {
                 return false;
             }
-            self.tell(calls, endpoint, id).await;
+            self.start_webhook(calls, endpoint, id).await;
         }
         true
     }
@@ -114,42 +114,43 @@ impl<S: Store> Gateway<S> {
         let now = self.now();
         for (endpoint, worker) in self.registry.silent(now) {
             // While nobody knows what it holds, it stays.
-            let Some(held) = told("workers", self.store.held(&endpoint, &worker).await) else { continue };
+            let Some(held) = log_failure("workers", self.store.held_by(&endpoint, &worker).await) else { continue };
             if self.registry.forget(&endpoint, &worker, !held.is_empty(), now) {
                 self.show_worker(&endpoint, &worker, false).await;
                 // It may have gone over to another gateway, which what it holds shows.
                 let lives = move |record: &Record| {
-                    record.attempt.as_ref().is_some_and(|attempt| attempt.heard().until(now) < GONE_AFTER)
+                    record.attempt.as_ref().is_some_and(|attempt| attempt.last_sign().until(now) < GONE_AFTER)
                 };
-                self.forsake_unless(lives, endpoint, worker, "its worker is gone").await;
+                self.abandon_jobs_unless(lives, endpoint, worker, "its worker is gone").await;
             }
         }
     }
 
     /// All that a worker holds is lost to it.
-    pub(super) async fn forsake(&self, endpoint: String, worker: String, why: &'static str) {
-        self.forsake_unless(|_| false, endpoint, worker, why).await;
+    pub(super) async fn abandon_jobs(&self, endpoint: String, worker: String, why: &'static str) {
+        self.abandon_jobs_unless(|_| false, endpoint, worker, why).await;
     }
 
-    async fn forsake_unless(
+    async fn abandon_jobs_unless(
         &self,
         kept: impl Fn(&Record) -> bool + Copy + Send + Sync + 'static,
         endpoint: String,
         worker: String,
         why: &'static str,
     ) {
-        for id in told("workers", self.store.held(&endpoint, &worker).await).unwrap_or_default() {
+        for id in log_failure("workers", self.store.held_by(&endpoint, &worker).await).unwrap_or_default() {
             let (rules, now, by) = (self.settings.rules.clone(), self.now(), worker.clone());
             // Whether it was there when it was lost: a job that never arrived is nobody's fault.
             let arrived = Arc::new(AtomicBool::new(false));
             let seen = arrived.clone();
             let forsaken = move |record: &mut Record| {
                 seen.store(record.attempt.as_ref().is_some_and(|attempt| attempt.arrived), Ordering::Relaxed);
-                if kept(record) { Transition::Unchanged } else { record.forsaken(&by, why, &rules, now) }
+                if kept(record) { Transition::Unchanged } else { record.abandon(&by, why, &rules, now) }
             };
-            let done = told("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await).flatten();
+            let done =
+                log_failure("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await).flatten();
             if done.is_some_and(|(_, turn)| turn != Transition::Unchanged) && arrived.load(Ordering::Relaxed) {
-                self.lost(&endpoint, &worker).await;
+                self.worker_lost_job(&endpoint, &worker).await;
             }
         }
     }

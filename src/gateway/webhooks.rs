@@ -17,7 +17,7 @@ use crate::store::Store;
 
 use super::receivers::{CallPermit, MustWait, Receiver};
 use super::reply::ApiError;
-use super::{Gateway, told};
+use super::{Gateway, log_failure};
 
 /// From a job's end, while a receiver that is paused may still come back. What is due later is tried no more than it would be otherwise.
 const MAX_PAUSED: Duration = Duration::from_hours(1);
@@ -34,19 +34,19 @@ pub struct WebhookCaller {
 }
 
 fn receiver(hook: &queue::JobWebhook) -> Receiver {
-    Receiver { by: hook.by.clone(), host: net::host(&hook.url).unwrap_or_default().to_ascii_lowercase() }
+    Receiver { by: hook.client.clone(), host: net::host(&hook.url).unwrap_or_default().to_ascii_lowercase() }
 }
 
 impl<S: Store> Gateway<S> {
     /// Begins to tell of a job's end, if that is due.
-    pub(super) async fn tell(self: &Arc<Self>, calls: &mut JoinSet<()>, endpoint: String, id: String) {
+    pub(super) async fn start_webhook(self: &Arc<Self>, calls: &mut JoinSet<()>, endpoint: String, id: String) {
         while calls.try_join_next().is_some() {}
-        let (now, tells, receivers) = (self.now(), self.settings.rules.tells, self.receivers.clone());
+        let (now, retry, receivers) = (self.now(), self.settings.rules.webhooks, self.receivers.clone());
         let taken: Arc<Mutex<Option<CallPermit>>> = Arc::default();
         let place = taken.clone();
         let event = move |record: &mut Record| {
             let ended = record.ended.unwrap_or(now);
-            let Some(hook) = record.hook.as_mut().filter(|hook| hook.due.is_some_and(|due| due <= now)) else {
+            let Some(hook) = record.webhook.as_mut().filter(|hook| hook.due.is_some_and(|due| due <= now)) else {
                 return Transition::Unchanged;
             };
             let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,30 +55,30 @@ impl<S: Store> Gateway<S> {
             match receivers.enter(receiver(hook), now) {
                 Ok(entered) => {
                     *place = Some(entered);
-                    hook.begin(&tells, now);
+                    hook.begin_attempt(&retry, now);
                 }
-                Err(MustWait::Crowded) => hook.put_off(now + tells.pause),
-                Err(MustWait::Paused(until)) if ended.until(now) < MAX_PAUSED => hook.put_off(until),
+                Err(MustWait::Crowded) => hook.postpone(now + retry.pause),
+                Err(MustWait::Paused(until)) if ended.until(now) < MAX_PAUSED => hook.postpone(until),
                 Err(MustWait::Paused(_)) => {
-                    hook.begin(&tells, now);
+                    hook.begin_attempt(&retry, now);
                     let paused = WebhookOutcome::Failed("its receiver is paused: it did not answer others".into());
-                    hook.told(hook.message, &paused, &tells, now);
+                    hook.record_attempt(hook.message, &paused, &retry, now);
                 }
             }
             Transition::Changed
         };
-        let begun = told("webhooks", self.store.change(&endpoint, &id, event, Vec::new(), None).await).flatten();
+        let begun = log_failure("webhooks", self.store.change(&endpoint, &id, event, Vec::new(), None).await).flatten();
         let place = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let (Some((record, Transition::Changed)), Some(place)) = (begun, place) {
-            calls.spawn(self.clone().tell_of(endpoint, record, place));
+            calls.spawn(self.clone().send_webhook(endpoint, record, place));
         }
     }
 
-    async fn tell_of(self: Arc<Self>, endpoint: String, record: Record, place: CallPermit) {
-        let Some(hook) = &record.hook else { return };
+    async fn send_webhook(self: Arc<Self>, endpoint: String, record: Record, place: CallPermit) {
+        let Some(hook) = &record.webhook else { return };
         let (message, tries) = (hook.message, hook.tries);
-        let Called { tried: went, lives } = self.call(&endpoint, &record).await;
-        let (now, tells) = (self.now(), self.settings.rules.tells);
+        let Called { tried: went, lives } = self.call_webhook(&endpoint, &record).await;
+        let (now, retry) = (self.now(), self.settings.rules.webhooks);
         if let Some(pause) = place.went(lives, now) {
             let (host, pause) = (net::host(&hook.url).unwrap_or_default(), pause.as_secs());
             warn!(host, pause, "the receiver of webhooks keeps failing: its others wait");
@@ -86,17 +86,17 @@ impl<S: Store> Gateway<S> {
         let event = {
             let went = went.clone();
             move |record: &mut Record| {
-                if let Some(hook) = &mut record.hook {
-                    hook.told(message, &went, &tells, now);
+                if let Some(hook) = &mut record.webhook {
+                    hook.record_attempt(message, &went, &retry, now);
                 }
                 Transition::Changed
             }
         };
-        told("webhooks", self.store.change(&endpoint, &record.id, event, Vec::new(), None).await);
+        log_failure("webhooks", self.store.change(&endpoint, &record.id, event, Vec::new(), None).await);
         let (id, host) = (&record.id, net::host(&hook.url).unwrap_or_default());
         match went {
             WebhookOutcome::Accepted => info!(id, host, attempt = tries, "the webhook was taken"),
-            WebhookOutcome::Failed(why) if tries < tells.tries => {
+            WebhookOutcome::Failed(why) if tries < retry.tries => {
                 warn!(id, host, attempt = tries, "the webhook failed and will be sent again: {why}");
             }
             WebhookOutcome::Failed(why) | WebhookOutcome::Refused(why) => {
@@ -105,8 +105,8 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    async fn call(&self, endpoint: &str, record: &Record) -> Called {
-        let (Some(caller), Some(hook)) = (&self.settings.hooks, &record.hook) else {
+    async fn call_webhook(&self, endpoint: &str, record: &Record) -> Called {
+        let (Some(caller), Some(hook)) = (&self.settings.webhooks, &record.webhook) else {
             return WebhookOutcome::Refused("this gateway calls no webhooks".into()).into();
         };
         if record.state == JobState::Cancelled && !caller.cancelled {
@@ -121,7 +121,7 @@ impl<S: Store> Gateway<S> {
         let to = Webhook { url: hook.url.clone(), headers: hook.headers.clone(), left_out: 0 };
         let event = format!("{}:{}", hook.message, record.state);
         let named = Hook::new(&record.id, &event, &to);
-        let (signer, time) = (caller.signer.as_ref(), self.settings.rules.tells.time);
+        let (signer, time) = (caller.signer.as_ref(), self.settings.rules.webhooks.timeout);
         call(&caller.client, &named, signer, self.course.wall(), body, time).await
     }
 }

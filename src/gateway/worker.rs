@@ -88,18 +88,18 @@ pub(super) async fn stops<S: Store>(
     Path((name, worker)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
-    let until = Instant::now() + gateway.settings.hold;
+    let until = Instant::now() + gateway.settings.poll_hold;
     let bell = gateway.notifier.stop(&endpoint.id, &worker);
     loop {
         let rings = bell.notified();
-        gateway.sign(&endpoint.id, &worker, WorkerSignal::StopPoll).await;
-        let stops = gateway.store.stops(&endpoint.id, &worker).await?;
+        gateway.record_signal(&endpoint.id, &worker, WorkerSignal::StopPoll).await;
+        let stops = gateway.store.take_stops(&endpoint.id, &worker).await?;
         if !stops.is_empty() {
             return Ok(RawJson(json!({ "jobsToStop": stops }).to_string()).into_response());
         }
-        let rang = gateway.rang(rings, until).await;
+        let rang = gateway.woken(rings, until).await;
         // Who is to be started anew ends once its open polls have.
-        if !rang || !gateway.registry.may_have(&endpoint.id, &worker, gateway.now()) {
+        if !rang || !gateway.registry.may_take_jobs(&endpoint.id, &worker, gateway.now()) {
             return Ok(nothing());
         }
     }
@@ -114,21 +114,23 @@ pub(super) async fn ping<S: Store>(
     if says.status.as_deref() == Some("unhealthy") {
         let why = format!("{}: {}", says.check.unwrap_or_default(), says.reason.unwrap_or_default());
         warn!(worker, why, "a worker says that it is not fit");
-        gateway.sign(&endpoint.id, &worker, WorkerSignal::Unfit(&why)).await;
-        gateway.forsake(endpoint.id.clone(), worker, "its worker is not fit").await;
+        gateway.record_signal(&endpoint.id, &worker, WorkerSignal::Unfit(&why)).await;
+        gateway.abandon_jobs(endpoint.id.clone(), worker, "its worker is not fit").await;
         return Ok(StatusCode::OK.into_response());
     }
-    gateway.sign(&endpoint.id, &worker, WorkerSignal::Heartbeat(&says.runpod_version.unwrap_or_default())).await;
+    gateway
+        .record_signal(&endpoint.id, &worker, WorkerSignal::Heartbeat(&says.runpod_version.unwrap_or_default()))
+        .await;
     let named = says.job_id.unwrap_or_default();
-    let several = gateway.registry.is_several(&endpoint.id, &worker);
-    for id in gateway.store.held(&endpoint.id, &worker).await? {
+    let several = gateway.registry.has_shared_id(&endpoint.id, &worker);
+    for id in gateway.store.held_by(&endpoint.id, &worker).await? {
         let (worker, rules) = (worker.clone(), gateway.settings.rules.clone());
         let named = named.split(',').any(|name| name == id);
         if several && !named {
             // Another of them has it.
             continue;
         }
-        let beat = move |record: &mut Record| record.beat(&worker, named, &rules, now);
+        let beat = move |record: &mut Record| record.heartbeat(&worker, named, &rules, now);
         gateway.store.change(&endpoint.id, &id, beat, Vec::new(), None).await?;
     }
     gateway.remind(endpoint, &worker, &named).await?;
@@ -157,8 +159,8 @@ impl<S: Store> Gateway<S> {
         &self,
         body: IncomingBody,
     ) -> Result<(Result<WorkerPost, UnreadableResult>, Reservation), ApiError> {
-        let room = &self.rooms.results;
-        let WholeBody { bytes, held } = body.whole(room, self.settings.most_result).await?;
+        let room = &self.budgets.results;
+        let WholeBody { bytes, held } = body.whole(room, self.settings.max_result).await?;
         Ok(room.work(bytes.len(), move || (parse_job_done(&bytes), held)).await)
     }
 
@@ -173,7 +175,7 @@ impl<S: Store> Gateway<S> {
         held: Reservation,
     ) -> Result<Option<(Record, Transition)>, StoreError> {
         let (store, endpoint, id) = (self.store.clone(), endpoint.id.clone(), id.to_owned());
-        self.rooms.keep(held, async move { store.change(&endpoint, &id, event, parts, chunk).await }).await
+        self.budgets.keep(held, async move { store.change(&endpoint, &id, event, parts, chunk).await }).await
     }
 
     /// Keeps a word on a job's progress. Returns whether there is such a job.
@@ -212,7 +214,7 @@ impl<S: Store> Gateway<S> {
         };
         let known = self.change(endpoint, id, finish, parts, None, held).await?;
         if let Some((record, Transition::Changed | Transition::Stop(_))) = &known {
-            self.brought(&endpoint.id, worker).await;
+            self.worker_delivered(&endpoint.id, worker).await;
             tracing::info!(id, worker, status = %record.state, "a job has ended");
         }
         if stop {

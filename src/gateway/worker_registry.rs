@@ -77,7 +77,8 @@ struct Worker {
     /// Whether it has ever asked for jobs.
     asked: bool,
     /// Whether it has ever sent a heartbeat: one that has not may be silent because it works.
-    beats: bool,
+    #[serde(rename = "beats")]
+    sends_heartbeats: bool,
     version: String,
     /// Whether it was seen to be several that have one id: what one of them has in hand, another knows nothing of.
     #[serde(default)]
@@ -119,7 +120,7 @@ impl WorkerRegistry {
     }
 
     /// Notes a sign of life. Returns whether others should hear of the worker: of what is new, and now and then that it lives.
-    pub(super) fn sign(&self, endpoint: &str, worker: &str, sign: WorkerSignal<'_>, now: UnixTime) -> bool {
+    pub(super) fn record(&self, endpoint: &str, worker: &str, sign: WorkerSignal<'_>, now: UnixTime) -> bool {
         let mut workers = self.workers();
         let worker = workers.entry((endpoint.to_owned(), worker.to_owned())).or_default();
         worker.seen = Some(now);
@@ -128,7 +129,7 @@ impl WorkerRegistry {
             WorkerSignal::StopPoll => false,
             WorkerSignal::Heartbeat(version) => {
                 version.clone_into(&mut worker.version);
-                !replace(&mut worker.beats, true)
+                !replace(&mut worker.sends_heartbeats, true)
             }
             WorkerSignal::Unfit(why) => worker.unfit.replace(why.to_owned()).is_none(),
         };
@@ -156,7 +157,7 @@ impl WorkerRegistry {
     }
 
     /// Whether several have its id, so that what one of them does not name another may well have.
-    pub(super) fn is_several(&self, endpoint: &str, worker: &str) -> bool {
+    pub(super) fn has_shared_id(&self, endpoint: &str, worker: &str) -> bool {
         self.workers().get(&(endpoint.to_owned(), worker.to_owned())).is_some_and(|worker| worker.several)
     }
 
@@ -179,14 +180,14 @@ impl WorkerRegistry {
     }
 
     /// It has lost a job.
-    pub(super) fn lost(&self, endpoint: &str, worker: &str, now: UnixTime) {
+    pub(super) fn job_lost(&self, endpoint: &str, worker: &str, now: UnixTime) {
         let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
         losses.retain(|_, losses| !losses.is_over(now));
         losses.entry((endpoint.to_owned(), worker.to_owned())).or_default().dates.push(now);
     }
 
     /// It has brought one to an end. Returns whether that matters, as it had lost some.
-    pub(super) fn brought(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
+    pub(super) fn job_done(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
         let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(losses) = losses.get_mut(&(endpoint.to_owned(), worker.to_owned())) else { return false };
         let matters = !losses.dates.is_empty();
@@ -197,7 +198,7 @@ impl WorkerRegistry {
     }
 
     /// What this gateway knows of a worker, for others; `None` if nothing.
-    pub(super) fn view(&self, endpoint: &str, worker: &str) -> Option<String> {
+    pub(super) fn export(&self, endpoint: &str, worker: &str) -> Option<String> {
         let key = (endpoint.to_owned(), worker.to_owned());
         let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let worker = self.workers().get(&key).cloned();
@@ -208,7 +209,7 @@ impl WorkerRegistry {
     }
 
     /// Takes in what another gateway knows of a worker. Returns whether it is still of use.
-    pub(super) fn learn(&self, endpoint: &str, worker: &str, view: &str, now: UnixTime) -> bool {
+    pub(super) fn merge(&self, endpoint: &str, worker: &str, view: &str, now: UnixTime) -> bool {
         let Ok(SharedWorkerView { worker: seen, losses: lost }) = serde_json::from_str::<SharedWorkerView>(view) else {
             return true;
         };
@@ -216,24 +217,24 @@ impl WorkerRegistry {
         let (lives, loses) = (seen.filter(|worker| !worker.is_silent(now)), !lost.is_over(now));
         let of_use = lives.is_some() || loses;
         if let Some(lives) = lives {
-            self.workers().entry(key.clone()).or_default().learn(lives);
+            self.workers().entry(key.clone()).or_default().merge(lives);
         }
         if loses {
-            self.losses.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().learn(lost);
+            self.losses.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().merge(lost);
         }
         of_use
     }
 
     /// Whether it crashes with every job that it gets.
-    fn crashes(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
+    fn is_crashing(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
         let losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
         let losses = losses.get(&(endpoint.to_owned(), worker.to_owned()));
         losses.is_some_and(|losses| losses.dates.iter().filter(|date| date.until(now) < BAN_TIME).count() >= MAX_LOSSES)
     }
 
     /// Whether it may have jobs.
-    pub(super) fn may_have(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
-        if self.crashes(endpoint, worker, now) {
+    pub(super) fn may_take_jobs(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
+        if self.is_crashing(endpoint, worker, now) {
             return false;
         }
         let workers = self.workers();
@@ -242,15 +243,15 @@ impl WorkerRegistry {
     }
 
     /// Whether it is to be believed when it says that it has nothing in hand.
-    pub(super) fn counts(&self, endpoint: &str, worker: &str) -> bool {
+    pub(super) fn reports_job_count(&self, endpoint: &str, worker: &str) -> bool {
         let workers = self.workers();
         let version = workers.get(&(endpoint.to_owned(), worker.to_owned())).map(|worker| version(&worker.version));
         version.flatten().is_some_and(|version| version >= FIRST_RELIABLE_SDK)
     }
 
     /// Whether it sends heartbeats.
-    pub(super) fn beats(&self, endpoint: &str, worker: &str) -> bool {
-        self.workers().get(&(endpoint.to_owned(), worker.to_owned())).is_some_and(|worker| worker.beats)
+    pub(super) fn sends_heartbeats(&self, endpoint: &str, worker: &str) -> bool {
+        self.workers().get(&(endpoint.to_owned(), worker.to_owned())).is_some_and(|worker| worker.sends_heartbeats)
     }
 
     /// Workers that have not been heard of for so long that they may be gone, endpoint and id.
@@ -262,7 +263,7 @@ impl WorkerRegistry {
     /// Takes a worker off the list if it is gone: still silent, and not one that may be silent because it works. Returns whether it was.
     pub(super) fn forget(&self, endpoint: &str, worker: &str, holds: bool, now: UnixTime) -> bool {
         let (mut workers, key) = (self.workers(), (endpoint.to_owned(), worker.to_owned()));
-        let gone = workers.get(&key).is_some_and(|worker| worker.is_silent(now) && (worker.beats || !holds));
+        let gone = workers.get(&key).is_some_and(|worker| worker.is_silent(now) && (worker.sends_heartbeats || !holds));
         if gone {
             workers.remove(&key);
         }
@@ -270,13 +271,13 @@ impl WorkerRegistry {
     }
 
     /// How many workers of an endpoint are in which state.
-    pub(super) fn classes(&self, endpoint: &str, holds: impl Fn(&str) -> bool, now: UnixTime) -> WorkerCounts {
+    pub(super) fn counts(&self, endpoint: &str, holds: impl Fn(&str) -> bool, now: UnixTime) -> WorkerCounts {
         let mut classes = WorkerCounts::default();
         for ((of, id), worker) in &*self.workers() {
             match worker {
                 _ if of != endpoint => {}
                 Worker { unfit: Some(_), .. } => classes.unhealthy += 1,
-                _ if self.crashes(endpoint, id, now) => classes.unhealthy += 1,
+                _ if self.is_crashing(endpoint, id, now) => classes.unhealthy += 1,
                 _ if holds(id) => classes.running += 1,
                 Worker { asked: false, .. } => classes.initializing += 1,
                 _ => classes.idle += 1,
@@ -292,7 +293,7 @@ impl Losses {
     }
 
     /// Those that either knows of, since the last that was brought.
-    fn learn(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) {
         self.brought = self.brought.max(other.brought);
         self.dates.extend(other.dates);
         self.dates.retain(|date| self.brought.is_none_or(|brought| brought < *date));
@@ -303,14 +304,14 @@ impl Losses {
 
 impl Worker {
     /// What either has seen is so; of two versions, the later.
-    fn learn(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) {
         if other.seen > self.seen && !other.version.is_empty() {
             self.version = other.version;
         }
         self.seen = self.seen.max(other.seen);
         self.banned = self.banned.max(other.banned);
         self.asked |= other.asked;
-        self.beats |= other.beats;
+        self.sends_heartbeats |= other.sends_heartbeats;
         self.several |= other.several;
         self.unfit = self.unfit.take().or(other.unfit);
     }
@@ -339,9 +340,9 @@ mod tests {
     #[test]
     fn a_silent_worker_is_gone_unless_it_may_be_busy() {
         let registry = WorkerRegistry::default();
-        registry.sign("e", "beats", WorkerSignal::Heartbeat("1.12.0"), at(0));
-        registry.sign("e", "works", WorkerSignal::JobPoll, at(0));
-        registry.sign("e", "lives", WorkerSignal::StopPoll, at(1));
+        registry.record("e", "beats", WorkerSignal::Heartbeat("1.12.0"), at(0));
+        registry.record("e", "works", WorkerSignal::JobPoll, at(0));
+        registry.record("e", "lives", WorkerSignal::StopPoll, at(1));
         assert!(registry.silent(at(29)).is_empty());
         assert_eq!(registry.silent(at(30)), ["beats", "works"].map(|worker| ("e".to_owned(), worker.to_owned())));
         assert!(registry.forget("e", "beats", true, at(30)) && !registry.forget("e", "works", true, at(30)));
@@ -358,31 +359,31 @@ mod tests {
         let (one, first) = registry.polls_for_jobs("e", "w");
         drop(one);
         let (one, second) = registry.polls_for_jobs("e", "w");
-        assert!(!first && !second && !registry.is_several("e", "w"), "one after the other");
+        assert!(!first && !second && !registry.has_shared_id("e", "w"), "one after the other");
         assert!(!registry.polls_for_jobs("e", "v").1 && !registry.polls_for_jobs("f", "w").1);
         assert!(registry.polls_for_jobs("e", "w").1);
         drop(one);
         assert!(!registry.polls_for_jobs("e", "w").1, "that is known");
         assert_eq!((registry.shared_ids("e"), registry.shared_ids("f")), (vec!["w".to_owned()], vec![]));
         assert!(registry.polls().is_empty());
-        registry.sign("e", "w", WorkerSignal::JobPoll, at(0));
-        other.learn("e", "w", &registry.view("e", "w").unwrap(), at(0));
-        assert!(other.is_several("e", "w"));
-        assert!(registry.forget("e", "w", false, at(30)) && !registry.is_several("e", "w"), "and those are gone");
+        registry.record("e", "w", WorkerSignal::JobPoll, at(0));
+        other.merge("e", "w", &registry.export("e", "w").unwrap(), at(0));
+        assert!(other.has_shared_id("e", "w"));
+        assert!(registry.forget("e", "w", false, at(30)) && !registry.has_shared_id("e", "w"), "and those are gone");
     }
 
     #[test]
     fn who_is_to_be_started_anew_gets_nothing() {
         let registry = WorkerRegistry::default();
-        assert!(registry.may_have("e", "w", at(0)));
+        assert!(registry.may_take_jobs("e", "w", at(0)));
         registry.ban("e", "w", at(0));
         assert!(
-            !registry.may_have("e", "w", at(599))
-                && registry.may_have("e", "w", at(600))
-                && registry.may_have("f", "w", at(1))
+            !registry.may_take_jobs("e", "w", at(599))
+                && registry.may_take_jobs("e", "w", at(600))
+                && registry.may_take_jobs("f", "w", at(1))
         );
-        registry.sign("e", "v", WorkerSignal::Unfit("no memory"), at(0));
-        assert!(!registry.may_have("e", "v", at(9999)));
+        registry.record("e", "v", WorkerSignal::Unfit("no memory"), at(0));
+        assert!(!registry.may_take_jobs("e", "v", at(9999)));
     }
 
     #[test]
@@ -396,84 +397,85 @@ mod tests {
             ("latentd/0.1.0", false),
             ("", false),
         ] {
-            registry.sign("e", "w", WorkerSignal::Heartbeat(version), at(0));
-            assert_eq!(registry.counts("e", "w"), counts, "{version}");
+            registry.record("e", "w", WorkerSignal::Heartbeat(version), at(0));
+            assert_eq!(registry.reports_job_count("e", "w"), counts, "{version}");
         }
-        assert!(!registry.counts("e", "unknown"));
+        assert!(!registry.reports_job_count("e", "unknown"));
     }
 
     #[test]
     fn health_tells_them_apart() {
         let registry = WorkerRegistry::default();
-        registry.sign("e", "new", WorkerSignal::Heartbeat("1.12.0"), at(0));
-        registry.sign("e", "idle", WorkerSignal::JobPoll, at(0));
-        registry.sign("e", "busy", WorkerSignal::JobPoll, at(0));
-        registry.sign("e", "ill", WorkerSignal::Unfit("x"), at(0));
-        registry.sign("f", "other", WorkerSignal::JobPoll, at(0));
-        let classes = registry.classes("e", |worker| worker == "busy", at(0));
+        registry.record("e", "new", WorkerSignal::Heartbeat("1.12.0"), at(0));
+        registry.record("e", "idle", WorkerSignal::JobPoll, at(0));
+        registry.record("e", "busy", WorkerSignal::JobPoll, at(0));
+        registry.record("e", "ill", WorkerSignal::Unfit("x"), at(0));
+        registry.record("f", "other", WorkerSignal::JobPoll, at(0));
+        let classes = registry.counts("e", |worker| worker == "busy", at(0));
         assert_eq!(classes, WorkerCounts { initializing: 1, idle: 1, running: 1, unhealthy: 1 });
     }
 
     #[test]
     fn who_crashes_with_every_job_gets_no_more_for_a_while() {
         let registry = WorkerRegistry::default();
-        registry.sign("e", "w", WorkerSignal::JobPoll, at(0));
+        registry.record("e", "w", WorkerSignal::JobPoll, at(0));
         for second in [0, 100] {
-            registry.lost("e", "w", at(second));
+            registry.job_lost("e", "w", at(second));
         }
-        assert!(registry.may_have("e", "w", at(100)));
-        registry.lost("e", "w", at(200));
-        assert!(!registry.may_have("e", "w", at(200)) && registry.may_have("f", "w", at(200)));
-        assert_eq!(registry.classes("e", |_| false, at(200)).unhealthy, 1);
-        assert!(registry.may_have("e", "w", at(600)), "the first is long ago");
-        registry.lost("e", "w", at(610));
-        assert!(!registry.may_have("e", "w", at(610)));
-        assert!(registry.brought("e", "w", at(610)) && !registry.brought("e", "w", at(610)));
-        assert!(registry.may_have("e", "w", at(610)));
+        assert!(registry.may_take_jobs("e", "w", at(100)));
+        registry.job_lost("e", "w", at(200));
+        assert!(!registry.may_take_jobs("e", "w", at(200)) && registry.may_take_jobs("f", "w", at(200)));
+        assert_eq!(registry.counts("e", |_| false, at(200)).unhealthy, 1);
+        assert!(registry.may_take_jobs("e", "w", at(600)), "the first is long ago");
+        registry.job_lost("e", "w", at(610));
+        assert!(!registry.may_take_jobs("e", "w", at(610)));
+        assert!(registry.job_done("e", "w", at(610)) && !registry.job_done("e", "w", at(610)));
+        assert!(registry.may_take_jobs("e", "w", at(610)));
     }
 
     #[test]
     fn what_gateways_see_of_a_worker_adds_up() {
         let (one, other) = (WorkerRegistry::default(), WorkerRegistry::default());
         let hears = |from: &WorkerRegistry, to: &WorkerRegistry, seconds| {
-            to.learn("e", "w", &from.view("e", "w").unwrap(), at(seconds))
+            to.merge("e", "w", &from.export("e", "w").unwrap(), at(seconds))
         };
-        assert!(one.view("e", "w").is_none());
+        assert!(one.export("e", "w").is_none());
         assert!(
-            one.sign("e", "w", WorkerSignal::Heartbeat("1.12.0"), at(0))
-                && !one.sign("e", "w", WorkerSignal::StopPoll, at(8))
+            one.record("e", "w", WorkerSignal::Heartbeat("1.12.0"), at(0))
+                && !one.record("e", "w", WorkerSignal::StopPoll, at(8))
         );
-        assert!(one.sign("e", "w", WorkerSignal::JobPoll, at(8)), "it is news");
+        assert!(one.record("e", "w", WorkerSignal::JobPoll, at(8)), "it is news");
         assert!(hears(&one, &other, 8));
-        assert_eq!(other.classes("e", |_| false, at(8)).idle, 1);
-        assert!(other.counts("e", "w"));
+        assert_eq!(other.counts("e", |_| false, at(8)).idle, 1);
+        assert!(other.reports_job_count("e", "w"));
         one.ban("e", "w", at(9));
-        assert!(hears(&one, &other, 9) && !other.may_have("e", "w", at(9)));
+        assert!(hears(&one, &other, 9) && !other.may_take_jobs("e", "w", at(9)));
         one.ban("e", "other", at(9));
         assert!(
-            other.learn("e", "other", &one.view("e", "other").unwrap(), at(9)) && !other.may_have("e", "other", at(9))
+            other.merge("e", "other", &one.export("e", "other").unwrap(), at(9))
+                && !other.may_take_jobs("e", "other", at(9))
         );
         // It is heard of there, so it is not gone here; and a silent one is gone everywhere, its ban with it.
-        other.sign("e", "w", WorkerSignal::StopPoll, at(30));
+        other.record("e", "w", WorkerSignal::StopPoll, at(30));
         assert!(hears(&other, &one, 30) && one.silent(at(59)) == [("e".to_owned(), "other".to_owned())]);
-        assert!(one.forget("e", "w", false, at(60)) && !hears(&other, &one, 60) && one.may_have("e", "w", at(60)));
+        assert!(one.forget("e", "w", false, at(60)) && !hears(&other, &one, 60) && one.may_take_jobs("e", "w", at(60)));
     }
 
     #[test]
     fn losses_at_several_gateways_add_up_until_one_is_brought_anywhere() {
         let (one, other) = (WorkerRegistry::default(), WorkerRegistry::default());
-        one.lost("e", "w", at(0));
-        other.lost("e", "w", at(1));
-        other.lost("e", "w", at(2));
+        one.job_lost("e", "w", at(0));
+        other.job_lost("e", "w", at(1));
+        other.job_lost("e", "w", at(2));
         for _ in 0..2 {
-            assert!(one.learn("e", "w", &other.view("e", "w").unwrap(), at(3)));
+            assert!(one.merge("e", "w", &other.export("e", "w").unwrap(), at(3)));
         }
-        assert!(!one.may_have("e", "w", at(3)) && other.may_have("e", "w", at(3)));
-        assert!(other.brought("e", "w", at(4)));
-        let stale = one.view("e", "w").unwrap();
-        assert!(one.learn("e", "w", &other.view("e", "w").unwrap(), at(5)) && one.may_have("e", "w", at(5)));
-        other.learn("e", "w", &stale, at(5));
-        assert!(!other.brought("e", "w", at(5)), "what is over stays over");
-        assert!(!one.learn("e", "w", &stale, at(602)), "long ago");
+        assert!(!one.may_take_jobs("e", "w", at(3)) && other.may_take_jobs("e", "w", at(3)));
+        assert!(other.job_done("e", "w", at(4)));
+        let stale = one.export("e", "w").unwrap();
+        assert!(one.merge("e", "w", &other.export("e", "w").unwrap(), at(5)) && one.may_take_jobs("e", "w", at(5)));
+        other.merge("e", "w", &stale, at(5));
+        assert!(!other.job_done("e", "w", at(5)), "what is over stays over");
+        assert!(!one.merge("e", "w", &stale, at(602)), "long ago");
     }
 }

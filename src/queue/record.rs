@@ -52,7 +52,7 @@ impl fmt::Display for JobState {
     }
 }
 
-/// A job, but for what it was given and what came of it.
+/// A job, but for what it was given and what came of it. The names for `serde` are those that stores have, and stay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Names it among all jobs of its endpoint.
@@ -64,20 +64,24 @@ pub struct Record {
     /// When it is forgotten, whatever it is by then.
     pub expires: UnixTime,
     /// How long one attempt may take.
-    pub patience: Duration,
+    #[serde(rename = "patience")]
+    pub execution_timeout: Duration,
     /// How long its result is kept.
-    pub kept: Duration,
+    #[serde(rename = "kept")]
+    pub retention: Duration,
     /// Whether it waits until no other job does.
-    pub low: bool,
+    #[serde(rename = "low")]
+    pub low_priority: bool,
     /// How often a worker was lost with it.
     pub retries: u32,
     /// The latest attempt, if there was one since it was submitted or retried.
     pub attempt: Option<Attempt>,
     /// The attempts before, oldest first, of many the newest.
-    pub past: Vec<FailedAttempt>,
+    #[serde(rename = "past")]
+    pub failed_attempts: Vec<FailedAttempt>,
     /// How many attempts there were before those.
-    #[serde(default)]
-    pub forgotten: u32,
+    #[serde(rename = "forgotten", default)]
+    pub forgotten_attempts: u32,
     /// Its end.
     pub ended: Option<UnixTime>,
     /// Why it failed.
@@ -85,12 +89,14 @@ pub struct Record {
     /// Whether there is an output: of its end, or the last word of its progress.
     pub output: bool,
     /// Whom to tell of its end.
-    pub hook: Option<JobWebhook>,
+    #[serde(rename = "hook")]
+    pub webhook: Option<JobWebhook>,
     /// Whether clients no longer find it. What is left of it is kept only until its hook was told, and its submission may be sent again.
-    pub gone: bool,
+    #[serde(rename = "gone")]
+    pub hidden: bool,
     /// Its submission, if its client may send it again and means the same job.
-    #[serde(default)]
-    pub sent: Option<Idempotency>,
+    #[serde(rename = "sent", default)]
+    pub idempotency: Option<Idempotency>,
 }
 
 /// A submission that is known again (`Idempotency-Key`).
@@ -110,8 +116,8 @@ pub struct Claim {
     /// The memory of its GPU in GB, if it said so.
     pub gpu: Option<String>,
     /// Whether it sends heartbeats, as far as is known.
-    #[serde(default)]
-    pub beats: bool,
+    #[serde(rename = "beats", default)]
+    pub sends_heartbeats: bool,
     /// The date.
     pub at: UnixTime,
 }
@@ -126,29 +132,32 @@ pub struct Attempt {
     /// The memory of the worker's GPU in GB, if it said so.
     pub gpu: Option<String>,
     /// Whether the worker sends heartbeats: one that does not may be silent because it works.
-    #[serde(default)]
-    pub beats: bool,
+    #[serde(rename = "beats", default)]
+    pub sends_heartbeats: bool,
     /// When it was handed out.
     pub began: UnixTime,
     /// Whether the worker has shown that it arrived.
     pub arrived: bool,
     /// The last heartbeat that named it, or since when another is waited for after nobody has listened.
-    pub listed: Option<UnixTime>,
+    #[serde(rename = "listed")]
+    pub last_heartbeat: Option<UnixTime>,
     /// Heartbeats since it was handed out that did not name it, while it had not arrived.
-    pub missed: u32,
+    #[serde(rename = "missed")]
+    pub missed_heartbeats: u32,
     /// The last word on its progress.
-    pub progressed: Option<UnixTime>,
+    #[serde(rename = "progressed")]
+    pub last_progress: Option<UnixTime>,
 }
 
 impl Attempt {
     /// The last sign that its worker has it, its handing out the first.
-    pub fn heard(&self) -> UnixTime {
-        self.listed.into_iter().chain(self.progressed).fold(self.began, UnixTime::max)
+    pub fn last_sign(&self) -> UnixTime {
+        self.last_heartbeat.into_iter().chain(self.last_progress).fold(self.began, UnixTime::max)
     }
 
     /// When it is taken for lost, if no sign comes until then.
-    pub fn lost(&self, rules: &Rules) -> Option<UnixTime> {
-        self.beats.then(|| self.heard() + rules.lost)
+    pub fn lost_at(&self, rules: &Rules) -> Option<UnixTime> {
+        self.sends_heartbeats.then(|| self.last_sign() + rules.lost_after)
     }
 }
 
@@ -164,7 +173,8 @@ pub struct FailedAttempt {
     /// When it was given up.
     pub ended: UnixTime,
     /// In a few words.
-    pub why: String,
+    #[serde(rename = "why")]
+    pub reason: String,
 }
 
 /// A webhook, and how far its telling is.
@@ -175,8 +185,8 @@ pub struct JobWebhook {
     /// What to send along; secrets, too.
     pub headers: Vec<(String, String)>,
     /// What its client is known by; `None` if by nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub by: Option<String>,
+    #[serde(rename = "by", default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// How often the job has ended: tells one message from the next.
     pub message: u32,
     /// When it is due; `None` while nothing is.
@@ -196,7 +206,8 @@ pub struct WebhookAttempt {
     /// When it ended.
     pub at: UnixTime,
     /// Why its receiver has not taken it, if so.
-    pub why: Option<String>,
+    #[serde(rename = "why")]
+    pub error: Option<String>,
 }
 
 impl Record {
@@ -207,19 +218,19 @@ impl Record {
             state: JobState::InQueue,
             submitted,
             expires: submitted + Duration::from_hours(24),
-            patience: Duration::from_mins(10),
-            kept: Duration::from_mins(30),
-            low: false,
+            execution_timeout: Duration::from_mins(10),
+            retention: Duration::from_mins(30),
+            low_priority: false,
             retries: 0,
             attempt: None,
-            past: Vec::new(),
-            forgotten: 0,
+            failed_attempts: Vec::new(),
+            forgotten_attempts: 0,
             ended: None,
             error: None,
             output: false,
-            hook: None,
-            gone: false,
-            sent: None,
+            webhook: None,
+            hidden: false,
+            idempotency: None,
         }
     }
 
@@ -231,15 +242,16 @@ impl Record {
     /// Bytes that it takes in memory, about.
     pub fn bytes(&self) -> usize {
         let long = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let past = self.past.iter().map(|past| size_of::<FailedAttempt>() + past.worker.len() + past.why.len());
-        let hook = self.hook.iter().map(|hook| {
+        let past =
+            self.failed_attempts.iter().map(|past| size_of::<FailedAttempt>() + past.worker.len() + past.reason.len());
+        let hook = self.webhook.iter().map(|hook| {
             let headers =
                 hook.headers.iter().map(|(name, value)| size_of::<(String, String)>() + name.len() + value.len());
-            let log = hook.log.iter().map(|told| size_of::<WebhookAttempt>() + long(&told.why));
-            hook.url.len() + long(&hook.by) + headers.sum::<usize>() + log.sum::<usize>()
+            let log = hook.log.iter().map(|told| size_of::<WebhookAttempt>() + long(&told.error));
+            hook.url.len() + long(&hook.client) + headers.sum::<usize>() + log.sum::<usize>()
         });
         let attempt = self.attempt.iter().map(|attempt| attempt.worker.len() + long(&attempt.gpu));
-        let sent = self.sent.iter().map(|sent| sent.digest.len());
+        let sent = self.idempotency.iter().map(|sent| sent.digest.len());
         let rest: usize = past.chain(hook).chain(attempt).chain(sent).sum();
         size_of::<Self>() + self.id.len() + long(&self.error) + rest
     }
@@ -253,7 +265,7 @@ impl Record {
     pub fn execution(&self) -> Option<Duration> {
         let attempt = self.attempt.as_ref()?;
         let until =
-            if self.state.is_end() { self.ended } else { attempt.progressed.filter(|_| self.holder().is_some()) };
+            if self.state.is_end() { self.ended } else { attempt.last_progress.filter(|_| self.holder().is_some()) };
         until.map(|until| attempt.began.until(until))
     }
 }

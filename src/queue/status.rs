@@ -93,7 +93,7 @@ pub fn status(record: &Record, view: StatusView, payloads: Payloads<'_>) -> Stri
         status: record.state,
         timings: payloads.timings,
         warnings: payloads.warnings,
-        webhook: record.hook.as_ref().filter(|_| view == StatusView::Webhook).map(|hook| &*hook.url),
+        webhook: record.webhook.as_ref().filter(|_| view == StatusView::Webhook).map(|hook| &*hook.url),
         worker_id: attempt.map(|attempt| &*attempt.worker),
     };
     // Strings, whole numbers and JSON that was checked: none of them can fail.
@@ -131,7 +131,7 @@ mod tests {
             format!(r#"{{"gpu":"0","id":"j",{input},"status":"IN_QUEUE"}}"#)
         );
         assert_eq!(
-            job.start(&Claim { worker: "w1".into(), gpu: Some("24".into()), beats: true, at: at(20) }),
+            job.start(&Claim { worker: "w1".into(), gpu: Some("24".into()), sends_heartbeats: true, at: at(20) }),
             Transition::Changed
         );
         assert_eq!(
@@ -154,14 +154,14 @@ mod tests {
     #[test]
     fn a_failure_has_its_reason_and_a_webhook_its_url() {
         let mut job = Record::new("j", START);
-        job.hook = Some(JobWebhook::new("https://a.example/?key=1", vec![("secret".into(), "value".into())]));
+        job.webhook = Some(JobWebhook::new("https://a.example/?key=1", vec![("secret".into(), "value".into())]));
         for (worker, begins, ends) in [("w1", 10, 20), ("w2", 30, 45)] {
             assert_eq!(
-                job.start(&Claim { worker: worker.into(), gpu: None, beats: true, at: at(begins) }),
+                job.start(&Claim { worker: worker.into(), gpu: None, sends_heartbeats: true, at: at(begins) }),
                 Transition::Changed
             );
             assert_eq!(job.part(worker), Transition::Changed);
-            assert_eq!(job.forsaken(worker, "gone", &Rules::default(), at(ends)), Transition::Changed);
+            assert_eq!(job.abandon(worker, "gone", &Rules::default(), at(ends)), Transition::Changed);
         }
         let front = r#"{"delayTime":30,"error":"job timed out after 1 retries","executionTime":15,"id":"j","#;
         let back = r#""retries":1,"status":"FAILED","timings":{"total":3},"#;

@@ -57,7 +57,7 @@ pub struct SubmissionContext {
     /// When it comes.
     pub now: UnixTime,
     /// How long one attempt may take, if it does not say.
-    pub patience: Duration,
+    pub execution_timeout: Duration,
     /// Milliseconds that it is wanted for, as the URL says; before what the body says.
     pub ttl: Option<u64>,
     /// Milliseconds that its client waits for it, if it does.
@@ -74,8 +74,8 @@ pub fn parse_submission(body: &[u8], manner: SubmissionContext) -> Result<Submis
     // The queue's to say.
     rest.remove("id");
     let mut record = Record::new(manner.id, manner.now);
-    record.patience = manner.patience;
-    record.hook = hook(&rest)?;
+    record.execution_timeout = manner.execution_timeout;
+    record.webhook = hook(&rest)?;
     let mut ttl = manner.ttl;
     match rest.get("policy").map(|policy| read(policy, MAX_OBJECT_BYTES)) {
         None | Some(Some(Value::Null)) => {}
@@ -84,11 +84,11 @@ pub fn parse_submission(body: &[u8], manner: SubmissionContext) -> Result<Submis
             if let Some(millis) =
                 settle(&mut policy, "executionTimeout", "policy.executionTimeout", EXECUTION_TIMEOUT_RANGE)?
             {
-                record.patience = Duration::from_millis(millis);
+                record.execution_timeout = Duration::from_millis(millis);
             }
             let wanted = settle(&mut policy, "ttl", "policy.ttl", TTL_RANGE)?;
             ttl = ttl.or(wanted);
-            record.low = match policy.get("lowPriority") {
+            record.low_priority = match policy.get("lowPriority") {
                 None | Some(Value::Null) => false,
                 Some(Value::Bool(low)) => *low,
                 Some(_) => return Err(SubmissionError::Wrong("policy.lowPriority", "true or false")),
@@ -103,7 +103,7 @@ pub fn parse_submission(body: &[u8], manner: SubmissionContext) -> Result<Submis
         record.expires = manner.now + Duration::from_millis(ttl.clamp(TTL_RANGE.0, TTL_RANGE.1));
     }
     if let Some(wait) = manner.wait {
-        record.kept = Duration::from_millis(wait.clamp(SYNC_RETENTION_RANGE.0, SYNC_RETENTION_RANGE.1));
+        record.retention = Duration::from_millis(wait.clamp(SYNC_RETENTION_RANGE.0, SYNC_RETENTION_RANGE.1));
     }
     Ok(Submission { record, input, rest })
 }
@@ -183,8 +183,8 @@ mod tests {
     use super::*;
 
     fn manner() -> SubmissionContext {
-        let (now, patience) = (UnixTime::from_millis(5_000), Duration::from_mins(10));
-        SubmissionContext { id: "j1".into(), now, patience, ttl: None, wait: None }
+        let (now, execution_timeout) = (UnixTime::from_millis(5_000), Duration::from_mins(10));
+        SubmissionContext { id: "j1".into(), now, execution_timeout, ttl: None, wait: None }
     }
 
     fn read(body: &Value) -> Result<Submission, SubmissionError> {
@@ -227,7 +227,7 @@ mod tests {
                 (0..count).map(|n| (format!("x-{n:02}"), "v".repeat(bytes).into())).collect();
             read(&json!({"input": 1, "webhook": {"url": "https://x", "headers": headers}}))
         };
-        assert_eq!(hook(32, 252).unwrap().record.hook.unwrap().headers.len(), 32);
+        assert_eq!(hook(32, 252).unwrap().record.webhook.unwrap().headers.len(), 32);
         let url = |bytes: usize| read(&json!({"input": 1, "webhookV2": format!("https://{}", "x".repeat(bytes - 8))}));
         assert!(url(MAX_URL_BYTES).is_ok());
         let policy = |bytes: usize| read(&json!({"input": 1, "policy": {"x": "y".repeat(bytes)}}));
@@ -255,26 +255,29 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_platform() {
         let job = read(&json!({"input": null})).unwrap();
-        assert_eq!((job.input.get(), job.rest.len(), job.record.hook), ("null", 0, None));
+        assert_eq!((job.input.get(), job.rest.len(), job.record.webhook), ("null", 0, None));
         assert_eq!(job.record.expires, UnixTime::from_millis(5_000 + 86_400_000));
-        assert_eq!((job.record.patience, job.record.kept), (Duration::from_mins(10), Duration::from_mins(30)));
+        assert_eq!(
+            (job.record.execution_timeout, job.record.retention),
+            (Duration::from_mins(10), Duration::from_mins(30))
+        );
     }
 
     #[test]
     fn what_is_out_of_range_is_taken_for_the_nearest() {
         let policy = |policy: Value| read(&json!({"input": 1, "policy": policy})).unwrap().record;
-        assert_eq!(policy(json!({"executionTimeout": 3000})).patience, Duration::from_secs(5));
-        assert_eq!(policy(json!({"executionTimeout": -1e300})).patience, Duration::from_secs(5));
-        assert_eq!(policy(json!({"executionTimeout": 1e300})).patience, Duration::from_hours(7 * 24));
-        assert_eq!(policy(json!({"executionTimeout": 7000.9})).patience, Duration::from_secs(7));
+        assert_eq!(policy(json!({"executionTimeout": 3000})).execution_timeout, Duration::from_secs(5));
+        assert_eq!(policy(json!({"executionTimeout": -1e300})).execution_timeout, Duration::from_secs(5));
+        assert_eq!(policy(json!({"executionTimeout": 1e300})).execution_timeout, Duration::from_hours(7 * 24));
+        assert_eq!(policy(json!({"executionTimeout": 7000.9})).execution_timeout, Duration::from_secs(7));
         assert_eq!(policy(json!({"ttl": 1})).expires, UnixTime::from_millis(15_000));
-        assert!(policy(json!({"lowPriority": true})).low && !policy(json!({"ttl": null})).low);
+        assert!(policy(json!({"lowPriority": true})).low_priority && !policy(json!({"ttl": null})).low_priority);
         let told = read(&json!({"input": 1, "policy": {"ttl": 7, "executionTimeout": 1, "x": [2]}})).unwrap().rest;
         let told: Value = serde_json::from_str(told["policy"].get()).unwrap();
         assert_eq!(told, json!({"ttl": 10_000, "executionTimeout": 5_000, "x": [2]}), "the worker's clock is no other");
         let url = SubmissionContext { ttl: Some(20_000), wait: Some(1), ..manner() };
         let job = parse_submission(br#"{"input":1,"policy":{"ttl":90000}}"#, url).unwrap().record;
-        assert_eq!((job.expires, job.kept), (UnixTime::from_millis(25_000), Duration::from_mins(1)));
+        assert_eq!((job.expires, job.retention), (UnixTime::from_millis(25_000), Duration::from_mins(1)));
     }
 
     #[test]
@@ -286,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_webhook_is_a_url_or_has_one() {
-        let hook = |body: Value| read(&body).unwrap().record.hook;
+        let hook = |body: Value| read(&body).unwrap().record.webhook;
         assert_eq!(hook(json!({"input": 1, "webhook": ""})), None);
         assert_eq!(hook(json!({"input": 1, "webhook": "", "webhookV2": "http://v"})).unwrap().url, "http://v");
         let hook = hook(json!({"input": 1, "webhook": {"url": "http://u", "headers": {"A": "b"}}})).unwrap();

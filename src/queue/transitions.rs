@@ -43,8 +43,8 @@ const MAX_REASON_CHARS: usize = 1000;
 impl Record {
     /// A worker is handed the job. Whether it arrives is yet to be seen.
     pub fn start(&mut self, taking: &Claim) -> Transition {
-        let Claim { worker, gpu, beats, at } = taking;
-        if self.state != JobState::InQueue || self.gone || self.expires <= *at {
+        let Claim { worker, gpu, sends_heartbeats, at } = taking;
+        if self.state != JobState::InQueue || self.hidden || self.expires <= *at {
             return Transition::Unchanged;
         }
         self.state = JobState::InProgress;
@@ -52,12 +52,12 @@ impl Record {
             number: self.attempts() + 1,
             worker: worker.clone(),
             gpu: gpu.clone(),
-            beats: *beats,
+            sends_heartbeats: *sends_heartbeats,
             began: *at,
             arrived: false,
-            listed: None,
-            missed: 0,
-            progressed: None,
+            last_heartbeat: None,
+            missed_heartbeats: 0,
+            last_progress: None,
         });
         Transition::Changed
     }
@@ -66,23 +66,23 @@ impl Record {
     ///
     /// One that does not may have been on its way when the job was handed out; of two that do not, the second was not. A job that has
     /// arrived and is no longer named is on its way back, or lost: time will tell.
-    pub fn beat(&mut self, worker: &str, named: bool, rules: &Rules, now: UnixTime) -> Transition {
+    pub fn heartbeat(&mut self, worker: &str, named: bool, rules: &Rules, now: UnixTime) -> Transition {
         let Some(attempt) = self.held_by(worker) else { return Transition::Unchanged };
-        let first = !replace(&mut attempt.beats, true);
+        let first = !replace(&mut attempt.sends_heartbeats, true);
         match (named, attempt.arrived) {
             (true, _) => {
                 attempt.arrived = true;
-                attempt.listed = Some(now);
+                attempt.last_heartbeat = Some(now);
             }
             (false, true) => return if first { Transition::Changed } else { Transition::Unchanged },
-            (false, false) if attempt.missed == 0 => attempt.missed = 1,
+            (false, false) if attempt.missed_heartbeats == 0 => attempt.missed_heartbeats = 1,
             (false, false) => self.missing("it never arrived", rules, now),
         }
         Transition::Changed
     }
 
     /// A worker is gone, or says that it has no job.
-    pub fn forsaken(&mut self, worker: &str, why: &str, rules: &Rules, now: UnixTime) -> Transition {
+    pub fn abandon(&mut self, worker: &str, why: &str, rules: &Rules, now: UnixTime) -> Transition {
         if self.held_by(worker).is_none() {
             return Transition::Unchanged;
         }
@@ -94,7 +94,7 @@ impl Record {
     pub fn progress(&mut self, worker: &str, now: UnixTime) -> Transition {
         let Some(attempt) = self.held_by(worker) else { return Transition::Unchanged };
         attempt.arrived = true;
-        attempt.progressed = Some(now);
+        attempt.last_progress = Some(now);
         self.output = true;
         Transition::Changed
     }
@@ -108,7 +108,7 @@ impl Record {
 
     /// A worker brings the end. The first end counts, whoever brings it: work that was taken for lost is as good as any.
     pub fn finish(&mut self, finish: Finish<'_>, now: UnixTime) -> Transition {
-        if self.state.is_end() || self.gone {
+        if self.state.is_end() || self.hidden {
             return Transition::Unchanged;
         }
         let other = self.holder().filter(|holder| *holder != finish.worker).map(str::to_owned);
@@ -122,7 +122,7 @@ impl Record {
         let late = self.is_late(now);
         let (state, error) = match finish.error {
             None => (JobState::Completed, None),
-            Some(_) if late => (JobState::TimedOut, Some(self.overtime())),
+            Some(_) if late => (JobState::TimedOut, Some(self.timeout_message())),
             Some(error) => (JobState::Failed, Some(error)),
         };
         self.end(state, error, now);
@@ -132,16 +132,20 @@ impl Record {
 
     /// The client wants it no more.
     pub fn cancel(&mut self, now: UnixTime) -> Transition {
-        if self.state.is_end() || self.gone { Transition::Unchanged } else { self.stop(JobState::Cancelled, None, now) }
+        if self.state.is_end() || self.hidden {
+            Transition::Unchanged
+        } else {
+            self.stop(JobState::Cancelled, None, now)
+        }
     }
 
     /// The client wants it tried again from the beginning.
     pub fn retry(&mut self, now: UnixTime) -> Transition {
-        if !matches!(self.state, JobState::Failed | JobState::TimedOut) || self.gone {
+        if !matches!(self.state, JobState::Failed | JobState::TimedOut) || self.hidden {
             return Transition::Unchanged;
         }
         let why = self.error.take().unwrap_or_default();
-        self.file(&why, self.ended.unwrap_or(now));
+        self.archive_attempt(&why, self.ended.unwrap_or(now));
         (self.state, self.ended, self.output, self.retries) = (JobState::InQueue, None, false, 0);
         Transition::Changed
     }
@@ -149,15 +153,15 @@ impl Record {
     /// All attempts that there were.
     pub fn attempts(&self) -> u32 {
         let latest = self.attempt.iter().map(|attempt| attempt.number);
-        latest.chain(self.past.iter().map(|past| past.number)).max().unwrap_or(0)
+        latest.chain(self.failed_attempts.iter().map(|past| past.number)).max().unwrap_or(0)
     }
 
     /// Its worker has it no more, if it ever had.
     pub(super) fn missing(&mut self, why: &str, rules: &Rules, now: UnixTime) {
-        if self.attempt.as_ref().is_some_and(|attempt| attempt.arrived) || self.past.len() >= FREE_ATTEMPTS {
+        if self.attempt.as_ref().is_some_and(|attempt| attempt.arrived) || self.failed_attempts.len() >= FREE_ATTEMPTS {
             self.lost(why, rules, now);
         } else {
-            self.give_back(why, now);
+            self.requeue(why, now);
         }
     }
 
@@ -166,7 +170,7 @@ impl Record {
         if self.retries >= rules.retries {
             self.end(JobState::Failed, Some(format!("job timed out after {} retries", self.retries)), now);
         } else {
-            self.give_back(why, now);
+            self.requeue(why, now);
             self.retries += 1;
         }
     }
@@ -180,59 +184,59 @@ impl Record {
 
     fn end(&mut self, state: JobState, error: Option<String>, now: UnixTime) {
         (self.state, self.error, self.ended, self.output) = (state, error, Some(now), false);
-        if let Some(hook) = &mut self.hook {
+        if let Some(hook) = &mut self.webhook {
             (hook.message, hook.due, hook.tries) = (hook.message + 1, Some(now), 0);
         }
     }
 
-    fn give_back(&mut self, why: &str, now: UnixTime) {
-        self.file(why, now);
+    fn requeue(&mut self, why: &str, now: UnixTime) {
+        self.archive_attempt(why, now);
         (self.state, self.output) = (JobState::InQueue, false);
     }
 
     /// Puts the latest attempt with those that came to nothing.
-    fn file(&mut self, why: &str, now: UnixTime) {
+    fn archive_attempt(&mut self, why: &str, now: UnixTime) {
         if let Some(Attempt { number, worker, began, .. }) = self.attempt.take() {
-            self.past.push(FailedAttempt {
+            self.failed_attempts.push(FailedAttempt {
                 number,
                 worker,
                 began,
                 ended: now,
-                why: why.chars().take(MAX_REASON_CHARS).collect(),
+                reason: why.chars().take(MAX_REASON_CHARS).collect(),
             });
         }
         // The newest has the highest number, which tells that of the next.
-        let first = self.past.iter().enumerate().min_by_key(|(_, past)| past.number).map(|(place, _)| place);
-        if let Some(first) = first.filter(|_| self.past.len() > MAX_FAILED_ATTEMPTS) {
-            self.past.remove(first);
-            self.forgotten += 1;
+        let first = self.failed_attempts.iter().enumerate().min_by_key(|(_, past)| past.number).map(|(place, _)| place);
+        if let Some(first) = first.filter(|_| self.failed_attempts.len() > MAX_FAILED_ATTEMPTS) {
+            self.failed_attempts.remove(first);
+            self.forgotten_attempts += 1;
         }
     }
 
     /// An attempt that was given up has come to something after all, or one that nobody knows of.
     fn revive(&mut self, worker: &str, now: UnixTime) {
-        let found = self.past.iter().rposition(|past| past.worker == worker);
-        let (number, began) = match found.map(|place| self.past.remove(place)) {
+        let found = self.failed_attempts.iter().rposition(|past| past.worker == worker);
+        let (number, began) = match found.map(|place| self.failed_attempts.remove(place)) {
             Some(past) => (past.number, past.began),
             // By somebody who delivers for one that had it.
             None => (self.attempts() + 1, self.attempt.as_ref().map_or(now, |attempt| attempt.began)),
         };
-        self.file("another worker was first", now);
+        self.archive_attempt("another worker was first", now);
         self.attempt = Some(Attempt {
             number,
             worker: worker.to_owned(),
             gpu: None,
-            beats: false,
+            sends_heartbeats: false,
             began,
             arrived: true,
-            listed: None,
-            missed: 0,
-            progressed: None,
+            last_heartbeat: None,
+            missed_heartbeats: 0,
+            last_progress: None,
         });
     }
 
     fn held_by(&mut self, worker: &str) -> Option<&mut Attempt> {
-        let held = self.holder() == Some(worker) && !self.gone;
+        let held = self.holder() == Some(worker) && !self.hidden;
         self.attempt.as_mut().filter(|_| held)
     }
 }
@@ -240,6 +244,6 @@ impl Record {
 impl JobWebhook {
     /// A hook that has nothing to tell yet.
     pub fn new(url: impl Into<String>, headers: Vec<(String, String)>) -> Self {
-        Self { url: url.into(), headers, by: None, message: 0, due: None, tries: 0, log: Vec::new() }
+        Self { url: url.into(), headers, client: None, message: 0, due: None, tries: 0, log: Vec::new() }
     }
 }

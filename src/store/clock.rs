@@ -20,7 +20,7 @@ pub(super) struct ClockReading {
 }
 
 impl ClockReading {
-    /// The moment that it is now, as [`Store::keep_time`](super::Store::keep_time) has it, after the one that was `kept`.
+    /// The moment that it is now, as [`Store::sync_clock`](super::Store::sync_clock) has it, after the one that was `kept`.
     pub(super) fn after(kept: Option<Self>, on: Option<UnixTime>, wall: UnixTime) -> Self {
         let on = match (kept, on) {
             (None, on) => on.unwrap_or(wall),

@@ -64,7 +64,7 @@ pub(super) fn effects(endpoint: &str, before: &Record, after: &Record, turn: &Tr
         news.push(StoreEvent::WorkerStop(endpoint_(), worker.clone()));
     }
     let stale: &[PayloadKind] = match (after.output, after.state) {
-        _ if after.is_told() => {
+        _ if after.payloads_are_spent() => {
             &[PayloadKind::Input, PayloadKind::Rest, PayloadKind::Output, PayloadKind::Timings, PayloadKind::Warnings]
         }
         (false, JobState::InQueue) => &[PayloadKind::Output, PayloadKind::Timings, PayloadKind::Warnings],
@@ -73,5 +73,5 @@ pub(super) fn effects(endpoint: &str, before: &Record, after: &Record, turn: &Tr
     };
     // Its client asks for it anew, behind all who asked before. What was only lost waits where it had waited: at the head.
     let last = before.state.is_end() && after.state == JobState::InQueue;
-    Effects { tallies, stale, restream: became(JobState::InQueue) || after.is_told(), last, news }
+    Effects { tallies, stale, restream: became(JobState::InQueue) || after.payloads_are_spent(), last, news }
 }

@@ -108,20 +108,20 @@ impl EndpointJobs {
         if let Transition::Stop(worker) = &turn {
             self.stops.entry(worker.clone()).or_default().push(id.to_owned());
         }
-        if after.is_over() {
+        if after.is_disposable() {
             self.jobs.remove(id);
         }
         Some((after, turn, effects.news))
     }
 
     fn standing(&self, state: JobState) -> impl Iterator<Item = &StoredJob> {
-        self.jobs.values().filter(move |job| job.record.state == state && !job.record.gone)
+        self.jobs.values().filter(move |job| job.record.state == state && !job.record.hidden)
     }
 
     /// Ids of jobs that stand so, in line.
     fn line(&self, state: JobState) -> Vec<String> {
         let mut line: Vec<_> = self.standing(state).collect();
-        line.sort_by_key(|job| (job.record.low, job.place));
+        line.sort_by_key(|job| (job.record.low_priority, job.place));
         line.into_iter().map(|job| job.record.id.clone()).collect()
     }
 }
@@ -134,7 +134,7 @@ impl Store for MemoryStore {
                 return Err(StoreError::Duplicate);
             }
             if let Some(most) =
-                self.rules.waiting.filter(|most| jobs.standing(JobState::InQueue).count() as u64 >= *most)
+                self.rules.max_waiting.filter(|most| jobs.standing(JobState::InQueue).count() as u64 >= *most)
             {
                 return Err(StoreError::QueueFull(most));
             }
@@ -191,16 +191,16 @@ impl Store for MemoryStore {
         }))
     }
 
-    async fn take(&self, endpoint: &str, taker: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+    async fn take(&self, endpoint: &str, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
         let mut all_news = Vec::new();
         let handed = self.at(endpoint, |jobs| {
-            let (mut handed, mut left) = (Vec::new(), taker.bytes);
+            let (mut handed, mut left) = (Vec::new(), request.max_bytes);
             for id in jobs.line(JobState::InQueue) {
-                if handed.len() == taker.most {
+                if handed.len() == request.max_jobs {
                     break;
                 }
                 // One that has expired waits only to be forgotten.
-                let waits = |job: &&StoredJob| job.record.expires > taker.taking.at;
+                let waits = |job: &&StoredJob| job.record.expires > request.claim.at;
                 let Some(job) = jobs.jobs.get(&id).filter(waits) else { continue };
                 let part = |part| job.parts.get(&part).cloned().unwrap_or_default();
                 let (input, rest) = (part(PayloadKind::Input), part(PayloadKind::Rest));
@@ -209,7 +209,7 @@ impl Store for MemoryStore {
                     break;
                 }
                 left = left.saturating_sub(bytes);
-                let start = |record: &mut Record| record.start(&taker.taking);
+                let start = |record: &mut Record| record.start(&request.claim);
                 let Some((record, Transition::Changed, news)) = jobs.change(endpoint, &id, start) else { continue };
                 all_news.extend(news);
                 handed.push(ClaimedJob { record, input, rest });
@@ -220,7 +220,7 @@ impl Store for MemoryStore {
         Ok(handed)
     }
 
-    async fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+    async fn held_by(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
         Ok(self.at(endpoint, |jobs| {
             let held = jobs.jobs.values().filter(|job| job.record.holder() == Some(worker));
             held.map(|job| job.record.id.clone()).collect()
@@ -245,7 +245,7 @@ impl Store for MemoryStore {
         Ok(all.values().flat_map(|jobs| jobs.jobs.values()).map(|job| job.record.due(&self.rules)).min())
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
+    async fn take_chunks(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
         Ok(self.at(endpoint, |jobs| {
             let Some(job) = jobs.jobs.get_mut(id) else { return (Vec::new(), None) };
             let (mut drained, mut bytes) = (Vec::new(), 0);
@@ -260,7 +260,7 @@ impl Store for MemoryStore {
         }))
     }
 
-    async fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+    async fn take_stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
         Ok(self.at(endpoint, |jobs| jobs.stops.remove(worker).unwrap_or_default()))
     }
 
@@ -272,7 +272,7 @@ impl Store for MemoryStore {
         }))
     }
 
-    async fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
+    async fn sync_clock(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
         let mut kept = self.time.lock().unwrap_or_else(PoisonError::into_inner);
         let now = ClockReading::after(*kept, on, wall);
         *kept = Some(now);
@@ -296,7 +296,7 @@ impl Store for MemoryStore {
         Ok(self.all_keys().remove(name).is_some())
     }
 
-    fn news(&self) -> Subscription {
+    fn subscribe(&self) -> Subscription {
         self.teller.subscribe()
     }
 }

@@ -73,11 +73,11 @@ impl ClaimedJob {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimRequest {
     /// What becomes of each job.
-    pub taking: Claim,
+    pub claim: Claim,
     /// Jobs that it takes at most.
-    pub most: usize,
+    pub max_jobs: usize,
     /// Bytes of payloads that it takes at most, all jobs together; the first is handed out whatever it weighs.
-    pub bytes: usize,
+    pub max_bytes: usize,
 }
 
 /// A key that opens an endpoint. The key itself is known to its holder alone.
@@ -101,7 +101,7 @@ pub enum StoreError {
     /// There is such a job, or such a key, already.
     #[error("there is one of this name already")]
     Duplicate,
-    /// So many jobs wait already, as many as [may](crate::queue::Rules::waiting).
+    /// So many jobs wait already, as many as [may](crate::queue::Rules::max_waiting).
     #[error("{0} jobs wait already, which are as many as may")]
     QueueFull(u64),
     /// There is no room for it. The log has told so, once.
@@ -153,7 +153,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Keeps a new job, at the end of its line, unless as many wait there as may. What is answered with `Ok` outlives the process.
     fn submit(&self, endpoint: &str, job: Submission) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// A job that is there. One that is [gone](Record::gone) is not, for clients.
+    /// A job that is there. One that is [gone](Record::hidden) is not, for clients.
     fn read(&self, endpoint: &str, id: &str) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 
     /// A job, and those of its payloads that it is `wanted` with, in that order, if they have at most so many bytes together; all of one
@@ -197,11 +197,11 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn take(
         &self,
         endpoint: &str,
-        taker: ClaimRequest,
+        request: ClaimRequest,
     ) -> impl Future<Output = Result<Vec<ClaimedJob>, StoreError>> + Send;
 
     /// The ids of the jobs that a worker holds.
-    fn held(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+    fn held_by(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
 
     /// The ids of all jobs that stand so, the oldest first.
     fn all(&self, endpoint: &str, state: JobState) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
@@ -214,7 +214,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn next_due(&self) -> impl Future<Output = Result<Option<UnixTime>, StoreError>> + Send;
 
     /// Takes chunks of a job's stream that nobody has taken yet: the oldest, up to `most` bytes of them; none, if the oldest has more.
-    fn drain(
+    fn take_chunks(
         &self,
         endpoint: &str,
         id: &str,
@@ -222,7 +222,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<TakenChunks, StoreError>> + Send;
 
     /// Takes the ids of jobs that a worker works on in vain.
-    fn stops(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+    fn take_stops(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
 
     /// How many jobs there are and were.
     fn counts(&self, endpoint: &str) -> impl Future<Output = Result<Counts, StoreError>> + Send;
@@ -230,7 +230,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// Keeps the time of the queue, by which all that time does is done: what [`Course`](crate::clock::Course) a gateway is `on`, if it is
     /// on one already, and how the wall clock stands to it. Returns what it is: for one that begins, what it was and the time since by the
     /// wall clock, which may have been set back; for others no less than what they are on, and than any on the same queue.
-    fn keep_time(
+    fn sync_clock(
         &self,
         on: Option<UnixTime>,
         wall: UnixTime,
@@ -242,7 +242,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     }
 
     /// Gives back some room that it needs no more.
-    fn tidy(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
+    fn reclaim_space(&self) -> impl Future<Output = Result<(), StoreError>> + Send {
         async { Ok(()) }
     }
 
@@ -261,7 +261,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     }
 
     /// Says to other gateways how many requests are open at one, by [`RateCheck::asked`]; it holds for as long as one may be silent.
-    fn say_open(
+    fn report_open(
         &self,
         _gateway: &str,
         _open: Vec<([u8; 32], u64)>,
@@ -271,7 +271,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     }
 
     /// Shows to other gateways what one has seen of an endpoint's worker, and tells them so, if it is urgent.
-    fn show(
+    fn publish_view(
         &self,
         _endpoint: &str,
         _view: WorkerView,
@@ -281,10 +281,10 @@ pub trait Store: Debug + Send + Sync + 'static {
     }
 
     /// What gateways have shown of an endpoint's workers.
-    fn views(&self, _endpoint: &str) -> impl Future<Output = Result<Vec<WorkerView>, StoreError>> + Send {
+    fn worker_views(&self, _endpoint: &str) -> impl Future<Output = Result<Vec<WorkerView>, StoreError>> + Send {
         async { Ok(Vec::new()) }
     }
 
     /// What happens from now on, in this process or another.
-    fn news(&self) -> Subscription;
+    fn subscribe(&self) -> Subscription;
 }

@@ -27,7 +27,7 @@ async fn submit(store: &SqliteStore, id: &str) -> Result<(), StoreError> {
     let manner = SubmissionContext {
         id: id.into(),
         now: NOW,
-        patience: std::time::Duration::from_mins(9),
+        execution_timeout: std::time::Duration::from_mins(9),
         ttl: None,
         wait: None,
     };
@@ -35,8 +35,8 @@ async fn submit(store: &SqliteStore, id: &str) -> Result<(), StoreError> {
 }
 
 async fn take(store: &SqliteStore) -> Result<Vec<String>, StoreError> {
-    let taking = Claim { worker: "w".into(), gpu: None, beats: false, at: NOW };
-    let handed = store.take(EP, ClaimRequest { taking, most: 9, bytes: usize::MAX }).await?;
+    let claim = Claim { worker: "w".into(), gpu: None, sends_heartbeats: false, at: NOW };
+    let handed = store.take(EP, ClaimRequest { claim, max_jobs: 9, max_bytes: usize::MAX }).await?;
     Ok(handed.into_iter().map(|job| job.record.id).collect())
 }
 
@@ -76,7 +76,7 @@ async fn whatever_allocation_fails_nothing_is_lost_or_done_twice_and_the_store_g
         assert!(finished.is_err() || done || submitted[0].is_err(), "{bytes}");
         handed.retain(|id| !(done && *id == one));
         handed.sort();
-        assert_eq!(store.held(EP, "w").await.unwrap(), handed, "{bytes}");
+        assert_eq!(store.held_by(EP, "w").await.unwrap(), handed, "{bytes}");
         // And all goes on.
         for id in [&one, &other] {
             match submit(&store, id).await {

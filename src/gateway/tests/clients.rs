@@ -126,7 +126,7 @@ async fn results_are_kept_for_their_time() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_is_said() {
-    let house = House::with(Settings { most: (100, 200), ..Settings::default() });
+    let house = House::with(Settings { max_input: (100, 200), ..Settings::default() });
     let long = format!(r#"{{"input":"{}"}}"#, "x".repeat(100));
     for (method, path, body, status, says) in [
         ("POST", "/run", "{", 400, "no JSON"),

@@ -12,7 +12,7 @@ const ROOM: usize = 1 << 20;
 const LARGE: usize = 600 << 10;
 
 fn house() -> House {
-    House::with(Settings { room: ROOM, ..Settings::default() })
+    House::with(Settings { in_flight: ROOM, ..Settings::default() })
 }
 
 fn text() -> String {
@@ -41,7 +41,7 @@ impl House {
 async fn who_waits_for_a_job_holds_none_of_it() {
     let house = house();
     let id = house.run(&format!(r#"{{"input":{}}}"#, text())).await;
-    let answers = || house.gateway.rooms.answers.free();
+    let answers = || house.gateway.budgets.answers.free();
     let mut polls = JoinSet::new();
     for _ in 0..30 {
         polls.spawn(house.asks("GET", &format!("/status-sync/{id}?wait=300000"), ""));
@@ -75,7 +75,7 @@ async fn answers_that_nobody_reads_are_bounded_together_and_small_ones_go_on() {
         drop(unread);
     });
     assert!(read.0 == 200 && read.1.len() > LARGE);
-    assert_eq!(house.gateway.rooms.answers.free(), ROOM);
+    assert_eq!(house.gateway.budgets.answers.free(), ROOM);
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,10 +85,10 @@ async fn a_part_of_an_answer_that_is_still_to_be_written_holds_its_room() {
     let mut unread = house.unread(&format!("/status/{id}"), "*/*").await;
     let bytes = unread.next().await.unwrap().unwrap();
     drop(unread);
-    let held = ROOM - house.gateway.rooms.answers.free();
+    let held = ROOM - house.gateway.budgets.answers.free();
     assert!(held >= LARGE, "its connection may have it for long: {held}");
     drop(bytes);
-    assert_eq!(house.gateway.rooms.answers.free(), ROOM);
+    assert_eq!(house.gateway.budgets.answers.free(), ROOM);
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,7 +100,7 @@ async fn an_event_is_made_when_the_one_before_is_taken() {
         assert_eq!(house.post(&format!("/job-stream/w1/{id}"), &format!(r#"{{"output":{}}}"#, text())).await.0, 200);
     }
     let mut events = house.unread(&format!("/stream/{id}"), "text/event-stream").await;
-    let free = || house.gateway.rooms.answers.free();
+    let free = || house.gateway.budgets.answers.free();
     assert_eq!(free(), ROOM, "nothing was asked for yet");
     let mut seen = Vec::new();
     while seen.len() < 3 {
@@ -127,14 +127,14 @@ async fn chunks_are_not_lost_when_there_is_no_room_for_them() {
     let id = house.run(r#"{"input":1}"#).await;
     house.take("w1").await;
     house.post(&format!("/job-stream/w1/{id}"), &format!(r#"{{"output":{}}}"#, text())).await;
-    let all = house.gateway.rooms.answers.hold(ROOM).await.unwrap();
+    let all = house.gateway.budgets.answers.reserve(ROOM).await.unwrap();
     // It waits for longer than a reply may be silent.
     let (status, refused) = house.get(&format!("/stream/{id}")).await;
     assert!(status == 200 && refused.contains(r#""status":"IN_PROGRESS""#) && refused.contains("error"), "{refused}");
     drop(all);
     let (status, chunks) = house.get(&format!("/stream/{id}")).await;
     assert!(status == 200 && chunks.len() > LARGE);
-    assert_eq!(house.gateway.rooms.answers.free(), ROOM);
+    assert_eq!(house.gateway.budgets.answers.free(), ROOM);
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,8 +163,8 @@ async fn uploads_that_never_end_keep_nobody_from_small_jobs_and_no_worker_from_i
     house.large().await;
     drop(first);
     house.run(&job).await;
-    assert_eq!(house.gateway.rooms.jobs.free(), ROOM, "given back once it is kept");
-    assert_eq!(house.gateway.rooms.results.free(), ROOM);
+    assert_eq!(house.gateway.budgets.jobs.free(), ROOM, "given back once it is kept");
+    assert_eq!(house.gateway.budgets.results.free(), ROOM);
 }
 
 #[tokio::test(start_paused = true)]

@@ -195,7 +195,7 @@ async fn all_jobs_and_all_attempts_can_be_seen() {
 /// Every route that the gateway has is one of the document's, and the other way round.
 #[tokio::test(start_paused = true)]
 async fn the_document_tells_of_all_routes_and_no_others() {
-    let house = House::with(Settings { hold: Duration::from_millis(1), limits: false, ..Settings::default() });
+    let house = House::with(Settings { poll_hold: Duration::from_millis(1), limits: false, ..Settings::default() });
     let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
     paths.dedup();
     for path in paths {
@@ -254,7 +254,7 @@ async fn probes_and_numbers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_has_an_end() {
-    let rules = Rules { waiting: Some(2), ..Rules::default() };
+    let rules = Rules { max_waiting: Some(2), ..Rules::default() };
     let house = House::with(Settings { rules, limits: false, ..Settings::default() });
     let key = [("idempotency-key", "k")];
     let known = house.sends(request("POST", "/run", &key, r#"{"input":1}"#)).await;

@@ -36,8 +36,8 @@ fn apply(job: &mut Record, event: &Event, now: UnixTime) -> Transition {
     let name = |worker: &u8| format!("w{worker}");
     match event {
         Event::Start(worker) => job.start(&taking(&name(worker), now)),
-        Event::Beat(worker, named) => job.beat(&name(worker), *named, &rules, now),
-        Event::Forsaken(worker) => job.forsaken(&name(worker), "gone", &rules, now),
+        Event::Beat(worker, named) => job.heartbeat(&name(worker), *named, &rules, now),
+        Event::Forsaken(worker) => job.abandon(&name(worker), "gone", &rules, now),
         Event::Progress(worker) => job.progress(&name(worker), now),
         Event::Finish(worker, well) => {
             job.finish(Finish { error: (!well).then(|| "e".into()), ..done(&name(worker)) }, now)
@@ -64,29 +64,29 @@ proptest! {
     fn whatever_happens_the_laws_hold(events in events(), patience in 5_000..120_000u64, ttl in 10_000..400_000u64) {
         let rules = Rules::default();
         let (mut job, mut now) = (job(), START);
-        job.patience = Duration::from_millis(patience);
+        job.execution_timeout = Duration::from_millis(patience);
         job.expires = START + Duration::from_millis(ttl);
-        job.hook = Some(JobWebhook::new("https://a.example", Vec::new()));
+        job.webhook = Some(JobWebhook::new("https://a.example", Vec::new()));
         for (event, pause) in events {
             now = now + Duration::from_millis(pause);
             let before = job.clone();
             let turn = apply(&mut job, &event, now);
             prop_assert_eq!(turn == Transition::Unchanged, before == job, "{:?} {:?}", event, turn);
             prop_assert!(before.state == job.state || is_open(before.state, job.state), "{} -> {}", before.state, job.state);
-            prop_assert!(!before.gone || before == job, "what is gone stays as it is");
+            prop_assert!(!before.hidden || before == job, "what is gone stays as it is");
             prop_assert_eq!(job.state.is_end(), job.ended.is_some());
             prop_assert!(job.retries <= rules.retries);
             prop_assert!(job.state != JobState::InQueue || job.attempt.is_none() && !job.output);
             prop_assert!(job.attempts() >= before.attempts(), "an attempt is forgotten");
-            let known = job.past.len() + usize::from(job.attempt.is_some()) + job.forgotten as usize;
+            let known = job.failed_attempts.len() + usize::from(job.attempt.is_some()) + job.forgotten_attempts as usize;
             prop_assert_eq!(known, job.attempts() as usize, "each has a number of its own");
             let ended = job.state.is_end() && !before.state.is_end();
-            prop_assert_eq!(ended, job.hook != before.hook, "each end is told once");
+            prop_assert_eq!(ended, job.webhook != before.webhook, "each end is told once");
             if let Transition::Stop(worker) = &turn {
                 prop_assert_eq!(before.holder(), Some(&**worker));
                 prop_assert!(ended);
             }
-            if !job.gone && job.hook.as_ref().is_none_or(|hook| hook.due.is_none()) {
+            if !job.hidden && job.webhook.as_ref().is_none_or(|hook| hook.due.is_none()) {
                 let due = job.due(&rules);
                 let mut later = job.clone();
                 let one = Duration::from_millis(1);

@@ -28,7 +28,7 @@ fn a_failure_keeps_its_output_and_can_be_retried() {
     assert_eq!((job.state, job.error.as_deref(), job.output), (JobState::Failed, Some("no memory"), true));
     assert_eq!(job.retry(at(3)), Transition::Changed);
     assert_eq!((job.state, job.error.as_deref(), job.output, job.ended), (JobState::InQueue, None, false, None));
-    assert_eq!((job.past.len(), &*job.past[0].why), (1, "no memory"));
+    assert_eq!((job.failed_attempts.len(), &*job.failed_attempts[0].reason), (1, "no memory"));
     assert_eq!(job.start(&taking("w2", at(4))), Transition::Changed);
     assert_eq!(job.attempt.as_ref().map(|attempt| attempt.number), Some(2));
 }
@@ -44,10 +44,10 @@ fn of_very_many_attempts_the_newest_are_remembered_and_all_are_counted() {
         assert_ne!(job.finish(failed, at(number)), Transition::Unchanged);
         assert_eq!(job.retry(at(number)), Transition::Changed);
     }
-    let numbers: std::collections::BTreeSet<u32> = job.past.iter().map(|past| past.number).collect();
-    assert_eq!((numbers.len(), job.past.len()), (50, 50));
+    let numbers: std::collections::BTreeSet<u32> = job.failed_attempts.iter().map(|past| past.number).collect();
+    assert_eq!((numbers.len(), job.failed_attempts.len()), (50, 50));
     assert_eq!(numbers.last(), Some(&job.attempts()));
-    assert_eq!(job.forgotten + 50, job.attempts());
+    assert_eq!(job.forgotten_attempts + 50, job.attempts());
     assert!(serde_json::to_string(&job).unwrap().len() < 100_000, "it is written whenever something happens");
 }
 
@@ -57,7 +57,7 @@ fn a_client_and_time_stop_what_a_worker_holds() {
     assert_eq!(held("w1").cancel(at(2)), Transition::Stop("w1".into()));
     assert_eq!(job().cancel(at(2)), Transition::Changed);
     let mut slow = held("w1");
-    slow.patience = Duration::from_secs(5);
+    slow.execution_timeout = Duration::from_secs(5);
     assert_eq!((slow.due(&rules), slow.tick(&rules, at(5))), (at(6), Transition::Unchanged));
     assert_eq!(slow.tick(&rules, at(6)), Transition::Stop("w1".into()));
     assert_eq!(slow.state, JobState::TimedOut);
@@ -67,7 +67,7 @@ fn a_client_and_time_stop_what_a_worker_holds() {
         [(5, true, JobState::Failed), (6, true, JobState::TimedOut), (6, false, JobState::Completed)]
     {
         let mut slow = held("w1");
-        slow.patience = Duration::from_secs(5);
+        slow.execution_timeout = Duration::from_secs(5);
         let finish = Finish { error: error.then(|| "too slow".into()), ..done("w1") };
         assert_ne!(slow.finish(finish, at(seconds)), Transition::Unchanged);
         assert_eq!(slow.state, state);

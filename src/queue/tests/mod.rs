@@ -2,6 +2,7 @@
 
 mod events;
 mod jobs;
+mod stored;
 mod webhooks;
 mod workers;
 
@@ -27,7 +28,7 @@ fn held(worker: &str) -> Record {
 }
 
 fn taking(worker: &str, at: UnixTime) -> Claim {
-    Claim { worker: worker.into(), gpu: None, beats: true, at }
+    Claim { worker: worker.into(), gpu: None, sends_heartbeats: true, at }
 }
 
 fn done(worker: &str) -> Finish<'_> {

@@ -5,13 +5,17 @@ use super::*;
 #[test]
 fn what_never_arrived_waits_again_and_counts_as_no_retry() {
     let mut job = held("w1");
-    assert_eq!(job.beat("w2", false, &Rules::default(), at(2)), Transition::Unchanged, "another worker's heartbeat");
-    assert_eq!(job.beat("w1", false, &Rules::default(), at(2)), Transition::Changed);
+    assert_eq!(
+        job.heartbeat("w2", false, &Rules::default(), at(2)),
+        Transition::Unchanged,
+        "another worker's heartbeat"
+    );
+    assert_eq!(job.heartbeat("w1", false, &Rules::default(), at(2)), Transition::Changed);
     assert_eq!(job.state, JobState::InProgress, "the first may have been on its way");
-    assert_eq!(job.beat("w1", false, &Rules::default(), at(12)), Transition::Changed);
-    assert_eq!((job.state, job.retries, job.past.len()), (JobState::InQueue, 0, 1));
+    assert_eq!(job.heartbeat("w1", false, &Rules::default(), at(12)), Transition::Changed);
+    assert_eq!((job.state, job.retries, job.failed_attempts.len()), (JobState::InQueue, 0, 1));
     assert_eq!(job.start(&taking("w1", at(13))), Transition::Changed);
-    assert_eq!(job.forsaken("w1", "the worker is gone", &Rules::default(), at(50)), Transition::Changed);
+    assert_eq!(job.abandon("w1", "the worker is gone", &Rules::default(), at(50)), Transition::Changed);
     assert_eq!((job.state, job.retries), (JobState::InQueue, 0));
 }
 
@@ -20,12 +24,12 @@ fn a_job_that_is_never_seen_to_arrive_is_lost_in_the_end() {
     let (rules, mut job) = (Rules::default(), job());
     for (attempt, retries) in [0, 0, 1].into_iter().enumerate() {
         assert_eq!(job.start(&taking("w1", at(1))), Transition::Changed);
-        assert_eq!(job.forsaken("w1", "it has nothing in hand", &rules, at(2)), Transition::Changed);
-        assert_eq!((job.state, job.retries, job.past.len()), (JobState::InQueue, retries, attempt + 1));
+        assert_eq!(job.abandon("w1", "it has nothing in hand", &rules, at(2)), Transition::Changed);
+        assert_eq!((job.state, job.retries, job.failed_attempts.len()), (JobState::InQueue, retries, attempt + 1));
     }
     assert_eq!(job.start(&taking("w1", at(3))), Transition::Changed);
-    assert_eq!(job.beat("w1", false, &rules, at(4)), Transition::Changed);
-    assert_eq!(job.beat("w1", false, &rules, at(5)), Transition::Changed);
+    assert_eq!(job.heartbeat("w1", false, &rules, at(4)), Transition::Changed);
+    assert_eq!(job.heartbeat("w1", false, &rules, at(5)), Transition::Changed);
     assert_eq!((job.state, job.error.as_deref()), (JobState::Failed, Some("job timed out after 1 retries")));
 }
 
@@ -40,7 +44,7 @@ fn a_job_whose_worker_was_lost_before_it_named_it_waits_again() {
 
     assert_eq!(job.progress("w1", at(4)), Transition::Changed);
     // The one that has come under its name does not know of it.
-    assert_eq!(job.beat("w1", false, &rules, at(20)), Transition::Unchanged);
+    assert_eq!(job.heartbeat("w1", false, &rules, at(20)), Transition::Unchanged);
     assert_eq!((job.due(&rules), job.tick(&rules, at(43))), (at(44), Transition::Unchanged));
     assert_eq!(job.tick(&rules, at(44)), Transition::Changed);
     assert_eq!((job.state, job.retries), (JobState::InQueue, 1));
@@ -49,17 +53,17 @@ fn a_job_whose_worker_was_lost_before_it_named_it_waits_again() {
 #[test]
 fn a_worker_without_heartbeats_may_be_silent_until_it_sends_one() {
     let (rules, mut job) = (Rules::default(), job());
-    assert_eq!(job.start(&Claim { beats: false, ..taking("w1", at(1)) }), Transition::Changed);
+    assert_eq!(job.start(&Claim { sends_heartbeats: false, ..taking("w1", at(1)) }), Transition::Changed);
     assert_eq!(job.progress("w1", at(2)), Transition::Changed);
     assert_eq!((job.due(&rules), job.tick(&rules, at(600))), (at(601), Transition::Unchanged), "it works");
-    assert_eq!(job.beat("w1", false, &rules, at(20)), Transition::Changed);
+    assert_eq!(job.heartbeat("w1", false, &rules, at(20)), Transition::Changed);
     assert_eq!(job.due(&rules), at(42));
 }
 
 #[test]
 fn what_nobody_could_hear_is_held_against_no_worker() {
-    let (mut job, rules) = (held("w1"), Rules { since: at(100), ..Rules::default() });
-    assert_eq!(job.beat("w1", true, &rules, at(5)), Transition::Changed);
+    let (mut job, rules) = (held("w1"), Rules { listening_since: at(100), ..Rules::default() });
+    assert_eq!(job.heartbeat("w1", true, &rules, at(5)), Transition::Changed);
     assert_eq!(job.tick(&rules, at(101)), Transition::Changed);
     assert_eq!(
         (job.state, job.due(&rules), job.tick(&rules, at(139))),
@@ -73,9 +77,9 @@ fn what_nobody_could_hear_is_held_against_no_worker() {
 fn a_lost_job_is_tried_once_more_and_then_fails() {
     let rules = Rules::default();
     let mut job = held("w1");
-    assert_eq!(job.beat("w1", true, &Rules::default(), at(10)), Transition::Changed);
+    assert_eq!(job.heartbeat("w1", true, &Rules::default(), at(10)), Transition::Changed);
     assert_eq!(
-        job.beat("w1", false, &Rules::default(), at(20)),
+        job.heartbeat("w1", false, &Rules::default(), at(20)),
         Transition::Unchanged,
         "it is on its way back, or lost"
     );
@@ -83,8 +87,8 @@ fn a_lost_job_is_tried_once_more_and_then_fails() {
     assert_eq!(job.tick(&rules, at(50)), Transition::Changed);
     assert_eq!((job.state, job.retries, job.delay()), (JobState::InQueue, 1, None));
     assert_eq!(job.start(&taking("w2", at(60))), Transition::Changed);
-    assert_eq!(job.beat("w2", true, &Rules::default(), at(61)), Transition::Changed);
-    assert_eq!(job.forsaken("w2", "the worker is gone", &rules, at(90)), Transition::Changed);
+    assert_eq!(job.heartbeat("w2", true, &Rules::default(), at(61)), Transition::Changed);
+    assert_eq!(job.abandon("w2", "the worker is gone", &rules, at(90)), Transition::Changed);
     assert_eq!((job.state, job.error.as_deref()), (JobState::Failed, Some("job timed out after 1 retries")));
 }
 
@@ -93,14 +97,14 @@ fn work_that_was_taken_for_lost_counts_if_it_is_first() {
     let rules = Rules::default();
     let mut job = held("w1");
     assert_eq!(job.part("w1"), Transition::Changed);
-    assert_eq!(job.forsaken("w1", "gone", &rules, at(31)), Transition::Changed);
+    assert_eq!(job.abandon("w1", "gone", &rules, at(31)), Transition::Changed);
     let mut waiting = job.clone();
     assert_eq!(waiting.finish(done("w1"), at(35)), Transition::Changed);
     assert_eq!((waiting.state, waiting.execution()), (JobState::Completed, Some(Duration::from_secs(34))));
     assert_eq!(job.start(&taking("w2", at(32))), Transition::Changed);
     assert_eq!(job.finish(done("w1"), at(35)), Transition::Stop("w2".into()), "the other works in vain");
     assert_eq!(
-        (job.state, job.attempt.map(|attempt| attempt.number), &*job.past[0].worker),
+        (job.state, job.attempt.map(|attempt| attempt.number), &*job.failed_attempts[0].worker),
         (JobState::Completed, Some(1), "w2")
     );
 }

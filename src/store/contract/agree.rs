@@ -30,7 +30,7 @@ enum Step {
 
 /// Of five jobs not all may wait at once.
 fn rules() -> Rules {
-    Rules { waiting: Some(3), ..Rules::default() }
+    Rules { max_waiting: Some(3), ..Rules::default() }
 }
 
 fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
@@ -65,19 +65,19 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
         Step::Submit(job, low) => {
             let mut submission = super::job(&id(&job), low, now);
             submission.record.expires = now + Duration::from_mins(4);
-            submission.record.hook = low.then(|| JobWebhook::new("https://a.example", Vec::new()));
+            submission.record.webhook = low.then(|| JobWebhook::new("https://a.example", Vec::new()));
             format!("{:?}", store.submit(EP, submission).await)
         }
         Step::Take(worker, most, bytes) => {
-            let taking = Claim { worker: name(&worker), gpu: None, beats: most % 2 == 0, at: now };
-            let taker = ClaimRequest { taking, most, bytes };
-            format!("{:?}", store.take(EP, taker).await)
+            let claim = Claim { worker: name(&worker), gpu: None, sends_heartbeats: most % 2 == 0, at: now };
+            let request = ClaimRequest { claim, max_jobs: most, max_bytes: bytes };
+            format!("{:?}", store.take(EP, request).await)
         }
         Step::Beat(job, worker, named) => {
-            change(&job, Box::new(move |record| record.beat(&name(&worker), named, &rules, now)), None).await
+            change(&job, Box::new(move |record| record.heartbeat(&name(&worker), named, &rules, now)), None).await
         }
         Step::Forsaken(job, worker) => {
-            change(&job, Box::new(move |record| record.forsaken(&name(&worker), "gone", &rules, now)), None).await
+            change(&job, Box::new(move |record| record.abandon(&name(&worker), "gone", &rules, now)), None).await
         }
         Step::Part(job, worker) => {
             change(&job, Box::new(move |record| record.progress(&name(&worker), now)), body()).await
@@ -93,19 +93,19 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
         Step::Retry(job) => change(&job, Box::new(move |record| record.retry(now)), None).await,
         Step::Told(job, well) => {
             let event = move |record: &mut Record| {
-                let Some(hook) = &mut record.hook else { return Transition::Unchanged };
-                let tells = WebhookRetry::default();
-                if !hook.begin(&tells, now) {
+                let Some(hook) = &mut record.webhook else { return Transition::Unchanged };
+                let retry = WebhookRetry::default();
+                if !hook.begin_attempt(&retry, now) {
                     return Transition::Unchanged;
                 }
                 let went = if well { WebhookOutcome::Accepted } else { WebhookOutcome::Failed("it is away".into()) };
-                hook.told(hook.message, &went, &tells, now);
+                hook.record_attempt(hook.message, &went, &retry, now);
                 Transition::Changed
             };
             change(&job, Box::new(event), None).await
         }
-        Step::Drain(job) => format!("{:?}", store.drain(EP, &id(&job), 20).await),
-        Step::Stops(worker) => format!("{:?}", store.stops(EP, &name(&worker)).await),
+        Step::Drain(job) => format!("{:?}", store.take_chunks(EP, &id(&job), 20).await),
+        Step::Stops(worker) => format!("{:?}", store.take_stops(EP, &name(&worker)).await),
         Step::Tick => {
             let mut said = Vec::new();
             for (endpoint, id) in store.due(now, 3).await.unwrap() {
@@ -120,7 +120,7 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
     let mut held = Vec::new();
     let mut found = Vec::new();
     for worker in 0..3 {
-        held.push(store.held(EP, &name(&worker)).await);
+        held.push(store.held_by(EP, &name(&worker)).await);
     }
     for job in 0..5 {
         let job = id(&job);

@@ -23,15 +23,16 @@ pub(super) fn job(id: &str, low: bool, now: UnixTime) -> Submission {
     let body = format!(
         r#"{{"input": {{"n": "{id}", "big": 36893488147419103232}}, "policy": {{"lowPriority": {low}}}, "x": 1}}"#
     );
-    let manner = SubmissionContext { id: id.into(), now, patience: Duration::from_secs(30), ttl: None, wait: None };
+    let manner =
+        SubmissionContext { id: id.into(), now, execution_timeout: Duration::from_secs(30), ttl: None, wait: None };
     parse_submission(body.as_bytes(), manner).unwrap()
 }
 
-pub(super) fn taker(worker: &str, most: usize, seconds: u64) -> ClaimRequest {
+pub(super) fn claim_request(worker: &str, most: usize, seconds: u64) -> ClaimRequest {
     ClaimRequest {
-        taking: Claim { worker: worker.into(), gpu: None, beats: true, at: at(seconds) },
-        most,
-        bytes: usize::MAX,
+        claim: Claim { worker: worker.into(), gpu: None, sends_heartbeats: true, at: at(seconds) },
+        max_jobs: most,
+        max_bytes: usize::MAX,
     }
 }
 
@@ -58,22 +59,22 @@ pub(super) async fn submit(store: &impl Store, ids: &[&str]) {
 async fn jobs_are_handed_out_in_line(store: impl Store) {
     submit(&store, &["low-1", "a", "b", "c"]).await;
     assert_eq!(store.submit(EP, job("a", false, at(1))).await, Err(StoreError::Duplicate));
-    assert!(store.take("another", taker("w", 9, 1)).await.unwrap().is_empty());
-    let first = store.take(EP, taker("w1", 2, 1)).await.unwrap();
+    assert!(store.take("another", claim_request("w", 9, 1)).await.unwrap().is_empty());
+    let first = store.take(EP, claim_request("w1", 2, 1)).await.unwrap();
     assert_eq!(ids(&first), ["a", "b"]);
     assert_eq!(first[0].input, r#"{"n": "a", "big": 36893488147419103232}"#);
     assert_eq!(first[0].rest, r#"{"policy":{"lowPriority": false},"x":1}"#);
     assert_eq!(
-        (first[0].record.holder(), store.held(EP, "w1").await.unwrap()),
+        (first[0].record.holder(), store.held_by(EP, "w1").await.unwrap()),
         (Some("w1"), vec!["a".into(), "b".into()])
     );
     assert_eq!(store.read(EP, "a").await.unwrap().as_ref(), Some(&first[0].record));
     submit(&store, &["d"]).await;
-    let lose = |record: &mut Record| record.forsaken("w1", "gone", &Rules::default(), at(2));
+    let lose = |record: &mut Record| record.abandon("w1", "gone", &Rules::default(), at(2));
     store.change(EP, "b", lose, Vec::new(), None).await.unwrap();
     assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["b", "c", "d", "low-1"], "what was lost is first");
-    assert_eq!(ids(&store.take(EP, taker("w2", 9, 3)).await.unwrap()), ["b", "c", "d", "low-1"]);
-    assert_eq!(store.held(EP, "w1").await.unwrap(), ["a"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w2", 9, 3)).await.unwrap()), ["b", "c", "d", "low-1"]);
+    assert_eq!(store.held_by(EP, "w1").await.unwrap(), ["a"]);
 }
 
 async fn jobs_are_handed_out_by_weight(store: impl Store) {
@@ -82,7 +83,7 @@ async fn jobs_are_handed_out_by_weight(store: impl Store) {
     store.submit(EP, short).await.unwrap();
     submit(&store, &["a", "b", "c", "d"]).await;
     let one = r#"{"n": "a", "big": 36893488147419103232}{"policy":{"lowPriority": false},"x":1}"#.len();
-    let by_weight = |bytes| ClaimRequest { bytes, ..taker("w1", 9, 1) };
+    let by_weight = |bytes| ClaimRequest { max_bytes: bytes, ..claim_request("w1", 9, 1) };
     let handed = store.take(EP, by_weight(2 * one)).await.unwrap();
     assert_eq!((ids(&handed), handed[0].bytes()), (vec!["a", "b"], one));
     assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["e", "c", "d"], "the others wait as before");
@@ -92,7 +93,7 @@ async fn jobs_are_handed_out_by_weight(store: impl Store) {
 
 async fn an_end_is_kept_with_its_output_and_the_first_counts(store: impl Store) {
     submit(&store, &["a"]).await;
-    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     let (record, turn) = store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap().unwrap();
     assert_eq!((record.state, turn), (JobState::Completed, Transition::Changed));
     let (record, turn) = store.change(EP, "a", end("w2", false, 6), output("[2]"), None).await.unwrap().unwrap();
@@ -100,19 +101,19 @@ async fn an_end_is_kept_with_its_output_and_the_first_counts(store: impl Store) 
     assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap().unwrap(), "[1]");
     assert!(store.change(EP, "b", end("w1", true, 5), Vec::new(), None).await.unwrap().is_none());
     assert_eq!(store.counts(EP).await.unwrap(), Counts { completed: 1, ..Counts::default() });
-    assert!(store.held(EP, "w1").await.unwrap().is_empty());
+    assert!(store.held_by(EP, "w1").await.unwrap().is_empty());
 }
 
 async fn a_retry_forgets_what_came_of_it_and_waits_at_the_end(store: impl Store) {
     submit(&store, &["a", "b"]).await;
-    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     let chunk = Some(Bytes::from_static(b"1"));
     store.change(EP, "a", |record: &mut Record| record.part("w1"), Vec::new(), chunk).await.unwrap();
     store.change(EP, "a", end("w1", false, 5), output("[1]"), None).await.unwrap();
     assert!(store.payload(EP, "a", PayloadKind::Output).await.unwrap().is_some());
     store.change(EP, "a", |record: &mut Record| record.retry(at(6)), Vec::new(), None).await.unwrap();
     assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap(), None);
-    assert!(store.drain(EP, "a", 10).await.unwrap().0.is_empty());
+    assert!(store.take_chunks(EP, "a", 10).await.unwrap().0.is_empty());
     assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["b", "a"]);
     assert_eq!(store.counts(EP).await.unwrap(), Counts { in_queue: 2, failed: 1, ..Counts::default() });
     assert!(store.payload(EP, "a", PayloadKind::Input).await.unwrap().is_some());
@@ -126,7 +127,7 @@ async fn what_is_wanted_of_a_job_is_found_in_that_order(store: impl Store) {
     };
     let (record, parts) = store.find(EP, "a", wanted, 0).await.unwrap().unwrap();
     assert_eq!((record.state, parts), (JobState::InQueue, LoadedPayloads::Read(Vec::new())));
-    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap();
     let input = store.payload(EP, "a", PayloadKind::Input).await.unwrap();
     let bytes = 3 + input.as_ref().unwrap().len();
@@ -148,7 +149,7 @@ async fn what_is_wanted_of_a_job_is_found_in_that_order(store: impl Store) {
 
 async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
     submit(&store, &["a"]).await;
-    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     for text in ["11", "22", "333", "4"] {
         store.change(EP, "a", |record: &mut Record| record.part("w1"), Vec::new(), Some(text.into())).await.unwrap();
     }
@@ -164,25 +165,25 @@ async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
         ("b", 9, &[], None),
     ];
     for (id, most, wanted, next) in drains {
-        let drained = store.drain(EP, id, most).await.unwrap();
+        let drained = store.take_chunks(EP, id, most).await.unwrap();
         assert_eq!(drained, (wanted.iter().map(|chunk| Bytes::from(*chunk)).collect(), next), "{most} bytes of {id}");
     }
 }
 
 async fn who_works_in_vain_is_told_once(store: impl Store) {
     submit(&store, &["a", "b"]).await;
-    store.take(EP, taker("w1", 2, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 2, 1)).await.unwrap();
     for id in ["b", "a"] {
         store.change(EP, id, |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
     }
-    assert!(store.stops(EP, "w2").await.unwrap().is_empty());
-    assert_eq!(store.stops(EP, "w1").await.unwrap(), ["b", "a"]);
-    assert!(store.stops(EP, "w1").await.unwrap().is_empty());
+    assert!(store.take_stops(EP, "w2").await.unwrap().is_empty());
+    assert_eq!(store.take_stops(EP, "w1").await.unwrap(), ["b", "a"]);
+    assert!(store.take_stops(EP, "w1").await.unwrap().is_empty());
 }
 
 async fn what_is_due_is_found_and_what_is_over_is_erased(store: impl Store) {
     submit(&store, &["a", "b"]).await;
-    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     assert_eq!(store.next_due().await.unwrap(), Some(at(31)));
     assert!(store.due(at(30), 9).await.unwrap().is_empty());
     assert_eq!(store.due(at(31), 9).await.unwrap(), [(EP.to_owned(), "a".to_owned())]);
@@ -191,7 +192,9 @@ async fn what_is_due_is_found_and_what_is_over_is_erased(store: impl Store) {
     assert_eq!((record.state, turn), (JobState::TimedOut, Transition::Stop("w1".into())));
     let later = 31 + 30 * 60;
     assert_eq!(store.due(at(later), 9).await.unwrap().len(), 1);
-    assert!(store.change(EP, "a", tick(later), Vec::new(), None).await.unwrap().is_some_and(|(record, _)| record.gone));
+    assert!(
+        store.change(EP, "a", tick(later), Vec::new(), None).await.unwrap().is_some_and(|(record, _)| record.hidden)
+    );
     assert_eq!(store.read(EP, "a").await.unwrap(), None);
     assert_eq!(store.payload(EP, "a", PayloadKind::Input).await.unwrap(), None);
     let day = 24 * 3600;
@@ -203,19 +206,19 @@ async fn what_has_expired_is_handed_to_nobody_and_is_in_nobody_s_way(store: impl
     short.record.expires = at(10);
     store.submit(EP, short).await.unwrap();
     submit(&store, &["b"]).await;
-    assert_eq!(ids(&store.take(EP, taker("w1", 1, 10)).await.unwrap()), ["b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w1", 1, 10)).await.unwrap()), ["b"]);
 }
 
 async fn news_come_after_what_they_tell_of(store: impl Store) {
-    let mut news = store.news();
+    let mut news = store.subscribe();
     submit(&store, &["a"]).await;
     assert_eq!(news.next().await, Some(StoreEvent::JobQueued(EP.into())));
-    store.take(EP, taker("w1", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     assert_eq!(news.next().await, Some(StoreEvent::JobChanged(EP.into(), "a".into())));
     store.change(EP, "a", |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
     assert_eq!(news.next().await, Some(StoreEvent::JobEnded(EP.into(), "a".into())));
     assert_eq!(news.next().await, Some(StoreEvent::WorkerStop(EP.into(), "w1".into())));
-    assert_eq!(store.stops(EP, "w1").await.unwrap(), ["a"]);
+    assert_eq!(store.take_stops(EP, "w1").await.unwrap(), ["a"]);
 }
 
 async fn keys_have_names_of_their_own(store: impl Store) {
@@ -244,10 +247,10 @@ async fn as_many_jobs_wait_as_may(store: impl Store) {
         "one that is there is no other"
     );
     store.submit("another", job("g", false, at(1))).await.unwrap();
-    store.take(EP, taker("w1", 2, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 2, 1)).await.unwrap();
     submit(&store, &["g", "h"]).await;
     assert_eq!(store.submit(EP, job("i", false, at(1))).await, refused);
-    let lose = |record: &mut Record| record.forsaken("w1", "gone", &Rules::default(), at(2));
+    let lose = |record: &mut Record| record.abandon("w1", "gone", &Rules::default(), at(2));
     store.change(EP, "a", lose, Vec::new(), None).await.unwrap();
     assert_eq!(store.counts(EP).await.unwrap().in_queue, 7, "who has waited before waits again");
     for (id, answer) in [("d", refused), ("e", Ok(()))] {
@@ -258,12 +261,12 @@ async fn as_many_jobs_wait_as_may(store: impl Store) {
 
 /// As many may wait as no other test needs.
 fn rules() -> Rules {
-    Rules { waiting: Some(6), ..Rules::default() }
+    Rules { max_waiting: Some(6), ..Rules::default() }
 }
 
 /// Each test for each store.
 async fn the_time_of_the_queue_goes_on_whatever_the_clock_says(store: impl Store) {
-    let keep = async |on: Option<u64>, wall: u64| store.keep_time(on.map(at), at(wall)).await.unwrap();
+    let keep = async |on: Option<u64>, wall: u64| store.sync_clock(on.map(at), at(wall)).await.unwrap();
     assert_eq!(keep(None, 100).await, at(100), "nothing is kept");
     assert_eq!(keep(Some(160), 9_160).await, at(160));
     assert_eq!(keep(Some(170), 5).await, at(170));

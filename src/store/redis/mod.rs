@@ -135,7 +135,7 @@ impl RedisStore {
         let mut enter = self.submit.key(keys.job(&record.id));
         enter.key(keys.line(JobState::InQueue)).key(keys.due()).key(keys.counters()).key(keys::endpoints());
         enter.arg(keys.0).arg(&record.id).arg(version()).arg(beyond(record));
-        enter.arg(self.rules.waiting.map_or_else(String::new, |most| most.to_string()));
+        enter.arg(self.rules.max_waiting.map_or_else(String::new, |most| most.to_string()));
         enter.arg(millis(record.due(&self.rules))).arg(json(record)?).arg(input.get()).arg(json(rest)?);
         enter.arg(keys::news()).arg(json(&[StoreEvent::JobQueued(keys.0.to_owned())])?);
         Ok(enter)
@@ -146,7 +146,7 @@ impl RedisStore {
         match self.link.run(&self.entry(keys, job)?).await? {
             0 => Ok(()),
             1 => Err(StoreError::Duplicate),
-            _ => Err(StoreError::QueueFull(self.rules.waiting.unwrap_or_default())),
+            _ => Err(StoreError::QueueFull(self.rules.max_waiting.unwrap_or_default())),
         }
     }
 
@@ -251,11 +251,11 @@ impl Store for RedisStore {
         }
     }
 
-    async fn take(&self, endpoint: &str, taker: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
-        self.hand_out(EndpointKeys(endpoint), &taker).await
+    async fn take(&self, endpoint: &str, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+        self.hand_out(EndpointKeys(endpoint), &request).await
     }
 
-    async fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+    async fn held_by(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
         let (mut ids,): (Vec<String>,) = self.link.ask(pipe().smembers(EndpointKeys(endpoint).held(worker))).await?;
         ids.sort();
         Ok(ids)
@@ -277,13 +277,13 @@ impl Store for RedisStore {
         Ok(timers.first().map(|(due, ..)| UnixTime::from_millis(*due)))
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
+    async fn take_chunks(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
         let mut drain = self.drain.key(EndpointKeys(endpoint).chunks(id));
         let (chunks, next): (Vec<Vec<u8>>, Option<usize>) = self.link.run(drain.arg(most)).await?;
         Ok((chunks.into_iter().map(Bytes::from).collect(), next))
     }
 
-    async fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+    async fn take_stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
         let key = EndpointKeys(endpoint).stops(worker);
         let mut ask = pipe();
         ask.atomic().lrange(&key, 0, -1).del(&key).ignore();
@@ -308,7 +308,7 @@ impl Store for RedisStore {
         self.link.ask(pipe().del(keys::nothing()).ignore()).await
     }
 
-    async fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
+    async fn sync_clock(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
         let mut keep = self.time.key(keys::time());
         keep.arg(on.map_or_else(String::new, |on| millis(on).to_string())).arg(millis(wall));
         self.link.run(&keep).await.map(UnixTime::from_millis)
@@ -337,20 +337,20 @@ impl Store for RedisStore {
         self.count(&asking).await
     }
 
-    async fn say_open(&self, gateway: &str, open: Vec<([u8; 32], u64)>, silent: Duration) -> Result<(), StoreError> {
+    async fn report_open(&self, gateway: &str, open: Vec<([u8; 32], u64)>, silent: Duration) -> Result<(), StoreError> {
         self.say(gateway, &open, silent).await
     }
 
-    async fn show(&self, endpoint: &str, view: WorkerView, urgent: bool) -> Result<(), StoreError> {
+    async fn publish_view(&self, endpoint: &str, view: WorkerView, urgent: bool) -> Result<(), StoreError> {
         self.write_view(endpoint, &view, urgent).await
     }
 
-    async fn views(&self, endpoint: &str) -> Result<Vec<WorkerView>, StoreError> {
+    async fn worker_views(&self, endpoint: &str) -> Result<Vec<WorkerView>, StoreError> {
         let (views,): (Vec<(String, String)>,) = self.link.ask(pipe().hgetall(EndpointKeys(endpoint).views())).await?;
         Ok(views.into_iter().filter_map(shared::view).collect())
     }
 
-    fn news(&self) -> Subscription {
+    fn subscribe(&self) -> Subscription {
         self.teller.subscribe()
     }
 }

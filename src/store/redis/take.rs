@@ -17,7 +17,7 @@ const SCAN_LIMIT: usize = 512;
 /// What the script is asked.
 struct TakeCall<'a> {
     keys: EndpointKeys<'a>,
-    taker: &'a ClaimRequest,
+    request: &'a ClaimRequest,
     taking: &'a str,
     /// What the versions begin with that jobs get.
     version: String,
@@ -36,10 +36,16 @@ type TakeReply = (usize, bool, Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)>);
 impl TakeCall<'_> {
     /// As the script takes it; `again`, if it may have run already.
     fn by<'s>(&self, script: &'s Script, again: bool) -> Result<ScriptInvocation<'s>, StoreError> {
-        let Self { keys, taker, taking, version, most, bytes, any, from, lost } = self;
+        let Self { keys, request, taking, version, most, bytes, any, from, lost } = self;
         let mut take = script.key(keys.line(JobState::InQueue));
-        take.key(keys.line(JobState::InProgress)).key(keys.held(&taker.taking.worker)).key(keys.due());
-        take.arg(keys.jobs()).arg(most).arg(from).arg(SCAN_LIMIT).arg(millis(taker.taking.at)).arg(taking).arg(version);
+        take.key(keys.line(JobState::InProgress)).key(keys.held(&request.claim.worker)).key(keys.due());
+        take.arg(keys.jobs())
+            .arg(most)
+            .arg(from)
+            .arg(SCAN_LIMIT)
+            .arg(millis(request.claim.at))
+            .arg(taking)
+            .arg(version);
         take.arg(keys::news())
             .arg(json(&keys.0)?)
             .arg(u64::try_from(lost.as_millis()).unwrap_or(u64::MAX))
@@ -55,15 +61,15 @@ impl RedisStore {
     pub(super) async fn hand_out(
         &self,
         keys: EndpointKeys<'_>,
-        taker: &ClaimRequest,
+        request: &ClaimRequest,
     ) -> Result<Vec<ClaimedJob>, StoreError> {
-        let taking = json(&taker.taking)?;
-        let (mut handed, mut from, mut behind, mut bytes) = (Vec::new(), 0, true, taker.bytes);
-        while behind && handed.len() < taker.most {
-            let lost = if taker.taking.beats { self.rules.lost } else { Duration::MAX };
-            let most = taker.most - handed.len();
+        let taking = json(&request.claim)?;
+        let (mut handed, mut from, mut behind, mut bytes) = (Vec::new(), 0, true, request.max_bytes);
+        while behind && handed.len() < request.max_jobs {
+            let lost = if request.claim.sends_heartbeats { self.rules.lost_after } else { Duration::MAX };
+            let most = request.max_jobs - handed.len();
             let (version, any) = (version(), handed.is_empty());
-            let ask = TakeCall { keys, taker, taking: &taking, version, most, bytes, any, from, lost };
+            let ask = TakeCall { keys, request, taking: &taking, version, most, bytes, any, from, lost };
             let answer: Result<TakeReply, _> =
                 self.link.run_or(&ask.by(&self.take, false)?, &ask.by(&self.take, true)?).await;
             match answer {
@@ -102,7 +108,7 @@ pub(super) fn read(record: &str, taking: Option<&str>) -> Result<Record, StoreEr
 #[cfg(test)]
 mod tests {
     use super::super::super::Store;
-    use super::super::super::contract::{EP, ids, submit, taker};
+    use super::super::super::contract::{EP, claim_request, ids, submit};
     use super::super::super::redis_server::Server;
     use super::*;
 
@@ -111,12 +117,12 @@ mod tests {
         let server = Server::start(&[]);
         let (store, keys) = (RedisStore::on(&server).await, EndpointKeys(EP));
         submit(&store, &["a", "b", "c", "d"]).await;
-        assert_eq!(ids(&store.take(EP, taker("w", 1, 1)).await.unwrap()), ["a"]);
-        let (taker, taking) = (taker("w", 2, 2), json(&taker("w", 2, 2).taking).unwrap());
-        let lost = store.rules.lost;
+        assert_eq!(ids(&store.take(EP, claim_request("w", 1, 1)).await.unwrap()), ["a"]);
+        let (request, taking) = (claim_request("w", 2, 2), json(&claim_request("w", 2, 2).claim).unwrap());
+        let lost = store.rules.lost_after;
         let ask = || {
             let (version, bytes, any) = (version(), usize::MAX, true);
-            TakeCall { keys, taker: &taker, taking: &taking, version, most: 2, bytes, any, from: 0, lost }
+            TakeCall { keys, request: &request, taking: &taking, version, most: 2, bytes, any, from: 0, lost }
         };
         let taken = async |ask: &TakeCall<'_>, again: bool| {
             let (.., jobs): TakeReply = store.link.run(&ask.by(&store.take, again).unwrap()).await.unwrap();
@@ -130,7 +136,7 @@ mod tests {
         for again in [false, true, true] {
             assert_eq!(taken(&unheard, again).await, ["b", "c"]);
         }
-        assert_eq!(store.held(EP, "w").await.unwrap(), ["a", "b", "c"]);
+        assert_eq!(store.held_by(EP, "w").await.unwrap(), ["a", "b", "c"]);
         assert_eq!(taken(&ask(), true).await, ["d"], "it was not heard before");
     }
 }

@@ -75,7 +75,7 @@ impl<'a> JobWrite<'a> {
             Self { keys, rules, key: keys.job(id), seen: seen.version.clone(), version, commands: Vec::new() };
         let score = place.map_or(seen.score, |place| score(after, place));
         let before = Some((&seen.record, seen.score));
-        if after.is_over() {
+        if after.is_disposable() {
             write.commands.push(words!["DEL", write.key, chunks]);
             write.index(before, None);
         } else {
@@ -123,7 +123,7 @@ impl<'a> JobWrite<'a> {
         let keys = self.keys;
         let Some(id) = after.or(before).map(|(record, _)| record.id.clone()) else { return };
         let line = |of: Option<(&Record, u64)>| {
-            of.filter(|(record, _)| !record.gone).map(|(record, score)| (keys.line(record.state), score.to_string()))
+            of.filter(|(record, _)| !record.hidden).map(|(record, score)| (keys.line(record.state), score.to_string()))
         };
         let holder =
             |of: Option<(&Record, u64)>| of.and_then(|(record, _)| record.holder()).map(|worker| keys.held(worker));
@@ -177,7 +177,7 @@ fn score(record: &Record, place: u64) -> u64 {
 
 /// What the place of a job in line counts beyond its number.
 pub(super) const fn beyond(record: &Record) -> u64 {
-    if record.low { LOW_PRIORITY_OFFSET } else { 0 }
+    if record.low_priority { LOW_PRIORITY_OFFSET } else { 0 }
 }
 
 /// As sorted sets have it: a number with 53 bits.

@@ -9,7 +9,7 @@ use crate::date::UnixTime;
 
 impl Tables<'_> {
     /// Keeps the time of the queue, if it does not follow from what is kept. Returns it.
-    pub(super) fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
+    pub(super) fn sync_clock(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
         let mut select = self.db.prepare_cached("SELECT course, wall FROM time")?;
         let kept = select.query_row([], |row| {
             let [on, wall] = [row.get::<_, i64>(0)?, row.get(1)?].map(|date| UnixTime::from_millis(date as u64));

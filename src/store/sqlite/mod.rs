@@ -215,7 +215,7 @@ impl Store for SqliteStore {
         let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
         self.write(move |jobs| {
             let Some((record, turn, news)) = jobs.change(&endpoint, &id, event)? else { return Ok((None, Vec::new())) };
-            if turn != Transition::Unchanged && !record.is_over() {
+            if turn != Transition::Unchanged && !record.is_disposable() {
                 jobs.keep(&endpoint, &id, &parts, chunk.as_ref())?;
                 if news.iter().any(|news| matches!(news, StoreEvent::JobEnded(..))) {
                     let body = |part| parts.iter().rfind(|(given, _)| *given == part).map(|(_, body)| body.clone());
@@ -231,15 +231,15 @@ impl Store for SqliteStore {
     }
 
     /// It may be lost in a crash of the machine: then the job waits again, and the result of who has it is as good as any.
-    async fn take(&self, endpoint: &str, taker: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+    async fn take(&self, endpoint: &str, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
         let (endpoint, rules, cache) = (endpoint.to_owned(), self.rules.clone(), self.cache.clone());
-        let work = move |db: &Connection| Tables { db, rules: &rules, cache: &cache }.take(&endpoint, &taker);
+        let work = move |db: &Connection| Tables { db, rules: &rules, cache: &cache }.take(&endpoint, &request);
         self.written(self.writer.call_unsynced(work).await)
     }
 
-    async fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+    async fn held_by(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
         let (endpoint, worker) = (endpoint.to_owned(), worker.to_owned());
-        self.look(move |jobs| jobs.held(&endpoint, &worker)).await
+        self.look(move |jobs| jobs.held_by(&endpoint, &worker)).await
     }
 
     async fn all(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
@@ -256,14 +256,14 @@ impl Store for SqliteStore {
         self.look(|jobs| jobs.next_due()).await
     }
 
-    async fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
+    async fn take_chunks(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
         let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
-        self.write(move |jobs| Ok((jobs.drain(&endpoint, &id, most)?, Vec::new()))).await
+        self.write(move |jobs| Ok((jobs.take_chunks(&endpoint, &id, most)?, Vec::new()))).await
     }
 
-    async fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+    async fn take_stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
         let (endpoint, worker) = (endpoint.to_owned(), worker.to_owned());
-        self.write(move |jobs| Ok((jobs.stops(&endpoint, &worker)?, Vec::new()))).await
+        self.write(move |jobs| Ok((jobs.take_stops(&endpoint, &worker)?, Vec::new()))).await
     }
 
     async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
@@ -271,17 +271,17 @@ impl Store for SqliteStore {
         self.look(move |jobs| jobs.counts(&endpoint)).await
     }
 
-    async fn tidy(&self) -> Result<(), StoreError> {
+    async fn reclaim_space(&self) -> Result<(), StoreError> {
         let (rules, cache) = (self.rules.clone(), self.cache.clone());
         let work = move |db: &Connection| Ok((Tables { db, rules: &rules, cache: &cache }.shrink()?, Vec::new()));
         self.written(self.writer.call_unsynced(work).await)
     }
 
-    async fn keep_time(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
+    async fn sync_clock(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
         let (rules, cache) = (self.rules.clone(), self.cache.clone());
         let work = move |db: &Connection| {
             let jobs = Tables { db, rules: &rules, cache: &cache };
-            Ok((jobs.keep_time(on, wall)?, Vec::new()))
+            Ok((jobs.sync_clock(on, wall)?, Vec::new()))
         };
         self.written(self.writer.call_unsynced(work).await)
     }
@@ -303,7 +303,7 @@ impl Store for SqliteStore {
         self.write(move |jobs| Ok((jobs.remove_key(&name)?, Vec::new()))).await
     }
 
-    fn news(&self) -> Subscription {
+    fn subscribe(&self) -> Subscription {
         self.teller.subscribe()
     }
 }

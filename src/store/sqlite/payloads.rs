@@ -72,7 +72,7 @@ impl Tables<'_> {
         Ok(select.query_row(values, read).optional()?)
     }
 
-    pub(super) fn drain(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
+    pub(super) fn take_chunks(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
         let text = "SELECT number, length(body), CASE WHEN length(body) <= ?3 THEN body END
                     FROM chunks WHERE endpoint = ?1 AND id = ?2 ORDER BY number";
         let (mut drained, mut bytes, mut last, mut next) = (Vec::new(), 0, 0, None);

@@ -221,11 +221,11 @@ mod tests {
         };
         let hook = |url: String, headers| Some(crate::queue::JobWebhook::new(url, headers));
         let headers = |count: usize| vec![("name".to_owned(), "value".to_owned()); count];
-        assert!(kept(&|_| ()) && kept(&|record| record.hook = hook("https://x".into(), headers(32))));
+        assert!(kept(&|_| ()) && kept(&|record| record.webhook = hook("https://x".into(), headers(32))));
         assert!(!kept(&|record| record.error = Some(text())));
-        assert!(!kept(&|record| record.hook = hook(text(), Vec::new())));
-        assert!(!kept(&|record| record.hook = hook(String::new(), vec![("name".into(), text())])));
-        assert!(!kept(&|record| record.hook = hook(String::new(), headers(MAX_JOB_BYTES / 32))));
+        assert!(!kept(&|record| record.webhook = hook(text(), Vec::new())));
+        assert!(!kept(&|record| record.webhook = hook(String::new(), vec![("name".into(), text())])));
+        assert!(!kept(&|record| record.webhook = hook(String::new(), headers(MAX_JOB_BYTES / 32))));
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Tables<'_> {
     pub(super) fn insert(&self, endpoint: &str, job: &Submission) -> Result<(), StoreError> {
         let Submission { record, input, rest } = job;
         // Kept beside them: to count a long line at each job would be slow.
-        if let Some(most) = self.rules.waiting
+        if let Some(most) = self.rules.max_waiting
             && self.tally(endpoint, WAITING_TALLY)? >= most
         {
             let there = self.record(endpoint, &record.id)?.is_some();
@@ -52,7 +52,7 @@ impl Tables<'_> {
              VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, {NEXT_PLACE}) ON CONFLICT DO NOTHING"
         );
         let (due, expires) = (self.due_of(record), millis(record.expires));
-        let values = params![endpoint, record.id, json(record)?, record.state as u8, record.low, due, expires];
+        let values = params![endpoint, record.id, json(record)?, record.state as u8, record.low_priority, due, expires];
         if self.db.prepare_cached(&text)?.execute(values)? == 0 {
             return Err(StoreError::Duplicate);
         }
@@ -117,7 +117,7 @@ impl Tables<'_> {
         if let Transition::Stop(worker) = &turn {
             self.stop(endpoint, worker, &after)?;
         }
-        if after.is_over() {
+        if after.is_disposable() {
             self.erase(endpoint, id)?;
         } else {
             self.update(endpoint, &after, effects.last)?;
@@ -140,7 +140,8 @@ impl Tables<'_> {
         let due = self.due_of(record);
         let set = "UPDATE jobs SET record = ?3, state = ?4, gone = ?5, holder = ?6, due = ?7";
         let place = if last { format!(", place = {NEXT_PLACE}") } else { String::new() };
-        let values = params![endpoint, record.id, json(record)?, record.state as u8, record.gone, record.holder(), due];
+        let values =
+            params![endpoint, record.id, json(record)?, record.state as u8, record.hidden, record.holder(), due];
         self.run(&format!("{set}{place} WHERE endpoint = ?1 AND id = ?2"), values)
     }
 
@@ -158,13 +159,13 @@ impl Tables<'_> {
     pub(super) fn take(
         &self,
         endpoint: &str,
-        taker: &ClaimRequest,
+        request: &ClaimRequest,
     ) -> Result<(Vec<ClaimedJob>, Vec<StoreEvent>), StoreError> {
-        let (mut handed, mut all_news, mut left) = (Vec::new(), Vec::new(), taker.bytes);
+        let (mut handed, mut all_news, mut left) = (Vec::new(), Vec::new(), request.max_bytes);
         // One that has expired waits only to be forgotten.
         let text = "SELECT id, record FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 AND expires > ?3 ORDER BY low, place LIMIT ?4";
-        let most = i64::try_from(taker.most).unwrap_or(-1);
-        let values = params![endpoint, JobState::InQueue as u8, millis(taker.taking.at), most];
+        let most = i64::try_from(request.max_jobs).unwrap_or(-1);
+        let values = params![endpoint, JobState::InQueue as u8, millis(request.claim.at), most];
         let rows = self.rows(text, values, |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
         // Before anything is changed: one that cannot be read undoes nothing of others.
         let waiting: Vec<Record> = rows.iter().map(|(id, record)| read(id, record)).collect::<Result<_, _>>()?;
@@ -181,7 +182,7 @@ impl Tables<'_> {
                 break;
             }
             left = left.saturating_sub(bytes);
-            let start = |record: &mut Record| record.start(&taker.taking);
+            let start = |record: &mut Record| record.start(&request.claim);
             let (record, Transition::Changed, news) = self.follow(endpoint, record, start, true)? else { continue };
             all_news.extend(news);
             handed.push(ClaimedJob { record, input, rest });
@@ -195,7 +196,7 @@ impl Tables<'_> {
         self.rows(text, params![endpoint, state as u8], |row| row.get(0))
     }
 
-    pub(super) fn held(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+    pub(super) fn held_by(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
         let text = "SELECT id FROM jobs WHERE endpoint = ?1 AND holder = ?2 ORDER BY id";
         self.rows(text, params![endpoint, worker], |row| row.get(0))
     }
@@ -220,7 +221,7 @@ impl Tables<'_> {
         self.run(text, params![endpoint, worker, record.id, ended])
     }
 
-    pub(super) fn stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
+    pub(super) fn take_stops(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
         let ids = "SELECT id FROM stops WHERE endpoint = ?1 AND worker = ?2 ORDER BY number";
         let ids = self.rows(ids, params![endpoint, worker], |row| row.get(0))?;
         self.run("DELETE FROM stops WHERE endpoint = ?1 AND worker = ?2", params![endpoint, worker])?;
@@ -263,7 +264,7 @@ impl Tables<'_> {
 
 /// Whether it is one that somebody may take.
 fn waits(record: &Record) -> bool {
-    record.state == JobState::InQueue && !record.gone
+    record.state == JobState::InQueue && !record.hidden
 }
 
 pub(super) fn millis(date: UnixTime) -> i64 {

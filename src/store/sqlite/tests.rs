@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-use super::super::contract::{EP, at, end, ids, job, output, submit, taker};
+use super::super::contract::{EP, at, claim_request, end, ids, job, output, submit};
 use super::*;
 use crate::blocking::blocking;
 
@@ -56,7 +56,7 @@ async fn jobs_that_are_over_leave_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, "queue.db");
     submit(&store, &["a", "b", "low-c", "d"]).await;
-    store.take(EP, taker("w", 2, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 2, 1)).await.unwrap();
     store.change(EP, "a", |record: &mut Record| record.part("w"), Vec::new(), Some("1".into())).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     store.change(EP, "low-c", |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
@@ -69,7 +69,7 @@ async fn jobs_that_are_over_leave_nothing_behind() {
     let left = rows(&path);
     assert_eq!(left.keys().collect::<Vec<_>>(), ["stops", "tallies"], "b had not ended");
     assert_eq!(left["stops"], 1);
-    assert_eq!(store.stops(EP, "w").await.unwrap(), ["b"]);
+    assert_eq!(store.take_stops(EP, "w").await.unwrap(), ["b"]);
     assert_eq!(rows(&path).into_keys().collect::<Vec<_>>(), ["tallies"]);
 }
 
@@ -89,28 +89,28 @@ async fn a_file_gives_back_what_it_needs_no_more() {
         store.submit(EP, large(&format!("l{number}"), 1 << 10)).await.unwrap();
     }
     // Nothing is erased, so nothing moves.
-    store.tidy().await.unwrap();
+    store.reclaim_space().await.unwrap();
     let full = size(&path);
     assert!(full > 64 << 20, "{full}");
     for number in 0..64 {
         let gone = |record: &mut Record| {
-            record.gone = true;
+            record.hidden = true;
             Transition::Changed
         };
         store.change(EP, &format!("l{number}"), gone, Vec::new(), None).await.unwrap();
         if number == 20 {
-            store.tidy().await.unwrap();
+            store.reclaim_space().await.unwrap();
             assert!(size(&path) >= full, "less than half is room for what comes");
         }
     }
     for _ in 0..5 {
-        store.tidy().await.unwrap();
+        store.reclaim_space().await.unwrap();
     }
     let left = size(&path);
     assert!(left < 8 << 20, "{left}");
     assert!(store.payload(EP, "a", PayloadKind::Input).await.unwrap().is_some());
     submit(&store, &["b"]).await;
-    assert_eq!(ids(&store.take(EP, taker("w", 9, 1)).await.unwrap()), ["a", "b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b"]);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_file_of_the_versions_before_learns_to_shrink() {
     assert_eq!(kind(), 0);
     let store = open(&folder, "queue.db");
     assert_eq!(kind(), 2);
-    assert_eq!(ids(&store.take(EP, taker("w", 9, 1)).await.unwrap()), ["a"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a"]);
 }
 
 #[tokio::test]
@@ -133,10 +133,10 @@ async fn a_take_that_a_crash_has_undone_costs_no_result() {
     submit(&store, &["a", "b"]).await;
     let path = |name: &str| folder.path().join(name);
     SqliteStore::backup(&path("queue.db"), &path("crashed.db")).unwrap();
-    assert_eq!(ids(&store.take(EP, taker("w1", 2, 1)).await.unwrap()), ["a", "b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w1", 2, 1)).await.unwrap()), ["a", "b"]);
     // The machine comes back with what was synced before, and the worker goes on.
     let store = open(&folder, "crashed.db");
-    assert_eq!(ids(&store.take(EP, taker("w2", 1, 2)).await.unwrap()), ["a"], "it is handed out again");
+    assert_eq!(ids(&store.take(EP, claim_request("w2", 1, 2)).await.unwrap()), ["a"], "it is handed out again");
     for (id, turn) in [("a", Transition::Stop("w2".into())), ("b", Transition::Changed)] {
         let (record, done) = store.change(EP, id, end("w1", true, 3), output("[1]"), None).await.unwrap().unwrap();
         assert_eq!((record.state, done), (JobState::Completed, turn), "{id}");
@@ -144,7 +144,7 @@ async fn a_take_that_a_crash_has_undone_costs_no_result() {
     }
     let (_, late) = store.change(EP, "a", end("w2", true, 4), output("[2]"), None).await.unwrap().unwrap();
     assert_eq!(late, Transition::Unchanged);
-    assert!(store.take(EP, taker("w2", 9, 5)).await.unwrap().is_empty(), "none is drawn once more");
+    assert!(store.take(EP, claim_request("w2", 9, 5)).await.unwrap().is_empty(), "none is drawn once more");
 }
 
 #[tokio::test]
@@ -154,12 +154,12 @@ async fn what_a_worker_never_comes_to_hear_is_forgotten_after_a_day() {
     let day = 24 * 3600;
     for (id, worker, seconds) in [("a", "w1", 0), ("b", "w2", 10), ("c", "w3", day + 5)] {
         store.submit(EP, job(id, false, at(seconds))).await.unwrap();
-        store.take(EP, taker(worker, 1, seconds)).await.unwrap();
+        store.take(EP, claim_request(worker, 1, seconds)).await.unwrap();
         store.change(EP, id, move |record: &mut Record| record.cancel(at(seconds)), Vec::new(), None).await.unwrap();
     }
     let mut heard = Vec::new();
     for worker in ["w1", "w2", "w3"] {
-        heard.push(store.stops(EP, worker).await.unwrap());
+        heard.push(store.take_stops(EP, worker).await.unwrap());
     }
     assert_eq!(heard, [vec![], vec!["b".to_owned()], vec!["c".to_owned()]]);
 }
@@ -185,7 +185,7 @@ async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room()
     let folder = tempfile::tempdir().unwrap();
     let (store, path) = (open(&folder, "queue.db"), folder.path().join("queue.db"));
     submit(&store, &["a", "b"]).await;
-    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     let before = rows(&path);
     room_for(&store, 20).await;
     let why = |refused: Result<_, StoreError>| match refused {
@@ -199,9 +199,12 @@ async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room()
     // A result without room is refused, and its job as it was: its worker sends it again.
     let result = vec![(PayloadKind::Output, Bytes::from("1".repeat(100 << 10)))];
     why(store.change(EP, "a", end("w", true, 2), result.clone(), None).await.map(drop));
-    assert_eq!((store.held(EP, "w").await.unwrap(), store.counts(EP).await.unwrap().completed), (vec!["a".into()], 0));
+    assert_eq!(
+        (store.held_by(EP, "w").await.unwrap(), store.counts(EP).await.unwrap().completed),
+        (vec!["a".into()], 0)
+    );
     // What there is room for goes on.
-    assert_eq!(ids(&store.take(EP, taker("w", 2, 2)).await.unwrap()), ["b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 2, 2)).await.unwrap()), ["b"]);
     store.change(EP, "b", end("w", true, 3), output("[2]"), None).await.unwrap();
     room_for(&store, 1000).await;
     store.change(EP, "a", end("w", true, 3), result.clone(), None).await.unwrap();
@@ -220,8 +223,11 @@ async fn what_is_written_together_with_too_much_is_undone_with_it_and_said_to_be
     submit(&store, &["a"]).await;
     room_for(&store, 20).await;
     // All of one turn of the writer, which is asked before it can begin.
-    let (small, much, other) =
-        tokio::join!(store.submit(EP, job("b", false, at(1))), store.submit(EP, large("l", 100)), store.stops(EP, "w"));
+    let (small, much, other) = tokio::join!(
+        store.submit(EP, job("b", false, at(1))),
+        store.submit(EP, large("l", 100)),
+        store.take_stops(EP, "w")
+    );
     assert!(matches!(much, Err(StoreError::NoSpace(_))), "{much:?}");
     for (id, answer) in [("b", small.is_ok()), ("l", false)] {
         assert_eq!(store.read(EP, id).await.unwrap().is_some(), answer, "{id} is there if that was answered");
@@ -240,12 +246,12 @@ async fn how_a_job_stands_is_read_anew_when_it_changed_here_or_in_another_proces
         (known, store.read(EP, "a").await.unwrap().unwrap().state)
     };
     assert_eq!([stands().await, stands().await], [(false, JobState::InQueue), (true, JobState::InQueue)]);
-    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     assert_eq!([stands().await, stands().await], [(false, JobState::InProgress), (true, JobState::InProgress)]);
     open(&folder, "queue.db").change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
-    store.tidy().await.unwrap();
+    store.reclaim_space().await.unwrap();
     assert_eq!([stands().await, stands().await], [(false, JobState::Completed), (true, JobState::Completed)]);
-    store.tidy().await.unwrap();
+    store.reclaim_space().await.unwrap();
     assert!(stands().await.0 && rows(&path)["jobs"] == 1);
 }
 
@@ -257,7 +263,7 @@ async fn new_jobs_leave_what_is_kept_free_and_results_may_use_it() {
     let store = SqliteStore::open(&path, Rules::default(), Some(u64::MAX)).unwrap();
     let refused = store.submit(EP, job("b", false, at(1))).await;
     assert!(matches!(&refused, Err(StoreError::NoSpace(why)) if why.contains("gateway.min_free")), "{refused:?}");
-    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), [""; 0]);
 }
@@ -267,18 +273,18 @@ async fn the_time_of_the_queue_goes_on_with_the_next_process() {
     let folder = tempfile::tempdir().unwrap();
     let open = || SqliteStore::open(&folder.path().join("queue.db"), Rules::default(), None).unwrap();
     let store = open();
-    assert_eq!(store.keep_time(None, at(100)).await, Ok(at(100)));
-    assert_eq!(store.keep_time(Some(at(110)), at(90_110)).await, Ok(at(110)), "the clock was set");
+    assert_eq!(store.sync_clock(None, at(100)).await, Ok(at(100)));
+    assert_eq!(store.sync_clock(Some(at(110)), at(90_110)).await, Ok(at(110)), "the clock was set");
     drop(store);
     let store = open();
-    assert_eq!(store.keep_time(None, at(90_150)).await, Ok(at(150)));
-    assert_eq!(store.keep_time(Some(at(200)), at(90_200)).await, Ok(at(200)), "which follows from what is kept");
+    assert_eq!(store.sync_clock(None, at(90_150)).await, Ok(at(150)));
+    assert_eq!(store.sync_clock(Some(at(200)), at(90_200)).await, Ok(at(200)), "which follows from what is kept");
     drop(store);
     let store = open();
-    assert_eq!(store.keep_time(None, at(50)).await, Ok(at(110)));
+    assert_eq!(store.sync_clock(None, at(50)).await, Ok(at(110)));
     // While there are jobs, it is known to the minute.
     submit(&store, &["a"]).await;
-    assert_eq!(store.keep_time(Some(at(170)), at(110)).await, Ok(at(170)));
+    assert_eq!(store.sync_clock(Some(at(170)), at(110)).await, Ok(at(170)));
     drop(store);
-    assert_eq!(open().keep_time(None, at(50)).await, Ok(at(170)));
+    assert_eq!(open().sync_clock(None, at(50)).await, Ok(at(170)));
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::super::StoreEvent;
-use super::super::super::contract::{EP, at, end, ids, job, output, submit, taker};
+use super::super::super::contract::{EP, at, claim_request, end, ids, job, output, submit};
 use super::super::super::redis_server::Server;
 use super::super::*;
 use super::{folder, why};
@@ -97,11 +97,11 @@ async fn a_name_that_leads_to_another_server_is_looked_up_again() {
     let error = why(store.ready().await);
     assert!(error.contains("it takes no writes: ") && error.contains("READONLY"), "{error}");
     assert!(store.read(EP, "a").await.unwrap().is_some(), "what can be read is read");
-    let mut news = store.news();
+    let mut news = store.subscribe();
     leads.store(second.port(), Ordering::Relaxed);
     until("it is found", async || store.submit(EP, job("c", false, at(1))).await.is_ok()).await;
     store.ready().await.unwrap();
-    assert_eq!(ids(&store.take(EP, taker("w", 9, 1)).await.unwrap()), ["a", "b", "c"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b", "c"]);
     assert_eq!(timeout(SOON, news.next()).await.unwrap(), Some(StoreEvent::Lagged));
     // At once, now that the last look was a while ago.
     sleep(Duration::from_millis(1100)).await;
@@ -122,7 +122,7 @@ async fn who_refuses_writes_is_not_ready_and_is_used_when_it_takes_them_again() 
         for error in [why(store.submit(EP, job("b", false, at(1))).await), why(store.ready().await)] {
             assert!(error.contains("it takes no writes: ") && error.contains(code), "{error}");
         }
-        assert!(store.take(EP, taker("w", 1, 1)).await.is_err());
+        assert!(store.take(EP, claim_request("w", 1, 1)).await.is_err());
         assert!(store.read(EP, "a").await.unwrap().is_some());
     };
     tell::<()>(&server, "CONFIG SET min-replicas-to-write 1").await;
@@ -139,7 +139,7 @@ async fn who_refuses_writes_is_not_ready_and_is_used_when_it_takes_them_again() 
     tell::<()>(&server, "BGSAVE").await;
     says(&server, "rdb_last_bgsave_status:ok").await;
     submit(&store, &["b"]).await;
-    assert_eq!(ids(&store.take(EP, taker("w", 9, 1)).await.unwrap()), ["a", "b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b"]);
 }
 
 #[tokio::test]
@@ -184,6 +184,6 @@ async fn sentinels_say_where_it_is_and_where_it_has_gone() {
     first.kill();
     assert!(why(store.submit(EP, job("b", false, at(1))).await).contains("\"main\" of the Sentinels"));
     until("another is found", async || store.submit(EP, job("b", false, at(1))).await.is_ok()).await;
-    assert_eq!(ids(&store.take(EP, taker("w", 9, 1)).await.unwrap()), ["a", "b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b"]);
     assert_eq!(tell::<Vec<redis::Value>>(&second, "ROLE").await[0], redis::Value::BulkString(b"master".to_vec()));
 }

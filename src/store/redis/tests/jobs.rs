@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::super::super::StoreEvent;
-use super::super::super::contract::{EP, at, end, ids, job, output, submit, taker};
+use super::super::super::contract::{EP, at, claim_request, end, ids, job, output, submit};
 use super::super::super::redis_server::Server;
 use super::super::*;
 
@@ -25,7 +25,7 @@ async fn gateways_that_take_at_once_hand_out_each_job_once_and_in_order() {
         takers.spawn(async move {
             let mut taken = Vec::new();
             loop {
-                let handed = store.take(EP, taker(&format!("w{number}"), 1 + number % 3, 1)).await.unwrap();
+                let handed = store.take(EP, claim_request(&format!("w{number}"), 1 + number % 3, 1)).await.unwrap();
                 if handed.is_empty() {
                     return taken;
                 }
@@ -47,7 +47,7 @@ async fn of_changes_at_once_none_is_lost() {
     let server = Server::start(&[]);
     let stores = [Arc::new(RedisStore::on(&server).await), Arc::new(RedisStore::on(&server).await)];
     submit(&*stores[0], &["a"]).await;
-    stores[1].take(EP, taker("w", 1, 1)).await.unwrap();
+    stores[1].take(EP, claim_request("w", 1, 1)).await.unwrap();
     let mut changes = JoinSet::new();
     for (number, store) in stores.iter().cycle().take(60).cloned().enumerate() {
         let chunk = Some(Bytes::from(format!("{number:02}")));
@@ -56,7 +56,7 @@ async fn of_changes_at_once_none_is_lost() {
         });
     }
     changes.join_all().await;
-    let (chunks, next) = stores[0].drain(EP, "a", 1000).await.unwrap();
+    let (chunks, next) = stores[0].take_chunks(EP, "a", 1000).await.unwrap();
     assert_eq!((chunks.into_iter().collect::<BTreeSet<_>>().len(), next), (60, None));
 }
 
@@ -70,7 +70,7 @@ async fn who_asks_again_because_the_answer_was_lost_is_heard_once() {
         assert_eq!(store.link.run::<u8>(&entry).await.unwrap(), 0);
     }
     assert_eq!(store.submit(EP, new).await, Err(StoreError::Duplicate), "of somebody else");
-    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     let seen = store.seen(keys, "a").await.unwrap().unwrap();
     let (mut after, chunk) = (seen.record.clone(), Bytes::from("1"));
     let turn = after.part("w");
@@ -81,7 +81,7 @@ async fn who_asks_again_because_the_answer_was_lost_is_heard_once() {
     for _ in 0..2 {
         assert!(store.link.run::<bool>(&write.by(&store.write)).await.unwrap());
     }
-    assert_eq!(store.drain(EP, "a", 9).await.unwrap(), (vec![chunk], None));
+    assert_eq!(store.take_chunks(EP, "a", 9).await.unwrap(), (vec![chunk], None));
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn a_line_of_jobs_that_have_expired_is_in_nobody_s_way() {
         short.record.expires = at(if number % 550 == 549 { 100 } else { 10 });
         store.submit(EP, short).await.unwrap();
     }
-    assert_eq!(ids(&store.take(EP, taker("w", 3, 10)).await.unwrap()), ["j0549", "j1099"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 3, 10)).await.unwrap()), ["j0549", "j1099"]);
     assert_eq!(store.counts(EP).await.unwrap(), Counts { in_queue: 1098, in_progress: 2, ..Counts::default() });
 }
 
@@ -101,11 +101,11 @@ async fn a_line_of_jobs_that_have_expired_is_in_nobody_s_way() {
 async fn news_reach_other_gateways() {
     let server = Server::start(&[]);
     let (one, other) = (RedisStore::on(&server).await, RedisStore::on(&server).await);
-    let mut news = other.news();
+    let mut news = other.subscribe();
     submit(&one, &["a"]).await;
     let heard = timeout(Duration::from_secs(5), news.next()).await.unwrap();
     assert_eq!(heard, Some(StoreEvent::JobQueued(EP.into())));
-    assert_eq!(ids(&other.take(EP, taker("w", 1, 1)).await.unwrap()), ["a"]);
+    assert_eq!(ids(&other.take(EP, claim_request("w", 1, 1)).await.unwrap()), ["a"]);
 }
 
 #[tokio::test]
@@ -113,7 +113,7 @@ async fn jobs_that_are_over_leave_nothing_behind() {
     let server = Server::start(&[]);
     let store = RedisStore::on(&server).await;
     submit(&store, &["a", "b", "low-c", "d"]).await;
-    store.take(EP, taker("w", 2, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 2, 1)).await.unwrap();
     let part = |record: &mut Record| record.part("w");
     store.change(EP, "a", part, Vec::new(), Some("1".into())).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
@@ -124,7 +124,7 @@ async fn jobs_that_are_over_leave_nothing_behind() {
         let tick = move |record: &mut Record| record.tick(&Rules::default(), later);
         store.change(EP, &id, tick, Vec::new(), None).await.unwrap();
     }
-    assert_eq!(store.stops(EP, "w").await.unwrap(), ["b"], "it had not ended");
+    assert_eq!(store.take_stops(EP, "w").await.unwrap(), ["b"], "it had not ended");
     assert_eq!((store.next_due().await.unwrap(), store.size().await), (None, 3), "counters, endpoints, format");
     assert_eq!(store.counts(EP).await.unwrap().completed, 1);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::super::super::contract::{EP, end, output, submit, taker};
+use super::super::super::contract::{EP, claim_request, end, output, submit};
 use super::super::super::redis_server::Server;
 use super::super::*;
 use super::{folder, why};
@@ -16,7 +16,7 @@ async fn jobs_of_the_version_before_are_taken_and_go_on() {
     let store = RedisStore::on(&server).await;
     let _: () = store.link.ask(pipe().set(keys::format(), 1).ignore()).await.unwrap();
     submit(&store, &["a"]).await;
-    let taken = store.take(EP, taker("w", 1, 1)).await.unwrap();
+    let taken = store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     // As it was written then: a record that says so itself.
     let record = serde_json::to_string(&taken[0].record).unwrap();
     let mut ask = pipe();
@@ -72,11 +72,11 @@ async fn a_user_who_may_not_ask_info_will_do_and_so_will_a_socket() {
     let store = RedisStore::open(&url, Rules::default()).await.unwrap();
     submit(&store, &["a", "b"]).await;
     store.ready().await.unwrap();
-    store.keep_time(None, UnixTime::EPOCH).await.unwrap();
-    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    store.sync_clock(None, UnixTime::EPOCH).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     let url = format!("redis+unix://{}?user=me&pass=p%40ss%2Fw%3Ard", folder.join("redis.sock").display());
     let store = RedisStore::open(&url, Rules::default()).await.unwrap();
     assert_eq!(store.counts(EP).await.unwrap().completed, 1);
-    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::super::super::StoreEvent;
-use super::super::super::contract::{EP, at, end, ids, job, output, submit, taker};
+use super::super::super::contract::{EP, at, claim_request, end, ids, job, output, submit};
 use super::super::super::redis_server::Server;
 use super::super::*;
 use super::why;
@@ -18,7 +18,7 @@ async fn what_was_answered_is_there_after_a_kill() {
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = Arc::new(RedisStore::on(&server).await);
     submit(&*store, &["a", "b"]).await;
-    let taken = store.take(EP, taker("w", 2, 1)).await.unwrap();
+    let taken = store.take(EP, claim_request("w", 2, 1)).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     let mut submits = JoinSet::new();
     for row in 0..4 {
@@ -47,7 +47,7 @@ async fn what_was_answered_is_there_after_a_kill() {
     assert!(answered.iter().all(|id| line.contains(id)));
     assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap().unwrap(), "[1]");
     assert_eq!(store.read(EP, "b").await.unwrap().as_ref(), Some(&taken[1].record));
-    assert_eq!(store.held(EP, "w").await.unwrap(), ["b"]);
+    assert_eq!(store.held_by(EP, "w").await.unwrap(), ["b"]);
 }
 
 #[tokio::test]
@@ -55,13 +55,13 @@ async fn a_redis_that_was_away_is_used_again_and_who_waits_looks_again() {
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = RedisStore::on(&server).await;
     submit(&store, &["a"]).await;
-    let mut news = store.news();
+    let mut news = store.subscribe();
     server.kill();
     let error = why(store.submit(EP, job("b", false, at(1))).await);
     assert!(error.starts_with(&format!("Redis at 127.0.0.1:{}/0: ", server.port())), "{error}");
-    assert!(!why(store.take(EP, taker("w", 1, 1)).await).is_empty());
+    assert!(!why(store.take(EP, claim_request("w", 1, 1)).await).is_empty());
     server.start_again();
-    assert_eq!(ids(&store.take(EP, taker("w", 1, 1)).await.unwrap()), ["a"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 1, 1)).await.unwrap()), ["a"]);
     let heard = timeout(Duration::from_secs(5), news.next()).await.unwrap();
     assert_eq!(heard, Some(StoreEvent::Lagged));
     submit(&store, &["c"]).await;
@@ -73,7 +73,7 @@ async fn a_full_memory_refuses_jobs_and_keeps_results() {
     let server = Server::start(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);
     let store = RedisStore::on(&server).await;
     submit(&store, &["a", "b"]).await;
-    store.take(EP, taker("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     let large = |id: &str| {
         let mut job = job(id, false, at(1));
         job.input = serde_json::value::to_raw_value(&"x".repeat(1 << 20)).unwrap();
@@ -93,7 +93,7 @@ async fn a_full_memory_refuses_jobs_and_keeps_results() {
     let parts = vec![(PayloadKind::Output, result.clone())];
     store.change(EP, "a", end("w", true, 2), parts, None).await.unwrap();
     assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap(), Some(result));
-    assert_eq!(ids(&store.take(EP, taker("w", 2, 2)).await.unwrap()), ["b", "l0"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 2, 2)).await.unwrap()), ["b", "l0"]);
     assert!(!why(store.submit(EP, large("m")).await).is_empty());
     // What is over makes room.
     let later = at(25 * 3600);
@@ -108,13 +108,13 @@ async fn a_full_memory_refuses_jobs_and_keeps_results() {
 async fn the_clock_of_redis_says_how_long_no_gateway_was_there() {
     let server = Server::start(&[]);
     let store = RedisStore::on(&server).await;
-    assert_eq!(store.keep_time(Some(at(100)), at(5)).await, Ok(at(100)));
+    assert_eq!(store.sync_clock(Some(at(100)), at(5)).await, Ok(at(100)));
     let (by_redis,): (u64,) = store.link.ask(pipe().hget(keys::time(), "at")).await.unwrap();
     // As if that had been half an hour ago; then, as if the clock had been set back since.
     for (ago, least, most) in [(1_800_000, 1900, 1960), (-1_800_000, 1900, 1960)] {
         let then = by_redis.checked_sub_signed(ago).unwrap();
         store.link.ask::<()>(pipe().hset(keys::time(), "at", then).ignore()).await.unwrap();
-        let begun = store.keep_time(None, at(7)).await.unwrap();
+        let begun = store.sync_clock(None, at(7)).await.unwrap();
         assert!(begun >= at(least) && begun < at(most), "{ago}: {begun:?}");
     }
 }

@@ -48,10 +48,10 @@ async fn what_is_open_counts_at_all_gateways_until_it_is_closed_or_its_gateway_i
     for (store, gateway) in [(&one, "a"), (&two, "b")] {
         assert_eq!(store.admit(at_most(2, asking(gateway, 1))).await, Ok(Admission::TooMany), "{gateway}");
     }
-    one.say_open("a", vec![([7; 32], 0), ([8; 32], 5)], Duration::from_hours(1)).await.unwrap();
+    one.report_open("a", vec![([7; 32], 0), ([8; 32], 5)], Duration::from_hours(1)).await.unwrap();
     assert_eq!(two.admit(at_most(2, asking("b", 1))).await, Ok(Admission::Yes));
     // It says no more, and what it has said holds no longer.
-    two.say_open("b", vec![([7; 32], 2)], Duration::from_millis(50)).await.unwrap();
+    two.report_open("b", vec![([7; 32], 2)], Duration::from_millis(50)).await.unwrap();
     while one.admit(at_most(2, asking("a", 0))).await.unwrap() == Admission::TooMany {}
     assert_eq!(one.admit(at_most(2, asking("a", 1))).await, Ok(Admission::Yes), "both places are free");
 }

@@ -1,4 +1,6 @@
-//! Rules about prose: sentences of the documentation are short, and links lead to headings that exist.
+//! Rules about prose: sentences of the documentation are short, and what pages name and link to exists.
+
+use std::path::Path;
 
 use crate::{File, none, repository, text};
 
@@ -13,6 +15,11 @@ const PAGES: [&str; 3] = ["README.md", "CONTRIBUTING.md", "models/README.md"];
 
 /// Pages of figures and of generated tables, which do not.
 const TABLES: [&str; 2] = ["docs/configuration.md", "docs/performance.md"];
+
+/// Whether a page's sentences are to be short.
+fn is_prose(path: &str) -> bool {
+    path.starts_with("docs/") && !TABLES.contains(&path) || PAGES.contains(&path)
+}
 
 /// A sentence of a page.
 struct Sentence {
@@ -109,6 +116,78 @@ fn lost(page: &File, files: &[File]) -> Vec<String> {
     links.collect()
 }
 
+/// Folders whose paths pages name from the root.
+const ROOTS: [&str; 8] = ["src/", "tests/", "scripts/", "examples/", "native/", "fuzz/", "handler-tests/", "deploy/"];
+
+/// Pieces of code in a page's prose, each with its line.
+fn code(page: &str) -> Vec<(usize, &str)> {
+    let mut fenced = false;
+    let lines = page.lines().enumerate().filter(|(_, line)| {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    });
+    lines.flat_map(|(index, line)| line.split('`').skip(1).step_by(2).map(move |code| (index + 1, code))).collect()
+}
+
+/// The path that a piece of code begins with, if it is one of this repository without a pattern in it.
+fn named_path(code: &str) -> Option<&str> {
+    let path = code.split_whitespace().next()?.trim_end_matches('/');
+    let rooted = ROOTS.iter().any(|root| path.starts_with(root));
+    (rooted && !path.contains(['*', '…', '{', '<'])).then_some(path)
+}
+
+/// Names of a piece of code that is a type, as in `Engine`, or something of one, as in `Record::start`.
+fn named_items(code: &str) -> Vec<&str> {
+    let names: Vec<&str> = code.split("::").collect();
+    let name =
+        |name: &&str| name.starts_with(char::is_alphabetic) && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let camel = |name: &str| name.starts_with(char::is_uppercase) && name.contains(char::is_lowercase);
+    if names.iter().all(name) && names.iter().any(|name| camel(name)) { names } else { Vec::new() }
+}
+
+#[test]
+fn pages_name_files_and_types_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = repository();
+    let pages = files.iter().filter(|file| file.is("md") && is_prose(&file.path));
+    let sources: Vec<_> = files.iter().filter(|file| file.is("rs") || file.is("py")).collect();
+    let known = |item: &str| {
+        sources.iter().any(|file| file.text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == item))
+    };
+    none(pages.flat_map(|page| {
+        let explains = page.path.starts_with("docs/architecture/");
+        let faults = code(&page.text).into_iter().flat_map(|(line, code)| {
+            let path = named_path(code).filter(|path| !root.join(path).exists());
+            let items = if explains { named_items(code) } else { Vec::new() };
+            let items = items.into_iter().filter(|item| !known(item));
+            path.into_iter()
+                .chain(items)
+                .map(|lost| format!("{}:{line}: there is no {lost}", page.path))
+                .collect::<Vec<_>>()
+        });
+        faults.collect::<Vec<_>>()
+    }));
+}
+
+#[test]
+fn paths_and_types_are_found_in_prose() {
+    assert_eq!(code("a `b c` d\n```\n`e`\n```\n`f`"), [(1, "b c"), (5, "f")]);
+    for (code, expected) in [
+        ("src/job/", Some("src/job")),
+        ("scripts/gpu/run OUT", Some("scripts/gpu/run")),
+        ("tests/sdk/test_*.py", None),
+        ("crates/src/x", None),
+    ] {
+        assert_eq!(named_path(code), expected, "{code}");
+    }
+    for (code, expected) in
+        [("Record::start", &["Record", "start"][..]), ("Engine", &["Engine"]), ("HEUN", &[]), ("x = Y", &[])]
+    {
+        assert_eq!(named_items(code), expected, "{code}");
+    }
+}
+
 #[test]
 fn links_lead_to_headings() {
     let files = repository();
@@ -127,8 +206,7 @@ fn headings_are_named_as_in_links() {
 #[test]
 fn sentences_are_short() {
     let files = repository();
-    let held = |path: &str| path.starts_with("docs/") && !TABLES.contains(&path) || PAGES.contains(&path);
-    let pages: Vec<_> = files.iter().filter(|file| file.is("md") && held(&file.path)).collect();
+    let pages: Vec<_> = files.iter().filter(|file| file.is("md") && is_prose(&file.path)).collect();
     assert!(pages.len() > 20, "{} pages were found", pages.len());
     none(pages.iter().flat_map(|page| faults(&page.path, &page.text)));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use latentd::date::UnixTime;
-use latentd::deliver::upload::Place;
+use latentd::deliver::upload::UploadTarget;
 use latentd::intake::{Intake, Limits};
 use latentd::job::{Delivered, Named, Offer, Size, Start, validate};
 use latentd::net::{self, Client, Guard, Url, shown};
@@ -133,7 +133,7 @@ pub fn webhook(data: &[u8]) {
 pub fn s3_config(data: &[u8]) {
     let Ok(config) = serde_json::from_slice::<Value>(data) else { return };
     let secret = config.get("accessSecret").and_then(Value::as_str).map(str::trim).filter(|text| text.len() > 8);
-    let told = match Place::of_job(&config) {
+    let told = match UploadTarget::of_job(&config) {
         Ok(Some(place)) => format!("{place:?}"),
         Ok(None) => return,
         Err(why) => why.to_string(),

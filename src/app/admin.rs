@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use tracing::{info, warn};
 
 use crate::config;
-use crate::telemetry::Watch;
+use crate::telemetry::Telemetry;
 use crate::telemetry::admin::Admin;
 
 /// An admin port that somebody asked for cannot be had.
@@ -39,9 +39,9 @@ pub(super) async fn listen(admin: config::Admin) -> Result<Option<Admin>, NoPort
 }
 
 /// Answers for as long as the process lives, if there is a port to answer on.
-pub(super) async fn serve(admin: Option<Admin>, watch: Watch) -> Infallible {
+pub(super) async fn serve(admin: Option<Admin>, telemetry: Telemetry) -> Infallible {
     match admin {
-        Some(admin) => admin.serve(watch).await,
+        Some(admin) => admin.serve(telemetry).await,
         None => std::future::pending().await,
     }
 }

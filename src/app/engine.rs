@@ -1,9 +1,9 @@
 //! Which engine this build has: the one place that chooses.
 
 #[cfg(feature = "torch")]
-pub(super) use with_torch::{ahead, devices, fleet, host, load, start_one};
+pub(super) use with_torch::{ahead, devices, host, load, pool, start_one};
 #[cfg(not(feature = "torch"))]
-pub(super) use without::{MISSING, ahead, devices, fleet, start_one};
+pub(super) use without::{MISSING, ahead, devices, pool, start_one};
 
 /// The code of a job that a build without an engine cannot run.
 pub(super) const NOT_BUILT: &str = "not_built";
@@ -17,8 +17,8 @@ mod with_torch {
     use super::super::checks::{self, Check};
     use crate::config::{Config, Device, Model, Served};
     use crate::disk::ahead::Ahead;
-    use crate::engine::fleet::{Fleet, Member};
     use crate::engine::host::{Host, HostError};
+    use crate::engine::pool::{EnginePool, ModelSpec};
     use crate::engine::torch::{self, device};
     use crate::telemetry::Metrics;
     use crate::worker::Failure;
@@ -44,14 +44,14 @@ mod with_torch {
     }
 
     /// All `models` on all devices, which tell `metrics` what they do; those are loaded that are to be from the start.
-    pub(in super::super) async fn fleet(
+    pub(in super::super) async fn pool(
         config: &Config,
         models: Vec<Served>,
         metrics: Metrics,
-    ) -> Result<Fleet, Failure> {
+    ) -> Result<EnginePool, Failure> {
         let devices = device::each(config.device).map_err(|cause| HostError::Build(cause.to_string()))?;
         let members =
-            models.iter().map(|served| Member { name: served.model.name.clone(), bytes: served.bytes }).collect();
+            models.iter().map(|served| ModelSpec { name: served.model.name.clone(), bytes: served.bytes }).collect();
         let wanted: Vec<String> =
             models.iter().filter(|served| served.at_start).map(|served| served.model.name.clone()).collect();
         let (settings, listed) = (config.clone(), models.clone());
@@ -64,11 +64,11 @@ mod with_torch {
             let model = find(&models, &name).cloned();
             Box::pin(async move { start_all(&settings, &model?, &devices, &metrics).await })
         };
-        let fleet = Fleet::new(members, config.models_memory(), Box::new(start)).looking(Arc::new(look));
+        let pool = EnginePool::new(members, config.models_memory(), Box::new(start)).with_inspection(Arc::new(look));
         for name in wanted {
-            fleet.engine(&name).await?;
+            pool.engine(&name).await?;
         }
-        Ok(fleet)
+        Ok(pool)
     }
 
     /// An engine on each device; they load side by side.
@@ -111,7 +111,7 @@ mod with_torch {
         if torch::Target::choose(device, config.dtype).is_ok_and(|target| target.is_cpu()) {
             torch::device::cpu::prepare();
         }
-        Host::watched(&format!("engine-{number}"), metrics, build).await
+        Host::with_metrics(&format!("engine-{number}"), metrics, build).await
     }
 
     /// Reads a model's weights onto a device, for an engine on this thread. Blocks.
@@ -135,8 +135,8 @@ mod without {
     use super::super::checks::Check;
     use crate::config::{Config, Model, Served};
     use crate::disk::ahead::Ahead;
-    use crate::engine::fleet::Fleet;
     use crate::engine::host::Host;
+    use crate::engine::pool::EnginePool;
     use crate::job::JobError;
     use crate::telemetry::Metrics;
     use crate::worker::Failure;
@@ -164,7 +164,7 @@ mod without {
     }
 
     /// There is none.
-    pub(in super::super) fn fleet(_: &Config, _: Vec<Served>, _: Metrics) -> Ready<Result<Fleet, Failure>> {
+    pub(in super::super) fn pool(_: &Config, _: Vec<Served>, _: Metrics) -> Ready<Result<EnginePool, Failure>> {
         ready(Err(missing()))
     }
 }

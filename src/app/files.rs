@@ -17,9 +17,9 @@ pub(super) fn raise() -> Option<u64> {
 /// Connections that a gateway may take with so many files: the rest is for its queue and for those whom it calls.
 pub(super) fn connections(files: Option<u64>) -> usize {
     /// What one process serves well, whatever is allowed.
-    const MOST: u64 = 16 * 1024;
+    const MAX_CONNECTIONS: u64 = 16 * 1024;
     let files = files.unwrap_or(u64::MAX);
-    (files - (files / 4).min(512)).min(MOST) as usize
+    (files - (files / 4).min(512)).min(MAX_CONNECTIONS) as usize
 }
 
 #[cfg(test)]

@@ -9,15 +9,15 @@ use super::checks::{Check, Verdict, disk, memory, picture, weights};
 use crate::blocking::caught;
 use crate::config::weights::bytes;
 use crate::config::{Config, Fitness};
-use crate::engine::fleet::Fleet;
 use crate::engine::host::Host;
-use crate::worker::Room;
+use crate::engine::pool::EnginePool;
+use crate::worker::EngineCapacity;
 
 /// The smallest picture.
-const SMALL: u32 = 128;
+const SMALL_SIDE: u32 = 128;
 
 /// The usual one, which shows what an image takes of a device's memory.
-const USUAL: u32 = 512;
+const DEFAULT_SIDE: u32 = 512;
 
 /// Why a worker is not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub struct Unfit {
 pub type Devices = dyn FnOnce(u64) -> Vec<Check> + Send;
 
 /// What is looked at of a machine.
-pub struct Machine {
+pub struct MachineChecks {
     /// What is asked of it.
     pub limits: Fitness,
     /// What looks at its devices.
@@ -44,7 +44,7 @@ pub struct Machine {
     pub models: Vec<PathBuf>,
 }
 
-impl Machine {
+impl MachineChecks {
     /// Looks at devices, memory, disk and weight files. What could be better is logged.
     ///
     /// # Errors
@@ -91,14 +91,14 @@ fn judge(check: Check) -> Result<(), Unfit> {
 ///
 /// # Errors
 /// An engine draws nothing.
-pub async fn pictures(fleet: &Fleet, models: &[String]) -> Result<Vec<Room>, Unfit> {
+pub async fn pictures(pool: &EnginePool, models: &[String]) -> Result<Vec<EngineCapacity>, Unfit> {
     let mut rooms = Vec::new();
     for (number, model) in models.iter().enumerate() {
         let unfit = |why: String| Unfit { check: "picture", why: format!("{model}: {why}") };
-        let engines = fleet.engines(model).await.map_err(|cause| unfit(cause.to_string()))?;
+        let engines = pool.engines(model).await.map_err(|cause| unfit(cause.to_string()))?;
         for engine in &engines {
             let host: &Host = engine.borrow();
-            let took = picture::draw(host, model, SMALL).await.map_err(unfit)?;
+            let took = picture::draw(host, model, SMALL_SIDE).await.map_err(unfit)?;
             info!(check = "picture", model, ms = took.as_millis() as u64, "fit: it draws");
             if number == 0 {
                 rooms.push(room(host, model).await);
@@ -109,13 +109,16 @@ pub async fn pictures(fleet: &Fleet, models: &[String]) -> Result<Vec<Room>, Unf
 }
 
 /// What an engine has room for, measured by an image of the usual size where its device's memory is its own.
-async fn room(host: &Host, model: &str) -> Room {
+async fn room(host: &Host, model: &str) -> EngineCapacity {
     let (rows, before) = (host.most_rows(), host.memory());
-    let Some(before) = before.filter(|_| rows > 2) else { return Room { rows, images: None } };
-    if let Err(cause) = picture::draw(host, model, USUAL).await {
-        warn!(check = "picture", model, "an image of {USUAL}×{USUAL} is too much for this device: {cause}");
-        return Room { rows, images: Some(1) };
+    let Some(before) = before.filter(|_| rows > 2) else { return EngineCapacity { rows, images: None } };
+    if let Err(cause) = picture::draw(host, model, DEFAULT_SIDE).await {
+        warn!(
+            check = "picture",
+            model, "an image of {DEFAULT_SIDE}×{DEFAULT_SIDE} is too much for this device: {cause}"
+        );
+        return EngineCapacity { rows, images: Some(1) };
     }
     let after = host.memory().map_or(0, |memory| memory.free);
-    Room::measured(rows, before.free, after)
+    EngineCapacity::measured(rows, before.free, after)
 }

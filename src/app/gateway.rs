@@ -25,9 +25,9 @@ use crate::store::{RedisStore, SqliteStore, StoreError};
 
 /// Serves until it is told to stop.
 pub(super) fn execute(config: &Config) -> Exit {
-    running(until_stopped(async |stop| match Door::open(config, None).await {
-        Ok(door) => select! {
-            exit = door.serve(stop.draining) => exit,
+    running(until_stopped(async |stop| match GatewayServer::open(config, None).await {
+        Ok(server) => select! {
+            exit = server.serve(stop.draining) => exit,
             () = stop.now.cancelled() => Exit::Done,
         },
         Err(exit) => exit,
@@ -35,20 +35,20 @@ pub(super) fn execute(config: &Config) -> Exit {
 }
 
 /// A gateway that listens, and does not serve yet.
-pub(super) struct Door {
+pub(super) struct GatewayServer {
     listener: TcpListener,
     address: SocketAddr,
-    gateway: Opened,
+    gateway: OpenGateway,
 }
 
 /// A gateway on the store that was asked for.
-enum Opened {
+enum OpenGateway {
     /// And the lock that keeps others from serving it.
     File(Arc<Gateway<SqliteStore>>, File),
     Redis(Arc<Gateway<RedisStore>>),
 }
 
-impl Opened {
+impl OpenGateway {
     async fn access(&self) -> Result<Access, StoreError> {
         match self {
             Self::File(gateway, _) => gateway.access().await,
@@ -77,14 +77,14 @@ impl Opened {
     }
 }
 
-impl Door {
+impl GatewayServer {
     /// Opens the store, and listens. `home` is the key of a worker in this process, whose endpoint the routes without a name are, too.
     ///
     /// # Errors
     /// It was said why, and the process ends so.
     pub(super) async fn open(config: &Config, home: Option<&Secret>) -> Result<Self, Exit> {
         let settings = settings(config, home).map_err(|cause| failed(&cause))?;
-        let gateway = Opened::open(&config.gateway, settings).await;
+        let gateway = OpenGateway::open(&config.gateway, settings).await;
         let gateway = gateway
             .map_err(|cause| failed(&format_args!("the queue cannot be opened: {}: {cause}", config.gateway.store)))?;
         let listen = config.gateway.listen;
@@ -123,8 +123,8 @@ impl Door {
     /// Serves until `stop`.
     pub(super) async fn serve(self, stop: CancellationToken) -> Exit {
         match self.gateway {
-            Opened::File(gateway, _lock) => serve(self.listener, gateway, stop).await,
-            Opened::Redis(gateway) => serve(self.listener, gateway, stop).await,
+            OpenGateway::File(gateway, _lock) => serve(self.listener, gateway, stop).await,
+            OpenGateway::Redis(gateway) => serve(self.listener, gateway, stop).await,
         }
         Exit::Done
     }

@@ -6,6 +6,7 @@ mod backup;
 mod bench;
 pub mod checks;
 mod cli;
+mod delivery;
 #[cfg(feature = "torch")]
 mod doctor;
 mod engine;
@@ -16,7 +17,6 @@ mod gateway;
 mod hashing;
 mod key;
 mod model;
-mod office;
 pub mod run;
 mod running;
 mod serve;

@@ -7,7 +7,7 @@ use tracing::error;
 use super::{Exit, admin, complain, files};
 use crate::config::Config;
 use crate::stop::{Signals, Stop};
-use crate::telemetry::Watch;
+use crate::telemetry::Telemetry;
 
 /// Runs on all processors.
 pub(super) fn running(work: impl Future<Output = Exit>) -> Exit {
@@ -44,8 +44,8 @@ pub(super) async fn until_stopped(work: impl AsyncFnOnce(Stop) -> Exit) -> Exit 
 }
 
 /// Works where an operator can see how it goes: on the admin port, from before the first thing that takes time.
-pub(super) async fn watched(config: &Config, work: impl AsyncFnOnce(Watch) -> Exit) -> Exit {
-    let watch = Watch::default();
+pub(super) async fn watched(config: &Config, work: impl AsyncFnOnce(Telemetry) -> Exit) -> Exit {
+    let telemetry = Telemetry::default();
     let admin = match admin::listen(config.admin).await {
         Ok(admin) => admin,
         Err(cause) => {
@@ -54,7 +54,7 @@ pub(super) async fn watched(config: &Config, work: impl AsyncFnOnce(Watch) -> Ex
         }
     };
     select! {
-        exit = work(watch.clone()) => exit,
-        never = admin::serve(admin, watch) => match never {},
+        exit = work(telemetry.clone()) => exit,
+        never = admin::serve(admin, telemetry) => match never {},
     }
 }

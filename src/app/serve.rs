@@ -15,18 +15,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 use uuid::Uuid;
 
-use super::gateway::Door;
+use super::gateway::GatewayServer;
 use super::running::{running, until_stopped, watched};
 use super::{Exit, complain, worker};
 use crate::config::{Config, ConfigError, Queue, Secret, Served};
 use crate::stop::Stop;
-use crate::telemetry::Watch;
+use crate::telemetry::Telemetry;
 
 /// What our own gateway takes of a result.
-const MOST_RESULT: u64 = 64 << 20;
+const MAX_RESULT: u64 = 64 << 20;
 
 /// For clients to be answered that still wait when the worker has ended.
-const ANSWERING: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until it is told to stop, or its worker cannot go on.
 pub(super) fn execute(config: &Config) -> Exit {
@@ -34,26 +34,28 @@ pub(super) fn execute(config: &Config) -> Exit {
     [models.as_ref().err(), loras.as_ref().err()].into_iter().flatten().for_each(complain);
     let models = models.and_then(|models| loras.map(|_| models));
     let mut config = config.clone();
-    config.worker.max_bytes.get_or_insert(MOST_RESULT);
-    running(until_stopped(async |stop| watched(&config, async |watch| both(&config, models, watch, stop).await).await))
+    config.worker.max_bytes.get_or_insert(MAX_RESULT);
+    running(until_stopped(async |stop| {
+        watched(&config, async |telemetry| both(&config, models, telemetry, stop).await).await
+    }))
 }
 
-async fn both(config: &Config, models: Result<Vec<Served>, ConfigError>, watch: Watch, stop: Stop) -> Exit {
+async fn both(config: &Config, models: Result<Vec<Served>, ConfigError>, telemetry: Telemetry, stop: Stop) -> Exit {
     let key = Secret::new(&Uuid::new_v4().to_string());
-    let door = match Door::open(config, Some(&key)).await {
-        Ok(door) => door,
+    let server = match GatewayServer::open(config, Some(&key)).await {
+        Ok(server) => server,
         Err(exit) => return exit,
     };
-    let base = format!("http://{}/v2/{}", door.address(), config.gateway.endpoints[0].id);
+    let base = format!("http://{}/v2/{}", server.address(), config.gateway.endpoints[0].id);
     let closing = CancellationToken::new();
-    let mut serving = pin!(door.serve(closing.clone()));
+    let mut serving = pin!(server.serve(closing.clone()));
     let exit = select! {
-        exit = worker::start(config, Queue::of(&base, Some(key)), models, watch, stop) => exit,
+        exit = worker::start(config, Queue::of(&base, Some(key)), models, telemetry, stop) => exit,
         exit = &mut serving => return exit,
     };
     // Only now: the worker's last results go through it.
     closing.cancel();
-    if timeout(ANSWERING, serving).await.is_err() {
+    if timeout(ANSWER_TIMEOUT, serving).await.is_err() {
         warn!("not everybody could be answered");
     }
     exit

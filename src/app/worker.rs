@@ -8,22 +8,22 @@ use std::sync::Arc;
 use tokio::select;
 use tracing::{error, info, warn};
 
-use super::fitness::{self, Machine, Unfit};
+use super::fitness::{self, MachineChecks, Unfit};
 use super::run::intake;
 use super::running::{running, until_stopped, watched};
-use super::{Exit, complain, engine, hashing, office};
+use super::{Exit, complain, delivery, engine, hashing};
 use crate::config::{Config, ConfigError, Queue, Secret, Served};
-use crate::deliver::runpod::JobDone;
-use crate::engine::fleet::Fleet;
+use crate::deliver::runpod::RunPodSink;
+use crate::engine::pool::EnginePool;
 use crate::net::{NoUrl, Trusted};
-use crate::source::runpod::{RunPod, Urls};
+use crate::source::runpod::{RunPodSource, Urls};
 use crate::stop::Stop;
-use crate::telemetry::Watch;
+use crate::telemetry::Telemetry;
 use crate::telemetry::health::Phase;
-use crate::worker::{End, Manners, Means, Room, slots, work};
+use crate::worker::{EngineCapacity, Resources, WorkerEnd, WorkerOptions, slots, work};
 
 /// Jobs in hand at most, whatever is asked for: each holds its images in memory.
-const MOST_SLOTS: usize = 1024;
+const MAX_SLOTS: usize = 1024;
 
 /// Works until it is told to stop.
 pub(super) fn execute(config: &Config) -> Exit {
@@ -33,7 +33,7 @@ pub(super) fn execute(config: &Config) -> Exit {
     let Ok(queue) = queue else { return Exit::Usage };
     let models = models.and_then(|models| loras.map(|_| models));
     running(until_stopped(async |stop| {
-        watched(config, async |watch| start(config, queue, models, watch, stop).await).await
+        watched(config, async |telemetry| start(config, queue, models, telemetry, stop).await).await
     }))
 }
 
@@ -42,11 +42,11 @@ pub(super) async fn start(
     config: &Config,
     queue: Queue,
     models: Result<Vec<Served>, ConfigError>,
-    watch: Watch,
+    telemetry: Telemetry,
     stop: Stop,
 ) -> Exit {
     let id = name(&queue);
-    let (source, sink) = match ends(config, &queue, &id, &watch) {
+    let (source, sink) = match ends(config, &queue, &id, &telemetry) {
         Ok(ends) => ends,
         Err(why) => {
             error!("the queue can never work: {why}");
@@ -54,11 +54,11 @@ pub(super) async fn start(
         }
     };
     let opened = select! {
-        opened = office::open(config, &queue, &id, sink, &watch.metrics) => opened,
+        opened = delivery::open(config, &queue, &id, sink, &telemetry.metrics) => opened,
         () = stop.draining.cancelled() => return Exit::Done,
     };
-    let (intake, office) = match (intake(config), opened) {
-        (Ok(intake), Ok(office)) => (intake, office),
+    let (intake, delivery) = match (intake(config), opened) {
+        (Ok(intake), Ok(delivery)) => (intake, delivery),
         (Err(cause), _) | (_, Err(cause)) => {
             error!("{cause}");
             return Exit::Failed;
@@ -66,31 +66,31 @@ pub(super) async fn start(
     };
     let mut hashes = None;
     let ready = async {
-        match prepare(config, models, &watch).await {
-            Ok(Prepared { fleet, models, rooms, files }) => {
-                let manners = manners(config, &rooms);
-                info!(worker = id, models = models.join(", "), slots = manners.at_once(), "taking jobs");
-                hashes = Some(hashing::begin(files, watch.metrics.clone()));
+        match prepare(config, models, &telemetry).await {
+            Ok(Prepared { pool, models, rooms, files }) => {
+                let options = options(config, &rooms);
+                info!(worker = id, models = models.join(", "), slots = options.at_once(), "taking jobs");
+                hashes = Some(hashing::begin(files, telemetry.metrics.clone()));
                 let (loras, log_prompts) = (loras(config.clone()), config.log.prompts);
-                Ok((Means { fleet, intake, models, loras, log_prompts }, manners))
+                Ok((Resources { pool, intake, models, loras, log_prompts }, options))
             }
             Err(NotReady(unfit, exit)) => {
                 error!(check = unfit.check, "the worker is not fit: {}", unfit.why);
-                watch.health.enter(Phase::Unfit);
+                telemetry.health.enter(Phase::Unfit);
                 Err(NotReady(unfit, exit))
             }
         }
     };
-    let ended = work(&source, office, watch.clone(), ready, stop).await;
+    let ended = work(&source, delivery, telemetry.clone(), ready, stop).await;
     // Engines are not waited for: the process ends by `_exit`, under which they cannot trip, and the driver frees what they hold.
     drop(hashes);
     match ended {
-        Ok(End::Drained) => Exit::Done,
-        Ok(End::NoQueue(why)) => {
+        Ok(WorkerEnd::Drained) => Exit::Done,
+        Ok(WorkerEnd::NoQueue(why)) => {
             error!("the queue can never work: {why}");
             Exit::Unavailable
         }
-        Ok(End::EngineLost) => Exit::Restart,
+        Ok(WorkerEnd::EngineLost) => Exit::Restart,
         Err(NotReady(unfit, exit)) => {
             source.unhealthy(unfit.check, &unfit.why).await;
             exit
@@ -100,9 +100,9 @@ pub(super) async fn start(
 
 /// What a worker can begin with.
 struct Prepared {
-    fleet: Arc<Fleet>,
+    pool: Arc<EnginePool>,
     models: Vec<String>,
-    rooms: Vec<Room>,
+    rooms: Vec<EngineCapacity>,
     /// Where the models are that were loaded.
     files: BTreeSet<PathBuf>,
 }
@@ -126,14 +126,14 @@ impl From<ConfigError> for NotReady {
 async fn prepare(
     config: &Config,
     models: Result<Vec<Served>, ConfigError>,
-    watch: &Watch,
+    telemetry: &Telemetry,
 ) -> Result<Prepared, NotReady> {
     let models = models?;
     let first = || models.iter().filter(|served| served.at_start).map(|served| &served.model);
     let names: Vec<String> = first().map(|model| model.name.clone()).collect();
     let all = models.iter().map(|served| served.model.name.clone()).collect();
     let settings = config.clone();
-    let machine = Machine {
+    let machine = MachineChecks {
         limits: config.fitness,
         devices: Box::new(move |weights| engine::devices(&settings, weights)),
         spool: fitness::spool(config),
@@ -144,13 +144,13 @@ async fn prepare(
     let ahead = first().next().map(|model| engine::ahead(config, model));
     machine.examine().await?;
     drop(ahead);
-    let fleet = engine::fleet(config, models, watch.metrics.clone()).await.map_err(|failure| {
+    let pool = engine::pool(config, models, telemetry.metrics.clone()).await.map_err(|failure| {
         let exit = if failure.error.code == engine::NOT_BUILT { Exit::Usage } else { Exit::Failed };
         NotReady(Unfit { check: "engine", why: failure.error.message }, exit)
     })?;
-    watch.health.enter(Phase::Examining);
-    let rooms = fitness::pictures(&fleet, &names).await?;
-    Ok(Prepared { fleet: Arc::new(fleet), models: all, rooms, files })
+    telemetry.health.enter(Phase::Examining);
+    let rooms = fitness::pictures(&pool, &names).await?;
+    Ok(Prepared { pool: Arc::new(pool), models: all, rooms, files })
 }
 
 /// What the queue knows the worker by.
@@ -158,29 +158,29 @@ fn name(queue: &Queue) -> String {
     queue.worker.clone().unwrap_or_else(|| format!("latentd-{:016x}", RandomState::new().hash_one(0)))
 }
 
-fn ends(config: &Config, queue: &Queue, id: &str, watch: &Watch) -> Result<(RunPod, JobDone), String> {
+fn ends(config: &Config, queue: &Queue, id: &str, telemetry: &Telemetry) -> Result<(RunPodSource, RunPodSink), String> {
     let key = queue.key.as_ref().map(Secret::reveal);
     let http = Trusted::through(key, &config.net.proxies).map_err(|cause| cause.to_string())?;
     let named = |(setting, cause): (&str, NoUrl)| format!("{setting}: {cause}");
     let urls = Urls::new(&queue.take, queue.ping.as_deref(), id).map_err(named)?;
-    let sink = JobDone::new(http.clone(), &queue.done, queue.stream.as_deref(), id).map_err(named)?;
-    let source = RunPod::new(http, urls, queue.interval);
-    Ok((source.watched(watch.metrics.clone()), sink.watched(watch.metrics.clone())))
+    let sink = RunPodSink::new(http.clone(), &queue.done, queue.stream.as_deref(), id).map_err(named)?;
+    let source = RunPodSource::new(http, urls, queue.interval);
+    Ok((source.with_metrics(telemetry.metrics.clone()), sink.with_metrics(telemetry.metrics.clone())))
 }
 
-fn manners(config: &Config, rooms: &[Room]) -> Manners {
+fn options(config: &Config, rooms: &[EngineCapacity]) -> WorkerOptions {
     let worker = &config.worker;
     let asked = worker.concurrency.map(|asked| usize::try_from(asked).unwrap_or(usize::MAX));
-    let slots = asked.unwrap_or_else(|| slots(rooms)).min(MOST_SLOTS);
+    let slots = asked.unwrap_or_else(|| slots(rooms)).min(MAX_SLOTS);
     if asked > Some(slots) {
-        warn!("worker.concurrency is more than {MOST_SLOTS}, which is the most");
+        warn!("worker.concurrency is more than {MAX_SLOTS}, which is the most");
     }
     if asked > Some(1) && worker.refresh {
         warn!(
             "worker.refresh is set, so that worker.concurrency is 1: the queue may end the worker with its first result"
         );
     }
-    Manners {
+    WorkerOptions {
         slots,
         drain: worker.drain,
         start_deadline: worker.start_deadline,

@@ -11,13 +11,13 @@ use crate::job::{Image, Timings};
 /// The end of a job. Keys beside those of the SDK are `timings` and `warnings`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Done {
+pub struct JobResult {
     /// Its images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Vec<Image>>,
     /// Why there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Fault>,
+    pub error: Option<FailureReason>,
     /// Where its time went.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
@@ -32,7 +32,7 @@ pub struct Done {
 /// Why a job failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
-pub enum Fault {
+pub enum FailureReason {
     /// Of its input: every complaint.
     Input(Vec<String>),
     /// Of something else.
@@ -43,7 +43,7 @@ pub enum Fault {
 
 /// The state in which a job ended, by the endpoint's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum FinalState {
     /// It has a result.
     Completed,
     /// It has an error.
@@ -54,7 +54,7 @@ pub enum State {
     Cancelled,
 }
 
-impl State {
+impl FinalState {
     /// The word.
     pub fn name(self) -> &'static str {
         match self {
@@ -66,10 +66,10 @@ impl State {
     }
 }
 
-impl Done {
+impl JobResult {
     /// A job that failed, and no more.
     pub fn failed(why: impl Into<String>) -> Self {
-        let error = Some(Fault::Other(why.into()));
+        let error = Some(FailureReason::Other(why.into()));
         Self { output: None, error, timings: None, warnings: Vec::new(), stop_pod: false }
     }
 
@@ -86,11 +86,11 @@ impl Done {
     }
 
     /// The state that a queue makes of it, which has no other word for a time that is over than an error.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> FinalState {
         match self.error {
-            None => State::Completed,
-            Some(Fault::Late(_)) => State::TimedOut,
-            Some(_) => State::Failed,
+            None => FinalState::Completed,
+            Some(FailureReason::Late(_)) => FinalState::TimedOut,
+            Some(_) => FinalState::Failed,
         }
     }
 
@@ -128,7 +128,7 @@ fn text(body: &impl Serialize) -> Vec<u8> {
 }
 
 /// `done` with its body if that has at most `most` bytes, else a failure that says how many there are.
-pub fn fitting(done: Done, most: u64) -> (Done, Vec<u8>) {
+pub fn fitting(done: JobResult, most: u64) -> (JobResult, Vec<u8>) {
     let body = done.json();
     let bytes = body.len() as u64;
     if bytes <= most {
@@ -138,14 +138,14 @@ pub fn fitting(done: Done, most: u64) -> (Done, Vec<u8>) {
         "the result has {bytes} bytes and deliver.max_bytes is {most}: ask for fewer or smaller images, have them uploaded (s3Config of \
          the job, or BUCKET_ENDPOINT_URL), or raise it if the queue takes more"
     );
-    let done = Done { stop_pod: done.stop_pod, ..Done::failed(why) };
+    let done = JobResult { stop_pod: done.stop_pod, ..JobResult::failed(why) };
     let body = done.json();
     (done, body)
 }
 
 /// The end of a job as its webhook is told: the status object of the endpoint, with the input and the webhook itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Ended<'a> {
+pub struct StatusObject<'a> {
     /// The job.
     pub id: &'a str,
     /// As it was taken.
@@ -153,7 +153,7 @@ pub struct Ended<'a> {
     /// Whom to tell.
     pub webhook: &'a str,
     /// As the queue is told; `None` if it wanted to know nothing any more.
-    pub done: Option<&'a Done>,
+    pub done: Option<&'a JobResult>,
     /// From its submission to its start, as far as that is known.
     pub delay: Duration,
     /// From its start to its end.
@@ -162,20 +162,20 @@ pub struct Ended<'a> {
     pub worker: &'a str,
 }
 
-impl Ended<'_> {
+impl StatusObject<'_> {
     /// The state that it ended in.
-    pub fn state(&self) -> State {
-        self.done.map_or(State::Cancelled, Done::state)
+    pub fn state(&self) -> FinalState {
+        self.done.map_or(FinalState::Cancelled, JobResult::state)
     }
 
     /// The body.
     pub fn json(&self) -> Vec<u8> {
         // One text, as in the status object: a list is told as JSON.
         let error = self.done.and_then(|done| done.error.as_ref()).map(|error| match error {
-            Fault::Input(complaints) => json!(complaints).to_string(),
-            Fault::Other(why) | Fault::Late(why) => why.clone(),
+            FailureReason::Input(complaints) => json!(complaints).to_string(),
+            FailureReason::Other(why) | FailureReason::Late(why) => why.clone(),
         });
-        let object = Object {
+        let object = StatusFields {
             delay_time: self.delay.as_millis() as u64,
             error,
             execution_time: self.took.as_millis() as u64,
@@ -193,7 +193,7 @@ impl Ended<'_> {
 }
 
 /// What a webhook that was written down says where its job ended otherwise after all; `told` is its body, and `None` comes of what is none.
-pub(super) fn otherwise(told: &[u8], state: State, why: Option<&str>) -> Option<Vec<u8>> {
+pub(super) fn otherwise(told: &[u8], state: FinalState, why: Option<&str>) -> Option<Vec<u8>> {
     let mut object: BTreeMap<String, Value> = serde_json::from_slice(told).ok()?;
     for key in ["error", "output", "timings", "warnings"] {
         object.remove(key);
@@ -206,7 +206,7 @@ pub(super) fn otherwise(told: &[u8], state: State, why: Option<&str>) -> Option<
 /// Keys in ascending order, as in the endpoint's replies.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Object<'a> {
+struct StatusFields<'a> {
     delay_time: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
@@ -227,7 +227,7 @@ struct Object<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::{Done, Ended, Fault, State, fitting, otherwise, part, progress};
+    use super::{FailureReason, FinalState, JobResult, StatusObject, fitting, otherwise, part, progress};
     use crate::job::{Image, Timings};
     use serde_json::json;
     use std::time::Duration;
@@ -236,18 +236,22 @@ mod tests {
         String::from_utf8(body).unwrap()
     }
 
-    fn drawn() -> Done {
+    fn drawn() -> JobResult {
         let output = Some(vec![Image { image: "iVBOR".into(), seed: u64::MAX }]);
-        Done { output, error: None, timings: None, warnings: Vec::new(), stop_pod: false }
+        JobResult { output, error: None, timings: None, warnings: Vec::new(), stop_pod: false }
     }
 
     #[test]
     fn bodies_are_those_of_the_sdk() {
         assert_eq!(text(drawn().json()), r#"{"output":[{"image":"iVBOR","seed":18446744073709551615}]}"#);
-        assert_eq!(text(Done::failed("m").json()), r#"{"error":"m"}"#);
-        let complaints = Done { error: Some(Fault::Input(vec!["a".into(), "b".into()])), ..Done::failed("") };
+        assert_eq!(text(JobResult::failed("m").json()), r#"{"error":"m"}"#);
+        let complaints =
+            JobResult { error: Some(FailureReason::Input(vec!["a".into(), "b".into()])), ..JobResult::failed("") };
         assert_eq!(text(complaints.json()), r#"{"error":["a","b"]}"#);
-        assert_eq!(text(Done { stop_pod: true, ..Done::failed("bye") }.json()), r#"{"error":"bye","stopPod":true}"#);
+        assert_eq!(
+            text(JobResult { stop_pod: true, ..JobResult::failed("bye") }.json()),
+            r#"{"error":"bye","stopPod":true}"#
+        );
         let image = Image { image: "iVBOR".into(), seed: 7 };
         assert_eq!(text(part(&image)), r#"{"output":{"image":"iVBOR","seed":7}}"#);
         let body = r#"{"status":"IN_PROGRESS","output":{"evaluation":3,"total":40}}"#;
@@ -258,14 +262,14 @@ mod tests {
 
     #[test]
     fn timings_and_warnings_stand_beside_the_output() {
-        let done = Done { timings: Some(Timings::default()), warnings: vec!["cut".into()], ..drawn() };
+        let done = JobResult { timings: Some(Timings::default()), warnings: vec!["cut".into()], ..drawn() };
         let body = text(done.json());
         assert!(body.contains(r#""timings":{"decode":0,"#) && body.ends_with(r#""warnings":["cut"]}"#), "{body}");
     }
 
     #[test]
     fn what_is_too_large_becomes_a_failure_with_the_sizes() {
-        let done = Done { stop_pod: true, ..drawn() };
+        let done = JobResult { stop_pod: true, ..drawn() };
         let bytes = done.json().len() as u64;
         assert_eq!(fitting(done.clone(), bytes), (done.clone(), done.json()));
         let (failed, body) = fitting(done, bytes - 1);
@@ -277,19 +281,20 @@ mod tests {
 
     #[test]
     fn a_webhook_is_told_the_status_object_with_input_and_webhook() {
-        let told = |done: Option<&Done>| {
+        let told = |done: Option<&JobResult>| {
             let (input, delay, took) = (json!({"prompt": "p"}), Duration::ZERO, Duration::from_micros(1_500_999));
-            text(Ended { id: "j", input: &input, webhook: "http://x", done, delay, took, worker: "w" }.json())
+            text(StatusObject { id: "j", input: &input, webhook: "http://x", done, delay, took, worker: "w" }.json())
         };
         let start = r#"{"delayTime":0,"executionTime":1500,"id":"j","input":{"prompt":"p"},"#;
         let output = r#""output":[{"image":"iVBOR","seed":18446744073709551615}],"status":"COMPLETED","#;
         let end = r#""webhook":"http://x","workerId":"w"}"#;
         assert_eq!(told(Some(&drawn())), [start, output, end].concat());
-        let warned = Done { timings: Some(Timings::default()), warnings: vec!["cut".into()], ..drawn() };
+        let warned = JobResult { timings: Some(Timings::default()), warnings: vec!["cut".into()], ..drawn() };
         let warned = told(Some(&warned));
         assert!(warned.contains(r#""status":"COMPLETED","timings":{"decode":0,"#), "{warned}");
         assert!(warned.ends_with(r#""warnings":["cut"],"webhook":"http://x","workerId":"w"}"#), "{warned}");
-        let failed = Done { error: Some(Fault::Input(vec!["a".into()])), stop_pod: true, ..Done::failed("") };
+        let failed =
+            JobResult { error: Some(FailureReason::Input(vec!["a".into()])), stop_pod: true, ..JobResult::failed("") };
         let failed = told(Some(&failed));
         let start = r#"{"delayTime":0,"error":"[\"a\"]","executionTime":1500,"id":"j","#;
         assert!(failed.starts_with(start) && failed.contains(r#""status":"FAILED","#), "{failed}");
@@ -298,17 +303,24 @@ mod tests {
     /// A queue is told an error of a time that is over; who asked for the job, the endpoint's own word.
     #[test]
     fn every_end_has_the_word_of_the_endpoint() {
-        let late = Done { error: Some(Fault::Late("late".into())), ..Done::failed("") };
+        let late = JobResult { error: Some(FailureReason::Late("late".into())), ..JobResult::failed("") };
         assert_eq!(text(late.json()), r#"{"error":"late"}"#);
         for (done, word, error) in [
             (Some(&drawn()), "COMPLETED", None),
-            (Some(&Done::failed("m")), "FAILED", Some("m")),
+            (Some(&JobResult::failed("m")), "FAILED", Some("m")),
             (Some(&late), "TIMED_OUT", Some("late")),
             (None, "CANCELLED", None),
         ] {
             let (input, delay) = (json!(null), Duration::from_secs(2));
-            let ended =
-                Ended { id: "j", input: &input, webhook: "http://x", done, delay, took: Duration::ZERO, worker: "w" };
+            let ended = StatusObject {
+                id: "j",
+                input: &input,
+                webhook: "http://x",
+                done,
+                delay,
+                took: Duration::ZERO,
+                worker: "w",
+            };
             let body: serde_json::Value = serde_json::from_slice(&ended.json()).unwrap();
             assert_eq!((&body["status"], &body["delayTime"]), (&json!(word), &json!(2000)));
             assert_eq!(
@@ -321,23 +333,23 @@ mod tests {
     #[test]
     fn a_webhook_can_be_told_otherwise() {
         let input = json!({"b": 1, "a": 2});
-        let told = |done: Option<&Done>| {
+        let told = |done: Option<&JobResult>| {
             let (delay, took) = (Duration::ZERO, Duration::from_secs(1));
-            text(Ended { id: "j", input: &input, webhook: "http://x", done, delay, took, worker: "w" }.json())
+            text(StatusObject { id: "j", input: &input, webhook: "http://x", done, delay, took, worker: "w" }.json())
         };
-        let warned = Done { timings: Some(Timings::default()), warnings: vec!["cut".into()], ..drawn() };
+        let warned = JobResult { timings: Some(Timings::default()), warnings: vec!["cut".into()], ..drawn() };
         let completed = told(Some(&warned));
         let other = |state, why| text(otherwise(completed.as_bytes(), state, why).unwrap());
-        assert_eq!(other(State::Failed, Some("large")), told(Some(&Done::failed("large"))));
-        assert_eq!(other(State::Cancelled, None), told(None));
-        assert_eq!(otherwise(b"[]", State::Failed, None), None);
+        assert_eq!(other(FinalState::Failed, Some("large")), told(Some(&JobResult::failed("large"))));
+        assert_eq!(other(FinalState::Cancelled, None), told(None));
+        assert_eq!(otherwise(b"[]", FinalState::Failed, None), None);
     }
 
     #[test]
     fn what_is_too_large_for_a_queue_keeps_its_wish() {
-        let body = Done { stop_pod: true, ..drawn() }.json();
+        let body = JobResult { stop_pod: true, ..drawn() }.json();
         let why = format!("the result has {} bytes, which is more than the queue takes", body.len());
-        assert_eq!(Done::in_place_of(&body), Done { stop_pod: true, ..Done::failed(&why) });
-        assert!(!Done::in_place_of(&drawn().json()).stop_pod && !Done::in_place_of(b"no").stop_pod);
+        assert_eq!(JobResult::in_place_of(&body), JobResult { stop_pod: true, ..JobResult::failed(&why) });
+        assert!(!JobResult::in_place_of(&drawn().json()).stop_pod && !JobResult::in_place_of(b"no").stop_pod);
     }
 }

@@ -1,12 +1,12 @@
 //! Where results go, and what keeps them until they have arrived.
 //!
-//! A worker has an [`Office`]. What must arrive is a letter in its [`spool`] before it is first sent, so that the next process sends it
+//! A worker has an [`DeliveryParts`]. What must arrive is a letter in its [`spool`] before it is first sent, so that the next process sends it
 //! again: the ends of jobs by [`results`], which a queue takes, and webhooks by the [`outbox`]. Images of jobs that name a bucket, or of
 //! an operator who does, go into it by [`upload`], and links to them into the results.
 
 mod body;
-mod office;
 pub mod outbox;
+mod parts;
 pub mod results;
 pub mod runpod;
 pub mod spool;
@@ -18,19 +18,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use body::{Done, Ended, Fault, State, fitting, part, progress};
-pub use office::{Office, Webhooks};
+pub use body::{FailureReason, FinalState, JobResult, StatusObject, fitting, part, progress};
+pub use parts::{DeliveryParts, WorkerWebhooks};
 
 /// A place that results are sent to.
 pub trait Sink: Send + Sync + 'static {
-    /// Sends the end of a job, again and again for as long as `parcel` has time.
-    fn done(&self, parcel: Parcel) -> impl Future<Output = Result<(), Undelivered>> + Send;
+    /// Sends the end of a job, again and again for as long as `payload` has time.
+    fn done(&self, payload: Payload) -> impl Future<Output = Result<(), Undelivered>> + Send;
 
     /// Sends how far a job is, once: what is lost is soon out of date.
     fn progress(&self, id: &str, body: Vec<u8>) -> impl Future<Output = Result<(), Undelivered>> + Send;
 
     /// Sends a part of a result, where parts are wanted.
-    fn part(&self, parcel: Parcel) -> impl Future<Output = Result<(), Undelivered>> + Send;
+    fn part(&self, payload: Payload) -> impl Future<Output = Result<(), Undelivered>> + Send;
 
     /// Whether parts of results are wanted.
     fn takes_parts(&self) -> bool;
@@ -38,7 +38,7 @@ pub trait Sink: Send + Sync + 'static {
 
 /// Something to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parcel {
+pub struct Payload {
     /// The job.
     pub id: String,
     /// JSON.

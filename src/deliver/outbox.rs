@@ -1,6 +1,6 @@
 //! Webhooks that survive the process: written down first, then sent until they are taken or have had their attempts.
 //!
-//! An [`Outbox`] is a handle. What it keeps is on disk; [`Deliveries::run`], which somebody owns as a task, sends it,
+//! An [`Outbox`] is a handle. What it keeps is on disk; [`WebhookDeliveries::run`], which somebody owns as a task, sends it,
 //! and begins with what an earlier process left. At least once: who dies after a receiver has answered sends again, with the
 //! same `webhook-id`. Attempts are counted anew after a restart.
 
@@ -15,29 +15,29 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::body::{State, otherwise};
-use super::spool::{Kept, Note, Spool, Tray};
-use super::webhook::{Hook, Signer, call};
+use super::body::{FinalState, otherwise};
+use super::spool::{EntryHeader, Spool, SpoolEntry, SpoolKind};
+use super::webhook::{Signer, WebhookRequest, call};
 use crate::clock::{Course, WallClock};
 use crate::net::{self, Client};
 use crate::queue::WebhookOutcome;
 use crate::telemetry::Metrics;
 
 /// How long after its event a webhook is still worth sending.
-const KEPT: Duration = Duration::from_hours(24);
+const WEBHOOK_LIFETIME: Duration = Duration::from_hours(24);
 
 /// Receivers that are called at the same time. Who pauses is not counted.
-const CALLS: usize = 16;
+const MAX_CALLS: usize = 16;
 
 /// Of them at one host: what it makes wait is its own.
-const SHARE: usize = 4;
+const MAX_CALLS_PER_HOST: usize = 4;
 
 /// Webhooks that are under way at the same time, pauses included; more wait their turn.
-const UNDER_WAY: usize = 1024;
+const MAX_IN_FLIGHT: usize = 1024;
 
 /// How often and how fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attempts {
+pub struct RetryPolicy {
     /// In all; at least one.
     pub most: u64,
     /// From the end of one to the next.
@@ -48,13 +48,13 @@ pub struct Attempts {
 
 /// What webhooks are sent with.
 #[derive(Debug, Clone)]
-pub struct Postman {
+pub struct WebhookClient {
     /// Its guard decides who may be called.
     pub client: Client,
     /// Signs, if webhooks are signed.
     pub signer: Option<Signer>,
     /// How often and how fast.
-    pub attempts: Attempts,
+    pub retry: RetryPolicy,
     /// For timestamps.
     pub clock: Arc<dyn WallClock>,
     /// Is told what is sent again.
@@ -64,22 +64,22 @@ pub struct Postman {
 /// Takes webhooks in.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    tray: Arc<Tray<Hook>>,
-    queue: mpsc::Sender<Kept<Hook>>,
+    kind: Arc<SpoolKind<WebhookRequest>>,
+    queue: mpsc::Sender<SpoolEntry<WebhookRequest>>,
     course: Arc<Course>,
 }
 
 /// Sends what the outbox took in.
 #[derive(Debug)]
-pub struct Deliveries {
-    left: Vec<Kept<Hook>>,
-    queue: mpsc::Receiver<Kept<Hook>>,
-    sender: Arc<Sender>,
+pub struct WebhookDeliveries {
+    left: Vec<SpoolEntry<WebhookRequest>>,
+    queue: mpsc::Receiver<SpoolEntry<WebhookRequest>>,
+    sender: Arc<WebhookSender>,
 }
 
 #[derive(Debug)]
-struct Sender {
-    postman: Postman,
+struct WebhookSender {
+    client: WebhookClient,
     /// For what is too late, whatever a clock is set to meanwhile.
     course: Arc<Course>,
     calls: Semaphore,
@@ -89,56 +89,62 @@ struct Sender {
 
 impl Outbox {
     /// The outbox in `spool`, and what sends for it. To be opened once. Blocks.
-    pub fn open(spool: &Spool, postman: Postman) -> (Self, Deliveries) {
-        let (tray, left) = spool.tray("webhooks", postman.clock.now());
-        let (sender, receiver) = mpsc::channel(UNDER_WAY);
-        let course = Arc::new(Course::new(Arc::clone(&postman.clock)));
-        let outbox = Self { tray: Arc::new(tray), queue: sender, course: Arc::clone(&course) };
-        let sender = Arc::new(Sender { postman, course, calls: Semaphore::new(CALLS), shares: Mutex::default() });
-        (outbox, Deliveries { left, queue: receiver, sender })
+    pub fn open(spool: &Spool, client: WebhookClient) -> (Self, WebhookDeliveries) {
+        let (kind, left) = spool.open_kind("webhooks", client.clock.now());
+        let (sender, receiver) = mpsc::channel(MAX_IN_FLIGHT);
+        let course = Arc::new(Course::new(Arc::clone(&client.clock)));
+        let outbox = Self { kind: Arc::new(kind), queue: sender, course: Arc::clone(&course) };
+        let sender =
+            Arc::new(WebhookSender { client, course, calls: Semaphore::new(MAX_CALLS), shares: Mutex::default() });
+        (outbox, WebhookDeliveries { left, queue: receiver, sender })
     }
 
     /// Writes a webhook down with its whole body, of an event that is to come within `wait`. Dropped before it is sent, it is sent by
     /// the next process.
-    pub async fn keep(&self, hook: Hook, wait: Duration, body: Bytes) -> Kept<Hook> {
-        self.tray.keep(hook, self.course.now() + wait + KEPT, body).await
+    pub async fn keep(&self, request: WebhookRequest, wait: Duration, body: Bytes) -> SpoolEntry<WebhookRequest> {
+        self.kind.keep(request, self.course.now() + wait + WEBHOOK_LIFETIME, body).await
     }
 
     /// Has a webhook that was kept say that its job ended otherwise, and why; `None` if it cannot be read any more, which is logged.
-    pub async fn tell_otherwise(&self, kept: Kept<Hook>, state: State, why: Option<&str>) -> Option<Kept<Hook>> {
-        let told = kept.body().await.map_err(|damage| damage.to_string());
+    pub async fn tell_otherwise(
+        &self,
+        entry: SpoolEntry<WebhookRequest>,
+        state: FinalState,
+        why: Option<&str>,
+    ) -> Option<SpoolEntry<WebhookRequest>> {
+        let told = entry.body().await.map_err(|damage| damage.to_string());
         match told.and_then(|told| otherwise(&told, state, why).ok_or_else(|| "its body is no status object".into())) {
             Ok(body) => {
-                let hook = kept.note().clone().of(state.name());
-                Some(kept.exchange(hook, body.into()).await)
+                let request = entry.header().clone().of(state.name());
+                Some(entry.exchange(request, body.into()).await)
             }
             Err(cause) => {
-                error!(id = kept.note().job(), webhook = kept.note().id(), "the webhook is given up: {cause}");
-                kept.done().await;
+                error!(id = entry.header().job(), webhook = entry.header().id(), "the webhook is given up: {cause}");
+                entry.done().await;
                 None
             }
         }
     }
 
     /// Has a webhook sent.
-    pub async fn send(&self, kept: Kept<Hook>) {
+    pub async fn send(&self, entry: SpoolEntry<WebhookRequest>) {
         // Nobody sends any more: it is on disk, for the next process.
-        let _ = self.queue.send(kept).await;
+        let _ = self.queue.send(entry).await;
     }
 }
 
-impl Deliveries {
+impl WebhookDeliveries {
     /// Takes out what an earlier process left of jobs whose end is still to be told to their queue first: it is the caller's to send.
-    pub fn hold_back(&mut self, first: impl Fn(&str) -> bool) -> Vec<Kept<Hook>> {
-        self.left.extract_if(.., |kept| first(kept.note().job())).collect()
+    pub fn hold_back(&mut self, first: impl Fn(&str) -> bool) -> Vec<SpoolEntry<WebhookRequest>> {
+        self.left.extract_if(.., |entry| first(entry.header().job())).collect()
     }
 
     /// Sends until every [`Outbox`] is gone, or it is `enough`, and all that it was handed until then is sent. What is under way
     /// when it is dropped comes back with the next process.
     pub async fn run(mut self, enough: CancellationToken) {
         let mut under_way = JoinSet::new();
-        for kept in self.left.drain(..) {
-            under_way.spawn(Arc::clone(&self.sender).deliver(kept));
+        for entry in self.left.drain(..) {
+            under_way.spawn(Arc::clone(&self.sender).deliver(entry));
         }
         let mut open = true;
         while open || !under_way.is_empty() {
@@ -149,9 +155,9 @@ impl Deliveries {
                         error!("a webhook's delivery failed, and will be made again after a restart: {cause}");
                     }
                 }
-                next = self.queue.recv(), if open && under_way.len() < UNDER_WAY => match next {
-                    Some(kept) => {
-                        under_way.spawn(Arc::clone(&self.sender).deliver(kept));
+                next = self.queue.recv(), if open && under_way.len() < MAX_IN_FLIGHT => match next {
+                    Some(entry) => {
+                        under_way.spawn(Arc::clone(&self.sender).deliver(entry));
                     }
                     None => open = false,
                 },
@@ -160,26 +166,26 @@ impl Deliveries {
     }
 }
 
-impl Sender {
-    async fn deliver(self: Arc<Self>, kept: Kept<Hook>) {
-        let hook = kept.note();
-        let host = net::host(&hook.url).unwrap_or_default();
-        let (id, webhook) = (hook.job(), hook.id());
-        let (most, share) = (self.postman.attempts.most.max(1), self.share(&host));
+impl WebhookSender {
+    async fn deliver(self: Arc<Self>, entry: SpoolEntry<WebhookRequest>) {
+        let request = entry.header();
+        let host = net::host(&request.url).unwrap_or_default();
+        let (id, webhook) = (request.job(), request.id());
+        let (most, share) = (self.client.retry.most.max(1), self.share(&host));
         for attempt in 1..=most {
-            if kept.deadline() <= self.course.now() {
+            if entry.deadline() <= self.course.now() {
                 error!(id, webhook, host, "the webhook is given up: nobody waits for it any more");
                 break;
             }
-            match self.attempt(&kept, &share).await {
+            match self.attempt(&entry, &share).await {
                 WebhookOutcome::Accepted => {
                     info!(id, webhook, host, attempt, "the webhook was taken");
                     break;
                 }
                 WebhookOutcome::Failed(cause) if attempt < most => {
-                    self.postman.metrics.retry("webhook");
+                    self.client.metrics.retry("webhook");
                     warn!(id, webhook, host, attempt, "the webhook failed and will be sent again: {cause}");
-                    sleep(self.postman.attempts.pause).await;
+                    sleep(self.client.retry.pause).await;
                 }
                 WebhookOutcome::Failed(cause) | WebhookOutcome::Refused(cause) => {
                     error!(id, webhook, host, attempt, "the webhook is given up: {cause}");
@@ -187,7 +193,7 @@ impl Sender {
                 }
             }
         }
-        kept.done().await;
+        entry.done().await;
     }
 
     /// The calls that may be open to a host.
@@ -195,22 +201,22 @@ impl Sender {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         shares.retain(|_, share| share.strong_count() > 0);
         shares.get(host).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let share = Arc::new(Semaphore::new(SHARE));
+            let share = Arc::new(Semaphore::new(MAX_CALLS_PER_HOST));
             shares.insert(host.to_owned(), Arc::downgrade(&share));
             share
         })
     }
 
-    async fn attempt(&self, kept: &Kept<Hook>, share: &Semaphore) -> WebhookOutcome {
+    async fn attempt(&self, entry: &SpoolEntry<WebhookRequest>, share: &Semaphore) -> WebhookOutcome {
         // Never closed. Its host's first: who waits for that takes nothing from others. Bodies are read under both, so that only those of open
         // calls are in memory.
         let _of_host = share.acquire().await;
         let _call = self.calls.acquire().await;
-        let Postman { client, signer, attempts, clock, .. } = &self.postman;
-        let body = match kept.body().await {
+        let WebhookClient { client, signer, retry, clock, .. } = &self.client;
+        let body = match entry.body().await {
             Ok(body) => body,
             Err(damage) => return WebhookOutcome::Refused(damage.to_string()),
         };
-        call(client, kept.note(), signer.as_ref(), clock.now(), body, attempts.time).await.tried
+        call(client, entry.header(), signer.as_ref(), clock.now(), body, retry.time).await.tried
     }
 }

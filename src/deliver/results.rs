@@ -6,18 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::spool::{Kept, Note, Spool, Tray};
-use super::{Parcel, Sink, Undelivered};
+use super::spool::{EntryHeader, Spool, SpoolEntry, SpoolKind};
+use super::{Payload, Sink, Undelivered};
 use crate::clock::{Course, WallClock};
 
 /// What stands on a result. Where it goes does not: a spool belongs to a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slip {
+pub struct ResultHeader {
     job: String,
     streamed: bool,
 }
 
-impl Note for Slip {
+impl EntryHeader for ResultHeader {
     fn job(&self) -> &str {
         &self.job
     }
@@ -28,7 +28,7 @@ impl Note for Slip {
 pub struct Results<K> {
     /// The queue.
     pub sink: K,
-    tray: Tray<Slip>,
+    kind: SpoolKind<ResultHeader>,
     clock: Arc<dyn WallClock>,
     /// Of deadlines: nobody waits shorter because a clock was set.
     course: Course,
@@ -36,9 +36,9 @@ pub struct Results<K> {
 
 impl<K: Sink> Results<K> {
     /// The results in `spool`, and those that an earlier process left. To be opened once. Blocks.
-    pub fn open(spool: &Spool, sink: K, clock: Arc<dyn WallClock>) -> (Self, Vec<Kept<Slip>>) {
-        let (tray, left) = spool.tray("results", clock.now());
-        (Self { sink, tray, course: Course::new(clock.clone()), clock }, left)
+    pub fn open(spool: &Spool, sink: K, clock: Arc<dyn WallClock>) -> (Self, Vec<SpoolEntry<ResultHeader>>) {
+        let (kind, left) = spool.open_kind("results", clock.now());
+        (Self { sink, kind, course: Course::new(clock.clone()), clock }, left)
     }
 
     /// The date by which files are old.
@@ -47,14 +47,15 @@ impl<K: Sink> Results<K> {
     }
 
     /// Writes down the end of a job that somebody waits for for so long; `streamed` says whether parts of it were sent before.
-    pub async fn keep(&self, job: &str, streamed: bool, time: Duration, body: Bytes) -> Kept<Slip> {
-        self.tray.keep(Slip { job: job.into(), streamed }, self.course.now() + time, body).await
+    pub async fn keep(&self, job: &str, streamed: bool, time: Duration, body: Bytes) -> SpoolEntry<ResultHeader> {
+        self.kind.keep(ResultHeader { job: job.into(), streamed }, self.course.now() + time, body).await
     }
 
     /// Posts what was kept, with its body, for as long as somebody waits for it. What is taken, or never will be, is
-    /// [`Kept::done`] after that.
-    pub async fn post(&self, kept: &Kept<Slip>, body: Bytes) -> Result<(), Undelivered> {
-        let (Slip { job, streamed }, time) = (kept.note().clone(), self.course.now().until(kept.deadline()));
-        self.sink.done(Parcel { id: job, body, streamed, time }).await
+    /// [`SpoolEntry::done`] after that.
+    pub async fn post(&self, entry: &SpoolEntry<ResultHeader>, body: Bytes) -> Result<(), Undelivered> {
+        let (ResultHeader { job, streamed }, time) =
+            (entry.header().clone(), self.course.now().until(entry.deadline()));
+        self.sink.done(Payload { id: job, body, streamed, time }).await
     }
 }

@@ -7,33 +7,33 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::{Parcel, Sink, Undelivered};
+use super::{Payload, Sink, Undelivered};
 use crate::net::{self, Answer, Call, FetchError, NoUrl, Pauses, Reason, Template, Trusted, Url, jitter};
 use crate::telemetry::Metrics;
 
 /// Between tries.
-const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(30) };
+const RETRY: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 
 /// For one try: a large body over a slow line.
-const TRY: Duration = Duration::from_mins(2);
+const TRY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// For one try, however late it is.
-const LEAST: Duration = Duration::from_secs(1);
+const MIN_TRY: Duration = Duration::from_secs(1);
 
 /// For a progress update, which the end of its job waits for.
-const PROGRESS: Duration = Duration::from_secs(5);
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result routes of a queue, as one worker sees them.
 #[derive(Debug)]
-pub struct JobDone {
+pub struct RunPodSink {
     http: Trusted,
     done: Template,
     stream: Option<Template>,
-    mark: String,
+    spool_key: String,
     metrics: Metrics,
 }
 
-impl JobDone {
+impl RunPodSink {
     /// Routes from their templates, for the worker with this id.
     ///
     /// # Errors
@@ -41,32 +41,32 @@ impl JobDone {
     pub fn new(http: Trusted, done: &str, stream: Option<&str>, worker: &str) -> Result<Self, (&'static str, NoUrl)> {
         // Queries tell of the worker's machine.
         let digest = Sha256::digest(done.split('?').next().unwrap_or_default());
-        let mark = digest[..8].iter().fold(String::new(), |mark, byte| format!("{mark}{byte:02x}"));
+        let spool_key = digest[..8].iter().fold(String::new(), |spool_key, byte| format!("{spool_key}{byte:02x}"));
         let template = |text: &str| Template::new(text).fill("$RUNPOD_POD_ID", worker);
         let (done, stream) = (template(done), stream.map(template));
         done.url().map_err(|cause| ("runpod.post_output", cause))?;
         if let Some(Err(cause)) = stream.as_ref().map(Template::url) {
             return Err(("runpod.post_stream", cause));
         }
-        Ok(Self { http, done, stream, mark, metrics: Metrics::default() })
+        Ok(Self { http, done, stream, spool_key, metrics: Metrics::default() })
     }
 
     /// The same, and tells `metrics` what is sent again.
     #[must_use]
-    pub fn watched(self, metrics: Metrics) -> Self {
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
     }
 
     /// Names the queue among others: what waits for it on disk lies under this. The same for all of its workers.
-    pub fn mark(&self) -> &str {
-        &self.mark
+    pub fn spool_key(&self) -> &str {
+        &self.spool_key
     }
 
-    async fn post(&self, to: &Template, id: &str, body: Bytes, streamed: bool, time: Duration) -> Reply {
+    async fn post(&self, to: &Template, id: &str, body: Bytes, streamed: bool, time: Duration) -> PostOutcome {
         let url = to.fill("$ID", id).with("isStream", if streamed { "true" } else { "false" });
         let url = match url.url() {
             Ok(url) => url,
-            Err(cause) => return Reply::Refused(cause.to_string(), 0),
+            Err(cause) => return PostOutcome::Refused(cause.to_string(), 0),
         };
         // As the SDK has them, though the body is JSON: a queue may have come to rely on it.
         let headers = [
@@ -76,31 +76,31 @@ impl JobDone {
             ("accept", "*/*"),
         ];
         match self.http.call(Call { url: &url, body: Some(body), headers: &headers, time, most: 0 }).await {
-            Ok(Answer { status: 200..=299, .. }) => Reply::Taken,
+            Ok(Answer { status: 200..=299, .. }) => PostOutcome::Taken,
             Ok(Answer { status: status @ (408 | 425 | 429 | 500..=599), again, .. }) => {
-                Reply::Later(format!("the queue answered {status}"), again.unwrap_or_default())
+                PostOutcome::Later(format!("the queue answered {status}"), again.unwrap_or_default())
             }
-            Ok(answer @ Answer { status: 300..=399, .. }) => Reply::Later(moved(&url, &answer), Duration::ZERO),
-            Ok(Answer { status, .. }) => Reply::Refused(format!("the queue answered {status}"), status),
+            Ok(answer @ Answer { status: 300..=399, .. }) => PostOutcome::Later(moved(&url, &answer), Duration::ZERO),
+            Ok(Answer { status, .. }) => PostOutcome::Refused(format!("the queue answered {status}"), status),
             // An id without end makes a URL that no client sends.
-            Err(cause @ FetchError { reason: Reason::Url(_), .. }) => Reply::Refused(cause.to_string(), 0),
-            Err(cause) => Reply::Later(cause.to_string(), Duration::ZERO),
+            Err(cause @ FetchError { reason: Reason::Url(_), .. }) => PostOutcome::Refused(cause.to_string(), 0),
+            Err(cause) => PostOutcome::Later(cause.to_string(), Duration::ZERO),
         }
     }
 
-    async fn persistently(&self, (to, name): (&Template, &'static str), parcel: Parcel) -> Result<(), Undelivered> {
-        let Parcel { id, body, streamed, time } = parcel;
+    async fn persistently(&self, (to, name): (&Template, &'static str), payload: Payload) -> Result<(), Undelivered> {
+        let Payload { id, body, streamed, time } = payload;
         let end = Instant::now() + time;
         let mut tries = 0;
         loop {
             tries += 1;
-            let time = TRY.min(end.saturating_duration_since(Instant::now())).max(LEAST);
+            let time = TRY_TIMEOUT.min(end.saturating_duration_since(Instant::now())).max(MIN_TRY);
             let (why, again) = match self.post(to, &id, body.clone(), streamed, time).await {
-                Reply::Taken => return Ok(()),
-                Reply::Refused(why, status) => return Err(Undelivered { why, tries, too_large: status == 413 }),
-                Reply::Later(why, again) => (why, again),
+                PostOutcome::Taken => return Ok(()),
+                PostOutcome::Refused(why, status) => return Err(Undelivered { why, tries, too_large: status == 413 }),
+                PostOutcome::Later(why, again) => (why, again),
             };
-            let pause = PAUSES.after(tries, again, jitter());
+            let pause = RETRY.after(tries, again, jitter());
             if Instant::now() + pause > end {
                 return Err(Undelivered { why, tries, too_large: false });
             }
@@ -123,7 +123,7 @@ fn moved(url: &Url, answer: &Answer) -> String {
 }
 
 /// What a queue makes of a POST.
-enum Reply {
+enum PostOutcome {
     Taken,
     /// Another try may help, not before this time has passed.
     Later(String, Duration),
@@ -131,21 +131,23 @@ enum Reply {
     Refused(String, u16),
 }
 
-impl Sink for JobDone {
-    async fn done(&self, parcel: Parcel) -> Result<(), Undelivered> {
-        self.persistently((&self.done, "done"), parcel).await
+impl Sink for RunPodSink {
+    async fn done(&self, payload: Payload) -> Result<(), Undelivered> {
+        self.persistently((&self.done, "done"), payload).await
     }
 
     async fn progress(&self, id: &str, body: Vec<u8>) -> Result<(), Undelivered> {
-        match self.post(&self.done, id, body.into(), false, PROGRESS).await {
-            Reply::Taken => Ok(()),
-            Reply::Later(why, _) | Reply::Refused(why, _) => Err(Undelivered { why, tries: 1, too_large: false }),
+        match self.post(&self.done, id, body.into(), false, PROGRESS_TIMEOUT).await {
+            PostOutcome::Taken => Ok(()),
+            PostOutcome::Later(why, _) | PostOutcome::Refused(why, _) => {
+                Err(Undelivered { why, tries: 1, too_large: false })
+            }
         }
     }
 
-    async fn part(&self, parcel: Parcel) -> Result<(), Undelivered> {
+    async fn part(&self, payload: Payload) -> Result<(), Undelivered> {
         match &self.stream {
-            Some(stream) => self.persistently((stream, "stream"), parcel).await,
+            Some(stream) => self.persistently((stream, "stream"), payload).await,
             None => Ok(()),
         }
     }

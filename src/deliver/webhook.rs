@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use super::spool::Note;
+use super::spool::EntryHeader;
 use crate::clock::UnixTime;
 use crate::config::SigningKey;
 use crate::job::Webhook;
@@ -20,7 +20,7 @@ use crate::net::{Client, Message, Reason};
 use crate::queue::WebhookOutcome;
 
 /// Headers that are ours or HTTP's: who is told of a job cannot set them.
-const RESERVED: [&str; 14] = [
+const RESERVED_HEADERS: [&str; 14] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -39,7 +39,7 @@ const RESERVED: [&str; 14] = [
 
 /// Whom to tell of what. It may hold secrets of the one who asked: in the URL, and in headers.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hook {
+pub struct WebhookRequest {
     job: String,
     /// Names this event of this job, in every attempt alike, so that a receiver knows it again.
     id: String,
@@ -47,16 +47,16 @@ pub struct Hook {
     headers: Vec<(String, String)>,
 }
 
-impl Hook {
+impl WebhookRequest {
     /// Tells `to` of `event`, which names one of the ends that the job called `job` can have: told again, it is the same event.
     pub fn new(job: &str, event: &str, to: &Webhook) -> Self {
         let id = name(job, event);
         if to.left_out > 0 {
-            let kept = to.headers.len();
+            let entry = to.headers.len();
             warn!(
                 id = job,
                 webhook = id,
-                kept,
+                entry,
                 left_out = to.left_out,
                 "the webhook names more than 32 headers or 8 KiB of them"
             );
@@ -94,7 +94,8 @@ impl Hook {
     pub(super) fn private(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
-            let reserved = |name: &HeaderName| RESERVED.contains(&name.as_str()) || name.as_str().starts_with("proxy-");
+            let reserved =
+                |name: &HeaderName| RESERVED_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("proxy-");
             match (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
                 (Ok(name), Ok(mut value)) if !reserved(&name) => {
                     value.set_sensitive(true);
@@ -119,14 +120,14 @@ fn name(job: &str, event: &str) -> String {
     digest[..16].iter().fold("msg_".to_owned(), |id, byte| format!("{id}{byte:02x}"))
 }
 
-impl Note for Hook {
+impl EntryHeader for WebhookRequest {
     fn job(&self) -> &str {
         &self.job
     }
 }
 
 /// Names the event alone.
-impl fmt::Debug for Hook {
+impl fmt::Debug for WebhookRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hook").field("job", &self.job).field("id", &self.id).finish_non_exhaustive()
     }
@@ -153,14 +154,14 @@ impl Signer {
 
 /// What came of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Called {
+pub struct CallResult {
     /// What that is to the webhook.
     pub tried: WebhookOutcome,
     /// Whether its receiver is as good for others: it has taken this one, has something against it alone (4xx), or was not asked.
     pub lives: bool,
 }
 
-impl From<WebhookOutcome> for Called {
+impl From<WebhookOutcome> for CallResult {
     fn from(tried: WebhookOutcome) -> Self {
         Self { tried, lives: true }
     }
@@ -169,24 +170,24 @@ impl From<WebhookOutcome> for Called {
 /// Calls a webhook, once. `client`'s guard decides who may be called.
 pub async fn call(
     client: &Client,
-    hook: &Hook,
+    request: &WebhookRequest,
     signer: Option<&Signer>,
     now: UnixTime,
     body: Bytes,
     time: Duration,
-) -> Called {
-    let (headers, private) = (hook.headers(signer, now, &body), hook.private());
-    match client.post(&Message { url: &hook.url, headers, private, body, time }).await {
+) -> CallResult {
+    let (headers, private) = (request.headers(signer, now, &body), request.private());
+    match client.post(&Message { url: &request.url, headers, private, body, time }).await {
         Ok(reply) if reply.status.is_success() => WebhookOutcome::Accepted.into(),
         Ok(reply) => {
             let lives = reply.status.is_client_error() && !matches!(reply.status.as_u16(), 408 | 425 | 429);
-            Called { tried: WebhookOutcome::Failed(format!("it answered {}", reply.status)), lives }
+            CallResult { tried: WebhookOutcome::Failed(format!("it answered {}", reply.status)), lives }
         }
         Err(error) => match error.reason {
             Reason::Url(_) | Reason::Scheme(_) | Reason::Refused(_) => {
                 WebhookOutcome::Refused(error.to_string()).into()
             }
-            _ => Called { tried: WebhookOutcome::Failed(error.to_string()), lives: false },
+            _ => CallResult { tried: WebhookOutcome::Failed(error.to_string()), lives: false },
         },
     }
 }
@@ -196,9 +197,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn hook(headers: &[(&str, &str)]) -> Hook {
+    fn request(headers: &[(&str, &str)]) -> WebhookRequest {
         let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        Hook::new("job", "COMPLETED", &Webhook { url: "https://me:pa55@x/?s3cret".into(), headers, left_out: 0 })
+        WebhookRequest::new(
+            "job",
+            "COMPLETED",
+            &Webhook { url: "https://me:pa55@x/?s3cret".into(), headers, left_out: 0 },
+        )
     }
 
     /// Messages and signatures of the test suites of the specification's own libraries.
@@ -232,17 +237,20 @@ mod tests {
 
     #[test]
     fn an_event_has_one_id() {
-        let id = |job: &str, event: &str| Hook::new(job, event, &nowhere()).id;
+        let id = |job: &str, event: &str| WebhookRequest::new(job, event, &nowhere()).id;
         assert_eq!(id("job", "COMPLETED"), id("job", "COMPLETED"));
         assert_eq!(id("job", "COMPLETED").len(), 36);
-        assert_eq!(Hook::new("job", "COMPLETED", &nowhere()).of("FAILED"), Hook::new("job", "FAILED", &nowhere()));
+        assert_eq!(
+            WebhookRequest::new("job", "COMPLETED", &nowhere()).of("FAILED"),
+            WebhookRequest::new("job", "FAILED", &nowhere())
+        );
         let ids = [id("job", "COMPLETED"), id("job", "FAILED"), id("jobC", "OMPLETED"), id("", "jobCOMPLETED")];
         assert!(ids.iter().enumerate().all(|(n, id)| !ids[..n].contains(id)), "{ids:?}");
     }
 
     #[test]
     fn headers_of_ours_and_of_http_cannot_be_set() {
-        let hook = hook(&[
+        let request = request(&[
             ("Authorization", "Bearer s3cret"),
             ("X-Two", "1"),
             ("x-two", "2"),
@@ -255,11 +263,11 @@ mod tests {
             ("with space", "x"),
             ("X-Line", "a\r\nHost: b"),
         ]);
-        let private = hook.private();
+        let private = request.private();
         let names: Vec<&str> = private.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["authorization", "x-two"]);
         assert_eq!(private.get_all("x-two").iter().collect::<Vec<_>>(), ["1", "2"]);
-        assert!(!format!("{hook:?} {private:?}").contains("s3cret"));
+        assert!(!format!("{request:?} {private:?}").contains("s3cret"));
     }
 
     /// A spool may hold more than is taken in.
@@ -267,20 +275,20 @@ mod tests {
     fn too_many_headers_cost_the_last_and_no_more() {
         let names: Vec<String> = (0..40_000).map(|n| format!("x-{n}")).collect();
         let headers: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
-        let private = hook(&headers).private();
+        let private = request(&headers).private();
         assert!(private.len() > 20_000 && private.len() < 40_000 && private.contains_key("x-0"), "{}", private.len());
     }
 
     #[test]
     fn a_webhook_is_signed_only_with_a_key() {
         let now = UnixTime::from_millis(1_614_265_330_999);
-        let plain = hook(&[]).headers(None, now, b"{}");
+        let plain = request(&[]).headers(None, now, b"{}");
         let names: Vec<&str> = plain.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "webhook-timestamp", "webhook-id"]);
         assert_eq!(plain["webhook-timestamp"], "1614265330");
         let signer = Signer::new(SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
-        let signed = hook(&[]).headers(Some(&signer), now, b"{}");
-        let signature = signer.sign(hook(&[]).id(), now, b"{}").unwrap();
+        let signed = request(&[]).headers(Some(&signer), now, b"{}");
+        let signature = signer.sign(request(&[]).id(), now, b"{}").unwrap();
         assert_eq!(signed["webhook-signature"], *signature);
         assert!(!format!("{signer:?}").contains("MfKQ"));
     }

@@ -1,4 +1,4 @@
-//! The engine's thread: builds an [`Engine`], feeds it jobs between evaluations, and buries it.
+//! The engine's thread: builds an [`Engine`], feeds it jobs between evaluations, and tells its jobs when it fails.
 //!
 //! The engine never waits for a client: progress is a value that is overwritten, and the channel of a job holds as many
 //! events as the job can ever cause. A job ends when its receiver is dropped or its token is cancelled, at the latest
@@ -18,13 +18,13 @@ use tracing::{error, info};
 use super::{Engine, Event, Load, Memory, Picture, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
 use crate::telemetry::Metrics;
-use crate::telemetry::metrics::EngineNumbers;
+use crate::telemetry::metrics::EngineMetrics;
 
-/// Jobs that may wait at the engine's door; more wait in [`Host::submit`].
-const DOOR: usize = 16;
+/// Jobs that may wait for the engine's thread; more wait in [`Host::submit`].
+const MAX_WAITING: usize = 16;
 
 /// Between looks at the device's memory: a look at a GPU takes about as long as a small evaluation on it.
-const LOOK: Duration = Duration::from_secs(1);
+const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why there is no engine to submit to.
 #[derive(Debug, thiserror::Error)]
@@ -40,16 +40,16 @@ pub enum HostError {
 /// A running engine. Dropping it lets the thread end after the evaluation that runs.
 #[derive(Debug)]
 pub struct Host {
-    door: mpsc::Sender<Submission>,
+    submissions: mpsc::Sender<Submission>,
     load: Duration,
     /// Cancelled when the thread has dropped the engine.
     ended: CancellationToken,
-    seen: watch::Receiver<Seen>,
+    snapshot: watch::Receiver<Snapshot>,
 }
 
 /// A job inside the engine: what it has to tell.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningJob {
     /// The latest progress.
     pub progress: watch::Receiver<Progress>,
     /// The latest look at an unfinished image.
@@ -83,58 +83,58 @@ impl Host {
         F: std::fmt::Display,
         B: FnOnce() -> Result<E, F> + Send + 'static,
     {
-        Self::watched(name, Metrics::default(), build).await
+        Self::with_metrics(name, Metrics::default(), build).await
     }
 
     /// The same, and tells `metrics` what the engine does.
     ///
     /// # Errors
     /// As for [`Host::start`].
-    pub async fn watched<E, B, F>(name: &str, metrics: Metrics, build: B) -> Result<Self, HostError>
+    pub async fn with_metrics<E, B, F>(name: &str, metrics: Metrics, build: B) -> Result<Self, HostError>
     where
         E: Engine,
         F: std::fmt::Display,
         B: FnOnce() -> Result<E, F> + Send + 'static,
     {
-        let (door, submissions) = mpsc::channel(DOOR);
-        let (sight, seen) = watch::channel(Seen::default());
+        let (submissions, waiting) = mpsc::channel(MAX_WAITING);
+        let (snapshots, snapshot) = watch::channel(Snapshot::default());
         let (ready, built) = oneshot::channel();
         let started = Instant::now();
         let ended = CancellationToken::new();
         let end = ended.clone().drop_guard();
-        let eye = Eye { numbers: metrics.engine(name), sight, looked: None };
+        let observer = Observer { metrics: metrics.engine(name), snapshots, last_look: None };
         thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                live(build, ready, submissions, eye);
+                run_engine(build, ready, waiting, observer);
                 drop(end);
             })
             .map_err(|cause| HostError::Build(format!("no thread for the engine: {cause}")))?;
         built.await.map_err(|_| HostError::Build("the engine panicked while it was built".into()))??;
         let load = started.elapsed();
         info!(load_ms = load.as_millis() as u64, "engine ready");
-        Ok(Self { door, load, ended, seen })
+        Ok(Self { submissions, load, ended, snapshot })
     }
 
     /// Memory of the engine's device when it was last looked at, at most a second before its last evaluation ended; `None` where
     /// it cannot be asked.
     pub fn memory(&self) -> Option<Memory> {
-        self.seen.borrow().memory
+        self.snapshot.borrow().memory
     }
 
     /// Rows of an evaluation at the usual size beyond which nothing is gained.
     pub fn most_rows(&self) -> usize {
-        self.seen.borrow().most_rows
+        self.snapshot.borrow().most_rows
     }
 
     /// Waits until the engine has warmed up, which it does while it has no job, or until it is gone.
     pub async fn warm(&self) {
-        let _ = self.seen.clone().wait_for(|seen| seen.warm).await;
+        let _ = self.snapshot.clone().wait_for(|snapshot| snapshot.warm).await;
     }
 
     /// Ends the engine after the jobs that it has, and waits until what it held is free.
     pub async fn end(self) {
-        drop(self.door);
+        drop(self.submissions);
         self.ended.cancelled().await;
     }
 
@@ -147,24 +147,24 @@ impl Host {
     ///
     /// # Errors
     /// [`HostError::Stopped`] when the engine is gone.
-    pub async fn submit(&self, spec: Spec, cancel: CancellationToken) -> Result<Running, HostError> {
+    pub async fn submit(&self, spec: Spec, cancel: CancellationToken) -> Result<RunningJob, HostError> {
         let (progress, progress_seen) = watch::channel(Progress::default());
         let (preview, preview_seen) = watch::channel(None);
         // Warnings, one image an output, one end: no send can ever find this full.
         let (events, events_seen) = mpsc::channel(spec.num_outputs as usize + 2);
         let client = Client { cancel, progress, preview, events };
         let submission = Submission { asked: Instant::now(), spec, client };
-        self.door.send(submission).await.map_err(|_| HostError::Stopped)?;
-        Ok(Running { progress: progress_seen, preview: preview_seen, events: events_seen })
+        self.submissions.send(submission).await.map_err(|_| HostError::Stopped)?;
+        Ok(RunningJob { progress: progress_seen, preview: preview_seen, events: events_seen })
     }
 }
 
 /// The life of the engine's thread.
-fn live<E, B, F>(
+fn run_engine<E, B, F>(
     build: B,
     ready: oneshot::Sender<Result<(), HostError>>,
     submissions: mpsc::Receiver<Submission>,
-    mut eye: Eye,
+    mut observer: Observer,
 ) where
     E: Engine,
     F: std::fmt::Display,
@@ -176,9 +176,9 @@ fn live<E, B, F>(
             Ok(engine) => engine,
             Err(cause) => return drop(ready.send(Err(HostError::Build(cause.to_string())))),
         };
-        eye.look(&engine);
+        observer.observe(&engine);
         if ready.send(Ok(())).is_ok() {
-            Shift { engine, submissions, clients: HashMap::new(), next: 0, eye }.run();
+            EngineLoop { engine, submissions, clients: HashMap::new(), next: 0, observer }.run();
         }
     }));
     if life.is_err() {
@@ -188,69 +188,69 @@ fn live<E, B, F>(
 
 /// What is seen of an engine from outside of its thread.
 #[derive(Debug, Clone, Copy, Default)]
-struct Seen {
+struct Snapshot {
     memory: Option<Memory>,
     most_rows: usize,
     warm: bool,
 }
 
 /// Tells what an engine does.
-struct Eye {
-    numbers: EngineNumbers,
-    sight: watch::Sender<Seen>,
-    looked: Option<Instant>,
+struct Observer {
+    metrics: EngineMetrics,
+    snapshots: watch::Sender<Snapshot>,
+    last_look: Option<Instant>,
 }
 
-impl Eye {
+impl Observer {
     /// After a call of [`Engine::advance`] that took this long.
     fn advanced(&mut self, engine: &impl Engine, time: Duration) {
         let Load { lanes, rows } = engine.load();
-        self.numbers.lanes(lanes);
+        self.metrics.lanes(lanes);
         if rows > 0 {
-            self.numbers.evaluated(rows, time);
+            self.metrics.evaluated(rows, time);
         }
         // What is seen when there is nothing more to do stays true for a while.
-        if !engine.busy() || self.looked.is_none_or(|last| last.elapsed() >= LOOK) {
-            self.look(engine);
+        if !engine.busy() || self.last_look.is_none_or(|last| last.elapsed() >= MEMORY_INTERVAL) {
+            self.observe(engine);
         }
     }
 
     /// After an evaluation that was nobody's, when so many shapes are left.
     fn warmed(&mut self, engine: &impl Engine, left: usize) {
-        self.numbers.warmed(left);
+        self.metrics.warmed(left);
         if left == 0 {
-            self.look(engine);
+            self.observe(engine);
         }
     }
 
     /// There is nothing to warm up, or nothing more.
     fn warm(&self) {
-        self.sight.send_if_modified(|seen| !std::mem::replace(&mut seen.warm, true));
+        self.snapshots.send_if_modified(|snapshot| !std::mem::replace(&mut snapshot.warm, true));
     }
 
-    fn look(&mut self, engine: &impl Engine) {
-        self.looked = Some(Instant::now());
+    fn observe(&mut self, engine: &impl Engine) {
+        self.last_look = Some(Instant::now());
         let memory = engine.memory();
         if let Some(Memory { free, total }) = memory {
-            self.numbers.memory(free, total);
+            self.metrics.memory(free, total);
         }
-        self.sight.send_modify(|seen| (seen.memory, seen.most_rows) = (memory, engine.most_rows()));
+        self.snapshots.send_modify(|snapshot| (snapshot.memory, snapshot.most_rows) = (memory, engine.most_rows()));
     }
 }
 
 /// One engine at work.
-struct Shift<E> {
+struct EngineLoop<E> {
     engine: E,
     submissions: mpsc::Receiver<Submission>,
     clients: HashMap<Ticket, Client>,
     next: u64,
-    eye: Eye,
+    observer: Observer,
 }
 
-impl<E: Engine> Shift<E> {
+impl<E: Engine> EngineLoop<E> {
     fn run(mut self) {
         if let Err(poison) = self.work() {
-            self.bury(&poison.to_string());
+            self.fail_all(&poison.to_string());
         }
     }
 
@@ -262,15 +262,15 @@ impl<E: Engine> Shift<E> {
             }
             let began = Instant::now();
             let events = self.engine.advance()?;
-            self.eye.advanced(&self.engine, began.elapsed());
+            self.observer.advanced(&self.engine, began.elapsed());
             for (ticket, event) in events {
-                self.tell(ticket, event);
+                self.report(ticket, event);
             }
         }
         Ok(())
     }
 
-    /// Admits what waits at the door; when there is nothing else to do, warms the engine up and sleeps there. False when nobody can come
+    /// Admits the jobs that wait; when there is nothing else to do, warms the engine up and sleeps until one comes. False when nobody can come
     /// any more.
     fn take_in(&mut self) -> Result<bool, Poisoned> {
         if !self.engine.busy() {
@@ -289,7 +289,7 @@ impl<E: Engine> Shift<E> {
         }
     }
 
-    /// The next job. Until it comes the engine warms up, and looks at the door after each evaluation.
+    /// The next job. Until it comes the engine warms up, and looks for one after each evaluation.
     fn next(&mut self) -> Result<Option<Submission>, Poisoned> {
         loop {
             match self.submissions.try_recv() {
@@ -298,10 +298,10 @@ impl<E: Engine> Shift<E> {
                 Err(TryRecvError::Empty) => {}
             }
             let Some(left) = self.engine.warm_up()? else {
-                self.eye.warm();
+                self.observer.warm();
                 return Ok(self.submissions.blocking_recv());
             };
-            self.eye.warmed(&self.engine, left);
+            self.observer.warmed(&self.engine, left);
         }
     }
 
@@ -315,8 +315,8 @@ impl<E: Engine> Shift<E> {
         }
         self.clients.insert(ticket, client);
         match self.engine.admit(ticket, &spec) {
-            Ok(warnings) => self.tell(ticket, Event::Admitted { waited, warnings }),
-            Err(cause) => self.tell(ticket, Event::Failed(cause)),
+            Ok(warnings) => self.report(ticket, Event::Admitted { waited, warnings }),
+            Err(cause) => self.report(ticket, Event::Failed(cause)),
         }
     }
 
@@ -329,12 +329,12 @@ impl<E: Engine> Shift<E> {
             .collect();
         for ticket in gone {
             self.engine.cancel(ticket);
-            self.eye.numbers.lanes(self.engine.load().lanes);
-            self.tell(ticket, Event::Failed(JobError::cancelled()));
+            self.observer.metrics.lanes(self.engine.load().lanes);
+            self.report(ticket, Event::Failed(JobError::cancelled()));
         }
     }
 
-    fn tell(&mut self, ticket: Ticket, event: Event) {
+    fn report(&mut self, ticket: Ticket, event: Event) {
         let Some(client) = self.clients.get(&ticket) else { return };
         match event {
             Event::Progress(progress) => _ = client.progress.send_replace(progress),
@@ -350,11 +350,11 @@ impl<E: Engine> Shift<E> {
         }
     }
 
-    fn bury(&mut self, reason: &str) {
+    fn fail_all(&mut self, reason: &str) {
         error!(reason, jobs = self.clients.len(), "the engine stops");
         let tickets: Vec<Ticket> = self.clients.keys().copied().collect();
         for ticket in tickets {
-            self.tell(ticket, Event::Failed(JobError::engine_lost(reason)));
+            self.report(ticket, Event::Failed(JobError::engine_lost(reason)));
         }
     }
 }
@@ -370,7 +370,7 @@ mod tests {
         Host::start("engine-test", move || Ok::<_, HostError>(fake)).await.unwrap()
     }
 
-    async fn outcome(mut running: Running) -> (usize, Event) {
+    async fn outcome(mut running: RunningJob) -> (usize, Event) {
         let mut images = 0;
         loop {
             match running.events.recv().await.unwrap() {
@@ -427,7 +427,7 @@ mod tests {
         let host = host(Fake::poisoned_after(2)).await;
         let (_, last) = outcome(host.submit(spec(1, 9), CancellationToken::new()).await.unwrap()).await;
         assert!(matches!(last, Event::Failed(cause) if cause.code == "engine_lost"));
-        host.door.closed().await;
+        host.submissions.closed().await;
         assert!(matches!(host.submit(spec(1, 1), CancellationToken::new()).await, Err(HostError::Stopped)));
     }
 
@@ -438,7 +438,7 @@ mod tests {
         while let Some(event) = running.events.recv().await {
             assert!(!matches!(event, Event::Finished(_)));
         }
-        host.door.closed().await;
+        host.submissions.closed().await;
     }
 
     #[tokio::test]
@@ -453,7 +453,7 @@ mod tests {
     async fn an_engine_warms_up_while_nobody_waits_and_counts_it() {
         let metrics = Metrics::default();
         let build = || Ok::<_, HostError>(Fake::cold(3));
-        let host = Host::watched("engine-test", metrics.clone(), build).await.unwrap();
+        let host = Host::with_metrics("engine-test", metrics.clone(), build).await.unwrap();
         host.warm().await;
         let text = metrics.text();
         assert!(text.contains("latentd_warm_up_evaluations_total 3\n"), "{text}");

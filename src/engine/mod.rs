@@ -1,8 +1,8 @@
 //! The engine: what turns specs into pixels. This file is the seam; nothing above it knows tensors.
 
 pub mod fake;
-pub mod fleet;
 pub mod host;
+pub mod pool;
 pub mod tokenizer;
 #[cfg(feature = "torch")]
 pub mod torch;
@@ -45,7 +45,7 @@ pub struct EngineTimings {
 pub enum Event {
     /// The job has lanes. What was cut or changed on the way is told in warnings, for the job's result.
     Admitted {
-        /// At the engine's door, until it was taken in.
+        /// In line for the engine, until it was admitted.
         waited: Duration,
         /// Sentences for the job's `warnings`.
         warnings: Vec<String>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::deliver::webhook::{Called, Hook, Signer, call};
+use crate::deliver::webhook::{CallResult, Signer, WebhookRequest, call};
 use crate::job::Webhook;
 use crate::net::{self, Client};
 use crate::queue::{self, JobState, Record, Transition, WebhookOutcome};
@@ -77,7 +77,7 @@ impl<S: Store> Gateway<S> {
     async fn send_webhook(self: Arc<Self>, endpoint: String, record: Record, place: CallPermit) {
         let Some(hook) = &record.webhook else { return };
         let (message, tries) = (hook.message, hook.tries);
-        let Called { tried: went, lives } = self.call_webhook(&endpoint, &record).await;
+        let CallResult { tried: went, lives } = self.call_webhook(&endpoint, &record).await;
         let (now, retry) = (self.now(), self.settings.rules.webhooks);
         if let Some(pause) = place.went(lives, now) {
             let (host, pause) = (net::host(&hook.url).unwrap_or_default(), pause.as_secs());
@@ -105,7 +105,7 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    async fn call_webhook(&self, endpoint: &str, record: &Record) -> Called {
+    async fn call_webhook(&self, endpoint: &str, record: &Record) -> CallResult {
         let (Some(caller), Some(hook)) = (&self.settings.webhooks, &record.webhook) else {
             return WebhookOutcome::Refused("this gateway calls no webhooks".into()).into();
         };
@@ -120,7 +120,7 @@ impl<S: Store> Gateway<S> {
         };
         let to = Webhook { url: hook.url.clone(), headers: hook.headers.clone(), left_out: 0 };
         let event = format!("{}:{}", hook.message, record.state);
-        let named = Hook::new(&record.id, &event, &to);
+        let named = WebhookRequest::new(&record.id, &event, &to);
         let (signer, time) = (caller.signer.as_ref(), self.settings.rules.webhooks.timeout);
         call(&caller.client, &named, signer, self.course.wall(), body, time).await
     }

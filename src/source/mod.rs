@@ -13,19 +13,19 @@ use crate::job::{Delivered, NotAJob};
 /// A queue that hands out jobs.
 pub trait JobSource: Send + Sync + 'static {
     /// Asks once for up to `most` jobs, at least one, and waits for the answer as long as the queue likes. `busy` says whether
-    /// jobs are in hand. When `enough` is cancelled, the wait ends at once, with nothing.
+    /// jobs are in hand. When `cancel` is cancelled, the wait ends at once, with nothing.
     fn take(
         &self,
         most: usize,
         busy: bool,
-        enough: &CancellationToken,
+        cancel: &CancellationToken,
     ) -> impl Future<Output = Result<Taken, TakeError>> + Send;
 
     /// Tells the queue that we live and which jobs we hold.
-    fn beat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> impl Future<Output = Infallible> + Send;
+    fn heartbeat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> impl Future<Output = Infallible> + Send;
 
     /// Hears of jobs that are no longer wanted.
-    fn hear_stops(&self, stop: impl Fn(&str) + Send + Sync) -> impl Future<Output = Infallible> + Send;
+    fn watch_stops(&self, stop: impl Fn(&str) + Send + Sync) -> impl Future<Output = Infallible> + Send;
 }
 
 /// What a queue handed out: jobs, and what should have been one.
@@ -44,12 +44,12 @@ pub struct TakeError {
     /// What happened, without a secret.
     pub why: String,
     /// What to do about it.
-    pub verdict: Verdict,
+    pub next: NextPoll,
 }
 
 /// What to do after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum NextPoll {
     /// Ask again after a pause, at the earliest when the queue wishes.
     Retry(Duration),
     /// Ask again as after an empty answer: nothing came that shows whether the queue knows us.

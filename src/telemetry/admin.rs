@@ -22,23 +22,23 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
-use super::Watch;
+use super::Telemetry;
 use super::health::Phase;
 
 /// Connections at the same time; others wait to be accepted.
-const MOST: usize = 32;
+const MAX_CONNECTIONS: usize = 32;
 
 /// For a request's head.
-const HEAD: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// For a whole connection.
-const CONNECTION: Duration = Duration::from_secs(10);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that a connection may hold: the least that hyper allows.
-const BUFFER: usize = 8 << 10;
+const MAX_HEAD_BYTES: usize = 8 << 10;
 
 /// After an error that is not of one connection, such as too many open files.
-const PAUSE: Duration = Duration::from_secs(1);
+const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// A port that is listened on.
 #[derive(Debug)]
@@ -64,16 +64,16 @@ impl Admin {
     }
 
     /// Answers until it is dropped.
-    pub async fn serve(self, watch: Watch) -> Infallible {
+    pub async fn serve(self, telemetry: Telemetry) -> Infallible {
         let mut connections = JoinSet::new();
         loop {
             select! {
                 Some(_) = connections.join_next() => {}
-                accepted = self.listener.accept(), if connections.len() < MOST => match accepted {
-                    Ok((stream, _)) => drop(connections.spawn(connection(stream, watch.clone()))),
+                accepted = self.listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                    Ok((stream, _)) => drop(connections.spawn(connection(stream, telemetry.clone()))),
                     Err(cause) => {
                         warn!("the admin port takes no connection: {cause}");
-                        sleep(PAUSE).await;
+                        sleep(ACCEPT_RETRY).await;
                     }
                 }
             }
@@ -81,32 +81,32 @@ impl Admin {
     }
 }
 
-async fn connection(stream: TcpStream, watch: Watch) {
-    let answer = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request, &watch))));
+async fn connection(stream: TcpStream, telemetry: Telemetry) {
+    let answer = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request, &telemetry))));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(HEAD_TIMEOUT)
         .keep_alive(false)
-        .max_buf_size(BUFFER)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), answer);
-    match timeout(CONNECTION, served).await {
+    match timeout(CONNECTION_TIMEOUT, served).await {
         Ok(Ok(())) => {}
         Ok(Err(cause)) => debug!("a client of the admin port: {cause}"),
-        Err(_) => debug!("a client of the admin port took longer than {} s", CONNECTION.as_secs()),
+        Err(_) => debug!("a client of the admin port took longer than {} s", CONNECTION_TIMEOUT.as_secs()),
     }
 }
 
-fn answer(request: &Request<Incoming>, watch: &Watch) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, telemetry: &Telemetry) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are answered here\n".into());
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    let phase = watch.health.phase();
+    let phase = telemetry.health.phase();
     match request.uri().path() {
         "/healthz" => text(status(phase.alive()), format!("{}\n", phase.name())),
         "/readyz" => text(status(phase == Phase::Ready), format!("{}\n", phase.name())),
-        "/metrics" => text(StatusCode::OK, watch.metrics.text()),
+        "/metrics" => text(StatusCode::OK, telemetry.metrics.text()),
         _ => text(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
     }
 }

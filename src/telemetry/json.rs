@@ -10,18 +10,18 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::cut::cut;
+use super::truncate::truncate;
 
 /// `requestId` (the job, or null), `message`, `level`; then the line's own fields and its time. The message of a job of a batch begins with that.
-pub(super) struct Lines;
+pub(super) struct JsonFormat;
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N> for Lines {
+impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'static> FormatEvent<S, N> for JsonFormat {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
         let Fields { id, batch, mut message, others } = fields;
         if let (Value::String(batch), Value::String(text)) = (batch, &mut message) {
-            *text = cut(&format!("[batchId={batch}] {text}")).into_owned();
+            *text = truncate(&format!("[batchId={batch}] {text}")).into_owned();
         }
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
@@ -57,11 +57,11 @@ impl Fields {
 
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, cut(&format!("{value:?}")).into());
+        self.put(field, truncate(&format!("{value:?}")).into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, cut(value).into());
+        self.put(field, truncate(value).into());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
@@ -109,7 +109,7 @@ mod tests {
     fn a_line_begins_as_the_sdk_s_does() {
         let log = Log::default();
         let writer = log.clone();
-        let lines = tracing_subscriber::fmt().event_format(Lines).with_writer(move || writer.clone()).finish();
+        let lines = tracing_subscriber::fmt().event_format(JsonFormat).with_writer(move || writer.clone()).finish();
         with_default(lines, || {
             info!(id = "j1", batch = Some("b1"), n = 5, "Started.");
             info!(id = "j\n2", batch = None::<&str>, "Finished.");

@@ -13,8 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, registry};
 
 use super::Traces;
-use super::cut::cut;
-use super::json::Lines;
+use super::json::JsonFormat;
+use super::truncate::truncate;
 use crate::config::{Level, Log};
 
 /// Begins to log, and to trace where there is a collector, for the whole process. A second call changes nothing.
@@ -22,7 +22,7 @@ pub fn init(log: Log, traces: Option<&Traces>) {
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let lines = lines.fmt_fields(debug_fn(field).delimited(" "));
     let lines = if log.json {
-        lines.event_format(Lines).boxed()
+        lines.event_format(JsonFormat).boxed()
     } else if io::stderr().is_terminal() {
         lines.boxed()
     } else {
@@ -40,8 +40,8 @@ pub fn init(log: Log, traces: Option<&Traces>) {
 fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
     let value = format!("{value:?}");
     match field.name() {
-        "message" => write!(writer, "{}", cut(&value)),
-        name => write!(writer, "{name}={}", cut(&value)),
+        "message" => write!(writer, "{}", truncate(&value)),
+        name => write!(writer, "{name}={}", truncate(&value)),
     }
 }
 

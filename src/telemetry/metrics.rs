@@ -26,7 +26,7 @@ const ROWS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 
 /// How a job left the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum JobOutcome {
     /// With its images.
     Completed,
     /// Its input was refused.
@@ -39,7 +39,7 @@ pub enum Ended {
     GivenBack,
 }
 
-impl Ended {
+impl JobOutcome {
     const ALL: [Self; 5] = [Self::Completed, Self::Invalid, Self::Failed, Self::Stopped, Self::GivenBack];
 
     /// Its name among labels.
@@ -56,12 +56,12 @@ impl Ended {
 
 /// A part of a job's time. Names are those of a result's `timings`, with the two that only a worker has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum JobStage {
     /// Images that it names: downloaded, decoded, resized.
     Fetch,
     /// Waited for its model to be loaded.
     Load,
-    /// Waited at the engine's door.
+    /// Waited for the engine to admit it.
     Wait,
     /// Tokenizer and text encoder.
     Text,
@@ -77,7 +77,7 @@ pub enum Stage {
     Deliver,
 }
 
-impl Stage {
+impl JobStage {
     const ALL: [Self; 9] = [
         Self::Fetch,
         Self::Load,
@@ -110,9 +110,9 @@ type By = [(&'static str, String); 1];
 
 /// The numbers of one process, or of one test. Clones count together.
 #[derive(Clone)]
-pub struct Metrics(Arc<Numbers>);
+pub struct Metrics(Arc<Instruments>);
 
-struct Numbers {
+struct Instruments {
     registry: Registry,
     began: Instant,
     uptime: Gauge<f64, std::sync::atomic::AtomicU64>,
@@ -144,7 +144,7 @@ impl Default for Metrics {
         build.get_or_create(&version).set(1);
         registry.register("build_info", "Which program this is", build);
         let mut new = Registrar(&mut registry);
-        let numbers = Numbers {
+        let numbers = Instruments {
             began: Instant::now(),
             uptime: new.add("uptime_seconds", "Since the process began", Gauge::default()),
             slots: new.add("slots", "Jobs that can be in hand at the same time", Gauge::default()),
@@ -176,10 +176,10 @@ impl Default for Metrics {
             registry,
         };
         // A counter that appears with its first event hides that event from `rate`.
-        for end in Ended::ALL {
+        for end in JobOutcome::ALL {
             drop(numbers.ended.get_or_create(&by("outcome", end.name())));
         }
-        for stage in Stage::ALL {
+        for stage in JobStage::ALL {
             drop(numbers.stages.get_or_create(&by("stage", stage.name())));
         }
         Self(Arc::new(numbers))
@@ -212,10 +212,10 @@ impl Metrics {
 
     /// A job was begun; it is in hand until what this gives is dropped.
     #[must_use]
-    pub fn job(&self) -> InHand {
+    pub fn job(&self) -> JobInHand {
         self.0.taken.inc();
         self.0.in_hand.inc();
-        InHand { metrics: self.clone(), began: Instant::now() }
+        JobInHand { metrics: self.clone(), began: Instant::now() }
     }
 
     /// How long a job was in its queue.
@@ -224,7 +224,7 @@ impl Metrics {
     }
 
     /// A job ended.
-    pub fn ended(&self, how: Ended) {
+    pub fn ended(&self, how: JobOutcome) {
         self.0.ended.get_or_create(&by("outcome", how.name())).inc();
     }
 
@@ -239,7 +239,7 @@ impl Metrics {
     }
 
     /// A part of a job took this long.
-    pub fn stage(&self, stage: Stage, time: Duration) {
+    pub fn stage(&self, stage: JobStage, time: Duration) {
         self.0.stages.get_or_create(&by("stage", stage.name())).observe(time.as_secs_f64());
     }
 
@@ -259,8 +259,8 @@ impl Metrics {
     }
 
     /// The numbers of one engine, which has this name.
-    pub fn engine(&self, name: &str) -> EngineNumbers {
-        EngineNumbers { metrics: self.clone(), name: name.to_owned(), lanes: 0 }
+    pub fn engine(&self, name: &str) -> EngineMetrics {
+        EngineMetrics { metrics: self.clone(), name: name.to_owned(), lanes: 0 }
     }
 
     /// All of it in the text format of Prometheus, version 0.0.4.
@@ -281,12 +281,12 @@ impl fmt::Debug for Metrics {
 
 /// A job in hand, for the numbers.
 #[derive(Debug)]
-pub struct InHand {
+pub struct JobInHand {
     metrics: Metrics,
     began: Instant,
 }
 
-impl Drop for InHand {
+impl Drop for JobInHand {
     fn drop(&mut self) {
         self.metrics.0.in_hand.dec();
         self.metrics.0.job.observe(self.began.elapsed().as_secs_f64());
@@ -295,13 +295,13 @@ impl Drop for InHand {
 
 /// What one engine does. Its lanes are no more when this is dropped.
 #[derive(Debug)]
-pub struct EngineNumbers {
+pub struct EngineMetrics {
     metrics: Metrics,
     name: String,
     lanes: i64,
 }
 
-impl EngineNumbers {
+impl EngineMetrics {
     /// Images being made now.
     pub fn lanes(&mut self, lanes: usize) {
         let lanes = lanes as i64;
@@ -330,7 +330,7 @@ impl EngineNumbers {
     }
 }
 
-impl Drop for EngineNumbers {
+impl Drop for EngineMetrics {
     fn drop(&mut self) {
         self.lanes(0);
     }
@@ -344,8 +344,8 @@ mod tests {
     fn numbers_come_out_as_they_went_in() {
         let metrics = Metrics::default();
         let job = metrics.job();
-        metrics.ended(Ended::GivenBack);
-        metrics.stage(Stage::Fetch, Duration::from_millis(20));
+        metrics.ended(JobOutcome::GivenBack);
+        metrics.stage(JobStage::Fetch, Duration::from_millis(20));
         metrics.take("429");
         metrics.retry("done");
         let (mut engine, mut other) = (metrics.engine("engine-0"), metrics.engine("engine-1"));

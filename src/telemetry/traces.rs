@@ -33,13 +33,13 @@ use crate::net::{self, Call, NoClient, Proxies, Trusted, Url};
 const TARGET: &str = "latentd::trace";
 
 /// For one export. Spans that are not taken by then are lost; jobs do not wait for them.
-const EXPORT: Duration = Duration::from_secs(5);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// For what is left at the end of the process.
-const FAREWELL: Duration = Duration::from_secs(3);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Bytes of a collector's answer.
-const MOST: u64 = 1 << 16;
+const MAX_ANSWER: u64 = 1 << 16;
 
 /// Why there are no traces.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +74,10 @@ impl Traces {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|cause| NoTraces::Exporter(cause.to_string()))?;
         let http = Trusted::through(None, proxies)?;
-        let post = Post { http, runtime: Mutex::new(runtime), failing: AtomicBool::new(false) };
+        let post = Exporter { http, runtime: Mutex::new(runtime), failing: AtomicBool::new(false) };
         let exporter = SpanExporter::builder().with_http().with_http_client(post).with_endpoint(url);
-        let exporter = exporter.with_timeout(EXPORT).build().map_err(|cause| NoTraces::Exporter(cause.to_string()))?;
+        let exporter =
+            exporter.with_timeout(EXPORT_TIMEOUT).build().map_err(|cause| NoTraces::Exporter(cause.to_string()))?;
         let version = opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
         let mut resource = Resource::builder().with_attribute(version);
         let named = Resource::builder().build().get(&"service.name".into());
@@ -99,28 +100,28 @@ impl Traces {
 
     /// Sends what is left, for a moment. Blocks: not for a runtime's thread.
     pub fn finish(self) {
-        if let Err(cause) = self.0.shutdown_with_timeout(FAREWELL) {
+        if let Err(cause) = self.0.shutdown_with_timeout(SHUTDOWN_TIMEOUT) {
             warn!("the last traces are not sent: {cause}");
         }
     }
 }
 
-/// Our own HTTP client in the exporter's seat. The exporter has a thread, so calls may block it; connections live in `runtime`,
+/// Our own HTTP client for the exporter. The exporter has a thread, so calls may block it; connections live in `runtime`,
 /// which runs while a call does.
-struct Post {
+struct Exporter {
     http: Trusted,
     runtime: Mutex<Runtime>,
     /// Whether the last export failed: an outage is one line of the log.
     failing: AtomicBool,
 }
 
-impl Post {
+impl Exporter {
     fn post(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (parts, body) = request.into_parts();
         let url: Url = parts.uri.to_string().parse()?;
         let headers = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let headers: Vec<(&str, &str)> = headers.collect();
-        let call = Call { url: &url, body: Some(body), headers: &headers, time: EXPORT, most: MOST };
+        let call = Call { url: &url, body: Some(body), headers: &headers, time: EXPORT_TIMEOUT, most: MAX_ANSWER };
         // Another call that panicked left the runtime whole.
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = runtime.block_on(self.http.call(call));
@@ -138,7 +139,7 @@ impl Post {
     }
 }
 
-impl HttpClient for Post {
+impl HttpClient for Exporter {
     fn send_bytes<'a, 'f>(
         &'a self,
         request: Request<Bytes>,
@@ -151,7 +152,7 @@ impl HttpClient for Post {
     }
 }
 
-impl fmt::Debug for Post {
+impl fmt::Debug for Exporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Post").finish_non_exhaustive()
     }

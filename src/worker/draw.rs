@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::render::{Failure, Seen};
+use super::render::{Failure, RenderEvent};
 use crate::blocking::caught;
 use crate::encode;
 use crate::engine::host::Host;
@@ -23,7 +23,7 @@ pub struct Drawn {
     pub images: Vec<Arc<Png>>,
     /// What the engine cut or changed.
     pub warnings: Vec<String>,
-    /// At the engine's door.
+    /// In line for the engine.
     pub wait: Duration,
     /// Where the time went inside the engine.
     pub engine: EngineTimings,
@@ -47,7 +47,7 @@ pub(super) async fn draw(
     host: &Host,
     spec: &Spec,
     cancel: CancellationToken,
-    mut see: impl FnMut(Seen),
+    mut see: impl FnMut(RenderEvent),
 ) -> Result<Drawn, Failure> {
     let mut running = host.submit(spec.clone(), cancel).await?;
     let mut images: Vec<Arc<Png>> = Vec::new();
@@ -62,11 +62,11 @@ pub(super) async fn draw(
                     let began = Instant::now();
                     let image = Arc::new(Png { index, seed, file: encoded(picture, spec, index).instrument(traces::png()).await? });
                     png += began.elapsed();
-                    see(Seen::Image(Arc::clone(&image), spec.num_outputs));
+                    see(RenderEvent::Image(Arc::clone(&image), spec.num_outputs));
                     images.push(image);
                 }
-                Some(Event::Progress(progress)) => see(Seen::Progress(progress)),
-                Some(Event::Preview(picture)) => see(Seen::Preview(Arc::new(picture))),
+                Some(Event::Progress(progress)) => see(RenderEvent::Progress(progress)),
+                Some(Event::Preview(picture)) => see(RenderEvent::Preview(Arc::new(picture))),
                 Some(Event::Failed(cause)) => return Err(cause.into()),
                 Some(Event::Finished(engine)) => {
                     images.sort_by_key(|image| image.index);
@@ -76,10 +76,10 @@ pub(super) async fn draw(
             },
             Ok(()) = running.preview.changed() => {
                 if let Some(picture) = running.preview.borrow_and_update().clone() {
-                    see(Seen::Preview(picture));
+                    see(RenderEvent::Preview(picture));
                 }
             }
-            Ok(()) = running.progress.changed() => see(Seen::Progress(*running.progress.borrow_and_update())),
+            Ok(()) = running.progress.changed() => see(RenderEvent::Progress(*running.progress.borrow_and_update())),
         }
     }
 }

@@ -14,20 +14,20 @@ use tokio::try_join;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
-use super::finish::{self, Told};
-use super::held::Hold;
-use super::report::{self, Way};
-use super::{Failure, Means, Outcome, Shop, Terms, render, tally};
+use super::finish::{self, FinishedJob};
+use super::in_flight::InFlightGuard;
+use super::report::{self, Reporter};
+use super::{Failure, RenderContext, RenderOutcome, Resources, WorkerState, job_metrics, render};
 use crate::blocking::blocking;
-use crate::deliver::{Done, Fault, Sink};
+use crate::deliver::{FailureReason, JobResult, Sink};
 use crate::engine::host::HostError;
 use crate::job::{Delivered, Image, JobError, NotAJob, Offer, Policy, Timings};
-use crate::telemetry::metrics::Ended;
+use crate::telemetry::metrics::JobOutcome;
 
 /// What a job is worked on with.
-pub(super) struct Ticket {
+pub(super) struct TakenJob {
     /// In hand until this is dropped.
-    pub(super) hold: Hold,
+    pub(super) guard: InFlightGuard,
     /// `None` if the queue handed out more than was asked for: then one is waited for.
     pub(super) slot: Option<OwnedSemaphorePermit>,
     /// Whether the queue is a gateway of our own.
@@ -35,14 +35,14 @@ pub(super) struct Ticket {
 }
 
 /// Before the end of its time a job that is stopped may have run out of it by the clock of its queue.
-const CLOCKS: Duration = Duration::from_secs(1);
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// How a job ended.
-enum End {
+enum JobEnd {
     /// Something is to be delivered.
-    Told(Box<Done>),
+    FinishedJob(Box<JobResult>),
     /// The queue wants it no more; of its time, if that was over.
-    Stopped(Option<Box<Done>>),
+    Stopped(Option<Box<JobResult>>),
     /// Somebody else gets it.
     GivenBack,
 }
@@ -54,18 +54,18 @@ struct Limit {
 }
 
 impl Limit {
-    fn over(&self) -> Done {
-        Done { error: Some(Fault::Late(self.why.clone())), ..Done::failed("") }
+    fn over(&self) -> JobResult {
+        JobResult { error: Some(FailureReason::Late(self.why.clone())), ..JobResult::failed("") }
     }
 }
 
 /// Works on a job; its slot is free again and it is no longer in hand when this ends.
-pub(super) async fn work<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, NotAJob>, ticket: Ticket) {
-    let span = tally::span(&job);
-    until_delivered(shop, job, ticket).instrument(span).await;
+pub(super) async fn work<K: Sink>(worker: Arc<WorkerState<K>>, job: Result<Delivered, NotAJob>, taken: TakenJob) {
+    let span = job_metrics::span(&job);
+    until_delivered(worker, job, taken).instrument(span).await;
 }
 
-async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, NotAJob>, ticket: Ticket) {
+async fn until_delivered<K: Sink>(worker: Arc<WorkerState<K>>, job: Result<Delivered, NotAJob>, taken: TakenJob) {
     let (began, streamed) = (Instant::now(), AtomicBool::new(false));
     let job = job.map(Arc::new);
     let (id, limit, batch) = match &job {
@@ -74,7 +74,7 @@ async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
     };
     let batch = batch.as_deref();
     info!(id, batch, "Started.");
-    let metrics = &shop.desk.watch.metrics;
+    let metrics = &worker.delivery.telemetry.metrics;
     let _in_hand = metrics.job();
     if let Some(waited) = job.as_ref().ok().and_then(|job| job.delay()) {
         metrics.queue_wait(waited);
@@ -82,42 +82,43 @@ async fn until_delivered<K: Sink>(shop: Arc<Shop<K>>, job: Result<Delivered, Not
     let end = match &job {
         Ok(job) => {
             let drawn = async {
-                let slotless = ticket.slot.is_none();
-                let _slot = if slotless { Arc::clone(&shop.slots).acquire_owned().await.ok() } else { None };
-                draw(&shop, job, &streamed).await
+                let slotless = taken.slot.is_none();
+                let _slot = if slotless { Arc::clone(&worker.slots).acquire_owned().await.ok() } else { None };
+                draw(&worker, job, &streamed).await
             };
-            until_told(&shop, &ticket.hold, drawn, began, limit.as_ref()).await
+            until_told(&worker, &taken.guard, drawn, began, limit.as_ref()).await
         }
-        Err(fault) => End::Told(Box::new(Done::failed(fault.why))),
+        Err(fault) => JobEnd::FinishedJob(Box::new(JobResult::failed(fault.why))),
     };
     let (time, streamed) = (limit.map(|limit| limit.time), streamed.load(Ordering::Relaxed));
-    let told = Told { id: id.clone(), job: job.as_deref().ok(), streamed, began, time, gateway: ticket.gateway };
+    let finished =
+        FinishedJob { id: id.clone(), job: job.as_deref().ok(), streamed, began, time, gateway: taken.gateway };
     let ended = match end {
-        End::Told(done) => {
+        JobEnd::FinishedJob(done) => {
             explain(&id, batch, done.error.as_ref());
-            finish::finish(&shop, &ticket.hold, told, *done).await
+            finish::finish(&worker, &taken.guard, finished, *done).await
         }
-        End::Stopped(late) => {
+        JobEnd::Stopped(late) => {
             info!(id, batch, "Stopped.");
-            finish::stopped(&shop.desk, told, late).await;
-            Ended::Stopped
+            finish::stopped(&worker.delivery, finished, late).await;
+            JobOutcome::Stopped
         }
-        End::GivenBack => {
+        JobEnd::GivenBack => {
             info!(id, batch, "Given back.");
-            Ended::GivenBack
+            JobOutcome::GivenBack
         }
     };
-    tally::count(metrics, ended);
+    job_metrics::count(metrics, ended);
 }
 
 /// Waits for what was drawn, unless something ends that.
 async fn until_told<K: Sink>(
-    shop: &Shop<K>,
-    hold: &Hold,
-    drawn: impl Future<Output = (Outcome, Vec<Image>)>,
+    worker: &WorkerState<K>,
+    guard: &InFlightGuard,
+    drawn: impl Future<Output = (RenderOutcome, Vec<Image>)>,
     began: Instant,
     limit: Option<&Limit>,
-) -> End {
+) -> JobEnd {
     let late = async {
         match limit {
             Some(limit) => {
@@ -129,69 +130,74 @@ async fn until_told<K: Sink>(
     };
     let (outcome, images) = select! {
         biased;
-        () = hold.stop.cancelled() => {
-            let late = limit.filter(|limit| began.elapsed() + CLOCKS >= limit.time);
-            return End::Stopped(late.map(|limit| Box::new(limit.over())));
+        () = guard.stop.cancelled() => {
+            let late = limit.filter(|limit| began.elapsed() + CLOCK_TOLERANCE >= limit.time);
+            return JobEnd::Stopped(late.map(|limit| Box::new(limit.over())));
         }
-        () = shop.desk.let_go.cancelled() => return End::GivenBack,
-        over = late => return End::Told(Box::new(over)),
+        () = worker.delivery.abort.cancelled() => return JobEnd::GivenBack,
+        over = late => return JobEnd::FinishedJob(Box::new(over)),
         drawn = drawn => drawn,
     };
     match outcome.result {
         Err(Failure { error, .. }) if error.code == JobError::engine_lost("").code => {
-            error!(id = hold.id, "{error}");
-            shop.lost.cancel();
-            shop.enough.cancel();
-            End::GivenBack
+            error!(id = guard.id, "{error}");
+            worker.engine_lost.cancel();
+            worker.stop_taking.cancel();
+            JobEnd::GivenBack
         }
-        _ => End::Told(Box::new(told(outcome, images, shop.manners.send_timings))),
+        _ => JobEnd::FinishedJob(Box::new(finished(outcome, images, worker.options.send_timings))),
     }
 }
 
 /// Says why a job failed: its client knows, and who looks after the worker wants to.
-fn explain(id: &str, batch: Option<&str>, error: Option<&Fault>) {
+fn explain(id: &str, batch: Option<&str>, error: Option<&FailureReason>) {
     match error {
-        Some(Fault::Input(complaints)) => info!(id, batch, "the input is refused: {}", complaints.join("; ")),
-        Some(Fault::Other(why) | Fault::Late(why)) => warn!(id, batch, "the job fails: {why}"),
+        Some(FailureReason::Input(complaints)) => info!(id, batch, "the input is refused: {}", complaints.join("; ")),
+        Some(FailureReason::Other(why) | FailureReason::Late(why)) => warn!(id, batch, "the job fails: {why}"),
         None => {}
     }
 }
 
 /// Draws the job on a task of its own, so that a bug ends no more than that; tells the queue how it comes along.
-async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBool) -> (Outcome, Vec<Image>) {
+async fn draw<K: Sink>(
+    worker: &WorkerState<K>,
+    job: &Arc<Delivered>,
+    streamed: &AtomicBool,
+) -> (RenderOutcome, Vec<Image>) {
     let began = Instant::now();
-    let place = match shop.uploads.place(job.s3_config.as_ref()) {
-        Ok(place) => place,
+    let target = match worker.uploads.target(job.s3_config.as_ref()) {
+        Ok(target) => target,
         Err(cause) => return (failed("invalid_s3_config", format!("s3Config: {cause}")), Vec::new()),
     };
-    let means = &shop.means;
+    let resources = &worker.resources;
     let entropy = RandomState::new().hash_one(0) as u16;
-    let terms = Terms {
-        offer: offer(means, &job.input).await,
+    let context = RenderContext {
+        offer: offer(resources, &job.input).await,
         entropy,
-        log_prompts: means.log_prompts,
-        intake: means.intake.clone(),
+        log_prompts: resources.log_prompts,
+        intake: resources.intake.clone(),
     };
-    let (fleet, drawing) = (Arc::clone(&means.fleet), Arc::clone(job));
+    let (pool, drawing) = (Arc::clone(&resources.pool), Arc::clone(job));
     let id = job.id.clone();
-    let (mouth, ear) = report::way();
+    let (sender, receiver) = report::channel();
     let mut task = JoinSet::new();
     let draw = async move {
         let engine = async move |model: String| {
-            let lease = fleet.engine(&model).await.map_err(|cause| unloaded(&id, &model, cause))?;
+            let lease = pool.engine(&model).await.map_err(|cause| unloaded(&id, &model, cause))?;
             let waited = lease.waited();
             Ok((lease, waited))
         };
-        let news = |news| mouth.say(news);
-        render(&drawing.id, &drawing.input, &terms, engine, CancellationToken::new(), news).await
+        let news = |news| sender.say(news);
+        render(&drawing.id, &drawing.input, &context, engine, CancellationToken::new(), news).await
     };
     task.spawn(draw.in_current_span());
-    let way = Way { id: &job.id, sink: &shop.desk.results.sink, uploads: &shop.uploads, place, streamed };
+    let reporter =
+        Reporter { id: &job.id, sink: &worker.delivery.results.sink, uploads: &worker.uploads, target, streamed };
     // What cannot be uploaded need not be drawn to its end: the task ends with this.
-    match try_join!(async { Ok(task.join_next().await) }, way.send_on(ear)) {
+    match try_join!(async { Ok(task.join_next().await) }, reporter.send_on(receiver)) {
         Ok((Some(Ok(mut outcome)), images)) => {
             outcome.timings.total = began.elapsed();
-            tally::stages(&shop.desk.watch.metrics, &outcome);
+            job_metrics::stages(&worker.delivery.telemetry.metrics, &outcome);
             (outcome, images)
         }
         Ok((ended, _)) => {
@@ -199,16 +205,16 @@ async fn draw<K: Sink>(shop: &Shop<K>, job: &Arc<Delivered>, streamed: &AtomicBo
             error!(id = job.id, batch = job.batch_id, "the job met a bug: {cause}");
             (failed("bug", "the worker met a bug in itself; its log has more".to_owned()), Vec::new())
         }
-        Err(cause) => (Outcome { result: Err(cause.into()), timings: Timings::default() }, Vec::new()),
+        Err(cause) => (RenderOutcome { result: Err(cause.into()), timings: Timings::default() }, Vec::new()),
     }
 }
 
 /// What the job may ask for. The folder of LoRA files is read for one that names a LoRA, and where that holds up nobody.
-async fn offer(means: &Means, input: &Value) -> Offer {
+async fn offer(resources: &Resources, input: &Value) -> Offer {
     let names_one = input.get("lora").is_some_and(|name| !name.is_null());
-    let read = Arc::clone(&means.loras);
+    let read = Arc::clone(&resources.loras);
     let loras = if names_one { blocking(move || read()).await } else { Vec::new() };
-    Offer { models: means.models.clone(), loras }
+    Offer { models: resources.models.clone(), loras }
 }
 
 /// Why a model cannot be had names this machine's files, which is for its log alone.
@@ -219,20 +225,21 @@ fn unloaded(id: &str, model: &str, cause: HostError) -> Failure {
     JobError { code: "no_engine", message, field: None }.into()
 }
 
-fn failed(code: &'static str, message: String) -> Outcome {
-    Outcome { result: Err(JobError { code, message, field: None }.into()), timings: Timings::default() }
+fn failed(code: &'static str, message: String) -> RenderOutcome {
+    RenderOutcome { result: Err(JobError { code, message, field: None }.into()), timings: Timings::default() }
 }
 
-fn told(outcome: Outcome, images: Vec<Image>, send_timings: bool) -> Done {
+fn finished(outcome: RenderOutcome, images: Vec<Image>, send_timings: bool) -> JobResult {
     let timings = send_timings.then_some(outcome.timings);
     match outcome.result {
         Ok(drawn) => {
             let warnings = if send_timings { drawn.warnings } else { Vec::new() };
-            Done { output: Some(images), error: None, timings, warnings, stop_pod: false }
+            JobResult { output: Some(images), error: None, timings, warnings, stop_pod: false }
         }
         Err(Failure { error, errors }) => {
-            let fault = if errors.is_empty() { Fault::Other(error.message) } else { Fault::Input(errors) };
-            Done { error: Some(fault), timings, ..Done::failed("") }
+            let fault =
+                if errors.is_empty() { FailureReason::Other(error.message) } else { FailureReason::Input(errors) };
+            JobResult { error: Some(fault), timings, ..JobResult::failed("") }
         }
     }
 }

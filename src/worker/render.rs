@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, debug};
 
 use super::draw::{self, Drawn, Png};
-use super::tally;
+use super::job_metrics;
 use crate::engine::host::{Host, HostError};
 use crate::engine::{Picture, Progress};
 use crate::intake::Intake;
@@ -20,7 +20,7 @@ use crate::telemetry::traces;
 
 /// What a job is run on, beside the engine.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct RenderContext {
     /// What can be drawn with.
     pub offer: Offer,
     /// The seed of a job that leaves it open.
@@ -33,7 +33,7 @@ pub struct Terms {
 
 /// What a job tells on its way.
 #[derive(Debug)]
-pub enum Seen {
+pub enum RenderEvent {
     /// It moved on.
     Progress(Progress),
     /// What an unfinished image of it looks like so far, small.
@@ -44,7 +44,7 @@ pub enum Seen {
 
 /// A job that was run, or could not be.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct RenderOutcome {
     /// Its images, or why there are none.
     pub result: Result<Drawn, Failure>,
     /// Where its time went.
@@ -86,22 +86,22 @@ impl From<HostError> for Failure {
 pub async fn render<H: Borrow<Host>>(
     id: &str,
     input: &Value,
-    terms: &Terms,
+    context: &RenderContext,
     engine: impl AsyncFnOnce(String) -> Result<(H, Duration), Failure>,
     cancel: CancellationToken,
-    see: impl FnMut(Seen),
-) -> Outcome {
+    see: impl FnMut(RenderEvent),
+) -> RenderOutcome {
     let began = Instant::now();
     let (mut fetch, mut load) = (Duration::ZERO, Duration::ZERO);
     let result = async {
-        let spec = validate(input, &terms.offer, terms.entropy)?;
-        log(id, &spec, terms.log_prompts);
+        let spec = validate(input, &context.offer, context.entropy)?;
+        log(id, &spec, context.log_prompts);
         let asked = spec.start.as_ref().map(|_| Instant::now());
         let span = asked.map_or_else(Span::none, |_| traces::fetch());
         let brought = select! {
             biased;
             () = cancel.cancelled() => Err(JobError::cancelled()),
-            brought = terms.intake.bring(spec).instrument(span) => brought,
+            brought = context.intake.bring(spec).instrument(span) => brought,
         };
         fetch = asked.map_or(Duration::ZERO, |asked| asked.elapsed());
         let spec = brought?;
@@ -109,7 +109,7 @@ pub async fn render<H: Borrow<Host>>(
         load = took;
         let span = traces::engine();
         let drawn = draw::draw(host.borrow(), &spec, cancel, see).instrument(span.clone()).await;
-        drawn.inspect(|drawn| tally::engine(&span, drawn))
+        drawn.inspect(|drawn| job_metrics::engine(&span, drawn))
     }
     .await;
     let stages = match &result {
@@ -124,7 +124,7 @@ pub async fn render<H: Borrow<Host>>(
         },
         Err(_) => Timings::default(),
     };
-    Outcome { result, timings: Timings { fetch, load, total: began.elapsed(), ..stages } }
+    RenderOutcome { result, timings: Timings { fetch, load, total: began.elapsed(), ..stages } }
 }
 
 fn log<I>(id: &str, spec: &Spec<I>, prompts: bool) {

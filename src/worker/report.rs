@@ -12,66 +12,66 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
-use super::{Png, Seen};
+use super::{Png, RenderEvent};
 use crate::blocking::caught;
-use crate::deliver::upload::{Place, UploadError, Uploads};
-use crate::deliver::{Parcel, Sink, part, progress};
+use crate::deliver::upload::{UploadError, UploadTarget, Uploads};
+use crate::deliver::{Payload, Sink, part, progress};
 use crate::encode;
 use crate::engine::{Picture, Progress};
 use crate::job::{Image, JobError};
 
 /// Between progress updates, and before the first.
-const PACE: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For one image, whatever its job has.
-const PART: Duration = Duration::from_secs(30);
+const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Images that may wait to be sent: all that a job can have.
-const WAITING: usize = 16;
+const MAX_IMAGES: usize = 16;
 
 /// The end that a job speaks into; it never waits.
-pub(super) struct Mouth {
+pub(super) struct ProgressSender {
     progress: watch::Sender<Progress>,
     preview: watch::Sender<Option<Arc<Picture>>>,
     images: mpsc::Sender<Made>,
 }
 
 /// The end that is sent on.
-pub(super) struct Ear {
+pub(super) struct ProgressReceiver {
     progress: watch::Receiver<Progress>,
     preview: watch::Receiver<Option<Arc<Picture>>>,
     images: mpsc::Receiver<Made>,
 }
 
 /// A way from a job to its queue.
-pub(super) fn way() -> (Mouth, Ear) {
+pub(super) fn channel() -> (ProgressSender, ProgressReceiver) {
     let (progress, progress_heard) = watch::channel(Progress::default());
     let (preview, preview_heard) = watch::channel(None);
-    let (images, images_heard) = mpsc::channel(WAITING);
+    let (images, images_heard) = mpsc::channel(MAX_IMAGES);
     (
-        Mouth { progress, preview, images },
-        Ear { progress: progress_heard, preview: preview_heard, images: images_heard },
+        ProgressSender { progress, preview, images },
+        ProgressReceiver { progress: progress_heard, preview: preview_heard, images: images_heard },
     )
 }
 
-impl Mouth {
-    pub(super) fn say(&self, news: Seen) {
+impl ProgressSender {
+    pub(super) fn say(&self, news: RenderEvent) {
         match news {
-            Seen::Progress(progress) => drop(self.progress.send_replace(progress)),
-            Seen::Preview(picture) => drop(self.preview.send_replace(Some(picture))),
+            RenderEvent::Progress(progress) => drop(self.progress.send_replace(progress)),
+            RenderEvent::Preview(picture) => drop(self.preview.send_replace(Some(picture))),
             // There is room: a job has at most ten.
-            Seen::Image(png, of) => drop(self.images.try_send((png, of > 1))),
+            RenderEvent::Image(png, of) => drop(self.images.try_send((png, of > 1))),
         }
     }
 }
 
 /// Where what is heard goes to.
-pub(super) struct Way<'a, K> {
+pub(super) struct Reporter<'a, K> {
     pub(super) id: &'a str,
     pub(super) sink: &'a K,
     pub(super) uploads: &'a Uploads,
     /// The bucket that images go to.
-    pub(super) place: Option<Place>,
+    pub(super) target: Option<UploadTarget>,
     /// Whether an image was streamed.
     pub(super) streamed: &'a AtomicBool,
 }
@@ -82,18 +82,18 @@ type Made = (Arc<Png>, bool);
 /// Images on their way to a bucket, each to be answered by a link.
 type Links = JoinSet<Result<(Made, String), UploadError>>;
 
-impl<K: Sink> Way<'_, K> {
-    /// Sends on what is heard until the mouth is dropped; the images that were among it, in their order. What is lost of parts is
+impl<K: Sink> Reporter<'_, K> {
+    /// Sends on what is received until the sender is dropped; the images that were among it, in their order. What is lost of parts is
     /// in the result, too.
     ///
     /// # Errors
     /// An image is not where it should be, which fails its job: who asked for a link expects no picture in its place. Others are
     /// not waited for.
-    pub(super) async fn send_on(&self, ear: Ear) -> Result<Vec<Image>, JobError> {
-        let Ear { mut progress, preview, mut images } = ear;
+    pub(super) async fn send_on(&self, receiver: ProgressReceiver) -> Result<Vec<Image>, JobError> {
+        let ProgressReceiver { mut progress, preview, mut images } = receiver;
         let (mut ready, mut links, mut more) = (BTreeMap::new(), Links::new(), true);
         let mut parts = self.sink.takes_parts();
-        let mut next = Instant::now() + PACE;
+        let mut next = Instant::now() + PROGRESS_INTERVAL;
         while more || !links.is_empty() {
             select! {
                 biased;
@@ -103,7 +103,7 @@ impl<K: Sink> Way<'_, K> {
                     ready.insert(png.index, self.part(&png, link, &mut parts, of_several).await);
                 }
                 image = images.recv(), if more => match image {
-                    Some(made) if self.place.is_some() => self.upload(made, &mut links),
+                    Some(made) if self.target.is_some() => self.upload(made, &mut links),
                     Some((png, of_several)) => {
                         let image = self.part(&png, encode::base64(&png.file), &mut parts, of_several).await;
                         ready.insert(png.index, image);
@@ -115,7 +115,7 @@ impl<K: Sink> Way<'_, K> {
                     if let Err(cause) = self.sink.progress(self.id, body).await {
                         debug!(id = self.id, "the queue heard of no progress: {cause}");
                     }
-                    next = Instant::now() + PACE;
+                    next = Instant::now() + PROGRESS_INTERVAL;
                 }
             }
         }
@@ -131,10 +131,10 @@ impl<K: Sink> Way<'_, K> {
     }
 
     fn upload(&self, made: Made, links: &mut Links) {
-        let Some(place) = self.place.clone() else { return };
+        let Some(target) = self.target.clone() else { return };
         let (uploads, id) = (self.uploads.clone(), self.id.to_owned());
         links.spawn(async move {
-            let link = uploads.put(&place, &id, made.0.index, made.0.file.clone().into()).await?;
+            let link = uploads.put(&target, &id, made.0.index, made.0.file.clone().into()).await?;
             Ok((made, link))
         });
     }
@@ -147,8 +147,8 @@ impl<K: Sink> Way<'_, K> {
             // Before it is sent: whoever ends this meanwhile must know that the queue may have it.
             self.streamed.store(true, Ordering::Relaxed);
             let body = self::part(&image).into();
-            let parcel = Parcel { id: self.id.to_owned(), body, streamed: false, time: PART };
-            if let Err(cause) = self.sink.part(parcel).await {
+            let payload = Payload { id: self.id.to_owned(), body, streamed: false, time: PART_TIMEOUT };
+            if let Err(cause) = self.sink.part(payload).await {
                 *parts = false;
                 let seed = png.seed;
                 warn!(id = self.id, seed, "an image is not streamed, nor the next; they come with the result: {cause}");

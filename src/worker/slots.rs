@@ -1,21 +1,21 @@
 //! How many jobs are in hand at the same time where nobody says it.
 
 /// Bytes of an image that was found to take less: what the allocator kept from earlier is not seen.
-const LEAST: u64 = 128 << 20;
+const MIN_IMAGE_BYTES: u64 = 128 << 20;
 
 /// What one engine has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct EngineCapacity {
     /// Rows of an evaluation beyond which nothing is gained; an image with guidance has two.
     pub rows: usize,
     /// Images at a time that its memory holds, where that is known.
     pub images: Option<usize>,
 }
 
-impl Room {
+impl EngineCapacity {
     /// The room of an engine of `rows` whose device had so many bytes free before its first image of the usual size, and after it.
     pub fn measured(rows: usize, before: u64, after: u64) -> Self {
-        let image = before.saturating_sub(after).max(LEAST);
+        let image = before.saturating_sub(after).max(MIN_IMAGE_BYTES);
         // The first has its memory already.
         let images = 1 + usize::try_from(after / image).unwrap_or(usize::MAX - 1);
         Self { rows, images: Some(images) }
@@ -28,7 +28,7 @@ impl Room {
 
 /// As many jobs as fill an evaluation of each engine, as far as memory allows, and one that is brought in or delivered meanwhile. More
 /// would wait here while another worker could have them.
-pub fn slots(rooms: &[Room]) -> usize {
+pub fn slots(rooms: &[EngineCapacity]) -> usize {
     rooms.iter().map(|room| room.jobs()).sum::<usize>().max(1) + 1
 }
 
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn rows_decide_where_memory_is_no_matter() {
         for (rows, expected) in [(16, 9), (2, 2), (1, 2), (0, 2)] {
-            assert_eq!(slots(&[Room { rows, images: None }]), expected, "{rows}");
+            assert_eq!(slots(&[EngineCapacity { rows, images: None }]), expected, "{rows}");
         }
         assert_eq!(slots(&[]), 2);
     }
@@ -59,13 +59,13 @@ mod tests {
             // Another process let go of memory meanwhile.
             (GIB, 2 * GIB, 9),
         ] {
-            assert_eq!(slots(&[Room::measured(16, before, after)]), expected, "{before} {after}");
+            assert_eq!(slots(&[EngineCapacity::measured(16, before, after)]), expected, "{before} {after}");
         }
     }
 
     #[test]
     fn engines_add_up() {
-        let room = Room { rows: 16, images: Some(3) };
-        assert_eq!(slots(&[room, room, Room { rows: 16, images: None }]), 15);
+        let room = EngineCapacity { rows: 16, images: Some(3) };
+        assert_eq!(slots(&[room, room, EngineCapacity { rows: 16, images: None }]), 15);
     }
 }

@@ -10,63 +10,63 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::Shop;
-use super::job::{self, Ticket};
+use super::WorkerState;
+use super::job::{self, TakenJob};
 use crate::deliver::Sink;
 use crate::job::{Delivered, NotAJob};
 use crate::net::{Pauses, jitter};
-use crate::source::{JobSource, TakeError, Taken, Verdict};
+use crate::source::{JobSource, NextPoll, TakeError, Taken};
 
 /// After errors.
-const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(15) };
+const RETRY: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(15) };
 
 /// An answer that began no job and came sooner than this was no long poll.
-const QUICK: Duration = Duration::from_secs(1);
+const LONG_POLL: Duration = Duration::from_secs(1);
 
-/// Between polls of a queue that does not hold them, for each that began no job, up to [`QUICK`].
-const STEP: Duration = Duration::from_millis(100);
+/// Between polls of a queue that does not hold them, for each that began no job, up to [`LONG_POLL`].
+const IDLE_STEP: Duration = Duration::from_millis(100);
 
 /// Takes jobs until it is enough; each becomes a task of `jobs`.
 ///
 /// # Errors
 /// Why the queue can never work.
-pub(super) async fn until_enough<S: JobSource, K: Sink>(
+pub(super) async fn until_stopped<S: JobSource, K: Sink>(
     source: &S,
-    shop: &Arc<Shop<K>>,
+    worker: &Arc<WorkerState<K>>,
     jobs: &TaskTracker,
 ) -> Result<(), String> {
     let mut start = None;
     let (mut failures, mut quick) = (0, 0);
-    while let Some(mut slots) = free(shop).await {
+    while let Some(mut slots) = free(worker).await {
         let asked = Instant::now();
         // A spool without room is no fault of the queue's: its time begins with the first poll.
-        let start = start.get_or_insert_with(|| Start::new(shop.manners.start_deadline));
+        let start = start.get_or_insert_with(|| StartDeadline::new(worker.options.start_deadline));
         let taken = select! {
             // What is here already counts.
             biased;
-            taken = source.take(slots.len(), !shop.desk.held.none(), &shop.enough) => taken,
+            taken = source.take(slots.len(), !worker.delivery.in_flight.none(), &worker.stop_taking) => taken,
             why = start.over() => return Err(why),
         };
         let pause = match taken {
             Ok(Taken { jobs: taken, gateway }) => {
-                *start = Start::Answered;
+                *start = StartDeadline::Answered;
                 failures = 0;
                 let mut begun = false;
                 for job in taken {
-                    begun |= accept(shop, jobs, job, slots.pop(), gateway);
+                    begun |= accept(worker, jobs, job, slots.pop(), gateway);
                 }
-                idle(&mut quick, begun || asked.elapsed() >= QUICK)
+                idle(&mut quick, begun || asked.elapsed() >= LONG_POLL)
             }
-            Err(TakeError { why, verdict: Verdict::Nothing }) => {
+            Err(TakeError { why, next: NextPoll::Nothing }) => {
                 start.failed(why);
                 failures = 0;
-                idle(&mut quick, asked.elapsed() >= QUICK)
+                idle(&mut quick, asked.elapsed() >= LONG_POLL)
             }
-            Err(TakeError { why, verdict: Verdict::Stop }) => return Err(why),
-            Err(TakeError { verdict: Verdict::Again, .. }) => Duration::ZERO,
-            Err(TakeError { why, verdict: Verdict::Retry(told) }) => {
+            Err(TakeError { why, next: NextPoll::Stop }) => return Err(why),
+            Err(TakeError { next: NextPoll::Again, .. }) => Duration::ZERO,
+            Err(TakeError { why, next: NextPoll::Retry(told) }) => {
                 failures += 1;
-                let pause = PAUSES.after(failures, told, jitter()).max(PAUSES.first);
+                let pause = RETRY.after(failures, told, jitter()).max(RETRY.first);
                 warn!(failures, "no jobs, asking again in {} ms: {why}", pause.as_millis());
                 start.failed(why);
                 pause
@@ -75,7 +75,7 @@ pub(super) async fn until_enough<S: JobSource, K: Sink>(
         drop(slots);
         select! {
             biased;
-            () = shop.enough.cancelled() => break,
+            () = worker.stop_taking.cancelled() => break,
             () = sleep(pause) => {}
             why = start.over() => return Err(why),
         }
@@ -87,18 +87,18 @@ pub(super) async fn until_enough<S: JobSource, K: Sink>(
 fn idle(quick: &mut u32, well: bool) -> Duration {
     *quick = if well { 0 } else { quick.saturating_add(1) };
     // The first is polled again at once, as in the SDK.
-    QUICK.min(STEP.saturating_mul(quick.saturating_sub(1)))
+    LONG_POLL.min(IDLE_STEP.saturating_mul(quick.saturating_sub(1)))
 }
 
 /// Whether the queue has shown yet that it knows us.
-enum Start {
+enum StartDeadline {
     /// It has, or has for ever.
     Answered,
     /// It has until then, which is `most` after the first poll began; `why` is what was wrong last.
     Waiting { most: Duration, until: Instant, why: String },
 }
 
-impl Start {
+impl StartDeadline {
     fn new(most: Option<Duration>) -> Self {
         let until = most.and_then(|most| Some((most, Instant::now().checked_add(most)?)));
         let why = "the queue gave no answer".to_owned();
@@ -120,27 +120,27 @@ impl Start {
 }
 
 /// Every slot that is free, at least one, when there is room for what would come of it; `None` when it is enough.
-async fn free<K: Sink>(shop: &Shop<K>) -> Option<Vec<OwnedSemaphorePermit>> {
+async fn free<K: Sink>(worker: &WorkerState<K>) -> Option<Vec<OwnedSemaphorePermit>> {
     let room = async {
-        if !shop.desk.spool.has_room() {
+        if !worker.delivery.spool.has_room() {
             warn!("spool.max_bytes is reached: no jobs are taken until results or webhooks have arrived");
-            shop.desk.spool.room().await;
+            worker.delivery.spool.room().await;
             info!("the spool has room again");
         }
-        Arc::clone(&shop.slots).acquire_owned().await
+        Arc::clone(&worker.slots).acquire_owned().await
     };
     let first = select! {
         biased;
-        () = shop.enough.cancelled() => return None,
+        () = worker.stop_taking.cancelled() => return None,
         slot = room => slot.ok()?,
     };
-    let others = std::iter::from_fn(|| Arc::clone(&shop.slots).try_acquire_owned().ok());
+    let others = std::iter::from_fn(|| Arc::clone(&worker.slots).try_acquire_owned().ok());
     Some([first].into_iter().chain(others).collect())
 }
 
 /// Begins to work on a job, and tells whether it did. One more than was asked for waits for a slot of its own.
 fn accept<K: Sink>(
-    shop: &Arc<Shop<K>>,
+    worker: &Arc<WorkerState<K>>,
     jobs: &TaskTracker,
     job: Result<Delivered, NotAJob>,
     slot: Option<OwnedSemaphorePermit>,
@@ -154,14 +154,14 @@ fn accept<K: Sink>(
             return false;
         }
     };
-    if shop.enough.is_cancelled() {
+    if worker.stop_taking.is_cancelled() {
         info!(id, batch, "the job came while draining, and is given back");
         return false;
     }
-    let Some(hold) = shop.desk.held.hold(id) else {
+    let Some(guard) = worker.delivery.in_flight.guard(id) else {
         warn!(id, batch, "the job is in hand already, and is not begun again");
         return false;
     };
-    jobs.spawn(job::work(Arc::clone(shop), job, Ticket { hold, slot, gateway }));
+    jobs.spawn(job::work(Arc::clone(worker), job, TakenJob { guard, slot, gateway }));
     true
 }

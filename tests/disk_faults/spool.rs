@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use latentd::clock::UnixTime;
-use latentd::deliver::spool::{Kept, Note, Spool, Tray};
+use latentd::deliver::spool::{EntryHeader, Spool, SpoolEntry, SpoolKind};
 use serde::{Deserialize, Serialize};
 
 use super::{Fault, Faults};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Slip(String);
+struct ResultHeader(String);
 
-impl Note for Slip {
+impl EntryHeader for ResultHeader {
     fn job(&self) -> &str {
         &self.0
     }
@@ -23,12 +23,12 @@ impl Note for Slip {
 
 const NOW: UnixTime = UnixTime::from_millis(1_000_000);
 
-fn open(folder: &Path) -> (Tray<Slip>, Vec<Kept<Slip>>) {
-    Spool::open(folder, 1 << 30).unwrap().tray("results", NOW)
+fn open(folder: &Path) -> (SpoolKind<ResultHeader>, Vec<SpoolEntry<ResultHeader>>) {
+    Spool::open(folder, 1 << 30).unwrap().open_kind("results", NOW)
 }
 
-async fn keep(tray: &Tray<Slip>, job: &str) -> Kept<Slip> {
-    tray.keep(Slip(job.into()), NOW + Duration::from_mins(1), Bytes::from(format!("{job} is done"))).await
+async fn keep(kind: &SpoolKind<ResultHeader>, job: &str) -> SpoolEntry<ResultHeader> {
+    kind.keep(ResultHeader(job.into()), NOW + Duration::from_mins(1), Bytes::from(format!("{job} is done"))).await
 }
 
 /// A process of its own, so that its calls can be made to fail: this test, once more.
@@ -65,24 +65,24 @@ fn whatever_call_fails_a_letter_is_there_whole_or_was_said_not_to_be() {
 
 async fn letters(folder: &Path, faults: &Faults, (pass, fail, fault): (i64, i64, Fault)) {
     let at = format!("{fail} calls after {pass}: {fault:?}");
-    let (tray, _) = open(folder);
+    let (kind, _) = open(folder);
     faults.arm(pass, fail, fault);
-    let [stays, changes, goes] = [keep(&tray, "stays").await, keep(&tray, "changes").await, keep(&tray, "goes").await];
+    let [stays, changes, goes] = [keep(&kind, "stays").await, keep(&kind, "changes").await, keep(&kind, "goes").await];
     let was_there = changes.lasts();
-    let changes = changes.exchange(Slip("changed".into()), Bytes::from_static(b"it is otherwise")).await;
+    let changes = changes.exchange(ResultHeader("changed".into()), Bytes::from_static(b"it is otherwise")).await;
     assert_eq!(stays.body().await.unwrap(), "stays is done", "{at}");
     assert_eq!(changes.body().await.unwrap(), "it is otherwise", "{at}");
     let there = [stays.lasts(), changes.lasts()];
     goes.done().await;
     faults.mend();
-    let again = keep(&tray, "again").await;
+    let again = keep(&kind, "again").await;
     assert!(again.lasts(), "{at}: the disk takes letters again");
-    drop((stays, changes, again, tray));
+    drop((stays, changes, again, kind));
 
     let (_tray, left) = open(folder);
     let mut found = Vec::new();
-    for kept in &left {
-        found.push((kept.note().job().to_owned(), kept.body().await.unwrap()));
+    for entry in &left {
+        found.push((entry.header().job().to_owned(), entry.body().await.unwrap()));
     }
     let has = |job: &str, body: &str| found.iter().filter(|(name, text)| name == job && text == body).count();
     assert!(has("again", "again is done") == 1, "{at}: {found:?}");

@@ -7,7 +7,7 @@ mod compare;
 use std::time::Duration;
 
 use compare::{HandlerTest, folders, holds, seen};
-use latentd::app::run::{Outcome, Terms, perform};
+use latentd::app::run::{Outcome, RenderContext, perform};
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::intake::{Intake, Limits};
@@ -21,9 +21,9 @@ async fn outcome(job: &str) -> Outcome {
     let limits = Limits { bytes: 20 << 20, pixels: 50_000_000, time: Duration::from_secs(30) };
     let intake = Intake::new(Client::new(Guard::default()).unwrap(), limits);
     let offer = Offer { models: vec!["emoji".into()], ..Offer::default() };
-    let terms = Terms { offer, entropy: 40264, log_prompts: false, intake };
+    let context = RenderContext { offer, entropy: 40264, log_prompts: false, intake };
     let start = async |_| Ok(Host::start("engine-test", || Ok::<_, &str>(Fake::default())).await?);
-    perform(request, &terms, start, CancellationToken::new(), |_| ()).await
+    perform(request, &context, start, CancellationToken::new(), |_| ()).await
 }
 
 #[tokio::test]

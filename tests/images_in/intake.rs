@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use latentd::app::run::{Terms, perform};
+use latentd::app::run::{RenderContext, perform};
 use latentd::engine::host::Host;
 use latentd::intake::{Intake, Limits};
 use latentd::job::{JobError, Mask, Named, Offer, Request, Shade, Spec, Start};
@@ -149,7 +149,7 @@ async fn an_error_names_field_host_and_reason() {
 async fn an_interrupt_ends_a_fetch() {
     let server = Server::start(|_, _| (Vec::new(), Then::Silence)).await;
     let cancel = CancellationToken::new();
-    let terms = Terms {
+    let context = RenderContext {
         offer: Offer { models: vec!["m".into()], ..Offer::default() },
         entropy: 1,
         log_prompts: false,
@@ -157,7 +157,7 @@ async fn an_interrupt_ends_a_fetch() {
     };
     let request = Request { id: "j".into(), input: json!({"prompt": "p", "init_image": server.url("/")}) };
     let start = async |_| -> Result<Host, _> { Err(JobError::engine_lost("it was started").into()) };
-    let (outcome, ()) = join!(perform(request, &terms, start, cancel.clone(), |_| ()), async {
+    let (outcome, ()) = join!(perform(request, &context, start, cancel.clone(), |_| ()), async {
         // Always ready, so that the paused clock stands still.
         while server.asked().is_empty() {
             tokio::task::yield_now().await;

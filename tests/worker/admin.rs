@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use latentd::source::JobSource;
-use latentd::telemetry::Watch;
+use latentd::telemetry::Telemetry;
 use latentd::telemetry::admin::Admin;
 use latentd::telemetry::health::Phase;
-use latentd::worker::{End, Manners};
+use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,7 +15,7 @@ use tokio::select;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::engine::{MANNERS, Worker, input, source};
+use crate::engine::{OPTIONS, Worker, input, source};
 use crate::queue::{Queue, Reply, json, status};
 
 /// An admin port that ends with its value.
@@ -25,10 +25,10 @@ struct Port {
 }
 
 impl Port {
-    async fn open(watch: Watch) -> Self {
+    async fn open(telemetry: Telemetry) -> Self {
         let admin = Admin::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
         let (address, mut task) = (admin.address(), JoinSet::new());
-        task.spawn(async move { match admin.serve(watch).await {} });
+        task.spawn(async move { match admin.serve(telemetry).await {} });
         Self { address, task }
     }
 
@@ -85,8 +85,8 @@ async fn a_scrape_tells_what_the_worker_does() {
     let now = Arc::new(Notify::new());
     queue.answer("take", status(429)).answer("take", json(jobs)).answer("done", status(500));
     queue.answer("stop", Reply::After(Arc::clone(&now), Box::new(json(json!({"jobsToStop": ["j4"]})))));
-    let worker = Worker::start(&queue, Manners { slots: 4, ..MANNERS }).await;
-    let port = Port::open(worker.watch.clone()).await;
+    let worker = Worker::start(&queue, WorkerOptions { slots: 4, ..OPTIONS }).await;
+    let port = Port::open(worker.telemetry.clone()).await;
 
     let text =
         port.until(&["latentd_jobs_total{outcome=\"completed\"} 1", "latentd_jobs_total{outcome=\"invalid\"} 1"]).await;
@@ -119,9 +119,9 @@ async fn a_scrape_tells_what_the_worker_does() {
     port.until(&["latentd_jobs_total{outcome=\"stopped\"} 1", "latentd_lanes 1", "latentd_jobs_in_hand 1"]).await;
     worker.stop.draining.cancel();
     worker.stop.now.cancel();
-    let watch = worker.watch.clone();
-    assert_eq!(worker.end().await, End::Drained);
-    let text = watch.metrics.text();
+    let telemetry = worker.telemetry.clone();
+    assert_eq!(worker.end().await, WorkerEnd::Drained);
+    let text = telemetry.metrics.text();
     assert!((number(&text, "latentd_jobs_total{outcome=\"given_back\"}") - 1.0).abs() < 1e-9, "{text}");
 }
 
@@ -129,8 +129,8 @@ async fn a_scrape_tells_what_the_worker_does() {
 async fn an_end_that_nobody_takes_is_counted() {
     let queue = Queue::start().await;
     queue.job("j1", input("a")).answer("done", status(404));
-    let worker = Worker::start(&queue, Manners { max_bytes: Some(100), ..MANNERS }).await;
-    let port = Port::open(worker.watch.clone()).await;
+    let worker = Worker::start(&queue, WorkerOptions { max_bytes: Some(100), ..OPTIONS }).await;
+    let port = Port::open(worker.telemetry.clone()).await;
     port.until(&["latentd_jobs_undelivered_total 1", "latentd_jobs_total{outcome=\"failed\"} 1"]).await;
     worker.stop().await;
 }
@@ -141,30 +141,30 @@ async fn a_heartbeat_that_nobody_hears_is_counted() {
     for _ in 0..5 {
         queue.answer("ping", status(500));
     }
-    let watch = Watch::default();
-    let source = source(&queue).watched(watch.metrics.clone());
+    let telemetry = Telemetry::default();
+    let source = source(&queue).with_metrics(telemetry.metrics.clone());
     tokio::time::pause();
     // The fifth ping is the first try of the second heartbeat.
     select! {
         _ = queue.until("ping", 5) => {}
-        never = source.beat(Vec::new) => match never {},
+        never = source.heartbeat(Vec::new) => match never {},
     }
-    assert!(watch.metrics.text().contains("latentd_heartbeat_failures_total 1\n"));
+    assert!(telemetry.metrics.text().contains("latentd_heartbeat_failures_total 1\n"));
 }
 
 #[tokio::test]
 async fn readiness_follows_the_worker() {
     let queue = Queue::start().await;
     queue.job("j1", input("endless"));
-    let watch = Watch::default();
-    let port = Port::open(watch.clone()).await;
+    let telemetry = Telemetry::default();
+    let port = Port::open(telemetry.clone()).await;
     assert_eq!(port.get("/readyz").await, (503, "loading\n".to_owned()));
     assert_eq!(port.get("/healthz").await, (200, "loading\n".to_owned()));
-    watch.health.enter(Phase::Unfit);
+    telemetry.health.enter(Phase::Unfit);
     assert_eq!(port.get("/healthz").await, (503, "unfit\n".to_owned()));
 
-    let worker = Worker::start(&queue, MANNERS).await;
-    let port = Port::open(worker.watch.clone()).await;
+    let worker = Worker::start(&queue, OPTIONS).await;
+    let port = Port::open(worker.telemetry.clone()).await;
     queue.until("take", 1).await;
     assert_eq!(port.get("/readyz").await, (200, "ready\n".to_owned()));
     worker.stop.draining.cancel();
@@ -172,12 +172,12 @@ async fn readiness_follows_the_worker() {
     while port.get("/readyz").await != (503, "draining\n".to_owned()) {}
     assert_eq!(port.get("/healthz").await, (200, "draining\n".to_owned()));
     worker.hand.release();
-    assert_eq!(worker.end().await, End::Drained);
+    assert_eq!(worker.end().await, WorkerEnd::Drained);
 }
 
 #[tokio::test]
 async fn what_is_no_question_is_refused() {
-    let port = Port::open(Watch::default()).await;
+    let port = Port::open(Telemetry::default()).await;
     for (request, expected) in [
         ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 "),
         ("GET /metrics/../healthz HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 404 "),
@@ -210,14 +210,14 @@ async fn slow(port: &Port) -> TcpStream {
 async fn slow_clients_hold_neither_the_port_nor_the_drain() {
     let queue = Queue::start().await;
     queue.job("j1", input("a"));
-    let worker = Worker::start(&queue, MANNERS).await;
-    let mut port = Port::open(worker.watch.clone()).await;
+    let worker = Worker::start(&queue, OPTIONS).await;
+    let mut port = Port::open(worker.telemetry.clone()).await;
     let mut clients = Vec::new();
     for _ in 0..100 {
         clients.push(slow(&port).await);
     }
     queue.until("done", 1).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     // As at the end of the process.
     port.task.shutdown().await;
     for mut client in clients {
@@ -229,7 +229,7 @@ async fn slow_clients_hold_neither_the_port_nor_the_drain() {
 
 #[tokio::test]
 async fn a_question_is_answered_when_slow_clients_have_had_their_time() {
-    let port = Port::open(Watch::default()).await;
+    let port = Port::open(Telemetry::default()).await;
     let mut clients = Vec::new();
     for _ in 0..40 {
         clients.push(slow(&port).await);

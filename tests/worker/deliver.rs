@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use latentd::deliver::runpod::JobDone;
-use latentd::deliver::{Parcel, Sink};
+use latentd::deliver::runpod::RunPodSink;
+use latentd::deliver::{Payload, Sink};
 use latentd::net::Trusted;
 
 use crate::engine::sink;
 use crate::queue::{Asked, Queue, Reply, status};
 use crate::server::{Answer, Server};
 
-fn parcel(time: Duration) -> Parcel {
-    Parcel { id: "j1".into(), body: br#"{"output":5}"#[..].into(), streamed: false, time }
+fn parcel(time: Duration) -> Payload {
+    Payload { id: "j1".into(), body: br#"{"output":5}"#[..].into(), streamed: false, time }
 }
 
 const LONG: Duration = Duration::from_mins(10);
@@ -103,7 +103,7 @@ async fn a_result_that_the_queue_finds_too_large_is_told_apart() {
 #[tokio::test]
 async fn an_id_that_makes_no_url_is_not_tried_for_ever() {
     let (queue, id) = (Queue::start().await, "x".repeat(70_000));
-    let failure = sink(&queue).done(Parcel { id, ..parcel(LONG) }).await.unwrap_err();
+    let failure = sink(&queue).done(Payload { id, ..parcel(LONG) }).await.unwrap_err();
     assert_eq!((failure.tries, queue.asked("done").len()), (1, 0), "{failure:?}");
 }
 
@@ -133,7 +133,7 @@ async fn a_success_is_one_whatever_its_body() {
         assert_eq!((posts.len(), failure), (1, None));
     }
     let server = Server::start(|_, _| Answer::Whole("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}".into())).await;
-    let done = JobDone::new(Trusted::new(None).unwrap(), &server.url("/$ID"), None, "w").unwrap();
+    let done = RunPodSink::new(Trusted::new(None).unwrap(), &server.url("/$ID"), None, "w").unwrap();
     done.done(parcel(LONG)).await.unwrap();
     assert_eq!(server.asked().len(), 1);
 }
@@ -148,7 +148,7 @@ async fn tries_end_with_the_time() {
 async fn a_job_s_id_stays_inside_of_its_place() {
     let queue = Queue::start().await;
     let id = "../a?b&c\r\nd".to_owned();
-    sink(&queue).done(Parcel { id, ..parcel(LONG) }).await.unwrap();
+    sink(&queue).done(Payload { id, ..parcel(LONG) }).await.unwrap();
     let post = &queue.asked("done")[0];
     assert_eq!(post.path, "/v2/ep1/job-done/pod-abc/..%2Fa%3Fb%26c%0D%0Ad?gpu=X&isStream=false");
     assert_eq!(post.headers.get("x-request-id"), None);

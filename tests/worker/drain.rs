@@ -11,21 +11,21 @@ use latentd::engine::fake::Fake;
 use latentd::job::Delivered;
 use latentd::source::{JobSource, TakeError, Taken};
 use latentd::stop::Stop;
-use latentd::telemetry::Watch;
+use latentd::telemetry::Telemetry;
 use latentd::telemetry::health::Phase;
-use latentd::worker::{End, Manners, work};
+use latentd::worker::{WorkerEnd, WorkerOptions, work};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{MANNERS, Worker, input, means, office, sink};
+use crate::engine::{OPTIONS, Worker, input, parts, resources, sink};
 use crate::queue::{Queue, Reply, status};
 
 #[tokio::test]
 async fn an_idle_worker_breaks_its_poll_off_and_ends() {
     let queue = Queue::start().await;
-    let worker = Worker::start(&queue, MANNERS).await;
+    let worker = Worker::start(&queue, OPTIONS).await;
     queue.until("take", 1).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     queue.until("gone take", 1).await;
     assert_eq!((queue.asked("take").len(), queue.asked("done").len()), (1, 0));
 }
@@ -34,7 +34,7 @@ async fn an_idle_worker_breaks_its_poll_off_and_ends() {
 async fn a_busy_worker_takes_no_more_and_delivers_what_it_has() {
     let queue = Queue::start().await;
     queue.job("j1", input("endless")).answer("done", status(500));
-    let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+    let worker = Worker::start(&queue, WorkerOptions { slots: 2, ..OPTIONS }).await;
     queue.until("take", 1).await;
     worker.stop.draining.cancel();
     queue.until("gone take", 1).await;
@@ -42,7 +42,7 @@ async fn a_busy_worker_takes_no_more_and_delivers_what_it_has() {
     let pings = queue.asked("ping").len();
     queue.until("ping", pings + 3).await;
     worker.hand.release();
-    assert_eq!(worker.end().await, End::Drained);
+    assert_eq!(worker.end().await, WorkerEnd::Drained);
     let last = queue.asked("done").pop().unwrap().json();
     assert!(last["output"][0]["seed"] == 7, "{last}");
     assert_eq!(queue.asked("take").len() + queue.asked("take-batch").len(), 2);
@@ -54,13 +54,13 @@ async fn what_is_not_done_in_time_is_given_back_without_a_word() {
         let queue = Queue::start().await;
         queue.job("j1", input("endless"));
         let drain = Duration::from_millis(if signals == 1 { 100 } else { 100_000 });
-        let worker = Worker::start(&queue, Manners { drain, ..MANNERS }).await;
+        let worker = Worker::start(&queue, WorkerOptions { drain, ..OPTIONS }).await;
         queue.when(|log| log.iter().any(|asked| asked.path.contains("job_id=j1"))).await;
         worker.stop.draining.cancel();
         if signals == 2 {
             worker.stop.now.cancel();
         }
-        assert_eq!(worker.end().await, End::Drained);
+        assert_eq!(worker.end().await, WorkerEnd::Drained);
         assert_eq!(queue.asked("done").len(), 0);
     }
 }
@@ -69,9 +69,9 @@ async fn what_is_not_done_in_time_is_given_back_without_a_word() {
 async fn a_delivery_is_not_waited_for_without_end() {
     let queue = Queue::start().await;
     queue.job("j1", input("a")).answer("done", Reply::Hold);
-    let worker = Worker::start(&queue, Manners { drain: Duration::from_millis(100), ..MANNERS }).await;
+    let worker = Worker::start(&queue, WorkerOptions { drain: Duration::from_millis(100), ..OPTIONS }).await;
     queue.until("done", 1).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
 }
 
 /// A queue that hands a job out in the moment in which it is told that it is enough.
@@ -84,14 +84,14 @@ impl JobSource for Late {
         Ok(Taken { jobs: vec![job], gateway: false })
     }
 
-    async fn beat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> Infallible {
+    async fn heartbeat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> Infallible {
         loop {
             self.0.fetch_add(held().len(), Ordering::SeqCst);
             tokio::task::yield_now().await;
         }
     }
 
-    async fn hear_stops(&self, _: impl Fn(&str) + Send + Sync) -> Infallible {
+    async fn watch_stops(&self, _: impl Fn(&str) + Send + Sync) -> Infallible {
         pending().await
     }
 }
@@ -100,20 +100,20 @@ impl JobSource for Late {
 async fn a_job_that_comes_while_draining_is_given_back() {
     let queue = Queue::start().await;
     let (stop, listed) = (Stop::default(), Arc::new(AtomicUsize::new(0)));
-    let ready = async || Ok::<_, Infallible>((means(Fake::default()).await, MANNERS));
-    let there = || (Late(Arc::clone(&listed)), office(sink(&queue), Spool::in_memory(1)), Watch::default());
+    let ready = async || Ok::<_, Infallible>((resources(Fake::default()).await, OPTIONS));
+    let there = || (Late(Arc::clone(&listed)), parts(sink(&queue), Spool::in_memory(1)), Telemetry::default());
     stop.draining.cancel();
-    let (source, office, watch) = there();
-    assert_eq!(work(&source, office, watch, ready(), stop).await, Ok(End::Drained));
+    let (source, parts, telemetry) = there();
+    assert_eq!(work(&source, parts, telemetry, ready(), stop).await, Ok(WorkerEnd::Drained));
     let stop = Stop::default();
-    let (source, office, watch) = there();
-    let worker = work(&source, office, watch.clone(), ready(), stop.clone());
+    let (source, parts, telemetry) = there();
+    let worker = work(&source, parts, telemetry.clone(), ready(), stop.clone());
     let stopper = async {
-        while watch.health.phase() != Phase::Ready {
+        while telemetry.health.phase() != Phase::Ready {
             tokio::task::yield_now().await;
         }
         stop.draining.cancel();
     };
-    assert_eq!(tokio::join!(worker, stopper).0, Ok(End::Drained));
+    assert_eq!(tokio::join!(worker, stopper).0, Ok(WorkerEnd::Drained));
     assert_eq!((queue.routes(), listed.load(Ordering::SeqCst)), (vec![], 0));
 }

@@ -1,4 +1,4 @@
-//! An engine that draws some jobs at once and others when it is told to; an office; and a worker with them.
+//! An engine that draws some jobs at once and others when it is told to; what it delivers with; and a worker with them.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,24 +7,24 @@ use std::time::Duration;
 
 use latentd::clock::{SystemClock, WallClock};
 use latentd::config::SigningKey;
-use latentd::deliver::outbox::{Attempts, Outbox, Postman};
+use latentd::deliver::outbox::{Outbox, RetryPolicy, WebhookClient};
 use latentd::deliver::results::Results;
-use latentd::deliver::runpod::JobDone;
+use latentd::deliver::runpod::RunPodSink;
 use latentd::deliver::spool::Spool;
 use latentd::deliver::upload::Uploads;
 use latentd::deliver::webhook::Signer;
-use latentd::deliver::{Office, Sink, Webhooks};
+use latentd::deliver::{DeliveryParts, Sink, WorkerWebhooks};
 use latentd::engine::fake::Fake;
-use latentd::engine::fleet::{Fleet, Member, Start};
 use latentd::engine::host::Host;
+use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
 use latentd::engine::{Engine, Event, Load, Memory, Picture, Poisoned, Progress, Ticket};
 use latentd::intake::{Intake, Limits};
 use latentd::job::{JobError, Spec};
 use latentd::net::{Client, Guard, Trusted};
-use latentd::source::runpod::{RunPod, Urls};
+use latentd::source::runpod::{RunPodSource, Urls};
 use latentd::stop::Stop;
-use latentd::telemetry::{Metrics, Watch};
-use latentd::worker::{End, Manners, Means, work};
+use latentd::telemetry::{Metrics, Telemetry};
+use latentd::worker::{Resources, WorkerEnd, WorkerOptions, work};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -123,7 +123,7 @@ impl Engine for Patient {
 }
 
 /// A worker with one slot, that sends no timings.
-pub(crate) const MANNERS: Manners = Manners {
+pub(crate) const OPTIONS: WorkerOptions = WorkerOptions {
     slots: 1,
     drain: Duration::from_secs(100),
     start_deadline: None,
@@ -136,109 +136,109 @@ pub(crate) const MANNERS: Manners = Manners {
 pub(crate) struct Worker {
     pub(crate) stop: Stop,
     pub(crate) hand: Hand,
-    pub(crate) watch: Watch,
-    task: JoinSet<Result<End, &'static str>>,
+    pub(crate) telemetry: Telemetry,
+    task: JoinSet<Result<WorkerEnd, &'static str>>,
 }
 
 impl Worker {
     /// On `queue`, with all of its routes.
-    pub(crate) async fn start(queue: &Queue, manners: Manners) -> Self {
+    pub(crate) async fn start(queue: &Queue, options: WorkerOptions) -> Self {
         let hand = Hand::default();
         let engine = Patient { hand: hand.clone(), ..Patient::default() };
-        Self::with(queue, manners, engine, hand).await
+        Self::with(queue, options, engine, hand).await
     }
 
     pub(crate) async fn with<E: Engine + Send + 'static>(
         queue: &Queue,
-        manners: Manners,
+        options: WorkerOptions,
         engine: E,
         hand: Hand,
     ) -> Self {
-        let watch = Watch::default();
-        let sink = sink(queue).watched(watch.metrics.clone());
-        Self::from(queue, office(sink, Spool::in_memory(1 << 30)), manners, (engine, hand), watch).await
+        let telemetry = Telemetry::default();
+        let sink = sink(queue).with_metrics(telemetry.metrics.clone());
+        Self::from(queue, parts(sink, Spool::in_memory(1 << 30)), options, (engine, hand), telemetry).await
     }
 
-    /// On `queue`, with this office.
-    pub(crate) async fn at<K: Sink>(queue: &Queue, office: Office<K>, manners: Manners) -> Self {
+    /// On `queue`, delivering with `parts`.
+    pub(crate) async fn at<K: Sink>(queue: &Queue, parts: DeliveryParts<K>, options: WorkerOptions) -> Self {
         let hand = Hand::default();
         let engine = Patient { hand: hand.clone(), ..Patient::default() };
-        Self::from(queue, office, manners, (engine, hand), Watch::default()).await
+        Self::from(queue, parts, options, (engine, hand), Telemetry::default()).await
     }
 
     async fn from<K: Sink, E: Engine + Send + 'static>(
         queue: &Queue,
-        office: Office<K>,
-        manners: Manners,
+        parts: DeliveryParts<K>,
+        options: WorkerOptions,
         (engine, hand): (E, Hand),
-        watch: Watch,
+        telemetry: Telemetry,
     ) -> Self {
-        let means = watched(engine, &watch).await;
-        Self { hand, ..Self::when(queue, office, watch, async move { Ok((means, manners)) }) }
+        let resources = watched(engine, &telemetry).await;
+        Self { hand, ..Self::when(queue, parts, telemetry, async move { Ok((resources, options)) }) }
     }
 
-    /// On `queue`, with this office, and whatever it works with when that is ready.
+    /// On `queue`, delivering with `parts`, and working with whatever `ready` says.
     pub(crate) fn when<K: Sink>(
         queue: &Queue,
-        office: Office<K>,
-        watch: Watch,
-        ready: impl Future<Output = Result<(Means, Manners), &'static str>> + Send + 'static,
+        parts: DeliveryParts<K>,
+        telemetry: Telemetry,
+        ready: impl Future<Output = Result<(Resources, WorkerOptions), &'static str>> + Send + 'static,
     ) -> Self {
-        let (source, stop) = (source(queue).watched(watch.metrics.clone()), Stop::default());
-        let (mut task, seen, stopped) = (JoinSet::new(), watch.clone(), stop.clone());
-        task.spawn(async move { work(&source, office, seen, ready, stopped).await });
-        Self { stop, hand: Hand::default(), watch, task }
+        let (source, stop) = (source(queue).with_metrics(telemetry.metrics.clone()), Stop::default());
+        let (mut task, seen, stopped) = (JoinSet::new(), telemetry.clone(), stop.clone());
+        task.spawn(async move { work(&source, parts, seen, ready, stopped).await });
+        Self { stop, hand: Hand::default(), telemetry, task }
     }
 
     /// How it ends.
-    pub(crate) async fn end(self) -> End {
+    pub(crate) async fn end(self) -> WorkerEnd {
         self.came_to().await.unwrap()
     }
 
     /// How it ends, or why it cannot work.
-    pub(crate) async fn came_to(mut self) -> Result<End, &'static str> {
+    pub(crate) async fn came_to(mut self) -> Result<WorkerEnd, &'static str> {
         self.task.join_next().await.unwrap().unwrap()
     }
 
     /// Tells it to stop, and waits for it.
-    pub(crate) async fn stop(self) -> End {
+    pub(crate) async fn stop(self) -> WorkerEnd {
         self.stop.draining.cancel();
         self.end().await
     }
 }
 
-/// An office that calls what is at home on this machine, and webhooks signed, and again after a short pause.
-pub(crate) fn office<K: Sink>(sink: K, spool: Spool) -> Office<K> {
+/// Parts that call what is at home on this machine, and webhooks signed, and again after a short pause.
+pub(crate) fn parts<K: Sink>(sink: K, spool: Spool) -> DeliveryParts<K> {
     let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
     let here = Client::new(Guard::new(vec!["127.0.0.1/32".parse().unwrap()])).unwrap();
-    let attempts = Attempts { most: 3, pause: Duration::from_millis(50), time: Duration::from_secs(30) };
+    let retry = RetryPolicy { most: 3, pause: Duration::from_millis(50), time: Duration::from_secs(30) };
     let signer = SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").map(Signer::new);
     let (results, left) = Results::open(&spool, sink, Arc::clone(&clock));
     let uploads = Uploads::new(here.clone(), here.clone(), None, Arc::clone(&clock));
     let (outbox, deliveries) =
-        Outbox::open(&spool, Postman { client: here, signer, attempts, clock, metrics: Metrics::default() });
-    let webhooks = Some(Webhooks { outbox, always: false, cancelled: true, worker: "pod-abc".into() });
-    Office { spool, results, left, uploads, webhooks, deliveries: Some(deliveries) }
+        Outbox::open(&spool, WebhookClient { client: here, signer, retry, clock, metrics: Metrics::default() });
+    let webhooks = Some(WorkerWebhooks { outbox, always: false, cancelled: true, worker: "pod-abc".into() });
+    DeliveryParts { spool, results, left, uploads, webhooks, deliveries: Some(deliveries) }
 }
 
-pub(crate) async fn means<E: Engine + Send + 'static>(engine: E) -> Means {
-    watched(engine, &Watch::default()).await
+pub(crate) async fn resources<E: Engine + Send + 'static>(engine: E) -> Resources {
+    watched(engine, &Telemetry::default()).await
 }
 
-async fn watched<E: Engine + Send + 'static>(engine: E, watch: &Watch) -> Means {
+async fn watched<E: Engine + Send + 'static>(engine: E, telemetry: &Telemetry) -> Resources {
     let engine = Mutex::new(Some(engine));
-    let metrics = watch.metrics.clone();
-    let start: Box<Start> = Box::new(move |_| {
+    let metrics = telemetry.metrics.clone();
+    let start: Box<StartEngines> = Box::new(move |_| {
         let (engine, metrics) = (engine.lock().unwrap().take(), metrics.clone());
         let build = move || engine.ok_or("the engine was there before");
-        Box::pin(async move { Ok(vec![Host::watched("engine-test", metrics, build).await?]) })
+        Box::pin(async move { Ok(vec![Host::with_metrics("engine-test", metrics, build).await?]) })
     });
-    let fleet = Fleet::new(vec![Member { name: "m".into(), bytes: 1 }], None, start);
+    let pool = EnginePool::new(vec![ModelSpec { name: "m".into(), bytes: 1 }], None, start);
     // Loaded from the start, as in the worker.
-    drop(fleet.engine("m").await.unwrap());
+    drop(pool.engine("m").await.unwrap());
     let limits = Limits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
-    Means {
-        fleet: Arc::new(fleet),
+    Resources {
+        pool: Arc::new(pool),
         intake: Intake::new(Client::new(Guard::default()).unwrap(), limits),
         models: vec!["m".into()],
         loras: Arc::new(Vec::new),
@@ -247,16 +247,16 @@ async fn watched<E: Engine + Send + 'static>(engine: E, watch: &Watch) -> Means 
 }
 
 /// `queue` as a source of jobs for the worker `pod-abc`, with heartbeats that tests can wait for.
-pub(crate) fn source(queue: &Queue) -> RunPod {
+pub(crate) fn source(queue: &Queue) -> RunPodSource {
     let base = queue.base();
     let (take, ping) = (format!("{base}/job-take/$ID?gpu=X"), format!("{base}/ping/$RUNPOD_POD_ID?gpu=X"));
     let urls = Urls::new(&take, Some(&ping), "pod-abc").unwrap();
-    RunPod::new(Trusted::new(Some("KEY123")).unwrap(), urls, Duration::from_millis(100))
+    RunPodSource::new(Trusted::new(Some("KEY123")).unwrap(), urls, Duration::from_millis(100))
 }
 
 /// `queue` as a place for results.
-pub(crate) fn sink(queue: &Queue) -> JobDone {
+pub(crate) fn sink(queue: &Queue) -> RunPodSink {
     let route = |name: &str| format!("{}/{name}/$RUNPOD_POD_ID/$ID?gpu=X", queue.base());
     let http = Trusted::new(Some("KEY123")).unwrap();
-    JobDone::new(http, &route("job-done"), Some(&route("job-stream")), "pod-abc").unwrap()
+    RunPodSink::new(http, &route("job-done"), Some(&route("job-stream")), "pod-abc").unwrap()
 }

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use latentd::app::checks::{Check, Verdict};
-use latentd::app::fitness::{Machine, pictures};
+use latentd::app::fitness::{MachineChecks, pictures};
 use latentd::config::Fitness;
 use latentd::engine::fake::Fake;
-use latentd::engine::fleet::{Fleet, Member, Start};
 use latentd::engine::host::Host;
+use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
 use latentd::engine::{Engine, Event, Load, Memory, Poisoned, Ticket};
 use latentd::job::{JobError, Spec};
 use latentd::worker::slots;
@@ -19,8 +19,8 @@ use crate::queue::{Queue, Reply, status};
 const LIMITS: Fitness = Fitness { machine: true, min_memory: Some(0.0), min_disk: Some(0.0) };
 
 /// A machine with nothing to complain of, whose results go to `spool`.
-fn machine(spool: PathBuf) -> Machine {
-    Machine { limits: LIMITS, devices: Box::new(|_| Vec::new()), spool, models: Vec::new() }
+fn machine(spool: PathBuf) -> MachineChecks {
+    MachineChecks { limits: LIMITS, devices: Box::new(|_| Vec::new()), spool, models: Vec::new() }
 }
 
 #[tokio::test]
@@ -30,13 +30,13 @@ async fn a_machine_is_fit_until_something_is_amiss() {
     assert_eq!(machine(spool()).examine().await, Ok(()));
 
     let full = Fitness { min_disk: Some(100.1), ..LIMITS };
-    let unfit = Machine { limits: full, ..machine(spool()) }.examine().await.unwrap_err();
+    let unfit = MachineChecks { limits: full, ..machine(spool()) }.examine().await.unwrap_err();
     assert!(unfit.check == "disk" && unfit.why.contains("asks for 100.1 %"), "{unfit}");
     let skipped = Fitness { machine: false, ..full };
-    assert_eq!(Machine { limits: skipped, ..machine(spool()) }.examine().await, Ok(()));
+    assert_eq!(MachineChecks { limits: skipped, ..machine(spool()) }.examine().await, Ok(()));
 
     let starved = Fitness { min_memory: Some(1e9), ..LIMITS };
-    let unfit = Machine { limits: starved, ..machine(spool()) }.examine().await.unwrap_err();
+    let unfit = MachineChecks { limits: starved, ..machine(spool()) }.examine().await.unwrap_err();
     assert!(unfit.check == "memory" && unfit.why.contains("RUNPOD_MIN_MEMORY_GB"), "{unfit}");
 
     let taken = folder.path().join("file");
@@ -55,13 +55,13 @@ async fn a_device_that_cannot_be_used_is_told_first_and_knows_what_it_is_to_hold
         vec![Check { name: "device", verdict: Verdict::Fail, found, advice: Some("mend it".into()) }]
     };
     let models = vec![folder.path().join("model")];
-    let ill = Machine { devices: Box::new(lost), models: models.clone(), ..machine(folder.path().into()) };
+    let ill = MachineChecks { devices: Box::new(lost), models: models.clone(), ..machine(folder.path().into()) };
     let unfit = ill.examine().await.unwrap_err();
     assert_eq!(unfit.to_string(), "device: no device for 10 bytes; mend it");
 
     // Looked at even where the machine is not: what the copy broke off of cannot be loaded.
     let limits = Fitness { machine: false, ..LIMITS };
-    let unfit = Machine { limits, models, ..machine(folder.path().into()) }.examine().await.unwrap_err();
+    let unfit = MachineChecks { limits, models, ..machine(folder.path().into()) }.examine().await.unwrap_err();
     assert!(unfit.check == "weights" && unfit.why.contains("a.safetensors"), "{unfit}");
 }
 
@@ -116,20 +116,20 @@ impl Engine for Ill {
 }
 
 /// A model on two devices, of which the second may be ill.
-fn fleet(fault: Option<&'static str>) -> Fleet {
-    let start: Box<Start> = Box::new(move |_| {
+fn pool(fault: Option<&'static str>) -> EnginePool {
+    let start: Box<StartEngines> = Box::new(move |_| {
         Box::pin(async move {
             let engine = |fault| move || Ok::<_, String>(Ill { fake: Fake::default(), fault, taken: 0 });
             Ok(vec![Host::start("engine-a", engine(None)).await?, Host::start("engine-b", engine(fault)).await?])
         })
     });
-    Fleet::new(vec![Member { name: "m".into(), bytes: 1 }], None, start)
+    EnginePool::new(vec![ModelSpec { name: "m".into(), bytes: 1 }], None, start)
 }
 
 #[tokio::test]
 async fn every_engine_draws_before_the_first_job() {
     let models = ["m".to_owned()];
-    let rooms = pictures(&fleet(None), &models).await.unwrap();
+    let rooms = pictures(&pool(None), &models).await.unwrap();
     // An image takes 1 GiB of the 10, so that rows are what decides: eight images an engine, and one more job.
     assert_eq!((rooms.len(), slots(&rooms)), (2, 17));
     for (fault, why) in [
@@ -137,10 +137,10 @@ async fn every_engine_draws_before_the_first_job() {
         ("is lost", "m: the engine was lost while the job ran"),
         ("draws nothing", "m: 0 pictures came of one"),
     ] {
-        let unfit = pictures(&fleet(Some(fault)), &models).await.unwrap_err();
+        let unfit = pictures(&pool(Some(fault)), &models).await.unwrap_err();
         assert!(unfit.check == "picture" && unfit.why.starts_with(why), "{fault}: {unfit}");
     }
-    let unfit = pictures(&fleet(None), &["other".to_owned()]).await.unwrap_err();
+    let unfit = pictures(&pool(None), &["other".to_owned()]).await.unwrap_err();
     assert!(unfit.why.contains("there is no model"), "{unfit}");
 }
 

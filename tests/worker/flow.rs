@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use latentd::engine::fake::Fake;
-use latentd::worker::{End, Manners};
+use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::engine::{Hand, MANNERS, Worker, input};
+use crate::engine::{Hand, OPTIONS, Worker, input};
 use crate::log::Log;
 use crate::queue::{Asked, Queue, Reply, json, status, text};
 
@@ -20,13 +20,13 @@ fn done(queue: &Queue, id: &str) -> Option<(Value, bool)> {
 }
 
 /// What is posted for one job.
-async fn told(job: Value, manners: Manners) -> (Value, bool) {
+async fn told(job: Value, options: WorkerOptions) -> (Value, bool) {
     let queue = Queue::start().await;
     let id = job["id"].as_str().unwrap().to_owned();
     queue.answer("take", json(job));
-    let worker = Worker::start(&queue, manners).await;
+    let worker = Worker::start(&queue, options).await;
     queue.until("done", 1).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     done(&queue, &id).unwrap()
 }
 
@@ -38,9 +38,9 @@ fn is_png(image: &Value) -> bool {
 async fn a_job_is_taken_drawn_and_delivered_and_the_next_taken_at_once() {
     let queue = Queue::start().await;
     queue.job("j1", input("a")).job("j2", input("b"));
-    let worker = Worker::start(&queue, MANNERS).await;
+    let worker = Worker::start(&queue, OPTIONS).await;
     queue.until("take", 3).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     for id in ["j1", "j2"] {
         let (body, streamed) = done(&queue, id).unwrap();
         assert!(is_png(&body["output"][0]) && !streamed);
@@ -56,9 +56,9 @@ async fn a_job_is_taken_drawn_and_delivered_and_the_next_taken_at_once() {
 
 #[tokio::test]
 async fn a_result_has_timings_and_warnings_beside_it() {
-    let (body, _) = told(json!({"id": "j1", "input": input("a")}), Manners { send_timings: true, ..MANNERS }).await;
-    let keys: Vec<&String> = body.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["output", "timings", "warnings"]);
+    let job = json!({"id": "j1", "input": input("a")});
+    let (body, _) = told(job, WorkerOptions { send_timings: true, ..OPTIONS }).await;
+    assert!(body.as_object().unwrap().keys().eq(["output", "timings", "warnings"]), "{body}");
     assert_eq!((&body["timings"]["evaluations"], &body["timings"]["load"]), (&json!(2), &json!(0)));
     assert_eq!(body["warnings"], json!(["a warning"]));
 }
@@ -77,7 +77,7 @@ async fn what_is_wrong_with_an_input_is_a_list() {
         ),
         (json!(null), json!(["input should be <class 'dict'> type, not <class 'NoneType'>."])),
     ] {
-        assert_eq!(told(json!({"id": "j1", "input": wrong}), MANNERS).await, (json!({"error": complaints}), false));
+        assert_eq!(told(json!({"id": "j1", "input": wrong}), OPTIONS).await, (json!({"error": complaints}), false));
     }
 }
 
@@ -85,7 +85,7 @@ async fn what_is_wrong_with_an_input_is_a_list() {
 async fn an_image_that_cannot_be_had_is_a_sentence() {
     let mut wanted = input("a");
     wanted["init_image"] = json!("http://127.0.0.1:9/s3cret.png?s3cret");
-    let (body, _) = told(json!({"id": "j1", "input": wanted}), MANNERS).await;
+    let (body, _) = told(json!({"id": "j1", "input": wanted}), OPTIONS).await;
     let error = body["error"].as_str().unwrap();
     assert!(error.starts_with("init_image cannot be fetched") && !error.contains("s3cret"), "{error}");
 }
@@ -96,7 +96,7 @@ async fn images_of_a_job_of_several_are_streamed() {
     let mut three = input("a");
     three["num_outputs"] = json!(3);
     queue.job("j1", three);
-    let worker = Worker::start(&queue, MANNERS).await;
+    let worker = Worker::start(&queue, OPTIONS).await;
     queue.until("done", 1).await;
     worker.stop().await;
     let (body, streamed) = done(&queue, "j1").unwrap();
@@ -115,7 +115,7 @@ async fn a_stream_that_fails_costs_no_job() {
     two["num_outputs"] = json!(2);
     // An error in its place would be an image to the client.
     queue.answer("stream", status(413)).job("j1", two);
-    let worker = Worker::start(&queue, MANNERS).await;
+    let worker = Worker::start(&queue, OPTIONS).await;
     queue.until("done", 1).await;
     worker.stop().await;
     assert_eq!(queue.asked("stream").len(), 1, "no more is streamed after a failure");
@@ -130,7 +130,7 @@ async fn jobs_share_the_engine_and_one_of_them_is_stopped() {
     let now = Arc::new(Notify::new());
     let stop = json(json!({"jobsToStop": ["c2", "nope"]}));
     queue.answer("stop", Reply::After(Arc::clone(&now), Box::new(stop)));
-    let worker = Worker::start(&queue, Manners { slots: 3, ..MANNERS }).await;
+    let worker = Worker::start(&queue, WorkerOptions { slots: 3, ..OPTIONS }).await;
     // c3 does not wait for the others, and its slot is filled again.
     queue.until("done", 1).await;
     queue.until("take", 1).await;
@@ -144,7 +144,7 @@ async fn jobs_share_the_engine_and_one_of_them_is_stopped() {
     worker.hand.release();
     queue.until("done", 2).await;
     assert_eq!(worker.hand.cancelled(), 1);
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert!(done(&queue, "c1").is_some() && done(&queue, "c2").is_none());
 }
 
@@ -154,7 +154,7 @@ async fn progress_has_a_preview_for_who_asks() {
     let mut asking = input("endless");
     asking["preview"] = json!(true);
     queue.answer("take-batch", json(json!([{"id": "j1", "input": asking}, {"id": "j2", "input": input("endless")}])));
-    let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+    let worker = Worker::start(&queue, WorkerOptions { slots: 2, ..OPTIONS }).await;
     let posts = queue.until("progress", 4).await;
     worker.hand.release();
     worker.stop().await;
@@ -177,7 +177,7 @@ async fn progress_has_a_preview_for_who_asks() {
 async fn progress_is_told_now_and_then_and_never_after_the_end() {
     let queue = Queue::start().await;
     queue.job("j1", input("endless"));
-    let worker = Worker::start(&queue, MANNERS).await;
+    let worker = Worker::start(&queue, OPTIONS).await;
     let posts = queue.until("progress", 2).await;
     let progress = posts[1].json();
     assert_eq!(progress["status"], "IN_PROGRESS");
@@ -197,15 +197,15 @@ async fn a_job_has_the_time_of_its_policy() {
     let policy = json!({"executionTimeout": 200, "ttl": 86_400_000});
     let job = json!({"id": "j1", "input": input("endless"), "policy": policy});
     let expected = json!({"error": "the job took longer than the 200 ms that its policy gives it"});
-    assert_eq!(told(job, MANNERS).await, (expected, false));
+    assert_eq!(told(job, OPTIONS).await, (expected, false));
 }
 
 #[tokio::test]
 async fn a_job_that_waited_for_as_long_as_it_is_wanted_is_not_drawn() {
     let job = |delay| json!({"id": "j1", "input": input("a"), "delayTime": delay, "policy": {"ttl": 60_000}});
     let why = "the job was not done within the 60000 ms from its submission that its policy (ttl) gives it";
-    assert_eq!(told(job(60_000), MANNERS).await, (json!({"error": why}), false));
-    assert!(is_png(&told(job(1_000), MANNERS).await.0["output"][0]));
+    assert_eq!(told(job(60_000), OPTIONS).await, (json!({"error": why}), false));
+    assert!(is_png(&told(job(1_000), OPTIONS).await.0["output"][0]));
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn a_job_that_ran_out_of_time_says_that_images_were_streamed() {
     let mut two = input("first");
     two["num_outputs"] = json!(2);
     let policy = json!({"executionTimeout": 1000});
-    let (body, streamed) = told(json!({"id": "j1", "input": two, "policy": policy}), MANNERS).await;
+    let (body, streamed) = told(json!({"id": "j1", "input": two, "policy": policy}), OPTIONS).await;
     assert!(body["error"].as_str().unwrap().contains("1000 ms") && streamed, "{body}");
 }
 
@@ -222,9 +222,9 @@ async fn what_is_no_job_is_answered_where_it_can_be_and_harms_no_other() {
     let queue = Queue::start().await;
     let good = json!({"id": "good", "input": input("a")});
     queue.answer("take", json(json!([{"input": {}}, {"id": 5, "input": {}}, {"id": "empty"}, null, good, good])));
-    let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+    let worker = Worker::start(&queue, WorkerOptions { slots: 2, ..OPTIONS }).await;
     queue.until("done", 2).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert_eq!(done(&queue, "empty").unwrap().0, json!({"error": "Job has missing field(s): input."}));
     assert!(is_png(&done(&queue, "good").unwrap().0["output"][0]));
     assert_eq!(queue.asked("done").len(), 2);
@@ -240,9 +240,9 @@ async fn odd_ids_are_answered_where_a_url_can_name_them_and_logged_where_not() {
     let nobody = none.map(|id| format!("{{\"id\": {id}, \"input\": {{}}}}"));
     let jobs = odd.map(|(id, _)| json!({"id": id, "input": input("a"), "webhook": "ftp://x"}).to_string());
     queue.answer("take", text(&format!("[{}]", [&nobody[..], &jobs[..]].concat().join(", "))));
-    let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+    let worker = Worker::start(&queue, WorkerOptions { slots: 2, ..OPTIONS }).await;
     queue.until("done", odd.len()).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     let mut paths: Vec<String> = queue.asked("done").into_iter().map(|asked| asked.path).collect();
     let mut expected = odd.map(|(_, id)| format!("/v2/ep1/job-done/pod-abc/{id}?gpu=X&isStream=false"));
     paths.sort();
@@ -261,9 +261,9 @@ async fn a_job_that_cannot_be_read_is_answered_and_harms_no_other() {
     let good = json!({"id": "good", "input": input("a")});
     queue.answer("take", text(&format!(r#"[{{"id": "half", "input": {{"prompt": "\ud83d"}}}}, {good}]"#)));
     queue.answer("take", text(r#"{"id": "huge", "input": {"seed": 1e400}}"#));
-    let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+    let worker = Worker::start(&queue, WorkerOptions { slots: 2, ..OPTIONS }).await;
     queue.until("done", 3).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert!(is_png(&done(&queue, "good").unwrap().0["output"][0]));
     for id in ["half", "huge"] {
         let error = done(&queue, id).unwrap().0["error"].to_string();
@@ -280,20 +280,20 @@ async fn answers_that_begin_no_job_are_asked_for_ever_less_often() {
             queue.answer("take", text(again));
         }
         let began = Instant::now();
-        let worker = Worker::start(&queue, Manners { slots: 2, ..MANNERS }).await;
+        let worker = Worker::start(&queue, WorkerOptions { slots: 2, ..OPTIONS }).await;
         // After the one that began: at once, then after 100 ms, 200 ms, 300 ms.
         queue.when(|log| log.iter().filter(|asked| asked.route().starts_with("take")).count() >= 6).await;
         assert!(began.elapsed() >= Duration::from_millis(600), "{again}: {:?}", began.elapsed());
         worker.hand.release();
-        assert_eq!(worker.stop().await, End::Drained);
+        assert_eq!(worker.stop().await, WorkerEnd::Drained);
         assert_eq!(queue.asked("done").len(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_result_that_is_too_large_fails_with_its_size() {
-    let manners = Manners { max_bytes: Some(100), ..MANNERS };
-    let (body, _) = told(json!({"id": "sync-1", "input": input("a")}), manners).await;
+    let options = WorkerOptions { max_bytes: Some(100), ..OPTIONS };
+    let (body, _) = told(json!({"id": "sync-1", "input": input("a")}), options).await;
     let error = body["error"].as_str().unwrap();
     assert!(error.starts_with("the result has ") && error.contains("deliver.max_bytes is 100"), "{error}");
 }
@@ -303,8 +303,8 @@ async fn a_worker_that_wants_to_be_fresh_ends_after_one_job() {
     let queue = Queue::start().await;
     queue.job("j1", json!({})).job("j2", input("a"));
     // However many it could have: the queue may end it with its first result.
-    let worker = Worker::start(&queue, Manners { refresh: true, slots: 4, ..MANNERS }).await;
-    assert_eq!(worker.end().await, End::Drained);
+    let worker = Worker::start(&queue, WorkerOptions { refresh: true, slots: 4, ..OPTIONS }).await;
+    assert_eq!(worker.end().await, WorkerEnd::Drained);
     let expected = json!({"error": ["prompt is a required input."], "stopPod": true});
     assert_eq!(done(&queue, "j1").unwrap().0, expected);
     assert_eq!((queue.asked("take").len(), queue.asked("done").len()), (1, 1));
@@ -315,8 +315,8 @@ async fn an_engine_that_is_lost_gives_its_jobs_back() {
     for fake in [Fake::poisoned_after(2), Fake::panicking_after(2)] {
         let queue = Queue::start().await;
         queue.job("j1", input("a")).job("j2", input("b"));
-        let worker = Worker::with(&queue, MANNERS, fake, Hand::default()).await;
-        assert_eq!(worker.end().await, End::EngineLost);
+        let worker = Worker::with(&queue, OPTIONS, fake, Hand::default()).await;
+        assert_eq!(worker.end().await, WorkerEnd::EngineLost);
         assert_eq!((queue.asked("take").len(), queue.asked("done").len()), (1, 0));
     }
 }
@@ -325,13 +325,13 @@ async fn an_engine_that_is_lost_gives_its_jobs_back() {
 async fn a_queue_that_is_not_there_ends_the_worker() {
     let queue = Queue::start().await;
     queue.answer("take", status(404));
-    let End::NoQueue(why) = Worker::start(&queue, MANNERS).await.end().await else { panic!("it went on") };
+    let WorkerEnd::NoQueue(why) = Worker::start(&queue, OPTIONS).await.end().await else { panic!("it went on") };
     assert!(why.contains("404"), "{why}");
 
     let queue = Queue::start().await;
     // The first may come before a millisecond has passed.
     queue.answer("take", status(500)).answer("take", status(500));
-    let manners = Manners { start_deadline: Some(Duration::from_millis(1)), ..MANNERS };
-    let End::NoQueue(why) = Worker::start(&queue, manners).await.end().await else { panic!("it went on") };
+    let options = WorkerOptions { start_deadline: Some(Duration::from_millis(1)), ..OPTIONS };
+    let WorkerEnd::NoQueue(why) = Worker::start(&queue, options).await.end().await else { panic!("it went on") };
     assert!(why.contains("worker.start_deadline"), "{why}");
 }

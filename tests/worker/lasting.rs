@@ -9,31 +9,31 @@ use std::time::Duration;
 use latentd::clock::SystemClock;
 use latentd::deliver::results::Results;
 use latentd::deliver::spool::Spool;
-use latentd::deliver::{Parcel, Sink, Undelivered};
-use latentd::worker::{End, Manners};
+use latentd::deliver::{Payload, Sink, Undelivered};
+use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::json;
 use tokio::runtime::{self, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::engine::{MANNERS, Worker, input, office, sink};
+use crate::engine::{OPTIONS, Worker, input, parts, sink};
 use crate::queue::{LONG, Queue, Reply, json, status};
 
 pub(crate) fn spool(root: &Path) -> Spool {
     Spool::open(root, 1 << 30).unwrap()
 }
 
-/// How many letters lie in a tray.
-pub(crate) fn letters(root: &Path, tray: &str) -> usize {
-    fs::read_dir(root.join("0").join(tray)).unwrap().count()
+/// How many letters of a kind lie in the spool.
+pub(crate) fn letters(root: &Path, kind: &str) -> usize {
+    fs::read_dir(root.join("0").join(kind)).unwrap().count()
 }
 
 /// A sink that never gets to its first post, and says that it should.
 struct Stuck(Arc<Notify>);
 
 impl Sink for Stuck {
-    async fn done(&self, _: Parcel) -> Result<(), Undelivered> {
+    async fn done(&self, _: Payload) -> Result<(), Undelivered> {
         self.0.notify_one();
         pending().await
     }
@@ -42,7 +42,7 @@ impl Sink for Stuck {
         Ok(())
     }
 
-    async fn part(&self, _: Parcel) -> Result<(), Undelivered> {
+    async fn part(&self, _: Payload) -> Result<(), Undelivered> {
         Ok(())
     }
 
@@ -69,14 +69,14 @@ async fn a_worker_killed_before_its_first_post_posts_once_after_its_restart() {
     let life = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (there, stuck) = (Arc::clone(&queue), Stuck(Arc::clone(&reached)));
     let folder = root.path().to_owned();
-    life.spawn(async move { Worker::at(&there, office(stuck, spool(&folder)), MANNERS).await.end().await });
+    life.spawn(async move { Worker::at(&there, parts(stuck, spool(&folder)), OPTIONS).await.end().await });
     reached.notified().await;
     kill(life).await;
     assert_eq!((queue.asked("done").len(), letters(root.path(), "results")), (0, 1));
 
     let answered = Arc::new(Notify::new());
     queue.answer("done", Reply::After(Arc::clone(&answered), Box::new(status(200))));
-    let worker = Worker::at(&queue, office(sink(&queue), spool(root.path())), MANNERS).await;
+    let worker = Worker::at(&queue, parts(sink(&queue), spool(root.path())), OPTIONS).await;
     queue.until("done", 1).await;
     // Until it is taken the queue hears that we have it, and a poll says so.
     let takes = queue.until("take", 2).await;
@@ -85,7 +85,7 @@ async fn a_worker_killed_before_its_first_post_posts_once_after_its_restart() {
     queue.when(|log| log[posted..].iter().any(|asked| asked.path.contains("job_id=j1"))).await;
     answered.notify_one();
     queue.when(|log| log.last().is_some_and(|asked| asked.route() == "ping" && !asked.path.contains("j1"))).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     let [post] = &queue.asked("done")[..] else { panic!("{:?}", queue.routes()) };
     assert!(post.path.ends_with("/j1?gpu=X&isStream=true"), "{}", post.path);
     assert_eq!(post.json()["output"].as_array().unwrap().len(), 2);
@@ -96,16 +96,16 @@ async fn a_worker_killed_before_its_first_post_posts_once_after_its_restart() {
 async fn what_is_not_delivered_when_draining_is_over_is_left_for_the_next_start() {
     let (queue, root) = (Queue::start().await, tempfile::tempdir().unwrap());
     queue.job("j1", input("a")).answer("done", Reply::Hold);
-    let manners = Manners { drain: Duration::from_millis(100), ..MANNERS };
-    let worker = Worker::at(&queue, office(sink(&queue), spool(root.path())), manners).await;
+    let options = WorkerOptions { drain: Duration::from_millis(100), ..OPTIONS };
+    let worker = Worker::at(&queue, parts(sink(&queue), spool(root.path())), options).await;
     queue.until("done", 1).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert_eq!(letters(root.path(), "results"), 1);
 
-    let worker = Worker::at(&queue, office(sink(&queue), spool(root.path())), manners).await;
+    let worker = Worker::at(&queue, parts(sink(&queue), spool(root.path())), options).await;
     let posts = queue.until("done", 2).await;
     assert_eq!(posts[0].body, posts[1].body);
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert_eq!(letters(root.path(), "results"), 0);
 }
 
@@ -116,11 +116,11 @@ async fn a_job_that_is_stopped_while_it_is_delivered_leaves_nothing() {
     let stop = json(json!({"jobsToStop": ["j1"]}));
     queue.job("j1", input("a")).answer("done", Reply::Hold);
     queue.answer("stop", Reply::After(Arc::clone(&now), Box::new(stop)));
-    let worker = Worker::at(&queue, office(sink(&queue), spool(root.path())), MANNERS).await;
+    let worker = Worker::at(&queue, parts(sink(&queue), spool(root.path())), OPTIONS).await;
     queue.until("done", 1).await;
     now.notify_one();
     queue.until("take", 2).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert_eq!((letters(root.path(), "results"), queue.asked("done").len()), (0, 1));
 }
 
@@ -133,28 +133,28 @@ async fn a_full_spool_takes_no_jobs_until_it_drains() {
     let taken = Arc::new(Notify::new());
     queue.answer("done", Reply::After(Arc::clone(&taken), Box::new(status(200)))).job("j1", input("a"));
     let tiny = Spool::open(root.path(), 1).unwrap();
-    let worker = Worker::at(&queue, office(sink(&queue), tiny), MANNERS).await;
+    let worker = Worker::at(&queue, parts(sink(&queue), tiny), OPTIONS).await;
     queue.until("done", 1).await;
     queue.until("ping", 3).await;
     assert_eq!(queue.asked("take").len(), 0);
     taken.notify_one();
     // Its own result fills it as well, and is delivered all the same.
     queue.until("take", 2).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert_eq!((queue.asked("done").len(), letters(root.path(), "results")), (2, 0));
 }
 
 #[tokio::test]
 async fn a_disk_that_takes_nothing_stops_nothing() {
     let (queue, root) = (Queue::start().await, tempfile::tempdir().unwrap());
-    let office = office(sink(&queue), spool(root.path()));
+    let parts = parts(sink(&queue), spool(root.path()));
     // As when it is full: whatever is written fails.
     fs::remove_dir(root.path().join("0/results")).unwrap();
     fs::remove_dir(root.path().join("0/webhooks")).unwrap();
     queue.job("j1", input("a")).answer("done", status(500)).job("j2", input("b"));
-    let worker = Worker::at(&queue, office, MANNERS).await;
+    let worker = Worker::at(&queue, parts, OPTIONS).await;
     queue.until("take", 3).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     let posts = queue.asked("done");
     assert!(posts.len() == 3 && posts[0].body == posts[1].body, "{:?}", queue.routes());
 }

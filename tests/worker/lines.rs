@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use latentd::worker::{End, Manners};
+use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
 
-use crate::engine::{MANNERS, Worker, input, office, sink};
+use crate::engine::{OPTIONS, Worker, input, parts, sink};
 use crate::lasting::spool;
 use crate::log::Log;
 use crate::queue::{Queue, Reply, json, status};
@@ -54,19 +54,19 @@ async fn a_line_names_its_job_and_its_batch_wherever_it_comes_from() {
         queue.answer("done", status(answer));
     }
     queue.answer("done", Reply::Hold);
-    let manners = Manners { drain: Duration::from_millis(300), ..MANNERS };
-    let worker = Worker::at(&queue, office(sink(&queue), spool(root.path())), manners).await;
+    let options = WorkerOptions { drain: Duration::from_millis(300), ..OPTIONS };
+    let worker = Worker::at(&queue, parts(sink(&queue), spool(root.path())), options).await;
     queue.until("done", 7).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     // What is left cannot be read any more when its turn comes.
-    let office = office(sink(&queue), spool(root.path()));
+    let parts = parts(sink(&queue), spool(root.path()));
     for letter in std::fs::read_dir(root.path().join("0/results")).unwrap() {
         std::fs::write(letter.unwrap().path(), "").unwrap();
     }
     queue.answer("take", job("endless", json!({"id": "j2"})));
-    let worker = Worker::at(&queue, office, manners).await;
+    let worker = Worker::at(&queue, parts, options).await;
     queue.when(|log| log.iter().any(|asked| asked.path.contains("job_id=j2"))).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
 
     let lines = of_jobs(&log);
     let (nameless, named): (Vec<&Value>, Vec<&Value>) =

@@ -1,10 +1,10 @@
 //! What a worker says of its work, at its most talkative.
 
-use latentd::worker::{End, Manners};
+use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 
-use crate::engine::{MANNERS, Worker, input, office, sink};
+use crate::engine::{OPTIONS, Worker, input, parts, sink};
 use crate::lasting::spool;
 use crate::log::Log;
 use crate::queue::{Asked, Queue, json, status};
@@ -66,12 +66,12 @@ async fn no_log_holds_a_secret_or_an_image() {
     for failure in [500, 429, 413, 404] {
         queue.answer("done", status(failure));
     }
-    let office = office(sink(&queue), spool(root.path()));
-    let worker = Worker::at(&queue, office, Manners { slots: 2, ..MANNERS }).await;
+    let parts = parts(sink(&queue), spool(root.path()));
+    let worker = Worker::at(&queue, parts, WorkerOptions { slots: 2, ..OPTIONS }).await;
     let posted =
         |log: &Vec<Asked>, id: &str| log.iter().any(|asked| asked.route() == "done" && asked.path.contains(id));
     queue.when(|log| (1..=7).all(|n| posted(log, &format!("/j{n}?")))).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
 
     let log = log.text();
     for word in ["j1", "j7", "Finished.", "webhook", "upload"] {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use latentd::source::{JobSource, Taken, Verdict};
+use latentd::source::{JobSource, NextPoll, Taken};
 use serde_json::json;
 use tokio::select;
 use tokio_util::sync::CancellationToken;
@@ -12,14 +12,14 @@ use crate::engine::source;
 use crate::queue::{Queue, Reply, json, status, text};
 
 /// What one poll comes to: ids of jobs, or what to do after an error.
-async fn taken(reply: Reply) -> Result<Vec<Option<String>>, Verdict> {
+async fn taken(reply: Reply) -> Result<Vec<Option<String>>, NextPoll> {
     let queue = Queue::start().await;
     // Known before: else a 404 is the end.
     queue.answer("take", status(204)).answer("take", reply);
     let source = source(&queue);
     let enough = CancellationToken::new();
     assert_eq!(source.take(1, false, &enough).await.unwrap(), Taken::default());
-    let jobs = source.take(1, false, &enough).await.map_err(|cause| cause.verdict)?.jobs;
+    let jobs = source.take(1, false, &enough).await.map_err(|cause| cause.next)?.jobs;
     Ok(jobs.into_iter().map(|job| job.map(|job| job.id).ok()).collect())
 }
 
@@ -27,12 +27,12 @@ async fn taken(reply: Reply) -> Result<Vec<Option<String>>, Verdict> {
 async fn every_answer_to_a_poll_has_its_meaning() {
     let job = json!({"id": "j1", "input": {}});
     let jobs = Ok(vec![Some("j1".to_owned())]);
-    let (nothing, again) = (Ok(vec![]), Err(Verdict::Retry(Duration::ZERO)));
+    let (nothing, again) = (Ok(vec![]), Err(NextPoll::Retry(Duration::ZERO)));
     assert_eq!(taken(status(204)).await, nothing);
-    assert_eq!(taken(status(400)).await, Err(Verdict::Nothing));
-    assert_eq!(taken(status(429)).await, Err(Verdict::Retry(Duration::from_secs(5))));
+    assert_eq!(taken(status(400)).await, Err(NextPoll::Nothing));
+    assert_eq!(taken(status(429)).await, Err(NextPoll::Retry(Duration::from_secs(5))));
     let told = Reply::Answer { status: 429, kind: "", more: "Retry-After: 9\r\n", body: vec![] };
-    assert_eq!(taken(told).await, Err(Verdict::Retry(Duration::from_secs(9))));
+    assert_eq!(taken(told).await, Err(NextPoll::Retry(Duration::from_secs(9))));
     for error in [401, 403, 404, 500, 502, 503] {
         assert_eq!(taken(status(error)).await, again, "{error}");
     }
@@ -79,7 +79,7 @@ async fn a_queue_that_never_was_there_is_the_end() {
     let queue = Queue::start().await;
     queue.answer("take", status(404));
     let error = source(&queue).take(1, false, &CancellationToken::new()).await.unwrap_err();
-    assert_eq!(error.verdict, Verdict::Stop);
+    assert_eq!(error.next, NextPoll::Stop);
     assert!(error.why.contains("RUNPOD_WEBHOOK_GET_JOB"), "{}", error.why);
 }
 
@@ -88,7 +88,7 @@ async fn a_queue_without_batches_is_asked_for_one_job_at_a_time() {
     let queue = Queue::start().await;
     queue.answer("take-batch", status(404)).job("j1", json!({}));
     let (source, enough) = (source(&queue), CancellationToken::new());
-    assert_eq!(source.take(3, false, &enough).await.unwrap_err().verdict, Verdict::Again);
+    assert_eq!(source.take(3, false, &enough).await.unwrap_err().next, NextPoll::Again);
     assert_eq!(source.take(3, false, &enough).await.unwrap().jobs.len(), 1);
     assert_eq!(queue.asked("take")[0].path, "/v2/ep1/job-take/pod-abc?gpu=X&job_in_progress=0");
 }
@@ -100,7 +100,7 @@ async fn batches_that_worked_are_asked_for_again() {
     queue.answer("take-batch", status(204)).answer("take-batch", status(404)).answer("take-batch", job);
     let (source, enough) = (source(&queue), CancellationToken::new());
     assert_eq!(source.take(3, false, &enough).await.unwrap(), Taken::default());
-    assert_eq!(source.take(3, false, &enough).await.unwrap_err().verdict, Verdict::Retry(Duration::ZERO));
+    assert_eq!(source.take(3, false, &enough).await.unwrap_err().next, NextPoll::Retry(Duration::ZERO));
     assert_eq!(source.take(3, false, &enough).await.unwrap().jobs.len(), 1);
     assert_eq!(queue.asked("take-batch").len(), 3);
 }
@@ -116,7 +116,7 @@ async fn who_got_too_large_an_answer_asks_for_fewer_jobs() {
     let mut said = Vec::new();
     for _ in 0..6 {
         let taken = source.take(9, false, &enough);
-        said.push(taken.await.map(|taken| taken.jobs.len()).map_err(|cause| (cause.verdict, cause.why)));
+        said.push(taken.await.map(|taken| taken.jobs.len()).map_err(|cause| (cause.next, cause.why)));
         if said.len() == 5 {
             queue.answer("take-batch", too_large());
         }
@@ -126,7 +126,7 @@ async fn who_got_too_large_an_answer_asks_for_fewer_jobs() {
             "the answer for {jobs} jobs has more than 268435456 bytes and is not read: {} are asked for next",
             jobs / 2
         );
-        Err((Verdict::Retry(Duration::ZERO), why))
+        Err((NextPoll::Retry(Duration::ZERO), why))
     };
     assert_eq!(said, [why(9), why(4), Ok(0), Ok(2), Ok(2), why(8)]);
     let asked = queue.asked("take-batch");
@@ -143,7 +143,7 @@ async fn a_poll_without_an_answer_is_no_empty_answer() {
         tokio::time::pause();
     };
     let error = tokio::join!(source.take(1, false, &enough), silence).0.unwrap_err();
-    assert_eq!(error.verdict, Verdict::Nothing);
+    assert_eq!(error.next, NextPoll::Nothing);
     assert!(error.why.contains("90 s"), "{}", error.why);
 }
 
@@ -198,7 +198,7 @@ async fn heartbeats_list_what_is_held_and_survive_errors() {
             assert!(pings.iter().all(|ping| ping.path == expected && ping.method == "GET"), "{pings:?}");
             assert_eq!(pings[0].headers["authorization"], "KEY123");
         }
-        never = source.beat(held) => match never {},
+        never = source.heartbeat(held) => match never {},
     }
 }
 
@@ -215,7 +215,7 @@ async fn stops_are_heard_through_everything_else() {
         stops = queue.until("stop", 5) => {
             assert!(stops.iter().all(|stop| stop.path == "/v2/ep1/job-stop/pod-abc?gpu=X"), "{stops:?}");
         }
-        never = source.hear_stops(|id| stopped.lock().unwrap().push(id.to_owned())) => match never {},
+        never = source.watch_stops(|id| stopped.lock().unwrap().push(id.to_owned())) => match never {},
     }
     assert_eq!(*stopped.lock().unwrap(), ["c2", "nope"]);
 }

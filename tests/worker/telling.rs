@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use latentd::worker::{End, Manners};
+use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::engine::{MANNERS, Worker, input, office, sink};
+use crate::engine::{OPTIONS, Worker, input, parts, sink};
 use crate::lasting::{letters, spool};
 use crate::log::Log;
 use crate::queue::{Queue, Reply, json, status};
@@ -20,8 +20,8 @@ fn job(server: &Server, prompt: &str) -> Value {
     json!({"id": "j1", "input": input(prompt), "webhook": webhook})
 }
 
-async fn worker(queue: &Queue, root: &Path, manners: Manners) -> Worker {
-    Worker::at(queue, office(sink(queue), spool(root)), manners).await
+async fn worker(queue: &Queue, root: &Path, options: WorkerOptions) -> Worker {
+    Worker::at(queue, parts(sink(queue), spool(root)), options).await
 }
 
 fn told(request: &Request) -> Value {
@@ -33,12 +33,12 @@ async fn on_a_bare_queue_the_worker_tells_whom_the_job_names() {
     let (queue, root) = (Queue::start().await, tempfile::tempdir().unwrap());
     let server = Server::start(|number, _| server::status(if number < 2 { "500 Oh" } else { "200 OK" })).await;
     queue.answer("take", json(job(&server, "a"))).answer("done", status(503));
-    let worker = worker(&queue, root.path(), Manners { send_timings: true, ..MANNERS }).await;
+    let worker = worker(&queue, root.path(), WorkerOptions { send_timings: true, ..OPTIONS }).await;
     queue.until("done", 1).await;
     assert_eq!(server.asked().len(), 0, "first the queue, then the others");
     queue.until("done", 2).await;
     // Draining waits for all attempts.
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     let asked = server.asked();
     assert_eq!((asked.len(), letters(root.path(), "webhooks")), (3, 0));
     for request in &asked {
@@ -67,9 +67,9 @@ async fn a_job_that_fails_is_told_too() {
     let server = Server::start(|_, _| server::status("200 OK")).await;
     let webhook = server.url("/");
     queue.answer("take", json(json!({"id": "j1", "input": {"prompt": "p", "width": 5}, "webhook": webhook})));
-    let worker = worker(&queue, root.path(), MANNERS).await;
+    let worker = worker(&queue, root.path(), OPTIONS).await;
     let status = told(&server.until(1).await[0]);
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert_eq!(
         (&status["status"], &status["error"]),
         (&json!("FAILED"), &json!(r#"["width does not meet the constraints."]"#))
@@ -84,11 +84,11 @@ async fn a_gateway_of_our_own_calls_webhooks_itself_unless_the_worker_always_doe
         let more = "X-Latentd-Webhooks: gateway\r\n";
         let body = job(&server, "a").to_string().into();
         queue.answer("take", Reply::Answer { status: 200, kind: "application/json", more, body });
-        let mut office = office(sink(&queue), spool(root.path()));
-        office.webhooks.as_mut().unwrap().always = always;
-        let worker = Worker::at(&queue, office, MANNERS).await;
+        let mut parts = parts(sink(&queue), spool(root.path()));
+        parts.webhooks.as_mut().unwrap().always = always;
+        let worker = Worker::at(&queue, parts, OPTIONS).await;
         queue.until("done", 1).await;
-        assert_eq!(worker.stop().await, End::Drained);
+        assert_eq!(worker.stop().await, WorkerEnd::Drained);
         assert_eq!(server.asked().len(), usize::from(always));
     }
 }
@@ -98,15 +98,15 @@ async fn a_webhook_that_is_under_way_survives_a_restart_under_its_id() {
     let (queue, root) = (Queue::start().await, tempfile::tempdir().unwrap());
     let server = Server::start(|number, _| if number == 0 { Answer::Silence } else { server::status("200 OK") }).await;
     queue.answer("take", json(job(&server, "a")));
-    let manners = Manners { drain: Duration::from_millis(200), ..MANNERS };
-    let first = worker(&queue, root.path(), manners).await;
+    let options = WorkerOptions { drain: Duration::from_millis(200), ..OPTIONS };
+    let first = worker(&queue, root.path(), options).await;
     server.until(1).await;
-    assert_eq!(first.stop().await, End::Drained);
+    assert_eq!(first.stop().await, WorkerEnd::Drained);
     assert_eq!((letters(root.path(), "results"), letters(root.path(), "webhooks")), (0, 1));
 
-    let second = worker(&queue, root.path(), manners).await;
+    let second = worker(&queue, root.path(), options).await;
     let asked = server.until(2).await;
-    assert_eq!(second.stop().await, End::Drained);
+    assert_eq!(second.stop().await, WorkerEnd::Drained);
     assert_eq!((asked[0].header("webhook-id"), &asked[0].body), (asked[1].header("webhook-id"), &asked[1].body));
     assert_eq!((server.asked().len(), queue.asked("done").len(), letters(root.path(), "webhooks")), (2, 1, 0));
 }
@@ -114,9 +114,9 @@ async fn a_webhook_that_is_under_way_survives_a_restart_under_its_id() {
 /// A worker that was to deliver the end of `j1`, of which nothing had arrived when it ended.
 async fn left(queue: &Queue, root: &Path, server: &Server) {
     queue.answer("take", json(job(server, "a"))).answer("done", Reply::Hold);
-    let first = worker(queue, root, Manners { drain: Duration::from_millis(100), ..MANNERS }).await;
+    let first = worker(queue, root, WorkerOptions { drain: Duration::from_millis(100), ..OPTIONS }).await;
     queue.until("done", 1).await;
-    assert_eq!(first.stop().await, End::Drained);
+    assert_eq!(first.stop().await, WorkerEnd::Drained);
     assert_eq!((server.asked().len(), letters(root, "results"), letters(root, "webhooks")), (0, 1, 1));
 }
 
@@ -129,7 +129,7 @@ async fn a_webhook_that_was_left_waits_for_its_result() {
         left(&queue, root.path(), &server).await;
         let now = Arc::new(Notify::new());
         queue.answer("done", status(503)).answer("done", Reply::After(Arc::clone(&now), Box::new(status(answer))));
-        let second = worker(&queue, root.path(), MANNERS).await;
+        let second = worker(&queue, root.path(), OPTIONS).await;
         queue.until("done", 3).await;
         let pings = queue.asked("ping").len();
         queue.until("ping", pings + 3).await;
@@ -137,7 +137,7 @@ async fn a_webhook_that_was_left_waits_for_its_result() {
         now.notify_one();
         let asked = server.until(1).await;
         assert_eq!(told(&asked[0])["status"], "COMPLETED");
-        assert_eq!(second.stop().await, End::Drained);
+        assert_eq!(second.stop().await, WorkerEnd::Drained);
         let left = (letters(root.path(), "results"), letters(root.path(), "webhooks"));
         assert_eq!((server.asked().len(), left), (1, (0, 0)), "{answer}");
     }
@@ -151,9 +151,9 @@ async fn a_webhook_that_was_left_is_sent_when_nobody_waits_for_its_result() {
     // As when its time was over before this start.
     let results = root.path().join("0/results");
     std::fs::remove_dir_all(results).unwrap();
-    let second = worker(&queue, root.path(), MANNERS).await;
+    let second = worker(&queue, root.path(), OPTIONS).await;
     server.until(1).await;
-    assert_eq!(second.stop().await, End::Drained);
+    assert_eq!(second.stop().await, WorkerEnd::Drained);
     assert_eq!((queue.asked("done").len(), letters(root.path(), "webhooks")), (1, 0));
 }
 
@@ -169,9 +169,9 @@ async fn a_result_that_the_queue_finds_too_large_fails_the_job_for_everybody() {
             queue.answer("take", json(job(&server, "a")));
         }
         queue.answer("done", status(503)).answer("done", status(413)).answer("done", status(500));
-        let worker = worker(&queue, root.path(), MANNERS).await;
+        let worker = worker(&queue, root.path(), OPTIONS).await;
         let asked = server.until(1).await;
-        assert_eq!(worker.stop().await, End::Drained);
+        assert_eq!(worker.stop().await, WorkerEnd::Drained);
 
         let posts = queue.asked("done");
         let [.., large, again, last] = &posts[..] else { panic!("{:?}", queue.routes()) };
@@ -191,9 +191,9 @@ async fn an_error_that_is_too_large_as_well_ends_it() {
     let (queue, root) = (Queue::start().await, tempfile::tempdir().unwrap());
     let server = Server::start(|_, _| server::status("200 OK")).await;
     queue.answer("take", json(job(&server, "a"))).answer("done", status(413)).answer("done", status(413));
-    let worker = worker(&queue, root.path(), MANNERS).await;
+    let worker = worker(&queue, root.path(), OPTIONS).await;
     let asked = server.until(1).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert_eq!((queue.asked("done").len(), &told(&asked[0])["status"]), (2, &json!("FAILED")));
 }
 
@@ -203,8 +203,8 @@ async fn a_worker_without_an_engine_leaves_webhooks_to_the_next() {
     let server = Server::start(|_, _| Answer::Silence).await;
     let panic = json!({"id": "j2", "input": input("panic")});
     queue.answer("take", json(job(&server, "a"))).answer("take", json(panic));
-    let worker = worker(&queue, root.path(), MANNERS).await;
-    assert_eq!(worker.end().await, End::EngineLost);
+    let worker = worker(&queue, root.path(), OPTIONS).await;
+    assert_eq!(worker.end().await, WorkerEnd::EngineLost);
     assert_eq!((queue.asked("done").len(), letters(root.path(), "webhooks")), (1, 1));
 }
 
@@ -218,16 +218,16 @@ async fn stopped(prompt: &str, changes: Value, cancelled: bool) -> Vec<Value> {
     let mut job = job(&server, prompt);
     job.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     queue.answer("take", json(job)).answer("done", Reply::Hold);
-    let mut office = office(sink(&queue), spool(root.path()));
-    office.webhooks.as_mut().unwrap().cancelled = cancelled;
-    let worker = Worker::at(&queue, office, MANNERS).await;
+    let mut parts = parts(sink(&queue), spool(root.path()));
+    parts.webhooks.as_mut().unwrap().cancelled = cancelled;
+    let worker = Worker::at(&queue, parts, OPTIONS).await;
     let route = if prompt == "endless" { "ping" } else { "done" };
     let listed =
         |log: &Vec<crate::queue::Asked>| log.iter().any(|asked| asked.route() == route && asked.path.contains("j1"));
     queue.when(listed).await;
     now.notify_one();
     queue.until("take", 2).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     let left = (letters(root.path(), "results"), letters(root.path(), "webhooks"));
     assert_eq!((left, queue.asked("done").len()), ((0, 0), usize::from(route == "done")), "{prompt}");
     server.asked().iter().map(told).collect()
@@ -264,9 +264,9 @@ async fn a_job_whose_time_is_over_is_told_as_timed_out() {
         let mut job = job(&server, "endless");
         (job["policy"], job["delayTime"]) = (policy, json!(60_000));
         queue.answer("take", json(job));
-        let worker = worker(&queue, root.path(), MANNERS).await;
+        let worker = worker(&queue, root.path(), OPTIONS).await;
         let status = told(&server.until(1).await[0]);
-        assert_eq!(worker.stop().await, End::Drained);
+        assert_eq!(worker.stop().await, WorkerEnd::Drained);
         assert_eq!((&status["status"], &status["delayTime"]), (&json!("TIMED_OUT"), &json!(60_000)));
         assert_eq!(queue.asked("done")[0].json(), json!({"error": status["error"]}));
         assert!(status["error"].as_str().unwrap().contains(told_so), "{status}");
@@ -278,8 +278,8 @@ async fn nobody_is_told_of_a_job_that_was_given_back() {
     let (queue, root) = (Queue::start().await, tempfile::tempdir().unwrap());
     let server = Server::start(|_, _| server::status("200 OK")).await;
     queue.answer("take", json(job(&server, "endless")));
-    let worker = worker(&queue, root.path(), Manners { drain: Duration::from_millis(100), ..MANNERS }).await;
+    let worker = worker(&queue, root.path(), WorkerOptions { drain: Duration::from_millis(100), ..OPTIONS }).await;
     queue.when(|log| log.iter().any(|asked| asked.path.contains("job_id=j1"))).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert_eq!((server.asked().len(), letters(root.path(), "webhooks")), (0, 0));
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use latentd::net::Proxies;
 use latentd::telemetry::Traces;
-use latentd::worker::End;
+use latentd::worker::WorkerEnd;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::engine::{MANNERS, Worker, input};
+use crate::engine::{OPTIONS, Worker, input};
 use crate::queue::{Queue, json};
 
 const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
@@ -92,9 +92,9 @@ async fn traced(address: SocketAddr, jobs: serde_json::Value) {
     let guard = tracing_subscriber::registry().with(traces.layer()).set_default();
     let (queue, count) = (Queue::start().await, jobs.as_array().unwrap().len());
     queue.answer("take", json(jobs));
-    let worker = Worker::start(&queue, MANNERS).await;
+    let worker = Worker::start(&queue, OPTIONS).await;
     queue.until("done", count).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     drop(guard);
     let mut last = JoinSet::new();
     last.spawn_blocking(move || traces.finish());

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use latentd::clock::{FakeClock, SystemClock, UnixTime};
 use latentd::config::{Config, Environment, Flags};
 use latentd::deliver::spool::Spool;
-use latentd::deliver::upload::{Place, Uploads};
+use latentd::deliver::upload::{UploadTarget, Uploads};
 use latentd::net::{Client, Guard};
-use latentd::worker::{End, Manners};
+use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::engine::{MANNERS, Worker, input, office, sink};
+use crate::engine::{OPTIONS, Worker, input, parts, sink};
 use crate::queue::Queue;
 use crate::s3;
 use crate::server::{Answer, Request, Server, moved, said, status};
@@ -25,7 +25,7 @@ fn uploads() -> Uploads {
     Uploads::new(guarded, open, None, Arc::new(clock))
 }
 
-pub(crate) fn place(server: &Server, name: &str) -> Place {
+pub(crate) fn place(server: &Server, name: &str) -> UploadTarget {
     let variables = [
         ("BUCKET_ENDPOINT_URL", server.url("")),
         ("BUCKET_ACCESS_KEY_ID", "AKID".into()),
@@ -33,7 +33,7 @@ pub(crate) fn place(server: &Server, name: &str) -> Place {
         ("LATENTD_BUCKET__NAME", name.into()),
     ];
     let environment: Environment = variables.into_iter().map(|(name, value)| (name.into(), value)).collect();
-    Place::new(&Config::load(&Flags::default(), &environment).unwrap().bucket.unwrap())
+    UploadTarget::new(&Config::load(&Flags::default(), &environment).unwrap().bucket.unwrap())
 }
 
 /// What S3 would say of a request.
@@ -106,7 +106,7 @@ async fn storage_does_not_send_us_elsewhere() {
 async fn the_endpoint_of_a_job_is_called_under_the_guard() {
     let server = Server::start(|_, _| status("200 OK")).await;
     let config = json!({"endpointUrl": server.url(""), "accessId": "AKID", "accessSecret": SECRET, "bucketName": "b"});
-    let stranger = Place::of_job(&config).unwrap().unwrap();
+    let stranger = UploadTarget::of_job(&config).unwrap().unwrap();
     let error = uploads().put(&stranger, "j", 0, Bytes::new()).await.unwrap_err().to_string();
     assert!(error.contains("net.allow_private") && !error.contains(SECRET), "{error}");
     assert_eq!(server.asked().len(), 0);
@@ -120,17 +120,17 @@ async fn the_endpoint_of_a_job_is_called_under_the_guard() {
 }
 
 /// What a job with two images comes to: its end, whether it was streamed, and what was streamed.
-async fn drawn(s3_config: Value, usual: Option<Place>, max_bytes: u64) -> (Value, bool, Vec<Value>) {
+async fn drawn(s3_config: Value, usual: Option<UploadTarget>, max_bytes: u64) -> (Value, bool, Vec<Value>) {
     let queue = Queue::start().await;
     let mut two = input("a");
     two["num_outputs"] = json!(2);
     queue.answer("take", crate::queue::json(json!({"id": "j1", "input": two, "s3Config": s3_config})));
-    let mut office = office(sink(&queue), Spool::in_memory(1 << 30));
+    let mut parts = parts(sink(&queue), Spool::in_memory(1 << 30));
     let here = Client::new(Guard::open()).unwrap();
-    office.uploads = Uploads::new(here.clone(), here, usual, Arc::new(SystemClock));
-    let worker = Worker::at(&queue, office, Manners { max_bytes: Some(max_bytes), ..MANNERS }).await;
+    parts.uploads = Uploads::new(here.clone(), here, usual, Arc::new(SystemClock));
+    let worker = Worker::at(&queue, parts, WorkerOptions { max_bytes: Some(max_bytes), ..OPTIONS }).await;
     queue.until("done", 1).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     let end = &queue.asked("done")[0];
     let parts = queue.asked("stream").iter().map(|part| part.json()["output"].clone()).collect();
     (end.json(), end.path.ends_with("isStream=true"), parts)

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use latentd::clock::{FakeClock, UnixTime};
 use latentd::config::SigningKey;
-use latentd::deliver::outbox::{Attempts, Deliveries, Outbox, Postman};
+use latentd::deliver::outbox::{Outbox, RetryPolicy, WebhookClient, WebhookDeliveries};
 use latentd::deliver::spool::Spool;
-use latentd::deliver::webhook::{Hook, Signer};
+use latentd::deliver::webhook::{Signer, WebhookRequest};
 use latentd::job::Webhook;
 use latentd::net::{Client, Guard};
 use latentd::telemetry::Metrics;
@@ -24,33 +24,33 @@ const BODY: &[u8] = br#"{"id": "j", "status": "COMPLETED"}"#;
 
 const NOW: UnixTime = UnixTime::from_millis(1_795_000_000_500);
 
-fn hook(url: &str, headers: &[(&str, &str)]) -> Hook {
+fn hook(url: &str, headers: &[(&str, &str)]) -> WebhookRequest {
     let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-    Hook::new("j", "COMPLETED", &Webhook { url: url.into(), headers, left_out: 0 })
+    WebhookRequest::new("j", "COMPLETED", &Webhook { url: url.into(), headers, left_out: 0 })
 }
 
-fn postman(allowed: &str, now: UnixTime) -> Postman {
+fn client(allowed: &str, now: UnixTime) -> WebhookClient {
     let allowed = allowed.split(' ').filter(|range| !range.is_empty()).map(|range| range.parse().unwrap()).collect();
-    Postman {
+    WebhookClient {
         client: Client::new(Guard::new(allowed)).unwrap(),
         signer: SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").map(Signer::new),
-        attempts: Attempts { most: 3, pause: Duration::from_secs(10), time: Duration::from_secs(30) },
+        retry: RetryPolicy { most: 3, pause: Duration::from_secs(10), time: Duration::from_secs(30) },
         clock: Arc::new(FakeClock::at(now)),
         metrics: Metrics::default(),
     }
 }
 
-fn open_at(root: &Path, allowed: &str, now: UnixTime) -> (Spool, Outbox, Deliveries) {
+fn open_at(root: &Path, allowed: &str, now: UnixTime) -> (Spool, Outbox, WebhookDeliveries) {
     let spool = Spool::open(root, 1 << 20).unwrap();
-    let (outbox, deliveries) = Outbox::open(&spool, postman(allowed, now));
+    let (outbox, deliveries) = Outbox::open(&spool, client(allowed, now));
     (spool, outbox, deliveries)
 }
 
-fn open(root: &Path) -> (Spool, Outbox, Deliveries) {
+fn open(root: &Path) -> (Spool, Outbox, WebhookDeliveries) {
     open_at(root, "127.0.0.1/32", NOW)
 }
 
-async fn send(outbox: &Outbox, hook: Hook) {
+async fn send(outbox: &Outbox, hook: WebhookRequest) {
     outbox.send(outbox.keep(hook, Duration::ZERO, Bytes::from_static(BODY)).await).await;
 }
 
@@ -59,7 +59,7 @@ fn letters(root: &Path) -> usize {
 }
 
 /// Accepts one webhook, sends all there are, and returns how long that took.
-async fn deliver(root: &Path, hook: Hook) -> Duration {
+async fn deliver(root: &Path, hook: WebhookRequest) -> Duration {
     let (_spool, outbox, deliveries) = open(root);
     let start = Instant::now();
     send(&outbox, hook).await;
@@ -112,9 +112,9 @@ async fn lines_name_the_job_as_id_and_the_event_as_webhook() {
 async fn attempts_after_the_first_are_counted() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(|_, _| status("500 Internal Server Error")).await;
-    let (postman, spool) = (postman("127.0.0.1/32", NOW), Spool::open(root.path(), 1 << 20).unwrap());
-    let metrics = postman.metrics.clone();
-    let (outbox, deliveries) = Outbox::open(&spool, postman);
+    let (client, spool) = (client("127.0.0.1/32", NOW), Spool::open(root.path(), 1 << 20).unwrap());
+    let metrics = client.metrics.clone();
+    let (outbox, deliveries) = Outbox::open(&spool, client);
     send(&outbox, hook(&server.url("/"), &[])).await;
     drop(outbox);
     deliveries.run(CancellationToken::new()).await;

@@ -16,12 +16,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use latentd::net::Url;
-use latentd::worker::{End, Manners};
+use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
-use crate::engine::{MANNERS, Worker, input, source};
+use crate::engine::{OPTIONS, Worker, input, source};
 use crate::queue::{Asked, Queue, Reply, json};
 
 /// A request of the SDK.
@@ -87,23 +87,23 @@ async fn first(queue: &Queue, route: &str, holds: impl Fn(&Asked) -> bool) -> As
 }
 
 /// What a worker of ours sends when it is given this job, between its first poll and the end of the job.
-async fn of_a_job(id: &str, input: Value, manners: Manners) -> Queue {
+async fn of_a_job(id: &str, input: Value, options: WorkerOptions) -> Queue {
     let queue = Queue::start().await;
     queue.job(id, input);
-    let worker = Worker::start(&queue, manners).await;
+    let worker = Worker::start(&queue, options).await;
     queue.until("stop", 1).await;
     if id == "j10" {
         queue.until("progress", 1).await;
         worker.hand.release();
     }
     queue.until("done", 1).await;
-    if manners.refresh {
+    if options.refresh {
         // It ends by itself.
-        assert_eq!(worker.end().await, End::Drained);
+        assert_eq!(worker.end().await, WorkerEnd::Drained);
         return queue;
     }
     queue.when(|log| log.iter().any(|asked| asked.route() == "ping" && !asked.path.contains("job_id"))).await;
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     queue
 }
 
@@ -114,13 +114,13 @@ async fn of_several() -> [Asked; 3] {
     let now = Arc::new(Notify::new());
     let stop = json(json!({"jobsToStop": ["c2", "nope"]}));
     queue.answer("take", json(json!(jobs))).answer("stop", Reply::After(Arc::clone(&now), Box::new(stop)));
-    let worker = Worker::start(&queue, Manners { slots: 3, ..MANNERS }).await;
+    let worker = Worker::start(&queue, WorkerOptions { slots: 3, ..OPTIONS }).await;
     let batch = first(&queue, "take-batch", |_| true).await;
     let ping = first(&queue, "ping", |asked| asked.path.matches("%2C").count() == 2).await;
     now.notify_one();
     let busy = first(&queue, "take", |_| true).await;
     worker.hand.release();
-    assert_eq!(worker.stop().await, End::Drained);
+    assert_eq!(worker.stop().await, WorkerEnd::Drained);
     [batch, ping, busy]
 }
 
@@ -129,11 +129,11 @@ async fn ours() -> BTreeMap<&'static str, Asked> {
     let (mut wrong, mut two) = (input("a"), input("a"));
     wrong["init_image"] = json!("http://127.0.0.1:9/x.png");
     two["num_outputs"] = json!(2);
-    let plain = of_a_job("j1", input("a"), Manners { send_timings: true, ..MANNERS }).await;
-    let failed = of_a_job("j3", wrong, MANNERS).await;
-    let endless = of_a_job("j10", input("endless"), MANNERS).await;
-    let refreshed = of_a_job("r1", input("a"), Manners { refresh: true, ..MANNERS });
-    let streamed = of_a_job("g1", two, MANNERS).await;
+    let plain = of_a_job("j1", input("a"), WorkerOptions { send_timings: true, ..OPTIONS }).await;
+    let failed = of_a_job("j3", wrong, OPTIONS).await;
+    let endless = of_a_job("j10", input("endless"), OPTIONS).await;
+    let refreshed = of_a_job("r1", input("a"), WorkerOptions { refresh: true, ..OPTIONS });
+    let streamed = of_a_job("g1", two, OPTIONS).await;
     let [batch, ping_busy, take_busy] = of_several().await;
     let unfit = Queue::start().await;
     source(&unfit).unhealthy("my_check", "model file missing").await;

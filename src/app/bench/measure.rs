@@ -17,13 +17,13 @@ use crate::engine::host::Host;
 use crate::engine::torch::denoise::graphs;
 use crate::engine::torch::device::cuda::{Usage, Used};
 use crate::job::{Size, Timings};
-use crate::worker::{Terms, render};
+use crate::worker::{RenderContext, render};
 
 /// Steps of what is drawn first on a processor and does not count.
 const WARM: u32 = 2;
 
 /// The same on a GPU: the evaluations that come before a recording, the one that is recorded, and one that replays it.
-const WARM_ON_GPU: u32 = graphs::WARM_UP_EVALUATIONS + 2;
+const WARM_STEPS_ON_GPU: u32 = graphs::WARM_UP_EVALUATIONS + 2;
 
 /// Images that a job may ask for; more are several jobs.
 const IMAGES_OF_A_JOB: u32 = 8;
@@ -31,7 +31,7 @@ const IMAGES_OF_A_JOB: u32 = 8;
 /// An engine to measure.
 pub(super) struct Bench<'a> {
     host: &'a Host,
-    terms: &'a Terms,
+    context: &'a RenderContext,
     /// Times that each thing is done.
     rounds: usize,
     /// Counts what it makes use of, if it is on a GPU with the CUDA helper.
@@ -41,8 +41,8 @@ pub(super) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(host: &'a Host, terms: &'a Terms, rounds: usize, usage: Option<Arc<Usage>>) -> Self {
-        Self { host, terms, rounds, usage, measured: Cell::default() }
+    pub(super) fn new(host: &'a Host, context: &'a RenderContext, rounds: usize, usage: Option<Arc<Usage>>) -> Self {
+        Self { host, context, rounds, usage, measured: Cell::default() }
     }
 
     /// What was made use of until now.
@@ -89,9 +89,9 @@ impl<'a> Bench<'a> {
             draw(WARM).await?;
         }
         // The last images of many may be fewer than an evaluation holds, and are recorded after as many drawings as one shape after steps.
-        for _ in 0..WARM_ON_GPU {
+        for _ in 0..WARM_STEPS_ON_GPU {
             let Some(before) = self.used() else { break };
-            draw(WARM_ON_GPU).await?;
+            draw(WARM_STEPS_ON_GPU).await?;
             let Some(used) = self.used().map(|used| used.since(before)) else { break };
             let is_never_recorded = used.recorded + used.replayed == 0;
             if used.only_replays() || is_never_recorded {
@@ -142,7 +142,7 @@ impl<'a> Bench<'a> {
     /// A job as the worker runs it, to the text that would be delivered, without what brings it and takes it away.
     async fn draw(&self, input: &Value) -> anyhow::Result<(usize, Timings)> {
         let engine = async |_| Ok((self.host, Duration::ZERO));
-        let outcome = render("bench", input, self.terms, engine, CancellationToken::new(), |_| ()).await;
+        let outcome = render("bench", input, self.context, engine, CancellationToken::new(), |_| ()).await;
         match outcome.result {
             Ok(drawn) => {
                 let began = Instant::now();

@@ -4,7 +4,7 @@ mod figures;
 mod jobs;
 mod measure;
 mod process;
-mod tell;
+mod table;
 
 use std::thread::available_parallelism;
 
@@ -17,7 +17,7 @@ use crate::config::{Config, Served};
 use crate::engine::torch::{Target, TorchEngine, device::rates};
 use crate::job::Offer;
 use crate::telemetry::Metrics;
-use crate::worker::Terms;
+use crate::worker::RenderContext;
 use figures::{Figures, Machine, Start};
 use measure::Bench;
 
@@ -39,7 +39,7 @@ pub(super) fn execute(args: &BenchArgs, config: &Config) -> Exit {
     };
     match runtime.block_on(figures(args, config, &models[0])) {
         Ok(figures) if args.json => shown(&serde_json::to_string(&figures).unwrap_or_default()),
-        Ok(figures) => shown(&tell::table(&figures)),
+        Ok(figures) => shown(&table::table(&figures)),
         Err(cause) => {
             complain(&format!("bench: {cause:#}"));
             Exit::Failed
@@ -79,13 +79,13 @@ async fn figures(args: &BenchArgs, config: &Config, served: &Served) -> anyhow::
     // As it is in a worker that has been there for a while; nobody's evaluations are not measured.
     host.warm().await;
 
-    let terms = Terms {
+    let context = RenderContext {
         offer: Offer { models: vec![name.clone()], ..Offer::default() },
         entropy: 7,
         log_prompts: false,
         intake: run::intake(config)?,
     };
-    let bench = Bench::new(&host, &terms, args.rounds.into(), usage);
+    let bench = Bench::new(&host, &context, args.rounds.into(), usage);
     let mut latency = Vec::new();
     for (size, work) in args.sizes.iter().zip(work) {
         latency.push(bench.latency(*size, args.steps, OPERATIONS * work as f64).await?);

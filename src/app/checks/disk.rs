@@ -9,7 +9,7 @@ use crate::disk::{self, private};
 use crate::models::size;
 
 /// For a result that nobody takes for a while, where nobody says more: ten large images.
-const LEAST: u64 = 64 << 20;
+const MIN_FREE: u64 = 64 << 20;
 
 /// What is written to see whether it can be.
 const PROBE: &str = ".latentd-fitness";
@@ -36,7 +36,7 @@ fn judge(at: &str, free: u64, all: u64, least: Option<f64>) -> Check {
         Some(percent) => {
             (free as f64 >= all as f64 * percent / 100.0, format!("fitness.min_disk asks for {percent} %"))
         }
-        None => (free >= LEAST, format!("{} MiB are the least", LEAST >> 20)),
+        None => (free >= MIN_FREE, format!("{} MiB are the least", MIN_FREE >> 20)),
     };
     let found = format!("{} of {} free at {at}, and {asked}", size(free), size(all));
     if enough {
@@ -69,8 +69,8 @@ mod tests {
     #[test]
     fn a_disk_has_room_or_not() {
         let verdict = |free, all, least| judge("/x", free, all, least).verdict;
-        assert_eq!(verdict(LEAST, 1 << 40, None), Verdict::Ok);
-        assert_eq!(verdict(LEAST - 1, 1 << 40, None), Verdict::Warn);
+        assert_eq!(verdict(MIN_FREE, 1 << 40, None), Verdict::Ok);
+        assert_eq!(verdict(MIN_FREE - 1, 1 << 40, None), Verdict::Warn);
         assert_eq!(verdict(10, 100, Some(10.0)), Verdict::Ok);
         assert_eq!(verdict(9, 100, Some(10.0)), Verdict::Fail);
         assert_eq!(verdict(0, 100, Some(0.0)), Verdict::Ok);

@@ -14,7 +14,7 @@ use crate::models::size;
 use crate::models::{Digest, SUMS, read_sums};
 
 /// Digits of a hash that people compare by eye.
-const SHORT: usize = 12;
+const SHORT_HASH: usize = 12;
 
 /// A weight file that was hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Hashed {
 
 /// A file that cannot be hashed, or compared.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum HashFault {
     /// It, or the list, cannot be read.
     #[error("{} cannot be read: {cause}", file.display())]
     Read {
@@ -56,17 +56,17 @@ pub enum Fault {
 impl Hashed {
     /// The first digits of its hash.
     pub fn short(&self) -> String {
-        format!("{:.SHORT$}", self.hash.to_string())
+        format!("{:.SHORT_HASH$}", self.hash.to_string())
     }
 
     /// Whether it is the file that is listed, if one is.
     ///
     /// # Errors
-    /// [`Fault::Other`].
-    pub fn compare(&self) -> Result<bool, Fault> {
+    /// [`HashFault::Other`].
+    pub fn compare(&self) -> Result<bool, HashFault> {
         match self.listed {
             Some(listed) if listed != self.hash => {
-                Err(Fault::Other { file: self.file.clone(), found: self.hash, listed })
+                Err(HashFault::Other { file: self.file.clone(), found: self.hash, listed })
             }
             listed => Ok(listed.is_some()),
         }
@@ -74,7 +74,7 @@ impl Hashed {
 }
 
 /// Hashes the weight files at `path`, a folder or a file, and tells each; stops where it is `enough`. Blocks, and reads all of them.
-pub fn each(path: &Path, enough: impl Fn() -> bool, mut tell: impl FnMut(Result<Hashed, Fault>)) {
+pub fn each(path: &Path, enough: impl Fn() -> bool, mut tell: impl FnMut(Result<Hashed, HashFault>)) {
     let listed = list(path).unwrap_or_else(|fault| {
         tell(Err(fault));
         BTreeMap::new()
@@ -87,7 +87,7 @@ pub fn each(path: &Path, enough: impl Fn() -> bool, mut tell: impl FnMut(Result<
                 tell(Ok(Hashed { file, bytes, time: began.elapsed(), hash, listed }));
             }
             Ok(None) => return,
-            Err(cause) => tell(Err(Fault::Read { file, cause })),
+            Err(cause) => tell(Err(HashFault::Read { file, cause })),
         }
     }
 }
@@ -105,7 +105,7 @@ pub fn check(path: &Path) -> Check {
     };
     each(path, || false, |hashed| faults.extend(hashed.and_then(|hashed| tell(&hashed)).err()));
     if !faults.is_empty() {
-        let faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
+        let faults: Vec<String> = faults.iter().map(HashFault::to_string).collect();
         let advice = format!("fetch what is named here again, or mend {SUMS}");
         return Check::not_ok("hashes", Verdict::Fail, faults.join("; "), advice);
     }
@@ -137,9 +137,9 @@ impl<F: Fn() -> bool> Read for Until<'_, F> {
 }
 
 /// What is listed beside the model at `path`, by file; nothing where there is no list.
-fn list(path: &Path) -> Result<BTreeMap<PathBuf, Digest>, Fault> {
+fn list(path: &Path) -> Result<BTreeMap<PathBuf, Digest>, HashFault> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
-    let sums = read_sums(folder).map_err(|cause| Fault::Read { file: folder.join(SUMS), cause })?;
+    let sums = read_sums(folder).map_err(|cause| HashFault::Read { file: folder.join(SUMS), cause })?;
     Ok(sums.unwrap_or_default().into_iter().map(|(place, hash)| (place.within(folder), hash)).collect())
 }
 

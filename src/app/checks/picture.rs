@@ -11,7 +11,7 @@ use crate::engine::host::Host;
 use crate::job::{Offer, validate};
 
 /// For one: a device that hangs answers nothing at all.
-const LONGEST: Duration = Duration::from_mins(10);
+const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Draws a picture of `side` × `side` pixels in one step with the model of this name; how long it took.
 ///
@@ -19,9 +19,9 @@ const LONGEST: Duration = Duration::from_mins(10);
 /// Why there is none.
 pub async fn draw(host: &Host, model: &str, side: u32) -> Result<Duration, String> {
     let began = Instant::now();
-    match timeout(LONGEST, drawn(host, model, side)).await {
+    match timeout(TIMEOUT, drawn(host, model, side)).await {
         Ok(drawn) => drawn.map(|()| began.elapsed()),
-        Err(_) => Err(format!("a picture of one step is not there after {} s", LONGEST.as_secs())),
+        Err(_) => Err(format!("a picture of one step is not there after {} s", TIMEOUT.as_secs())),
     }
 }
 

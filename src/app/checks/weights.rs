@@ -11,11 +11,11 @@ use crate::config::weights::files;
 use crate::disk::whole;
 
 /// Bytes of a header: what the format allows.
-const MOST: u64 = 100 << 20;
+const MAX_HEADER: u64 = 100 << 20;
 
 /// What is wrong with a weight file.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+enum WeightsFault {
     #[error("it cannot be read: {0}")]
     Read(#[from] io::Error),
     #[error("it has {0} bytes, too few for a header: the copy broke off, or it is no safetensors file")]
@@ -58,23 +58,23 @@ pub fn sound(path: &Path) -> Result<(), String> {
 }
 
 /// Bytes of a file that is as long as its header says.
-fn size(path: &Path) -> Result<u64, Fault> {
+fn size(path: &Path) -> Result<u64, WeightsFault> {
     let mut file = whole::open(path)?;
     let found = file.metadata()?.len();
     let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| Fault::Short(found))?;
+    file.read_exact(&mut length).map_err(|_| WeightsFault::Short(found))?;
     let length = u64::from_le_bytes(length);
-    if length > MOST {
-        return Err(Fault::Header(length));
+    if length > MAX_HEADER {
+        return Err(WeightsFault::Header(length));
     }
     if length > found {
-        return Err(Fault::Short(found));
+        return Err(WeightsFault::Short(found));
     }
     let mut header = Vec::new();
     file.take(length).read_to_end(&mut header)?;
     let header: Metadata = serde_json::from_slice(&header)?;
     let told = 8 + length + header.data_len() as u64;
-    if found == told { Ok(found) } else { Err(Fault::Size { found, told }) }
+    if found == told { Ok(found) } else { Err(WeightsFault::Size { found, told }) }
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ use crate::engine::host::Host;
 use crate::intake::{Intake, Limits};
 use crate::job::{Offer, Request};
 use crate::net::{Client, Guard, NoClient};
-pub use crate::worker::{Drawn, Failure, Png, Terms};
-use crate::worker::{Seen, render};
+pub use crate::worker::{Drawn, Failure, Png, RenderContext};
+use crate::worker::{RenderEvent, render};
 pub use outcome::Outcome;
 
 /// Runs the job that `args` ask for and tells what came of it.
@@ -86,14 +86,14 @@ async fn run(args: &RunArgs, config: &Config, models: &[Served], offer: Offer, c
     let bar = bar();
     let outcome = match request {
         Ok(request) => {
-            let terms = Terms {
+            let context = RenderContext {
                 offer,
                 entropy: RandomState::new().hash_one(0) as u16,
                 log_prompts: config.log.prompts,
                 intake,
             };
             let start = async |name| engine::start_one(config, models, name).await;
-            perform(request, &terms, start, cancel, |progress| show(&bar, progress)).await
+            perform(request, &context, start, cancel, |progress| show(&bar, progress)).await
         }
         Err(cause) => Outcome::unread(cause.to_string()),
     };
@@ -114,7 +114,7 @@ pub(super) fn intake(config: &Config) -> Result<Intake, NoClient> {
 /// Runs `request` from its check to its PNG files; the engine is started for a job that passes the check only.
 pub async fn perform(
     request: Request,
-    terms: &Terms,
+    context: &RenderContext,
     start: impl AsyncFnOnce(String) -> Result<Host, Failure>,
     cancel: CancellationToken,
     mut seen: impl FnMut(Progress),
@@ -125,11 +125,11 @@ pub async fn perform(
         Ok((host, load))
     };
     let see = |news| {
-        if let Seen::Progress(progress) = news {
+        if let RenderEvent::Progress(progress) = news {
             seen(progress);
         }
     };
-    let drawn = render(&request.id, &request.input, terms, engine, cancel, see).await;
+    let drawn = render(&request.id, &request.input, context, engine, cancel, see).await;
     Outcome { id: request.id, result: drawn.result, timings: drawn.timings }
 }
 
@@ -160,10 +160,10 @@ mod tests {
         Request { id: "j".into(), input }
     }
 
-    fn terms() -> Terms {
+    fn context() -> RenderContext {
         let limits = Limits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
         let intake = Intake::new(Client::new(Guard::new(vec!["127.0.0.1/32".parse().unwrap()])).unwrap(), limits);
-        Terms {
+        RenderContext {
             offer: Offer { models: vec!["m".into()], ..Offer::default() },
             entropy: 40264,
             log_prompts: false,
@@ -174,7 +174,7 @@ mod tests {
     async fn perform_on(fake: Fake, cancel: CancellationToken) -> (Outcome, Progress) {
         let mut last = Progress::default();
         let start = async |_| Ok(Host::start("engine-test", || Ok::<_, &str>(fake)).await?);
-        (perform(request(), &terms(), start, cancel, |progress| last = progress).await, last)
+        (perform(request(), &context(), start, cancel, |progress| last = progress).await, last)
     }
 
     #[tokio::test]
@@ -192,7 +192,7 @@ mod tests {
     async fn a_bad_input_starts_no_engine() {
         let request = Request { id: "j".into(), input: json!({}) };
         let start = async |_| unreachable!("the engine was started");
-        let outcome = perform(request, &terms(), start, CancellationToken::new(), |_| ()).await;
+        let outcome = perform(request, &context(), start, CancellationToken::new(), |_| ()).await;
         let failure = outcome.result.unwrap_err();
         assert_eq!(
             (exit(&failure), failure.errors.clone()),
@@ -203,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn an_engine_that_does_not_start_fails_the_job_with_its_words() {
         let start = async |_| Ok(Host::start("engine-test", || Err::<Fake, _>("no weights")).await?);
-        let outcome = perform(request(), &terms(), start, CancellationToken::new(), |_| ()).await;
+        let outcome = perform(request(), &context(), start, CancellationToken::new(), |_| ()).await;
         let failure = outcome.result.unwrap_err();
         assert_eq!((exit(&failure), failure.error.message.as_str()), (Exit::Failed, "no weights"));
     }

@@ -32,11 +32,12 @@ const CHECKSUM: usize = 64;
 /// What stands over a body.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Head<N> {
+pub(super) struct LetterHead<H> {
     format: u32,
     /// Milliseconds since 1970 after which nobody waits for it.
     pub(super) deadline: u64,
-    pub(super) note: N,
+    #[serde(rename = "note")]
+    pub(super) header: H,
 }
 
 /// Why a file is no letter.
@@ -47,16 +48,16 @@ pub(super) enum Damage {
     #[error("it was cut off or changed")]
     Checksum,
     #[error("another release wrote it: {0}")]
-    Head(String),
+    LetterHead(String),
 }
 
-impl<N: Serialize + DeserializeOwned> Head<N> {
-    pub(super) fn new(note: N, deadline: u64) -> Self {
-        Self { format: FORMAT, deadline, note }
+impl<H: Serialize + DeserializeOwned> LetterHead<H> {
+    pub(super) fn new(header: H, deadline: u64) -> Self {
+        Self { format: FORMAT, deadline, header }
     }
 
     /// Writes a letter to `letter`, in the place of what is there, and returns its size; whether a crash of the machine leaves it its name,
-    /// [`settle`] sees to. On an error what was there is there.
+    /// [`sync_dir`] sees to. On an error what was there is there.
     pub(super) fn write(&self, letter: &Path, body: &[u8]) -> io::Result<u64> {
         let mut head = serde_json::to_vec(self)?;
         head.push(b'\n');
@@ -82,16 +83,16 @@ impl<N: Serialize + DeserializeOwned> Head<N> {
             return Err(Damage::Checksum);
         }
         let end = rest.iter().position(|byte| *byte == b'\n').ok_or(Damage::Checksum)?;
-        let head: Self = serde_json::from_slice(&rest[..end]).map_err(|cause| Damage::Head(cause.to_string()))?;
+        let head: Self = serde_json::from_slice(&rest[..end]).map_err(|cause| Damage::LetterHead(cause.to_string()))?;
         if head.format != FORMAT {
-            return Err(Damage::Head(format!("its format is {}, not {FORMAT}", head.format)));
+            return Err(Damage::LetterHead(format!("its format is {}, not {FORMAT}", head.format)));
         }
         Ok((head, rest.slice(end + 1..)))
     }
 }
 
 /// Brings the name of a letter to the disk.
-pub(super) fn settle(letter: &Path) -> io::Result<()> {
+pub(super) fn sync_dir(letter: &Path) -> io::Result<()> {
     File::open(letter.parent().unwrap_or(letter))?.sync_all()
 }
 
@@ -122,10 +123,10 @@ mod tests {
 
     use super::*;
 
-    fn written(note: &str, body: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+    fn written(header: &str, body: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.letter");
-        let size = Head::new(note.to_owned(), 7).write(&path, body).unwrap();
+        let size = LetterHead::new(header.to_owned(), 7).write(&path, body).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().len(), size);
         (folder, path)
     }
@@ -141,11 +142,11 @@ mod tests {
     fn what_another_release_wrote_is_not_misread() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.letter");
-        Head { format: 2, deadline: 0, note: 5 }.write(&path, b"").unwrap();
-        let damage = Head::<u32>::read(&path).unwrap_err();
+        LetterHead { format: 2, deadline: 0, header: 5 }.write(&path, b"").unwrap();
+        let damage = LetterHead::<u32>::read(&path).unwrap_err();
         assert_eq!(damage.to_string(), "another release wrote it: its format is 2, not 1");
-        let damage = Head::<String>::read(&path).unwrap_err();
-        assert!(matches!(damage, Damage::Head(_)), "{damage}");
+        let damage = LetterHead::<String>::read(&path).unwrap_err();
+        assert!(matches!(damage, Damage::LetterHead(_)), "{damage}");
     }
 
     #[test]
@@ -153,7 +154,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         // Something that cannot be replaced lies where the letter should.
         fs::create_dir_all(folder.path().join("a.letter/x")).unwrap();
-        Head::new(1, 0).write(&folder.path().join("a.letter"), b"body").unwrap_err();
+        LetterHead::new(1, 0).write(&folder.path().join("a.letter"), b"body").unwrap_err();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -162,10 +163,10 @@ mod tests {
 
         /// Bodies with anything in them, lines and zeros among it.
         #[test]
-        fn what_is_written_is_read(note in ".*", body in proptest::collection::vec(any::<u8>(), 0..400)) {
-            let (_folder, path) = written(&note, &body);
-            let (head, read) = Head::<String>::read(&path).unwrap();
-            prop_assert_eq!((head.note, head.deadline, read), (note, 7, Bytes::from(body)));
+        fn what_is_written_is_read(header in ".*", body in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let (_folder, path) = written(&header, &body);
+            let (head, read) = LetterHead::<String>::read(&path).unwrap();
+            prop_assert_eq!((head.header, head.deadline, read), (header, 7, Bytes::from(body)));
         }
 
         #[test]
@@ -176,7 +177,7 @@ mod tests {
             changed[at.index(whole.len())] ^= flip;
             for broken in [&changed[..], &whole[..at.index(whole.len())]] {
                 fs::write(&path, broken).unwrap();
-                prop_assert!(Head::<String>::read(&path).is_err());
+                prop_assert!(LetterHead::<String>::read(&path).is_err());
             }
         }
 
@@ -184,7 +185,7 @@ mod tests {
         fn what_is_no_letter_is_refused(garbage in proptest::collection::vec(any::<u8>(), 0..200)) {
             let (_folder, path) = written("note", b"");
             fs::write(&path, garbage).unwrap();
-            prop_assert!(Head::<String>::read(&path).is_err());
+            prop_assert!(LetterHead::<String>::read(&path).is_err());
         }
     }
 }

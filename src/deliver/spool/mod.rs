@@ -2,16 +2,16 @@
 //!
 //! A spool is a folder. Each process has a numbered folder in it to itself, by a lock that ends with the process, and takes
 //! over what lies in those that no process has. So several workers share `spool.dir`, each with its own `spool.max_bytes`, and
-//! what a worker left is sent by the next that starts, whichever it is. Within there is a folder a kind, a [`Tray`]. What nobody comes
+//! what a worker left is sent by the next that starts, whichever it is. Within there is a folder a kind, a [`SpoolKind`]. What nobody comes
 //! for is removed after 7 days.
 //!
 //! Delivery is at least once: who dies between arrival and removal sends again. A letter holds a body and a note, which
 //! says where it goes; no key to a queue or bucket is ever part of either.
 
-mod account;
-mod kept;
+mod capacity;
+mod entry;
 mod letter;
-mod seat;
+mod process_dir;
 mod sweep;
 
 use std::fs;
@@ -27,15 +27,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{error, info, warn};
 
-pub use kept::Kept;
+pub use entry::SpoolEntry;
 
 use crate::blocking::blocking;
 use crate::clock::UnixTime;
 use crate::disk::private::folder as make;
-use account::Account;
-use kept::{Place, remove, set_aside};
-use letter::{DRAFT, Head, LETTER, settle};
-use seat::{Seat, files};
+use capacity::Capacity;
+use entry::{Storage, quarantine, remove};
+use letter::{DRAFT, LETTER, LetterHead, sync_dir};
+use process_dir::{ProcessDir, files};
 
 /// Why a spool cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -49,12 +49,12 @@ pub enum SpoolError {
         cause: io::Error,
     },
     /// There are no folders left for this process.
-    #[error("the spool {} serves {seats} processes already: set spool.dir to another folder", folder.display())]
+    #[error("the spool {} serves {processes} processes already: set spool.dir to another folder", folder.display())]
     Taken {
         /// Which spool.
         folder: PathBuf,
         /// How many processes it serves.
-        seats: usize,
+        processes: usize,
     },
     /// A letter was whole and is not any more.
     #[error("{} is damaged and was set aside: {why}", file.display())]
@@ -67,23 +67,23 @@ pub enum SpoolError {
 }
 
 /// What stands on a letter: where it goes, and nothing secret that a restart could not do without.
-pub trait Note: Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait EntryHeader: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The id of the job it is about, for the logs.
     fn job(&self) -> &str;
 }
 
-/// This process's folder, and how full it is. Ends with its last [`Tray`] and [`Kept`].
+/// This process's folder, and how full it is. Ends with its last [`SpoolKind`] and [`SpoolEntry`].
 #[derive(Debug, Clone)]
 pub struct Spool(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     /// `None` if letters are kept in memory alone.
-    seat: Option<Seat>,
-    account: Account,
+    dir: Option<ProcessDir>,
+    capacity: Capacity,
     /// Where the folders of all queues are, if that is known.
     all: Option<PathBuf>,
-    /// Folders of the trays whose letters are in somebody's hands.
+    /// Folders of the kinds that were opened: their letters are being delivered.
     open: Mutex<Vec<PathBuf>>,
     /// Whether the disk refused the last letter.
     refused: AtomicBool,
@@ -92,12 +92,12 @@ struct Shared {
 impl Spool {
     /// Takes a folder under `root` that holds `max_bytes` before [`Spool::has_room`] is false. Blocks.
     pub fn open(root: &Path, max_bytes: u64) -> Result<Self, SpoolError> {
-        Ok(Self::with(Some(Seat::take(root)?), None, max_bytes))
+        Ok(Self::with(Some(ProcessDir::take(root)?), None, max_bytes))
     }
 
-    /// The same for the queue called `mark`, in a folder of its own among those of others in `all`.
-    pub fn of_queue(all: &Path, mark: &str, max_bytes: u64) -> Result<Self, SpoolError> {
-        Ok(Self::with(Some(Seat::take(&all.join(mark))?), Some(all.to_owned()), max_bytes))
+    /// The same for the queue called `spool_key`, in a folder of its own among those of others in `all`.
+    pub fn of_queue(all: &Path, spool_key: &str, max_bytes: u64) -> Result<Self, SpoolError> {
+        Ok(Self::with(Some(ProcessDir::take(&all.join(spool_key))?), Some(all.to_owned()), max_bytes))
     }
 
     /// Where no folder can be had: letters are sent as from one, and end with the process.
@@ -105,59 +105,59 @@ impl Spool {
         Self::with(None, None, max_bytes)
     }
 
-    fn with(seat: Option<Seat>, all: Option<PathBuf>, max_bytes: u64) -> Self {
-        let (account, open, refused) = (Account::new(max_bytes), Mutex::default(), AtomicBool::new(false));
-        Self(Arc::new(Shared { seat, account, all, open, refused }))
+    fn with(dir: Option<ProcessDir>, all: Option<PathBuf>, max_bytes: u64) -> Self {
+        let (capacity, open, refused) = (Capacity::new(max_bytes), Mutex::default(), AtomicBool::new(false));
+        Self(Arc::new(Shared { dir, capacity, all, open, refused }))
     }
 
-    /// The tray called `name`, and what an earlier process left in it, the most urgent first. What is past its deadline is dropped, what
+    /// Opens the kind called `name`, and returns it with what an earlier process left in it, the most urgent first. What is past its deadline is dropped, what
     /// cannot be read set aside, and without a folder letters are kept in memory; all of it is logged. Blocks. To be opened once:
     /// twice would hand out the same letters twice.
-    pub fn tray<N: Note>(&self, name: &str, now: UnixTime) -> (Tray<N>, Vec<Kept<N>>) {
-        let folder = self.0.seat.as_ref().map(|seat| seat.folder.join(name));
+    pub fn open_kind<H: EntryHeader>(&self, name: &str, now: UnixTime) -> (SpoolKind<H>, Vec<SpoolEntry<H>>) {
+        let folder = self.0.dir.as_ref().map(|dir| dir.folder.join(name));
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner).extend(folder.clone());
-        let tray = Tray { shared: Arc::clone(&self.0), folder, notes: PhantomData };
-        let letters = tray.folder.as_deref().map_or(Ok(Vec::new()), letters);
+        let kind = SpoolKind { shared: Arc::clone(&self.0), folder, headers: PhantomData };
+        let letters = kind.folder.as_deref().map_or(Ok(Vec::new()), letters);
         let letters = letters.unwrap_or_else(|cause| {
             // What lies there is for the next process; what comes is written as soon as the disk takes it.
             self.0.say(Err(&cause));
             Vec::new()
         });
-        (tray, letters.into_iter().filter_map(|path| self.pick_up(path, now)).collect())
+        (kind, letters.into_iter().filter_map(|path| self.load_entry(path, now)).collect())
     }
 
     /// Whether there is room for what new work would leave. What is already worked on is kept even if there is none.
     pub fn has_room(&self) -> bool {
-        self.0.account.has_room()
+        self.0.capacity.has_room()
     }
 
     /// Waits until [`Spool::has_room`].
     pub async fn room(&self) {
-        self.0.account.room().await;
+        self.0.capacity.room().await;
     }
 
-    fn pick_up<N: Note>(&self, path: PathBuf, now: UnixTime) -> Option<Kept<N>> {
-        let head = match Head::<N>::read(&path) {
+    fn load_entry<H: EntryHeader>(&self, path: PathBuf, now: UnixTime) -> Option<SpoolEntry<H>> {
+        let head = match LetterHead::<H>::read(&path) {
             Ok((head, _)) => head,
             Err(damage) => {
-                set_aside(&path, &damage, None);
+                quarantine(&path, &damage, None);
                 return None;
             }
         };
         if UnixTime::from_millis(head.deadline) <= now {
-            warn!(id = head.note.job(), "nobody waits any more for what an earlier process left; it is dropped");
-            remove(&path, head.note.job());
+            warn!(id = head.header.job(), "nobody waits any more for what an earlier process left; it is dropped");
+            remove(&path, head.header.job());
             return None;
         }
         let size = fs::metadata(&path).map_or(0, |file| file.len());
-        Some(Kept::new(Arc::clone(&self.0), head, Place::Disk { path, size }))
+        Some(SpoolEntry::new(Arc::clone(&self.0), head, Storage::Disk { path, size }))
     }
 }
 
 impl Shared {
     /// Says that the disk refuses letters when it begins to, and that it takes them when it does so again.
     fn say(&self, written: Result<(), &io::Error>) {
-        let folder = self.seat.as_ref().map(|seat| seat.folder.display()).into_iter();
+        let folder = self.dir.as_ref().map(|dir| dir.folder.display()).into_iter();
         let folder = folder.fold(String::new(), |_, folder| folder.to_string());
         match (written, self.refused.swap(written.is_err(), Ordering::Relaxed)) {
             (Err(cause), false) => error!(
@@ -170,7 +170,7 @@ impl Shared {
     }
 }
 
-/// The whole letters in a tray's folder, which is made if it is not there; drafts are removed.
+/// The whole letters in the folder of a kind, which is made if it is not there; drafts are removed.
 fn letters(folder: &Path) -> io::Result<Vec<PathBuf>> {
     make(folder)?;
     for draft in files(folder, DRAFT)? {
@@ -181,32 +181,32 @@ fn letters(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// The letters of one kind.
 #[derive(Debug)]
-pub struct Tray<N> {
+pub struct SpoolKind<H> {
     shared: Arc<Shared>,
     folder: Option<PathBuf>,
-    notes: PhantomData<fn() -> N>,
+    headers: PhantomData<fn() -> H>,
 }
 
-impl<N: Note> Tray<N> {
+impl<H: EntryHeader> SpoolKind<H> {
     /// Keeps a letter; once this returns, it survives the process. It never fails: what the disk does not take is kept in memory,
     /// and counts as much there.
-    pub async fn keep(&self, note: N, deadline: UnixTime, body: Bytes) -> Kept<N> {
+    pub async fn keep(&self, header: H, deadline: UnixTime, body: Bytes) -> SpoolEntry<H> {
         let shared = Arc::clone(&self.shared);
-        let head = Head::new(note, deadline.as_millis());
-        let Some(folder) = self.folder.clone() else { return Kept::new(shared, head, Place::Memory(body)) };
+        let head = LetterHead::new(header, deadline.as_millis());
+        let Some(folder) = self.folder.clone() else { return SpoolEntry::new(shared, head, Storage::Memory(body)) };
         blocking(move || {
             let path = folder.join(name(deadline)).with_extension(LETTER);
             let written = make(&folder).and_then(|()| head.write(&path, &body));
-            let written = written.and_then(|size| settle(&path).map(|()| size));
+            let written = written.and_then(|size| sync_dir(&path).map(|()| size));
             shared.say(written.as_ref().map(|_| ()));
-            let place = if let Ok(size) = written {
-                Place::Disk { path, size }
+            let storage = if let Ok(size) = written {
+                Storage::Disk { path, size }
             } else {
                 // It may have got its name.
                 let _ = fs::remove_file(&path);
-                Place::Memory(body)
+                Storage::Memory(body)
             };
-            Kept::new(shared, head, place)
+            SpoolEntry::new(shared, head, storage)
         })
         .await
     }

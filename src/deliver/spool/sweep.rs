@@ -1,4 +1,4 @@
-//! Removes what nobody will ever come for: letters to a queue that was given up, trays that are no longer in use, files that were set
+//! Removes what nobody will ever come for: letters to a queue that was given up, kinds that are no longer in use, files that were set
 //! aside or never became letters.
 
 use std::convert::Infallible;
@@ -12,16 +12,16 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::letter::{DAMAGED, DRAFT, LETTER};
-use super::seat::{LOCK, Seat, files, folders};
+use super::process_dir::{LOCK, ProcessDir, files, folders};
 use super::{Shared, Spool};
 use crate::blocking::blocking;
 use crate::clock::{UnixTime, WallClock};
 
 /// Days that a file lies there, untouched. Whatever waits for anything waits for less.
-const DAYS: u64 = 7;
+const MAX_AGE_DAYS: u64 = 7;
 
 /// Between two rounds.
-const ROUND: Duration = Duration::from_hours(24);
+const SWEEP_INTERVAL: Duration = Duration::from_hours(24);
 
 impl Spool {
     /// Removes, now and once a day, what lies there for 7 days and is no letter that somebody has in hand: in the folders of this queue,
@@ -30,26 +30,26 @@ impl Spool {
         loop {
             let (shared, now) = (Arc::clone(&self.0), clock.now());
             blocking(move || shared.sweep(now)).await;
-            sleep(ROUND).await;
+            sleep(SWEEP_INTERVAL).await;
         }
     }
 }
 
 impl Shared {
     pub(super) fn sweep(&self, now: UnixTime) {
-        let Some(own) = &self.seat else { return };
+        let Some(own) = &self.dir else { return };
         let queues = match &self.all {
             Some(all) => folders(all),
             None => Ok(own.folder.parent().map(Path::to_owned).into_iter().collect()),
         };
-        let seats = queues.map(|queues| queues.iter().filter_map(|queue| folders(queue).ok()).flatten().collect());
-        match seats {
-            Ok(seats) => {
-                let seats: Vec<PathBuf> = seats;
+        let dirs = queues.map(|queues| queues.iter().filter_map(|queue| folders(queue).ok()).flatten().collect());
+        match dirs {
+            Ok(dirs) => {
+                let dirs: Vec<PathBuf> = dirs;
                 // Only what a worker made is ours to remove from.
-                for seat in seats.iter().filter(|seat| seat.join(LOCK).is_file()) {
-                    if let Err(cause) = self.sweep_seat(own, seat, now) {
-                        warn!("what is old in {} stays there: {cause}", seat.display());
+                for dir in dirs.iter().filter(|dir| dir.join(LOCK).is_file()) {
+                    if let Err(cause) = self.sweep_seat(own, dir, now) {
+                        warn!("what is old in {} stays there: {cause}", dir.display());
                     }
                 }
             }
@@ -57,27 +57,27 @@ impl Shared {
         }
     }
 
-    fn sweep_seat(&self, own: &Seat, seat: &Path, now: UnixTime) -> io::Result<()> {
+    fn sweep_seat(&self, own: &ProcessDir, dir: &Path, now: UnixTime) -> io::Result<()> {
         let mut old = Vec::new();
-        for tray in folders(seat)? {
+        for kind in folders(dir)? {
             for ending in [LETTER, DRAFT, DAMAGED] {
-                if ending != LETTER || !self.open.lock().unwrap_or_else(PoisonError::into_inner).contains(&tray) {
-                    old.extend(files(&tray, ending)?.into_iter().filter(|file| is_old(file, now)));
+                if ending != LETTER || !self.open.lock().unwrap_or_else(PoisonError::into_inner).contains(&kind) {
+                    old.extend(files(&kind, ending)?.into_iter().filter(|file| is_old(file, now)));
                 }
             }
         }
         // A process that has it needs no help. Where there is nothing to do, nobody who starts is kept from it, either.
         let _seat = match old.as_slice() {
             [] => return Ok(()),
-            _ if seat == own.folder => None,
-            _ => match Seat::take_if_free(seat.to_owned())? {
+            _ if dir == own.folder => None,
+            _ => match ProcessDir::take_if_free(dir.to_owned())? {
                 None => return Ok(()),
                 free => free,
             },
         };
         for file in old {
             fs::remove_file(&file)?;
-            warn!("{} lay there for {DAYS} days and nobody comes for it: it is removed", file.display());
+            warn!("{} lay there for {MAX_AGE_DAYS} days and nobody comes for it: it is removed", file.display());
         }
         Ok(())
     }
@@ -87,5 +87,7 @@ impl Shared {
 fn is_old(file: &Path, now: UnixTime) -> bool {
     let changed = fs::metadata(file).and_then(|file| file.modified()).ok();
     let changed = changed.and_then(|changed| changed.duration_since(UNIX_EPOCH).ok());
-    changed.is_some_and(|changed| changed + Duration::from_hours(24 * DAYS) <= Duration::from_millis(now.as_millis()))
+    changed.is_some_and(|changed| {
+        changed + Duration::from_hours(24 * MAX_AGE_DAYS) <= Duration::from_millis(now.as_millis())
+    })
 }

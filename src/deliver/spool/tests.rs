@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod letters;
+mod process_dirs;
 mod room;
-mod seats;
 mod sweep;
 
 use std::time::Duration;
@@ -14,12 +14,12 @@ use tempfile::TempDir;
 use super::*;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Slip {
+struct ResultHeader {
     job: String,
     url: String,
 }
 
-impl Note for Slip {
+impl EntryHeader for ResultHeader {
     fn job(&self) -> &str {
         &self.job
     }
@@ -27,23 +27,23 @@ impl Note for Slip {
 
 const NOW: UnixTime = UnixTime::from_millis(1_000_000);
 
-fn slip(job: &str) -> Slip {
-    Slip { job: job.into(), url: format!("http://queue/{job}") }
+fn header(job: &str) -> ResultHeader {
+    ResultHeader { job: job.into(), url: format!("http://queue/{job}") }
 }
 
 fn later(seconds: u64) -> UnixTime {
     NOW + Duration::from_secs(seconds)
 }
 
-/// A spool that holds 1000 bytes, its tray, and what was left in it.
-fn open(root: &Path, now: UnixTime) -> (Spool, Tray<Slip>, Vec<Kept<Slip>>) {
+/// A spool that holds 1000 bytes, its kind of letters, and what was left in it.
+fn open(root: &Path, now: UnixTime) -> (Spool, SpoolKind<ResultHeader>, Vec<SpoolEntry<ResultHeader>>) {
     let spool = Spool::open(root, 1000).unwrap();
-    let (tray, left) = spool.tray("results", now);
-    (spool, tray, left)
+    let (kind, left) = spool.open_kind("results", now);
+    (spool, kind, left)
 }
 
-fn jobs(left: &[Kept<Slip>]) -> Vec<&str> {
-    left.iter().map(|kept| kept.note().job()).collect()
+fn jobs(left: &[SpoolEntry<ResultHeader>]) -> Vec<&str> {
+    left.iter().map(|entry| entry.header().job()).collect()
 }
 
 fn names(root: &TempDir) -> Vec<String> {
@@ -55,10 +55,10 @@ fn names(root: &TempDir) -> Vec<String> {
 
 /// A letter's file, as it is between two steps of a process that dies there.
 async fn a_letter(root: &TempDir, job: &str) -> PathBuf {
-    let (_spool, tray, _) = open(root.path(), NOW);
-    let kept = tray.keep(slip(job), later(60), Bytes::from_static(b"{}")).await;
-    match &kept.place {
-        Place::Disk { path, .. } => path.clone(),
-        _ => panic!("{kept:?} is not on disk"),
+    let (_spool, kind, _) = open(root.path(), NOW);
+    let entry = kind.keep(header(job), later(60), Bytes::from_static(b"{}")).await;
+    match &entry.storage {
+        Storage::Disk { path, .. } => path.clone(),
+        _ => panic!("{entry:?} is not on disk"),
     }
 }

@@ -3,8 +3,8 @@
 //! `rusty-s3` signs and this calls, so that a job's own endpoint stands under the same guard as every other address that a
 //! stranger names. Requests are signed in the URL (Signature Version 4), bucket and key are its path.
 
-mod bucket;
 mod region;
+mod target;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,19 +19,19 @@ use tracing::{debug, warn};
 use crate::clock::WallClock;
 use crate::net::{Client, FetchError, Message, Reason, Reply};
 use crate::telemetry::Metrics;
-pub use bucket::{NoPlace, Place};
+pub use target::{InvalidTarget, UploadTarget};
 
 /// Attempts in all, as in the RunPod SDK.
-const TRIES: u32 = 3;
+const MAX_TRIES: u32 = 3;
 
 /// After the first failure; the next is twice as long.
-const PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// For one attempt: a large image over a slow line.
-const TIME: Duration = Duration::from_mins(2);
+const TRY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How long a link works: a week, the most that there is.
-const LINK: Duration = Duration::from_hours(7 * 24);
+const LINK_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 const PNG: &str = "image/png";
 
@@ -54,21 +54,21 @@ pub struct UploadError {
 pub struct Uploads {
     guarded: Client,
     open: Client,
-    usual: Option<Place>,
+    default_target: Option<UploadTarget>,
     clock: Arc<dyn WallClock>,
     metrics: Metrics,
 }
 
 impl Uploads {
     /// Uploads that call the endpoints of jobs by `guarded`, and the operator's by `open`, whose guard lets all pass
-    /// ([`crate::net::Guard::open`]). Images of jobs that name no place go to the `usual` one, if there is one.
-    pub fn new(guarded: Client, open: Client, usual: Option<Place>, clock: Arc<dyn WallClock>) -> Self {
-        Self { guarded, open, usual, clock, metrics: Metrics::default() }
+    /// ([`crate::net::Guard::open`]). Images of jobs that name no place go to the `default_target` one, if there is one.
+    pub fn new(guarded: Client, open: Client, default_target: Option<UploadTarget>, clock: Arc<dyn WallClock>) -> Self {
+        Self { guarded, open, default_target, clock, metrics: Metrics::default() }
     }
 
     /// The same, and tells `metrics` what is put again.
     #[must_use]
-    pub fn watched(self, metrics: Metrics) -> Self {
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
     }
 
@@ -76,50 +76,54 @@ impl Uploads {
     ///
     /// # Errors
     /// It names a place, which is none.
-    pub fn place(&self, of_job: Option<&Value>) -> Result<Option<Place>, NoPlace> {
-        match of_job.map(Place::of_job) {
-            Some(Ok(Some(place))) => Ok(Some(place)),
+    pub fn target(&self, of_job: Option<&Value>) -> Result<Option<UploadTarget>, InvalidTarget> {
+        match of_job.map(UploadTarget::of_job) {
+            Some(Ok(Some(target))) => Ok(Some(target)),
             Some(Err(cause)) => Err(cause),
-            Some(Ok(None)) | None => Ok(self.usual.clone()),
+            Some(Ok(None)) | None => Ok(self.default_target.clone()),
         }
     }
 
-    /// Puts image `index` of a job, a PNG, into `place`, and returns a link to it.
-    pub async fn put(&self, place: &Place, job: &str, index: u32, png: Bytes) -> Result<String, UploadError> {
-        let key = place.key(&name(job, index));
+    /// Puts image `index` of a job, a PNG, into `target`, and returns a link to it.
+    pub async fn put(&self, target: &UploadTarget, job: &str, index: u32, png: Bytes) -> Result<String, UploadError> {
+        let key = target.key(&name(job, index));
         let now = self.clock.now();
-        let fail = |bucket: &str, why| UploadError { key: key.clone(), bucket: bucket.into(), host: place.host(), why };
-        let bucket = place.bucket(now).map_err(|cause| fail("", cause.to_string()))?;
-        let client = if place.guarded { &self.guarded } else { &self.open };
+        let fail =
+            |bucket: &str, why| UploadError { key: key.clone(), bucket: bucket.into(), host: target.host(), why };
+        let bucket = target.bucket(now).map_err(|cause| fail("", cause.to_string()))?;
+        let client = if target.guarded { &self.guarded } else { &self.open };
         let mut tries = 1;
         loop {
             // Signed anew each time: the clock that judges the signature goes on.
-            let mut action = bucket.put_object(Some(place.credentials()), &key);
+            let mut action = bucket.put_object(Some(target.credentials()), &key);
             action.headers_mut().insert("content-type", PNG);
-            let url = action.sign_with_time(TIME * 5, &bucket::timestamp(self.clock.now()));
+            let url = action.sign_with_time(TRY_TIMEOUT * 5, &target::timestamp(self.clock.now()));
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(PNG))]);
             let private = HeaderMap::new();
-            let message = Message { url: url.as_str(), headers, private, body: png.clone(), time: TIME };
+            let message = Message { url: url.as_str(), headers, private, body: png.clone(), time: TRY_TIMEOUT };
             let (why, again) = match judge(client.put(&message).await) {
                 Ok(()) => break,
                 Err(failure) => failure,
             };
-            if !again || tries == TRIES {
+            if !again || tries == MAX_TRIES {
                 return Err(fail(bucket.name(), why));
             }
             self.metrics.retry("bucket");
             warn!(
                 id = job,
-                host = place.host(),
+                host = target.host(),
                 bucket = bucket.name(),
                 tries,
                 "an upload failed and is tried again: {why}"
             );
-            sleep(PAUSE * (1 << (tries - 1))).await;
+            sleep(FIRST_PAUSE * (1 << (tries - 1))).await;
             tries += 1;
         }
-        debug!(id = job, host = place.host(), bucket = bucket.name(), bytes = png.len(), "uploaded {key}");
-        Ok(bucket.get_object(Some(place.credentials()), &key).sign_with_time(LINK, &bucket::timestamp(now)).into())
+        debug!(id = job, host = target.host(), bucket = bucket.name(), bytes = png.len(), "uploaded {key}");
+        Ok(bucket
+            .get_object(Some(target.credentials()), &key)
+            .sign_with_time(LINK_LIFETIME, &target::timestamp(now))
+            .into())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The region that a storage's host belongs to. A signature names it.
 
 /// Where no other is known; storage that has no regions takes it.
-const USUAL: &str = "us-east-1";
+const DEFAULT_REGION: &str = "us-east-1";
 
 /// The region of `host`, as far as hosts of its kind say it.
 ///
@@ -13,7 +13,7 @@ pub(super) fn region(host: &str) -> String {
     // REGION.digitaloceanspaces.com, perhaps with a bucket before it.
     for provider in ["digitaloceanspaces.com", "linodeobjects.com", "vultrobjects.com"] {
         if let Some(before) = host.strip_suffix(provider).and_then(|before| before.strip_suffix('.')) {
-            return before.rsplit('.').next().unwrap_or(USUAL).to_owned();
+            return before.rsplit('.').next().unwrap_or(DEFAULT_REGION).to_owned();
         }
     }
     if host.ends_with(".r2.cloudflarestorage.com") {
@@ -31,7 +31,7 @@ pub(super) fn region(host: &str) -> String {
     });
     // `s3.amazonaws.com` is the host of the oldest region.
     let region = found.find(|region| is_region(region));
-    region.unwrap_or(USUAL).to_owned()
+    region.unwrap_or(DEFAULT_REGION).to_owned()
 }
 
 /// Letters, digits and a hyphen within: `eu-west-1`, `us-west-004`, `fr-par`, `gra`. What ends a host is none.

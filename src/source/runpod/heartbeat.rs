@@ -6,24 +6,24 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 
-use super::RunPod;
+use super::RunPodSource;
 use crate::net::Call;
 
 /// Before each try of one ping, as in the SDK.
-const TRIES: [Duration; 4] = [Duration::ZERO, Duration::ZERO, Duration::from_secs(2), Duration::from_secs(4)];
+const PING_PAUSES: [Duration; 4] = [Duration::ZERO, Duration::ZERO, Duration::from_secs(2), Duration::from_secs(4)];
 
 /// Bytes of an answer, which is not looked at.
-const MOST: u64 = 1 << 16;
+const MAX_ANSWER: u64 = 1 << 16;
 
 /// For the last word of a worker that is not fit, as in the SDK.
-const FAREWELL: Duration = Duration::from_secs(2);
+const UNHEALTHY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Characters of its reason, as in the SDK, and the type that it begins with, where Python has that of an exception.
-const REASON: usize = 256;
-const FAULT: &str = "FitnessError";
+const MAX_REASON: usize = 256;
+const REASON_TYPE: &str = "FitnessError";
 
 /// Pings at once, and then again and again, with what `held` says at that moment.
-pub(super) async fn beat(queue: &RunPod, held: impl Fn() -> Vec<String>) -> Infallible {
+pub(super) async fn run(queue: &RunPodSource, held: impl Fn() -> Vec<String>) -> Infallible {
     if queue.urls.ping(&[]).is_none() {
         warn!("no heartbeat: RUNPOD_WEBHOOK_PING is not set");
         return std::future::pending().await;
@@ -40,24 +40,24 @@ pub(super) async fn beat(queue: &RunPod, held: impl Fn() -> Vec<String>) -> Infa
 }
 
 /// Says once that the worker is not fit, and why, before it ends.
-pub(super) async fn unhealthy(queue: &RunPod, check: &str, why: &str) {
-    let reason: String = format!("{FAULT}: {why}").chars().take(REASON).collect();
+pub(super) async fn unhealthy(queue: &RunPodSource, check: &str, why: &str) {
+    let reason: String = format!("{REASON_TYPE}: {why}").chars().take(MAX_REASON).collect();
     let Some(url) = queue.urls.unhealthy(check, &reason) else { return };
-    let call = Call { url: &url, body: None, headers: &[], time: FAREWELL, most: MOST };
+    let call = Call { url: &url, body: None, headers: &[], time: UNHEALTHY_TIMEOUT, most: MAX_ANSWER };
     match queue.http.call(call).await {
         Ok(answer) => debug!(status = answer.status, "the queue was told"),
         Err(cause) => warn!("the queue does not hear that the worker is not fit: {cause}"),
     }
 }
 
-async fn ping(queue: &RunPod, held: &impl Fn() -> Vec<String>) -> Result<(), String> {
+async fn ping(queue: &RunPodSource, held: &impl Fn() -> Vec<String>) -> Result<(), String> {
     let mut why = String::new();
-    for pause in TRIES {
+    for pause in PING_PAUSES {
         sleep(pause).await;
         // Asked anew for each try: what was finished meanwhile must not be listed.
         let Some(url) = queue.urls.ping(&held()) else { return Ok(()) };
         let time = queue.interval * 2;
-        match queue.http.call(Call { url: &url, body: None, headers: &[], time, most: MOST }).await {
+        match queue.http.call(Call { url: &url, body: None, headers: &[], time, most: MAX_ANSWER }).await {
             Ok(answer) if matches!(answer.status, 429 | 500 | 502 | 503 | 504) => {
                 why = format!("it answered {}", answer.status);
             }

@@ -18,17 +18,17 @@ use crate::telemetry::Metrics;
 pub use urls::Urls;
 
 /// For an answer, as in the SDK; a queue holds a poll for less.
-const POLL: Duration = Duration::from_secs(90);
+const POLL_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// After errors.
-const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(15) };
+const RETRY: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(15) };
 
 /// What a queue that answers 429 is left alone for, unless it says so itself.
-const TOO_MANY: Duration = Duration::from_secs(5);
+const BACK_OFF: Duration = Duration::from_secs(5);
 
 /// A queue, as one worker sees it.
 #[derive(Debug)]
-pub struct RunPod {
+pub struct RunPodSource {
     http: Trusted,
     urls: Urls,
     interval: Duration,
@@ -43,7 +43,7 @@ pub struct RunPod {
     metrics: Metrics,
 }
 
-impl RunPod {
+impl RunPodSource {
     /// The queue at `urls`, told of us every `interval`.
     pub fn new(http: Trusted, urls: Urls, interval: Duration) -> Self {
         let (known, batch, batched) = (AtomicBool::new(false), AtomicBool::new(true), AtomicBool::new(false));
@@ -53,7 +53,7 @@ impl RunPod {
 
     /// The same, and tells `metrics` what the queue says.
     #[must_use]
-    pub fn watched(self, metrics: Metrics) -> Self {
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
     }
 
@@ -63,16 +63,16 @@ impl RunPod {
     }
 }
 
-impl JobSource for RunPod {
-    async fn take(&self, most: usize, busy: bool, enough: &CancellationToken) -> Result<Taken, TakeError> {
-        take::take(self, most, busy, enough).await
+impl JobSource for RunPodSource {
+    async fn take(&self, most: usize, busy: bool, cancel: &CancellationToken) -> Result<Taken, TakeError> {
+        take::take(self, most, busy, cancel).await
     }
 
-    async fn beat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> Infallible {
-        heartbeat::beat(self, held).await
+    async fn heartbeat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> Infallible {
+        heartbeat::run(self, held).await
     }
 
-    async fn hear_stops(&self, stop: impl Fn(&str) + Send + Sync) -> Infallible {
-        stops::hear(self, stop).await
+    async fn watch_stops(&self, stop: impl Fn(&str) + Send + Sync) -> Infallible {
+        stops::watch(self, stop).await
     }
 }

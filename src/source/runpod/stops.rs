@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::{PAUSES, POLL, RunPod, TOO_MANY, wire};
+use super::{BACK_OFF, POLL_TIMEOUT, RETRY, RunPodSource, wire};
 use crate::net::{Call, FetchError, Reason, jitter};
 
 /// Between polls, as in the SDK.
-const PAUSE: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bytes of an answer: many ids.
-const MOST: u64 = 1 << 20;
+const MAX_ANSWER: u64 = 1 << 20;
 
 /// Polls again and again; `stop` is told each id.
-pub(super) async fn hear(queue: &RunPod, stop: impl Fn(&str)) -> Infallible {
+pub(super) async fn watch(queue: &RunPodSource, stop: impl Fn(&str)) -> Infallible {
     let Some(url) = queue.urls.stop() else {
         warn!("jobs cannot be stopped: the take URL has no /job-take/ to make a stop URL of");
         return std::future::pending().await;
@@ -24,7 +24,7 @@ pub(super) async fn hear(queue: &RunPod, stop: impl Fn(&str)) -> Infallible {
     let mut failures = 0;
     loop {
         let headers = [("content-type", "application/json")];
-        let call = Call { url: &url, body: None, headers: &headers, time: POLL, most: MOST };
+        let call = Call { url: &url, body: None, headers: &headers, time: POLL_TIMEOUT, most: MAX_ANSWER };
         let fault = match queue.http.call(call).await {
             Ok(answer) if answer.status == 200 => wire::stops(&answer.body).map_or_else(Some, |ids| {
                 for id in &ids {
@@ -43,7 +43,7 @@ pub(super) async fn hear(queue: &RunPod, stop: impl Fn(&str)) -> Infallible {
         };
         let Some(why) = fault else {
             failures = 0;
-            sleep(PAUSE).await;
+            sleep(POLL_INTERVAL).await;
             continue;
         };
         failures += 1;
@@ -53,13 +53,13 @@ pub(super) async fn hear(queue: &RunPod, stop: impl Fn(&str)) -> Infallible {
         } else {
             debug!(failures, "jobs cannot be stopped: {why}");
         }
-        sleep(PAUSES.after(failures, Duration::ZERO, jitter())).await;
+        sleep(RETRY.after(failures, Duration::ZERO, jitter())).await;
     }
 }
 
 /// The pause that a queue asks for by 429, as far as it is reasonable: a job that nobody wants is drawn on meanwhile.
 fn wished(again: Option<Duration>) -> Duration {
-    PAUSES.after(1, again.unwrap_or(TOO_MANY), jitter())
+    RETRY.after(1, again.unwrap_or(BACK_OFF), jitter())
 }
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_wish_is_heard_within_reason() {
         let nine = Duration::from_secs(9);
-        assert_eq!([wished(None), wished(Some(nine)), wished(Some(Duration::MAX))], [TOO_MANY, nine, PAUSES.most]);
-        assert!(wished(Some(Duration::ZERO)) >= PAUSES.first / 2);
+        assert_eq!([wished(None), wished(Some(nine)), wished(Some(Duration::MAX))], [BACK_OFF, nine, RETRY.most]);
+        assert!(wished(Some(Duration::ZERO)) >= RETRY.first / 2);
     }
 }

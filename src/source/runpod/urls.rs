@@ -3,13 +3,13 @@
 use crate::net::{NoUrl, Template, Url};
 
 /// How a template names the worker's place.
-const WORKER: &str = "$RUNPOD_POD_ID";
+const WORKER_PLACEHOLDER: &str = "$RUNPOD_POD_ID";
 
 /// How the take template names the worker's place; others name the job's so.
-const ID: &str = "$ID";
+const ID_PLACEHOLDER: &str = "$ID";
 
 /// What marks a take URL that others can be made of.
-const TAKE: &str = "/job-take/";
+const TAKE_PATH: &str = "/job-take/";
 
 /// What every heartbeat ends with.
 const VERSION: (&str, &str) = ("runpod_version", concat!("latentd/", env!("CARGO_PKG_VERSION")));
@@ -27,9 +27,9 @@ impl Urls {
     /// # Errors
     /// A template that makes no URL, with the name of its setting.
     pub fn new(take: &str, ping: Option<&str>, worker: &str) -> Result<Self, (&'static str, NoUrl)> {
-        let take = Template::new(take).fill(ID, worker).fill(WORKER, worker);
+        let take = Template::new(take).fill(ID_PLACEHOLDER, worker).fill(WORKER_PLACEHOLDER, worker);
         take.url().map_err(|cause| ("runpod.get_job", cause))?;
-        let ping = ping.map(|ping| Template::new(ping).fill(WORKER, worker));
+        let ping = ping.map(|ping| Template::new(ping).fill(WORKER_PLACEHOLDER, worker));
         if let Some(Err(cause)) = ping.as_ref().map(Template::url) {
             return Err(("runpod.ping", cause));
         }
@@ -40,14 +40,14 @@ impl Urls {
     pub(super) fn take(&self, most: usize, batch: bool, busy: bool) -> Result<Url, NoUrl> {
         let take = match (most, batch) {
             (0 | 1, _) | (_, false) => self.take.clone(),
-            (most, true) => self.take.exchange(TAKE, "/job-take-batch/").with("batch_size", &most.to_string()),
+            (most, true) => self.take.exchange(TAKE_PATH, "/job-take-batch/").with("batch_size", &most.to_string()),
         };
         take.with("job_in_progress", if busy { "1" } else { "0" }).url()
     }
 
     /// `None` where the take URL tells nothing about it.
     pub(super) fn stop(&self) -> Option<Url> {
-        self.take.has(TAKE).then(|| self.take.exchange(TAKE, "/job-stop/").url().ok())?
+        self.take.has(TAKE_PATH).then(|| self.take.exchange(TAKE_PATH, "/job-stop/").url().ok())?
     }
 
     /// With the jobs in hand; `None` where no heartbeat is wanted.
@@ -68,10 +68,10 @@ impl Urls {
 
 /// Ids joined by commas, as many as fit into what the SDK sends.
 fn listed(jobs: &[String]) -> String {
-    const MOST: usize = 65_534;
+    const MAX_LIST: usize = 65_534;
     let mut list = String::new();
     for job in jobs {
-        if list.len() + 1 + job.len() > MOST {
+        if list.len() + 1 + job.len() > MAX_LIST {
             continue;
         }
         if !list.is_empty() {

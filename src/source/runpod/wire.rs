@@ -10,10 +10,10 @@ use crate::job::{Delivered, NotAJob};
 
 /// Jobs of one answer that are read: several times what any queue hands out at once. The others are as if they had not arrived, so that
 /// they are handed out again.
-const MOST: usize = 1024;
+const MAX_JOBS: usize = 1024;
 
 /// Stands for Python's `NaN` and its kind, which JSON has not. No queue sends it by chance.
-const NO_NUMBER: &str = "\u{0}no number";
+const NOT_A_NUMBER: &str = "\u{0}no number";
 
 /// Of a job that is JSON by its grammar, and yet cannot be held.
 const UNREADABLE: &str =
@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for List {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<List, A::Error> {
                 let mut values = Vec::new();
-                while values.len() < MOST
+                while values.len() < MAX_JOBS
                     && let Some(value) = list.next_element()?
                 {
                     values.push(value);
@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for List {
 
 fn job(mut value: Value) -> Result<Delivered, NotAJob> {
     let broken = holds_no_number(&value);
-    if let Some(id) = value.get_mut("id").filter(|id| *id == NO_NUMBER) {
+    if let Some(id) = value.get_mut("id").filter(|id| *id == NOT_A_NUMBER) {
         // Nobody can be answered by it.
         id.take();
     }
@@ -118,7 +118,7 @@ fn split(text: &str) -> Option<Vec<&str>> {
     let mut parts = Vec::new();
     loop {
         let (part, after) = rest.split_at(first(rest)?);
-        if parts.len() < MOST {
+        if parts.len() < MAX_JOBS {
             parts.push(part);
         }
         let after = after.trim_ascii_start();
@@ -144,7 +144,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
     })
 }
 
-/// `text` with what Python writes for numbers that are none replaced by [`NO_NUMBER`], outside of strings.
+/// `text` with what Python writes for numbers that are none replaced by [`NOT_A_NUMBER`], outside of strings.
 fn marked(text: &str) -> String {
     let mut marked = String::with_capacity(text.len());
     let (mut inside, mut rest) = (false, text);
@@ -170,7 +170,7 @@ fn marked(text: &str) -> String {
 
 fn holds_no_number(value: &Value) -> bool {
     match value {
-        Value::String(text) => text == NO_NUMBER,
+        Value::String(text) => text == NOT_A_NUMBER,
         Value::Array(values) => values.iter().any(holds_no_number),
         Value::Object(values) => values.values().any(holds_no_number),
         _ => false,
@@ -201,7 +201,7 @@ mod tests {
         for input in ["1", "1e400", "NaN"] {
             let list: Vec<String> = (0..3000).map(|id| format!(r#"{{"id": "{id}", "input": {input}}}"#)).collect();
             let read = jobs(format!("[{}]", list.join(",")).as_bytes()).unwrap();
-            assert_eq!(read.len(), MOST, "{input}");
+            assert_eq!(read.len(), MAX_JOBS, "{input}");
             let last = read.into_iter().next_back().unwrap();
             assert_eq!(last.map_or_else(|fault| fault.id, |job| Some(job.id)).as_deref(), Some("1023"));
         }

@@ -7,21 +7,21 @@ use super::*;
 #[tokio::test]
 async fn what_was_not_delivered_comes_back_and_what_was_does_not() {
     let root = tempfile::tempdir().unwrap();
-    let (spool, tray, left) = open(root.path(), NOW);
+    let (spool, kind, left) = open(root.path(), NOW);
     assert!(left.is_empty());
-    let late = tray.keep(slip("late"), later(90), Bytes::from_static(b"1")).await;
-    let soon = tray.keep(slip("soon"), later(60), Bytes::from_static(b"2")).await;
-    let done = tray.keep(slip("done"), later(60), Bytes::from_static(b"3")).await;
+    let late = kind.keep(header("late"), later(90), Bytes::from_static(b"1")).await;
+    let soon = kind.keep(header("soon"), later(60), Bytes::from_static(b"2")).await;
+    let done = kind.keep(header("done"), later(60), Bytes::from_static(b"3")).await;
     assert_eq!(done.body().await.unwrap(), "3");
     done.done().await;
-    drop((late, soon, tray, spool));
+    drop((late, soon, kind, spool));
 
     let (_spool, _tray, left) = open(root.path(), NOW);
     assert_eq!(jobs(&left), ["soon", "late"]);
-    assert_eq!((left[0].note(), left[0].deadline()), (&slip("soon"), later(60)));
+    assert_eq!((left[0].header(), left[0].deadline()), (&header("soon"), later(60)));
     assert_eq!([left[0].body().await.unwrap(), left[1].body().await.unwrap()], ["2", "1"]);
-    for kept in left {
-        kept.done().await;
+    for entry in left {
+        entry.done().await;
     }
     assert_eq!(names(&root), [""; 0]);
 }
@@ -75,37 +75,40 @@ async fn what_is_damaged_is_set_aside_once_and_stops_nothing() {
 #[tokio::test]
 async fn a_letter_that_is_damaged_later_is_told_when_it_is_read() {
     let root = tempfile::tempdir().unwrap();
-    let (_spool, tray, _) = open(root.path(), NOW);
-    let kept = tray.keep(slip("j"), later(60), Bytes::from_static(b"body")).await;
-    let Place::Disk { path, .. } = &kept.place else { panic!("{kept:?} is not on disk") };
+    let (_spool, kind, _) = open(root.path(), NOW);
+    let entry = kind.keep(header("j"), later(60), Bytes::from_static(b"body")).await;
+    let Storage::Disk { path, .. } = &entry.storage else { panic!("{entry:?} is not on disk") };
     fs::write(path, "").unwrap();
-    let error = kept.body().await.unwrap_err().to_string();
+    let error = entry.body().await.unwrap_err().to_string();
     assert!(error.contains("is damaged and was set aside: it was cut off or changed"), "{error}");
-    kept.done().await;
+    entry.done().await;
     assert_eq!(jobs(&open(root.path(), NOW).2), [""; 0]);
 }
 
 #[tokio::test]
 async fn a_letter_that_is_exchanged_has_its_place() {
     let root = tempfile::tempdir().unwrap();
-    let (spool, tray, _) = open(root.path(), NOW);
-    let kept = tray.keep(slip("j"), later(60), vec![0; 1000].into()).await;
+    let (spool, kind, _) = open(root.path(), NOW);
+    let entry = kind.keep(header("j"), later(60), vec![0; 1000].into()).await;
     let before = names(&root);
-    let kept = kept.exchange(slip("k"), Bytes::from_static(b"other")).await;
+    let entry = entry.exchange(header("k"), Bytes::from_static(b"other")).await;
     assert_eq!((names(&root), spool.has_room()), (before, true));
-    assert_eq!((kept.note(), kept.body().await.unwrap()), (&slip("k"), "other".into()));
-    drop((kept, tray, spool));
+    assert_eq!((entry.header(), entry.body().await.unwrap()), (&header("k"), "other".into()));
+    drop((entry, kind, spool));
 
     let (spool, _tray, mut left) = open(root.path(), NOW);
-    let kept = left.pop().unwrap();
-    assert_eq!((kept.note(), kept.deadline(), kept.body().await.unwrap()), (&slip("k"), later(60), "other".into()));
+    let entry = left.pop().unwrap();
+    assert_eq!(
+        (entry.header(), entry.deadline(), entry.body().await.unwrap()),
+        (&header("k"), later(60), "other".into())
+    );
     // A disk that refuses: it is in memory, and counts there.
     fs::remove_dir_all(root.path().join("0/results")).unwrap();
-    let kept = kept.exchange(slip("l"), vec![0; 1000].into()).await;
-    assert!(!kept.lasts() && kept.note() == &slip("l") && !spool.has_room());
-    let kept = kept.exchange(slip("m"), Bytes::from_static(b"m")).await;
-    assert!(spool.has_room() && kept.body().await.unwrap() == "m");
-    kept.done().await;
+    let entry = entry.exchange(header("l"), vec![0; 1000].into()).await;
+    assert!(!entry.lasts() && entry.header() == &header("l") && !spool.has_room());
+    let entry = entry.exchange(header("m"), Bytes::from_static(b"m")).await;
+    assert!(spool.has_room() && entry.body().await.unwrap() == "m");
+    entry.done().await;
     assert!(spool.has_room());
 }
 
@@ -121,12 +124,12 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let root = tempfile::tempdir().unwrap();
-            let (spool, tray, _) = open(root.path(), NOW);
+            let (spool, kind, _) = open(root.path(), NOW);
             let mut expected = Vec::new();
             for (job, body, minutes, delivered) in letters {
-                let kept = tray.keep(slip(&job), later(60 * minutes), body.clone().into()).await;
+                let entry = kind.keep(header(&job), later(60 * minutes), body.clone().into()).await;
                 if delivered {
-                    kept.done().await;
+                    entry.done().await;
                 } else {
                     expected.push((minutes, job, Bytes::from(body)));
                 }
@@ -134,11 +137,11 @@ proptest! {
             for (name, ending, bytes) in litter {
                 fs::write(root.path().join("0/results").join(format!("{name}.{ending}")), bytes).unwrap();
             }
-            drop((tray, spool));
+            drop((kind, spool));
             let (_spool, _tray, left) = open(root.path(), NOW);
             let mut found = Vec::new();
-            for kept in left {
-                found.push((NOW.until(kept.deadline()).as_secs() / 60, kept.note().job.clone(), kept.body().await.unwrap()));
+            for entry in left {
+                found.push((NOW.until(entry.deadline()).as_secs() / 60, entry.header().job.clone(), entry.body().await.unwrap()));
             }
             assert!(found.is_sorted_by_key(|(minutes, ..)| *minutes));
             expected.sort();

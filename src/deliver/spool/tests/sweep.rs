@@ -31,13 +31,13 @@ async fn what_nobody_comes_for_is_removed_after_a_week() {
         format!("{own}/0/results/a.damaged"),
         format!("{own}/0/unused/a.letter"),
     ];
-    let kept = [
+    let entry = [
         format!("{busy}/0/results/a.letter"),
         format!("{own}/0/results/a.txt"),
         "notes/0/x/a.letter".to_owned(),
         "a.letter".to_owned(),
     ];
-    for name in removed.iter().chain(&kept) {
+    for name in removed.iter().chain(&entry) {
         aged(&at(name), 7);
     }
     let young = removed.clone().map(|name| name.replace("/a.", "/young."));
@@ -46,10 +46,10 @@ async fn what_nobody_comes_for_is_removed_after_a_week() {
     }
 
     let spool = Spool::of_queue(root.path(), own, 1000).unwrap();
-    let (tray, _) = spool.tray::<Slip>("results", LATER);
+    let (kind, _) = spool.open_kind::<ResultHeader>("results", LATER);
     // As long as it is in somebody's hands a letter is theirs, whatever the date is.
-    let held = tray.keep(slip("j"), LATER + Duration::from_hours(1), Bytes::from_static(b"body")).await;
-    let Place::Disk { path, .. } = &held.place else { panic!("{held:?} is not on disk") };
+    let held = kind.keep(header("j"), LATER + Duration::from_hours(1), Bytes::from_static(b"body")).await;
+    let Storage::Disk { path, .. } = &held.storage else { panic!("{held:?} is not on disk") };
     fs::File::options().write(true).open(path).unwrap().set_modified(UNIX_EPOCH).unwrap();
     let clock = FakeClock::at(LATER);
     let swept = async {
@@ -63,7 +63,7 @@ async fn what_nobody_comes_for_is_removed_after_a_week() {
         () = tokio::time::sleep(Duration::from_mins(1)) => panic!("something is still there"),
     }
     spool.0.sweep(LATER);
-    for name in kept.iter().chain(&young) {
+    for name in entry.iter().chain(&young) {
         assert!(at(name).exists(), "{name}");
     }
     assert_eq!(held.body().await.unwrap(), "body");

@@ -13,7 +13,7 @@ use crate::net::{self, Url};
 
 /// A place for images in S3-compatible storage.
 #[derive(Clone)]
-pub struct Place {
+pub struct UploadTarget {
     /// Whether its endpoint was named by a stranger, and is called under the guard.
     pub(super) guarded: bool,
     endpoint: Url,
@@ -25,7 +25,7 @@ pub struct Place {
 
 /// Why a place is none. Says which key is at fault, and no value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoPlace {
+pub enum InvalidTarget {
     /// Something is not there.
     #[error("{0} is missing: endpointUrl, accessId and accessSecret are texts that are not empty")]
     Missing(&'static str),
@@ -40,7 +40,7 @@ pub enum NoPlace {
     Path,
 }
 
-impl Place {
+impl UploadTarget {
     /// The operator's: called wherever it is. Without a region, it is read off the endpoint; without a name, it is the month.
     pub fn new(bucket: &config::Bucket) -> Self {
         Self {
@@ -54,7 +54,7 @@ impl Place {
     }
 
     /// The one of a job's `s3Config`: called under the guard. `bucketName` and `objectPath`, a folder in it, may be absent; if all are, there is none.
-    pub fn of_job(config: &Value) -> Result<Option<Self>, NoPlace> {
+    pub fn of_job(config: &Value) -> Result<Option<Self>, InvalidTarget> {
         let text = |key: &str| config.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
         if ["endpointUrl", "accessId", "accessSecret", "bucketName", "objectPath"]
             .into_iter()
@@ -62,12 +62,12 @@ impl Place {
         {
             return Ok(None);
         }
-        let demand = |key: &'static str| text(key).ok_or(NoPlace::Missing(key));
+        let demand = |key: &'static str| text(key).ok_or(InvalidTarget::Missing(key));
         let (endpoint, id, secret) = (demand("endpointUrl")?, demand("accessId")?, demand("accessSecret")?);
-        let endpoint = net::base(endpoint).map_err(|cause| NoPlace::Endpoint(cause.to_string()))?;
-        let name = text("bucketName").map(|name| BucketName::parse(name).ok_or(NoPlace::Name)).transpose()?;
+        let endpoint = net::base(endpoint).map_err(|cause| InvalidTarget::Endpoint(cause.to_string()))?;
+        let name = text("bucketName").map(|name| BucketName::parse(name).ok_or(InvalidTarget::Name)).transpose()?;
         let prefix = text("objectPath").map(|path| path.trim_matches('/')).filter(|path| !path.is_empty());
-        let prefix = prefix.map(|path| ObjectPath::parse(path).ok_or(NoPlace::Path)).transpose()?;
+        let prefix = prefix.map(|path| ObjectPath::parse(path).ok_or(InvalidTarget::Path)).transpose()?;
         let (region, credentials) = (region_of(&endpoint), Credentials::new(id, secret));
         Ok(Some(Self { guarded: true, endpoint, region, name, prefix, credentials }))
     }
@@ -78,10 +78,10 @@ impl Place {
     }
 
     /// The bucket that is meant on the day `now`.
-    pub(super) fn bucket(&self, now: UnixTime) -> Result<Bucket, NoPlace> {
+    pub(super) fn bucket(&self, now: UnixTime) -> Result<Bucket, InvalidTarget> {
         let name = self.name.as_ref().map_or_else(|| month(now), |name| name.as_ref().to_owned());
         let bucket = Bucket::new(self.endpoint.clone(), UrlStyle::Path, name, self.region.clone());
-        bucket.map_err(|cause| NoPlace::Endpoint(cause.to_string()))
+        bucket.map_err(|cause| InvalidTarget::Endpoint(cause.to_string()))
     }
 
     /// What an object of this name is called there.
@@ -95,7 +95,7 @@ impl Place {
 }
 
 /// Names the host, not the keys.
-impl fmt::Debug for Place {
+impl fmt::Debug for UploadTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Place").field("host", &self.host()).field("name", &self.name).finish_non_exhaustive()
     }
@@ -143,9 +143,9 @@ mod tests {
     fn the_bucket_that_a_job_names_is_taken() {
         let mut config = json!({"endpointUrl": " http://minio:9000 ", "accessId": "AK", "accessSecret": "s3cret", "bucketName": "pics"});
         let at = |config: &Value| {
-            let place = Place::of_job(config).unwrap().unwrap();
-            assert!(place.guarded);
-            place.bucket(UnixTime::from_millis(1_795_000_000_000)).unwrap().base_url().to_string()
+            let target = UploadTarget::of_job(config).unwrap().unwrap();
+            assert!(target.guarded);
+            target.bucket(UnixTime::from_millis(1_795_000_000_000)).unwrap().base_url().to_string()
         };
         assert_eq!(at(&config), "http://minio:9000/pics/");
         for none in [json!(""), json!(null), json!(5)] {
@@ -160,7 +160,7 @@ mod tests {
             "https://mine.s3.us-west-2.amazonaws.com/11-26/",
             "the month is a folder of that bucket"
         );
-        let shown = format!("{:?}", Place::of_job(&config).unwrap());
+        let shown = format!("{:?}", UploadTarget::of_job(&config).unwrap());
         assert!(!shown.contains("s3cret") && !shown.contains("AK") && shown.contains("mine.s3"), "{shown}");
     }
 
@@ -171,9 +171,9 @@ mod tests {
             [("a/b-1/c.d", "a/b-1/c.d/j_0.png"), (" /a/ ", "a/j_0.png"), ("/", "j_0.png"), ("", "j_0.png")]
         {
             config["objectPath"] = json!(path);
-            let place = Place::of_job(&config).unwrap().unwrap();
-            assert_eq!(place.key("j_0.png"), key);
-            let url = place.bucket(UnixTime::from_millis(0)).unwrap().object_url(&place.key("j_0.png"));
+            let target = UploadTarget::of_job(&config).unwrap().unwrap();
+            assert_eq!(target.key("j_0.png"), key);
+            let url = target.bucket(UnixTime::from_millis(0)).unwrap().object_url(&target.key("j_0.png"));
             assert_eq!(url.path(), format!("/01-70/{key}"));
         }
     }
@@ -183,7 +183,7 @@ mod tests {
         let with = |key: &str, value: Value| {
             let mut config = json!({"endpointUrl": "http://h", "accessId": "s3cret", "accessSecret": "s3cret"});
             config[key] = value;
-            let said = Place::of_job(&config).unwrap_err().to_string();
+            let said = UploadTarget::of_job(&config).unwrap_err().to_string();
             assert!(!said.contains("s3cret"), "{said}");
             said
         };
@@ -201,7 +201,7 @@ mod tests {
             assert!(with("objectPath", json!(path)).starts_with("objectPath is none"), "{path}");
         }
         for none in [json!([]), json!({}), json!({"accessId": null, "endpointUrl": ""})] {
-            assert!(Place::of_job(&none).unwrap().is_none(), "{none}");
+            assert!(UploadTarget::of_job(&none).unwrap().is_none(), "{none}");
         }
     }
 }

@@ -15,30 +15,30 @@ use super::letter::LETTER;
 pub(super) const LOCK: &str = "lock";
 
 /// Processes that share a spool on one machine.
-const SEATS: usize = 64;
+const MAX_PROCESSES: usize = 64;
 
 /// One of the numbered folders of a spool, and the lock on it, which ends with the value and with the process.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct ProcessDir {
     pub(super) folder: PathBuf,
     _lock: File,
 }
 
-impl Seat {
+impl ProcessDir {
     /// Takes the first folder under `root` that no process has, and what lies in others that no process has.
     pub(super) fn take(root: &Path) -> Result<Self, SpoolError> {
         let fail = |cause| SpoolError::Folder { folder: root.to_owned(), cause };
         make(root).map_err(fail)?;
-        for number in 0..SEATS {
-            if let Some(seat) = Self::take_if_free(root.join(number.to_string())).map_err(fail)? {
+        for number in 0..MAX_PROCESSES {
+            if let Some(dir) = Self::take_if_free(root.join(number.to_string())).map_err(fail)? {
                 // All below are taken.
-                for other in number + 1..SEATS {
-                    seat.inherit(&root.join(other.to_string()));
+                for other in number + 1..MAX_PROCESSES {
+                    dir.take_over(&root.join(other.to_string()));
                 }
-                return Ok(seat);
+                return Ok(dir);
             }
         }
-        Err(SpoolError::Taken { folder: root.to_owned(), seats: SEATS })
+        Err(SpoolError::Taken { folder: root.to_owned(), processes: MAX_PROCESSES })
     }
 
     pub(super) fn take_if_free(folder: PathBuf) -> io::Result<Option<Self>> {
@@ -52,12 +52,12 @@ impl Seat {
     }
 
     /// Moves the letters of a folder that no process has into this one.
-    fn inherit(&self, other: &Path) {
+    fn take_over(&self, other: &Path) {
         if !other.is_dir() {
             return;
         }
         let moved = Self::take_if_free(other.to_owned()).and_then(|other| match other {
-            Some(other) => folders(&other.folder)?.iter().map(|tray| self.inherit_tray(tray)).sum(),
+            Some(other) => folders(&other.folder)?.iter().map(|kind| self.take_over_kind(kind)).sum(),
             None => Ok(0),
         });
         match moved {
@@ -67,11 +67,11 @@ impl Seat {
         }
     }
 
-    fn inherit_tray(&self, tray: &Path) -> io::Result<usize> {
-        let own = self.folder.join(tray.file_name().unwrap_or_default());
+    fn take_over_kind(&self, kind: &Path) -> io::Result<usize> {
+        let own = self.folder.join(kind.file_name().unwrap_or_default());
         make(&own)?;
         let mut letters = 0;
-        for letter in files(tray, LETTER)? {
+        for letter in files(kind, LETTER)? {
             // Names are not used twice, and a letter is in one of the two places whatever happens.
             fs::rename(&letter, own.join(letter.file_name().unwrap_or_default()))?;
             letters += 1;
@@ -110,10 +110,10 @@ mod tests {
     fn every_process_has_a_folder_of_its_own() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join("spool").join(name);
-        let [a, b] = [(), ()].map(|()| Seat::take(&at("")).unwrap());
+        let [a, b] = [(), ()].map(|()| ProcessDir::take(&at("")).unwrap());
         assert_eq!([&a.folder, &b.folder], [&at("0"), &at("1")]);
         drop(a);
-        let again = Seat::take(&at("")).unwrap();
+        let again = ProcessDir::take(&at("")).unwrap();
         assert_eq!(again.folder, at("0"));
         assert_eq!(fs::metadata(at("0")).unwrap().permissions().mode() & 0o777, 0o700);
     }
@@ -121,16 +121,16 @@ mod tests {
     #[test]
     fn what_a_process_left_goes_to_the_next() {
         let root = tempfile::tempdir().unwrap();
-        let seats = [(), (), ()].map(|()| Seat::take(root.path()).unwrap());
-        for (seat, name) in seats.iter().zip(["a.letter", "b.letter", "c.letter"]) {
-            make(&seat.folder.join("results")).unwrap();
-            fs::write(seat.folder.join("results").join(name), name).unwrap();
+        let dirs = [(), (), ()].map(|()| ProcessDir::take(root.path()).unwrap());
+        for (dir, name) in dirs.iter().zip(["a.letter", "b.letter", "c.letter"]) {
+            make(&dir.folder.join("results")).unwrap();
+            fs::write(dir.folder.join("results").join(name), name).unwrap();
         }
-        let [a, b, c] = seats;
+        let [a, b, c] = dirs;
         drop((a, c));
-        let heir = Seat::take(root.path()).unwrap();
-        let names = |seat: &Seat| {
-            let found = files(&seat.folder.join("results"), LETTER).unwrap();
+        let heir = ProcessDir::take(root.path()).unwrap();
+        let names = |dir: &ProcessDir| {
+            let found = files(&dir.folder.join("results"), LETTER).unwrap();
             found.into_iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!((names(&heir), names(&b)), (vec!["a.letter".into(), "c.letter".into()], vec!["b.letter".into()]));
@@ -139,16 +139,16 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_is_told() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = Seat::take(&file.path().join("spool")).unwrap_err().to_string();
+        let error = ProcessDir::take(&file.path().join("spool")).unwrap_err().to_string();
         assert!(error.contains(file.path().to_str().unwrap()) && error.contains("spool.dir"), "{error}");
     }
 
     #[test]
     fn there_is_an_end_of_seats() {
         let root = tempfile::tempdir().unwrap();
-        let seats: Vec<Seat> = (0..SEATS).map(|_| Seat::take(root.path()).unwrap()).collect();
-        let error = Seat::take(root.path()).unwrap_err().to_string();
+        let dirs: Vec<ProcessDir> = (0..MAX_PROCESSES).map(|_| ProcessDir::take(root.path()).unwrap()).collect();
+        let error = ProcessDir::take(root.path()).unwrap_err().to_string();
         assert!(error.contains("64 processes"), "{error}");
-        drop(seats);
+        drop(dirs);
     }
 }

@@ -9,32 +9,32 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::{Desk, finish};
+use super::{Delivery, finish};
 use crate::deliver::Sink;
-use crate::deliver::outbox::Deliveries;
-use crate::deliver::results::Slip;
-use crate::deliver::spool::Kept;
+use crate::deliver::outbox::WebhookDeliveries;
+use crate::deliver::results::ResultHeader;
+use crate::deliver::spool::SpoolEntry;
 
-/// For jobs to notice that they are let go of.
-const LET_GO: Duration = Duration::from_secs(2);
+/// For jobs to notice that they are aborted.
+const ABORT_WAIT: Duration = Duration::from_secs(2);
 
 /// All of it. What is under way when this is dropped lies on disk.
-pub(super) struct Errands {
+pub(super) struct BackgroundTasks {
     /// Jobs, and deliveries of what was left.
     pub(super) jobs: TaskTracker,
     webhooks: JoinSet<()>,
     all_handed_over: CancellationToken,
 }
 
-impl Errands {
+impl BackgroundTasks {
     /// Begins to send what an earlier process left.
     pub(super) fn begin<K: Sink>(
-        desk: &Arc<Desk<K>>,
-        left: Vec<Kept<Slip>>,
-        mut deliveries: Option<Deliveries>,
+        delivery: &Arc<Delivery<K>>,
+        left: Vec<SpoolEntry<ResultHeader>>,
+        mut deliveries: Option<WebhookDeliveries>,
     ) -> Self {
         let (jobs, mut webhooks, all_handed_over) = (TaskTracker::new(), JoinSet::new(), CancellationToken::new());
-        finish::resend(desk, left, deliveries.as_mut(), &jobs);
+        finish::resend(delivery, left, deliveries.as_mut(), &jobs);
         if let Some(deliveries) = deliveries {
             webhooks.spawn(deliveries.run(all_handed_over.clone()));
         }
@@ -55,9 +55,9 @@ impl Errands {
     }
 
     /// Lets go of jobs, and waits until they have noticed.
-    pub(super) async fn let_go<K>(&self, desk: &Desk<K>) {
-        desk.let_go.cancel();
-        if timeout(LET_GO, self.jobs_done()).await.is_err() {
+    pub(super) async fn abort<K>(&self, delivery: &Delivery<K>) {
+        delivery.abort.cancel();
+        if timeout(ABORT_WAIT, self.jobs_done()).await.is_err() {
             warn!(jobs = self.jobs.len(), "jobs do not end");
         }
     }

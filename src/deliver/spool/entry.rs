@@ -9,20 +9,20 @@ use std::{fmt, fs};
 use bytes::Bytes;
 use tracing::warn;
 
-use super::letter::{DAMAGED, Damage, Head, settle};
-use super::{Note, Shared, SpoolError};
+use super::letter::{DAMAGED, Damage, LetterHead, sync_dir};
+use super::{EntryHeader, Shared, SpoolError};
 use crate::blocking::blocking;
 use crate::clock::UnixTime;
 
-/// A letter on its way. Dropped before [`Kept::done`], it stays on disk for the next process, and counts until then.
-pub struct Kept<N> {
+/// A letter on its way. Dropped before [`SpoolEntry::done`], it stays on disk for the next process, and counts until then.
+pub struct SpoolEntry<H> {
     shared: Arc<Shared>,
-    head: Head<N>,
-    pub(super) place: Place,
+    head: LetterHead<H>,
+    pub(super) storage: Storage,
 }
 
 /// Where the letter is.
-pub(super) enum Place {
+pub(super) enum Storage {
     Disk {
         path: PathBuf,
         size: u64,
@@ -38,7 +38,7 @@ pub(super) enum Place {
     Gone,
 }
 
-impl Place {
+impl Storage {
     /// What it counts.
     fn size(&self) -> u64 {
         match self {
@@ -50,22 +50,22 @@ impl Place {
     }
 }
 
-impl<N> Kept<N> {
-    pub(super) fn new(shared: Arc<Shared>, head: Head<N>, place: Place) -> Self {
-        shared.account.add(place.size());
-        Self { shared, head, place }
+impl<H> SpoolEntry<H> {
+    pub(super) fn new(shared: Arc<Shared>, head: LetterHead<H>, storage: Storage) -> Self {
+        shared.capacity.add(storage.size());
+        Self { shared, head, storage }
     }
 }
 
-impl<N: Note> Kept<N> {
+impl<H: EntryHeader> SpoolEntry<H> {
     /// What stands on it.
-    pub fn note(&self) -> &N {
-        &self.head.note
+    pub fn header(&self) -> &H {
+        &self.head.header
     }
 
     /// Whether it would outlive this process.
     pub fn lasts(&self) -> bool {
-        matches!(self.place, Place::Disk { .. })
+        matches!(self.storage, Storage::Disk { .. })
     }
 
     /// When nobody waits for it any more.
@@ -78,16 +78,16 @@ impl<N: Note> Kept<N> {
     /// # Errors
     /// [`SpoolError::Damaged`]: there is nothing to send any more.
     pub async fn body(&self) -> Result<Bytes, SpoolError> {
-        let path = match &self.place {
-            Place::Disk { path, .. } => path.clone(),
-            Place::Memory(body) | Place::Both { body, .. } => return Ok(body.clone()),
-            Place::Gone => return Ok(Bytes::new()),
+        let path = match &self.storage {
+            Storage::Disk { path, .. } => path.clone(),
+            Storage::Memory(body) | Storage::Both { body, .. } => return Ok(body.clone()),
+            Storage::Gone => return Ok(Bytes::new()),
         };
-        let id = self.note().job().to_owned();
-        blocking(move || match Head::<N>::read(&path) {
+        let id = self.header().job().to_owned();
+        blocking(move || match LetterHead::<H>::read(&path) {
             Ok((_, body)) => Ok(body),
             Err(damage) => {
-                set_aside(&path, &damage, Some(&id));
+                quarantine(&path, &damage, Some(&id));
                 Err(SpoolError::Damaged { file: path, why: damage.to_string() })
             }
         })
@@ -96,28 +96,29 @@ impl<N: Note> Kept<N> {
 
     /// Puts another letter in its place, at once for whoever takes over: one of the two is there whatever happens. What the disk does not
     /// take is kept in memory, and the letter before stays on disk.
-    pub async fn exchange(self, note: N, body: Bytes) -> Self {
+    pub async fn exchange(self, header: H, body: Bytes) -> Self {
         blocking(move || {
-            let mut kept = self;
-            kept.head.note = note;
-            let before = kept.place.size();
-            kept.place = match replace(&mut kept.place, Place::Gone) {
-                Place::Disk { path, size } | Place::Both { path, size, .. } => match kept.head.write(&path, &body) {
+            let mut entry = self;
+            entry.head.header = header;
+            let before = entry.storage.size();
+            entry.storage = match replace(&mut entry.storage, Storage::Gone) {
+                Storage::Disk { path, size } | Storage::Both { path, size, .. } => match entry.head.write(&path, &body)
+                {
                     Ok(size) => {
                         // Whichever of the two has the name after a crash.
-                        kept.shared.say(settle(&path).as_ref().copied());
-                        Place::Disk { path, size }
+                        entry.shared.say(sync_dir(&path).as_ref().copied());
+                        Storage::Disk { path, size }
                     }
                     Err(cause) => {
-                        kept.shared.say(Err(&cause));
-                        Place::Both { path, size, body }
+                        entry.shared.say(Err(&cause));
+                        Storage::Both { path, size, body }
                     }
                 },
-                Place::Memory(_) | Place::Gone => Place::Memory(body),
+                Storage::Memory(_) | Storage::Gone => Storage::Memory(body),
             };
-            kept.shared.account.add(kept.place.size());
-            kept.shared.account.remove(before);
-            kept
+            entry.shared.capacity.add(entry.storage.size());
+            entry.shared.capacity.remove(before);
+            entry
         })
         .await
     }
@@ -125,39 +126,39 @@ impl<N: Note> Kept<N> {
     /// It has arrived, or nobody will ever take it: removes it.
     pub async fn done(self) {
         blocking(move || {
-            let mut kept = self;
-            let place = replace(&mut kept.place, Place::Gone);
-            if let Place::Disk { path, .. } | Place::Both { path, .. } = &place {
-                remove(path, kept.note().job());
+            let mut entry = self;
+            let storage = replace(&mut entry.storage, Storage::Gone);
+            if let Storage::Disk { path, .. } | Storage::Both { path, .. } = &storage {
+                remove(path, entry.header().job());
             }
-            kept.shared.account.remove(place.size());
+            entry.shared.capacity.remove(storage.size());
         })
         .await;
     }
 }
 
-impl<N> Drop for Kept<N> {
+impl<H> Drop for SpoolEntry<H> {
     fn drop(&mut self) {
         // What lies on disk still lies there; what was in memory ends here.
-        if let Place::Memory(body) | Place::Both { body, .. } = &self.place {
-            self.shared.account.remove(body.len() as u64);
+        if let Storage::Memory(body) | Storage::Both { body, .. } = &self.storage {
+            self.shared.capacity.remove(body.len() as u64);
         }
     }
 }
 
 /// Names the job and where the letter lies; bodies are pictures, and notes may hold what a stranger keeps secret.
-impl<N: Note> fmt::Debug for Kept<N> {
+impl<H: EntryHeader> fmt::Debug for SpoolEntry<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = match &self.place {
-            Place::Disk { path, .. } | Place::Both { path, .. } => Some(path),
-            Place::Memory(_) | Place::Gone => None,
+        let path = match &self.storage {
+            Storage::Disk { path, .. } | Storage::Both { path, .. } => Some(path),
+            Storage::Memory(_) | Storage::Gone => None,
         };
-        f.debug_struct("Kept").field("job", &self.note().job()).field("path", &path).finish_non_exhaustive()
+        f.debug_struct("Kept").field("job", &self.header().job()).field("path", &path).finish_non_exhaustive()
     }
 }
 
 /// Renames what cannot be read, so that it is neither met again nor lost to who wants to look into it. `id` is the job, if it is known.
-pub(super) fn set_aside(path: &Path, damage: &Damage, id: Option<&str>) {
+pub(super) fn quarantine(path: &Path, damage: &Damage, id: Option<&str>) {
     let aside = path.with_extension(DAMAGED);
     match fs::rename(path, &aside) {
         Ok(()) => warn!(id, "{} is no letter: {damage}; it is set aside as {}", path.display(), aside.display()),

@@ -7,25 +7,25 @@ use tracing::error;
 use crate::blocking::blocking;
 use crate::clock::{SystemClock, WallClock};
 use crate::config::{Config, Queue, WebhookBy};
-use crate::deliver::outbox::{Attempts, Outbox, Postman};
+use crate::deliver::outbox::{Outbox, RetryPolicy, WebhookClient};
 use crate::deliver::results::Results;
-use crate::deliver::runpod::JobDone;
+use crate::deliver::runpod::RunPodSink;
 use crate::deliver::spool::Spool;
-use crate::deliver::upload::{Place, Uploads};
+use crate::deliver::upload::{UploadTarget, Uploads};
 use crate::deliver::webhook::Signer;
-use crate::deliver::{Office, Webhooks};
+use crate::deliver::{DeliveryParts, WorkerWebhooks};
 use crate::net::{self, Client, Guard, NoClient};
 use crate::telemetry::Metrics;
 
-/// Opens the office of the worker called `id`, whose results go to `sink`, and which tells `metrics` what is sent again. A disk may be
+/// Opens everything that the worker called `id` delivers with. Results go to `sink`; `metrics` counts what is sent again. A disk may be
 /// slow, or far away, and holds up nobody else.
 pub(super) async fn open(
     config: &Config,
     queue: &Queue,
     id: &str,
-    sink: JobDone,
+    sink: RunPodSink,
     metrics: &Metrics,
-) -> Result<Office<JobDone>, NoClient> {
+) -> Result<DeliveryParts<RunPodSink>, NoClient> {
     let (config, queue, id, metrics) = (config.clone(), queue.clone(), id.to_owned(), metrics.clone());
     blocking(move || open_here(&config, &queue, &id, sink, &metrics)).await
 }
@@ -35,16 +35,16 @@ fn open_here(
     config: &Config,
     queue: &Queue,
     id: &str,
-    sink: JobDone,
+    sink: RunPodSink,
     metrics: &Metrics,
-) -> Result<Office<JobDone>, NoClient> {
+) -> Result<DeliveryParts<RunPodSink>, NoClient> {
     let clock: Arc<dyn WallClock> = Arc::new(SystemClock);
     let guarded = Client::new(Guard::new(config.net.allow_private.clone()))?;
-    let usual = config.bucket.as_ref().map(Place::new);
+    let usual = config.bucket.as_ref().map(UploadTarget::new);
     let uploads = Uploads::new(guarded.clone(), Client::open(&config.net.proxies)?, usual, Arc::clone(&clock));
-    let uploads = uploads.watched(metrics.clone());
+    let uploads = uploads.with_metrics(metrics.clone());
     // What was meant for one queue is not posted to another.
-    let spool = Spool::of_queue(&config.spool.dir, sink.mark(), config.spool.max_bytes).unwrap_or_else(|cause| {
+    let spool = Spool::of_queue(&config.spool.dir, sink.spool_key(), config.spool.max_bytes).unwrap_or_else(|cause| {
         error!(
             "{cause}; results and webhooks are sent all the same, and what is not sent when this process ends is lost"
         );
@@ -54,15 +54,15 @@ fn open_here(
     let hooks = &config.webhook;
     let (webhooks, deliveries) = by_worker(config, queue)
         .then(|| {
-            let attempts = Attempts { most: hooks.attempts, pause: hooks.pause, time: hooks.timeout };
+            let retry = RetryPolicy { most: hooks.attempts, pause: hooks.pause, time: hooks.timeout };
             let signer = hooks.secret.clone().map(Signer::new);
             let (outbox, deliveries) =
-                Outbox::open(&spool, Postman { client: guarded, signer, attempts, clock, metrics: metrics.clone() });
+                Outbox::open(&spool, WebhookClient { client: guarded, signer, retry, clock, metrics: metrics.clone() });
             let always = hooks.deliver == WebhookBy::Worker;
-            (Webhooks { outbox, always, cancelled: hooks.cancelled, worker: id.to_owned() }, deliveries)
+            (WorkerWebhooks { outbox, always, cancelled: hooks.cancelled, worker: id.to_owned() }, deliveries)
         })
         .unzip();
-    Ok(Office { spool, results, left, uploads, webhooks, deliveries })
+    Ok(DeliveryParts { spool, results, left, uploads, webhooks, deliveries })
 }
 
 /// Whether webhooks are the worker's, as far as that is known before the queue has answered.
@@ -101,7 +101,7 @@ mod tests {
         let at = folder.path().to_str().unwrap();
         let config = config(&[("LATENTD_QUEUE", "http://q/v2/e"), ("LATENTD_SPOOL__DIR", at)]);
         let queue = config.queue().unwrap();
-        let sink = JobDone::new(Trusted::new(None).unwrap(), &queue.done, None, "w").unwrap();
+        let sink = RunPodSink::new(Trusted::new(None).unwrap(), &queue.done, None, "w").unwrap();
         let metrics = Metrics::default();
         let mut opening = pin!(open(&config, &queue, "w", sink, &metrics));
         select! {

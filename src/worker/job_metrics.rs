@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use super::{Drawn, Outcome};
-use crate::deliver::{Done, Fault};
+use super::{Drawn, RenderOutcome};
+use crate::deliver::{FailureReason, JobResult};
 use crate::job::{Delivered, NotAJob};
-use crate::telemetry::metrics::{Ended, Stage};
+use crate::telemetry::metrics::{JobOutcome, JobStage};
 use crate::telemetry::{Metrics, traces};
 
 /// The span of a job, which continues the trace that it came with: `traceparent` and `tracestate` beside `input`.
@@ -37,35 +37,35 @@ pub(super) fn engine(span: &Span, drawn: &Drawn) {
 }
 
 /// Counts how the job ended that is worked on.
-pub(super) fn count(metrics: &Metrics, ended: Ended) {
+pub(super) fn count(metrics: &Metrics, ended: JobOutcome) {
     metrics.ended(ended);
     Span::current().record("job.outcome", ended.name());
 }
 
 /// Where the time of a job went that was drawn, or could not be. A stage that it did not have is not counted.
-pub(super) fn stages(metrics: &Metrics, outcome: &Outcome) {
+pub(super) fn stages(metrics: &Metrics, outcome: &RenderOutcome) {
     let timings = outcome.timings;
     let count = |stage, time: Duration| {
         if !time.is_zero() {
             metrics.stage(stage, time);
         }
     };
-    count(Stage::Fetch, timings.fetch);
-    count(Stage::Load, timings.load);
+    count(JobStage::Fetch, timings.fetch);
+    count(JobStage::Load, timings.load);
     let Ok(drawn) = &outcome.result else { return };
-    count(Stage::Wait, drawn.wait);
-    count(Stage::Text, timings.text);
-    count(Stage::Encode, timings.encode);
-    count(Stage::Denoise, timings.denoise);
-    count(Stage::Decode, timings.decode);
-    count(Stage::Png, timings.png);
+    count(JobStage::Wait, drawn.wait);
+    count(JobStage::Text, timings.text);
+    count(JobStage::Encode, timings.encode);
+    count(JobStage::Denoise, timings.denoise);
+    count(JobStage::Decode, timings.decode);
+    count(JobStage::Png, timings.png);
 }
 
 /// How a job ended of whose end its queue is told this.
-pub(super) fn ended(done: &Done) -> Ended {
+pub(super) fn ended(done: &JobResult) -> JobOutcome {
     match &done.error {
-        None => Ended::Completed,
-        Some(Fault::Input(_)) => Ended::Invalid,
-        Some(Fault::Other(_) | Fault::Late(_)) => Ended::Failed,
+        None => JobOutcome::Completed,
+        Some(FailureReason::Input(_)) => JobOutcome::Invalid,
+        Some(FailureReason::Other(_) | FailureReason::Late(_)) => JobOutcome::Failed,
     }
 }

@@ -7,27 +7,27 @@ use tokio_util::sync::CancellationToken;
 
 /// The jobs in hand, by id.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Held(Arc<Mutex<BTreeMap<String, CancellationToken>>>);
+pub(super) struct InFlight(Arc<Mutex<BTreeMap<String, CancellationToken>>>);
 
 /// One job in hand; dropping it lets go of it.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct InFlightGuard {
     pub(super) id: String,
-    held: Held,
+    in_flight: InFlight,
     /// Cancelled when the job is no longer wanted.
     pub(super) stop: CancellationToken,
 }
 
-impl Held {
+impl InFlight {
     /// Takes a job in hand; `None` if it is already.
-    pub(super) fn hold(&self, id: &str) -> Option<Hold> {
+    pub(super) fn guard(&self, id: &str) -> Option<InFlightGuard> {
         let mut jobs = self.jobs();
         if jobs.contains_key(id) {
             return None;
         }
         let stop = CancellationToken::new();
         jobs.insert(id.to_owned(), stop.clone());
-        Some(Hold { id: id.to_owned(), held: self.clone(), stop })
+        Some(InFlightGuard { id: id.to_owned(), in_flight: self.clone(), stop })
     }
 
     /// The ids, in ascending order.
@@ -51,9 +51,9 @@ impl Held {
     }
 }
 
-impl Drop for Hold {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.held.jobs().remove(&self.id);
+        self.in_flight.jobs().remove(&self.id);
     }
 }
 
@@ -64,14 +64,14 @@ mod tests {
 
     #[test]
     fn a_job_is_held_once_and_until_it_is_dropped() {
-        let held = Held::default();
-        let (b, a) = (held.hold("b").unwrap(), held.hold("a").unwrap());
-        assert!(held.hold("a").is_none());
-        assert_eq!(held.ids(), ["a", "b"]);
+        let in_flight = InFlight::default();
+        let (b, a) = (in_flight.guard("b").unwrap(), in_flight.guard("a").unwrap());
+        assert!(in_flight.guard("a").is_none());
+        assert_eq!(in_flight.ids(), ["a", "b"]);
         drop(a);
-        assert_eq!((held.ids(), held.none()), (vec!["b".to_owned()], false));
-        assert!(held.stop("b") && b.stop.is_cancelled() && !held.stop("a"));
+        assert_eq!((in_flight.ids(), in_flight.none()), (vec!["b".to_owned()], false));
+        assert!(in_flight.stop("b") && b.stop.is_cancelled() && !in_flight.stop("a"));
         drop(b);
-        assert!(held.none() && held.hold("a").is_some());
+        assert!(in_flight.none() && in_flight.guard("a").is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! What belongs to whom, of several workers and trays.
+//! What belongs to whom, of several workers and kinds of letters.
 
 use super::*;
 
@@ -7,7 +7,7 @@ async fn what_a_dead_worker_left_comes_to_a_living_one() {
     let root = tempfile::tempdir().unwrap();
     let first = open(root.path(), NOW);
     let second = open(root.path(), NOW);
-    drop(second.1.keep(slip("j"), later(60), Bytes::from_static(b"body")).await);
+    drop(second.1.keep(header("j"), later(60), Bytes::from_static(b"body")).await);
     drop((first, second));
     let heir = open(root.path(), NOW);
     assert_eq!(jobs(&heir.2), ["j"]);
@@ -20,6 +20,6 @@ async fn trays_do_not_mix() {
     let root = tempfile::tempdir().unwrap();
     a_letter(&root, "j").await;
     let spool = Spool::open(root.path(), 1000).unwrap();
-    assert_eq!(jobs(&spool.tray("webhooks", NOW).1), [""; 0]);
-    assert_eq!(jobs(&spool.tray("results", NOW).1), ["j"]);
+    assert_eq!(jobs(&spool.open_kind("webhooks", NOW).1), [""; 0]);
+    assert_eq!(jobs(&spool.open_kind("results", NOW).1), ["j"]);
 }

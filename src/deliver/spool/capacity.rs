@@ -4,12 +4,12 @@ use tokio::sync::watch;
 
 /// Bytes that a spool may hold, and those that it holds, on disk or in memory.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct Capacity {
     most: u64,
     held: watch::Sender<u64>,
 }
 
-impl Account {
+impl Capacity {
     pub(super) fn new(most: u64) -> Self {
         Self { most, held: watch::Sender::new(0) }
     }
@@ -40,13 +40,13 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_room_gets_it() {
-        let account = Account::new(10);
-        account.add(9);
-        assert!(account.has_room());
-        account.add(1);
-        assert!(!account.has_room());
-        let drain = async { account.remove(9) };
-        tokio::join!(account.room(), drain);
-        assert!(account.has_room());
+        let capacity = Capacity::new(10);
+        capacity.add(9);
+        assert!(capacity.has_room());
+        capacity.add(1);
+        assert!(!capacity.has_room());
+        let drain = async { capacity.remove(9) };
+        tokio::join!(capacity.room(), drain);
+        assert!(capacity.has_room());
     }
 }

@@ -57,7 +57,7 @@ parity: setup ## Compare with diffusers on the CPU, in a Python environment of i
 .PHONY: soak
 soak: build ## Kill workers and gateways again and again under load, watch a worker draw 2,000: minutes
 	LATENTD=$(TARGET)/release/latentd scripts/reliability/run
-	CHAOS_JOBS=500 SOAK_JOBS=2000 CRASH_KILLS=50 cargo test $(FLAGS) --test chaos --test gateway_crash -- --nocapture
+	CHAOS_JOBS=500 SOAK_JOBS=2000 CRASH_KILLS=50 cargo test $(FLAGS) --test faults chaos:: gateway_crash:: -- --nocapture
 
 .PHONY: fuzz
 fuzz: ## Look for input that breaks what reads it: ten minutes a target (FUZZ_SECONDS=600)

@@ -1,4 +1,4 @@
-//! Pages of `docs/` that follow from something else. `UPDATE_DOCS=1 cargo test --release --test docs` writes them anew.
+//! Pages of `docs/` that follow from something else. `UPDATE_DOCS=1 cargo test --release --test integration docs::` writes them anew.
 
 #![allow(clippy::unwrap_used)]
 
@@ -73,7 +73,10 @@ fn the_configuration_page_is_that_of_the_defaults() {
     let written = fs::read_to_string(&path).unwrap();
     let (ours, theirs) = (page.lines(), written.lines());
     let differs = ours.zip(theirs).find(|(ours, theirs)| ours != theirs);
-    assert!(page == written, "UPDATE_DOCS=1 cargo test --release --test docs writes it anew; {differs:?}");
+    assert!(
+        page == written,
+        "UPDATE_DOCS=1 cargo test --release --test integration docs:: writes it anew; {differs:?}"
+    );
 }
 
 #[test]

@@ -5,8 +5,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 #![expect(clippy::disallowed_methods, reason = "a test has no configuration, and this one's load has a pace")]
 
-mod gateway_process;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::io::{self, Read, Write};
@@ -19,6 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::gateway_process;
 
 /// Threads that submit, and workers.
 const CLIENTS: usize = 3;

@@ -1,7 +1,7 @@
 //! What batching step by step is for: how long jobs wait under load, against one job at a time and against batches of whole jobs.
 //!
 //! Time here is that of a simulation: an evaluation takes what a table says, and jobs come as a Poisson process. The policy is the engine's own,
-//! `batch::choose`. `cargo test --release --test waits -- --nocapture` prints the table that docs/performance.md has.
+//! `batch::choose`. `cargo test --release --test integration waits:: -- --nocapture` prints the table that docs/performance.md has.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::float_cmp)]
 
 use latentd::batch::{Key, Waiting, choose};

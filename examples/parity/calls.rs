@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use latentd::engine::torch::{Model, Target};
 use tch::{Kind, Tensor};
 
-use crate::report::{Report, Worst};
+use super::report::{Report, Worst};
 
 /// Largest difference over largest value.
 const BOUND: f64 = 1e-5;

@@ -8,9 +8,9 @@ use latentd::engine::torch::TorchEngine;
 use latentd::job::{Lora, Spec};
 use serde::Deserialize;
 
-use crate::calls;
-use crate::pictures;
-use crate::report::{Report, Worst};
+use super::calls;
+use super::pictures;
+use super::report::{Report, Worst};
 
 /// One job, as `scripts/parity/loras.py` asked the reference.
 #[derive(Deserialize)]

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tch::{Kind, Tensor};
 
-use crate::calls;
-use crate::report::{Report, Worst};
+use super::calls;
+use super::report::{Report, Worst};
 
 /// Share of values that may differ by more than 1 of 255.
 pub(crate) const SHARE_BOUND: f64 = 1e-3;

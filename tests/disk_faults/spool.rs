@@ -37,7 +37,7 @@ fn whatever_call_fails_a_letter_is_there_whole_or_was_said_not_to_be() {
     let Some(faults) = Faults::shared() else {
         let (aside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let faults = Faults::new(aside.path());
-        let name = "spool::whatever_call_fails_a_letter_is_there_whole_or_was_said_not_to_be";
+        let name = "disk_faults::spool::whatever_call_fails_a_letter_is_there_whole_or_was_said_not_to_be";
         let child = Command::new(env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
             .envs(faults.variables(folder.path()))

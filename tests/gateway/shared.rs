@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Gateway;
-use super::redis_server::Server;
+use crate::redis_server::Server;
 
 #[test]
 fn two_gateways_share_the_queue_in_a_redis() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use latentd::net::{Client, FetchError, Guard, Limits, Reason};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::server::{Answer, Server, Then, moved, ok, status};
+use crate::images_in::server::{Answer, Server, Then, moved, ok, status};
 
 const LIMITS: Limits = Limits { bytes: 1000, time: Duration::from_secs(30) };
 

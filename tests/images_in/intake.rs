@@ -15,8 +15,8 @@ use serde_json::json;
 use tokio::join;
 use tokio_util::sync::CancellationToken;
 
-use crate::fetch::client;
-use crate::server::{Server, Then, ok, status};
+use crate::images_in::fetch::client;
+use crate::images_in::server::{Server, Then, ok, status};
 
 fn golden(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/images").join(name)).unwrap()

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use latentd::models::{Order, PullError, Seen};
 
-use crate::hub::{UNET, assert_whole, behaved, broken, count, file, part, pull_order, pull_small, sha256, weights};
-use crate::server::{Answer, Request, Server, Then, announced, moved, said};
+use crate::models_pull::hub::{
+    UNET, assert_whole, behaved, broken, count, file, part, pull_order, pull_small, sha256, weights,
+};
+use crate::models_pull::server::{Answer, Request, Server, Then, announced, moved, said};
 
 /// Where the bytes of the UNet are on their way.
 fn unet_part(models: &Path) -> PathBuf {
@@ -247,7 +249,7 @@ async fn a_disk_that_is_full_is_told_and_nothing_is_lost() {
 #[tokio::test]
 async fn a_disk_without_room_is_told_before_anything_is_fetched() {
     let server = Server::start(|_, request| {
-        let mut listing = crate::hub::listing(&crate::hub::files());
+        let mut listing = crate::models_pull::hub::listing(&crate::models_pull::hub::files());
         for sibling in listing["siblings"].as_array_mut().unwrap() {
             if sibling["rfilename"] == UNET {
                 sibling["lfs"]["size"] = (1_u64 << 60).into();
@@ -269,7 +271,7 @@ async fn a_disk_without_room_is_told_before_anything_is_fetched() {
 #[tokio::test]
 async fn a_file_that_is_larger_than_any_of_its_kind_is_not_fetched() {
     let server = Server::start(|_, request| {
-        let mut listing = crate::hub::listing(&crate::hub::files());
+        let mut listing = crate::models_pull::hub::listing(&crate::models_pull::hub::files());
         for sibling in listing["siblings"].as_array_mut().unwrap() {
             if sibling["rfilename"] == "unet/config.json" {
                 sibling["size"] = ((64 << 20) + 1).into();

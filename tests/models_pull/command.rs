@@ -11,8 +11,8 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::hub::{COMMIT, UNET, assert_whole, behaved, file, part, pull_small};
-use crate::server::{Server, Then, announced, said};
+use crate::models_pull::hub::{COMMIT, UNET, assert_whole, behaved, file, part, pull_small};
+use crate::models_pull::server::{Server, Then, announced, said};
 
 /// The binary in a folder of its own, with `models` as its models and no variables but these.
 fn command(models: &Path, variables: &[(&str, &str)], arguments: &[&str]) -> Command {
@@ -202,7 +202,7 @@ async fn a_model_is_verified_by_its_hashes() {
         assert!(code == 1 && stdout.contains(words) && stdout.contains(UNET), "{words}: {stdout}");
     }
     fs::write(&unet, &whole).unwrap();
-    fs::write(models.join("small/vae/more.safetensors"), crate::hub::weights(1, 1)).unwrap();
+    fs::write(models.join("small/vae/more.safetensors"), crate::models_pull::hub::weights(1, 1)).unwrap();
     let (code, stdout, _) = verify().await;
     assert!(code == 1 && stdout.contains("vae/more.safetensors: IS NOT LISTED"), "{stdout}");
     fs::remove_file(models.join("small/vae/more.safetensors")).unwrap();

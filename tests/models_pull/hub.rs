@@ -10,7 +10,7 @@ use latentd::net::{Downloads, Url};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::server::{Answer, Request, announced, said};
+use crate::models_pull::server::{Answer, Request, announced, said};
 
 /// What revision `main` stands for.
 pub(crate) const COMMIT: &str = "c0ffee";
@@ -95,7 +95,7 @@ pub(crate) fn broken(bytes: &[u8], path: &str, from: usize, until: usize) -> Ans
         0 => ("200 OK", tag),
         _ => ("206 Partial Content", format!("{tag}Content-Range: bytes {from}-{}/{all}\r\n", all - 1)),
     };
-    announced(status, &headers, rest, &bytes[from..until.max(from)], crate::server::Then::Close)
+    announced(status, &headers, rest, &bytes[from..until.max(from)], crate::models_pull::server::Then::Close)
 }
 
 /// What became of a pull.

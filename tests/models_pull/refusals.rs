@@ -7,8 +7,8 @@ use latentd::models::{Order, PullError};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
-use crate::hub::{COMMIT, UNET, behaved, files, listing, pull_order, pull_small};
-use crate::server::{Server, said};
+use crate::models_pull::hub::{COMMIT, UNET, behaved, files, listing, pull_order, pull_small};
+use crate::models_pull::server::{Server, said};
 
 /// What a pull fails of when the API answers this.
 async fn why(status: &'static str, headers: &'static str, body: String, token: Option<&str>) -> String {

@@ -7,8 +7,10 @@ use latentd::models::{Manifest, Order, PullError};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use crate::hub::{COMMIT, PULLED, UNET, assert_whole, behaved, file, part, pull_order, pull_small, sha256, weights};
-use crate::server::{Server, Then, announced, moved, said};
+use crate::models_pull::hub::{
+    COMMIT, PULLED, UNET, assert_whole, behaved, file, part, pull_order, pull_small, sha256, weights,
+};
+use crate::models_pull::server::{Server, Then, announced, moved, said};
 
 fn order(what: &str) -> Order {
     Order { what: what.into(), ..Order::default() }
@@ -145,9 +147,9 @@ fn known_models_hold_what_the_tests_ask_for() {
 #[tokio::test]
 async fn a_known_model_is_the_one_that_is_known() {
     let answer = |sum: &str| {
-        let mut files: Vec<(&str, Vec<u8>)> = crate::hub::files();
+        let mut files: Vec<(&str, Vec<u8>)> = crate::models_pull::hub::files();
         files.retain(|(path, _)| *path != ".gitattributes");
-        let mut answer = crate::hub::listing(&files);
+        let mut answer = crate::models_pull::hub::listing(&files);
         for sibling in answer["siblings"].as_array_mut().unwrap() {
             if sibling["rfilename"] == UNET {
                 sibling["lfs"]["sha256"] = Value::from(sum);

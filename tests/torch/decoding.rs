@@ -11,7 +11,7 @@ use latentd::job::Spec;
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
 
-use crate::drawing::{draw, engine, finish, jobs, only, run, spec};
+use crate::torch::drawing::{draw, engine, finish, jobs, only, run, spec};
 
 /// Pictures under way at the same time.
 const MOST: u32 = 4;
@@ -104,7 +104,7 @@ fn a_picture_that_nobody_wants_is_kept_until_it_is_done() {
     // Another of the same name is another job.
     engine.admit(Ticket(1), &job(1, 5)).unwrap();
     let again = only(finish(&mut engine).remove(&Ticket(1)).unwrap());
-    assert_eq!(again, only(run(&mut crate::drawing::engine("tiny"), &job(1, 5))));
+    assert_eq!(again, only(run(&mut crate::torch::drawing::engine("tiny"), &job(1, 5))));
     assert_eq!((engine.busy(), counters.begun.get(), counters.alive()), (false, 3, 0));
     // Nor is one begun that is cancelled before.
     engine.admit(Ticket(2), &Spec { num_outputs: 10, ..job(1, 1) }).unwrap();
@@ -127,8 +127,8 @@ fn a_picture_that_fails_fails_its_job_and_no_other() {
     let mut outcomes = finish(&mut engine);
     let failed = outcomes.remove(&Ticket(1)).unwrap();
     assert_eq!((failed.failed.unwrap().code, failed.pictures.len()), ("not_finite", 0));
-    let alone = only(run(&mut crate::drawing::engine("tiny"), &job(9, 2)));
-    assert!(crate::drawing::furthest(&only(outcomes.remove(&Ticket(2)).unwrap()), &alone) <= 1);
+    let alone = only(run(&mut crate::torch::drawing::engine("tiny"), &job(9, 2)));
+    assert!(crate::torch::drawing::furthest(&only(outcomes.remove(&Ticket(2)).unwrap()), &alone) <= 1);
     assert_eq!(counters.alive(), 0);
 }
 

@@ -11,7 +11,7 @@ use latentd::sampler::Sampler;
 use proptest::prelude::*;
 use tch::{Device, Kind};
 
-use crate::drawing::{engine, engine_in, finish, furthest, only, psnr, run, spec};
+use crate::torch::drawing::{engine, engine_in, finish, furthest, only, psnr, run, spec};
 
 /// A look at every evaluation.
 const ALWAYS: PreviewPace = PreviewPace { pause: Duration::ZERO, rest: 0 };

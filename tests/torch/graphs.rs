@@ -9,7 +9,7 @@ use latentd::job::Spec;
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
 
-use crate::drawing::{draw, engine, jobs, only, run, sized, spec};
+use crate::torch::drawing::{draw, engine, jobs, only, run, sized, spec};
 
 /// Evaluations of a shape before it is recorded.
 const WARM: u32 = 4;
@@ -46,7 +46,7 @@ fn a_shape_is_recorded_once_and_replayed_from_then_on() {
 fn what_changes_between_replays_reaches_them() {
     let (mut engine, counters) = recording();
     // None of these needs padding, so an engine that has never heard of graphs draws the same bits.
-    let mut plain = crate::drawing::engine("tiny");
+    let mut plain = crate::torch::drawing::engine("tiny");
     let base = spec(Sampler::EulerA, 3 * WARM, 1);
     let first = only(run(&mut plain, &base));
     for other in [

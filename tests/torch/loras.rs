@@ -14,7 +14,7 @@ use latentd::sampler::Sampler;
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
 
-use crate::drawing::{engine, finish, furthest, only, spec};
+use crate::torch::drawing::{engine, finish, furthest, only, spec};
 
 /// Widths of the tiny model: 16 channels everywhere, 16 wide text.
 const WIDTH: usize = 16;

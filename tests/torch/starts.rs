@@ -7,7 +7,7 @@ use latentd::engine::{Engine, Picture, Ticket};
 use latentd::job::{Brought, Mask, Shade, Spec, Start};
 use latentd::sampler::Sampler;
 
-use crate::drawing::{engine, finish, furthest, only, run, spec};
+use crate::torch::drawing::{engine, finish, furthest, only, run, spec};
 
 const MODELS: [&str; 2] = ["tiny", "tiny-kl"];
 

@@ -9,7 +9,7 @@ use latentd::job::Spec;
 use latentd::sampler::Sampler;
 use tch::{Device, Kind, Tensor};
 
-use crate::drawing::{engine_of, finish, miniature, only, psnr, run, spec};
+use crate::torch::drawing::{engine_of, finish, miniature, only, psnr, run, spec};
 
 /// By which the decoder's first convolution is larger. What follows normalises, so that the picture stays what it is; but f16 ends at 65504.
 const LARGER: f64 = 3e5;

@@ -9,7 +9,7 @@ use latentd::engine::{Engine, Ticket};
 use latentd::job::Spec;
 use latentd::sampler::Sampler;
 
-use crate::drawing::{draw, engine, finish, furthest, only, run, spec};
+use crate::torch::drawing::{draw, engine, finish, furthest, only, run, spec};
 
 /// Latents of 128×128 are a sixteenth of the usual ones: at most 16 rows of them, which are these buckets.
 const ROWS: usize = 1;

@@ -15,8 +15,8 @@ use tokio::select;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::engine::{OPTIONS, Worker, input, source};
-use crate::queue::{Queue, Reply, json, status};
+use crate::worker::engine::{OPTIONS, Worker, input, source};
+use crate::worker::queue::{Queue, Reply, json, status};
 
 /// An admin port that ends with its value.
 struct Port {

@@ -12,9 +12,9 @@ use latentd::telemetry::health::Phase;
 use latentd::worker::WorkerEnd;
 use tokio::sync::Notify;
 
-use crate::engine::{OPTIONS, Patient, Worker, parts, resources, sink};
-use crate::lasting::{letters, spool};
-use crate::queue::{LONG, Queue, Reply, status};
+use crate::worker::engine::{OPTIONS, Patient, Worker, parts, resources, sink};
+use crate::worker::lasting::{letters, spool};
+use crate::worker::queue::{LONG, Queue, Reply, status};
 
 /// As an earlier process leaves the end of the job `j0`.
 async fn leave(queue: &Queue, root: &Path, body: &'static str) {

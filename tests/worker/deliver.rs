@@ -6,9 +6,9 @@ use latentd::deliver::runpod::RunPodSink;
 use latentd::deliver::{Payload, Sink};
 use latentd::net::Trusted;
 
-use crate::engine::sink;
-use crate::queue::{Asked, Queue, Reply, status};
-use crate::server::{Answer, Server};
+use crate::worker::engine::sink;
+use crate::worker::queue::{Asked, Queue, Reply, status};
+use crate::worker::server::{Answer, Server};
 
 fn parcel(time: Duration) -> Payload {
     Payload { id: "j1".into(), body: br#"{"output":5}"#[..].into(), streamed: false, time }

@@ -17,8 +17,8 @@ use latentd::worker::{WorkerEnd, WorkerOptions, work};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{OPTIONS, Worker, input, parts, resources, sink};
-use crate::queue::{Queue, Reply, status};
+use crate::worker::engine::{OPTIONS, Worker, input, parts, resources, sink};
+use crate::worker::queue::{Queue, Reply, status};
 
 #[tokio::test]
 async fn an_idle_worker_breaks_its_poll_off_and_ends() {

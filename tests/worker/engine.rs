@@ -28,7 +28,7 @@ use latentd::worker::{Resources, WorkerEnd, WorkerOptions, work};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::queue::Queue;
+use crate::worker::queue::Queue;
 
 /// An input of this prompt that takes no time, unless the prompt is `endless`, or `first`: then it has its first image.
 pub(crate) fn input(prompt: &str) -> Value {

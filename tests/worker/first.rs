@@ -9,8 +9,8 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::engine::input;
-use crate::queue::{LONG, Queue};
+use crate::worker::engine::input;
+use crate::worker::queue::{LONG, Queue};
 
 /// What makes a process the first of its own world.
 const ALONE: [&str; 4] = ["unshare", "--pid", "--fork", "--mount-proc"];

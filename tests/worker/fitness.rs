@@ -13,8 +13,8 @@ use latentd::engine::{Engine, Event, Load, Memory, Poisoned, Ticket};
 use latentd::job::{JobError, Spec};
 use latentd::worker::slots;
 
-use crate::engine::source;
-use crate::queue::{Queue, Reply, status};
+use crate::worker::engine::source;
+use crate::worker::queue::{Queue, Reply, status};
 
 const LIMITS: Fitness = Fitness { machine: true, min_memory: Some(0.0), min_disk: Some(0.0) };
 

@@ -8,9 +8,9 @@ use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::engine::{Hand, OPTIONS, Worker, input};
-use crate::log::Log;
-use crate::queue::{Asked, Queue, Reply, json, status, text};
+use crate::worker::engine::{Hand, OPTIONS, Worker, input};
+use crate::worker::log::Log;
+use crate::worker::queue::{Asked, Queue, Reply, json, status, text};
 
 /// The body that was posted for a job at last, and whether it said that images were streamed.
 fn done(queue: &Queue, id: &str) -> Option<(Value, bool)> {

@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::engine::{OPTIONS, Worker, input, parts, sink};
-use crate::queue::{LONG, Queue, Reply, json, status};
+use crate::worker::engine::{OPTIONS, Worker, input, parts, sink};
+use crate::worker::queue::{LONG, Queue, Reply, json, status};
 
 pub(crate) fn spool(root: &Path) -> Spool {
     Spool::open(root, 1 << 30).unwrap()

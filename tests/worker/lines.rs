@@ -5,11 +5,11 @@ use std::time::Duration;
 use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
 
-use crate::engine::{OPTIONS, Worker, input, parts, sink};
-use crate::lasting::spool;
-use crate::log::Log;
-use crate::queue::{Queue, Reply, json, status};
-use crate::server::{self, Server};
+use crate::worker::engine::{OPTIONS, Worker, input, parts, sink};
+use crate::worker::lasting::spool;
+use crate::worker::log::Log;
+use crate::worker::queue::{Queue, Reply, json, status};
+use crate::worker::server::{self, Server};
 
 /// How lines begin that are about no job, or about all of them.
 const OF_THE_WORKER: [&str; 4] = [

@@ -10,8 +10,8 @@ use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
 use latentd::telemetry::Telemetry;
 use latentd::worker::{Resources, WorkerEnd, WorkerOptions};
 
-use crate::engine::{OPTIONS, Patient, Worker, input, parts, resources, sink};
-use crate::queue::{LONG, Queue};
+use crate::worker::engine::{OPTIONS, Patient, Worker, input, parts, resources, sink};
+use crate::worker::queue::{LONG, Queue};
 
 fn work(queue: &Queue, resources: Resources, slots: usize) -> Worker {
     let parts = parts(sink(queue), Spool::in_memory(1 << 30));

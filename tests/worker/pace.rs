@@ -15,8 +15,8 @@ use latentd::worker::{WorkerEnd, WorkerOptions, work};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{OPTIONS, parts, resources, sink};
-use crate::queue::Queue;
+use crate::worker::engine::{OPTIONS, parts, resources, sink};
+use crate::worker::queue::Queue;
 
 /// What a poll comes to, and after how long.
 type Step = (u64, Result<(), NextPoll>);

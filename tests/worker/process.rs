@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
-use crate::queue::Queue;
+use crate::worker::queue::Queue;
 
 /// The binary in an empty folder, with no variables but these.
 fn latentd(variables: &[(&str, &str)], arguments: &[&str]) -> Output {
@@ -125,7 +125,7 @@ mod with_an_engine {
     use serde_json::json;
 
     use super::*;
-    use crate::engine::input;
+    use crate::worker::engine::input;
 
     /// The real binary, with the model in the box, between its first job and its end by SIGTERM.
     // The queue answers on another thread while this one waits for the process.

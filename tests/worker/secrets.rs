@@ -4,11 +4,11 @@ use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
 use tracing::level_filters::LevelFilter;
 
-use crate::engine::{OPTIONS, Worker, input, parts, sink};
-use crate::lasting::spool;
-use crate::log::Log;
-use crate::queue::{Asked, Queue, json, status};
-use crate::server::{self, Server};
+use crate::worker::engine::{OPTIONS, Worker, input, parts, sink};
+use crate::worker::lasting::spool;
+use crate::worker::log::Log;
+use crate::worker::queue::{Asked, Queue, json, status};
+use crate::worker::server::{self, Server};
 
 /// In every place of a job that can hold a secret there is this.
 const SECRET: &str = "s3cret";

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::queue::LONG;
+use crate::worker::queue::LONG;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]

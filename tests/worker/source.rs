@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio::select;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::source;
-use crate::queue::{Queue, Reply, json, status, text};
+use crate::worker::engine::source;
+use crate::worker::queue::{Queue, Reply, json, status, text};
 
 /// What one poll comes to: ids of jobs, or what to do after an error.
 async fn taken(reply: Reply) -> Result<Vec<Option<String>>, NextPoll> {

@@ -8,11 +8,11 @@ use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::engine::{OPTIONS, Worker, input, parts, sink};
-use crate::lasting::{letters, spool};
-use crate::log::Log;
-use crate::queue::{Queue, Reply, json, status};
-use crate::server::{self, Answer, Request, Server};
+use crate::worker::engine::{OPTIONS, Worker, input, parts, sink};
+use crate::worker::lasting::{letters, spool};
+use crate::worker::log::Log;
+use crate::worker::queue::{Queue, Reply, json, status};
+use crate::worker::server::{self, Answer, Request, Server};
 
 /// A job called `j1` that names `server`.
 fn job(server: &Server, prompt: &str) -> Value {
@@ -222,8 +222,9 @@ async fn stopped(prompt: &str, changes: Value, cancelled: bool) -> Vec<Value> {
     parts.webhooks.as_mut().unwrap().cancelled = cancelled;
     let worker = Worker::at(&queue, parts, OPTIONS).await;
     let route = if prompt == "endless" { "ping" } else { "done" };
-    let listed =
-        |log: &Vec<crate::queue::Asked>| log.iter().any(|asked| asked.route() == route && asked.path.contains("j1"));
+    let listed = |log: &Vec<crate::worker::queue::Asked>| {
+        log.iter().any(|asked| asked.route() == route && asked.path.contains("j1"))
+    };
     queue.when(listed).await;
     now.notify_one();
     queue.until("take", 2).await;

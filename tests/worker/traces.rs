@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::engine::{OPTIONS, Worker, input};
-use crate::queue::{Queue, json};
+use crate::worker::engine::{OPTIONS, Worker, input};
+use crate::worker::queue::{Queue, json};
 
 const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
 const PARENT: u64 = 0x00f0_67aa_0ba9_02b7;

@@ -12,10 +12,10 @@ use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::engine::{OPTIONS, Worker, input, parts, sink};
-use crate::queue::Queue;
-use crate::s3;
-use crate::server::{Answer, Request, Server, moved, said, status};
+use crate::worker::engine::{OPTIONS, Worker, input, parts, sink};
+use crate::worker::queue::Queue;
+use crate::worker::s3;
+use crate::worker::server::{Answer, Request, Server, moved, said, status};
 
 const SECRET: &str = "s3cret/key+with=all";
 
@@ -124,7 +124,7 @@ async fn drawn(s3_config: Value, usual: Option<UploadTarget>, max_bytes: u64) ->
     let queue = Queue::start().await;
     let mut two = input("a");
     two["num_outputs"] = json!(2);
-    queue.answer("take", crate::queue::json(json!({"id": "j1", "input": two, "s3Config": s3_config})));
+    queue.answer("take", crate::worker::queue::json(json!({"id": "j1", "input": two, "s3Config": s3_config})));
     let mut parts = parts(sink(&queue), Spool::in_memory(1 << 30));
     let here = Client::new(Guard::open()).unwrap();
     parts.uploads = Uploads::new(here.clone(), here, usual, Arc::new(SystemClock));

@@ -17,8 +17,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::log::Log;
-use crate::server::{Answer, Server, moved, status};
+use crate::worker::log::Log;
+use crate::worker::server::{Answer, Server, moved, status};
 
 const BODY: &[u8] = br#"{"id": "j", "status": "COMPLETED"}"#;
 

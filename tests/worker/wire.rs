@@ -21,8 +21,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
-use crate::engine::{OPTIONS, Worker, input, source};
-use crate::queue::{Asked, Queue, Reply, json};
+use crate::worker::engine::{OPTIONS, Worker, input, source};
+use crate::worker::queue::{Asked, Queue, Reply, json};
 
 /// A request of the SDK.
 #[derive(Deserialize)]

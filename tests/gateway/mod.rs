@@ -3,10 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod commands;
-#[path = "../gateway_process/mod.rs"]
-mod gateway_process;
-#[path = "../redis_server/mod.rs"]
-mod redis_server;
 mod shared;
 
 use std::io::{Read, Write};
@@ -16,6 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::gateway_process;
 
 /// A gateway on a free port, killed when it is let go of.
 struct Gateway {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use latentd::config::{Config, Environment, Flags, Kept};
+use latentd::config::{Config, Environment, Flags, StoreLocation};
 use latentd::gateway::Settings;
 use latentd::job::{Offer, validate};
 use serde::Deserialize;
@@ -248,7 +248,7 @@ fn the_variables_of_gateways_are_read_and_their_redis_loses_nothing() {
             assert!(config.entries().iter().any(|entry| entry.source.contains(name)), "{name}");
         }
         let gateway = &config.gateway;
-        assert!(matches!(gateway.store, Kept::Redis(_)) && !gateway.listen.ip().is_loopback());
+        assert!(matches!(gateway.store, StoreLocation::Redis(_)) && !gateway.listen.ip().is_loopback());
         assert!(!gateway.api_keys.is_empty() && !gateway.worker_keys.is_empty());
     }
     for redis in [stack.replace(',', ""), keda.replace(',', "").replace("\"yes\"", "yes")] {

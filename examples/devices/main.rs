@@ -36,7 +36,7 @@ mod check {
     use std::time::Instant;
 
     use anyhow::{Context, Result, bail};
-    use latentd::config::{Config, Cuda, Device, Dtype, Environment, Flags};
+    use latentd::config::{Config, CudaConfig, Device, Dtype, Environment, Flags};
     use latentd::engine::torch::device::cuda::{Helper, Used};
     use latentd::engine::torch::{DeviceError, Model, Target, TorchEngine, device};
 
@@ -110,7 +110,7 @@ mod check {
     struct Check {
         model: PathBuf,
         tokenizer: PathBuf,
-        settings: Cuda,
+        settings: CudaConfig,
         jobs: Jobs,
         gpus_alone: bool,
     }
@@ -181,7 +181,7 @@ mod check {
 
         fn engine(&self, way: &Way) -> Result<TorchEngine> {
             let kernels = matches!(way.help, Help::Kernels | Help::Graphs);
-            let settings = Cuda { graphs: way.help == Help::Graphs, kernels, ..self.settings.clone() };
+            let settings = CudaConfig { graphs: way.help == Help::Graphs, kernels, ..self.settings.clone() };
             Ok(match way.help {
                 Help::None => TorchEngine::new(self.load(way.target)?),
                 Help::Pictures => TorchEngine::new(self.load(way.target)?).with_cuda(&settings),

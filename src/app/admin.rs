@@ -23,7 +23,7 @@ pub(super) struct NoPort {
 ///
 /// # Errors
 /// Somebody asked for a port that cannot be had.
-pub(super) async fn listen(admin: config::Admin) -> Result<Option<Admin>, NoPort> {
+pub(super) async fn listen(admin: config::AdminConfig) -> Result<Option<Admin>, NoPort> {
     let Some(address) = admin.listen else { return Ok(None) };
     match Admin::listen(address).await {
         Ok(port) => {

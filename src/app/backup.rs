@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use super::{Exit, complain, say};
-use crate::config::{Config, Kept};
+use crate::config::{Config, StoreLocation};
 use crate::store::SqliteStore;
 
 /// Copies the store that the configuration names to the new file `to`.
 pub(super) fn execute(to: &Path, config: &Config) -> Exit {
-    let Kept::File(from) = &config.gateway.store else {
+    let StoreLocation::File(from) = &config.gateway.store else {
         complain(&format_args!(
             "the queue is in {}, which copies itself: BGSAVE writes its dump.rdb, or copy its append-only folder; docs/operating.md says how",
             config.gateway.store

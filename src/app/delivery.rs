@@ -6,7 +6,7 @@ use tracing::error;
 
 use crate::blocking::blocking;
 use crate::clock::{SystemClock, WallClock};
-use crate::config::{Config, Queue, WebhookBy};
+use crate::config::{Config, QueueConfig, WebhookDelivery};
 use crate::deliver::outbox::{Outbox, RetryPolicy, WebhookClient};
 use crate::deliver::results::Results;
 use crate::deliver::runpod::RunPodSink;
@@ -21,7 +21,7 @@ use crate::telemetry::Metrics;
 /// slow, or far away, and holds up nobody else.
 pub(super) async fn open(
     config: &Config,
-    queue: &Queue,
+    queue: &QueueConfig,
     id: &str,
     sink: RunPodSink,
     metrics: &Metrics,
@@ -33,7 +33,7 @@ pub(super) async fn open(
 /// Blocks.
 fn open_here(
     config: &Config,
-    queue: &Queue,
+    queue: &QueueConfig,
     id: &str,
     sink: RunPodSink,
     metrics: &Metrics,
@@ -58,7 +58,7 @@ fn open_here(
             let signer = hooks.secret.clone().map(Signer::new);
             let (outbox, deliveries) =
                 Outbox::open(&spool, WebhookClient { client: guarded, signer, retry, clock, metrics: metrics.clone() });
-            let always = hooks.deliver == WebhookBy::Worker;
+            let always = hooks.deliver == WebhookDelivery::Worker;
             (WorkerWebhooks { outbox, always, cancelled: hooks.cancelled, worker: id.to_owned() }, deliveries)
         })
         .unzip();
@@ -66,11 +66,11 @@ fn open_here(
 }
 
 /// Whether webhooks are the worker's, as far as that is known before the queue has answered.
-fn by_worker(config: &Config, queue: &Queue) -> bool {
+fn by_worker(config: &Config, queue: &QueueConfig) -> bool {
     match config.webhook.deliver {
-        WebhookBy::Worker => true,
-        WebhookBy::Gateway | WebhookBy::Off => false,
-        WebhookBy::Auto => {
+        WebhookDelivery::Worker => true,
+        WebhookDelivery::Gateway | WebhookDelivery::Off => false,
+        WebhookDelivery::Auto => {
             let host = net::host(&queue.take).unwrap_or_default();
             let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
             !config.webhook.platform_hosts.iter().any(|known| [host.as_str(), name].contains(&known.as_str()))

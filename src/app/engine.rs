@@ -15,7 +15,7 @@ mod with_torch {
     use tokio::task::JoinSet;
 
     use super::super::checks::{self, Check};
-    use crate::config::{Config, Device, Model, Served};
+    use crate::config::{Config, Device, ModelPath, ServedModel};
     use crate::disk::ahead::Ahead;
     use crate::engine::host::{Host, HostError};
     use crate::engine::pool::{EnginePool, ModelSpec};
@@ -29,13 +29,17 @@ mod with_torch {
     }
 
     /// Has the weights of `model` read from the disk until what comes of this is dropped, while the device is looked at and made ready.
-    pub(in super::super) fn ahead(config: &Config, model: &Model) -> Ahead {
+    pub(in super::super) fn ahead(config: &Config, model: &ModelPath) -> Ahead {
         Ahead::of(&torch::Model::files(&model.path, device::expects_half(config.device, config.dtype)))
     }
 
     /// Starts an engine of the model `name`, one of `models`, for who has all of its jobs at hand, and waits until it is ready. It has no idle
     /// time to warm up in.
-    pub(in super::super) async fn start_one(config: &Config, models: &[Served], name: String) -> Result<Host, Failure> {
+    pub(in super::super) async fn start_one(
+        config: &Config,
+        models: &[ServedModel],
+        name: String,
+    ) -> Result<Host, Failure> {
         let model = find(models, &name)?;
         let _ahead = ahead(config, model);
         let mut settings = config.clone();
@@ -46,7 +50,7 @@ mod with_torch {
     /// All `models` on all devices, which tell `metrics` what they do; those are loaded that are to be from the start.
     pub(in super::super) async fn pool(
         config: &Config,
-        models: Vec<Served>,
+        models: Vec<ServedModel>,
         metrics: Metrics,
     ) -> Result<EnginePool, Failure> {
         let devices = device::each(config.device).map_err(|cause| HostError::Build(cause.to_string()))?;
@@ -74,7 +78,7 @@ mod with_torch {
     /// An engine on each device; they load side by side.
     async fn start_all(
         config: &Config,
-        model: &Model,
+        model: &ModelPath,
         devices: &[Device],
         metrics: &Metrics,
     ) -> Result<Vec<Host>, HostError> {
@@ -90,7 +94,7 @@ mod with_torch {
     /// Starts an engine on a thread of its own.
     async fn start(
         config: &Config,
-        model: &Model,
+        model: &ModelPath,
         device: Device,
         number: usize,
         metrics: Metrics,
@@ -115,14 +119,18 @@ mod with_torch {
     }
 
     /// Reads a model's weights onto a device, for an engine on this thread. Blocks.
-    pub(in super::super) fn load(config: &Config, model: &Model, device: Device) -> anyhow::Result<torch::TorchEngine> {
+    pub(in super::super) fn load(
+        config: &Config,
+        model: &ModelPath,
+        device: Device,
+    ) -> anyhow::Result<torch::TorchEngine> {
         let target = torch::Target::choose(device, config.dtype)?;
         // A checkpoint in one file brings no tokenizer.
         let tokenizer = config.models_dir.join("clip-tokenizer");
         Ok(torch::TorchEngine::load(&model.path, &tokenizer, target, &config.cuda)?.with_threads_that_suit())
     }
 
-    fn find<'a>(models: &'a [Served], name: &str) -> Result<&'a Model, HostError> {
+    fn find<'a>(models: &'a [ServedModel], name: &str) -> Result<&'a ModelPath, HostError> {
         let found = models.iter().find(|served| served.model.name == name);
         found.map(|served| &served.model).ok_or_else(|| HostError::Build(format!("there is no model {name:?}")))
     }
@@ -133,7 +141,7 @@ mod without {
     use std::future::{Ready, ready};
 
     use super::super::checks::Check;
-    use crate::config::{Config, Model, Served};
+    use crate::config::{Config, ModelPath, ServedModel};
     use crate::disk::ahead::Ahead;
     use crate::engine::host::Host;
     use crate::engine::pool::EnginePool;
@@ -150,7 +158,7 @@ mod without {
     }
 
     /// Nothing is read.
-    pub(in super::super) fn ahead(_: &Config, _: &Model) -> Ahead {
+    pub(in super::super) fn ahead(_: &Config, _: &ModelPath) -> Ahead {
         Ahead::of(&[])
     }
 
@@ -159,12 +167,12 @@ mod without {
     }
 
     /// There is none.
-    pub(in super::super) fn start_one(_: &Config, _: &[Served], _: String) -> Ready<Result<Host, Failure>> {
+    pub(in super::super) fn start_one(_: &Config, _: &[ServedModel], _: String) -> Ready<Result<Host, Failure>> {
         ready(Err(missing()))
     }
 
     /// There is none.
-    pub(in super::super) fn pool(_: &Config, _: Vec<Served>, _: Metrics) -> Ready<Result<EnginePool, Failure>> {
+    pub(in super::super) fn pool(_: &Config, _: Vec<ServedModel>, _: Metrics) -> Ready<Result<EnginePool, Failure>> {
         ready(Err(missing()))
     }
 }

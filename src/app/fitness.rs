@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::checks::{Check, Verdict, disk, memory, picture, weights};
 use crate::blocking::caught;
 use crate::config::weights::bytes;
-use crate::config::{Config, Fitness};
+use crate::config::{Config, FitnessConfig};
 use crate::engine::host::Host;
 use crate::engine::pool::EnginePool;
 use crate::worker::EngineCapacity;
@@ -35,7 +35,7 @@ pub type Devices = dyn FnOnce(u64) -> Vec<Check> + Send;
 /// What is looked at of a machine.
 pub struct MachineChecks {
     /// What is asked of it.
-    pub limits: Fitness,
+    pub limits: FitnessConfig,
     /// What looks at its devices.
     pub devices: Box<Devices>,
     /// Where results are kept.

@@ -15,7 +15,7 @@ use super::running::{running, until_stopped};
 use super::{Exit, complain, files, say};
 use crate::blocking::blocking;
 use crate::clock::SystemClock;
-use crate::config::{self, Config, Gateway as Settled, HandledBy, Kept, Secret, WebhookBy};
+use crate::config::{self, Config, GatewayConfig, HandlerKind, Secret, StoreLocation, WebhookDelivery};
 use crate::deliver::webhook::Signer;
 use crate::disk::private;
 use crate::gateway::{Access, ApiKey, BrowserPolicy, Endpoint, Gateway, Handler, Role, Settings, WebhookCaller, serve};
@@ -56,11 +56,11 @@ impl OpenGateway {
         }
     }
 
-    async fn open(config: &Settled, settings: Settings) -> Result<Self, StoreError> {
+    async fn open(config: &GatewayConfig, settings: Settings) -> Result<Self, StoreError> {
         let rules = settings.rules.clone();
         let reserve = config.min_free.0;
         Ok(match config.store.clone() {
-            Kept::File(path) => {
+            StoreLocation::File(path) => {
                 let opened = blocking(move || -> Result<_, StoreError> {
                     make_folder(&path)?;
                     let lock = alone(&path)?;
@@ -69,7 +69,7 @@ impl OpenGateway {
                 let (store, lock) = opened.await?;
                 Self::File(Gateway::open(Arc::new(store), Arc::new(SystemClock), settings).await?, lock)
             }
-            Kept::Redis(url) => {
+            StoreLocation::Redis(url) => {
                 let store = RedisStore::open(&url, rules).await?;
                 Self::Redis(Gateway::open(Arc::new(store), Arc::new(SystemClock), settings).await?)
             }
@@ -161,13 +161,13 @@ fn alone(path: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn endpoint(configured: &config::Endpoint) -> Endpoint {
+fn endpoint(configured: &config::EndpointConfig) -> Endpoint {
     Endpoint {
         id: configured.id.clone(),
         aliases: configured.aliases.clone(),
         handler: match configured.handler {
-            HandledBy::Latentd => Handler::Latentd { models: None },
-            HandledBy::External => Handler::External,
+            HandlerKind::Latentd => Handler::Latentd { models: None },
+            HandlerKind::External => Handler::External,
         },
         execution_timeout: configured.execution_timeout,
         gpu: configured.gpu,
@@ -202,12 +202,12 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
         browsers: BrowserPolicy { hosts: gateway.hosts.0.clone(), origins: gateway.cors.0.clone() },
         serve_at_root: home.is_some(),
         webhooks: match hooks.deliver {
-            WebhookBy::Auto | WebhookBy::Gateway => Some(WebhookCaller {
+            WebhookDelivery::Auto | WebhookDelivery::Gateway => Some(WebhookCaller {
                 client: Client::new(Guard::new(config.net.allow_private.clone()))?,
                 signer: hooks.secret.clone().map(Signer::new),
                 cancelled: hooks.cancelled,
             }),
-            WebhookBy::Worker | WebhookBy::Off => None,
+            WebhookDelivery::Worker | WebhookDelivery::Off => None,
         },
         ..Settings::default()
     })

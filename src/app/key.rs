@@ -9,7 +9,7 @@ use super::running::running;
 use super::{Exit, complain, say};
 use crate::blocking::blocking;
 use crate::clock::{SystemClock, WallClock};
-use crate::config::{Config, Kept};
+use crate::config::{Config, StoreLocation};
 use crate::gateway::{ApiKey, Role};
 use crate::queue::Rules;
 use crate::store::{KeyRecord, RedisStore, Store, StoreError};
@@ -18,11 +18,11 @@ use crate::store::{KeyRecord, RedisStore, Store, StoreError};
 pub(super) fn execute(command: KeyCommand, config: &Config) -> Exit {
     running(async {
         let done = match config.gateway.store.clone() {
-            Kept::File(path) => match blocking(move || open(&path, Rules::default(), None)).await {
+            StoreLocation::File(path) => match blocking(move || open(&path, Rules::default(), None)).await {
                 Ok(store) => obey(command, config, &store).await,
                 Err(cause) => Err(cause.to_string()),
             },
-            Kept::Redis(url) => match RedisStore::open(&url, Rules::default()).await {
+            StoreLocation::Redis(url) => match RedisStore::open(&url, Rules::default()).await {
                 Ok(store) => obey(command, config, &store).await,
                 Err(cause) => Err(cause.to_string()),
             },

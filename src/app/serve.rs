@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::gateway::GatewayServer;
 use super::running::{running, until_stopped, watched};
 use super::{Exit, complain, worker};
-use crate::config::{Config, ConfigError, Queue, Secret, Served};
+use crate::config::{Config, ConfigError, QueueConfig, Secret, ServedModel};
 use crate::stop::Stop;
 use crate::telemetry::Telemetry;
 
@@ -40,7 +40,12 @@ pub(super) fn execute(config: &Config) -> Exit {
     }))
 }
 
-async fn both(config: &Config, models: Result<Vec<Served>, ConfigError>, telemetry: Telemetry, stop: Stop) -> Exit {
+async fn both(
+    config: &Config,
+    models: Result<Vec<ServedModel>, ConfigError>,
+    telemetry: Telemetry,
+    stop: Stop,
+) -> Exit {
     let key = Secret::new(&Uuid::new_v4().to_string());
     let server = match GatewayServer::open(config, Some(&key)).await {
         Ok(server) => server,
@@ -50,7 +55,7 @@ async fn both(config: &Config, models: Result<Vec<Served>, ConfigError>, telemet
     let closing = CancellationToken::new();
     let mut serving = pin!(server.serve(closing.clone()));
     let exit = select! {
-        exit = worker::start(config, Queue::of(&base, Some(key)), models, telemetry, stop) => exit,
+        exit = worker::start(config, QueueConfig::of(&base, Some(key)), models, telemetry, stop) => exit,
         exit = &mut serving => return exit,
     };
     // Only now: the worker's last results go through it.

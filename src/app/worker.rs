@@ -12,7 +12,7 @@ use super::fitness::{self, MachineChecks, Unfit};
 use super::run::intake;
 use super::running::{running, until_stopped, watched};
 use super::{Exit, complain, delivery, engine, hashing};
-use crate::config::{Config, ConfigError, Queue, Secret, Served};
+use crate::config::{Config, ConfigError, QueueConfig, Secret, ServedModel};
 use crate::deliver::runpod::RunPodSink;
 use crate::engine::pool::EnginePool;
 use crate::net::{NoUrl, Trusted};
@@ -40,8 +40,8 @@ pub(super) fn execute(config: &Config) -> Exit {
 /// Works on a queue until it is told to stop, or cannot go on.
 pub(super) async fn start(
     config: &Config,
-    queue: Queue,
-    models: Result<Vec<Served>, ConfigError>,
+    queue: QueueConfig,
+    models: Result<Vec<ServedModel>, ConfigError>,
     telemetry: Telemetry,
     stop: Stop,
 ) -> Exit {
@@ -125,7 +125,7 @@ impl From<ConfigError> for NotReady {
 /// Looks at the machine, loads the engines, and sees that they draw.
 async fn prepare(
     config: &Config,
-    models: Result<Vec<Served>, ConfigError>,
+    models: Result<Vec<ServedModel>, ConfigError>,
     telemetry: &Telemetry,
 ) -> Result<Prepared, NotReady> {
     let models = models?;
@@ -154,11 +154,16 @@ async fn prepare(
 }
 
 /// What the queue knows the worker by.
-fn name(queue: &Queue) -> String {
+fn name(queue: &QueueConfig) -> String {
     queue.worker.clone().unwrap_or_else(|| format!("latentd-{:016x}", RandomState::new().hash_one(0)))
 }
 
-fn ends(config: &Config, queue: &Queue, id: &str, telemetry: &Telemetry) -> Result<(RunPodSource, RunPodSink), String> {
+fn ends(
+    config: &Config,
+    queue: &QueueConfig,
+    id: &str,
+    telemetry: &Telemetry,
+) -> Result<(RunPodSource, RunPodSink), String> {
     let key = queue.key.as_ref().map(Secret::reveal);
     let http = Trusted::through(key, &config.net.proxies).map_err(|cause| cause.to_string())?;
     let named = |(setting, cause): (&str, NoUrl)| format!("{setting}: {cause}");

@@ -9,13 +9,13 @@ use super::{Reader, environment};
 
 /// How a GPU is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cuda {
+pub struct CudaConfig {
     /// Whether evaluations are recorded and replayed.
     pub graphs: bool,
     /// Whether kernels of our own are used.
     pub kernels: bool,
     /// Which library attends in half precision.
-    pub attention: Attention,
+    pub attention: AttentionBackend,
     /// Rows of an evaluation at 512×512; `None` is what memory and the measured gain allow.
     pub rows: Option<usize>,
     /// Widths and heights, in pixels, that are made ready for in idle time.
@@ -28,7 +28,7 @@ pub struct Cuda {
 
 /// Which library computes attention in f16 and bf16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attention {
+pub enum AttentionBackend {
     /// `FlashAttention` 2, which libtorch brings.
     Flash,
     /// cuDNN's, where it has a plan for the shape; else the former.
@@ -37,7 +37,7 @@ pub enum Attention {
     Auto,
 }
 
-impl Setting for Attention {
+impl Setting for AttentionBackend {
     const ALLOWED: &'static str = "flash, cudnn or auto";
     fn read(value: &Value) -> Option<Self> {
         match value.as_str()? {
@@ -66,13 +66,13 @@ impl Setting for Vec<(u32, u32)> {
 }
 
 impl Reader {
-    pub(super) fn cuda(&mut self) -> Option<Cuda> {
+    pub(super) fn cuda(&mut self) -> Option<CudaConfig> {
         let (graphs, kernels) = (self.read("cuda.graphs"), self.read("cuda.kernels"));
         let (attention, warm_up) = (self.read("cuda.attention"), self.read("cuda.warm_up"));
         let rows = self.read::<Option<u64>>("cuda.rows");
         let helper = self.read::<String>("cuda.helper");
         let helper = Some(helper?).filter(|path| path != "auto").map(PathBuf::from);
-        Some(Cuda {
+        Some(CudaConfig {
             graphs: graphs?,
             kernels: kernels?,
             attention: attention?,

@@ -7,12 +7,12 @@ use figment::value::Value;
 
 use super::reader::Reader;
 use super::setting::Setting;
-use super::{Environment, Secret, SigningKey, WebhookBy};
+use super::{Environment, Secret, SigningKey, WebhookDelivery};
 use crate::net::Url;
 
 /// What is kept on disk until it has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spool {
+pub struct SpoolConfig {
     /// Where.
     pub dir: PathBuf,
     /// Bytes after which no job is taken.
@@ -21,9 +21,9 @@ pub struct Spool {
 
 /// How webhooks are delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Webhooks {
+pub struct WebhookConfig {
     /// By whom.
-    pub deliver: WebhookBy,
+    pub deliver: WebhookDelivery,
     /// Whether jobs that the queue stopped are told of.
     pub cancelled: bool,
     /// Hosts of queues that deliver webhooks themselves.
@@ -40,7 +40,7 @@ pub struct Webhooks {
 
 /// The operator's storage for images.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bucket {
+pub struct BucketConfig {
     /// Where it is.
     pub endpoint_url: Url,
     /// The key's name.
@@ -115,18 +115,18 @@ impl Setting for Option<BucketName> {
 }
 
 impl Reader {
-    pub(super) fn spool(&mut self, environment: &Environment) -> Option<Spool> {
+    pub(super) fn spool(&mut self, environment: &Environment) -> Option<SpoolConfig> {
         let dir = self.folder("spool.dir", || environment.data_dir().join("spool"));
         let max_bytes = self.read("spool.max_bytes");
-        Some(Spool { dir: dir?, max_bytes: max_bytes? })
+        Some(SpoolConfig { dir: dir?, max_bytes: max_bytes? })
     }
 
-    pub(super) fn webhooks(&mut self) -> Option<Webhooks> {
+    pub(super) fn webhooks(&mut self) -> Option<WebhookConfig> {
         let (deliver, platform_hosts) = (self.read("webhook.deliver"), self.read("webhook.platform_hosts"));
         let (attempts, pause) = (self.read("webhook.attempts"), self.read("webhook.pause"));
         let (timeout, secret) = (self.read("webhook.timeout"), self.read("webhook.secret"));
         let cancelled = self.read("webhook.cancelled");
-        Some(Webhooks {
+        Some(WebhookConfig {
             deliver: deliver?,
             cancelled: cancelled?,
             platform_hosts: platform_hosts?,
@@ -139,7 +139,7 @@ impl Reader {
 
     /// `Some(None)` without an endpoint, which must not come without its keys, nor they without it.
     #[expect(clippy::option_option, reason = "as everywhere here, the outer one is `None` with a fault")]
-    pub(super) fn bucket(&mut self) -> Option<Option<Bucket>> {
+    pub(super) fn bucket(&mut self) -> Option<Option<BucketConfig>> {
         const PARTS: [&str; 3] = ["bucket.endpoint_url", "bucket.access_key_id", "bucket.secret_access_key"];
         let [url, id, secret] = PARTS;
         let endpoint_url = self.read::<Option<Url>>(url);
@@ -150,7 +150,7 @@ impl Reader {
             (None, None, None) => Some(None),
             (Some(endpoint_url), Some(access_key_id), Some(secret_access_key)) => {
                 let (name, prefix, region) = (name?, prefix?, region?);
-                Some(Some(Bucket { endpoint_url, access_key_id, secret_access_key, name, prefix, region }))
+                Some(Some(BucketConfig { endpoint_url, access_key_id, secret_access_key, name, prefix, region }))
             }
             (endpoint_url, access_key_id, secret_access_key) => {
                 let missing = [endpoint_url.is_none(), access_key_id.is_none(), secret_access_key.is_none()];

@@ -13,13 +13,13 @@ const PATIENCE: u64 = 600;
 
 /// An endpoint that a gateway serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct EndpointConfig {
     /// Its name in URLs.
     pub id: String,
     /// Other names.
     pub aliases: Vec<String>,
     /// Who works on its jobs.
-    pub handler: HandledBy,
+    pub handler: HandlerKind,
     /// The memory of its workers' GPUs in GB, for workers that do not say; 0 if nobody knows.
     pub gpu: u32,
     /// How long an attempt may take, if a job does not say.
@@ -29,14 +29,14 @@ pub struct Endpoint {
 /// Whose workers an endpoint has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum HandledBy {
+pub enum HandlerKind {
     /// Ours.
     Latentd,
     /// Somebody's own.
     External,
 }
 
-impl Setting for HandledBy {
+impl Setting for HandlerKind {
     const ALLOWED: &'static str = "latentd or external";
     fn read(value: &Value) -> Option<Self> {
         value.deserialize().ok()
@@ -46,17 +46,17 @@ impl Setting for HandledBy {
 /// An entry of `[[endpoints]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Listed {
+struct EndpointEntry {
     id: String,
     #[serde(default)]
     aliases: Vec<String>,
-    handler: Option<HandledBy>,
+    handler: Option<HandlerKind>,
     #[serde(default)]
     gpu: u32,
     execution_timeout: Option<u64>,
 }
 
-impl Setting for Vec<Listed> {
+impl Setting for Vec<EndpointEntry> {
     const ALLOWED: &'static str = "tables with an id and, if need be, aliases, handler (\"latentd\" or \"external\"), gpu (GB) and \
                                    execution_timeout (seconds, 5 to 604800)";
     fn read(value: &Value) -> Option<Self> {
@@ -68,14 +68,14 @@ impl Setting for Vec<Listed> {
 
 impl Reader {
     /// At least one.
-    pub(super) fn endpoints(&mut self) -> Option<Vec<Endpoint>> {
+    pub(super) fn endpoints(&mut self) -> Option<Vec<EndpointConfig>> {
         let id: Option<String> = self.read("endpoint");
-        let handler: Option<HandledBy> = self.read("handler");
-        let listed: Option<Vec<Listed>> = self.read("endpoints");
+        let handler: Option<HandlerKind> = self.read("handler");
+        let listed: Option<Vec<EndpointEntry>> = self.read("endpoints");
         let (id, handler, mut listed) = (id?, handler?, listed?);
         let key = if listed.is_empty() { "endpoint" } else { "endpoints" };
         if listed.is_empty() {
-            listed.push(Listed { id, aliases: Vec::new(), handler: None, gpu: 0, execution_timeout: None });
+            listed.push(EndpointEntry { id, aliases: Vec::new(), handler: None, gpu: 0, execution_timeout: None });
         }
         let mut names: Vec<&String> = listed.iter().flat_map(|one| one.aliases.iter().chain([&one.id])).collect();
         if let Some(odd) = names.iter().find(|name| !is_plain(name)) {
@@ -87,7 +87,7 @@ impl Reader {
             self.refuse(key, format!("each name once, but {twice:?} is there twice"));
             return None;
         }
-        let served = |one: Listed| Endpoint {
+        let served = |one: EndpointEntry| EndpointConfig {
             handler: one.handler.unwrap_or(handler),
             execution_timeout: Duration::from_secs(one.execution_timeout.unwrap_or(PATIENCE)),
             id: one.id,
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Environment, Flags};
 
-    fn read(text: &str) -> Result<Vec<Endpoint>, String> {
+    fn read(text: &str) -> Result<Vec<EndpointConfig>, String> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("latentd.toml");
         std::fs::write(&file, text).unwrap();
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn one_endpoint_needs_no_list() {
         let [one] = &read("endpoint = 'sd'\nhandler = 'external'").unwrap()[..] else { panic!("one") };
-        assert_eq!((one.id.as_str(), one.handler, one.execution_timeout.as_secs()), ("sd", HandledBy::External, 600));
+        assert_eq!((one.id.as_str(), one.handler, one.execution_timeout.as_secs()), ("sd", HandlerKind::External, 600));
     }
 
     #[test]
@@ -131,15 +131,15 @@ mod tests {
              [[endpoints]]\nid = 'other'",
         );
         let [first, second] = &listed.unwrap()[..] else { panic!("two") };
-        let wanted = Endpoint {
+        let wanted = EndpointConfig {
             id: "sd".into(),
             aliases: vec!["sd-1.5".into()],
-            handler: HandledBy::Latentd,
+            handler: HandlerKind::Latentd,
             gpu: 24,
             execution_timeout: Duration::from_mins(1),
         };
         assert_eq!(first, &wanted);
-        assert_eq!((second.id.as_str(), second.handler, second.gpu), ("other", HandledBy::External, 0));
+        assert_eq!((second.id.as_str(), second.handler, second.gpu), ("other", HandlerKind::External, 0));
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::Entry;
+use super::entry::Entry;
 
 /// One thing that is wrong.
 #[derive(Debug, thiserror::Error)]
-pub enum Fault {
+pub enum ConfigFault {
     /// A setting has a value that it cannot have.
     #[error("{key} = {value} (from {origin}) is not possible: use {allowed}")]
     Value {
@@ -54,7 +54,7 @@ pub enum Fault {
     },
 }
 
-impl Fault {
+impl ConfigFault {
     /// The fault of a setting that is among `entries`.
     pub(super) fn of(entries: &[Entry], key: &str, allowed: String) -> Self {
         let entry = entries.iter().find(|entry| entry.key == key);
@@ -65,11 +65,11 @@ impl Fault {
 
 /// Everything that is wrong with a configuration, one fault a line.
 #[derive(Debug, thiserror::Error)]
-pub struct ConfigError(pub Vec<Fault>);
+pub struct ConfigError(pub Vec<ConfigFault>);
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(Fault::to_string).collect();
+        let lines: Vec<String> = self.0.iter().map(ConfigFault::to_string).collect();
         f.write_str(&lines.join("\n"))
     }
 }

@@ -6,24 +6,24 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Value;
-use serde_json::Value as Json;
+use serde_json::Value as JsonValue;
 
-use super::endpoints::Endpoint;
+use super::endpoints::EndpointConfig;
 use super::setting::Setting;
-use super::{Environment, Link, Reader, Secret};
+use super::{Environment, Reader, RedactedUrl, Secret};
 use crate::net::{Url, shown};
 
 /// Where jobs are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
+pub enum StoreLocation {
     /// In an `SQLite` file.
     File(PathBuf),
     /// In the Redis of a URL, for several gateways.
-    Redis(Link),
+    Redis(RedactedUrl),
 }
 
 /// Without a password.
-impl fmt::Display for Kept {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
@@ -33,7 +33,7 @@ impl fmt::Display for Kept {
 }
 
 /// `None` is `auto`.
-impl Setting for Option<Kept> {
+impl Setting for Option<StoreLocation> {
     const ALLOWED: &'static str = "sqlite:FILE, redis://[user:password@]host[:port][/database], rediss:// for TLS, redis+unix:///path, redis+sentinel://[user:password@]host[:port],…/master-name[/database], rediss+sentinel:// for TLS, or auto";
     fn read(value: &Value) -> Option<Self> {
         let text = value.as_str()?;
@@ -44,12 +44,12 @@ impl Setting for Option<Kept> {
         };
         match text {
             "auto" => Some(None),
-            _ if is_redis(text) => Some(Some(Kept::Redis(Link::from(text.to_owned())))),
+            _ if is_redis(text) => Some(Some(StoreLocation::Redis(RedactedUrl::from(text.to_owned())))),
             _ if file.is_empty() || file.contains("://") || (file.contains(':') && cut()) => None,
-            _ => Some(Some(Kept::File(file.into()))),
+            _ => Some(Some(StoreLocation::File(file.into()))),
         }
     }
-    fn show(value: &Value) -> Json {
+    fn show(value: &Value) -> JsonValue {
         value.as_str().map_or_else(|| "hidden".into(), |text| shown_redis(text).into())
     }
 }
@@ -82,13 +82,13 @@ fn shown_redis(text: &str) -> String {
 
 /// What `latentd gateway` and `latentd serve` serve, and to whom.
 #[derive(Debug, Clone)]
-pub struct Gateway {
+pub struct GatewayConfig {
     /// Where it listens.
     pub listen: SocketAddr,
     /// Where its queue is.
-    pub store: Kept,
+    pub store: StoreLocation,
     /// What it serves, one at least; the first is the usual one.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<EndpointConfig>,
     /// Whether clients may ask only so often.
     pub limits: bool,
     /// Keys of clients.
@@ -155,7 +155,7 @@ impl Setting for Limit {
 }
 
 impl Reader {
-    pub(super) fn gateway(&mut self, environment: &Environment) -> Option<Gateway> {
+    pub(super) fn gateway(&mut self, environment: &Environment) -> Option<GatewayConfig> {
         let listen: Option<SocketAddr> = self.read("listen");
         let store = self.kept(environment);
         let endpoints = self.endpoints();
@@ -165,7 +165,7 @@ impl Reader {
         let min_free = self.read("gateway.min_free");
         let (hosts, cors) = (self.read("gateway.hosts"), self.read("gateway.cors"));
         let (keep_alive, in_flight) = (self.read("gateway.keep_alive"), self.read("gateway.in_flight"));
-        Some(Gateway {
+        Some(GatewayConfig {
             listen: listen?,
             store: store?,
             endpoints: endpoints?,
@@ -182,9 +182,9 @@ impl Reader {
         })
     }
 
-    fn kept(&mut self, environment: &Environment) -> Option<Kept> {
-        let kept: Option<Kept> = self.read("store")?;
-        let kept = kept.unwrap_or_else(|| Kept::File(environment.data_dir().join("queue.db")));
+    fn kept(&mut self, environment: &Environment) -> Option<StoreLocation> {
+        let kept: Option<StoreLocation> = self.read("store")?;
+        let kept = kept.unwrap_or_else(|| StoreLocation::File(environment.data_dir().join("queue.db")));
         self.show_last(kept.to_string());
         Some(kept)
     }
@@ -229,10 +229,10 @@ mod tests {
 
     #[test]
     fn a_queue_is_in_a_file_or_in_a_redis() {
-        let read = |text: &str| Option::<Kept>::read(&Value::from(text));
+        let read = |text: &str| Option::<StoreLocation>::read(&Value::from(text));
         assert_eq!(read("auto"), Some(None));
         for (text, file) in [("sqlite:a/b.db", "a/b.db"), ("redis.db", "redis.db"), ("/a:b", "/a:b")] {
-            assert_eq!(read(text), Some(Some(Kept::File(file.into()))));
+            assert_eq!(read(text), Some(Some(StoreLocation::File(file.into()))));
         }
         for url in [
             "redis://h",
@@ -246,9 +246,9 @@ mod tests {
             "rediss+sentinel://me:s3/@cret@a/main",
         ] {
             let kept = read(url).flatten().unwrap();
-            assert_eq!(kept, Kept::Redis(Link::from(url.to_owned())));
+            assert_eq!(kept, StoreLocation::Redis(RedactedUrl::from(url.to_owned())));
             assert!(!format!("{kept} {kept:?}").contains("s3cret"), "{kept}");
-            assert!(!Option::<Kept>::show(&Value::from(url)).to_string().contains("s3cret"));
+            assert!(!Option::<StoreLocation>::show(&Value::from(url)).to_string().contains("s3cret"));
         }
         for wrong in [
             "",

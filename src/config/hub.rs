@@ -12,7 +12,7 @@ const MOST: u64 = 4096;
 
 /// Where models are pulled from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hub {
+pub struct HubConfig {
     /// The hub, or a mirror of it.
     pub endpoint: Url,
     /// What it knows us by, if that is in the configuration.
@@ -21,7 +21,7 @@ pub struct Hub {
     token_file: PathBuf,
 }
 
-impl Hub {
+impl HubConfig {
     /// What the hub knows us by: the setting, else what its tools have left; `None` if there is neither.
     ///
     /// # Errors
@@ -39,9 +39,9 @@ impl Hub {
 }
 
 impl Reader {
-    pub(super) fn hub(&mut self, environment: &Environment) -> Option<Hub> {
+    pub(super) fn hub(&mut self, environment: &Environment) -> Option<HubConfig> {
         let (endpoint, token) = (self.read("hub.endpoint"), self.read("hub.token"));
-        Some(Hub { endpoint: endpoint?, token: token?, token_file: environment.hub_token_file() })
+        Some(HubConfig { endpoint: endpoint?, token: token?, token_file: environment.hub_token_file() })
     }
 }
 
@@ -52,15 +52,15 @@ mod tests {
 
     use super::*;
 
-    fn hub(token: Option<&str>, token_file: PathBuf) -> Hub {
-        Hub { endpoint: "https://h".parse().unwrap(), token: token.map(Secret::new), token_file }
+    fn hub(token: Option<&str>, token_file: PathBuf) -> HubConfig {
+        HubConfig { endpoint: "https://h".parse().unwrap(), token: token.map(Secret::new), token_file }
     }
 
     #[test]
     fn the_token_is_the_setting_or_what_the_hub_s_tools_left() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
-        let revealed = |hub: &Hub| hub.token().unwrap().map(|token| token.reveal().to_owned());
+        let revealed = |hub: &HubConfig| hub.token().unwrap().map(|token| token.reveal().to_owned());
         assert_eq!(revealed(&hub(None, file.clone())), None);
         assert_eq!(revealed(&hub(None, "/dev/null/token".into())), None);
         fs::write(&file, "hf_left\n").unwrap();

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Environment, Model};
+use super::Environment;
 use crate::disk::whole;
 
 /// Bytes of a file that names a commit.
@@ -23,9 +23,9 @@ pub(super) fn folders(environment: &Environment) -> Vec<PathBuf> {
     own.into_iter().chain([PLATFORM.into()]).collect()
 }
 
-/// The model that `wanted` names as `OWNER/NAME` or `OWNER/NAME@REVISION`, in the first of `caches` that has it. Without a revision it is
+/// Name and folder of the model that `wanted` names as `OWNER/NAME` or `OWNER/NAME@REVISION`, in the first of `caches` that has it. Without a revision it is
 /// `main`, or the one snapshot where no branch is known.
-pub(super) fn find(wanted: &str, caches: &[PathBuf]) -> Option<Model> {
+pub(super) fn find(wanted: &str, caches: &[PathBuf]) -> Option<(String, PathBuf)> {
     let (repository, revision) = wanted.split_once('@').map_or((wanted, None), |(name, at)| (name, Some(at)));
     let (owner, name) = repository.split_once('/')?;
     let plain = |part: &str| Path::new(part).components().all(|part| matches!(part, Component::Normal(_)));
@@ -38,7 +38,7 @@ pub(super) fn find(wanted: &str, caches: &[PathBuf]) -> Option<Model> {
     }
     let folder = format!("models--{owner}--{name}");
     let path = caches.iter().find_map(|cache| snapshot(&cache.join(&folder), revision))?;
-    Some(Model { name: name.to_owned(), path })
+    Some((name.to_owned(), path))
 }
 
 fn snapshot(model: &Path, revision: Option<&str>) -> Option<PathBuf> {
@@ -82,7 +82,7 @@ mod tests {
         let lone = cache.join("models--o--lone");
         fs::create_dir_all(lone.join("snapshots/ccc")).unwrap();
         let caches = [empty, cache];
-        let at = |wanted: &str| find(wanted, &caches).map(|found| (found.name, found.path));
+        let at = |wanted: &str| find(wanted, &caches);
         let found = |name: &str, path: PathBuf| Some((name.to_owned(), path));
 
         assert_eq!(at("own-er/na.me"), None, "two snapshots, and no branch that says which");

@@ -8,8 +8,8 @@ use figment::util::nest;
 use figment::value::{Dict, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 
-use super::error::Fault;
-use super::{Environment, Flags};
+use super::environment::Environment;
+use super::error::ConfigFault;
 use crate::disk::whole;
 
 /// The commented file in the binary: the only place of defaults.
@@ -65,6 +65,15 @@ const OTHERS: [(&str, &str); 12] = [
     ("no_proxy", "net.no_proxy"),
 ];
 
+/// What the command line has to say about the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// The configuration file that was asked for.
+    pub file: Option<PathBuf>,
+    /// Settings by name, nesting by dots.
+    pub settings: Vec<(&'static str, String)>,
+}
+
 /// Settings from one origin.
 struct Layer {
     origin: String,
@@ -82,7 +91,7 @@ impl Provider for Layer {
 }
 
 /// All layers, merged; what is no setting is left out and told in `faults`.
-pub(super) fn merge(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Figment {
+pub(super) fn merge(flags: &Flags, environment: &Environment, faults: &mut Vec<ConfigFault>) -> Figment {
     let defaults = Layer { origin: "default".into(), settings: parse(DEFAULTS).unwrap_or_default() };
     let known = keys(&defaults.settings);
     let layers = file(flags, environment, faults)
@@ -94,7 +103,7 @@ pub(super) fn merge(flags: &Flags, environment: &Environment, faults: &mut Vec<F
     for mut layer in layers {
         let mut unknown = Vec::new();
         prune(&mut layer.settings, "", &known, &mut unknown);
-        faults.extend(unknown.into_iter().map(|key| Fault::Unknown {
+        faults.extend(unknown.into_iter().map(|key| ConfigFault::Unknown {
             hint: nearest(&key, &known),
             key,
             origin: layer.origin.clone(),
@@ -116,7 +125,7 @@ fn unquoted(fault: &str) -> String {
     lines.join(": ")
 }
 
-fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Option<Layer> {
+fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<ConfigFault>) -> Option<Layer> {
     let (path, named_by) = match (&flags.file, environment.get(FILE_VARIABLE)) {
         (Some(path), _) => (path.clone(), Some("--config")),
         (None, Some(path)) => (PathBuf::from(path), Some(FILE_VARIABLE)),
@@ -126,10 +135,12 @@ fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<Fault>) -> Op
     match read(&path, MOST) {
         Ok(text) => match parse(&text) {
             Ok(settings) => return Some(Layer { origin: path.display().to_string(), settings }),
-            Err(cause) => faults.push(Fault::Syntax { path, cause }),
+            Err(cause) => faults.push(ConfigFault::Syntax { path, cause }),
         },
         Err(cause) if named_by.is_none() && cause.kind() == io::ErrorKind::NotFound => {}
-        Err(cause) => faults.push(Fault::File { path, origin: named_by.unwrap_or("the working directory"), cause }),
+        Err(cause) => {
+            faults.push(ConfigFault::File { path, origin: named_by.unwrap_or("the working directory"), cause })
+        }
     }
     None
 }

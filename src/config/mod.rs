@@ -3,6 +3,7 @@
 mod cuda;
 mod delivery;
 mod endpoints;
+mod entry;
 mod environment;
 mod error;
 mod gateway;
@@ -11,9 +12,11 @@ mod hub_cache;
 mod layers;
 mod loras;
 mod model;
+mod model_entry;
 mod models;
 mod network;
 mod operator;
+mod queue;
 mod reader;
 mod secret;
 mod setting;
@@ -23,31 +26,25 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use cuda::{Attention, Cuda};
-pub use delivery::{Bucket, BucketName, ObjectPath, Spool, Webhooks};
-pub use endpoints::{Endpoint, HandledBy};
+pub use cuda::{AttentionBackend, CudaConfig};
+pub use delivery::{BucketConfig, BucketName, ObjectPath, SpoolConfig, WebhookConfig};
+pub use endpoints::{EndpointConfig, HandlerKind};
+pub use entry::Entry;
 pub use environment::Environment;
-pub use error::{ConfigError, Fault};
-pub use gateway::{Gateway, Hosts, Kept, Limit, Origins};
-pub use hub::Hub;
-pub use model::Model;
-pub use models::{Found, Served};
-pub use network::Net;
-pub use operator::{Admin, Fitness};
-pub use secret::{Link, Secret, SigningKey};
-pub use setting::{Device, Dtype, Format, Level, WebhookBy};
-pub use worker::{Queue, Worker};
+pub use error::{ConfigError, ConfigFault};
+pub use gateway::{GatewayConfig, Hosts, Limit, Origins, StoreLocation};
+pub use hub::HubConfig;
+pub use layers::Flags;
+pub use model::ModelPath;
+pub use models::{FoundModel, ServedModel};
+pub use network::NetConfig;
+pub use operator::{AdminConfig, FitnessConfig};
+pub use queue::QueueConfig;
+pub use secret::{RedactedUrl, Secret, SigningKey};
+pub use setting::{Device, Dtype, LogFormat, LogLevel, WebhookDelivery};
+pub use worker::WorkerConfig;
 
 use reader::Reader;
-
-/// What the command line has to say about the configuration.
-#[derive(Debug, Clone, Default)]
-pub struct Flags {
-    /// The configuration file that was asked for.
-    pub file: Option<PathBuf>,
-    /// Settings by name, nesting by dots.
-    pub settings: Vec<(&'static str, String)>,
-}
 
 /// The effective configuration.
 #[derive(Debug, Clone)]
@@ -63,44 +60,44 @@ pub struct Config {
     /// What to compute in.
     pub dtype: Dtype,
     /// How a GPU is used.
-    pub cuda: Cuda,
+    pub cuda: CudaConfig,
     /// What is logged and how.
-    pub log: Log,
+    pub log: LogConfig,
     /// What images that jobs name may cost.
-    pub images: Images,
+    pub images: ImageLimits,
     /// Who may be called for jobs.
-    pub net: Net,
+    pub net: NetConfig,
     /// Where models are pulled from.
-    pub hub: Hub,
+    pub hub: HubConfig,
     /// How the worker behaves.
-    pub worker: Worker,
+    pub worker: WorkerConfig,
     /// What is kept on disk until it has arrived.
-    pub spool: Spool,
+    pub spool: SpoolConfig,
     /// How webhooks are delivered.
-    pub webhook: Webhooks,
+    pub webhook: WebhookConfig,
     /// Where images go, if not into results.
-    pub bucket: Option<Bucket>,
+    pub bucket: Option<BucketConfig>,
     /// What the endpoint serves, and to whom.
-    pub gateway: Gateway,
+    pub gateway: GatewayConfig,
     /// Where the process tells how it is.
-    pub admin: Admin,
+    pub admin: AdminConfig,
     /// What is asked of the machine before the first job is taken.
-    pub fitness: Fitness,
+    pub fitness: FitnessConfig,
     /// The collector of traces, if there is one.
-    pub otlp_endpoint: Option<Link>,
-    queue: Option<Link>,
-    runpod: worker::RunPod,
+    pub otlp_endpoint: Option<RedactedUrl>,
+    queue: Option<RedactedUrl>,
+    runpod: worker::RunPodConfig,
     model: String,
-    listed: Vec<models::Listed>,
+    listed: Vec<model_entry::ModelEntry>,
     models_memory: Option<u64>,
     entries: Vec<Entry>,
 }
 
 /// What is logged and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Log {
+pub struct LogConfig {
     /// How much.
-    pub level: Level,
+    pub level: LogLevel,
     /// As JSON rather than as text.
     pub json: bool,
     /// Whether prompts may be logged.
@@ -109,24 +106,13 @@ pub struct Log {
 
 /// What an image that a job names may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Images {
+pub struct ImageLimits {
     /// Bytes of the file.
     pub max_bytes: u64,
     /// Pixels before it is resized.
     pub max_pixels: u64,
     /// Time to fetch it.
     pub timeout: Duration,
-}
-
-/// One setting, for people who ask what it is and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name, nesting by dots.
-    pub key: String,
-    /// Its value.
-    pub value: serde_json::Value,
-    /// The flag, variable or file that it came from, or `default`.
-    pub source: String,
 }
 
 impl Config {
@@ -155,9 +141,9 @@ impl Config {
     ///
     /// # Errors
     /// There is none by that name or at that path.
-    pub fn model(&self) -> Result<Model, ConfigError> {
-        Model::find(&self.model, &self.models_dir, &self.hub_caches).ok_or_else(|| {
-            let models = match Model::names(&self.models_dir).as_slice() {
+    pub fn model(&self) -> Result<ModelPath, ConfigError> {
+        ModelPath::find(&self.model, &self.models_dir, &self.hub_caches).ok_or_else(|| {
+            let models = match ModelPath::names(&self.models_dir).as_slice() {
                 [] => "which has none".to_owned(),
                 names => names.join(", "),
             };
@@ -178,7 +164,7 @@ impl Config {
 
     /// The fault of a setting that became one only when it was used.
     fn refuse(&self, key: &str, allowed: String) -> ConfigError {
-        ConfigError(vec![Fault::of(&self.entries, key, allowed)])
+        ConfigError(vec![ConfigFault::of(&self.entries, key, allowed)])
     }
 }
 
@@ -223,20 +209,20 @@ impl Reader {
         })
     }
 
-    fn log(&mut self, environment: &Environment) -> Option<Log> {
+    fn log(&mut self, environment: &Environment) -> Option<LogConfig> {
         let (level, format, prompts) = (self.read("log.level"), self.read("log.format"), self.read("log.prompts"));
         let json = match format? {
-            Format::Auto => environment.get("RUNPOD_ENDPOINT_ID").is_some(),
-            Format::Text => false,
-            Format::Json => true,
+            LogFormat::Auto => environment.get("RUNPOD_ENDPOINT_ID").is_some(),
+            LogFormat::Text => false,
+            LogFormat::Json => true,
         };
-        Some(Log { level: level?, json, prompts: prompts? })
+        Some(LogConfig { level: level?, json, prompts: prompts? })
     }
 
-    fn images(&mut self) -> Option<Images> {
+    fn images(&mut self) -> Option<ImageLimits> {
         let (max_bytes, max_pixels) = (self.read("images.max_bytes"), self.read("images.max_pixels"));
         let timeout = self.read("images.timeout");
-        Some(Images { max_bytes: max_bytes?, max_pixels: max_pixels?, timeout: timeout? })
+        Some(ImageLimits { max_bytes: max_bytes?, max_pixels: max_pixels?, timeout: timeout? })
     }
 }
 
@@ -271,10 +257,10 @@ mod tests {
         assert_eq!((config.device, config.dtype), (Device::Auto, Dtype::Auto));
         assert_eq!((config.cuda.graphs, config.cuda.kernels), (true, true));
         assert_eq!((&config.cuda.helper, config.cuda.folders.len()), (&None, 2));
-        assert_eq!(config.log, Log { level: Level::Info, json: false, prompts: false });
+        assert_eq!(config.log, LogConfig { level: LogLevel::Info, json: false, prompts: false });
         assert!(config.models_dir.ends_with("models"));
         let timeout = Duration::from_secs(30);
-        assert_eq!(config.images, Images { max_bytes: 20 << 20, max_pixels: 50_000_000, timeout });
+        assert_eq!(config.images, ImageLimits { max_bytes: 20 << 20, max_pixels: 50_000_000, timeout });
         assert_eq!(config.net.allow_private, []);
         assert_eq!(config.model, "emoji");
         assert_eq!((config.loras().unwrap(), &config.lora_dir), (vec![], &None));
@@ -295,12 +281,12 @@ mod tests {
         let older = ("RUNPOD_DEBUG_LEVEL", "DEBUG");
         let ours = ("LATENTD_LOG__LEVEL", "trace");
         for (flags, file, variables, level, from) in [
-            (&[][..], "", &[][..], Level::Info, "default"),
-            (&[], file, &[], Level::Warn, "my.toml"),
-            (&[], file, &[older], Level::Debug, "RUNPOD_DEBUG_LEVEL"),
-            (&[], file, &[older, runpod], Level::Error, "RUNPOD_LOG_LEVEL"),
-            (&[], file, &[older, runpod, ours], Level::Trace, "LATENTD_LOG__LEVEL"),
-            (&[("log.level", "off")], file, &[older, runpod, ours], Level::Off, "--log-level"),
+            (&[][..], "", &[][..], LogLevel::Info, "default"),
+            (&[], file, &[], LogLevel::Warn, "my.toml"),
+            (&[], file, &[older], LogLevel::Debug, "RUNPOD_DEBUG_LEVEL"),
+            (&[], file, &[older, runpod], LogLevel::Error, "RUNPOD_LOG_LEVEL"),
+            (&[], file, &[older, runpod, ours], LogLevel::Trace, "LATENTD_LOG__LEVEL"),
+            (&[("log.level", "off")], file, &[older, runpod, ours], LogLevel::Off, "--log-level"),
         ] {
             let config = load(flags, file, variables).unwrap();
             assert_eq!((config.log.level, source(&config, "log.level").as_str()), (level, from));
@@ -330,7 +316,7 @@ mod tests {
         assert!(config.unwrap_err().starts_with("my.toml is not valid TOML: "), "a table twice");
         let config = load(&[], "device = 'cpu'\n[log]\nprompts = true\n", &[]).unwrap();
         assert_eq!(config.device, Device::Cpu);
-        assert_eq!(config.log, Log { level: Level::Info, json: false, prompts: true });
+        assert_eq!(config.log, LogConfig { level: LogLevel::Info, json: false, prompts: true });
     }
 
     #[test]
@@ -380,11 +366,11 @@ mod tests {
     #[test]
     fn the_sdk_s_limits_for_a_machine_hold() {
         let fitness = |variables: &[(&str, &str)]| load(&[], "", variables).unwrap().fitness;
-        let usual = Fitness { machine: true, min_memory: None, min_disk: None };
+        let usual = FitnessConfig { machine: true, min_memory: None, min_disk: None };
         assert_eq!(fitness(&[("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "false")]), usual);
-        assert_eq!(fitness(&[("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "True")]), Fitness { machine: false, ..usual });
+        assert_eq!(fitness(&[("RUNPOD_SKIP_AUTO_SYSTEM_CHECKS", "True")]), FitnessConfig { machine: false, ..usual });
         let limits = [("RUNPOD_MIN_MEMORY_GB", "4.5"), ("RUNPOD_MIN_DISK_PERCENT", "0")];
-        assert_eq!(fitness(&limits), Fitness { min_memory: Some(4.5), min_disk: Some(0.0), ..usual });
+        assert_eq!(fitness(&limits), FitnessConfig { min_memory: Some(4.5), min_disk: Some(0.0), ..usual });
         let ours = [limits[0], ("LATENTD_FITNESS__MIN_MEMORY", "auto")];
         assert_eq!(fitness(&ours), usual);
         let wrong = load(&[], "", &[("RUNPOD_MIN_MEMORY_GB", "much")]).unwrap_err();
@@ -524,14 +510,14 @@ mod tests {
     #[test]
     fn webhooks_are_told_from_each_other_and_their_key_is_checked() {
         let webhook = load(&[], "", &[]).unwrap().webhook;
-        assert_eq!((webhook.deliver, webhook.attempts, webhook.secret), (WebhookBy::Auto, 3, None));
+        assert_eq!((webhook.deliver, webhook.attempts, webhook.secret), (WebhookDelivery::Auto, 3, None));
         assert_eq!(webhook.platform_hosts, ["api.runpod.ai"]);
         let own =
             [("LATENTD_WEBHOOK__PLATFORM_HOSTS", "a.example, b.example:8000"), ("LATENTD_WEBHOOK__DELIVER", "off")];
         let webhook = load(&[], "", &own).unwrap().webhook;
         assert_eq!(
             (webhook.deliver, webhook.platform_hosts),
-            (WebhookBy::Off, vec!["a.example".into(), "b.example:8000".into()])
+            (WebhookDelivery::Off, vec!["a.example".into(), "b.example:8000".into()])
         );
         let error = load(&[], "[webhook]\nsecret = 's3cret'\n", &[]).unwrap_err();
         assert!(error.contains("webhook.secret = \"hidden\"") && !error.contains("s3cret"), "{error}");

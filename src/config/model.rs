@@ -7,20 +7,23 @@ use super::hub_cache;
 
 /// A model that was found; whether it is a good one, its reader says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Model {
+pub struct ModelPath {
     /// What jobs and pictures call it: the folder's name, or the file's without its extension.
     pub name: String,
     /// A folder in diffusers layout or a `.safetensors` file, which may be the one model of a folder of its own.
     pub path: PathBuf,
 }
 
-impl Model {
+impl ModelPath {
     /// Looks `wanted` up: a path if it has a separator, else a name under `models_dir`, else one in the working directory; a
     /// repository in one of `caches` if there is no such path.
     pub(super) fn find(wanted: &str, models_dir: &Path, caches: &[PathBuf]) -> Option<Self> {
         let named = [models_dir.join(wanted), models_dir.join(format!("{wanted}.safetensors"))];
         let paths = named.into_iter().filter(|_| !wanted.contains('/')).chain([wanted.into()]);
-        paths.map(Self::at).find(Option::is_some).unwrap_or_else(|| hub_cache::find(wanted, caches))
+        paths.map(Self::at).find(Option::is_some).unwrap_or_else(|| {
+            let (name, path) = hub_cache::find(wanted, caches)?;
+            Some(Self { name, path })
+        })
     }
 
     /// Names of what looks like a model in `models_dir`, in ascending order.
@@ -81,8 +84,8 @@ mod tests {
         fs::create_dir_all(&alone).unwrap();
         fs::write(alone.join("alone.safetensors"), "").unwrap();
         fs::write(alone.join("SHA256SUMS"), "").unwrap();
-        let found = |wanted: &str| Model::find(wanted, models_dir.path(), &[]);
-        let model = |name: &str, path: &Path| Some(Model { name: name.into(), path: path.into() });
+        let found = |wanted: &str| ModelPath::find(wanted, models_dir.path(), &[]);
+        let model = |name: &str, path: &Path| Some(ModelPath { name: name.into(), path: path.into() });
 
         assert_eq!(found("tiny"), model("tiny", &folder));
         assert_eq!(found("one"), model("one", &file));
@@ -93,9 +96,9 @@ mod tests {
         assert_eq!(found("none"), None);
         assert_eq!(found("alone"), model("alone", &alone.join("alone.safetensors")));
         assert_eq!(found("./tiny"), None, "a path is no name");
-        assert_eq!(Model::names(models_dir.path()), ["alone", "one", "tiny"]);
+        assert_eq!(ModelPath::names(models_dir.path()), ["alone", "one", "tiny"]);
         fs::write(alone.join("two.safetensors"), "").unwrap();
         assert_eq!(found("alone"), model("alone", &alone), "nobody knows which of two");
-        assert_eq!(Model::names(Path::new("/nowhere")), [""; 0]);
+        assert_eq!(ModelPath::names(Path::new("/nowhere")), [""; 0]);
     }
 }

@@ -2,44 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use figment::value::Value;
-use serde::Deserialize;
-
-use super::setting::Setting;
-use super::{Config, ConfigError, Fault, Model, weights};
+use super::model_entry::{Load, ModelEntry};
+use super::{Config, ConfigError, ConfigFault, ModelPath, weights};
 
 const MIB: u64 = 1 << 20;
 
-/// An entry of `[[models]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Listed {
-    name: String,
-    path: Option<PathBuf>,
-    memory: Option<u64>,
-    load: Option<Load>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Load {
-    Start,
-    Demand,
-}
-
-impl Setting for Vec<Listed> {
-    const ALLOWED: &'static str =
-        "tables with a name and, if need be, a path, memory (MiB) and load (\"start\" or \"demand\")";
-    fn read(value: &Value) -> Option<Self> {
-        value.deserialize().ok()
-    }
-}
-
 /// A model that jobs may ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Served {
+pub struct ServedModel {
     /// What they call it, and where it is.
-    pub model: Model,
+    pub model: ModelPath,
     /// Bytes that it takes on a device: what the configuration says, else twice its files, which are f16 mostly.
     pub bytes: u64,
     /// Whether it is loaded before the first job.
@@ -48,7 +20,7 @@ pub struct Served {
 
 /// A model that there may be, whether or not it is served.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundModel {
     /// What it is called.
     pub name: String,
     /// Where it is, or why nobody knows.
@@ -57,11 +29,12 @@ pub struct Found {
 
 impl Config {
     /// Every model that can be named: those in `models_dir`, those of `[[models]]`, and the one of jobs that name none.
-    pub fn found(&self) -> Vec<Found> {
-        let by_name = Model::names(&self.models_dir)
+    pub fn found(&self) -> Vec<FoundModel> {
+        let by_name = ModelPath::names(&self.models_dir)
             .into_iter()
-            .filter_map(|name| Model::find(&name, &self.models_dir, &self.hub_caches));
-        let mut found: Vec<Found> = by_name.map(|model| Found { name: model.name, path: Ok(model.path) }).collect();
+            .filter_map(|name| ModelPath::find(&name, &self.models_dir, &self.hub_caches));
+        let mut found: Vec<FoundModel> =
+            by_name.map(|model| FoundModel { name: model.name, path: Ok(model.path) }).collect();
         let listed =
             self.listed.iter().map(|listed| (listed.name.clone(), self.served(listed).map(|served| served.model.path)));
         let first = self.model().map(|model| (model.name, Ok(model.path)));
@@ -69,17 +42,17 @@ impl Config {
         for (name, path) in listed.chain([first]) {
             match found.iter_mut().find(|known| known.name == name) {
                 Some(known) => known.path = path,
-                None => found.push(Found { name, path }),
+                None => found.push(FoundModel { name, path }),
             }
         }
         found
     }
 
     /// The model of a name that is among [`Self::found`], else the one at a path.
-    pub fn find(&self, wanted: &str) -> Option<Model> {
+    pub fn find(&self, wanted: &str) -> Option<ModelPath> {
         let named = self.found().into_iter().find(|found| found.name == wanted);
-        let named = named.and_then(|found| Some(Model { name: found.name, path: found.path.ok()? }));
-        named.or_else(|| Model::find(wanted, &self.models_dir, &self.hub_caches))
+        let named = named.and_then(|found| Some(ModelPath { name: found.name, path: found.path.ok()? }));
+        named.or_else(|| ModelPath::find(wanted, &self.models_dir, &self.hub_caches))
     }
 
     /// The models that jobs may ask for; the first is that of jobs which name none.
@@ -87,9 +60,9 @@ impl Config {
     /// # Errors
     /// One is not there, two have one name, the first is to be loaded on demand, or one, or those that are loaded at the start take
     /// more than all together may.
-    pub fn models(&self) -> Result<Vec<Served>, ConfigError> {
+    pub fn models(&self) -> Result<Vec<ServedModel>, ConfigError> {
         let first = self.model()?;
-        let mut models = vec![Served { bytes: estimated(&first.path), model: first, at_start: true }];
+        let mut models = vec![ServedModel { bytes: estimated(&first.path), model: first, at_start: true }];
         for listed in &self.listed {
             let served = self.served(listed)?;
             match models.iter_mut().find(|known| known.model.name == served.model.name) {
@@ -113,7 +86,7 @@ impl Config {
             let least = large.bytes.div_ceil(MIB);
             return Err(self.refuse("models_memory", format!("at least {least} MiB, what {} takes", large.model.name)));
         }
-        let first: Vec<&Served> = models.iter().filter(|served| served.at_start).collect();
+        let first: Vec<&ServedModel> = models.iter().filter(|served| served.at_start).collect();
         let together = first.iter().map(|served| served.bytes).fold(0, u64::saturating_add);
         if together > limit {
             let (least, names) = (together.div_ceil(MIB), first.iter().map(|served| served.model.name.as_str()));
@@ -130,26 +103,26 @@ impl Config {
         self.models_memory.map(|mib| mib.saturating_mul(MIB))
     }
 
-    fn served(&self, listed: &Listed) -> Result<Served, ConfigError> {
+    fn served(&self, listed: &ModelEntry) -> Result<ServedModel, ConfigError> {
         let wanted = listed.path.as_ref().map_or_else(|| listed.name.clone(), |path| path.display().to_string());
-        let found = Model::find(&wanted, &self.models_dir, &self.hub_caches);
-        let Model { path, .. } = found.ok_or_else(|| {
+        let found = ModelPath::find(&wanted, &self.models_dir, &self.hub_caches);
+        let ModelPath { path, .. } = found.ok_or_else(|| {
             let folder = self.models_dir.display();
             let allowed = format!("a folder, a .safetensors file, or a name under {folder}");
             self.refuse_listed(listed, "path", &wanted, allowed)
         })?;
         let bytes = listed.memory.map_or_else(|| estimated(&path), |mib| mib.saturating_mul(MIB));
-        Ok(Served {
-            model: Model { name: listed.name.clone(), path },
+        Ok(ServedModel {
+            model: ModelPath { name: listed.name.clone(), path },
             bytes,
             at_start: listed.load == Some(Load::Start),
         })
     }
 
     /// The fault of an entry of the list.
-    fn refuse_listed(&self, listed: &Listed, key: &str, value: &str, allowed: String) -> ConfigError {
+    fn refuse_listed(&self, listed: &ModelEntry, key: &str, value: &str, allowed: String) -> ConfigError {
         let list = self.entries.iter().find(|entry| entry.key == "models");
-        ConfigError(vec![Fault::Value {
+        ConfigError(vec![ConfigFault::Value {
             key: format!("models.{}.{key}", listed.name),
             value: format!("{value:?}"),
             origin: list.map(|entry| entry.source.clone()).unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use figment::value::Value;
 use ipnet::IpNet;
-use serde_json::Value as Json;
+use serde_json::Value as JsonValue;
 
 use super::reader::Reader;
 use super::setting::Setting;
@@ -10,7 +10,7 @@ use crate::net::{self, Proxies, Proxy};
 
 /// Who may be called, and which way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Net {
+pub struct NetConfig {
     /// Addresses beside the public ones that jobs may have called.
     pub allow_private: Vec<IpNet>,
     /// On the way to what the configuration names.
@@ -24,17 +24,17 @@ impl Setting for Option<Proxy> {
         let text = value.as_str()?;
         if text.is_empty() { Some(None) } else { Proxy::parse(text).map(Some) }
     }
-    fn show(value: &Value) -> Json {
+    fn show(value: &Value) -> JsonValue {
         value.as_str().map_or_else(|| "hidden".into(), |text| net::shown(text).into())
     }
 }
 
 impl Reader {
-    pub(super) fn net(&mut self) -> Option<Net> {
+    pub(super) fn net(&mut self) -> Option<NetConfig> {
         let (http, https) = (self.read("net.http_proxy"), self.read("net.https_proxy"));
         let (none, allow_private) = (self.read("net.no_proxy"), self.read("net.allow_private"));
         let proxies = Proxies { http: http?, https: https?, none: none? };
-        Some(Net { allow_private: allow_private?, proxies })
+        Some(NetConfig { allow_private: allow_private?, proxies })
     }
 }
 

@@ -6,7 +6,7 @@ use super::Reader;
 
 /// The admin port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admin {
+pub struct AdminConfig {
     /// Where it listens, if anywhere.
     pub listen: Option<SocketAddr>,
     /// Whether somebody asked for it, who must then be told if it cannot be.
@@ -15,7 +15,7 @@ pub struct Admin {
 
 /// What is asked of a machine before the first job is taken.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Fitness {
+pub struct FitnessConfig {
     /// Whether memory and disk are looked at.
     pub machine: bool,
     /// GiB of memory that must be available; `None` is what the models want, as a warning.
@@ -25,14 +25,14 @@ pub struct Fitness {
 }
 
 impl Reader {
-    pub(super) fn admin(&mut self) -> Option<Admin> {
+    pub(super) fn admin(&mut self) -> Option<AdminConfig> {
         let listen = self.read("admin.listen")?;
-        Some(Admin { listen, asked_for: self.was_given() })
+        Some(AdminConfig { listen, asked_for: self.was_given() })
     }
 
-    pub(super) fn fitness(&mut self) -> Option<Fitness> {
+    pub(super) fn fitness(&mut self) -> Option<FitnessConfig> {
         let (machine, min_memory) = (self.read("fitness.machine"), self.read("fitness.min_memory"));
         let min_disk = self.read("fitness.min_disk");
-        Some(Fitness { machine: machine?, min_memory: min_memory?, min_disk: min_disk? })
+        Some(FitnessConfig { machine: machine?, min_memory: min_memory?, min_disk: min_disk? })
     }
 }

@@ -4,23 +4,24 @@ use std::path::PathBuf;
 
 use figment::Figment;
 
+use super::entry::Entry;
+use super::error::ConfigFault;
 use super::setting::Setting;
-use super::{Entry, Fault};
 
 /// Merged layers, and what was found in them so far.
 pub(super) struct Reader {
     merged: Figment,
-    faults: Vec<Fault>,
+    faults: Vec<ConfigFault>,
     entries: Vec<Entry>,
 }
 
 impl Reader {
-    pub(super) fn new(merged: Figment, faults: Vec<Fault>) -> Self {
+    pub(super) fn new(merged: Figment, faults: Vec<ConfigFault>) -> Self {
         Self { merged, faults, entries: Vec::new() }
     }
 
     /// Every setting that was read, and everything that is wrong.
-    pub(super) fn end(self) -> (Vec<Entry>, Vec<Fault>) {
+    pub(super) fn end(self) -> (Vec<Entry>, Vec<ConfigFault>) {
         (self.entries, self.faults)
     }
 
@@ -61,6 +62,6 @@ impl Reader {
 
     /// A setting that was read cannot be what it is.
     pub(super) fn refuse(&mut self, key: &str, allowed: String) {
-        self.faults.push(Fault::of(&self.entries, key, allowed));
+        self.faults.push(ConfigFault::of(&self.entries, key, allowed));
     }
 }

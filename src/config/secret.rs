@@ -6,7 +6,7 @@ use std::ops::Deref;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use figment::value::Value;
-use serde_json::Value as Json;
+use serde_json::Value as JsonValue;
 
 use super::setting::Setting;
 use crate::net::{self, Url};
@@ -38,7 +38,7 @@ impl Setting for Option<Secret> {
     fn read(value: &Value) -> Option<Self> {
         Option::<String>::read(value).map(|text| text.map(Secret))
     }
-    fn show(value: &Value) -> Json {
+    fn show(value: &Value) -> JsonValue {
         if value.as_str() == Some("") { "".into() } else { "hidden".into() }
     }
 }
@@ -50,7 +50,7 @@ impl Setting for Vec<Secret> {
         let keys = || text.split(',').map(|key| Some(key.trim()).filter(|key| !key.is_empty()).map(Secret::new));
         if text.is_empty() { Some(Vec::new()) } else { keys().collect() }
     }
-    fn show(value: &Value) -> Json {
+    fn show(value: &Value) -> JsonValue {
         if value.as_str() == Some("") { "".into() } else { "hidden".into() }
     }
 }
@@ -84,7 +84,7 @@ impl Setting for Option<SigningKey> {
         let text = value.as_str()?;
         if text.is_empty() { Some(None) } else { SigningKey::parse(text).map(Some) }
     }
-    fn show(value: &Value) -> Json {
+    fn show(value: &Value) -> JsonValue {
         Option::<Secret>::show(value)
     }
 }
@@ -96,7 +96,7 @@ impl Setting for Url {
         net::base(value.as_str()?).ok()
     }
     /// Where a password or a token could be.
-    fn show(value: &Value) -> Json {
+    fn show(value: &Value) -> JsonValue {
         match value.as_str() {
             Some(text) if !text.contains(['@', '?']) => text.into(),
             _ => "hidden".into(),
@@ -112,23 +112,23 @@ impl Setting for Option<Url> {
         let text = value.as_str()?;
         if text.is_empty() { Some(None) } else { Url::read(value).map(Some) }
     }
-    fn show(value: &Value) -> Json {
+    fn show(value: &Value) -> JsonValue {
         Url::show(value)
     }
 }
 
 /// A URL, or a template of one, that may have a password in it: shown without.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Link(String);
+pub struct RedactedUrl(String);
 
-impl From<String> for Link {
+impl From<String> for RedactedUrl {
     fn from(text: String) -> Self {
         Self(text)
     }
 }
 
 /// As whoever calls it needs it.
-impl Deref for Link {
+impl Deref for RedactedUrl {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -136,18 +136,18 @@ impl Deref for Link {
     }
 }
 
-impl fmt::Debug for Link {
+impl fmt::Debug for RedactedUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&net::shown(&self.0), f)
     }
 }
 
-impl Setting for Option<Link> {
+impl Setting for Option<RedactedUrl> {
     const ALLOWED: &'static str = "a text, or an empty one for none";
     fn read(value: &Value) -> Option<Self> {
-        Option::<String>::read(value).map(|text| text.map(Link))
+        Option::<String>::read(value).map(|text| text.map(RedactedUrl))
     }
-    fn show(value: &Value) -> Json {
+    fn show(value: &Value) -> JsonValue {
         value.as_str().map_or_else(|| "hidden".into(), |text| net::shown(text).into())
     }
 }

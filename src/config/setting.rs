@@ -146,7 +146,7 @@ impl Setting for Vec<IpNet> {
 
 /// Who delivers webhooks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WebhookBy {
+pub enum WebhookDelivery {
     /// The queue where it does, else the worker.
     Auto,
     /// The worker.
@@ -157,7 +157,7 @@ pub enum WebhookBy {
     Off,
 }
 
-impl Setting for WebhookBy {
+impl Setting for WebhookDelivery {
     const ALLOWED: &'static str = "auto, worker, gateway or off";
     fn read(value: &Value) -> Option<Self> {
         match value.as_str()? {
@@ -229,7 +229,7 @@ impl Setting for Dtype {
 
 /// How much is logged. The words are those of the RunPod SDK, in any case, and `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub enum LogLevel {
     /// Everything: `notset` and `trace`.
     Trace,
     /// What helps to find a fault.
@@ -244,7 +244,7 @@ pub enum Level {
     Off,
 }
 
-impl Setting for Level {
+impl Setting for LogLevel {
     const ALLOWED: &'static str = "notset, trace, debug, info, warn, error or off";
     fn read(value: &Value) -> Option<Self> {
         match value.as_str()?.to_ascii_lowercase().as_str() {
@@ -261,7 +261,7 @@ impl Setting for Level {
 
 /// What log lines look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormat {
     /// For machines on an endpoint, for people elsewhere.
     Auto,
     /// For people.
@@ -270,7 +270,7 @@ pub enum Format {
     Json,
 }
 
-impl Setting for Format {
+impl Setting for LogFormat {
     const ALLOWED: &'static str = "auto, text or json";
     fn read(value: &Value) -> Option<Self> {
         match value.as_str()? {
@@ -304,11 +304,19 @@ mod tests {
     #[test]
     fn levels_have_the_words_of_the_sdk_in_any_case() {
         let words = ["NOTSET", "trace", "Debug", "INFO", "warn", "ERROR", "off"];
-        let levels = [Level::Trace, Level::Trace, Level::Debug, Level::Info, Level::Warn, Level::Error, Level::Off];
+        let levels = [
+            LogLevel::Trace,
+            LogLevel::Trace,
+            LogLevel::Debug,
+            LogLevel::Info,
+            LogLevel::Warn,
+            LogLevel::Error,
+            LogLevel::Off,
+        ];
         for (word, level) in words.into_iter().zip(levels) {
             assert_eq!(read(word), Some(level), "{word}");
         }
-        assert_eq!(read::<Level>("warning"), None);
+        assert_eq!(read::<LogLevel>("warning"), None);
     }
 
     #[test]

@@ -15,10 +15,10 @@ use tracing_subscriber::{Layer, registry};
 use super::Traces;
 use super::json::JsonFormat;
 use super::truncate::truncate;
-use crate::config::{Level, Log};
+use crate::config::{LogConfig, LogLevel};
 
 /// Begins to log, and to trace where there is a collector, for the whole process. A second call changes nothing.
-pub fn init(log: Log, traces: Option<&Traces>) {
+pub fn init(log: LogConfig, traces: Option<&Traces>) {
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let lines = lines.fmt_fields(debug_fn(field).delimited(" "));
     let lines = if log.json {
@@ -45,13 +45,13 @@ fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Resu
     }
 }
 
-fn filter(level: Level) -> LevelFilter {
+fn filter(level: LogLevel) -> LevelFilter {
     match level {
-        Level::Trace => LevelFilter::TRACE,
-        Level::Debug => LevelFilter::DEBUG,
-        Level::Info => LevelFilter::INFO,
-        Level::Warn => LevelFilter::WARN,
-        Level::Error => LevelFilter::ERROR,
-        Level::Off => LevelFilter::OFF,
+        LogLevel::Trace => LevelFilter::TRACE,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Off => LevelFilter::OFF,
     }
 }

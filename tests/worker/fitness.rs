@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use latentd::app::checks::{Check, Verdict};
 use latentd::app::fitness::{MachineChecks, pictures};
-use latentd::config::Fitness;
+use latentd::config::FitnessConfig;
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
@@ -16,7 +16,7 @@ use latentd::worker::slots;
 use crate::worker::engine::source;
 use crate::worker::queue::{Queue, Reply, status};
 
-const LIMITS: Fitness = Fitness { machine: true, min_memory: Some(0.0), min_disk: Some(0.0) };
+const LIMITS: FitnessConfig = FitnessConfig { machine: true, min_memory: Some(0.0), min_disk: Some(0.0) };
 
 /// A machine with nothing to complain of, whose results go to `spool`.
 fn machine(spool: PathBuf) -> MachineChecks {
@@ -29,13 +29,13 @@ async fn a_machine_is_fit_until_something_is_amiss() {
     let spool = || folder.path().join("spool");
     assert_eq!(machine(spool()).examine().await, Ok(()));
 
-    let full = Fitness { min_disk: Some(100.1), ..LIMITS };
+    let full = FitnessConfig { min_disk: Some(100.1), ..LIMITS };
     let unfit = MachineChecks { limits: full, ..machine(spool()) }.examine().await.unwrap_err();
     assert!(unfit.check == "disk" && unfit.why.contains("asks for 100.1 %"), "{unfit}");
-    let skipped = Fitness { machine: false, ..full };
+    let skipped = FitnessConfig { machine: false, ..full };
     assert_eq!(MachineChecks { limits: skipped, ..machine(spool()) }.examine().await, Ok(()));
 
-    let starved = Fitness { min_memory: Some(1e9), ..LIMITS };
+    let starved = FitnessConfig { min_memory: Some(1e9), ..LIMITS };
     let unfit = MachineChecks { limits: starved, ..machine(spool()) }.examine().await.unwrap_err();
     assert!(unfit.check == "memory" && unfit.why.contains("RUNPOD_MIN_MEMORY_GB"), "{unfit}");
 
@@ -60,7 +60,7 @@ async fn a_device_that_cannot_be_used_is_told_first_and_knows_what_it_is_to_hold
     assert_eq!(unfit.to_string(), "device: no device for 10 bytes; mend it");
 
     // Looked at even where the machine is not: what the copy broke off of cannot be loaded.
-    let limits = Fitness { machine: false, ..LIMITS };
+    let limits = FitnessConfig { machine: false, ..LIMITS };
     let unfit = MachineChecks { limits, models, ..machine(folder.path().into()) }.examine().await.unwrap_err();
     assert!(unfit.check == "weights" && unfit.why.contains("a.safetensors"), "{unfit}");
 }

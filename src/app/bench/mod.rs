@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::cli::BenchArgs;
 use super::{Exit, complain, engine, run, say, usage};
-use crate::config::{Config, Served};
+use crate::config::{Config, ServedModel};
 use crate::engine::torch::{Target, TorchEngine, device::rates};
 use crate::job::Offer;
 use crate::telemetry::Metrics;
@@ -60,7 +60,7 @@ fn shown(text: &str) -> Exit {
     if say(&text).is_ok() { Exit::Done } else { Exit::Failed }
 }
 
-async fn figures(args: &BenchArgs, config: &Config, served: &Served) -> anyhow::Result<Figures> {
+async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> anyhow::Result<Figures> {
     let name = served.model.name.clone();
     let ahead = engine::ahead(config, &served.model);
     let (tell, told) = oneshot::channel();

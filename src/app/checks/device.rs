@@ -1,7 +1,7 @@
 //! The devices that engines compute on.
 
 use super::{Check, Verdict};
-use crate::config::{Cuda, Device, Dtype};
+use crate::config::{CudaConfig, Device, Dtype};
 use crate::engine::torch::device::cuda::Helper;
 use crate::engine::torch::{Target, device};
 use crate::models::size;
@@ -24,7 +24,7 @@ pub(in super::super) fn check(device: Device, dtype: Dtype, weights: u64) -> Vec
 }
 
 /// The CUDA helper; `None` where there is no GPU to use.
-pub(in super::super) fn helper(device: Device, dtype: Dtype, settings: &Cuda) -> Option<Check> {
+pub(in super::super) fn helper(device: Device, dtype: Dtype, settings: &CudaConfig) -> Option<Check> {
     let targets = device::each(device).ok()?;
     let on_gpu = targets.into_iter().any(|device| Target::choose(device, dtype).is_ok_and(|target| !target.is_cpu()));
     if !on_gpu {

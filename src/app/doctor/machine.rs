@@ -8,7 +8,7 @@ use tokio::runtime;
 use super::super::checks::{Check, Verdict, device, disk, hashes, memory, picture, weights};
 use super::super::{engine, fitness};
 use crate::config::weights::bytes;
-use crate::config::{Config, Served};
+use crate::config::{Config, ServedModel};
 use crate::engine::torch;
 use crate::engine::torch::device::multiplies_bf16;
 
@@ -26,7 +26,8 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
             return checks;
         }
     };
-    let (first, needed) = (models.iter().filter(|served| served.at_start), |served: &Served| bytes(&served.model.path));
+    let (first, needed) =
+        (models.iter().filter(|served| served.at_start), |served: &ServedModel| bytes(&served.model.path));
     let needed = first.clone().map(needed).sum();
     checks.extend(engine::devices(config, needed));
     checks.extend(device::helper(config.device, config.dtype, &config.cuda));
@@ -72,7 +73,7 @@ fn loras(config: &Config) -> Option<Check> {
 }
 
 /// Loads a model and draws with it.
-fn model(config: &Config, models: &[Served], served: &Served) -> Vec<Check> {
+fn model(config: &Config, models: &[ServedModel], served: &ServedModel) -> Vec<Check> {
     let name = &served.model.name;
     let failed = |name, found: String, advice: &str| Check::not_ok(name, Verdict::Fail, found, advice);
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Exit, complain, say};
 use crate::app::checks::{Verdict, weights};
 use crate::config::weights::bytes;
-use crate::config::{Config, Found};
+use crate::config::{Config, FoundModel};
 use crate::models::size;
 use crate::models::{Manifest, family, is_staging};
 
@@ -42,7 +42,7 @@ pub(super) fn execute(config: &Config, as_json: bool) -> Exit {
     }
 }
 
-fn row(found: Found) -> Row {
+fn row(found: FoundModel) -> Row {
     let name = found.name;
     let path = match found.path {
         Ok(path) => path,

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cli::RunArgs;
 use super::{Exit, complain, engine, usage};
-use crate::config::{Config, Images, Served};
+use crate::config::{Config, ImageLimits, ServedModel};
 use crate::engine::Progress;
 use crate::engine::host::Host;
 use crate::intake::{Intake, Limits};
@@ -49,7 +49,7 @@ pub(super) fn execute(args: &RunArgs, config: &Config) -> Exit {
 }
 
 /// Ends before the job when that is interrupted twice.
-async fn until_interrupted(args: &RunArgs, config: &Config, models: &[Served], offer: Offer) -> Exit {
+async fn until_interrupted(args: &RunArgs, config: &Config, models: &[ServedModel], offer: Offer) -> Exit {
     let cancel = CancellationToken::new();
     select! {
         // In this order interrupts are heard before anything is begun.
@@ -66,7 +66,7 @@ async fn interrupts(cancel: &CancellationToken) -> io::Result<()> {
     ctrl_c().await
 }
 
-async fn run(args: &RunArgs, config: &Config, models: &[Served], offer: Offer, cancel: CancellationToken) -> Exit {
+async fn run(args: &RunArgs, config: &Config, models: &[ServedModel], offer: Offer, cancel: CancellationToken) -> Exit {
     let intake = match intake(config) {
         Ok(intake) => intake,
         Err(cause) => {
@@ -107,7 +107,7 @@ async fn run(args: &RunArgs, config: &Config, models: &[Served], offer: Offer, c
 /// What brings in images as `config` has it.
 pub(super) fn intake(config: &Config) -> Result<Intake, NoClient> {
     let client = Client::new(Guard::new(config.net.allow_private.clone()))?;
-    let Images { max_bytes: bytes, max_pixels: pixels, timeout: time } = config.images;
+    let ImageLimits { max_bytes: bytes, max_pixels: pixels, timeout: time } = config.images;
     Ok(Intake::new(client, Limits { bytes, pixels, time }))
 }
 

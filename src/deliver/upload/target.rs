@@ -42,7 +42,7 @@ pub enum InvalidTarget {
 
 impl UploadTarget {
     /// The operator's: called wherever it is. Without a region, it is read off the endpoint; without a name, it is the month.
-    pub fn new(bucket: &config::Bucket) -> Self {
+    pub fn new(bucket: &config::BucketConfig) -> Self {
         Self {
             guarded: false,
             endpoint: bucket.endpoint_url.clone(),

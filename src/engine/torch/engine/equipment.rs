@@ -78,7 +78,7 @@ impl TorchEngine {
         path: &Path,
         clip_tokenizer: &Path,
         target: Target,
-        settings: &config::Cuda,
+        settings: &config::CudaConfig,
     ) -> Result<Self, LoadError> {
         let gpu = open(settings, target);
         let model = Model::load_to(&context(gpu.as_ref(), target), path, clip_tokenizer, target)?;
@@ -89,12 +89,12 @@ impl TorchEngine {
     /// The same, and if it is on a GPU, on streams of its own, one for evaluations and one for pictures, with CUDA graphs if `settings` say
     /// so. Where the helper is not to be had the log says so, and all goes on without. Whoever calls this must stay on this thread.
     #[must_use]
-    pub fn with_cuda(self, settings: &config::Cuda) -> Self {
+    pub fn with_cuda(self, settings: &config::CudaConfig) -> Self {
         let gpu = open(settings, self.model.target);
         self.on(gpu, settings)
     }
 
-    fn on(self, gpu: Option<Rc<Gpu>>, settings: &config::Cuda) -> Self {
+    fn on(self, gpu: Option<Rc<Gpu>>, settings: &config::CudaConfig) -> Self {
         let context = context(gpu.as_ref(), self.model.target);
         let Some(gpu) = gpu else { return self };
         let lanes = Self { context, ..self.with_decoder(Box::new(Rc::clone(&gpu))) };
@@ -103,7 +103,7 @@ impl TorchEngine {
 }
 
 /// The GPU of `target`, if it is one and the helper is there.
-fn open(settings: &config::Cuda, target: Target) -> Option<Rc<Gpu>> {
+fn open(settings: &config::CudaConfig, target: Target) -> Option<Rc<Gpu>> {
     match Gpu::open(settings, target) {
         Ok(gpu) => gpu.map(Rc::new),
         Err(cause) => {

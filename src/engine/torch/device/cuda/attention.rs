@@ -73,7 +73,7 @@ enum Library {
 pub(in crate::engine::torch) struct Attention {
     helper: Rc<Helper>,
     stream: Stream,
-    choice: config::Attention,
+    choice: config::AttentionBackend,
     known: RefCell<HashMap<Shape, Library>>,
     measuring: Cell<bool>,
     warned: Cell<bool>,
@@ -81,8 +81,12 @@ pub(in crate::engine::torch) struct Attention {
 
 impl Attention {
     /// Has this thread's modules ask, if `choice` is not the one that libtorch makes by itself once the helper is in use.
-    pub(super) fn install(helper: &Rc<Helper>, stream: &Stream, choice: config::Attention) -> Option<AttentionInUse> {
-        if choice == config::Attention::Flash {
+    pub(super) fn install(
+        helper: &Rc<Helper>,
+        stream: &Stream,
+        choice: config::AttentionBackend,
+    ) -> Option<AttentionInUse> {
+        if choice == config::AttentionBackend::Flash {
             return None;
         }
         let (helper, stream) = (Rc::clone(helper), stream.clone());
@@ -110,7 +114,7 @@ impl Attention {
         let known = self.known.borrow().get(&shape).copied();
         let library = match known {
             Some(library) => library,
-            None if self.choice == config::Attention::Cudnn => self.decide(shape, self.tried(q, k, v, causal)?),
+            None if self.choice == config::AttentionBackend::Cudnn => self.decide(shape, self.tried(q, k, v, causal)?),
             None if self.measuring.get() => self.decide(shape, self.measured(shape, q, k, v)?),
             None => Library::Flash,
         };
@@ -131,7 +135,7 @@ impl Attention {
             Err(cause) => {
                 let cause = first_line(&cause);
                 debug!(cause, shape = ?q.size(), keys = ?k.size(), "cuDNN does not attend in this shape");
-                if self.choice == config::Attention::Cudnn && !self.warned.replace(true) {
+                if self.choice == config::AttentionBackend::Cudnn && !self.warned.replace(true) {
                     warn!(cause, "cuDNN does not attend in some shapes; FlashAttention does");
                 }
                 Ok(Library::Flash)

@@ -121,7 +121,7 @@ impl Helper {
     ///
     /// # Errors
     /// There is none, or it is for another libtorch or another latentd.
-    pub fn open(settings: &config::Cuda) -> Result<Rc<Self>, HelperError> {
+    pub fn open(settings: &config::CudaConfig) -> Result<Rc<Self>, HelperError> {
         target::open_libraries()?;
         let name = format!("liblatentd_cuda{}.so", target::cuda_major()?);
         let path = if let Some(path) = &settings.helper { path.clone() } else { find(&name, &settings.folders)? };
@@ -410,7 +410,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Environment, Flags};
 
-    fn settings() -> config::Cuda {
+    fn settings() -> config::CudaConfig {
         Config::load(&Flags::default(), &Environment::default()).unwrap().cuda
     }
 

@@ -53,7 +53,7 @@ impl Gpu {
     ///
     /// # Errors
     /// There is no helper, or CUDA's own.
-    pub fn open(settings: &config::Cuda, target: Target) -> Result<Option<Self>, HelperError> {
+    pub fn open(settings: &config::CudaConfig, target: Target) -> Result<Option<Self>, HelperError> {
         let Device::Cuda(number) = target.device else { return Ok(None) };
         let helper = Helper::open(settings)?;
         Self::enter(&helper, number, target.kind, settings).map(Some).map_err(|cause| {
@@ -63,7 +63,7 @@ impl Gpu {
         })
     }
 
-    fn enter(helper: &Rc<Helper>, number: usize, kind: Kind, settings: &config::Cuda) -> Forward<Self> {
+    fn enter(helper: &Rc<Helper>, number: usize, kind: Kind, settings: &config::CudaConfig) -> Forward<Self> {
         if kind == Kind::Float {
             helper.exact()?;
         }

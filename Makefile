@@ -21,13 +21,25 @@ help: ## List the targets
 demo: build ## Turn a prompt into a PNG and print where it is (PROMPT='a red apple')
 	@$(TARGET)/release/latentd run '$(subst ','\'',$(PROMPT))' --set num_inference_steps=20 --set guidance_scale=5 --out $(TARGET)/demo
 
+.PHONY: check
+check: setup ## See in seconds whether it compiles and is tidy
+	cargo fmt --check
+	CARGO_INCREMENTAL=1 cargo check $(FLAGS) --all-targets
+	@mkdir -p $(TARGET)
+	CARGO_MANIFEST_DIR=$(CURDIR) rustc --edition 2024 --test tests/tidy/main.rs -o $(TARGET)/tidy
+	@RUST_BACKTRACE=0 $(TARGET)/tidy --quiet
+
 .PHONY: test
-test: setup ## Run the tests
+test: setup ## Run the tests of Rust and of what deploys it, without root
 	@scripts/setup-cuda-helper --optional --kernels
 	@scripts/setup-redis
-	cargo test $(FLAGS)
-	@tests/sdk/run $(TARGET)/release/latentd
+	cargo test $(FLAGS) --tests
 	@tests/manifests/run
+
+.PHONY: test-all
+test-all: test ## Run all tests: with RunPod's SDKs and a browser, too
+	@scripts/setup-browser
+	@tests/sdk/run $(TARGET)/release/latentd
 	@LATENTD=$(TARGET)/release/latentd scripts/page-test
 
 .PHONY: build
@@ -51,8 +63,8 @@ lint: setup ## Check format, clippy, docs, dependencies and scripts
 	if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); fi
 
 .PHONY: parity
-parity: setup ## Compare with diffusers on the CPU, in a Python environment of its own
-	@scripts/parity/run
+parity: setup ## Compare with diffusers on the CPU: what has not passed for this commit (PART=noise: that part)
+	@scripts/parity/run $(PART)
 
 .PHONY: soak
 soak: build ## Kill workers and gateways again and again under load, watch a worker draw 2,000: minutes

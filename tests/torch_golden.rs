@@ -34,7 +34,7 @@ fn single_calls_are_the_reference_s() {
 
 #[test]
 fn pictures_are_the_reference_s() {
-    within_bounds(pictures::check);
+    within_bounds(|dir, report| pictures::check(dir, "pictures", report));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Compares latentd with what the reference computed: `cargo run --release --example parity -- DIR`, where DIR holds
+//! Compares latentd with what the reference computed: `cargo run --release --example parity -- DIR PART...`, where DIR holds
 //! what the scripts of `scripts/parity/` recorded. Prints a table; fails if any figure exceeds its bound.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what this program is for")]
@@ -13,32 +13,40 @@ mod report;
 mod samplers;
 mod trajectory;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 
+use anyhow::Result;
 use report::Report;
 
 fn main() -> ExitCode {
-    let Some(dir) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: parity DIR");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((dir, parts)) = arguments.split_first().filter(|(_, parts)| !parts.is_empty()) else {
+        eprintln!("usage: parity DIR samplers|calls|loras|PICTURES...");
         return ExitCode::from(64);
     };
-    let mut report = Report::new();
-    if let Err(error) = samplers::check(&dir, &mut report) {
-        report.broken("samplers", &error);
-    }
+    // Miniatures are too small for a second thread to help.
     #[cfg(feature = "torch")]
-    {
-        // Miniatures are too small for a second thread to help.
-        tch::set_num_threads(1);
-        if let Err(error) = calls::check(&dir, &mut report) {
-            report.broken("calls", &error);
-        }
-        if let Err(error) = pictures::check(&dir, &mut report) {
-            report.broken("pictures", &error);
-        }
-        if let Err(error) = loras::check(&dir, &mut report) {
-            report.broken("loras", &error);
+    tch::set_num_threads(1);
+    let mut report = Report::new();
+    for part in parts {
+        if let Err(error) = check(Path::new(dir), part, &mut report) {
+            report.broken(part, &error);
         }
     }
     report.finish()
+}
+
+fn check(dir: &Path, part: &str, report: &mut Report) -> Result<()> {
+    match part {
+        "samplers" => samplers::check(dir, report),
+        #[cfg(feature = "torch")]
+        "calls" => calls::check(dir, report),
+        #[cfg(feature = "torch")]
+        "loras" => loras::check(dir, report),
+        #[cfg(feature = "torch")]
+        list => pictures::check(dir, list, report),
+        #[cfg(not(feature = "torch"))]
+        _ => anyhow::bail!("this build has no torch"),
+    }
 }

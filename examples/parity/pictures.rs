@@ -49,9 +49,9 @@ struct Begun {
     repaint: String,
 }
 
-/// Compares every case of `dir/pictures.jsonl`, a row of figures a model and sampler.
-pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
-    for (model, cases) in by_model(&dir.join("pictures.jsonl"), |case: &Case| &case.model)? {
+/// Compares every case of `dir/{list}.jsonl`, a row of figures a model and sampler.
+pub(crate) fn check(dir: &Path, list: &str, report: &mut Report) -> Result<()> {
+    for (model, cases) in by_model(&dir.join(list).with_extension("jsonl"), |case: &Case| &case.model)? {
         let mut engine = TorchEngine::new(calls::load(&path_of(dir, &model))?);
         let mut groups: BTreeMap<String, [Worst; 2]> = BTreeMap::new();
         for case in cases {

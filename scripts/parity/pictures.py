@@ -1,16 +1,16 @@
 """Draws whole pictures with diffusers' pipelines, in f32 on the CPU, a CPU generator for each image.
 
-    pictures.py OUT [--full NAME] [--quick]     writes OUT/pictures.jsonl (one case a line) and OUT/pictures/N.safetensors
+    pictures.py OUT --list     the names of the parts, a line each
+    pictures.py OUT PART       writes OUT/PART.jsonl (one case a line) and OUT/pictures/N.safetensors
 
 Text to image: samplers x steps x guidance x sizes x outputs. From images, and with masks: samplers x steps and strengths x outputs x
-masked or not. Every combination on the miniature NAME, on the others as many as bring every pair of values together. `image` is u8 [outputs, height, width, 3], rounded as diffusers rounds. Single files and copies in other layouts are
-the same models, so their lines name pictures of the originals.
+masked or not. Every combination on the miniature `c`, on the others as many as bring every pair of values together. `image` is u8 [outputs, height, width, 3], rounded as diffusers rounds. Single files and copies in other layouts are
+the same models, so their lines name pictures of the originals. A part is what two cores draw and compare in less than half an hour.
 """
 
 import argparse
 import itertools
 import json
-import shutil
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from safetensors.numpy import save_file
 
+import miniatures
 import samplers
 import starts
 from calls import load
 
 STEPS = (1, 2, 7, 20, 50)
-QUICK_STEPS = (2, 7)
 GUIDANCE = (1.0, 7.5)
 STRENGTHS = (0.3, 0.8, 1.0)
 SHAPES = ("square", "not")
@@ -46,6 +46,10 @@ PROMPTS = (
 SEEDS = (0, 1, 40264, 2**31 + 7, 2**32 + 5, 2**53 + 1, 2**64 - 1)
 # Latents of 28 and 8 rows do not halve evenly all the way down a UNet of four levels.
 ODD = {"d": (448, 128)}
+# The miniature that every combination is drawn with.
+FULL = "c"
+# Cases of a part.
+CASES = 120
 COPIES = {"a.safetensors": "a", "a-old-attention": "a", "b.safetensors": "b", "e-half": "e"}
 
 
@@ -92,9 +96,9 @@ def pairwise(factors: tuple[tuple, ...]) -> list[tuple]:
     return chosen
 
 
-def cases(model: str, full: bool, quick: bool) -> list[Case]:
+def cases(model: str, full: bool) -> list[Case]:
     """What is drawn with one model. Prompts, seeds and orientation turn with the case's number."""
-    factors = (tuple(SAMPLERS), QUICK_STEPS if quick else STEPS, GUIDANCE, SHAPES, OUTPUTS)
+    factors = (tuple(SAMPLERS), STEPS, GUIDANCE, SHAPES, OUTPUTS)
     found = []
     for number, (scheduler, steps, guidance, shape, outputs) in enumerate(itertools.product(*factors) if full else pairwise(factors)):
         prompt, negative = PROMPTS[number % len(PROMPTS)]
@@ -105,9 +109,9 @@ def cases(model: str, full: bool, quick: bool) -> list[Case]:
     return found
 
 
-def cases_from_images(model: str, full: bool, quick: bool) -> list[Case]:
+def cases_from_images(model: str, full: bool) -> list[Case]:
     """The same for jobs that begin from an image. Sizes and guidance turn with the case's number, too."""
-    runs = [(steps, strength) for steps in (QUICK_STEPS if quick else STEPS) for strength in STRENGTHS if int(steps * strength) > 0]
+    runs = [(steps, strength) for steps in STEPS for strength in STRENGTHS if int(steps * strength) > 0]
     factors = (tuple(SAMPLERS), tuple(runs), OUTPUTS, (False, True))
     found = []
     for number, (scheduler, (steps, strength), outputs, mask) in enumerate(itertools.product(*factors) if full else pairwise(factors)):
@@ -149,33 +153,43 @@ def draw(out: Path, batch: list[Case]) -> str:
     return f"{batch[0].model}: {len(batch)} cases; at 7 steps and more {np.mean(edges):.1%} of values at an end, standard deviation {np.mean(spread):.0f}"
 
 
+def parts() -> dict[str, tuple[list[Case], list[dict]]]:
+    """What is drawn and what is listed, by the name of its part. Dealt like cards, so that each part gets slow samplers and fast ones."""
+    found = {}
+    for model in (*miniatures.SHAPES, "emoji"):
+        drawn = cases(model, model == FULL) + cases_from_images(model, model == FULL)
+        copies = [copy for copy, original in COPIES.items() if original == model]
+        count = -(-len(drawn) // CASES)
+        for number in range(count):
+            mine = drawn[number::count]
+            again = [case for case in mine if case in drawn[:3] + drawn[-3:]]
+            lines = [asdict(case) for case in mine] + [asdict(case) | {"model": copy} for copy in copies for case in again]
+            found[f"pictures-{model}" + (f"-{number + 1}" if count > 1 else "")] = (mine, lines)
+    return found
+
+
 def main() -> None:
-    """Draws everything with two processes, and lists it."""
+    """Draws a part with two processes, and lists it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--full", default="c", metavar="NAME", help="the miniature that every combination is drawn with (c)")
-    parser.add_argument("--quick", action="store_true", help="pairs only, and few steps")
+    parser.add_argument("part", nargs="?", help="one of those that --list names")
+    parser.add_argument("--list", action="store_true", help="name the parts")
     arguments = parser.parse_args()
-    out = arguments.out
-    for folder in ("pictures", "starts"):
-        shutil.rmtree(out / folder, ignore_errors=True)
-    (out / "pictures").mkdir(parents=True)
-    names = sorted({path.parent.name for path in out.glob("miniatures/*/model_index.json")} - COPIES.keys())
-    plan = {}
-    for name in names:
-        wanted = (name, name == arguments.full and not arguments.quick, arguments.quick)
-        plan[name] = cases(*wanted) + cases_from_images(*wanted)
-    for case in itertools.chain(*plan.values()):
+    found = parts()
+    if arguments.list:
+        print("\n".join(found))
+        return
+    if arguments.part not in found:
+        parser.error(f"no part {arguments.part!r}: {', '.join(found)}")
+    out, (mine, lines) = arguments.out, found[arguments.part]
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    for case in mine:
         if case.start:
             starts.paint(case.start, out)
-    # Dealt like cards, so that every batch gets slow samplers and fast ones.
-    batches = [found[start::deal] for found in plan.values() for deal in [-(-len(found) // 60)] for start in range(deal)]
     with ProcessPoolExecutor(2) as pool:
-        for line in pool.map(draw, itertools.repeat(out), batches):
+        for line in pool.map(draw, itertools.repeat(out), (mine[::2], mine[1::2])):
             print(line, flush=True)
-    lines = [asdict(case) for found in plan.values() for case in found]
-    lines += [asdict(case) | {"model": copy} for copy, original in COPIES.items() if original in plan for case in plan[original][:3] + plan[original][-3:]]
-    (out / "pictures.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    (out / f"{arguments.part}.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ lint: setup ## Check format, clippy, docs, dependencies and scripts
 	@scripts/setup-lint
 	cargo fmt --check
 	cargo clippy $(FLAGS) --all-targets -- -D warnings
-	cargo clippy $(FLAGS) --all-targets --no-default-features -- -D warnings
+	cargo clippy $(FLAGS) --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc $(FLAGS) --no-deps
 	.tools/bin/cargo-deny --locked check bans licenses sources
 	for script in $(SCRIPTS); do bash -n "$$script"; done

@@ -4,17 +4,6 @@
 //! earlier steps. So [`plan`] works out all coefficients beforehand, in f64, and whoever draws only multiplies and
 //! adds: jobs with different samplers and step counts can share one evaluation of the model. The reference is
 //! diffusers 0.42.1; where a sampler does something its paper does not, it is because the reference does.
-//!
-//! ```
-//! use latentd::sampler::{NoiseSchedule, Sampler, plan};
-//!
-//! let config = r#"{"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}"#;
-//! let schedule = NoiseSchedule::from_json(config)?;
-//! let plan = plan(Sampler::EulerD, &schedule, 20, 0)?;
-//! assert_eq!(plan.rows.len(), 20);
-//! assert_eq!(plan.rows[0].timestep, 999.0);
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
 
 mod adams;
 mod betas;

@@ -1,4 +1,4 @@
-//! Work that waits for a disk, or computes for long, where it holds up nobody. Once begun it ends, even if nobody waits for it any more.
+//! Work that waits for a disk, or computes for long, off the runtime's threads. Once begun it ends, even if its caller is gone.
 
 use std::future::pending;
 use std::panic::resume_unwind;

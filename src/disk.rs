@@ -20,13 +20,16 @@ pub struct Disk {
 }
 
 /// The disk that `path` lies on, which must be there.
+///
+/// # Errors
+/// There is nothing at `path`, or the system does not say.
 pub fn of(path: &Path) -> io::Result<Disk> {
     let disk = statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
     Ok(Disk { free: bytes(disk.f_bavail), all: bytes(disk.f_blocks) })
 }
 
-/// Where that disk is mounted, as people know it; `path` itself, if nobody can tell.
+/// Where that disk is mounted, as people know it; `path` itself, if that cannot be told.
 pub fn mount(path: &Path) -> PathBuf {
     let Ok(path) = path.canonicalize() else { return path.to_owned() };
     let device = |path: &Path| path.metadata().map(|found| found.dev()).ok();

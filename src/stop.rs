@@ -25,6 +25,9 @@ pub struct Signals {
 
 impl Signals {
     /// Catches them, which process 1 of a container must, as it is not stopped by default.
+    ///
+    /// # Errors
+    /// The system does not let a signal be caught.
     pub fn catch() -> io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }

@@ -8,7 +8,7 @@ mod trajectory;
 
 use std::{collections::HashMap, path::Path};
 
-use latentd::sampler::{Level, Linear, MAX_STEPS, NoiseSchedule, Plan, PlanError, Sampler, Source, plan};
+use latentd::sampler::{Level, LinearCombination, MAX_STEPS, NoiseSchedule, Plan, PlanError, Sampler, Source, plan};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ fn with_the_noise_known(plan: &Plan) -> (f64, f64) {
     let mut state = [(f64::NAN, f64::NAN); 4];
     state[0] = (plan.begin.signal, plan.begin.noise);
     for row in &plan.rows {
-        state = row.update.next.map(|next: Linear| {
+        state = row.update.next.map(|next: LinearCombination| {
             next.terms().fold((0.0, 0.0), |(image, noise), (source, factor)| match source {
                 Source::Slot(slot) => (image + factor * state[slot].0, noise + factor * state[slot].1),
                 Source::Output => (image, noise + factor),
@@ -148,13 +148,13 @@ proptest! {
             prop_assert!((0.0..=top).contains(&row.timestep), "timestep {}", row.timestep);
             prop_assert_eq!(f64::from(row.timestep as f32).to_bits(), row.timestep.to_bits());
             prop_assert!(row.input_scale > 0.0 && row.input_scale <= 1.0 && is_finite(row.keep));
-            for (source, factor) in row.update.next.iter().flat_map(Linear::terms) {
+            for (source, factor) in row.update.next.iter().flat_map(LinearCombination::terms) {
                 prop_assert!(factor.is_finite());
                 if let Source::Slot(slot) = source {
                     prop_assert!(known.contains(&slot), "slot {} is read before it is written", slot);
                 }
             }
-            let written = |slot: &usize| row.update.next[*slot] != Linear::ZERO;
+            let written = |slot: &usize| row.update.next[*slot] != LinearCombination::ZERO;
             known = (0..row.update.next.len()).filter(written).collect();
             prop_assert!(known.contains(&0), "x is lost");
             prop_assert!(known.iter().all(|&slot| slot < plan.slots));

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use latentd::sampler::{Level, Linear, MAX_SLOTS, NoiseSchedule, Plan, Sampler, Source, plan};
+use latentd::sampler::{Level, LinearCombination, NoiseSchedule, Plan, STATE_SLOTS, Sampler, Source, plan};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -120,12 +120,12 @@ fn run(plan: &Plan, from_noise: bool) -> Vec<Values> {
         }
     };
     // A slot that is read before it is written spoils everything after it.
-    let mut state = [[f64::NAN; WIDTH]; MAX_SLOTS];
+    let mut state = [[f64::NAN; WIDTH]; STATE_SLOTS];
     state[0] = std::array::from_fn(start);
     let mut trajectory = Vec::with_capacity(plan.rows.len());
     for (i, row) in (0..).zip(&plan.rows) {
         let (output, noise) = (made_up(OUTPUT, i), made_up(NOISE, i));
-        let combine = |next: Linear| {
+        let combine = |next: LinearCombination| {
             let mut sum = [0.0; WIDTH];
             for (source, factor) in next.terms() {
                 let values = match source {

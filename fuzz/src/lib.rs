@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use latentd::date::UnixTime;
 use latentd::deliver::upload::UploadTarget;
-use latentd::intake::{Intake, Limits};
+use latentd::intake::{Intake, IntakeLimits};
 use latentd::job::{Delivered, Named, Offer, Size, Start, validate};
 use latentd::net::{self, Client, Guard, Url, shown};
 use latentd::queue::{
@@ -187,7 +187,7 @@ pub fn picture(data: &[u8]) {
     let brought = TOOLS.with(|tools| {
         let (runtime, intake) = tools.get_or_init(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            let limits = Limits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(1) };
+            let limits = IntakeLimits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(1) };
             (runtime, Intake::new(Client::new(Guard::default()).expect("a client"), limits))
         });
         runtime.block_on(intake.bring(spec))

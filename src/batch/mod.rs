@@ -1,7 +1,7 @@
 //! Which lanes share the next evaluation. Pure: no clock, no tensors.
 //!
 //! Lanes can share a call of the UNet when their latents have one size and no LoRA tells them apart. The lane that waited
-//! longest decides which key is next, so keys take turns and nobody starves; others of that key fill the call up. The
+//! longest decides which key is next, so keys take turns and none starves; others of that key fill the call up. The
 //! number of rows is rounded down to a bucket (1, 2, 3, 4, 6, 8, 12, 16, …): few shapes recur, and what is left
 //! over goes first next time.
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{UnixTime, WallClock};
 
-/// Tells dates for deadlines: the course of time since a date, which nobody sets. It stands still while the machine sleeps.
+/// Tells dates for deadlines: the course of time since a date, which cannot be set. It stands still while the machine sleeps.
 #[derive(Debug)]
 pub struct Course {
     clock: Arc<dyn WallClock>,
@@ -41,7 +41,7 @@ impl Course {
     pub fn shown(&self, date: UnixTime) -> UnixTime {
         let (now, wall) = (self.now(), self.wall());
         // Both go at one pace, but for less than a second.
-        if now.until(wall) < SLIGHT && wall.until(now) < SLIGHT {
+        if now.until(wall) < CLOCK_STEP && wall.until(now) < CLOCK_STEP {
             return date;
         }
         UnixTime::from_millis((date.as_millis() + wall.as_millis()).saturating_sub(now.as_millis()))
@@ -54,7 +54,7 @@ impl Course {
 }
 
 /// What is no step of the wall clock.
-const SLIGHT: Duration = Duration::from_secs(1);
+const CLOCK_STEP: Duration = Duration::from_secs(1);
 
 fn millis(time: Duration) -> u64 {
     time.as_millis() as u64

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use super::Reader;
 use super::setting::Setting;
 
-/// Seconds that an attempt may take, if nobody says: as the hosted platform has it.
-const PATIENCE: u64 = 600;
+/// Seconds that an attempt may take where neither job nor configuration says: those of the hosted platform.
+const DEFAULT_EXECUTION_TIMEOUT: u64 = 600;
 
 /// An endpoint that a gateway serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct EndpointConfig {
     pub aliases: Vec<String>,
     /// Who works on its jobs.
     pub handler: HandlerKind,
-    /// The memory of its workers' GPUs in GB, for workers that do not say; 0 if nobody knows.
+    /// The memory of its workers' GPUs in GB, for workers that do not say; 0 if it is not known.
     pub gpu: u32,
     /// How long an attempt may take, if a job does not say.
     pub execution_timeout: Duration,
@@ -89,7 +89,7 @@ impl Reader {
         }
         let served = |one: EndpointEntry| EndpointConfig {
             handler: one.handler.unwrap_or(handler),
-            execution_timeout: Duration::from_secs(one.execution_timeout.unwrap_or(PATIENCE)),
+            execution_timeout: Duration::from_secs(one.execution_timeout.unwrap_or(DEFAULT_EXECUTION_TIMEOUT)),
             id: one.id,
             aliases: one.aliases,
             gpu: one.gpu,

@@ -8,7 +8,7 @@ use crate::disk::whole;
 use crate::net::Url;
 
 /// Bytes of a file that holds a token.
-const MOST: u64 = 4096;
+const MAX_TOKEN_BYTES: u64 = 4096;
 
 /// Where models are pulled from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl HubConfig {
         if self.token.is_some() {
             return Ok(self.token.clone());
         }
-        match whole::read_text(&self.token_file, MOST) {
+        match whole::read_text(&self.token_file, MAX_TOKEN_BYTES) {
             Ok(text) => Ok(Some(text.trim()).filter(|text| !text.is_empty()).map(Secret::new)),
             Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(cause) => Err(io::Error::new(cause.kind(), format!("{}: {cause}", self.token_file.display()))),

@@ -8,10 +8,10 @@ use super::Environment;
 use crate::disk::whole;
 
 /// Bytes of a file that names a commit.
-const MOST: u64 = 4096;
+const MAX_REF_BYTES: u64 = 4096;
 
 /// Where hosts of the RunPod platform lay the model that an endpoint names (its documentation, "Cached models").
-const PLATFORM: &str = "/runpod-volume/huggingface-cache/hub";
+const PLATFORM_CACHE: &str = "/runpod-volume/huggingface-cache/hub";
 
 /// The caches that may be on this machine, the user's before the platform's.
 pub(super) fn folders(environment: &Environment) -> Vec<PathBuf> {
@@ -20,7 +20,7 @@ pub(super) fn folders(environment: &Environment) -> Vec<PathBuf> {
         .or_else(|| under("HF_HOME", "hub"))
         .or_else(|| under("XDG_CACHE_HOME", "huggingface/hub"))
         .or_else(|| under("HOME", ".cache/huggingface/hub"));
-    own.into_iter().chain([PLATFORM.into()]).collect()
+    own.into_iter().chain([PLATFORM_CACHE.into()]).collect()
 }
 
 /// Name and folder of the model that `wanted` names as `OWNER/NAME` or `OWNER/NAME@REVISION`, in the first of `caches` that has it. Without a revision it is
@@ -43,7 +43,7 @@ pub(super) fn find(wanted: &str, caches: &[PathBuf]) -> Option<(String, PathBuf)
 
 fn snapshot(model: &Path, revision: Option<&str>) -> Option<PathBuf> {
     let snapshots = model.join("snapshots");
-    let commit = whole::read_text(&model.join("refs").join(revision.unwrap_or("main")), MOST).ok();
+    let commit = whole::read_text(&model.join("refs").join(revision.unwrap_or("main")), MAX_REF_BYTES).ok();
     let known = commit.as_deref().map(str::trim).or(revision).map(|commit| snapshots.join(commit));
     let only = || {
         let mut all = fs::read_dir(&snapshots).ok()?.flatten().map(|entry| entry.path());
@@ -66,9 +66,9 @@ mod tests {
             (&[("HOME", "/me")], "/me/.cache/huggingface/hub"),
         ] {
             let environment = variables.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-            assert_eq!(folders(&environment), [Path::new(own), Path::new(PLATFORM)]);
+            assert_eq!(folders(&environment), [Path::new(own), Path::new(PLATFORM_CACHE)]);
         }
-        assert_eq!(folders(&Environment::default()), [Path::new(PLATFORM)]);
+        assert_eq!(folders(&Environment::default()), [Path::new(PLATFORM_CACHE)]);
     }
 
     #[test]

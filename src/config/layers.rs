@@ -16,10 +16,10 @@ use crate::disk::whole;
 const DEFAULTS: &str = include_str!("default.toml");
 
 /// Bytes of a configuration file.
-const MOST: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The file that is read when none is named.
-const USUAL_FILE: &str = "latentd.toml";
+const DEFAULT_FILE: &str = "latentd.toml";
 
 /// A variable of our prefix that is no setting: the configuration file's name.
 const FILE_VARIABLE: &str = "LATENTD_CONFIG";
@@ -28,7 +28,7 @@ const FILE_VARIABLE: &str = "LATENTD_CONFIG";
 const EVERY_ADDRESS: &str = "0.0.0.0/0, ::/0";
 
 /// What the hosted platform tells a worker, and the settings it becomes. Of two for one, the later wins.
-const QUEUE: [(&str, &str); 8] = [
+const QUEUE_VARIABLES: [(&str, &str); 8] = [
     ("RUNPOD_WEBHOOK_GET_JOB", "runpod.get_job"),
     ("RUNPOD_WEBHOOK_POST_OUTPUT", "runpod.post_output"),
     // The older name of the next.
@@ -41,14 +41,14 @@ const QUEUE: [(&str, &str); 8] = [
 ];
 
 /// The storage that the RunPod SDK uploads to, and the settings it becomes.
-const BUCKET: [(&str, &str); 3] = [
+const BUCKET_VARIABLES: [(&str, &str); 3] = [
     ("BUCKET_ENDPOINT_URL", "bucket.endpoint_url"),
     ("BUCKET_ACCESS_KEY_ID", "bucket.access_key_id"),
     ("BUCKET_SECRET_ACCESS_KEY", "bucket.secret_access_key"),
 ];
 
 /// Other variables that have a meaning here.
-const OTHERS: [(&str, &str); 12] = [
+const OTHER_VARIABLES: [(&str, &str); 12] = [
     ("RUNPOD_MIN_MEMORY_GB", "fitness.min_memory"),
     ("RUNPOD_MIN_DISK_PERCENT", "fitness.min_disk"),
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
@@ -129,10 +129,10 @@ fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<ConfigFault>)
     let (path, named_by) = match (&flags.file, environment.get(FILE_VARIABLE)) {
         (Some(path), _) => (path.clone(), Some("--config")),
         (None, Some(path)) => (PathBuf::from(path), Some(FILE_VARIABLE)),
-        (None, None) => (PathBuf::from(USUAL_FILE), None),
+        (None, None) => (PathBuf::from(DEFAULT_FILE), None),
     };
     let read = if named_by.is_some() { whole::read_named_text } else { whole::read_text };
-    match read(&path, MOST) {
+    match read(&path, MAX_FILE_BYTES) {
         Ok(text) => match parse(&text) {
             Ok(settings) => return Some(Layer { origin: path.display().to_string(), settings }),
             Err(cause) => faults.push(ConfigFault::Syntax { path, cause }),
@@ -156,7 +156,7 @@ fn runpod(environment: &Environment) -> impl Iterator<Item = Layer> {
     let name = "RUNPOD_SKIP_AUTO_SYSTEM_CHECKS";
     let skip = environment.get(name).filter(|text| text.trim().eq_ignore_ascii_case("true"));
     let skip = skip.map(|_| layer(name, "fitness.machine", "false"));
-    let named = QUEUE.into_iter().chain(BUCKET).chain(OTHERS);
+    let named = QUEUE_VARIABLES.into_iter().chain(BUCKET_VARIABLES).chain(OTHER_VARIABLES);
     let named = named.filter_map(|(name, key)| Some(layer(name, key, environment.get(name)?)));
     level.into_iter().chain(private).chain(skip).chain(named)
 }

@@ -18,13 +18,13 @@ pub(super) struct ModelEntry {
     /// MiB that it takes on a device.
     pub(super) memory: Option<u64>,
     /// When it is loaded; `None`: on demand.
-    pub(super) load: Option<Load>,
+    pub(super) load: Option<LoadTime>,
 }
 
 /// When a model is loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Load {
+pub(super) enum LoadTime {
     /// Before the first job.
     Start,
     /// With the first job that names it.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::model_entry::{Load, ModelEntry};
+use super::model_entry::{LoadTime, ModelEntry};
 use super::{Config, ConfigError, ConfigFault, ModelPath, weights};
 
 const MIB: u64 = 1 << 20;
@@ -23,7 +23,7 @@ pub struct ServedModel {
 pub struct FoundModel {
     /// What it is called.
     pub name: String,
-    /// Where it is, or why nobody knows.
+    /// Where it is, or why that is not known.
     pub path: Result<PathBuf, ConfigError>,
 }
 
@@ -68,7 +68,7 @@ impl Config {
             match models.iter_mut().find(|known| known.model.name == served.model.name) {
                 // The list may say more about the first.
                 Some(known) if known.model == served.model && known.at_start => {
-                    if listed.load == Some(Load::Demand) {
+                    if listed.load == Some(LoadTime::Demand) {
                         let allowed =
                             "\"start\", or leave it out: the model of jobs that name none is loaded at the start";
                         return Err(self.refuse_listed(listed, "load", "demand", allowed.into()));
@@ -115,7 +115,7 @@ impl Config {
         Ok(ServedModel {
             model: ModelPath { name: listed.name.clone(), path },
             bytes,
-            at_start: listed.load == Some(Load::Start),
+            at_start: listed.load == Some(LoadTime::Start),
         })
     }
 

@@ -28,10 +28,10 @@ impl QueueConfig {
     pub fn of(base: &str, key: Option<Secret>) -> Self {
         let route = |path: &str| RedactedUrl::from(format!("{base}/{path}"));
         Self {
-            take: route(TAKE),
-            done: route(DONE),
-            stream: Some(route(STREAM)),
-            ping: Some(route(PING)),
+            take: route(TAKE_ROUTE),
+            done: route(DONE_ROUTE),
+            stream: Some(route(STREAM_ROUTE)),
+            ping: Some(route(PING_ROUTE)),
             interval: Duration::from_secs(10),
             key,
             worker: None,
@@ -40,10 +40,10 @@ impl QueueConfig {
 }
 
 /// The routes of workers, below those of their endpoint.
-const TAKE: &str = "job-take/$ID";
-const DONE: &str = "job-done/$RUNPOD_POD_ID/$ID";
-const STREAM: &str = "job-stream/$RUNPOD_POD_ID/$ID";
-const PING: &str = "ping/$RUNPOD_POD_ID";
+const TAKE_ROUTE: &str = "job-take/$ID";
+const DONE_ROUTE: &str = "job-done/$RUNPOD_POD_ID/$ID";
+const STREAM_ROUTE: &str = "job-stream/$RUNPOD_POD_ID/$ID";
+const PING_ROUTE: &str = "ping/$RUNPOD_POD_ID";
 
 impl Config {
     /// The queue that the worker takes jobs from.
@@ -56,7 +56,7 @@ impl Config {
             let derived = || Some(format!("{}/{path}", self.queue.as_ref()?.trim_end_matches('/')).into());
             own.clone().or_else(derived)
         };
-        let Some(take) = route(&own.get_job, TAKE) else {
+        let Some(take) = route(&own.get_job, TAKE_ROUTE) else {
             let allowed = "the queue to take jobs from, such as http://host:8000/v2/stable-diffusion-v1 (LATENTD_QUEUE), \
                            or set RUNPOD_WEBHOOK_GET_JOB and its kind";
             return Err(self.refuse("queue", allowed.into()));
@@ -67,7 +67,7 @@ impl Config {
             let allowed = "a URL of http or https, such as http://host:8000/v2/stable-diffusion-v1";
             return Err(self.refuse("queue", allowed.into()));
         }
-        let Some(done) = route(&own.post_output, DONE) else {
+        let Some(done) = route(&own.post_output, DONE_ROUTE) else {
             let allowed =
                 "where results go: RUNPOD_WEBHOOK_GET_JOB is set, so RUNPOD_WEBHOOK_POST_OUTPUT must be, or queue";
             return Err(self.refuse("runpod.post_output", allowed.into()));
@@ -75,8 +75,8 @@ impl Config {
         Ok(QueueConfig {
             take,
             done,
-            stream: route(&own.post_stream, STREAM),
-            ping: route(&own.ping, PING),
+            stream: route(&own.post_stream, STREAM_ROUTE),
+            ping: route(&own.ping, PING_ROUTE),
             // The SDK divides by 1000 and dies of the zero.
             interval: Duration::from_millis(own.ping_interval.max(1000)),
             key: own.api_key.clone(),

@@ -1,4 +1,4 @@
-//! Settings that are shown to nobody, and some that may hold what is.
+//! Settings that are never shown, and some that may contain one.
 
 use std::fmt;
 use std::ops::Deref;
@@ -11,7 +11,7 @@ use serde_json::Value as JsonValue;
 use super::setting::Setting;
 use crate::net::{self, Url};
 
-/// What may be shown to nobody.
+/// What must not be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders within folders that are looked into: a model's components are one deep, and links may lead round in circles.
-const DEPTH: usize = 4;
+const MAX_DEPTH: usize = 4;
 
 /// The weight files at `path`, a folder or a file, and below, in ascending order.
 pub fn files(path: &Path) -> Vec<PathBuf> {
-    within(path, DEPTH)
+    within(path, MAX_DEPTH)
 }
 
 fn within(path: &Path, depth: usize) -> Vec<PathBuf> {

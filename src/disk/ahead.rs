@@ -17,7 +17,7 @@ use super::whole;
 const THREADS: u64 = 2;
 
 /// Bytes that a thread asks for at a time, and has room for.
-const PIECE: u64 = 1 << 20;
+const READ_AHEAD_BYTES: u64 = 1 << 20;
 
 /// Reads files into the memory in which the system keeps what was read, until this is dropped. Nothing else keeps what is read here, so
 /// that who needs memory meanwhile has it.
@@ -39,7 +39,7 @@ impl Ahead {
     pub fn of(files: &[PathBuf]) -> Self {
         let open = |path: &PathBuf| {
             let file = whole::open(path).ok()?;
-            let pieces = file.metadata().ok()?.len().div_ceil(PIECE);
+            let pieces = file.metadata().ok()?.len().div_ceil(READ_AHEAD_BYTES);
             Some((file, pieces))
         };
         let files: Vec<_> = files.iter().filter_map(open).collect();
@@ -70,7 +70,7 @@ impl Work {
             if is_read(file, offset) {
                 continue;
             }
-            room.resize(PIECE as usize, 0);
+            room.resize(READ_AHEAD_BYTES as usize, 0);
             if file.read_at(&mut room, offset).is_err() {
                 return;
             }
@@ -85,7 +85,7 @@ impl Work {
         let mut number = self.next.fetch_add(1, Ordering::Relaxed);
         for (file, pieces) in &self.files {
             match number.checked_sub(*pieces) {
-                None => return Some((file, number * PIECE)),
+                None => return Some((file, number * READ_AHEAD_BYTES)),
                 Some(beyond) => number = beyond,
             }
         }
@@ -97,7 +97,7 @@ impl Work {
 /// cannot say.
 fn is_read(file: &File, offset: u64) -> bool {
     let has = |offset| preadv2(file, &mut [IoSliceMut::new(&mut [0])], offset, ReadWriteFlags::NOWAIT).is_ok();
-    has(offset) && has(offset + PIECE - 1)
+    has(offset) && has(offset + READ_AHEAD_BYTES - 1)
 }
 
 #[cfg(test)]
@@ -120,19 +120,28 @@ mod tests {
 
     #[test]
     fn every_piece_of_every_file_has_its_turn() {
-        let (_folder, ahead) = ahead(&[PIECE + 1, 0, 2 * PIECE, 1]);
+        let (_folder, ahead) = ahead(&[READ_AHEAD_BYTES + 1, 0, 2 * READ_AHEAD_BYTES, 1]);
         let files = ahead.work.files.iter().map(|(file, pieces)| (file.try_clone().unwrap(), *pieces)).collect();
         let work = Work { files, next: AtomicU64::new(0), enough: AtomicBool::new(false) };
         let pieces = std::iter::from_fn(|| work.next()).map(|(file, at)| (file.metadata().unwrap().len(), at));
         let pieces: Vec<(u64, u64)> = pieces.collect();
-        assert_eq!(pieces, [(PIECE + 1, 0), (PIECE + 1, PIECE), (2 * PIECE, 0), (2 * PIECE, PIECE), (1, 0)]);
+        assert_eq!(
+            pieces,
+            [
+                (READ_AHEAD_BYTES + 1, 0),
+                (READ_AHEAD_BYTES + 1, READ_AHEAD_BYTES),
+                (2 * READ_AHEAD_BYTES, 0),
+                (2 * READ_AHEAD_BYTES, READ_AHEAD_BYTES),
+                (1, 0)
+            ]
+        );
         work.read();
         assert!(work.next().is_none());
     }
 
     #[test]
     fn it_is_enough_when_nobody_waits_any_more() {
-        let (_folder, ahead) = ahead(&[64 * PIECE]);
+        let (_folder, ahead) = ahead(&[64 * READ_AHEAD_BYTES]);
         let work = Arc::clone(&ahead.work);
         drop(ahead);
         assert!(work.next().is_none());

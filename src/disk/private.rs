@@ -6,16 +6,25 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::Path;
 
 /// Makes a folder and those above it that are not there. Those that are stay as somebody made them.
+///
+/// # Errors
+/// One cannot be made.
 pub fn folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Opens a file to be written, or makes it.
+///
+/// # Errors
+/// It cannot be opened or made.
 pub fn file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// Makes a file if there is none. One that is there is not even opened: closing it would undo the locks that this process has on it.
+///
+/// # Errors
+/// It is not there and cannot be made.
 pub fn begin(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(cause) if cause.kind() != io::ErrorKind::AlreadyExists => Err(cause),
@@ -24,6 +33,9 @@ pub fn begin(path: &Path) -> io::Result<()> {
 }
 
 /// Takes a file from everybody but its owner. Returns whether others could have read or written it.
+///
+/// # Errors
+/// It is not there, or belongs to somebody else.
 pub fn withdraw(path: &Path) -> io::Result<bool> {
     let mode = fs::metadata(path)?.mode() & 0o777;
     let open = mode & 0o077 != 0;

@@ -34,6 +34,9 @@ pub enum EncodeError {
 ///
 /// A content becomes a `tEXt` chunk if Latin-1 can hold it, which every reader understands, and else an uncompressed
 /// `iTXt` chunk. U+0000, which neither may contain (PNG, third edition, 11.3.3), becomes U+FFFD.
+///
+/// # Errors
+/// [`EncodeError`] for a picture without pixels, for bytes that are not three a pixel, and for a keyword that PNG does not allow.
 pub fn png(picture: &Picture, text: &[(&str, &str)]) -> Result<Vec<u8>, EncodeError> {
     let &Picture { width, height, ref pixels } = picture;
     let wrong = |reason| EncodeError::Picture { width, height, bytes: pixels.len(), reason };

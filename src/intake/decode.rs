@@ -7,38 +7,38 @@ use std::io::Cursor;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Rgb, RgbImage};
 
-use super::fault::Fault;
+use super::fault::ImageFault;
 use super::{jpeg, webp};
 
 /// Pixels on a side: a WebP has at most half as many, and no photograph more.
-const SIDE: u32 = 32_768;
+const MAX_SIDE: u32 = 32_768;
 
 /// What a decoder may allocate beside the picture: rows, and metadata such as colour profiles, which come compressed.
-const BESIDE: u64 = 64 << 20;
+const DECODER_MEMORY: u64 = 64 << 20;
 
 /// Decodes `file`, if it has no more than `most` pixels; of an animation the first frame.
-pub(super) fn decode(file: &[u8], most: u64) -> Result<RgbImage, Fault> {
+pub(super) fn decode(file: &[u8], most: u64) -> Result<RgbImage, ImageFault> {
     let format = format(file)?;
     if format == ImageFormat::WebP
         && let Some((width, height)) = webp::too_large(file, most)
     {
-        return Err(Fault::Pixels { width, height, most });
+        return Err(ImageFault::Pixels { width, height, most });
     }
     let mut reader = ImageReader::with_format(Cursor::new(file), format);
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(BESIDE);
+    limits.max_alloc = Some(DECODER_MEMORY);
     reader.limits(limits);
-    let broken = |cause: image::ImageError| Fault::Broken(cause.to_string());
+    let broken = |cause: image::ImageError| ImageFault::Broken(cause.to_string());
     let mut decoder = reader.into_decoder().map_err(broken)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > most {
-        return Err(Fault::Pixels { width, height, most });
+        return Err(ImageFault::Pixels { width, height, most });
     }
-    if ![width, height].iter().all(|side| (1..=SIDE).contains(side)) {
-        return Err(Fault::Side { width, height, most: SIDE });
+    if ![width, height].iter().all(|side| (1..=MAX_SIDE).contains(side)) {
+        return Err(ImageFault::Side { width, height, most: MAX_SIDE });
     }
     if !is_whole(file, format) {
-        return Err(Fault::Truncated);
+        return Err(ImageFault::Truncated);
     }
     // An orientation that cannot be read is none.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
@@ -47,11 +47,11 @@ pub(super) fn decode(file: &[u8], most: u64) -> Result<RgbImage, Fault> {
     Ok(upright.into_rgb8())
 }
 
-fn format(file: &[u8]) -> Result<ImageFormat, Fault> {
+fn format(file: &[u8]) -> Result<ImageFormat, ImageFault> {
     match image::guess_format(file) {
         Ok(format @ (ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::WebP)) => Ok(format),
-        _ if file.is_empty() => Err(Fault::Empty),
-        _ => Err(Fault::Kind(kind(file))),
+        _ if file.is_empty() => Err(ImageFault::Empty),
+        _ => Err(ImageFault::Kind(kind(file))),
     }
 }
 
@@ -205,12 +205,15 @@ mod tests {
     #[test]
     fn what_claims_too_many_pixels_is_refused_by_its_header() {
         let tiny = chunk(b"IDAT", &deflated(1));
-        let pixels = |width, height| Err(Fault::Pixels { width, height, most: MANY });
-        let side = |width, height| Err(Fault::Side { width, height, most: SIDE });
+        let pixels = |width, height| Err(ImageFault::Pixels { width, height, most: MANY });
+        let side = |width, height| Err(ImageFault::Side { width, height, most: MAX_SIDE });
         for (file, expected) in [
             (png(50_000, 50_000, slice::from_ref(&tiny)), pixels(50_000, 50_000)),
             // Its decoder refuses a row of that length before we are asked.
-            (png(0x7fff_ffff, 0x7fff_ffff, slice::from_ref(&tiny)), Err(Fault::Broken("Memory limit exceeded".into()))),
+            (
+                png(0x7fff_ffff, 0x7fff_ffff, slice::from_ref(&tiny)),
+                Err(ImageFault::Broken("Memory limit exceeded".into())),
+            ),
             (png(1, 100_000, slice::from_ref(&tiny)), side(1, 100_000)),
             (png(100_000, 1, &[tiny]), side(100_000, 1)),
         ] {
@@ -220,11 +223,11 @@ mod tests {
         let mut webp = golden("lossy-alpha.webp");
         let at = webp.windows(4).position(|name| name == b"VP8 ").unwrap() + 14;
         webp[at..at + 4].copy_from_slice(&[0xff, 0x3f, 0xff, 0x3f]);
-        assert_eq!(decode(&webp, MANY).unwrap_err(), Fault::Pixels { width: 16383, height: 16383, most: MANY });
+        assert_eq!(decode(&webp, MANY).unwrap_err(), ImageFault::Pixels { width: 16383, height: 16383, most: MANY });
         let mut jpeg = golden("progressive.jpg");
         let at = jpeg.windows(2).position(|marker| marker == [0xff, 0xc2]).unwrap() + 5;
         jpeg[at..at + 4].copy_from_slice(&[0xff; 4]);
-        assert_eq!(decode(&jpeg, MANY).unwrap_err(), Fault::Pixels { width: 65535, height: 65535, most: MANY });
+        assert_eq!(decode(&jpeg, MANY).unwrap_err(), ImageFault::Pixels { width: 65535, height: 65535, most: MANY });
     }
 
     #[test]
@@ -268,9 +271,9 @@ mod tests {
         ] {
             assert_eq!(decode(file, MANY).unwrap_err().to_string(), expected);
         }
-        assert!(matches!(decode(b"\x89PNG\r\n\x1a\n", MANY), Err(Fault::Broken(_))));
-        assert!(matches!(decode(b"\xff\xd8\xff", MANY), Err(Fault::Broken(_))));
-        assert!(matches!(decode(b"RIFF\xff\xff\xff\xffWEBPVP8X\xff\xff\xff\xff", MANY), Err(Fault::Broken(_))));
+        assert!(matches!(decode(b"\x89PNG\r\n\x1a\n", MANY), Err(ImageFault::Broken(_))));
+        assert!(matches!(decode(b"\xff\xd8\xff", MANY), Err(ImageFault::Broken(_))));
+        assert!(matches!(decode(b"RIFF\xff\xff\xff\xffWEBPVP8X\xff\xff\xff\xff", MANY), Err(ImageFault::Broken(_))));
     }
 
     proptest! {

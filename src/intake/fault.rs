@@ -2,7 +2,7 @@
 
 /// Why a file is no image that a job can begin from.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Fault {
+pub(super) enum ImageFault {
     /// There is nothing in it.
     #[error("it is empty")]
     Empty,

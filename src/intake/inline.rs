@@ -3,7 +3,7 @@
 use base64::engine::general_purpose::GeneralPurposeConfig;
 use base64::engine::{DecodePaddingMode, Engine, Simd};
 
-use super::fault::Fault;
+use super::fault::ImageFault;
 
 /// Takes either alphabet of RFC 4648, with or without padding, white space anywhere.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -11,7 +11,7 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_allow_trailing_bits(true);
 
 /// The file that `text` is, if it has no more than `most` bytes.
-pub(super) fn decode(text: &str, most: u64) -> Result<Vec<u8>, Fault> {
+pub(super) fn decode(text: &str, most: u64) -> Result<Vec<u8>, ImageFault> {
     let standard = |letter| match letter {
         b'-' => b'+',
         b'_' => b'/',
@@ -20,9 +20,9 @@ pub(super) fn decode(text: &str, most: u64) -> Result<Vec<u8>, Fault> {
     let letters: Vec<u8> = text.bytes().filter(|letter| !letter.is_ascii_whitespace()).map(standard).collect();
     // Four letters are three bytes; up to two letters are padding.
     if (letters.len() / 4 * 3).saturating_sub(2) as u64 > most {
-        return Err(Fault::TooLarge(most));
+        return Err(ImageFault::TooLarge(most));
     }
-    Simd::standard(LENIENT).decode(letters).map_err(|cause| Fault::Base64(cause.to_string()))
+    Simd::standard(LENIENT).decode(letters).map_err(|cause| ImageFault::Base64(cause.to_string()))
 }
 
 #[cfg(test)]
@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn what_is_not_base64_is_told() {
         for text in ["A", "AA=A", "====", "AAAA=AAA"] {
-            assert!(matches!(decode(text, 100), Err(Fault::Base64(_))), "{text}");
+            assert!(matches!(decode(text, 100), Err(ImageFault::Base64(_))), "{text}");
         }
     }
 
@@ -43,7 +43,7 @@ mod tests {
     fn a_large_file_is_refused_before_it_is_decoded() {
         assert_eq!(decode(&"AAAA".repeat(4), 12), Ok(vec![0; 12]));
         assert_eq!(decode("AAAAAA==", 4), Ok(vec![0; 4]));
-        assert_eq!(decode(&"AAAA".repeat(5), 12), Err(Fault::TooLarge(12)));
+        assert_eq!(decode(&"AAAA".repeat(5), 12), Err(ImageFault::TooLarge(12)));
     }
 
     proptest! {

@@ -18,14 +18,14 @@ use tokio::try_join;
 use crate::blocking::caught;
 use crate::job::{Brought, JobError, Mask, Named, Size, Spec, Start};
 use crate::net::{self, Client, FetchError, Reason};
-use fault::Fault;
+use fault::ImageFault;
 
 /// Images that are decoded at the same time, over all jobs: each can take 11 bytes a pixel.
 const DECODERS: usize = 2;
 
 /// What one image may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct IntakeLimits {
     /// Bytes of the file.
     pub bytes: u64,
     /// Pixels, before it is resized.
@@ -38,13 +38,13 @@ pub struct Limits {
 #[derive(Debug, Clone)]
 pub struct Intake {
     client: Client,
-    limits: Limits,
+    limits: IntakeLimits,
     decoders: Arc<Semaphore>,
 }
 
 impl Intake {
     /// Fetches with `client`, within `limits`.
-    pub fn new(client: Client, limits: Limits) -> Self {
+    pub fn new(client: Client, limits: IntakeLimits) -> Self {
         Self { client, limits, decoders: Arc::new(Semaphore::new(DECODERS)) }
     }
 
@@ -72,7 +72,7 @@ impl Intake {
     }
 
     async fn one(&self, field: &'static str, named: Named, size: Size) -> Result<Brought, JobError> {
-        let Limits { bytes, pixels, time } = self.limits;
+        let IntakeLimits { bytes, pixels, time } = self.limits;
         match named {
             Named::Url(url) => {
                 let file = self.client.fetch(&url, net::Limits { bytes, time }).await;
@@ -87,11 +87,11 @@ impl Intake {
         }
     }
 
-    /// Runs `work` where it may take its time. It keeps its place until it ends, even if nobody waits for it any more.
+    /// Runs `work` where it may take its time. It keeps its permit until it ends, even if its job is gone.
     async fn decoding<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
+        work: impl FnOnce() -> Result<T, ImageFault> + Send + 'static,
+    ) -> Result<T, ImageFault> {
         let place = Arc::clone(&self.decoders).acquire_owned().await;
         let done = caught(move || {
             let done = work();
@@ -99,12 +99,12 @@ impl Intake {
             done
         });
         // A decoder that panics is one that met a file it cannot read.
-        done.await.unwrap_or(Err(Fault::Broken("the decoder failed".into())))
+        done.await.unwrap_or(Err(ImageFault::Broken("the decoder failed".into())))
     }
 }
 
 /// From a file to what a job begins from.
-fn read(file: &[u8], size: Size, pixels: u64) -> Result<Brought, Fault> {
+fn read(file: &[u8], size: Size, pixels: u64) -> Result<Brought, ImageFault> {
     let picture = resize::resize(decode::decode(file, pixels)?, size)?;
     let sha256 = Sha256::digest(file).iter().fold(String::new(), |mut hex, byte| {
         // Writing to a string cannot fail.
@@ -124,7 +124,7 @@ fn not_fetched(field: &str, cause: &FetchError) -> JobError {
     JobError { code: "image_fetch_failed", message, field: Some(field.into()) }
 }
 
-fn invalid(field: &str, host: Option<&str>, fault: &Fault) -> JobError {
+fn invalid(field: &str, host: Option<&str>, fault: &ImageFault) -> JobError {
     let from = host.map(|host| format!(" from {host}")).unwrap_or_default();
     let message = format!("{field}{from} cannot be used: {fault}");
     JobError { code: "image_invalid", message, field: Some(field.into()) }
@@ -138,11 +138,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_decoder_that_panics_fails_its_job_and_gives_its_place_back() {
-        let limits = Limits { bytes: 1, pixels: 1, time: Duration::from_secs(1) };
+        let limits = IntakeLimits { bytes: 1, pixels: 1, time: Duration::from_secs(1) };
         let intake = Intake::new(Client::new(Guard::default()).unwrap(), limits);
         for _ in 0..=DECODERS {
             let failed = intake.decoding::<()>(|| panic!("a decoder has a bug")).await;
-            assert_eq!(failed, Err(Fault::Broken("the decoder failed".into())));
+            assert_eq!(failed, Err(ImageFault::Broken("the decoder failed".into())));
         }
         assert_eq!(intake.decoding(|| Ok(7)).await, Ok(7));
     }

@@ -6,14 +6,14 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 
-use super::fault::Fault;
+use super::fault::ImageFault;
 use crate::job::{Picture, Size};
 
 /// `picture` at `size`; one that has it already keeps its pixels.
 ///
 /// Rows are brought to their width and rounded to 8 bits, then columns: the order shows where the first pass clips. So did
 /// every Pillow before 13.0, which exchanges the passes for some sizes to save time.
-pub(super) fn resize(picture: RgbImage, size: Size) -> Result<Picture, Fault> {
+pub(super) fn resize(picture: RgbImage, size: Size) -> Result<Picture, ImageFault> {
     let (from_width, from_height) = picture.dimensions();
     let Size { width, height } = size;
     let wide = pass(picture.into_raw(), (from_width, from_height), (width, from_height))?;
@@ -21,11 +21,11 @@ pub(super) fn resize(picture: RgbImage, size: Size) -> Result<Picture, Fault> {
     Ok(Picture { width, height, pixels })
 }
 
-fn pass(pixels: Vec<u8>, from: (u32, u32), to: (u32, u32)) -> Result<Vec<u8>, Fault> {
+fn pass(pixels: Vec<u8>, from: (u32, u32), to: (u32, u32)) -> Result<Vec<u8>, ImageFault> {
     if from == to {
         return Ok(pixels);
     }
-    let broken = |cause: &dyn Error| Fault::Broken(cause.to_string());
+    let broken = |cause: &dyn Error| ImageFault::Broken(cause.to_string());
     let source = ImageRef::new(from.0, from.1, &pixels, PixelType::U8x3).map_err(|cause| broken(&cause))?;
     let mut resized = Image::new(to.0, to.1, PixelType::U8x3);
     let lanczos = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3)).use_alpha(false);

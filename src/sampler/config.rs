@@ -90,6 +90,9 @@ impl ScheduleError {
 impl NoiseSchedule {
     /// Reads the text of a `scheduler_config.json`. Unlike a strict JSON parser it takes the bare `Infinity` and `NaN`
     /// that Python writes, for null: DPM-Solver's configurations have `"lambda_min_clipped": -Infinity`.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] for what is not JSON, and as for [`Self::from_config`].
     pub fn from_json(text: &str) -> Result<Self, ScheduleError> {
         let config = serde_json::from_str(&without_infinities(text));
         Self::from_config(&config.map_err(|error| ScheduleError::Syntax(error.to_string()))?)
@@ -98,6 +101,9 @@ impl NoiseSchedule {
     /// Reads a parsed `scheduler_config.json`, whichever scheduler class wrote it, as `from_config` of another class
     /// would: what is set holds for all samplers, what is not is each sampler's own default. Keys that start with `_`
     /// and values of null are passed over, unknown keys only if they are false.
+    ///
+    /// # Errors
+    /// [`ScheduleError`] for a key or a value that is not supported, by name, and for betas that make no schedule.
     pub fn from_config(config: &Value) -> Result<Self, ScheduleError> {
         let mut draft = Draft::default();
         for (key, value) in config.as_object().ok_or(ScheduleError::NotAnObject)? {

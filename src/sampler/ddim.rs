@@ -1,7 +1,7 @@
 //! DDIM without noise: denoising diffusion implicit models, η = 0 (Song et al., arXiv 2010.02502).
 
 use super::{
-    linear::Linear,
+    linear::LinearCombination,
     schedule::NoiseSchedule,
     table::{Plan, Stage, Update},
 };
@@ -13,7 +13,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
     let stage = |timestep: &i64| {
         let level = schedule.level(*timestep, clean_below);
         let next = schedule.level(timestep - stride, clean_below);
-        let update = Update::x(level.transfer(next, Linear::X, Linear::OUTPUT));
+        let update = Update::x(level.transfer(next, LinearCombination::X, LinearCombination::OUTPUT));
         Stage { timestep: *timestep as f64, level, input_scale: 1.0, update }
     };
     let stages: Vec<Stage> = schedule.whole_timesteps(steps)[begin..].iter().map(stage).collect();

@@ -2,7 +2,7 @@
 
 use super::{
     level::Level,
-    linear::Linear,
+    linear::LinearCombination,
     schedule::NoiseSchedule,
     table::{Plan, Stage, Update},
 };
@@ -21,12 +21,12 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
 
 /// A draw of x at ᾱ = `next` given x at ᾱ = `alpha` (eq. 6 and 7). The step's own α and β are taken in f32, as in the
 /// reference: over hundreds of steps β is so small that its rounding shows.
-fn posterior(alpha: f32, next: f32) -> Linear {
+fn posterior(alpha: f32, next: f32) -> LinearCombination {
     let step_alpha = alpha / next;
     let (step_alpha, step_beta) = (f64::from(step_alpha), f64::from(1.0 - step_alpha));
     let (alpha, next) = (f64::from(alpha), f64::from(next));
-    let clean = Level::of_alpha(alpha).denoise(Linear::X, Linear::OUTPUT);
+    let clean = Level::of_alpha(alpha).denoise(LinearCombination::X, LinearCombination::OUTPUT);
     clean * (next.sqrt() * step_beta / (1.0 - alpha))
-        + Linear::X * (step_alpha.sqrt() * (1.0 - next) / (1.0 - alpha))
-        + Linear::NOISE * (step_beta * (1.0 - next) / (1.0 - alpha)).sqrt()
+        + LinearCombination::X * (step_alpha.sqrt() * (1.0 - next) / (1.0 - alpha))
+        + LinearCombination::NOISE * (step_beta * (1.0 - next) / (1.0 - alpha)).sqrt()
 }

@@ -2,7 +2,7 @@
 
 use super::{
     level::Level,
-    linear::Linear,
+    linear::LinearCombination,
     schedule::{NoiseSchedule, Spacing},
     table::{Plan, Stage, Update},
 };
@@ -15,7 +15,7 @@ pub(super) fn levels(schedule: &NoiseSchedule, steps: usize, spacing: Spacing) -
 
 /// The exact solution from `from` to `to` for a prediction of the clean latents that stays what it is: x is `start` at
 /// `from`, and `clean` the prediction. σ/α falls by the factor exp(-h) on the way.
-pub(super) fn solve(from: Level, to: Level, start: Linear, clean: Linear) -> Linear {
+pub(super) fn solve(from: Level, to: Level, start: LinearCombination, clean: LinearCombination) -> LinearCombination {
     start * (to.noise / from.noise) + clean * (to.signal * (1.0 - to.sigma() / from.sigma()))
 }
 
@@ -26,16 +26,16 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
     let stage = |i: usize| {
         let (timestep, level) = levels[i];
         let next = levels.get(i + 1).map_or(Level::CLEAN, |&(_, level)| level);
-        let clean = level.denoise(Linear::X, Linear::OUTPUT);
+        let clean = level.denoise(LinearCombination::X, LinearCombination::OUTPUT);
         let predicted = if i == begin || i + 1 == steps {
             clean
         } else {
             let before = levels[i - 1].1;
             // h₀/h: lengths of the last and the coming step in λ = -ln σ
             let ratio = (before.sigma() / level.sigma()).ln() / (level.sigma() / next.sigma()).ln();
-            clean + (clean - Linear::slot(1)) * (0.5 / ratio)
+            clean + (clean - LinearCombination::slot(1)) * (0.5 / ratio)
         };
-        let update = Update::x_and(solve(level, next, Linear::X, predicted), [clean]);
+        let update = Update::x_and(solve(level, next, LinearCombination::X, predicted), [clean]);
         Stage { timestep: timestep as f64, level, input_scale: 1.0, update }
     };
     Plan::of(1.0, &(begin..steps).map(stage).collect::<Vec<_>>())

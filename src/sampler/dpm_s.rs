@@ -3,7 +3,7 @@
 use super::{
     dpm_m::{levels, solve},
     level::Level,
-    linear::Linear,
+    linear::LinearCombination,
     schedule::{NoiseSchedule, Spacing},
     table::{Plan, Stage, Update},
 };
@@ -15,17 +15,17 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
     let stage = |i: usize| {
         let (timestep, level) = levels[i];
         let next = levels.get(i + 1).map_or(Level::CLEAN, |&(_, level)| level);
-        let clean = level.denoise(Linear::X, Linear::OUTPUT);
+        let clean = level.denoise(LinearCombination::X, LinearCombination::OUTPUT);
         let second_order = i % 2 == 1 && i != begin && i + 1 != steps;
         let x = if second_order {
-            let (start, first) = (levels[i - 1].1, Linear::slot(2));
+            let (start, first) = (levels[i - 1].1, LinearCombination::slot(2));
             // h₀/h: how far into the pair this evaluation lies, in λ = -ln σ
             let ratio = (start.sigma() / level.sigma()).ln() / (start.sigma() / next.sigma()).ln();
-            solve(start, next, Linear::slot(1), first + (clean - first) * (0.5 / ratio))
+            solve(start, next, LinearCombination::slot(1), first + (clean - first) * (0.5 / ratio))
         } else {
-            solve(level, next, Linear::X, clean)
+            solve(level, next, LinearCombination::X, clean)
         };
-        let update = Update::x_and(x, [Linear::X, clean]);
+        let update = Update::x_and(x, [LinearCombination::X, clean]);
         Stage { timestep: timestep as f64, level, input_scale: 1.0, update }
     };
     Plan::of(1.0, &(begin..steps).map(stage).collect::<Vec<_>>())

@@ -2,7 +2,7 @@
 
 use super::{
     ladder::Ladder,
-    linear::Linear,
+    linear::LinearCombination,
     schedule::NoiseSchedule,
     table::{Plan, Update},
 };
@@ -20,7 +20,12 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
     let stage = |i| {
         let sigma = ladder.sigmas[i];
         let (down, up) = down_and_up(sigma, ladder.sigmas[i + 1]);
-        ladder.stage(i, Update::x(Linear::X + Linear::OUTPUT * (down - sigma) + Linear::NOISE * up))
+        ladder.stage(
+            i,
+            Update::x(
+                LinearCombination::X + LinearCombination::OUTPUT * (down - sigma) + LinearCombination::NOISE * up,
+            ),
+        )
     };
     Plan::of(ladder.initial_scale, &(begin..steps).map(stage).collect::<Vec<_>>())
 }

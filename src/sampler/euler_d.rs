@@ -2,7 +2,7 @@
 
 use super::{
     ladder::Ladder,
-    linear::Linear,
+    linear::LinearCombination,
     schedule::NoiseSchedule,
     table::{Plan, Update},
 };
@@ -10,6 +10,6 @@ use super::{
 /// One row a step.
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
     let ladder = Ladder::new(schedule, steps);
-    let stage = |i| ladder.stage(i, Update::x(Linear::X + Linear::OUTPUT * ladder.fall(i)));
+    let stage = |i| ladder.stage(i, Update::x(LinearCombination::X + LinearCombination::OUTPUT * ladder.fall(i)));
     Plan::of(ladder.initial_scale, &(begin..steps).map(stage).collect::<Vec<_>>())
 }

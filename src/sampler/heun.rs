@@ -2,7 +2,7 @@
 
 use super::{
     ladder::Ladder,
-    linear::Linear,
+    linear::LinearCombination,
     schedule::NoiseSchedule,
     table::{Plan, Update},
 };
@@ -14,10 +14,11 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
     let mut stages = Vec::with_capacity(2 * steps);
     for i in begin..steps {
         let fall = ladder.fall(i);
-        let predict = Linear::X + Linear::OUTPUT * fall;
-        stages.push(ladder.stage(i, Update::x_and(predict, [Linear::X, Linear::OUTPUT])));
+        let predict = LinearCombination::X + LinearCombination::OUTPUT * fall;
+        stages.push(ladder.stage(i, Update::x_and(predict, [LinearCombination::X, LinearCombination::OUTPUT])));
         if i + 1 < steps {
-            let correct = Linear::slot(1) + (Linear::slot(2) + Linear::OUTPUT) * (fall / 2.0);
+            let correct =
+                LinearCombination::slot(1) + (LinearCombination::slot(2) + LinearCombination::OUTPUT) * (fall / 2.0);
             stages.push(ladder.stage(i + 1, Update::x(correct)));
         }
     }

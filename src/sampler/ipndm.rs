@@ -6,7 +6,7 @@
 use super::{
     adams::{REMEMBER, extrapolate},
     ladder::Ladder,
-    linear::Linear,
+    linear::LinearCombination,
     schedule::NoiseSchedule,
     table::{Plan, Update},
 };
@@ -15,7 +15,7 @@ use super::{
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
     let ladder = Ladder::new(schedule, steps);
     let stage = |i: usize| {
-        let x = Linear::X + extrapolate(i - begin + 1) * ladder.fall(i);
+        let x = LinearCombination::X + extrapolate(i - begin + 1) * ladder.fall(i);
         ladder.stage(i, Update::x_and(x, REMEMBER))
     };
     Plan::of(ladder.initial_scale, &(begin..steps).map(stage).collect::<Vec<_>>())

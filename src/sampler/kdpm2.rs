@@ -5,7 +5,7 @@ use super::{
     euler_a::down_and_up,
     ladder::{Ladder, input_scale},
     level::Level,
-    linear::Linear,
+    linear::LinearCombination,
     schedule::NoiseSchedule,
     table::{Plan, Stage, Update},
 };
@@ -32,10 +32,11 @@ fn midpoint(schedule: &NoiseSchedule, steps: usize, begin: usize, split: impl Fn
         let (sigma, next) = (ladder.sigmas[i], ladder.sigmas[i + 1]);
         let (down, up) = split(sigma, next);
         let middle = (sigma * down).sqrt();
-        let half = Linear::X + Linear::OUTPUT * (middle - sigma);
-        stages.push(ladder.stage(i, Update::x_and(half, [Linear::X])));
+        let half = LinearCombination::X + LinearCombination::OUTPUT * (middle - sigma);
+        stages.push(ladder.stage(i, Update::x_and(half, [LinearCombination::X])));
         if i + 1 < steps {
-            let whole = Linear::slot(1) + Linear::OUTPUT * (down - sigma) + Linear::NOISE * up;
+            let whole =
+                LinearCombination::slot(1) + LinearCombination::OUTPUT * (down - sigma) + LinearCombination::NOISE * up;
             stages.push(Stage {
                 timestep: schedule.timestep_of(middle),
                 level: Level::of_sigma(next), // what the reference's index points at, not σ of the middle

@@ -1,6 +1,6 @@
 //! Levels of noise, and the two moves that every sampler is built from.
 
-use super::linear::Linear;
+use super::linear::LinearCombination;
 
 /// A noise level: the noisy sample is `signal · image + noise · standard noise`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,13 +31,13 @@ impl Level {
     }
 
     /// The clean latents, if `x` is at this level and its noise is `epsilon`.
-    pub(super) fn denoise(self, x: Linear, epsilon: Linear) -> Linear {
+    pub(super) fn denoise(self, x: LinearCombination, epsilon: LinearCombination) -> LinearCombination {
         (x - epsilon * self.noise) / self.signal
     }
 
     /// `x` taken from this level to another with its noise `epsilon` held: one step of DDIM (arXiv 2010.02502, eq. 12
     /// at η = 0), which is an Euler step in σ and the first order of DPM-Solver++ too.
-    pub(super) fn transfer(self, to: Self, x: Linear, epsilon: Linear) -> Linear {
+    pub(super) fn transfer(self, to: Self, x: LinearCombination, epsilon: LinearCombination) -> LinearCombination {
         self.denoise(x, epsilon) * to.signal + epsilon * to.noise
     }
 }

@@ -1,24 +1,24 @@
-//! Linear combinations of a sampler's state, the model's output and fresh noise: what the update of a step is made of.
+//! LinearCombination combinations of a sampler's state, the model's output and fresh noise: what the update of a step is made of.
 
 use std::ops::{Add, Div, Mul, Sub};
 
 /// Slots of state that a sampler can have: the sample, and up to three values kept from earlier rows.
-pub const MAX_SLOTS: usize = 4;
+pub const STATE_SLOTS: usize = 4;
 
 /// A linear combination of the slots of state, the model's output and fresh standard noise.
 ///
 /// It can be computed with, so that a sampler's file reads like the formulas of its paper.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Linear {
+pub struct LinearCombination {
     /// Factors of the slots; slot 0 is the sample x.
-    pub slots: [f64; MAX_SLOTS],
+    pub slots: [f64; STATE_SLOTS],
     /// Factor of the model's output at this row, after guidance.
     pub output: f64,
     /// Factor of standard noise drawn for this row.
     pub noise: f64,
 }
 
-/// What a term of a [`Linear`] multiplies.
+/// What a term of a [`LinearCombination`] multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// A slot of state as it was before the row; slot 0 is the sample.
@@ -29,9 +29,9 @@ pub enum Source {
     Noise,
 }
 
-impl Linear {
+impl LinearCombination {
     /// Nothing at all: the slot is not used after this row.
-    pub const ZERO: Self = Self { slots: [0.0; MAX_SLOTS], output: 0.0, noise: 0.0 };
+    pub const ZERO: Self = Self { slots: [0.0; STATE_SLOTS], output: 0.0, noise: 0.0 };
     /// The sample, slot 0.
     pub(super) const X: Self = Self::slot(0);
     /// The model's output.
@@ -41,7 +41,7 @@ impl Linear {
 
     /// One slot of state, as it was before the row.
     pub(super) const fn slot(index: usize) -> Self {
-        let mut slots = [0.0; MAX_SLOTS];
+        let mut slots = [0.0; STATE_SLOTS];
         slots[index] = 1.0;
         Self { slots, ..Self::ZERO }
     }
@@ -62,28 +62,28 @@ impl Linear {
     }
 }
 
-impl Add for Linear {
+impl Add for LinearCombination {
     type Output = Self;
     fn add(self, other: Self) -> Self {
         self.zip(other, |a, b| a + b)
     }
 }
 
-impl Sub for Linear {
+impl Sub for LinearCombination {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
         self.zip(other, |a, b| a - b)
     }
 }
 
-impl Mul<f64> for Linear {
+impl Mul<f64> for LinearCombination {
     type Output = Self;
     fn mul(self, factor: f64) -> Self {
         self.zip(Self::ZERO, |a, _| a * factor)
     }
 }
 
-impl Div<f64> for Linear {
+impl Div<f64> for LinearCombination {
     type Output = Self;
     fn div(self, divisor: f64) -> Self {
         self.zip(Self::ZERO, |a, _| a / divisor)
@@ -96,14 +96,16 @@ mod tests {
 
     #[test]
     fn arithmetic_acts_on_every_term() {
-        let sum = (Linear::X * 3.0 + Linear::slot(2) - Linear::OUTPUT * 4.0 + Linear::NOISE) / 2.0;
-        assert_eq!(sum, Linear { slots: [1.5, 0.0, 0.5, 0.0], output: -2.0, noise: 0.5 });
+        let sum = (LinearCombination::X * 3.0 + LinearCombination::slot(2) - LinearCombination::OUTPUT * 4.0
+            + LinearCombination::NOISE)
+            / 2.0;
+        assert_eq!(sum, LinearCombination { slots: [1.5, 0.0, 0.5, 0.0], output: -2.0, noise: 0.5 });
     }
 
     #[test]
     fn terms_leave_zeros_out() {
-        let sum = Linear::slot(3) - Linear::OUTPUT;
+        let sum = LinearCombination::slot(3) - LinearCombination::OUTPUT;
         assert_eq!(sum.terms().collect::<Vec<_>>(), [(Source::Slot(3), 1.0), (Source::Output, -1.0)]);
-        assert_eq!(Linear::ZERO.terms().count(), 0);
+        assert_eq!(LinearCombination::ZERO.terms().count(), 0);
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     adams::{HISTORY, REMEMBER},
     ladder::Ladder,
-    linear::Linear,
+    linear::LinearCombination,
     schedule::NoiseSchedule,
     table::{Plan, Update},
 };
@@ -18,7 +18,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
         let order = HISTORY.len().min(i + 1);
         let nodes: Vec<f64> = (0..order).map(|back| ladder.sigmas[i - back]).collect();
         let known = HISTORY.iter().take(order.min(i - begin + 1)).enumerate();
-        let x = known.fold(Linear::X, |x, (back, &output)| {
+        let x = known.fold(LinearCombination::X, |x, (back, &output)| {
             x + output * integrate(ladder.sigmas[i], ladder.sigmas[i + 1], |sigma| basis(&nodes, back, sigma))
         });
         ladder.stage(i, Update::x_and(x, REMEMBER))

@@ -29,7 +29,7 @@ mod timesteps;
 
 pub use config::ScheduleError;
 pub use level::Level;
-pub use linear::{Linear, MAX_SLOTS, Source};
+pub use linear::{LinearCombination, STATE_SLOTS, Source};
 pub use registry::Sampler;
 pub use schedule::NoiseSchedule;
 pub use table::{Plan, Row, Update};
@@ -57,6 +57,9 @@ pub enum PlanError {
 ///
 /// `begin` counts steps as the user does, from 0, whatever a step costs: txt2img begins at 0, img2img later, as the
 /// reference's `get_timesteps` has it. What a sampler remembers is empty there. At the very end there is no row.
+///
+/// # Errors
+/// [`PlanError`] for a number of steps or a beginning out of range.
 pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize, begin: usize) -> Result<Plan, PlanError> {
     if !(1..=MAX_STEPS).contains(&steps) {
         return Err(PlanError::Steps(steps));

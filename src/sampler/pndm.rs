@@ -2,7 +2,7 @@
 
 use super::{
     adams::{REMEMBER, extrapolate},
-    linear::Linear,
+    linear::LinearCombination,
     schedule::NoiseSchedule,
     table::{Plan, Stage, Update},
 };
@@ -25,12 +25,15 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
         let (from, to) = if evaluation == 1 { (timestep + stride, timestep) } else { (timestep, timestep - stride) };
         let transfer = |x, output| level(from).transfer(level(to), x, output);
         let update = match evaluation {
-            0 => Update::x_and(transfer(Linear::X, Linear::OUTPUT), [Linear::OUTPUT, Linear::X]),
+            0 => Update::x_and(
+                transfer(LinearCombination::X, LinearCombination::OUTPUT),
+                [LinearCombination::OUTPUT, LinearCombination::X],
+            ),
             1 => {
-                let mean = (Linear::OUTPUT + Linear::slot(1)) / 2.0;
-                Update::x_and(transfer(Linear::slot(2), mean), [Linear::slot(1)])
+                let mean = (LinearCombination::OUTPUT + LinearCombination::slot(1)) / 2.0;
+                Update::x_and(transfer(LinearCombination::slot(2), mean), [LinearCombination::slot(1)])
             }
-            _ => Update::x_and(transfer(Linear::X, extrapolate(evaluation)), REMEMBER),
+            _ => Update::x_and(transfer(LinearCombination::X, extrapolate(evaluation)), REMEMBER),
         };
         Stage { timestep: timestep as f64, level: level(timestep), input_scale: 1.0, update }
     };

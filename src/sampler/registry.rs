@@ -58,7 +58,7 @@ samplers! {
     Kdpm2D = "KDPM2-D", kdpm2::plan;
     /// Pseudo linear multistep.
     Pndm = "PNDM", pndm::plan;
-    /// Linear multistep of order 4 in σ; also answers to `KLMS`.
+    /// LinearCombination multistep of order 4 in σ; also answers to `KLMS`.
     KLms = "K-LMS", lms::plan;
 }
 

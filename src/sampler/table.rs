@@ -2,7 +2,7 @@
 
 use super::{
     level::Level,
-    linear::{Linear, MAX_SLOTS},
+    linear::{LinearCombination, STATE_SLOTS},
 };
 
 /// All the arithmetic of one sampling run but the model itself.
@@ -18,7 +18,7 @@ pub struct Plan {
     pub initial_scale: f64,
     /// Level of noise that img2img brings its init image to.
     pub begin: Level,
-    /// Slots of state in use, x included: 1 to [`MAX_SLOTS`].
+    /// Slots of state in use, x included: 1 to [`STATE_SLOTS`].
     pub slots: usize,
     /// Evaluations in order; none for a run that is entered at its end.
     pub rows: Vec<Row>,
@@ -40,8 +40,8 @@ pub struct Row {
 /// New state from old: `next[i]` is the new value of slot `i`, in terms of the old values of all slots.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {
-    /// One combination a slot; [`Linear::ZERO`] where no later row reads the slot.
-    pub next: [Linear; MAX_SLOTS],
+    /// One combination a slot; [`LinearCombination::ZERO`] where no later row reads the slot.
+    pub next: [LinearCombination; STATE_SLOTS],
 }
 
 impl Plan {
@@ -72,14 +72,14 @@ impl Plan {
 
 impl Update {
     /// The update that makes `next` of the sample and remembers nothing.
-    pub(super) fn x(next: Linear) -> Self {
+    pub(super) fn x(next: LinearCombination) -> Self {
         Self::x_and(next, [])
     }
 
     /// The update that makes `next` of the sample and remembers values in the slots from 1 on.
-    pub(super) fn x_and<const N: usize>(next: Linear, remembered: [Linear; N]) -> Self {
+    pub(super) fn x_and<const N: usize>(next: LinearCombination, remembered: [LinearCombination; N]) -> Self {
         let mut values = std::iter::once(next).chain(remembered);
-        Self { next: std::array::from_fn(|_| values.next().unwrap_or(Linear::ZERO)) }
+        Self { next: std::array::from_fn(|_| values.next().unwrap_or(LinearCombination::ZERO)) }
     }
 
     /// Whether the row draws noise: one standard normal a latent, used for all slots.
@@ -88,12 +88,12 @@ impl Update {
     }
 
     /// This update without the slots that are not wanted.
-    fn only(self, wanted: [bool; MAX_SLOTS]) -> Self {
-        Self { next: std::array::from_fn(|slot| if wanted[slot] { self.next[slot] } else { Linear::ZERO }) }
+    fn only(self, wanted: [bool; STATE_SLOTS]) -> Self {
+        Self { next: std::array::from_fn(|slot| if wanted[slot] { self.next[slot] } else { LinearCombination::ZERO }) }
     }
 
     /// Slots whose old values a row with this update needs; x always, for the model.
-    fn reads(&self) -> [bool; MAX_SLOTS] {
+    fn reads(&self) -> [bool; STATE_SLOTS] {
         std::array::from_fn(|slot| slot == 0 || self.next.iter().any(|next| next.slots[slot] != 0.0))
     }
 }
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn keep_is_the_level_of_the_next_stage_and_clean_at_the_end() {
-        let x = Update::x(Linear::X);
+        let x = Update::x(LinearCombination::X);
         let plan = Plan::of(1.0, &[stage(3.0, x), stage(2.0, x)]);
         assert_eq!(plan.begin, Level::of_sigma(3.0));
         assert_eq!(plan.rows[0].keep, Level::of_sigma(2.0));
@@ -130,11 +130,20 @@ mod tests {
 
     #[test]
     fn what_no_later_row_reads_is_not_kept() {
-        let remember = Update::x_and(Linear::X + Linear::OUTPUT, [Linear::OUTPUT, Linear::slot(1)]);
-        let recall = Update::x_and(Linear::X + Linear::slot(1), [Linear::OUTPUT, Linear::slot(1)]);
+        let remember = Update::x_and(
+            LinearCombination::X + LinearCombination::OUTPUT,
+            [LinearCombination::OUTPUT, LinearCombination::slot(1)],
+        );
+        let recall = Update::x_and(
+            LinearCombination::X + LinearCombination::slot(1),
+            [LinearCombination::OUTPUT, LinearCombination::slot(1)],
+        );
         let plan = Plan::of(1.0, &[stage(2.0, remember), stage(1.0, recall)]);
         assert_eq!(plan.slots, 2);
-        assert_eq!(plan.rows[0].update, Update::x_and(Linear::X + Linear::OUTPUT, [Linear::OUTPUT]));
-        assert_eq!(plan.rows[1].update, Update::x(Linear::X + Linear::slot(1)));
+        assert_eq!(
+            plan.rows[0].update,
+            Update::x_and(LinearCombination::X + LinearCombination::OUTPUT, [LinearCombination::OUTPUT])
+        );
+        assert_eq!(plan.rows[1].update, Update::x(LinearCombination::X + LinearCombination::slot(1)));
     }
 }

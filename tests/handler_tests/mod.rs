@@ -10,7 +10,7 @@ use compare::{HandlerTest, folders, holds, seen};
 use latentd::app::run::{Outcome, RenderContext, perform};
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
-use latentd::intake::{Intake, Limits};
+use latentd::intake::{Intake, IntakeLimits};
 use latentd::job::{Offer, Request};
 use latentd::net::{Client, Guard};
 use serde_json::json;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 async fn outcome(job: &str) -> Outcome {
     let request = Request::from_json(job).unwrap();
-    let limits = Limits { bytes: 20 << 20, pixels: 50_000_000, time: Duration::from_secs(30) };
+    let limits = IntakeLimits { bytes: 20 << 20, pixels: 50_000_000, time: Duration::from_secs(30) };
     let intake = Intake::new(Client::new(Guard::default()).unwrap(), limits);
     let offer = Offer { models: vec!["emoji".into()], ..Offer::default() };
     let context = RenderContext { offer, entropy: 40264, log_prompts: false, intake };

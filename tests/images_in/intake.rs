@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use latentd::app::run::{RenderContext, perform};
 use latentd::engine::host::Host;
-use latentd::intake::{Intake, Limits};
+use latentd::intake::{Intake, IntakeLimits};
 use latentd::job::{JobError, Mask, Named, Offer, Request, Shade, Spec, Start};
 use serde_json::json;
 use tokio::join;
@@ -23,7 +23,7 @@ fn golden(name: &str) -> Vec<u8> {
 }
 
 fn intake() -> Intake {
-    Intake::new(client("127.0.0.1/32"), Limits { bytes: 5000, pixels: 1000, time: Duration::from_secs(30) })
+    Intake::new(client("127.0.0.1/32"), IntakeLimits { bytes: 5000, pixels: 1000, time: Duration::from_secs(30) })
 }
 
 /// A job that begins from these.

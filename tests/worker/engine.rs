@@ -18,7 +18,7 @@ use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
 use latentd::engine::{Engine, Event, Load, Memory, Picture, Poisoned, Progress, Ticket};
-use latentd::intake::{Intake, Limits};
+use latentd::intake::{Intake, IntakeLimits};
 use latentd::job::{JobError, Spec};
 use latentd::net::{Client, Guard, Trusted};
 use latentd::source::runpod::{RunPodSource, Urls};
@@ -236,7 +236,7 @@ async fn watched<E: Engine + Send + 'static>(engine: E, telemetry: &Telemetry) -
     let pool = EnginePool::new(vec![ModelSpec { name: "m".into(), bytes: 1 }], None, start);
     // Loaded from the start, as in the worker.
     drop(pool.engine("m").await.unwrap());
-    let limits = Limits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
+    let limits = IntakeLimits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
     Resources {
         pool: Arc::new(pool),
         intake: Intake::new(Client::new(Guard::default()).unwrap(), limits),

@@ -20,7 +20,7 @@ use super::{Exit, complain, engine, usage};
 use crate::config::{Config, ImageLimits, ServedModel};
 use crate::engine::Progress;
 use crate::engine::host::Host;
-use crate::intake::{Intake, Limits};
+use crate::intake::{Intake, IntakeLimits};
 use crate::job::{Offer, Request};
 use crate::net::{Client, Guard, NoClient};
 pub use crate::worker::{Drawn, Failure, Png, RenderContext};
@@ -108,7 +108,7 @@ async fn run(args: &RunArgs, config: &Config, models: &[ServedModel], offer: Off
 pub(super) fn intake(config: &Config) -> Result<Intake, NoClient> {
     let client = Client::new(Guard::new(config.net.allow_private.clone()))?;
     let ImageLimits { max_bytes: bytes, max_pixels: pixels, timeout: time } = config.images;
-    Ok(Intake::new(client, Limits { bytes, pixels, time }))
+    Ok(Intake::new(client, IntakeLimits { bytes, pixels, time }))
 }
 
 /// Runs `request` from its check to its PNG files; the engine is started for a job that passes the check only.
@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn context() -> RenderContext {
-        let limits = Limits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
+        let limits = IntakeLimits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
         let intake = Intake::new(Client::new(Guard::new(vec!["127.0.0.1/32".parse().unwrap()])).unwrap(), limits);
         RenderContext {
             offer: Offer { models: vec!["m".into()], ..Offer::default() },

@@ -130,6 +130,11 @@ impl Broker {
         left.map(|(id, _)| id.clone()).collect()
     }
 
+    /// From now on no request meets a fault.
+    pub(crate) fn calm(&self) {
+        self.table.lock().unwrap().calm = true;
+    }
+
     pub(crate) fn tally(&self) -> Tally {
         self.table.lock().unwrap().tally.clone()
     }

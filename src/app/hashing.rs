@@ -45,9 +45,9 @@ fn hash(models: &BTreeSet<PathBuf>, metrics: &Metrics, enough: &CancellationToke
             || enough.is_cancelled(),
             |hashed| {
                 let compared = hashed.and_then(|hashed| {
-                    let (file, seconds) = (hashed.file.display(), hashed.time.as_secs_f64());
-                    let (mib, sha256) = (hashed.bytes >> 20, hashed.short());
-                    info!(%file, mib, seconds, sha256, "weight file hashed");
+                    let (file, ms) = (hashed.file.display(), hashed.time.as_millis() as u64);
+                    let (bytes, sha256) = (hashed.bytes, hashed.short());
+                    info!(%file, bytes, ms, sha256, "weight file hashed");
                     hashed.compare()
                 });
                 if let Err(fault) = compared {

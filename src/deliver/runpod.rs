@@ -105,7 +105,7 @@ impl RunPodSink {
                 return Err(Undelivered { why, tries, too_large: false });
             }
             self.metrics.retry(name);
-            warn!(id, tries, "the result is sent again in {} ms: {why}", pause.as_millis());
+            warn!(id, attempt = tries, "the result is sent again in {} ms: {why}", pause.as_millis());
             sleep(pause).await;
         }
     }

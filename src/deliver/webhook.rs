@@ -52,11 +52,11 @@ impl WebhookRequest {
     pub fn new(job: &str, event: &str, to: &Webhook) -> Self {
         let id = name(job, event);
         if to.left_out > 0 {
-            let entry = to.headers.len();
+            let kept = to.headers.len();
             warn!(
                 id = job,
                 webhook = id,
-                entry,
+                kept,
                 left_out = to.left_out,
                 "the webhook names more than 32 headers or 8 KiB of them"
             );

@@ -310,7 +310,7 @@ impl<S: Store> Gateway<S> {
 fn log_failure<T>(what: &'static str, done: Result<T, StoreError>) -> Option<T> {
     let tell = |error: &StoreError| match error {
         StoreError::NoSpace(_) => {}
-        error => tracing::error!(%error, "{what}: the store fails, and is asked again"),
+        error => tracing::error!(cause = %error, "{what}: the store fails, and is asked again"),
     };
     done.inspect_err(tell).ok()
 }

@@ -142,7 +142,7 @@ fn tell_failed(error: &StoreError) {
     let (now, mut said) = (Instant::now(), LAST_LOGGED.lock().unwrap_or_else(PoisonError::into_inner));
     if said.is_none_or(|said| now.duration_since(said) >= LOG_INTERVAL) {
         *said = Some(now);
-        tracing::error!(%error, "a request failed at the store; others may have, too");
+        tracing::error!(cause = %error, "a request failed at the store; others may have, too");
     }
 }
 

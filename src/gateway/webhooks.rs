@@ -80,8 +80,8 @@ impl<S: Store> Gateway<S> {
         let CallResult { tried: went, lives } = self.call_webhook(&endpoint, &record).await;
         let (now, retry) = (self.now(), self.settings.rules.webhooks);
         if let Some(pause) = place.went(lives, now) {
-            let (host, pause) = (net::host(&hook.url).unwrap_or_default(), pause.as_secs());
-            warn!(host, pause, "the receiver of webhooks keeps failing: its others wait");
+            let (host, pause_ms) = (net::host(&hook.url).unwrap_or_default(), pause.as_millis() as u64);
+            warn!(host, pause_ms, "the receiver of webhooks keeps failing: its others wait");
         }
         let event = {
             let went = went.clone();

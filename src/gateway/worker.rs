@@ -113,7 +113,7 @@ pub(super) async fn ping<S: Store>(
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     if says.status.as_deref() == Some("unhealthy") {
         let why = format!("{}: {}", says.check.unwrap_or_default(), says.reason.unwrap_or_default());
-        warn!(worker, why, "a worker says that it is not fit");
+        warn!(worker, cause = why, "a worker says that it is not fit");
         gateway.record_signal(&endpoint.id, &worker, WorkerSignal::Unfit(&why)).await;
         gateway.abandon_jobs(endpoint.id.clone(), worker, "its worker is not fit").await;
         return Ok(StatusCode::OK.into_response());

@@ -5,6 +5,7 @@ mod items;
 mod known;
 mod layers;
 mod lex;
+mod log_fields;
 mod names;
 mod paths;
 mod text;
@@ -135,6 +136,22 @@ fn names_have_one_meaning() {
         .collect();
     none(known::unknown(names::shared(&source)));
     none(known::unknown(source.iter().flat_map(|(path, code)| names::hidden(path, code)).collect()));
+}
+
+#[test]
+fn log_fields_have_one_spelling() {
+    let files = repository();
+    let allowed = log_fields::allowed(file(&files, "docs/logging.md"));
+    let mut unused = allowed.clone();
+    let mut faults = Vec::new();
+    let rust = rust(&files);
+    for (file, code) in rust.iter().filter(|(file, _)| file.path.starts_with("src/")) {
+        let (found, used) = log_fields::faults(&file.path, code, &allowed);
+        faults.extend(found);
+        unused.retain(|field| !used.contains(field));
+    }
+    faults.extend(unused.iter().map(|field| format!("docs/logging.md: no line has the field {field}")));
+    none(faults);
 }
 
 #[test]

@@ -113,7 +113,7 @@ impl Uploads {
                 id = job,
                 host = target.host(),
                 bucket = bucket.name(),
-                tries,
+                attempt = tries,
                 "an upload failed and is tried again: {why}"
             );
             sleep(FIRST_PAUSE * (1 << (tries - 1))).await;

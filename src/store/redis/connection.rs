@@ -164,7 +164,7 @@ impl Connection {
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "{} is looked for and cannot be reached", self.server);
+                tracing::warn!(cause = %error, "{} is looked for and cannot be reached", self.server);
                 false
             }
         }

@@ -100,7 +100,7 @@ fn may_shrink(db: &Connection) -> rusqlite::Result<()> {
         return Ok(());
     }
     if let Err(why) = db.execute_batch("VACUUM") {
-        tracing::warn!(%why, "the queue's file cannot shrink; that is tried again at the next start");
+        tracing::warn!(cause = %why, "the queue's file cannot shrink; that is tried again at the next start");
     }
     Ok(())
 }

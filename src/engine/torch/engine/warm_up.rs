@@ -122,7 +122,7 @@ impl TorchEngine {
     /// The shape cannot be evaluated: nor can more rows of its size, and jobs will not be asked to.
     fn refuse(&mut self, shape: Shape, why: &str) {
         let Size { width, height } = shape.size;
-        warn!(width, height, rows = shape.rows, why, "warm-up ends for this size");
+        warn!(width, height, rows = shape.rows, cause = why, "warm-up ends for this size");
         self.warm_up.current = None;
         self.warm_up.refused += 1;
         self.forget(TICKET);

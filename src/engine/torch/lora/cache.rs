@@ -105,11 +105,11 @@ impl LoraCache {
             Err(LoadError::Torch(cause)) if is_out_of_memory(&cause) && self.release() => merge(self),
             merged => merged,
         }?;
-        let (name, ms) = (&lora.name, began.elapsed().as_millis() as u64);
+        let (lora, ms) = (&lora.name, began.elapsed().as_millis() as u64);
         if began.elapsed() > LONG {
-            warn!(name, ms, "merging a LoRA took long, and every job waited for it");
+            warn!(lora, ms, "merging a LoRA took long, and every job waited for it");
         } else {
-            debug!(name, ms, "LoRA merged");
+            debug!(lora, ms, "LoRA merged");
         }
         Ok(networks)
     }

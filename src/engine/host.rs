@@ -1,12 +1,10 @@
 //! The engine's thread: builds an [`Engine`], feeds it jobs between evaluations, and tells its jobs when it fails.
 //!
-//! The engine never waits for a client: progress is a value that is overwritten, and the channel of a job holds as many
-//! events as the job can ever cause. A job ends when its receiver is dropped or its token is cancelled, at the latest
-//! after the evaluation that runs. A panic ends the engine, not the process.
+//! The engine never waits for a client: what a job has to tell goes into a channel that holds all of it. A job is cancelled by dropping the
+//! receiver, at the latest after the evaluation that runs. A panic ends the engine, not the process.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +13,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::{Engine, Event, Load, Memory, Picture, Poisoned, Progress, Ticket};
+pub use super::events::JobEvents;
+use super::events::{EventSender, channel};
+use super::{Engine, Event, Load, Memory, Poisoned, Ticket};
 use crate::job::{JobError, Spec};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::EngineMetrics;
@@ -47,29 +47,10 @@ pub struct Host {
     snapshot: watch::Receiver<Snapshot>,
 }
 
-/// A job inside the engine: what it has to tell.
-#[derive(Debug)]
-pub struct RunningJob {
-    /// The latest progress.
-    pub progress: watch::Receiver<Progress>,
-    /// The latest look at an unfinished image.
-    pub preview: watch::Receiver<Option<Arc<Picture>>>,
-    /// Warnings first, then images as they are done, then [`Event::Finished`] or [`Event::Failed`]; closed without
-    /// either if the engine stopped. [`Event::Progress`] and [`Event::Preview`] never come here.
-    pub events: mpsc::Receiver<Event>,
-}
-
 struct Submission {
     asked: Instant,
     spec: Spec,
-    client: Client,
-}
-
-struct Client {
-    cancel: CancellationToken,
-    progress: watch::Sender<Progress>,
-    preview: watch::Sender<Option<Arc<Picture>>>,
-    events: mpsc::Sender<Event>,
+    events: EventSender,
 }
 
 impl Host {
@@ -112,7 +93,7 @@ impl Host {
             .map_err(|cause| HostError::Build(format!("no thread for the engine: {cause}")))?;
         built.await.map_err(|_| HostError::Build("the engine panicked while it was built".into()))??;
         let load = started.elapsed();
-        info!(load_ms = load.as_millis() as u64, "engine ready");
+        info!(ms = load.as_millis() as u64, "engine ready");
         Ok(Self { submissions, load, ended, snapshot })
     }
 
@@ -143,19 +124,15 @@ impl Host {
         self.load
     }
 
-    /// Hands a job to the engine; waits while its door is full. Cancelling `cancel` ends the job.
+    /// Hands a job to the engine; waits while many wait already. Dropping what comes of it cancels the job.
     ///
     /// # Errors
     /// [`HostError::Stopped`] when the engine is gone.
-    pub async fn submit(&self, spec: Spec, cancel: CancellationToken) -> Result<RunningJob, HostError> {
-        let (progress, progress_seen) = watch::channel(Progress::default());
-        let (preview, preview_seen) = watch::channel(None);
-        // Warnings, one image an output, one end: no send can ever find this full.
-        let (events, events_seen) = mpsc::channel(spec.num_outputs as usize + 2);
-        let client = Client { cancel, progress, preview, events };
-        let submission = Submission { asked: Instant::now(), spec, client };
+    pub async fn submit(&self, spec: Spec) -> Result<JobEvents, HostError> {
+        let (sender, events) = channel();
+        let submission = Submission { asked: Instant::now(), spec, events: sender };
         self.submissions.send(submission).await.map_err(|_| HostError::Stopped)?;
-        Ok(RunningJob { progress: progress_seen, preview: preview_seen, events: events_seen })
+        Ok(events)
     }
 }
 
@@ -242,7 +219,7 @@ impl Observer {
 struct EngineLoop<E> {
     engine: E,
     submissions: mpsc::Receiver<Submission>,
-    clients: HashMap<Ticket, Client>,
+    clients: HashMap<Ticket, EventSender>,
     next: u64,
     observer: Observer,
 }
@@ -305,15 +282,14 @@ impl<E: Engine> EngineLoop<E> {
         }
     }
 
-    fn admit(&mut self, submission: Submission) {
-        let Submission { asked, spec, client } = submission;
+    fn admit(&mut self, Submission { asked, spec, events }: Submission) {
         let waited = asked.elapsed();
+        if events.is_closed() {
+            return;
+        }
         let ticket = Ticket(self.next);
         self.next += 1;
-        if client.cancel.is_cancelled() {
-            return drop(client.events.try_send(Event::Failed(JobError::cancelled())));
-        }
-        self.clients.insert(ticket, client);
+        self.clients.insert(ticket, events);
         match self.engine.admit(ticket, &spec) {
             Ok(warnings) => self.report(ticket, Event::Admitted { waited, warnings }),
             Err(cause) => self.report(ticket, Event::Failed(cause)),
@@ -321,37 +297,25 @@ impl<E: Engine> EngineLoop<E> {
     }
 
     fn drop_abandoned(&mut self) {
-        let gone: Vec<Ticket> = self
-            .clients
-            .iter()
-            .filter(|(_, client)| client.cancel.is_cancelled() || client.events.is_closed())
-            .map(|(ticket, _)| *ticket)
-            .collect();
-        for ticket in gone {
+        let abandoned: Vec<Ticket> =
+            self.clients.extract_if(|_, events| events.is_closed()).map(|(ticket, _)| ticket).collect();
+        for ticket in abandoned {
             self.engine.cancel(ticket);
             self.observer.metrics.lanes(self.engine.load().lanes);
-            self.report(ticket, Event::Failed(JobError::cancelled()));
         }
     }
 
     fn report(&mut self, ticket: Ticket, event: Event) {
-        let Some(client) = self.clients.get(&ticket) else { return };
-        match event {
-            Event::Progress(progress) => _ = client.progress.send_replace(progress),
-            Event::Preview(picture) => _ = client.preview.send_replace(Some(Arc::new(picture))),
-            event => {
-                let last = matches!(event, Event::Finished(_) | Event::Failed(_));
-                // A client that left is no fault; `drop_abandoned` frees its lanes.
-                let _ = client.events.try_send(event);
-                if last {
-                    self.clients.remove(&ticket);
-                }
-            }
+        let Some(events) = self.clients.get(&ticket) else { return };
+        let is_last = matches!(event, Event::Finished(_) | Event::Failed(_));
+        events.send(event);
+        if is_last {
+            self.clients.remove(&ticket);
         }
     }
 
     fn fail_all(&mut self, reason: &str) {
-        error!(reason, jobs = self.clients.len(), "the engine stops");
+        error!(cause = reason, jobs = self.clients.len(), "the engine stops");
         let tickets: Vec<Ticket> = self.clients.keys().copied().collect();
         for ticket in tickets {
             self.report(ticket, Event::Failed(JobError::engine_lost(reason)));
@@ -363,20 +327,28 @@ impl<E: Engine> EngineLoop<E> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::engine::fake::Fake;
-    use crate::engine::fake::spec;
+    use crate::engine::Progress;
+    use crate::engine::fake::{Fake, spec};
 
     async fn host(fake: Fake) -> Host {
         Host::start("engine-test", move || Ok::<_, HostError>(fake)).await.unwrap()
     }
 
-    async fn outcome(mut running: RunningJob) -> (usize, Event) {
+    async fn outcome(mut events: JobEvents) -> (usize, Event) {
         let mut images = 0;
         loop {
-            match running.events.recv().await.unwrap() {
+            match events.next().await.unwrap() {
                 Event::Image { .. } => images += 1,
-                Event::Admitted { .. } => {}
+                Event::Admitted { .. } | Event::Progress(_) | Event::Preview(_) => {}
                 last => return (images, last),
+            }
+        }
+    }
+
+    async fn progress(events: &mut JobEvents) -> Progress {
+        loop {
+            if let Event::Progress(progress) = events.next().await.unwrap() {
+                return progress;
             }
         }
     }
@@ -384,58 +356,57 @@ mod tests {
     #[tokio::test]
     async fn a_job_delivers_every_image_and_its_progress() {
         let host = host(Fake::default()).await;
-        let running = host.submit(spec(3, 4), CancellationToken::new()).await.unwrap();
-        let progress = running.progress.clone();
-        let (images, last) = outcome(running).await;
-        assert_eq!(images, 3);
-        assert!(matches!(last, Event::Finished(timings) if timings.evaluations == 12));
-        assert_eq!(*progress.borrow(), Progress { done: 12, total: 12 });
+        let mut events = host.submit(spec(3, 4)).await.unwrap();
+        let (mut images, mut last, mut end) = (0, Progress::default(), None);
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Image { .. } => images += 1,
+                Event::Progress(progress) => last = progress,
+                Event::Finished(timings) => end = Some(timings.evaluations),
+                _ => {}
+            }
+        }
+        assert_eq!((images, last, end), (3, Progress { done: 12, total: 12 }, Some(12)));
     }
 
     #[tokio::test]
     async fn jobs_in_flight_share_the_engine() {
         let host = host(Fake::default()).await;
-        let long = host.submit(spec(1, u32::MAX), CancellationToken::new()).await.unwrap();
-        let short = host.submit(spec(1, 2), CancellationToken::new()).await.unwrap();
+        let mut long = host.submit(spec(1, u32::MAX)).await.unwrap();
+        let short = host.submit(spec(1, 2)).await.unwrap();
         assert!(matches!(outcome(short).await.1, Event::Finished(_)));
-        let Progress { done, total } = *long.progress.borrow();
+        let Progress { done, total } = progress(&mut long).await;
         assert!(done < total, "the short job waited for the long one");
     }
 
     #[tokio::test]
-    async fn cancelling_frees_the_lanes() {
-        let host = host(Fake::default()).await;
-        let cancel = CancellationToken::new();
-        let endless = host.submit(spec(10, 1_000_000), cancel.clone()).await.unwrap();
-        cancel.cancel();
-        let (images, last) = outcome(endless).await;
-        assert_eq!(images, 0);
-        assert!(matches!(last, Event::Failed(cause) if cause.code == "cancelled"));
-        assert_eq!(outcome(host.submit(spec(1, 1), CancellationToken::new()).await.unwrap()).await.0, 1);
-    }
-
-    #[tokio::test]
     async fn a_dropped_receiver_is_a_cancelled_job() {
-        let host = host(Fake::default()).await;
-        drop(host.submit(spec(1, 1_000_000), CancellationToken::new()).await.unwrap());
-        let (images, _) = outcome(host.submit(spec(2, 1), CancellationToken::new()).await.unwrap()).await;
+        let metrics = Metrics::default();
+        let host = Host::with_metrics("engine-test", metrics.clone(), || Ok::<_, HostError>(Fake::default())).await;
+        let host = host.unwrap();
+        let mut endless = host.submit(spec(10, 1_000_000)).await.unwrap();
+        progress(&mut endless).await;
+        assert!(metrics.text().contains("latentd_lanes 10\n"));
+        drop(endless);
+        let (images, _) = outcome(host.submit(spec(2, 1)).await.unwrap()).await;
         assert_eq!(images, 2);
+        assert!(metrics.text().contains("latentd_lanes 0\n"), "nothing of the first job is left");
     }
 
     #[tokio::test]
     async fn a_poisoned_engine_tells_its_jobs_and_takes_no_more() {
         let host = host(Fake::poisoned_after(2)).await;
-        let (_, last) = outcome(host.submit(spec(1, 9), CancellationToken::new()).await.unwrap()).await;
+        let (_, last) = outcome(host.submit(spec(1, 9)).await.unwrap()).await;
         assert!(matches!(last, Event::Failed(cause) if cause.code == "engine_lost"));
         host.submissions.closed().await;
-        assert!(matches!(host.submit(spec(1, 1), CancellationToken::new()).await, Err(HostError::Stopped)));
+        assert!(matches!(host.submit(spec(1, 1)).await, Err(HostError::Stopped)));
     }
 
     #[tokio::test]
     async fn a_panic_ends_the_engine_and_not_the_process() {
         let host = host(Fake::panicking_after(1)).await;
-        let mut running = host.submit(spec(1, 9), CancellationToken::new()).await.unwrap();
-        while let Some(event) = running.events.recv().await {
+        let mut events = host.submit(spec(1, 9)).await.unwrap();
+        while let Some(event) = events.next().await {
             assert!(!matches!(event, Event::Finished(_)));
         }
         host.submissions.closed().await;
@@ -444,9 +415,9 @@ mod tests {
     #[tokio::test]
     async fn an_engine_ends_after_its_jobs() {
         let host = host(Fake::default()).await;
-        let running = host.submit(spec(2, 100), CancellationToken::new()).await.unwrap();
+        let events = host.submit(spec(2, 100)).await.unwrap();
         host.end().await;
-        assert_eq!(outcome(running).await.0, 2);
+        assert_eq!(outcome(events).await.0, 2);
     }
 
     #[tokio::test]
@@ -458,14 +429,14 @@ mod tests {
         let text = metrics.text();
         assert!(text.contains("latentd_warm_up_evaluations_total 3\n"), "{text}");
         assert!(text.contains("latentd_warm_up_shapes_left{engine=\"engine-test\"} 0\n"), "{text}");
-        assert_eq!(outcome(host.submit(spec(1, 2), CancellationToken::new()).await.unwrap()).await.0, 1);
+        assert_eq!(outcome(host.submit(spec(1, 2)).await.unwrap()).await.0, 1);
     }
 
     #[tokio::test]
     async fn a_job_does_not_wait_for_the_end_of_a_warm_up() {
         let host = host(Fake::cold(usize::MAX)).await;
         for _ in 0..3 {
-            assert_eq!(outcome(host.submit(spec(2, 2), CancellationToken::new()).await.unwrap()).await.0, 2);
+            assert_eq!(outcome(host.submit(spec(2, 2)).await.unwrap()).await.0, 2);
         }
         host.end().await;
     }

@@ -1,5 +1,6 @@
 //! The engine: what turns specs into pixels. This file is the seam; nothing above it knows tensors.
 
+mod events;
 pub mod fake;
 pub mod host;
 pub mod pool;

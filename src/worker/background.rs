@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::{Delivery, finish};
+use super::finish;
+use super::state::Delivery;
 use crate::deliver::Sink;
 use crate::deliver::outbox::WebhookDeliveries;
 use crate::deliver::results::ResultHeader;

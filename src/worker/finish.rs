@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info, warn};
 
 use super::in_flight::InFlightGuard;
-use super::{Delivery, WorkerState, job_metrics};
+use super::job_metrics;
+use super::state::{Delivery, WorkerState};
 use crate::deliver::outbox::WebhookDeliveries;
 use crate::deliver::results::ResultHeader;
 use crate::deliver::spool::{EntryHeader, SpoolEntry};
@@ -73,7 +74,7 @@ struct OutgoingResult<'a> {
 #[derive(PartialEq)]
 enum DeliveryOutcome {
     /// The queue has it, will never take it, or gets it from the next process.
-    FinishedJob,
+    Delivered,
     /// The queue had no room for it, and has an error in its place.
     TooLarge,
     /// The queue wanted it no more.
@@ -100,7 +101,7 @@ pub(super) async fn finish<K: Sink>(
         worker.stop_taking.cancel();
     }
     match outcome {
-        DeliveryOutcome::FinishedJob => ended,
+        DeliveryOutcome::Delivered => ended,
         DeliveryOutcome::TooLarge => metrics::JobOutcome::Failed,
         DeliveryOutcome::Stopped => metrics::JobOutcome::Stopped,
     }
@@ -176,7 +177,7 @@ async fn deliver<K: Sink>(
     mut body: Bytes,
 ) -> DeliveryOutcome {
     let (id, batch, metrics) = (&guard.id, outgoing.batch, &delivery.telemetry.metrics);
-    let (mut outcome, asked) = (DeliveryOutcome::FinishedJob, Instant::now());
+    let (mut outcome, asked) = (DeliveryOutcome::Delivered, Instant::now());
     loop {
         let (bytes, status) = (body.len(), outgoing.state.map(FinalState::name));
         let post = delivery.results.post(&outgoing.result, body.clone()).instrument(traces::deliver(bytes));
@@ -196,7 +197,7 @@ async fn deliver<K: Sink>(
         };
         match delivered {
             // The client learns why it gets nothing.
-            Err(Undelivered { too_large: true, .. }) if outcome == DeliveryOutcome::FinishedJob => {
+            Err(Undelivered { too_large: true, .. }) if outcome == DeliveryOutcome::Delivered => {
                 warn!(id, batch, bytes, "the result is too large for the queue, which is told so in its place");
                 (outgoing, body) = replaced(delivery, outgoing, &body).await;
                 outcome = DeliveryOutcome::TooLarge;
@@ -207,7 +208,7 @@ async fn deliver<K: Sink>(
                 info!(id, batch, bytes, ms, status, "Finished.");
             }
             Err(cause) => {
-                error!(id, batch, bytes, status, tries = cause.tries, "the end of the job is not delivered: {cause}");
+                error!(id, batch, bytes, status, attempt = cause.tries, "the end of the job is not delivered: {cause}");
                 metrics.undelivered();
             }
         }

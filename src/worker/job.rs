@@ -10,14 +10,15 @@ use tokio::select;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use tokio::try_join;
-use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
+use super::failure::Failure;
 use super::finish::{self, FinishedJob};
 use super::in_flight::InFlightGuard;
-use super::report::{self, Reporter};
-use super::{Failure, RenderContext, RenderOutcome, Resources, WorkerState, job_metrics, render};
+use super::job_metrics;
+use super::render::{RenderContext, RenderOutcome, render};
+use super::report::Reporter;
+use super::state::{Resources, WorkerState};
 use crate::blocking::blocking;
 use crate::deliver::{FailureReason, JobResult, Sink};
 use crate::engine::host::HostError;
@@ -37,10 +38,13 @@ pub(super) struct TakenJob {
 /// Before the end of its time a job that is stopped may have run out of it by the clock of its queue.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
+/// A job that was drawn, with its images as a result holds them, or could not be.
+type Outcome = RenderOutcome<Vec<Image>>;
+
 /// How a job ended.
 enum JobEnd {
     /// Something is to be delivered.
-    FinishedJob(Box<JobResult>),
+    Deliver(Box<JobResult>),
     /// The queue wants it no more; of its time, if that was over.
     Stopped(Option<Box<JobResult>>),
     /// Somebody else gets it.
@@ -66,7 +70,7 @@ pub(super) async fn work<K: Sink>(worker: Arc<WorkerState<K>>, job: Result<Deliv
 }
 
 async fn until_delivered<K: Sink>(worker: Arc<WorkerState<K>>, job: Result<Delivered, NotAJob>, taken: TakenJob) {
-    let (began, streamed) = (Instant::now(), AtomicBool::new(false));
+    let (began, streamed) = (Instant::now(), Arc::new(AtomicBool::new(false)));
     let job = job.map(Arc::new);
     let (id, limit, batch) = match &job {
         Ok(job) => (job.id.clone(), limit(job.policy, job.delay()), job.batch_id.clone()),
@@ -86,15 +90,15 @@ async fn until_delivered<K: Sink>(worker: Arc<WorkerState<K>>, job: Result<Deliv
                 let _slot = if slotless { Arc::clone(&worker.slots).acquire_owned().await.ok() } else { None };
                 draw(&worker, job, &streamed).await
             };
-            until_told(&worker, &taken.guard, drawn, began, limit.as_ref()).await
+            until_ended(&worker, &taken.guard, drawn, began, limit.as_ref()).await
         }
-        Err(fault) => JobEnd::FinishedJob(Box::new(JobResult::failed(fault.why))),
+        Err(fault) => JobEnd::Deliver(Box::new(JobResult::failed(fault.why))),
     };
     let (time, streamed) = (limit.map(|limit| limit.time), streamed.load(Ordering::Relaxed));
     let finished =
         FinishedJob { id: id.clone(), job: job.as_deref().ok(), streamed, began, time, gateway: taken.gateway };
     let ended = match end {
-        JobEnd::FinishedJob(done) => {
+        JobEnd::Deliver(done) => {
             explain(&id, batch, done.error.as_ref());
             finish::finish(&worker, &taken.guard, finished, *done).await
         }
@@ -112,10 +116,10 @@ async fn until_delivered<K: Sink>(worker: Arc<WorkerState<K>>, job: Result<Deliv
 }
 
 /// Waits for what was drawn, unless something ends that.
-async fn until_told<K: Sink>(
+async fn until_ended<K: Sink>(
     worker: &WorkerState<K>,
     guard: &InFlightGuard,
-    drawn: impl Future<Output = (RenderOutcome, Vec<Image>)>,
+    drawn: impl Future<Output = Outcome>,
     began: Instant,
     limit: Option<&Limit>,
 ) -> JobEnd {
@@ -128,14 +132,14 @@ async fn until_told<K: Sink>(
             None => std::future::pending().await,
         }
     };
-    let (outcome, images) = select! {
+    let outcome = select! {
         biased;
         () = guard.stop.cancelled() => {
             let late = limit.filter(|limit| began.elapsed() + CLOCK_TOLERANCE >= limit.time);
             return JobEnd::Stopped(late.map(|limit| Box::new(limit.over())));
         }
         () = worker.delivery.abort.cancelled() => return JobEnd::GivenBack,
-        over = late => return JobEnd::FinishedJob(Box::new(over)),
+        over = late => return JobEnd::Deliver(Box::new(over)),
         drawn = drawn => drawn,
     };
     match outcome.result {
@@ -145,7 +149,7 @@ async fn until_told<K: Sink>(
             worker.stop_taking.cancel();
             JobEnd::GivenBack
         }
-        _ => JobEnd::FinishedJob(Box::new(finished(outcome, images, worker.options.send_timings))),
+        _ => JobEnd::Deliver(Box::new(result(outcome, worker.options.send_timings))),
     }
 }
 
@@ -159,15 +163,11 @@ fn explain(id: &str, batch: Option<&str>, error: Option<&FailureReason>) {
 }
 
 /// Draws the job on a task of its own, so that a bug ends no more than that; tells the queue how it comes along.
-async fn draw<K: Sink>(
-    worker: &WorkerState<K>,
-    job: &Arc<Delivered>,
-    streamed: &AtomicBool,
-) -> (RenderOutcome, Vec<Image>) {
+async fn draw<K: Sink>(worker: &WorkerState<K>, job: &Arc<Delivered>, streamed: &Arc<AtomicBool>) -> Outcome {
     let began = Instant::now();
     let target = match worker.uploads.target(job.s3_config.as_ref()) {
         Ok(target) => target,
-        Err(cause) => return (failed("invalid_s3_config", format!("s3Config: {cause}")), Vec::new()),
+        Err(cause) => return failed("invalid_s3_config", format!("s3Config: {cause}")),
     };
     let resources = &worker.resources;
     let entropy = RandomState::new().hash_one(0) as u16;
@@ -177,35 +177,32 @@ async fn draw<K: Sink>(
         log_prompts: resources.log_prompts,
         intake: resources.intake.clone(),
     };
-    let (pool, drawing) = (Arc::clone(&resources.pool), Arc::clone(job));
-    let id = job.id.clone();
-    let (sender, receiver) = report::channel();
-    let mut task = JoinSet::new();
-    let draw = async move {
+    let (pool, drawing, id) = (Arc::clone(&resources.pool), Arc::clone(job), job.id.clone());
+    let (delivery, uploads) = (Arc::clone(&worker.delivery), worker.uploads.clone());
+    let reporter = Reporter { id: id.clone(), delivery, uploads, target, streamed: Arc::clone(streamed) };
+    let drawn = async move {
         let engine = async move |model: String| {
             let lease = pool.engine(&model).await.map_err(|cause| unloaded(&id, &model, cause))?;
             let waited = lease.waited();
             Ok((lease, waited))
         };
-        let news = |news| sender.say(news);
-        render(&drawing.id, &drawing.input, &context, engine, CancellationToken::new(), news).await
+        let read = async move |rendering| reporter.report(rendering).await;
+        render(&drawing.id, &drawing.input, &context, engine, read).await
     };
-    task.spawn(draw.in_current_span());
-    let reporter =
-        Reporter { id: &job.id, sink: &worker.delivery.results.sink, uploads: &worker.uploads, target, streamed };
-    // What cannot be uploaded need not be drawn to its end: the task ends with this.
-    match try_join!(async { Ok(task.join_next().await) }, reporter.send_on(receiver)) {
-        Ok((Some(Ok(mut outcome)), images)) => {
+    // It ends with this.
+    let mut task = JoinSet::new();
+    task.spawn(drawn.in_current_span());
+    match task.join_next().await {
+        Some(Ok(mut outcome)) => {
             outcome.timings.total = began.elapsed();
             job_metrics::stages(&worker.delivery.telemetry.metrics, &outcome);
-            (outcome, images)
+            outcome
         }
-        Ok((ended, _)) => {
+        ended => {
             let cause = ended.and_then(Result::err).map(|cause| cause.to_string()).unwrap_or_default();
             error!(id = job.id, batch = job.batch_id, "the job met a bug: {cause}");
-            (failed("bug", "the worker met a bug in itself; its log has more".to_owned()), Vec::new())
+            failed("bug", "the worker met a bug in itself; its log has more".to_owned())
         }
-        Err(cause) => (RenderOutcome { result: Err(cause.into()), timings: Timings::default() }, Vec::new()),
     }
 }
 
@@ -225,16 +222,16 @@ fn unloaded(id: &str, model: &str, cause: HostError) -> Failure {
     JobError { code: "no_engine", message, field: None }.into()
 }
 
-fn failed(code: &'static str, message: String) -> RenderOutcome {
-    RenderOutcome { result: Err(JobError { code, message, field: None }.into()), timings: Timings::default() }
+fn failed(code: &'static str, message: String) -> Outcome {
+    Outcome { result: Err(JobError { code, message, field: None }.into()), timings: Timings::default() }
 }
 
-fn finished(outcome: RenderOutcome, images: Vec<Image>, send_timings: bool) -> JobResult {
+fn result(outcome: Outcome, send_timings: bool) -> JobResult {
     let timings = send_timings.then_some(outcome.timings);
     match outcome.result {
         Ok(drawn) => {
             let warnings = if send_timings { drawn.warnings } else { Vec::new() };
-            JobResult { output: Some(images), error: None, timings, warnings, stop_pod: false }
+            JobResult { output: Some(drawn.images), error: None, timings, warnings, stop_pod: false }
         }
         Err(Failure { error, errors }) => {
             let fault =

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use super::{Drawn, RenderOutcome};
+use super::render::RenderOutcome;
 use crate::deliver::{FailureReason, JobResult};
 use crate::job::{Delivered, NotAJob};
 use crate::telemetry::metrics::{JobOutcome, JobStage};
@@ -21,21 +21,6 @@ pub(super) fn span(job: &Result<Delivered, NotAJob>) -> Span {
     }
 }
 
-/// Notes what became of a job inside the engine on the span that it had there.
-pub(super) fn engine(span: &Span, drawn: &Drawn) {
-    let ms = |time: Duration| time.as_millis() as u64;
-    for (part, time) in [
-        ("wait_ms", drawn.wait),
-        ("text_ms", drawn.engine.text),
-        ("encode_ms", drawn.engine.encode),
-        ("denoise_ms", drawn.engine.denoise),
-        ("decode_ms", drawn.engine.decode),
-    ] {
-        span.record(part, ms(time));
-    }
-    span.record("evaluations", drawn.engine.evaluations);
-}
-
 /// Counts how the job ended that is worked on.
 pub(super) fn count(metrics: &Metrics, ended: JobOutcome) {
     metrics.ended(ended);
@@ -43,7 +28,7 @@ pub(super) fn count(metrics: &Metrics, ended: JobOutcome) {
 }
 
 /// Where the time of a job went that was drawn, or could not be. A stage that it did not have is not counted.
-pub(super) fn stages(metrics: &Metrics, outcome: &RenderOutcome) {
+pub(super) fn stages<I>(metrics: &Metrics, outcome: &RenderOutcome<I>) {
     let timings = outcome.timings;
     let count = |stage, time: Duration| {
         if !time.is_zero() {

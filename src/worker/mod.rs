@@ -6,17 +6,18 @@
 //! somebody else. That is all the giving back that the RunPod protocol has, and more than a failure, which a client would see.
 
 mod background;
-mod draw;
+mod failure;
 mod finish;
 mod in_flight;
 mod job;
 mod job_metrics;
 mod render;
+mod rendering;
 mod report;
 mod slots;
+mod state;
 mod take;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,62 +27,22 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::deliver::results::Results;
-use crate::deliver::spool::Spool;
-use crate::deliver::upload::Uploads;
-use crate::deliver::{DeliveryParts, Sink, WorkerWebhooks};
-use crate::engine::pool::EnginePool;
-use crate::intake::Intake;
+use crate::deliver::{DeliveryParts, Sink};
 use crate::source::JobSource;
 use crate::stop::Stop;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Phase;
 use background::BackgroundTasks;
-pub use draw::{Drawn, Png};
+pub use failure::Failure;
 use in_flight::InFlight;
-pub use render::{Failure, RenderContext, RenderEvent, RenderOutcome, render};
+pub use render::{RenderContext, RenderOutcome, render};
+pub use rendering::{Drawn, Png, RenderEvent, Rendering, files};
 pub use slots::{EngineCapacity, slots};
+use state::{Delivery, WorkerState};
+pub use state::{Resources, WorkerOptions};
 
 /// For what an earlier process left, where this one cannot work.
 const FLUSH_TIME: Duration = Duration::from_secs(10);
-
-/// What a worker draws with.
-pub struct Resources {
-    /// The engines.
-    pub pool: Arc<EnginePool>,
-    /// What brings in images.
-    pub intake: Intake,
-    /// Names of the models that jobs may ask for; the first is that of jobs which name none.
-    pub models: Vec<String>,
-    /// Names of the LoRA files that there are now. Blocks; asked for each job that names one.
-    pub loras: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// Whether prompts may be logged.
-    pub log_prompts: bool,
-}
-
-/// How a worker behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkerOptions {
-    /// Jobs in hand at the same time, at least one.
-    pub slots: usize,
-    /// For jobs in hand when it is told to stop.
-    pub drain: Duration,
-    /// For the queue to answer anything but errors, from the first poll, which it may hold for as long; `None` is for ever.
-    pub start_deadline: Option<Duration>,
-    /// Whether it asks to be replaced after one job, and ends; then it has one job in hand.
-    pub refresh: bool,
-    /// Whether results have timings and warnings.
-    pub send_timings: bool,
-    /// Bytes that a result may have; `None` is what the hosted platform takes.
-    pub max_bytes: Option<u64>,
-}
-
-impl WorkerOptions {
-    /// Jobs in hand at the same time: the queue may end a worker that asks to be replaced, and with it whatever else it has.
-    pub fn at_once(&self) -> usize {
-        if self.refresh { 1 } else { self.slots }
-    }
-}
 
 /// Why a worker ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,30 +53,6 @@ pub enum WorkerEnd {
     NoQueue(String),
     /// The engine is gone; another process can go on.
     EngineLost,
-}
-
-/// What the ends of jobs go through, whether there is an engine or not.
-struct Delivery<K> {
-    results: Results<K>,
-    spool: Spool,
-    webhooks: Option<WorkerWebhooks>,
-    in_flight: InFlight,
-    telemetry: Telemetry,
-    /// Jobs in hand are aborted.
-    abort: CancellationToken,
-}
-
-/// What the jobs of a worker share.
-struct WorkerState<K> {
-    delivery: Arc<Delivery<K>>,
-    uploads: Uploads,
-    resources: Resources,
-    options: WorkerOptions,
-    slots: Arc<Semaphore>,
-    /// No more jobs are taken.
-    stop_taking: CancellationToken,
-    /// The engine is gone.
-    engine_lost: CancellationToken,
 }
 
 /// Works until it is told to stop, or cannot go on. From the beginning the queue hears that we live, and is sent what an earlier
@@ -216,11 +153,5 @@ async fn serve<S: JobSource, K: Sink>(
         _ if worker.engine_lost.is_cancelled() => WorkerEnd::EngineLost,
         Ok(()) => WorkerEnd::Drained,
         Err(why) => WorkerEnd::NoQueue(why),
-    }
-}
-
-impl fmt::Debug for Resources {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resources").field("pool", &self.pool).field("intake", &self.intake).finish_non_exhaustive()
     }
 }

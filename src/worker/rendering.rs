@@ -1,34 +1,30 @@
-//! Drives one job through the engine and makes PNG files of what comes out.
+//! One job inside the engine, as who waits for it reads it: progress as it comes, and PNG files as they are done.
 
-use std::sync::Arc;
+use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::select;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
-use super::render::{Failure, RenderEvent};
+use super::failure::Failure;
 use crate::blocking::caught;
 use crate::encode;
-use crate::engine::host::Host;
-use crate::engine::{EngineTimings, Event, Picture};
+use crate::engine::host::JobEvents;
+use crate::engine::{EngineTimings, Event, Picture, Progress};
 use crate::job::{JobError, Spec, text_chunks};
 use crate::telemetry::traces;
 
-/// All images of a job.
+/// What a job tells on its way.
 #[derive(Debug)]
-pub struct Drawn {
-    /// In the order of their seeds.
-    pub images: Vec<Arc<Png>>,
-    /// What the engine cut or changed.
-    pub warnings: Vec<String>,
-    /// In line for the engine.
-    pub wait: Duration,
-    /// Where the time went inside the engine.
-    pub engine: EngineTimings,
-    /// Pixels to PNG.
-    pub png: Duration,
+pub enum RenderEvent {
+    /// It moved on.
+    Progress(Progress),
+    /// What an unfinished image of it looks like so far, small.
+    Preview(Picture),
+    /// One of its images is done.
+    Image(Png),
 }
 
 /// One image.
@@ -42,58 +38,132 @@ pub struct Png {
     pub file: Vec<u8>,
 }
 
-/// Draws `spec`; `see` is told of progress and images as they come.
-pub(super) async fn draw(
-    host: &Host,
-    spec: &Spec,
-    cancel: CancellationToken,
-    mut see: impl FnMut(RenderEvent),
-) -> Result<Drawn, Failure> {
-    let mut running = host.submit(spec.clone(), cancel).await?;
-    let mut images: Vec<Arc<Png>> = Vec::new();
-    let mut warnings = Vec::new();
-    let (mut wait, mut png) = (Duration::ZERO, Duration::ZERO);
-    loop {
-        select! {
-            biased;
-            event = running.events.recv() => match event {
-                Some(Event::Admitted { waited, warnings: told }) => (wait, warnings) = (waited, told),
-                Some(Event::Image { index, seed, picture }) => {
-                    let began = Instant::now();
-                    let image = Arc::new(Png { index, seed, file: encoded(picture, spec, index).instrument(traces::png()).await? });
-                    png += began.elapsed();
-                    see(RenderEvent::Image(Arc::clone(&image), spec.num_outputs));
-                    images.push(image);
+/// A job that was drawn to its end.
+#[derive(Debug)]
+pub struct Drawn<I = Vec<Png>> {
+    /// All images, as their reader made them, in the order of their seeds.
+    pub images: I,
+    /// What the engine cut or changed.
+    pub warnings: Vec<String>,
+    /// In line for the engine.
+    pub wait: Duration,
+    /// Where the time went inside the engine.
+    pub engine: EngineTimings,
+    /// Pixels to PNG.
+    pub png: Duration,
+}
+
+/// A job that the engine works on. Dropping it cancels the job.
+#[derive(Debug)]
+pub struct Rendering {
+    spec: Spec,
+    events: JobEvents,
+    /// Images between the engine and their reader.
+    encoding: JoinSet<Result<(Png, Duration), JobError>>,
+    drawn: Drawn<()>,
+    /// In the engine until its end was heard; then its parts are noted on it.
+    span: Option<Span>,
+}
+
+impl Rendering {
+    pub(super) fn new(spec: Spec, events: JobEvents) -> Self {
+        let (wait, engine, png) = (Duration::ZERO, EngineTimings::default(), Duration::ZERO);
+        let drawn = Drawn { images: (), warnings: Vec::new(), wait, engine, png };
+        Self { spec, events, encoding: JoinSet::new(), drawn, span: Some(traces::engine()) }
+    }
+
+    /// How many images the job has.
+    pub fn outputs(&self) -> u32 {
+        self.spec.num_outputs
+    }
+
+    /// What the job tells next; `None` after its last image. Images come as they are done, in any order. Nothing is lost if this is dropped
+    /// before it is ready.
+    ///
+    /// # Errors
+    /// Why the job has no images, or not all of them.
+    pub async fn next(&mut self) -> Result<Option<RenderEvent>, Failure> {
+        loop {
+            select! {
+                biased;
+                Some(encoded) = self.encoding.join_next() => {
+                    let (png, took) = encoded.map_err(|cause| not_encoded("an image", &cause))??;
+                    self.drawn.png += took;
+                    return Ok(Some(RenderEvent::Image(png)));
                 }
-                Some(Event::Progress(progress)) => see(RenderEvent::Progress(progress)),
-                Some(Event::Preview(picture)) => see(RenderEvent::Preview(Arc::new(picture))),
-                Some(Event::Failed(cause)) => return Err(cause.into()),
-                Some(Event::Finished(engine)) => {
-                    images.sort_by_key(|image| image.index);
-                    return Ok(Drawn { images, warnings, wait, engine, png });
-                }
-                None => return Err(JobError::engine_lost("it ended without a word").into()),
-            },
-            Ok(()) = running.preview.changed() => {
-                if let Some(picture) = running.preview.borrow_and_update().clone() {
-                    see(RenderEvent::Preview(picture));
-                }
+                event = self.events.next(), if self.span.is_some() => match event {
+                    Some(Event::Admitted { waited, warnings }) => (self.drawn.wait, self.drawn.warnings) = (waited, warnings),
+                    Some(Event::Progress(progress)) => return Ok(Some(RenderEvent::Progress(progress))),
+                    Some(Event::Preview(picture)) => return Ok(Some(RenderEvent::Preview(picture))),
+                    Some(Event::Image { index, seed, picture }) => self.encode(index, seed, picture),
+                    Some(Event::Finished(timings)) => self.finished(timings),
+                    Some(Event::Failed(cause)) => return Err(cause.into()),
+                    None => return Err(JobError::engine_lost("it ended without a word").into()),
+                },
+                else => return Ok(None),
             }
-            Ok(()) = running.progress.changed() => see(RenderEvent::Progress(*running.progress.borrow_and_update())),
         }
+    }
+
+    /// The job with what its reader made of its images.
+    pub fn drawn<I>(self, images: I) -> Drawn<I> {
+        let Drawn { images: (), warnings, wait, engine, png } = self.drawn;
+        Drawn { images, warnings, wait, engine, png }
+    }
+
+    /// Encodes where it may take its time: other jobs have heartbeats and deliveries to make.
+    fn encode(&mut self, index: u32, seed: u64, picture: Picture) {
+        let chunks = text_chunks(&self.spec, index);
+        let span = self.span.as_ref().map_or_else(Span::none, |span| span.in_scope(traces::png));
+        let encoded = async move {
+            let began = Instant::now();
+            let png = caught(move || {
+                let chunks = chunks.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));
+                encode::png(&picture, &chunks)
+            });
+            let image = format!("image {index}");
+            let file = png.await.ok_or_else(|| not_encoded(&image, &"the encoder met a bug"))?;
+            let file = file.map_err(|cause| not_encoded(&image, &cause))?;
+            Ok((Png { index, seed, file }, began.elapsed()))
+        };
+        self.encoding.spawn(encoded.instrument(span));
+    }
+
+    fn finished(&mut self, timings: EngineTimings) {
+        self.drawn.engine = timings;
+        let Some(span) = self.span.take() else { return };
+        let ms = |time: Duration| time.as_millis() as u64;
+        for (part, time) in [
+            ("wait_ms", self.drawn.wait),
+            ("text_ms", timings.text),
+            ("encode_ms", timings.encode),
+            ("denoise_ms", timings.denoise),
+            ("decode_ms", timings.decode),
+        ] {
+            span.record(part, ms(time));
+        }
+        span.record("evaluations", timings.evaluations);
     }
 }
 
-/// Encodes where it may take its time: other jobs have heartbeats and deliveries to make.
-async fn encoded(picture: Picture, spec: &Spec, index: u32) -> Result<Vec<u8>, JobError> {
-    let chunks = text_chunks(spec, index);
-    let png = caught(move || {
-        let chunks = chunks.each_ref().map(|(keyword, text)| (*keyword, text.as_str()));
-        encode::png(&picture, &chunks).map_err(|cause| cause.to_string())
-    });
-    png.await.unwrap_or_else(|| Err("the encoder failed".to_owned())).map_err(|cause| JobError {
-        code: "encode_failed",
-        message: format!("image {index} cannot be encoded: {cause}"),
-        field: None,
-    })
+/// The files of all images, in the order of their seeds; `see` is told of progress.
+///
+/// # Errors
+/// Those of [`Rendering::next`].
+pub async fn files(mut rendering: Rendering, mut see: impl FnMut(Progress)) -> Result<Drawn, Failure> {
+    let mut images = Vec::new();
+    while let Some(event) = rendering.next().await? {
+        match event {
+            RenderEvent::Progress(progress) => see(progress),
+            RenderEvent::Preview(_) => {}
+            RenderEvent::Image(png) => images.push(png),
+        }
+    }
+    images.sort_by_key(|image| image.index);
+    Ok(rendering.drawn(images))
+}
+
+fn not_encoded(image: &str, cause: &impl Display) -> JobError {
+    let message = format!("{image} cannot be encoded: {cause}");
+    JobError { code: "encode_failed", message, field: None }
 }

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use super::WorkerState;
 use super::job::{self, TakenJob};
+use super::state::WorkerState;
 use crate::deliver::Sink;
 use crate::job::{Delivered, NotAJob};
 use crate::net::{Pauses, jitter};

@@ -9,7 +9,6 @@ use anyhow::anyhow;
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use super::figures::{Gpu, Latency, Rows, Spread, Stream};
 use crate::encode;
@@ -17,7 +16,7 @@ use crate::engine::host::Host;
 use crate::engine::torch::denoise::graphs;
 use crate::engine::torch::device::cuda::{Usage, Used};
 use crate::job::{Size, Timings};
-use crate::worker::{RenderContext, render};
+use crate::worker::{RenderContext, files, render};
 
 /// Steps of what is drawn first on a processor and does not count.
 const WARM: u32 = 2;
@@ -142,7 +141,8 @@ impl<'a> Bench<'a> {
     /// A job as the worker runs it, to the text that would be delivered, without what brings it and takes it away.
     async fn draw(&self, input: &Value) -> anyhow::Result<(usize, Timings)> {
         let engine = async |_| Ok((self.host, Duration::ZERO));
-        let outcome = render("bench", input, self.context, engine, CancellationToken::new(), |_| ()).await;
+        let read = async |rendering| files(rendering, |_| ()).await;
+        let outcome = render("bench", input, self.context, engine, read).await;
         match outcome.result {
             Ok(drawn) => {
                 let began = Instant::now();

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::engine::Event;
 use crate::engine::host::Host;
@@ -30,11 +29,10 @@ async fn drawn(host: &Host, model: &str, side: u32) -> Result<(), String> {
         json!({"prompt": "a test", "width": side, "height": side, "num_inference_steps": 1, "scheduler": "DDIM"});
     let offer = Offer { models: vec![model.to_owned()], ..Offer::default() };
     let spec = validate(&input, &offer, 0).map_err(|cause| cause.to_string())?.with_start(None);
-    let running = host.submit(spec, CancellationToken::new()).await;
-    let mut events = running.map_err(|cause| cause.to_string())?.events;
+    let mut events = host.submit(spec).await.map_err(|cause| cause.to_string())?;
     let mut images = 0;
     loop {
-        match events.recv().await {
+        match events.next().await {
             Some(Event::Image { .. }) => images += 1,
             Some(Event::Finished(_)) if images == 1 => return Ok(()),
             Some(Event::Finished(_)) => return Err(format!("{images} pictures came of one")),

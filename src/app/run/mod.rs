@@ -21,10 +21,10 @@ use crate::config::{Config, ImageLimits, ServedModel};
 use crate::engine::Progress;
 use crate::engine::host::Host;
 use crate::intake::{Intake, IntakeLimits};
-use crate::job::{Offer, Request};
+use crate::job::{JobError, Offer, Request, Timings};
 use crate::net::{Client, Guard, NoClient};
+use crate::worker::{self, render};
 pub use crate::worker::{Drawn, Failure, Png, RenderContext};
-use crate::worker::{RenderEvent, render};
 pub use outcome::Outcome;
 
 /// Runs the job that `args` ask for and tells what came of it.
@@ -117,20 +117,20 @@ pub async fn perform(
     context: &RenderContext,
     start: impl AsyncFnOnce(String) -> Result<Host, Failure>,
     cancel: CancellationToken,
-    mut seen: impl FnMut(Progress),
+    seen: impl FnMut(Progress),
 ) -> Outcome {
     let engine = async |model| {
         let host = start(model).await?;
         let load = host.load_time();
         Ok((host, load))
     };
-    let see = |news| {
-        if let RenderEvent::Progress(progress) = news {
-            seen(progress);
-        }
+    let read = async |rendering| worker::files(rendering, seen).await;
+    let (result, timings) = select! {
+        biased;
+        () = cancel.cancelled() => (Err(JobError::cancelled().into()), Timings::default()),
+        outcome = render(&request.id, &request.input, context, engine, read) => (outcome.result, outcome.timings),
     };
-    let drawn = render(&request.id, &request.input, context, engine, cancel, see).await;
-    Outcome { id: request.id, result: drawn.result, timings: drawn.timings }
+    Outcome { id: request.id, result, timings }
 }
 
 /// A bar on stderr, which hides itself where nobody watches.

@@ -107,14 +107,13 @@ impl fmt::Display for Stages {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::fs;
-    use std::sync::Arc;
 
     use super::*;
     use crate::app::run::{Drawn, Png};
     use crate::engine::EngineTimings;
 
     fn outcome(id: &str) -> Outcome {
-        let images = [1_u8, 2].map(|n| Arc::new(Png { index: u32::from(n) - 1, seed: n.into(), file: vec![n] })).into();
+        let images = [1_u8, 2].map(|n| Png { index: u32::from(n) - 1, seed: n.into(), file: vec![n] }).into();
         let engine = EngineTimings::default();
         let drawn = Drawn { images, warnings: Vec::new(), wait: Duration::ZERO, engine, png: Duration::ZERO };
         Outcome { id: id.into(), result: Ok(drawn), timings: Timings::default() }

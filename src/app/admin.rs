@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::config;
 use crate::telemetry::Telemetry;
-use crate::telemetry::admin::Admin;
+use crate::telemetry::admin::AdminPort;
 
 /// An admin port that somebody asked for cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +23,9 @@ pub(super) struct NoPort {
 ///
 /// # Errors
 /// Somebody asked for a port that cannot be had.
-pub(super) async fn listen(admin: config::AdminConfig) -> Result<Option<Admin>, NoPort> {
+pub(super) async fn listen(admin: config::AdminConfig) -> Result<Option<AdminPort>, NoPort> {
     let Some(address) = admin.listen else { return Ok(None) };
-    match Admin::listen(address).await {
+    match AdminPort::listen(address).await {
         Ok(port) => {
             info!("admin port on http://{}", port.address());
             Ok(Some(port))
@@ -39,7 +39,7 @@ pub(super) async fn listen(admin: config::AdminConfig) -> Result<Option<Admin>, 
 }
 
 /// Answers for as long as the process lives, if there is a port to answer on.
-pub(super) async fn serve(admin: Option<Admin>, telemetry: Telemetry) -> Infallible {
+pub(super) async fn serve(admin: Option<AdminPort>, telemetry: Telemetry) -> Infallible {
     match admin {
         Some(admin) => admin.serve(telemetry).await,
         None => std::future::pending().await,

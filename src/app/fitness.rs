@@ -22,7 +22,7 @@ const DEFAULT_SIDE: u32 = 512;
 /// Why a worker is not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{check}: {why}")]
-pub struct Unfit {
+pub struct UnfitWorker {
     /// What it failed.
     pub check: &'static str,
     /// What was found, and what to do.
@@ -49,11 +49,11 @@ impl MachineChecks {
     ///
     /// # Errors
     /// The first thing that keeps it from working.
-    pub async fn examine(self) -> Result<(), Unfit> {
+    pub async fn examine(self) -> Result<(), UnfitWorker> {
         // A disk may take its time, and be far away.
         let checks = caught(move || self.checks()).await.ok_or_else(|| {
             let why = "the checks met a bug in themselves; the log has more".to_owned();
-            Unfit { check: "checks", why }
+            UnfitWorker { check: "checks", why }
         })?;
         checks.into_iter().try_for_each(judge)
     }
@@ -75,13 +75,13 @@ pub(super) fn spool(config: &Config) -> PathBuf {
     config.spool.dir.clone()
 }
 
-fn judge(check: Check) -> Result<(), Unfit> {
+fn judge(check: Check) -> Result<(), UnfitWorker> {
     let Check { name, verdict, found, advice } = check;
     let told = advice.map_or_else(|| found.clone(), |advice| format!("{found}; {advice}"));
     match verdict {
         Verdict::Ok => info!(check = name, "fit: {found}"),
         Verdict::Warn => warn!(check = name, "{told}"),
-        Verdict::Fail => return Err(Unfit { check: name, why: told }),
+        Verdict::Fail => return Err(UnfitWorker { check: name, why: told }),
     }
     Ok(())
 }
@@ -91,10 +91,10 @@ fn judge(check: Check) -> Result<(), Unfit> {
 ///
 /// # Errors
 /// An engine draws nothing.
-pub async fn pictures(pool: &EnginePool, models: &[String]) -> Result<Vec<EngineCapacity>, Unfit> {
+pub async fn pictures(pool: &EnginePool, models: &[String]) -> Result<Vec<EngineCapacity>, UnfitWorker> {
     let mut rooms = Vec::new();
     for (number, model) in models.iter().enumerate() {
-        let unfit = |why: String| Unfit { check: "picture", why: format!("{model}: {why}") };
+        let unfit = |why: String| UnfitWorker { check: "picture", why: format!("{model}: {why}") };
         let engines = pool.engines(model).await.map_err(|cause| unfit(cause.to_string()))?;
         for engine in &engines {
             let host: &Host = engine.borrow();

@@ -21,10 +21,9 @@ pub mod run;
 mod running;
 mod serve;
 mod settings;
+mod terminal;
 mod worker;
 
-use std::fmt::Display;
-use std::io::{self, Write};
 use std::panic;
 use std::path::PathBuf;
 
@@ -34,6 +33,7 @@ use crate::config::{Config, Environment};
 use crate::telemetry::{Traces, logs};
 use cli::{BenchArgs, Cli, Command, ConfigCommand, KeyCommand, ModelCommand, RunArgs};
 pub use exit::Exit;
+use terminal::{complain, say, usage};
 
 /// The whole program.
 pub fn main() -> Exit {
@@ -160,22 +160,4 @@ fn command(command: Option<Command>, sdk: cli::SdkFlags, environment: &Environme
 /// The SDK takes the variable for unset when it is zero.
 fn is_port(text: &str) -> bool {
     text.trim().parse::<u32>().is_ok_and(|port| port != 0)
-}
-
-fn usage(fault: &impl Display) -> Exit {
-    complain(fault);
-    Exit::Usage
-}
-
-/// Tells a person what is wrong.
-fn complain(fault: &impl Display) {
-    // A closed stderr leaves the exit code to tell it.
-    let _ = writeln!(io::stderr(), "latentd: {fault}");
-}
-
-/// Prints a result.
-fn say(result: &impl Display) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{result}")?;
-    stdout.flush()
 }

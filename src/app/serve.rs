@@ -26,7 +26,7 @@ use crate::telemetry::Telemetry;
 const MAX_RESULT: u64 = 64 << 20;
 
 /// For clients to be answered that still wait when the worker has ended.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Serves until it is told to stop, or its worker cannot go on.
 pub(super) fn execute(config: &Config) -> Exit {
@@ -60,7 +60,7 @@ async fn both(
     };
     // Only now: the worker's last results go through it.
     closing.cancel();
-    if timeout(ANSWER_TIMEOUT, serving).await.is_err() {
+    if timeout(LAST_ANSWERS, serving).await.is_err() {
         warn!("not everybody could be answered");
     }
     exit

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::select;
 use tracing::{error, info, warn};
 
-use super::fitness::{self, MachineChecks, Unfit};
+use super::fitness::{self, MachineChecks, UnfitWorker};
 use super::run::intake;
 use super::running::{running, until_stopped, watched};
 use super::{Exit, complain, delivery, engine, hashing};
@@ -23,7 +23,7 @@ use crate::telemetry::health::Phase;
 use crate::worker::{EngineCapacity, Resources, WorkerEnd, WorkerOptions, slots, work};
 
 /// Jobs in hand at most, whatever is asked for: each holds its images in memory.
-const MAX_SLOTS: usize = 1024;
+const MAX_WORKER_SLOTS: usize = 1024;
 
 /// Works until it is told to stop.
 pub(super) fn execute(config: &Config) -> Exit {
@@ -108,17 +108,17 @@ struct Prepared {
 }
 
 /// A worker that does not get as far as its first job, and what the process ends with.
-struct NotReady(Unfit, Exit);
+struct NotReady(UnfitWorker, Exit);
 
-impl From<Unfit> for NotReady {
-    fn from(unfit: Unfit) -> Self {
+impl From<UnfitWorker> for NotReady {
+    fn from(unfit: UnfitWorker) -> Self {
         Self(unfit, Exit::Failed)
     }
 }
 
 impl From<ConfigError> for NotReady {
     fn from(fault: ConfigError) -> Self {
-        Self(Unfit { check: "configuration", why: fault.to_string() }, Exit::Usage)
+        Self(UnfitWorker { check: "configuration", why: fault.to_string() }, Exit::Usage)
     }
 }
 
@@ -146,7 +146,7 @@ async fn prepare(
     drop(ahead);
     let pool = engine::pool(config, models, telemetry.metrics.clone()).await.map_err(|failure| {
         let exit = if failure.error.code == engine::NOT_BUILT { Exit::Usage } else { Exit::Failed };
-        NotReady(Unfit { check: "engine", why: failure.error.message }, exit)
+        NotReady(UnfitWorker { check: "engine", why: failure.error.message }, exit)
     })?;
     telemetry.health.enter(Phase::Examining);
     let rooms = fitness::pictures(&pool, &names).await?;
@@ -176,9 +176,9 @@ fn ends(
 fn options(config: &Config, rooms: &[EngineCapacity]) -> WorkerOptions {
     let worker = &config.worker;
     let asked = worker.concurrency.map(|asked| usize::try_from(asked).unwrap_or(usize::MAX));
-    let slots = asked.unwrap_or_else(|| slots(rooms)).min(MAX_SLOTS);
+    let slots = asked.unwrap_or_else(|| slots(rooms)).min(MAX_WORKER_SLOTS);
     if asked > Some(slots) {
-        warn!("worker.concurrency is more than {MAX_SLOTS}, which is the most");
+        warn!("worker.concurrency is more than {MAX_WORKER_SLOTS}, which is the most");
     }
     if asked > Some(1) && worker.refresh {
         warn!(

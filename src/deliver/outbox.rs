@@ -27,13 +27,13 @@ use crate::telemetry::Metrics;
 const WEBHOOK_LIFETIME: Duration = Duration::from_hours(24);
 
 /// Receivers that are called at the same time. Who pauses is not counted.
-const MAX_CALLS: usize = 16;
+const MAX_WEBHOOK_CALLS: usize = 16;
 
 /// Of them at one host: what it makes wait is its own.
 const MAX_CALLS_PER_HOST: usize = 4;
 
 /// Webhooks that are under way at the same time, pauses included; more wait their turn.
-const MAX_IN_FLIGHT: usize = 1024;
+const MAX_WEBHOOKS_IN_FLIGHT: usize = 1024;
 
 /// How often and how fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +91,15 @@ impl Outbox {
     /// The outbox in `spool`, and what sends for it. To be opened once. Blocks.
     pub fn open(spool: &Spool, client: WebhookClient) -> (Self, WebhookDeliveries) {
         let (kind, left) = spool.open_kind("webhooks", client.clock.now());
-        let (sender, receiver) = mpsc::channel(MAX_IN_FLIGHT);
+        let (sender, receiver) = mpsc::channel(MAX_WEBHOOKS_IN_FLIGHT);
         let course = Arc::new(Course::new(Arc::clone(&client.clock)));
         let outbox = Self { kind: Arc::new(kind), queue: sender, course: Arc::clone(&course) };
-        let sender =
-            Arc::new(WebhookSender { client, course, calls: Semaphore::new(MAX_CALLS), shares: Mutex::default() });
+        let sender = Arc::new(WebhookSender {
+            client,
+            course,
+            calls: Semaphore::new(MAX_WEBHOOK_CALLS),
+            shares: Mutex::default(),
+        });
         (outbox, WebhookDeliveries { left, queue: receiver, sender })
     }
 
@@ -155,7 +159,7 @@ impl WebhookDeliveries {
                         error!("a webhook's delivery failed, and will be made again after a restart: {cause}");
                     }
                 }
-                next = self.queue.recv(), if open && under_way.len() < MAX_IN_FLIGHT => match next {
+                next = self.queue.recv(), if open && under_way.len() < MAX_WEBHOOKS_IN_FLIGHT => match next {
                     Some(entry) => {
                         under_way.spawn(Arc::clone(&self.sender).deliver(entry));
                     }

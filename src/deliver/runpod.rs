@@ -12,13 +12,13 @@ use crate::net::{self, Answer, Call, FetchError, NoUrl, Pauses, Reason, Template
 use crate::telemetry::Metrics;
 
 /// Between tries.
-const RETRY: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(30) };
+const RESULT_RETRY: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 
 /// For one try: a large body over a slow line.
-const TRY_TIMEOUT: Duration = Duration::from_mins(2);
+const RESULT_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// For one try, however late it is.
-const MIN_TRY: Duration = Duration::from_secs(1);
+const MIN_RESULT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// For a progress update, which the end of its job waits for.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,13 +94,13 @@ impl RunPodSink {
         let mut tries = 0;
         loop {
             tries += 1;
-            let time = TRY_TIMEOUT.min(end.saturating_duration_since(Instant::now())).max(MIN_TRY);
+            let time = RESULT_TIMEOUT.min(end.saturating_duration_since(Instant::now())).max(MIN_RESULT_TIMEOUT);
             let (why, again) = match self.post(to, &id, body.clone(), streamed, time).await {
                 PostOutcome::Taken => return Ok(()),
                 PostOutcome::Refused(why, status) => return Err(Undelivered { why, tries, too_large: status == 413 }),
                 PostOutcome::Later(why, again) => (why, again),
             };
-            let pause = RETRY.after(tries, again, jitter());
+            let pause = RESULT_RETRY.after(tries, again, jitter());
             if Instant::now() + pause > end {
                 return Err(Undelivered { why, tries, too_large: false });
             }

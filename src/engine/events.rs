@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use super::{Event, Picture, Progress};
 
 /// One end for the engine's thread, one for whoever waits.
-pub(super) fn channel() -> (EventSender, JobEvents) {
+pub(super) fn channel() -> (JobEventSender, JobEvents) {
     let shared = Arc::new(Shared::default());
-    (EventSender(Arc::clone(&shared)), JobEvents(shared))
+    (JobEventSender(Arc::clone(&shared)), JobEvents(shared))
 }
 
 #[derive(Debug, Default)]
@@ -48,9 +48,9 @@ impl Pending {
 
 /// Sends the events of one job. Dropping it ends them.
 #[derive(Debug)]
-pub(super) struct EventSender(Arc<Shared>);
+pub(super) struct JobEventSender(Arc<Shared>);
 
-impl EventSender {
+impl JobEventSender {
     /// Has the receiver get `event`, unless another progress or preview overtakes it.
     pub(super) fn send(&self, event: Event) {
         let mut pending = self.0.pending();
@@ -69,7 +69,7 @@ impl EventSender {
     }
 }
 
-impl Drop for EventSender {
+impl Drop for JobEventSender {
     fn drop(&mut self) {
         self.0.pending().sender_is_gone = true;
         self.0.changed.notify_one();

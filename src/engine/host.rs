@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 pub use super::events::JobEvents;
-use super::events::{EventSender, channel};
+use super::events::{JobEventSender, channel};
 use super::{Engine, Event, Load, Memory, Poisoned, Ticket};
 use crate::job::{JobError, Spec};
 use crate::telemetry::Metrics;
@@ -50,7 +50,7 @@ pub struct Host {
 struct Submission {
     asked: Instant,
     spec: Spec,
-    events: EventSender,
+    events: JobEventSender,
 }
 
 impl Host {
@@ -219,7 +219,7 @@ impl Observer {
 struct EngineLoop<E> {
     engine: E,
     submissions: mpsc::Receiver<Submission>,
-    clients: HashMap<Ticket, EventSender>,
+    clients: HashMap<Ticket, JobEventSender>,
     next: u64,
     observer: Observer,
 }

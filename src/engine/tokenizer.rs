@@ -4,36 +4,35 @@
 //! taken out of a text as they stand; the rest goes through NFC, white space runs to one space, lower case, a split into
 //! words (letters; single digits; runs of anything else), bytes, and byte-pair merges with `</w>` ending each word.
 
+mod files;
 mod special;
 mod vocabulary;
+mod written;
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::de::DeserializeOwned;
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::replace::ReplacePattern;
-use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers};
+use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as NormalizerSequence};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
+use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizerSequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{Encoding, SplitDelimiterBehavior, Tokenizer as Pipeline};
+use tokenizers::{Encoding, SplitDelimiterBehavior, Tokenizer as LibraryTokenizer};
 
+pub use files::TokenizerError;
+use files::read_json;
 use special::Special;
-use vocabulary::{Serialized, Vocabulary};
-
-use crate::disk::whole;
-
-/// Bytes of a file: a vocabulary of a million words has less.
-const MOST: u64 = 64 << 20;
+use vocabulary::Vocabulary;
+use written::Serialized;
 
 /// What CLIP takes as one word.
-const WORD: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+const WORD_PATTERN: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// A CLIP tokenizer, loaded.
 #[derive(Debug)]
 pub struct Tokenizer {
-    pipeline: Pipeline,
+    pipeline: LibraryTokenizer,
     max_length: usize,
     vocab_size: usize,
     begin: u32,
@@ -52,41 +51,6 @@ pub struct Encoded {
     pub cut: Option<usize>,
 }
 
-/// Why a tokenizer could not be loaded, or a text not be encoded.
-#[derive(Debug, thiserror::Error)]
-pub enum TokenizerError {
-    /// A file could not be read.
-    #[error("{}: {reason}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        reason: std::io::Error,
-    },
-    /// A file was read and is not what it should be.
-    #[error("{}: {reason}", path.display())]
-    Content {
-        /// The file, or the folder if it is about several.
-        path: PathBuf,
-        /// What is wrong, with the line, key or token at fault.
-        reason: String,
-    },
-    /// A text was refused.
-    #[error("a text of {bytes} bytes cannot be tokenized: {reason}")]
-    Text {
-        /// How long the text is.
-        bytes: usize,
-        /// What the `tokenizers` library said.
-        reason: tokenizers::Error,
-    },
-}
-
-impl TokenizerError {
-    fn content(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Content { path: path.to_owned(), reason: reason.into() }
-    }
-}
-
 impl Tokenizer {
     /// Loads the `tokenizer` folder of a model.
     ///
@@ -97,7 +61,7 @@ impl Tokenizer {
         let serialized: Option<Serialized> = read_json(&dir.join("tokenizer.json"))?;
         let special = Special::read(dir, serialized.as_ref())?;
         let vocabulary = match serialized {
-            Some(serialized) => serialized.vocabulary(&dir.join("tokenizer.json"))?,
+            Some(serialized) => Vocabulary::of(serialized, &dir.join("tokenizer.json"))?,
             None => Vocabulary::read(dir, &special)?,
         };
         if !vocabulary.ids.contains_key(&special.unknown) {
@@ -153,35 +117,20 @@ impl Tokenizer {
 }
 
 /// The pipeline that `CLIPTokenizer.__init__` builds; begin and end are left to [`Tokenizer::encode`].
-fn pipeline(vocabulary: Vocabulary, special: &Special) -> tokenizers::Result<Pipeline> {
+fn pipeline(vocabulary: Vocabulary, special: &Special) -> tokenizers::Result<LibraryTokenizer> {
     let model = BPE::builder()
         .vocab_and_merges(vocabulary.ids, vocabulary.merges)
         .end_of_word_suffix(vocabulary::END_OF_WORD.into())
         .unk_token(special.unknown.clone())
         .build()?;
     let spaces = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ")?;
-    let words = Split::new(SplitPattern::Regex(WORD.into()), SplitDelimiterBehavior::Removed, true)?;
+    let words = Split::new(SplitPattern::Regex(WORD_PATTERN.into()), SplitDelimiterBehavior::Removed, true)?;
     let bytes = ByteLevel::default().add_prefix_space(false);
-    let mut pipeline = Pipeline::new(model);
+    let mut pipeline = LibraryTokenizer::new(model);
     // The normalizer before the tokens: some of them are looked for in normalized text and so are normalized themselves.
-    pipeline.with_normalizer(Some(Normalizers::new(vec![NFC.into(), spaces.into(), Lowercase.into()])))?;
-    pipeline.with_pre_tokenizer(Some(PreTokenizers::new(vec![words.into(), bytes.into()])));
+    pipeline.with_normalizer(Some(NormalizerSequence::new(vec![NFC.into(), spaces.into(), Lowercase.into()])))?;
+    pipeline.with_pre_tokenizer(Some(PreTokenizerSequence::new(vec![words.into(), bytes.into()])));
     pipeline.add_tokens(special.added.iter().cloned())?;
     pipeline.set_encode_special_tokens(special.split);
     Ok(pipeline)
-}
-
-/// The bytes of a file; `None` if there is none.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
-    match whole::read(path, MOST) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(reason) if reason.kind() == ErrorKind::NotFound => Ok(None),
-        Err(reason) => Err(TokenizerError::Read { path: path.to_owned(), reason }),
-    }
-}
-
-/// A JSON file; `None` if there is none.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, TokenizerError> {
-    let Some(bytes) = read(path)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| TokenizerError::content(path, error.to_string()))
 }

@@ -1,7 +1,7 @@
 //! The admin port: `/healthz`, `/readyz` and `/metrics`, for whoever watches the process.
 //!
 //! It is served by hyper itself and not by a framework, because three routes need none, and because hyper lets us say what a client
-//! may cost: one request a connection, few connections, little time. Dropping [`Admin::serve`] ends it with all of its connections.
+//! may cost: one request a connection, few connections, little time. Dropping [`AdminPort::serve`] ends it with all of its connections.
 
 use std::convert::Infallible;
 use std::io;
@@ -42,12 +42,12 @@ const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// A port that is listened on.
 #[derive(Debug)]
-pub struct Admin {
+pub struct AdminPort {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Admin {
+impl AdminPort {
     /// Listens on `address`; port 0 is any that is free.
     ///
     /// # Errors

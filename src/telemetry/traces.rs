@@ -39,7 +39,7 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Bytes of a collector's answer.
-const MAX_ANSWER: u64 = 1 << 16;
+const MAX_COLLECTOR_ANSWER: u64 = 1 << 16;
 
 /// Why there are no traces.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +121,8 @@ impl Exporter {
         let url: Url = parts.uri.to_string().parse()?;
         let headers = parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
         let headers: Vec<(&str, &str)> = headers.collect();
-        let call = Call { url: &url, body: Some(body), headers: &headers, time: EXPORT_TIMEOUT, most: MAX_ANSWER };
+        let call =
+            Call { url: &url, body: Some(body), headers: &headers, time: EXPORT_TIMEOUT, most: MAX_COLLECTOR_ANSWER };
         // Another call that panicked left the runtime whole.
         let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = runtime.block_on(self.http.call(call));

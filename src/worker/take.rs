@@ -18,7 +18,7 @@ use crate::net::{Pauses, jitter};
 use crate::source::{JobSource, NextPoll, TakeError, Taken};
 
 /// After errors.
-const RETRY: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(15) };
+const TAKE_RETRY: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(15) };
 
 /// An answer that began no job and came sooner than this was no long poll.
 const LONG_POLL: Duration = Duration::from_secs(1);
@@ -66,7 +66,7 @@ pub(super) async fn until_stopped<S: JobSource, K: Sink>(
             Err(TakeError { next: NextPoll::Again, .. }) => Duration::ZERO,
             Err(TakeError { why, next: NextPoll::Retry(told) }) => {
                 failures += 1;
-                let pause = RETRY.after(failures, told, jitter()).max(RETRY.first);
+                let pause = TAKE_RETRY.after(failures, told, jitter()).max(TAKE_RETRY.first);
                 warn!(failures, "no jobs, asking again in {} ms: {why}", pause.as_millis());
                 start.failed(why);
                 pause

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use latentd::source::JobSource;
 use latentd::telemetry::Telemetry;
-use latentd::telemetry::admin::Admin;
+use latentd::telemetry::admin::AdminPort;
 use latentd::telemetry::health::Phase;
 use latentd::worker::{WorkerEnd, WorkerOptions};
 use serde_json::json;
@@ -26,7 +26,7 @@ struct Port {
 
 impl Port {
     async fn open(telemetry: Telemetry) -> Self {
-        let admin = Admin::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let admin = AdminPort::listen(([127, 0, 0, 1], 0).into()).await.unwrap();
         let (address, mut task) = (admin.address(), JoinSet::new());
         task.spawn(async move { match admin.serve(telemetry).await {} });
         Self { address, task }

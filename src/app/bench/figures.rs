@@ -29,23 +29,23 @@ impl Spread {
 #[derive(Debug, Serialize)]
 pub(super) struct Figures {
     #[serde(flatten)]
-    pub(super) machine: Machine,
-    pub(super) start: Start,
-    pub(super) latency: Vec<Latency>,
-    pub(super) rows: Vec<Rows>,
+    pub(super) machine: MachineFigures,
+    pub(super) start: StartFigures,
+    pub(super) latency: Vec<LatencyFigures>,
+    pub(super) rows: Vec<RowsFigures>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) stream: Option<Stream>,
-    pub(super) memory: Memory,
+    pub(super) stream: Option<StreamFigures>,
+    pub(super) memory: MemoryFigures,
     /// Of a GPU with the CUDA helper.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) gpu: Option<Gpu>,
+    pub(super) gpu: Option<GpuFigures>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) rates: Option<Rates>,
+    pub(super) rates: Option<RatesFigures>,
 }
 
 /// What measured it.
 #[derive(Debug, Serialize)]
-pub(super) struct Machine {
+pub(super) struct MachineFigures {
     pub(super) latentd: &'static str,
     pub(super) model: String,
     /// And the numbers that it computes in.
@@ -55,7 +55,7 @@ pub(super) struct Machine {
 
 /// From nothing to an engine.
 #[derive(Debug, Serialize)]
-pub(super) struct Start {
+pub(super) struct StartFigures {
     /// Weights and device.
     pub(super) load: f64,
     /// From the start of the process, too.
@@ -64,7 +64,7 @@ pub(super) struct Start {
 
 /// One image at a time.
 #[derive(Debug, Serialize)]
-pub(super) struct Latency {
+pub(super) struct LatencyFigures {
     pub(super) size: String,
     pub(super) steps: u32,
     /// From the input to the PNG in base64.
@@ -81,7 +81,7 @@ pub(super) struct Latency {
 
 /// Several images side by side.
 #[derive(Debug, Serialize)]
-pub(super) struct Rows {
+pub(super) struct RowsFigures {
     pub(super) size: String,
     pub(super) images: u32,
     /// Until each of them is a step further.
@@ -90,7 +90,7 @@ pub(super) struct Rows {
 
 /// Jobs of all kinds, several in hand.
 #[derive(Debug, Serialize)]
-pub(super) struct Stream {
+pub(super) struct StreamFigures {
     /// As inputs, for who compares.
     pub(super) jobs: Vec<Value>,
     pub(super) at_once: usize,
@@ -104,7 +104,7 @@ pub(super) struct Stream {
 
 /// At most, until now.
 #[derive(Debug, Serialize)]
-pub(super) struct Memory {
+pub(super) struct MemoryFigures {
     pub(super) resident: u64,
     /// Taken of the device, by whomever.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,7 +113,7 @@ pub(super) struct Memory {
 
 /// What the engine made use of.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Gpu {
+pub(super) struct GpuFigures {
     /// That were measured.
     pub(super) evaluations: u64,
     /// That were measured and replays of CUDA graphs.
@@ -126,12 +126,12 @@ pub(super) struct Gpu {
 
 /// What the device can do at best.
 #[derive(Debug, Serialize)]
-pub(super) struct Rates {
+pub(super) struct RatesFigures {
     pub(super) matrices: f64,
     pub(super) convolution: f64,
 }
 
-impl From<rates::Rates> for Rates {
+impl From<rates::Rates> for RatesFigures {
     fn from(rates: rates::Rates) -> Self {
         Self { matrices: rates.matrices, convolution: rates.convolution }
     }

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::figures::{Gpu, Latency, Rows, Spread, Stream};
+use super::figures::{GpuFigures, LatencyFigures, RowsFigures, Spread, StreamFigures};
 use crate::encode;
 use crate::engine::host::Host;
 use crate::engine::torch::denoise::graphs;
@@ -45,17 +45,17 @@ impl<'a> Bench<'a> {
     }
 
     /// What was made use of until now.
-    pub(super) fn gpu(&self) -> Option<Gpu> {
+    pub(super) fn gpu(&self) -> Option<GpuFigures> {
         let (all, measured) = (self.usage.as_ref()?.used(), self.measured.get());
         let (evaluations, replayed) = (measured.evaluations, measured.replayed);
-        Some(Gpu { evaluations, replayed, graphs: all.recorded, kernels: all.kernel_calls > 0 })
+        Some(GpuFigures { evaluations, replayed, graphs: all.recorded, kernels: all.kernel_calls > 0 })
     }
 
     /// One image after the other. `work` is what an evaluation of two rows is, by row.
-    pub(super) async fn latency(&self, size: Size, steps: u32, work: f64) -> anyhow::Result<Latency> {
+    pub(super) async fn latency(&self, size: Size, steps: u32, work: f64) -> anyhow::Result<LatencyFigures> {
         let runs = self.runs(size, steps, 1).await?.concat();
         let spread = |of: fn(&Timings) -> Duration| Spread::of(runs.iter().map(|run| of(run).as_secs_f64()));
-        Ok(Latency {
+        Ok(LatencyFigures {
             size: shown(size),
             steps,
             total: spread(|run| run.total),
@@ -68,12 +68,12 @@ impl<'a> Bench<'a> {
     }
 
     /// Several images at once, which the engine draws in as few evaluations as it likes.
-    pub(super) async fn side_by_side(&self, size: Size, steps: u32, images: u32) -> anyhow::Result<Rows> {
+    pub(super) async fn side_by_side(&self, size: Size, steps: u32, images: u32) -> anyhow::Result<RowsFigures> {
         let runs = self.runs(size, steps, images).await?;
         let slowest = |run: &Vec<Timings>| run.iter().map(|job| job.denoise).max().unwrap_or_default();
         // A sampler may make several evaluations a step; this one makes one.
         let step = Spread::of(runs.iter().map(|run| slowest(run).as_secs_f64() / f64::from(steps)));
-        Ok(Rows { size: shown(size), images, step })
+        Ok(RowsFigures { size: shown(size), images, step })
     }
 
     /// Rounds of `images` at once, each with the timings of the jobs that they are asked for by.
@@ -105,7 +105,7 @@ impl<'a> Bench<'a> {
     }
 
     /// All of `jobs`, of which so many are in hand at the same time.
-    pub(super) async fn stream(&self, jobs: Vec<Value>, at_once: usize) -> anyhow::Result<Stream> {
+    pub(super) async fn stream(&self, jobs: Vec<Value>, at_once: usize) -> anyhow::Result<StreamFigures> {
         let draw = || stream::iter(&jobs).map(|job| self.draw(job)).buffer_unordered(at_once).collect::<Vec<_>>();
         if self.usage.is_some() {
             // A GPU meets each number of rows for the first time only once.
@@ -121,7 +121,7 @@ impl<'a> Bench<'a> {
         let (p50, p95) = (at(0.5), at(0.95));
         let images: usize = drawn.iter().map(|(images, _)| images).sum();
         let images_a_minute = 60.0 * images as f64 / seconds;
-        Ok(Stream { jobs, at_once, images, seconds, images_a_minute, p50, p95 })
+        Ok(StreamFigures { jobs, at_once, images, seconds, images_a_minute, p50, p95 })
     }
 
     fn used(&self) -> Option<Used> {

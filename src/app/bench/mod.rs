@@ -18,7 +18,7 @@ use crate::engine::torch::{Target, TorchEngine, device::rates};
 use crate::job::Offer;
 use crate::telemetry::Metrics;
 use crate::worker::RenderContext;
-use figures::{Figures, Machine, Start};
+use figures::{Figures, MachineFigures, StartFigures};
 use measure::Bench;
 
 /// Operations in a multiplication with its addition.
@@ -74,7 +74,7 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
     };
     let host = engine::host((config, config.device), (0, Metrics::default()), build).await?;
     drop(ahead);
-    let start = Start { load: host.load_time().as_secs_f64(), ready: process::age() };
+    let start = StartFigures { load: host.load_time().as_secs_f64(), ready: process::age() };
     let (work, usage) = told.await?;
     // As it is in a worker that has been there for a while; nobody's evaluations are not measured.
     host.warm().await;
@@ -103,6 +103,7 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
 
     let rates = if args.rates { Some(rates::measure(target)?.into()) } else { None };
     let threads = available_parallelism().map_or(1, std::num::NonZero::get);
-    let machine = Machine { latentd: env!("CARGO_PKG_VERSION"), model: name, device: target.to_string(), threads };
+    let machine =
+        MachineFigures { latentd: env!("CARGO_PKG_VERSION"), model: name, device: target.to_string(), threads };
     Ok(Figures { machine, start, latency, rows, stream, memory, gpu, rates })
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::figures::Memory;
+use super::figures::MemoryFigures;
 use crate::engine;
 
 /// Clock ticks a second, of `/proc` on every Linux that there is.
@@ -21,12 +21,12 @@ pub(super) fn age() -> f64 {
 }
 
 /// The most that was resident, and what is taken of the device.
-pub(super) fn memory(device: Option<engine::Memory>) -> Memory {
+pub(super) fn memory(device: Option<engine::Memory>) -> MemoryFigures {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let peak = status
         .lines()
         .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    Memory { resident: peak.unwrap_or(0) << 10, device: device.map(|memory| memory.total - memory.free) }
+    MemoryFigures { resident: peak.unwrap_or(0) << 10, device: device.map(|memory| memory.total - memory.free) }
 }
 
 #[cfg(test)]

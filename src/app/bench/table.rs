@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figures::{Figures, Gpu, Latency, Rates, Spread};
+use super::figures::{Figures, GpuFigures, LatencyFigures, RatesFigures, Spread};
 
 /// Tables in Markdown.
 pub(super) fn table(figures: &Figures) -> String {
@@ -52,14 +52,14 @@ fn write(text: &mut String, figures: &Figures) -> std::fmt::Result {
     if let Some(taken) = figures.memory.device {
         writeln!(text, "taken of the device: {} MiB", taken >> 20)?;
     }
-    if let Some(Gpu { evaluations, replayed, graphs, kernels }) = figures.gpu {
+    if let Some(GpuFigures { evaluations, replayed, graphs, kernels }) = figures.gpu {
         let kernels = if kernels { "in use" } else { "not in use" };
         writeln!(
             text,
             "{replayed} of {evaluations} evaluations that were measured were replays of CUDA graphs ({graphs} recorded); kernels of our own were {kernels}"
         )?;
     }
-    if let Some(Rates { matrices, convolution }) = figures.rates {
+    if let Some(RatesFigures { matrices, convolution }) = figures.rates {
         writeln!(
             text,
             "the device at its best: matrices {:.3} TFLOP/s, a 3×3 convolution {:.3} TFLOP/s",
@@ -70,7 +70,7 @@ fn write(text: &mut String, figures: &Figures) -> std::fmt::Result {
     Ok(())
 }
 
-fn latency(one: &Latency, rates: Option<&Rates>) -> String {
+fn latency(one: &LatencyFigures, rates: Option<&RatesFigures>) -> String {
     let rate = one.work / one.evaluation.median;
     let share = rates.map(|best| format!(" ({:.0} % of the best)", 100.0 * rate / best.matrices.max(best.convolution)));
     let Spread { min, median, max } = one.total;

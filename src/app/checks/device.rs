@@ -7,7 +7,7 @@ use crate::engine::torch::{Target, device};
 use crate::models::size;
 
 /// Memory that activations want beside the weights at 512×512, in bytes.
-const BESIDE_WEIGHTS: u64 = 1 << 30;
+const ACTIVATIONS: u64 = 1 << 30;
 
 /// Whether every device that `device` stands for can be used, and has memory for weights of so many bytes.
 pub(in super::super) fn check(device: Device, dtype: Dtype, weights: u64) -> Vec<Check> {
@@ -54,7 +54,7 @@ fn of(target: Target, weights: u64) -> Vec<Check> {
 
 /// Of a GPU; the processor's memory is the machine's.
 fn memory(target: Target, weights: u64) -> Check {
-    let wanted = weights + BESIDE_WEIGHTS;
+    let wanted = weights + ACTIVATIONS;
     match target.memory() {
         Err(cause) => {
             Check::not_ok("gpu", Verdict::Fail, cause.to_string(), "see whether other processes hold the GPU")

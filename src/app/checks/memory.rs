@@ -7,7 +7,7 @@ use super::{Check, Verdict};
 use crate::models::size;
 
 /// Beside a model's weights: the program, pictures on their way in and out.
-const BESIDE_WEIGHTS: u64 = 512 << 20;
+const MEMORY_BESIDE_WEIGHTS: u64 = 512 << 20;
 
 /// Whether there is enough: `least` GiB where somebody says so, else what weights of `weights` bytes want, which is an estimate and
 /// therefore no reason not to try.
@@ -32,7 +32,7 @@ fn judge(free: u64, least: Option<f64>, weights: u64) -> Check {
             Check::not_ok("memory", Verdict::Fail, found, "give it more, or set RUNPOD_MIN_MEMORY_GB lower")
         };
     }
-    let wanted = weights + BESIDE_WEIGHTS;
+    let wanted = weights + MEMORY_BESIDE_WEIGHTS;
     let found = format!("{} available, {} should do", size(free), size(wanted));
     if free >= wanted {
         Check::ok("memory", found)
@@ -86,7 +86,7 @@ mod tests {
         let verdict = |free, least, weights| judge(free, least, weights).verdict;
         assert_eq!(verdict(2 << 30, None, 1 << 30), Verdict::Ok);
         assert_eq!(verdict(1 << 30, None, 1 << 30), Verdict::Warn);
-        assert_eq!(verdict(2 << 30, Some(2.0), u64::MAX - BESIDE_WEIGHTS), Verdict::Ok);
+        assert_eq!(verdict(2 << 30, Some(2.0), u64::MAX - MEMORY_BESIDE_WEIGHTS), Verdict::Ok);
         assert_eq!(verdict((2 << 30) - 1, Some(2.0), 0), Verdict::Fail);
     }
 }

@@ -19,7 +19,7 @@ pub(super) use bench::BenchArgs;
 #[command(version)]
 pub(super) struct Cli {
     #[command(flatten)]
-    pub(super) settings: Settings,
+    pub(super) settings: SettingFlags,
     #[command(flatten)]
     pub(super) sdk: SdkFlags,
     #[command(subcommand)]
@@ -166,7 +166,7 @@ pub(super) struct RunArgs {
 /// Settings that may be given with any command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings")]
-pub(super) struct Settings {
+pub(super) struct SettingFlags {
     /// Configuration file instead of ./latentd.toml.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -246,7 +246,7 @@ impl Cli {
     }
 }
 
-impl Settings {
+impl SettingFlags {
     fn flags(&self) -> Flags {
         let given = [
             ("model", &self.model),

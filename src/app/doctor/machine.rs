@@ -13,7 +13,7 @@ use crate::engine::torch;
 use crate::engine::torch::device::multiplies_bf16;
 
 /// A side of the smallest picture.
-const SMALL_SIDE: u32 = 128;
+const DOCTOR_SIDE: u32 = 128;
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let mut checks = vec![libtorch(), processor()];
@@ -93,9 +93,9 @@ fn model(config: &Config, models: &[ServedModel], served: &ServedModel) -> Vec<C
         };
         let (at, took) = (served.model.path.display(), host.load_time().as_millis());
         let loaded = Check::ok("model", format!("{name} from {at}, loaded in {took} ms"));
-        let drawn = match picture::draw(&host, name, SMALL_SIDE).await {
+        let drawn = match picture::draw(&host, name, DOCTOR_SIDE).await {
             Ok(took) => {
-                Check::ok("picture", format!("{SMALL_SIDE}×{SMALL_SIDE} in one step took {} ms", took.as_millis()))
+                Check::ok("picture", format!("{DOCTOR_SIDE}×{DOCTOR_SIDE} in one step took {} ms", took.as_millis()))
             }
             Err(cause) => failed("picture", cause, "try --dtype f32; if that draws, the model overflows"),
         };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 
 /// Bytes of a prompt that go into a file's name; file systems take 255 in all.
-const LONGEST: usize = 80;
+const MAX_NAME: usize = 80;
 
 /// Makes `folder` if need be, and sees that files can be written there, before hours are spent on them.
 pub(super) fn prepare(folder: &Path) -> io::Result<()> {
@@ -42,7 +42,7 @@ pub(super) fn slug(prompt: &str) -> String {
     let mut slug = String::new();
     for c in prompt.chars().flat_map(char::to_lowercase) {
         if c.is_alphanumeric() {
-            if slug.len() + c.len_utf8() > LONGEST {
+            if slug.len() + c.len_utf8() > MAX_NAME {
                 break;
             }
             slug.push(c);
@@ -60,7 +60,7 @@ pub(super) fn slug(prompt: &str) -> String {
 /// A job's id as part of a file's name: whatever it holds, it names a file in this folder and no other.
 fn file_name(id: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-    id.chars().map(safe).take(LONGEST).collect()
+    id.chars().map(safe).take(MAX_NAME).collect()
 }
 
 #[cfg(test)]
@@ -117,7 +117,7 @@ mod tests {
         #[test]
         fn any_prompt_names_one_file(prompt: String) {
             let slug = slug(&prompt);
-            prop_assert!(!slug.is_empty() && slug.len() <= LONGEST);
+            prop_assert!(!slug.is_empty() && slug.len() <= MAX_NAME);
             prop_assert!(slug.chars().all(|c| c.is_alphanumeric() || c == '-'), "{}", slug);
         }
     }

@@ -11,16 +11,18 @@ use crate::encode;
 use crate::job::{Request, RequestError};
 
 /// What the SDK reads when nothing else is said.
-const USUAL_FILE: &str = "test_input.json";
+const DEFAULT_JOB_FILE: &str = "test_input.json";
 
 /// Bytes of a job or an image, as of what a queue hands out.
-const MOST: u64 = 256 << 20;
+const MAX_INPUT_FILE: u64 = 256 << 20;
 
 /// Why there is no job to run.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SourceError {
     /// Neither a prompt nor a job was given, and the usual file is not there.
-    #[error("{USUAL_FILE} not found: give a job with --test-input, or a prompt as in `latentd run \"a red apple\"`")]
+    #[error(
+        "{DEFAULT_JOB_FILE} not found: give a job with --test-input, or a prompt as in `latentd run \"a red apple\"`"
+    )]
     NoUsualFile,
     /// What was given starts like no JSON object, and no file has that name.
     #[error("--test-input {0:?} is neither a file nor a JSON object")]
@@ -56,7 +58,7 @@ pub(super) fn of_job(args: &RunArgs) -> Result<Request, SourceError> {
     let text = match args.test_input.as_deref() {
         Some(json) if json.trim_start().starts_with(['{', '[']) => json.to_owned(),
         Some(file) => read(file, SourceError::NoSuchFile(file.to_owned()))?,
-        None => read(USUAL_FILE, SourceError::NoUsualFile)?,
+        None => read(DEFAULT_JOB_FILE, SourceError::NoUsualFile)?,
     };
     Ok(Request::from_json(&text)?)
 }
@@ -69,7 +71,7 @@ fn read(file: &str, missing: SourceError) -> Result<String, SourceError> {
 }
 
 fn bytes(file: &str, missing: SourceError) -> Result<Vec<u8>, SourceError> {
-    whole::read_named(Path::new(file), MOST).map_err(|cause| match cause.kind() {
+    whole::read_named(Path::new(file), MAX_INPUT_FILE).map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound => missing,
         _ => SourceError::Unreadable { file: file.to_owned(), cause },
     })

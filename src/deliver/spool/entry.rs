@@ -7,12 +7,21 @@ use std::sync::Arc;
 use std::{fmt, fs};
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tracing::warn;
 
+use super::error::SpoolError;
 use super::letter::{DAMAGED, Damage, LetterHead, sync_dir};
-use super::{EntryHeader, Shared, SpoolError};
+use super::shared::Shared;
 use crate::blocking::blocking;
 use crate::clock::UnixTime;
+
+/// What stands on a letter: where it goes, and nothing secret that a restart could not do without.
+pub trait EntryHeader: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The id of the job it is about, for the logs.
+    fn job(&self) -> &str;
+}
 
 /// A letter on its way. Dropped before [`SpoolEntry::done`], it stays on disk for the next process, and counts until then.
 pub struct SpoolEntry<H> {

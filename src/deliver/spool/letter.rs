@@ -24,7 +24,7 @@ pub(super) const DRAFT: &str = "draft";
 pub(super) const DAMAGED: &str = "damaged";
 
 /// Counted up when the format changes: what another release wrote is set aside rather than misread.
-const FORMAT: u32 = 1;
+const LETTER_FORMAT: u32 = 1;
 
 /// Hexadecimal digits of a checksum.
 const CHECKSUM: usize = 64;
@@ -53,7 +53,7 @@ pub(super) enum Damage {
 
 impl<H: Serialize + DeserializeOwned> LetterHead<H> {
     pub(super) fn new(header: H, deadline: u64) -> Self {
-        Self { format: FORMAT, deadline, header }
+        Self { format: LETTER_FORMAT, deadline, header }
     }
 
     /// Writes a letter to `letter`, in the place of what is there, and returns its size; whether a crash of the machine leaves it its name,
@@ -84,8 +84,8 @@ impl<H: Serialize + DeserializeOwned> LetterHead<H> {
         }
         let end = rest.iter().position(|byte| *byte == b'\n').ok_or(Damage::Checksum)?;
         let head: Self = serde_json::from_slice(&rest[..end]).map_err(|cause| Damage::LetterHead(cause.to_string()))?;
-        if head.format != FORMAT {
-            return Err(Damage::LetterHead(format!("its format is {}, not {FORMAT}", head.format)));
+        if head.format != LETTER_FORMAT {
+            return Err(Damage::LetterHead(format!("its format is {}, not {LETTER_FORMAT}", head.format)));
         }
         Ok((head, rest.slice(end + 1..)))
     }

@@ -10,8 +10,10 @@
 
 mod capacity;
 mod entry;
+mod error;
 mod letter;
 mod process_dir;
+mod shared;
 mod sweep;
 
 use std::fs;
@@ -19,15 +21,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-pub use entry::SpoolEntry;
+pub use entry::{EntryHeader, SpoolEntry};
+pub use error::SpoolError;
 
 use crate::blocking::blocking;
 use crate::clock::UnixTime;
@@ -36,58 +37,11 @@ use capacity::Capacity;
 use entry::{Storage, quarantine, remove};
 use letter::{DRAFT, LETTER, LetterHead, sync_dir};
 use process_dir::{ProcessDir, files};
-
-/// Why a spool cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    /// It cannot be made, read or locked.
-    #[error("the spool {} cannot be used: {cause}; check the folder, or set spool.dir to another", folder.display())]
-    Folder {
-        /// Which folder.
-        folder: PathBuf,
-        /// Why not.
-        cause: io::Error,
-    },
-    /// There are no folders left for this process.
-    #[error("the spool {} serves {processes} processes already: set spool.dir to another folder", folder.display())]
-    Taken {
-        /// Which spool.
-        folder: PathBuf,
-        /// How many processes it serves.
-        processes: usize,
-    },
-    /// A letter was whole and is not any more.
-    #[error("{} is damaged and was set aside: {why}", file.display())]
-    Damaged {
-        /// Which file.
-        file: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-}
-
-/// What stands on a letter: where it goes, and nothing secret that a restart could not do without.
-pub trait EntryHeader: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The id of the job it is about, for the logs.
-    fn job(&self) -> &str;
-}
+use shared::Shared;
 
 /// This process's folder, and how full it is. Ends with its last [`SpoolKind`] and [`SpoolEntry`].
 #[derive(Debug, Clone)]
 pub struct Spool(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    /// `None` if letters are kept in memory alone.
-    dir: Option<ProcessDir>,
-    capacity: Capacity,
-    /// Where the folders of all queues are, if that is known.
-    all: Option<PathBuf>,
-    /// Folders of the kinds that were opened: their letters are being delivered.
-    open: Mutex<Vec<PathBuf>>,
-    /// Whether the disk refused the last letter.
-    refused: AtomicBool,
-}
 
 impl Spool {
     /// Takes a folder under `root` that holds `max_bytes` before [`Spool::has_room`] is false. Blocks.
@@ -110,9 +64,9 @@ impl Spool {
         Self(Arc::new(Shared { dir, capacity, all, open, refused }))
     }
 
-    /// Opens the kind called `name`, and returns it with what an earlier process left in it, the most urgent first. What is past its deadline is dropped, what
-    /// cannot be read set aside, and without a folder letters are kept in memory; all of it is logged. Blocks. To be opened once:
-    /// twice would hand out the same letters twice.
+    /// Opens the kind called `name`, and returns it with what an earlier process left in it, the most urgent first. What is past its
+    /// deadline is dropped, what cannot be read set aside, and without a folder letters are kept in memory; all of it is logged. Blocks.
+    /// To be opened once: twice would hand out the same letters twice.
     pub fn open_kind<H: EntryHeader>(&self, name: &str, now: UnixTime) -> (SpoolKind<H>, Vec<SpoolEntry<H>>) {
         let folder = self.0.dir.as_ref().map(|dir| dir.folder.join(name));
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner).extend(folder.clone());
@@ -151,22 +105,6 @@ impl Spool {
         }
         let size = fs::metadata(&path).map_or(0, |file| file.len());
         Some(SpoolEntry::new(Arc::clone(&self.0), head, Storage::Disk { path, size }))
-    }
-}
-
-impl Shared {
-    /// Says that the disk refuses letters when it begins to, and that it takes them when it does so again.
-    fn say(&self, written: Result<(), &io::Error>) {
-        let folder = self.dir.as_ref().map(|dir| dir.folder.display()).into_iter();
-        let folder = folder.fold(String::new(), |_, folder| folder.to_string());
-        match (written, self.refused.swap(written.is_err(), Ordering::Relaxed)) {
-            (Err(cause), false) => error!(
-                "the spool {folder} cannot be written: {cause}; what is done is sent all the same, and what is not sent when this \
-                 process ends is lost"
-            ),
-            (Ok(()), true) => info!("the spool {folder} can be written again"),
-            (Err(_), true) | (Ok(()), false) => {}
-        }
     }
 }
 

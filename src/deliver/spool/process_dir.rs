@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::disk::private::{self, folder as make};
 
-use super::SpoolError;
+use super::error::SpoolError;
 use super::letter::LETTER;
 
 /// The file that a process locks.

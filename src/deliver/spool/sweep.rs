@@ -11,9 +11,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::time::sleep;
 use tracing::warn;
 
+use super::Spool;
 use super::letter::{DAMAGED, DRAFT, LETTER};
 use super::process_dir::{LOCK, ProcessDir, files, folders};
-use super::{Shared, Spool};
+use super::shared::Shared;
 use crate::blocking::blocking;
 use crate::clock::{UnixTime, WallClock};
 

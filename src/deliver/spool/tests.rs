@@ -8,7 +8,8 @@ mod sweep;
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
 use tempfile::TempDir;
 
 use super::*;

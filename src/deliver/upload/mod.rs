@@ -28,7 +28,7 @@ const MAX_TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// For one attempt: a large image over a slow line.
-const TRY_TIMEOUT: Duration = Duration::from_mins(2);
+const UPLOAD_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How long a link works: a week, the most that there is.
 const LINK_LIFETIME: Duration = Duration::from_hours(7 * 24);
@@ -97,10 +97,10 @@ impl Uploads {
             // Signed anew each time: the clock that judges the signature goes on.
             let mut action = bucket.put_object(Some(target.credentials()), &key);
             action.headers_mut().insert("content-type", PNG);
-            let url = action.sign_with_time(TRY_TIMEOUT * 5, &target::timestamp(self.clock.now()));
+            let url = action.sign_with_time(UPLOAD_TIMEOUT * 5, &target::timestamp(self.clock.now()));
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(PNG))]);
             let private = HeaderMap::new();
-            let message = Message { url: url.as_str(), headers, private, body: png.clone(), time: TRY_TIMEOUT };
+            let message = Message { url: url.as_str(), headers, private, body: png.clone(), time: UPLOAD_TIMEOUT };
             let (why, again) = match judge(client.put(&message).await) {
                 Ok(()) => break,
                 Err(failure) => failure,

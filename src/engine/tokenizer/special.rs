@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use super::vocabulary::Serialized;
-use super::{TokenizerError, read_json};
+use super::files::{TokenizerError, read_json};
+use super::written::{Serialized, Written};
 
 /// The tokens that have a role, in the order in which the reference adds them, with what they are if no file says it.
 const ROLES: [(&str, Option<&str>); 7] = [
@@ -43,49 +43,6 @@ pub(super) struct Special {
     /// Whether special tokens in a text are treated as ordinary text.
     pub(super) split: bool,
     pub(super) max_length: usize,
-}
-
-/// A token as a file writes it in full.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a key of the file")]
-pub(super) struct Written {
-    content: String,
-    #[serde(default)]
-    single_word: bool,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
-    /// Whether it is looked for in the normalized text; if left open, special tokens are not.
-    normalized: Option<bool>,
-    #[serde(default)]
-    special: bool,
-}
-
-impl Written {
-    /// The token for the library, as a special one or not.
-    fn added(&self, special: bool) -> AddedToken {
-        AddedToken::from(self.content.as_str(), special)
-            .normalized(self.normalized.unwrap_or(!special))
-            .single_word(self.single_word)
-            .lstrip(self.lstrip)
-            .rstrip(self.rstrip)
-    }
-}
-
-/// Two are equal if the library would get the same, whether or not a file spells the defaults out.
-impl PartialEq for Written {
-    fn eq(&self, other: &Self) -> bool {
-        self.added(self.special) == other.added(other.special)
-    }
-}
-
-/// An entry of `added_tokens` in `tokenizer.json`.
-#[derive(Debug, Deserialize)]
-pub(super) struct Numbered {
-    id: u32,
-    #[serde(flatten)]
-    token: Written,
 }
 
 /// A token as files name it: by its text alone, or in full. The two forms are never equal, as in the reference.

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use tokenizers::models::bpe::{Merges, Vocab};
 
-use super::special::{Numbered, Special};
-use super::{TokenizerError, read, read_json};
+use super::files::{TokenizerError, read, read_json};
+use super::special::Special;
+use super::written::{Merge, Serialized};
 
 /// What a token carries that ends a word.
 pub(super) const END_OF_WORD: &str = "</w>";
@@ -17,33 +17,11 @@ pub(super) struct Vocabulary {
     pub(super) merges: Merges,
 }
 
-/// What counts of a `tokenizer.json`: the rest of it describes the pipeline, which is always CLIP's.
-#[derive(Deserialize)]
-pub(super) struct Serialized {
-    #[serde(default)]
-    pub(super) added_tokens: Vec<Numbered>,
-    model: Model,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    vocab: Vocab,
-    merges: Vec<Merge>,
-}
-
-/// Files of before and after `tokenizers` 0.20 write a merge as `"a b"` and as `["a", "b"]`.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Merge {
-    Line(String),
-    Pair(String, String),
-}
-
-impl Serialized {
-    /// The vocabulary of the file, which lies at `path`.
-    pub(super) fn vocabulary(self, path: &Path) -> Result<Vocabulary, TokenizerError> {
-        let mut merges = Merges::with_capacity(self.model.merges.len());
-        for (rank, merge) in self.model.merges.into_iter().enumerate() {
+impl Vocabulary {
+    /// The vocabulary of a `tokenizer.json`, which lies at `path`.
+    pub(super) fn of(Serialized { model, .. }: Serialized, path: &Path) -> Result<Self, TokenizerError> {
+        let mut merges = Merges::with_capacity(model.merges.len());
+        for (rank, merge) in model.merges.into_iter().enumerate() {
             merges.push(match merge {
                 Merge::Pair(a, b) => (a, b),
                 Merge::Line(line) => pair(&line).ok_or_else(|| {
@@ -51,12 +29,10 @@ impl Serialized {
                 })?,
             });
         }
-        check(&self.model.vocab, &merges).map_err(|reason| TokenizerError::content(path, reason))?;
-        Ok(Vocabulary { ids: self.model.vocab, merges })
+        check(&model.vocab, &merges).map_err(|reason| TokenizerError::content(path, reason))?;
+        Ok(Self { ids: model.vocab, merges })
     }
-}
 
-impl Vocabulary {
     /// Reads `merges.txt` and, if it is there, `vocab.json`.
     pub(super) fn read(dir: &Path, special: &Special) -> Result<Self, TokenizerError> {
         let path = dir.join("merges.txt");

@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, warn};
 
-use super::RunPodSource;
+use super::queue::RunPodSource;
 use crate::net::Call;
 
 /// Before each try of one ping, as in the SDK.
 const PING_PAUSES: [Duration; 4] = [Duration::ZERO, Duration::ZERO, Duration::from_secs(2), Duration::from_secs(4)];
 
 /// Bytes of an answer, which is not looked at.
-const MAX_ANSWER: u64 = 1 << 16;
+const MAX_PING_ANSWER: u64 = 1 << 16;
 
 /// For the last word of a worker that is not fit, as in the SDK.
 const UNHEALTHY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub(super) async fn run(queue: &RunPodSource, held: impl Fn() -> Vec<String>) ->
 pub(super) async fn unhealthy(queue: &RunPodSource, check: &str, why: &str) {
     let reason: String = format!("{REASON_TYPE}: {why}").chars().take(MAX_REASON).collect();
     let Some(url) = queue.urls.unhealthy(check, &reason) else { return };
-    let call = Call { url: &url, body: None, headers: &[], time: UNHEALTHY_TIMEOUT, most: MAX_ANSWER };
+    let call = Call { url: &url, body: None, headers: &[], time: UNHEALTHY_TIMEOUT, most: MAX_PING_ANSWER };
     match queue.http.call(call).await {
         Ok(answer) => debug!(status = answer.status, "the queue was told"),
         Err(cause) => warn!("the queue does not hear that the worker is not fit: {cause}"),
@@ -57,7 +57,7 @@ async fn ping(queue: &RunPodSource, held: &impl Fn() -> Vec<String>) -> Result<(
         // Asked anew for each try: what was finished meanwhile must not be listed.
         let Some(url) = queue.urls.ping(&held()) else { return Ok(()) };
         let time = queue.interval * 2;
-        match queue.http.call(Call { url: &url, body: None, headers: &[], time, most: MAX_ANSWER }).await {
+        match queue.http.call(Call { url: &url, body: None, headers: &[], time, most: MAX_PING_ANSWER }).await {
             Ok(answer) if matches!(answer.status, 429 | 500 | 502 | 503 | 504) => {
                 why = format!("it answered {}", answer.status);
             }

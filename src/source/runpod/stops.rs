@@ -6,14 +6,15 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::{BACK_OFF, POLL_TIMEOUT, RETRY, RunPodSource, wire};
+use super::queue::{BACK_OFF, POLL_RETRY, POLL_TIMEOUT, RunPodSource};
+use super::wire;
 use crate::net::{Call, FetchError, Reason, jitter};
 
 /// Between polls, as in the SDK.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bytes of an answer: many ids.
-const MAX_ANSWER: u64 = 1 << 20;
+const MAX_STOPS_ANSWER: u64 = 1 << 20;
 
 /// Polls again and again; `stop` is told each id.
 pub(super) async fn watch(queue: &RunPodSource, stop: impl Fn(&str)) -> Infallible {
@@ -24,7 +25,7 @@ pub(super) async fn watch(queue: &RunPodSource, stop: impl Fn(&str)) -> Infallib
     let mut failures = 0;
     loop {
         let headers = [("content-type", "application/json")];
-        let call = Call { url: &url, body: None, headers: &headers, time: POLL_TIMEOUT, most: MAX_ANSWER };
+        let call = Call { url: &url, body: None, headers: &headers, time: POLL_TIMEOUT, most: MAX_STOPS_ANSWER };
         let fault = match queue.http.call(call).await {
             Ok(answer) if answer.status == 200 => wire::stops(&answer.body).map_or_else(Some, |ids| {
                 for id in &ids {
@@ -53,13 +54,13 @@ pub(super) async fn watch(queue: &RunPodSource, stop: impl Fn(&str)) -> Infallib
         } else {
             debug!(failures, "jobs cannot be stopped: {why}");
         }
-        sleep(RETRY.after(failures, Duration::ZERO, jitter())).await;
+        sleep(POLL_RETRY.after(failures, Duration::ZERO, jitter())).await;
     }
 }
 
 /// The pause that a queue asks for by 429, as far as it is reasonable: a job that nobody wants is drawn on meanwhile.
 fn wished(again: Option<Duration>) -> Duration {
-    RETRY.after(1, again.unwrap_or(BACK_OFF), jitter())
+    POLL_RETRY.after(1, again.unwrap_or(BACK_OFF), jitter())
 }
 
 #[cfg(test)]
@@ -69,7 +70,7 @@ mod tests {
     #[test]
     fn a_wish_is_heard_within_reason() {
         let nine = Duration::from_secs(9);
-        assert_eq!([wished(None), wished(Some(nine)), wished(Some(Duration::MAX))], [BACK_OFF, nine, RETRY.most]);
-        assert!(wished(Some(Duration::ZERO)) >= RETRY.first / 2);
+        assert_eq!([wished(None), wished(Some(nine)), wished(Some(Duration::MAX))], [BACK_OFF, nine, POLL_RETRY.most]);
+        assert!(wished(Some(Duration::ZERO)) >= POLL_RETRY.first / 2);
     }
 }

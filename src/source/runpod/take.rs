@@ -8,14 +8,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::super::{NextPoll, TakeError, Taken};
-use super::{BACK_OFF, POLL_TIMEOUT, RunPodSource, wire};
+use super::queue::{BACK_OFF, POLL_TIMEOUT, RunPodSource};
+use super::wire;
 use crate::net::{Answer, Call, FetchError, Reason};
 
 /// Bytes of an answer: several inputs with pictures in them.
-const MAX_ANSWER: u64 = 256 << 20;
+const MAX_TAKE_ANSWER: u64 = 256 << 20;
 
-/// In this header, a gateway of ours hears of [`MAX_ANSWER`]; for other queues it means nothing.
-const MAX_ANSWER_HEADER: &str = "x-latentd-take-bytes";
+/// In this header, a gateway of ours hears of [`MAX_TAKE_ANSWER`]; for other queues it means nothing.
+const MAX_TAKE_ANSWER_HEADER: &str = "x-latentd-take-bytes";
 
 /// Polls once.
 pub(super) async fn take(
@@ -28,9 +29,9 @@ pub(super) async fn take(
     let batch = most > 1 && queue.batch.load(Ordering::Relaxed);
     let url = queue.urls.take(most, batch, busy);
     let url = url.map_err(|cause| TakeError { why: cause.to_string(), next: NextPoll::Stop })?;
-    let reads = MAX_ANSWER.to_string();
-    let headers = [("content-type", "application/json"), (MAX_ANSWER_HEADER, &*reads)];
-    let call = Call { url: &url, body: None, headers: &headers, time: POLL_TIMEOUT, most: MAX_ANSWER };
+    let reads = MAX_TAKE_ANSWER.to_string();
+    let headers = [("content-type", "application/json"), (MAX_TAKE_ANSWER_HEADER, &*reads)];
+    let call = Call { url: &url, body: None, headers: &headers, time: POLL_TIMEOUT, most: MAX_TAKE_ANSWER };
     let answer = select! {
         // A job that is here already is not lost to a stop that comes in the same moment.
         biased;
@@ -130,7 +131,7 @@ fn too_large(queue: &RunPodSource, most: usize) -> TakeError {
     let fewer = (most / 2).max(1);
     queue.portion.store(fewer, Ordering::Relaxed);
     retry(format!(
-        "the answer for {most} jobs has more than {MAX_ANSWER} bytes and is not read: {fewer} are asked for next"
+        "the answer for {most} jobs has more than {MAX_TAKE_ANSWER} bytes and is not read: {fewer} are asked for next"
     ))
 }
 

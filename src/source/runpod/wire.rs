@@ -10,7 +10,7 @@ use crate::job::{Delivered, NotAJob};
 
 /// Jobs of one answer that are read: several times what any queue hands out at once. The others are as if they had not arrived, so that
 /// they are handed out again.
-const MAX_JOBS: usize = 1024;
+const MAX_TAKEN_JOBS: usize = 1024;
 
 /// Stands for Python's `NaN` and its kind, which JSON has not. No queue sends it by chance.
 const NOT_A_NUMBER: &str = "\u{0}no number";
@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for List {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<List, A::Error> {
                 let mut values = Vec::new();
-                while values.len() < MAX_JOBS
+                while values.len() < MAX_TAKEN_JOBS
                     && let Some(value) = list.next_element()?
                 {
                     values.push(value);
@@ -118,7 +118,7 @@ fn split(text: &str) -> Option<Vec<&str>> {
     let mut parts = Vec::new();
     loop {
         let (part, after) = rest.split_at(first(rest)?);
-        if parts.len() < MAX_JOBS {
+        if parts.len() < MAX_TAKEN_JOBS {
             parts.push(part);
         }
         let after = after.trim_ascii_start();
@@ -201,7 +201,7 @@ mod tests {
         for input in ["1", "1e400", "NaN"] {
             let list: Vec<String> = (0..3000).map(|id| format!(r#"{{"id": "{id}", "input": {input}}}"#)).collect();
             let read = jobs(format!("[{}]", list.join(",")).as_bytes()).unwrap();
-            assert_eq!(read.len(), MAX_JOBS, "{input}");
+            assert_eq!(read.len(), MAX_TAKEN_JOBS, "{input}");
             let last = read.into_iter().next_back().unwrap();
             assert_eq!(last.map_or_else(|fault| fault.id, |job| Some(job.id)).as_deref(), Some("1023"));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Engine, EngineTimings, Event, Load, Memory, Picture, Poisoned, Progress, Ticket};
+use super::{Engine, EngineLoad, EngineTimings, Event, Memory, Picture, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
 
 /// Evaluates one job at a time in turn, one evaluation an image and step, and costs nothing.
@@ -89,9 +89,9 @@ impl Engine for Fake {
         16
     }
 
-    fn load(&self) -> Load {
+    fn load(&self) -> EngineLoad {
         let lanes = self.jobs.iter().map(|job| job.spec.num_outputs as usize).sum();
-        Load { lanes, rows: self.rows }
+        EngineLoad { lanes, rows: self.rows }
     }
 
     fn memory(&self) -> Option<Memory> {

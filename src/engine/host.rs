@@ -15,7 +15,7 @@ use tracing::{error, info};
 
 pub use super::events::JobEvents;
 use super::events::{JobEventSender, channel};
-use super::{Engine, Event, Load, Memory, Poisoned, Ticket};
+use super::{Engine, EngineLoad, Event, Memory, Poisoned, Ticket};
 use crate::job::{JobError, Spec};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::EngineMetrics;
@@ -181,7 +181,7 @@ struct Observer {
 impl Observer {
     /// After a call of [`Engine::advance`] that took this long.
     fn advanced(&mut self, engine: &impl Engine, time: Duration) {
-        let Load { lanes, rows } = engine.load();
+        let EngineLoad { lanes, rows } = engine.load();
         self.metrics.lanes(lanes);
         if rows > 0 {
             self.metrics.evaluated(rows, time);

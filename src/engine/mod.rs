@@ -72,7 +72,7 @@ pub enum Event {
 
 /// What an engine is busy with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Load {
+pub struct EngineLoad {
     /// Images being made.
     pub lanes: usize,
     /// Rows of the last call of [`Engine::advance`]; 0 if it evaluated nothing.
@@ -115,7 +115,7 @@ pub trait Engine {
     /// Rows of an evaluation at the usual size beyond which nothing is gained.
     fn most_rows(&self) -> usize;
     /// What it is busy with now.
-    fn load(&self) -> Load;
+    fn load(&self) -> EngineLoad;
     /// Memory of its device now, where it has one that can be asked.
     fn memory(&self) -> Option<Memory>;
 }

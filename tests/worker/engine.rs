@@ -17,7 +17,7 @@ use latentd::deliver::{DeliveryParts, Sink, WorkerWebhooks};
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
-use latentd::engine::{Engine, Event, Load, Memory, Picture, Poisoned, Progress, Ticket};
+use latentd::engine::{Engine, EngineLoad, Event, Memory, Picture, Poisoned, Progress, Ticket};
 use latentd::intake::{Intake, IntakeLimits};
 use latentd::job::{JobError, Spec};
 use latentd::net::{Client, Guard, Trusted};
@@ -112,9 +112,9 @@ impl Engine for Patient {
         16
     }
 
-    fn load(&self) -> Load {
-        let Load { lanes, rows } = self.fake.load();
-        Load { lanes: lanes + self.endless.len(), rows: rows + self.endless.len() }
+    fn load(&self) -> EngineLoad {
+        let EngineLoad { lanes, rows } = self.fake.load();
+        EngineLoad { lanes: lanes + self.endless.len(), rows: rows + self.endless.len() }
     }
 
     fn memory(&self) -> Option<Memory> {

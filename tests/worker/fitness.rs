@@ -9,7 +9,7 @@ use latentd::config::FitnessConfig;
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
-use latentd::engine::{Engine, Event, Load, Memory, Poisoned, Ticket};
+use latentd::engine::{Engine, EngineLoad, Event, Memory, Poisoned, Ticket};
 use latentd::job::{JobError, Spec};
 use latentd::worker::slots;
 
@@ -105,7 +105,7 @@ impl Engine for Ill {
         16
     }
 
-    fn load(&self) -> Load {
+    fn load(&self) -> EngineLoad {
         self.fake.load()
     }
 

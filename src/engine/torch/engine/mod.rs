@@ -26,7 +26,7 @@ use crate::engine::torch::error::{first_line, is_device_lost, is_out_of_memory};
 use crate::engine::torch::families::sd1::model::Model;
 use crate::engine::torch::lora::LoraCache;
 use crate::engine::torch::nn::Forward;
-use crate::engine::{Engine, EngineTimings, Event, Load, Memory, Poisoned, Progress, Ticket};
+use crate::engine::{Engine, EngineLoad, EngineTimings, Event, Memory, Poisoned, Progress, Ticket};
 use crate::job::{JobError, Spec};
 
 /// Rows of one evaluation at 64×64 latents (512×512 pixels of SD 1.5), more of smaller latents, fewer of larger, where neither the settings
@@ -254,8 +254,8 @@ impl Engine for TorchEngine {
         if self.model.target.is_cpu() { 2 } else { (self.most_pixels / USUAL_AREA).max(1) }
     }
 
-    fn load(&self) -> Load {
-        Load { lanes: self.active.len() + self.decodes.wanted(), rows: self.rows }
+    fn load(&self) -> EngineLoad {
+        EngineLoad { lanes: self.active.len() + self.decodes.wanted(), rows: self.rows }
     }
 
     fn memory(&self) -> Option<Memory> {

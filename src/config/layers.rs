@@ -216,22 +216,6 @@ fn prune(settings: &mut Dict, path: &str, known: &[String], unknown: &mut Vec<St
 
 /// The known key that `key` was probably meant to be.
 fn nearest(key: &str, known: &[String]) -> Option<String> {
-    let (distance, near) = known.iter().map(|known| (distance(key, known), known)).min()?;
+    let (distance, near) = known.iter().map(|known| (strsim::levenshtein(key, known), known)).min()?;
     (distance <= 2).then(|| near.clone())
-}
-
-/// Letters to insert, remove or replace to make `b` of `a` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

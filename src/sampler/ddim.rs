@@ -3,19 +3,19 @@
 use super::{
     linear::LinearCombination,
     schedule::NoiseSchedule,
-    table::{Plan, Stage, Update},
+    table::{DraftRow, Plan, Update},
 };
 
 /// One row a step. The level after a step is a whole stride below, even where the next timestep is not.
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
     let stride = (schedule.train_steps() / steps) as i64;
     let clean_below = schedule.options.set_alpha_to_one.unwrap_or(true);
-    let stage = |timestep: &i64| {
+    let row = |timestep: &i64| {
         let level = schedule.level(*timestep, clean_below);
         let next = schedule.level(timestep - stride, clean_below);
         let update = Update::x(level.transfer(next, LinearCombination::X, LinearCombination::OUTPUT));
-        Stage { timestep: *timestep as f64, level, input_scale: 1.0, update }
+        DraftRow { timestep: *timestep as f64, level, input_scale: 1.0, update }
     };
-    let stages: Vec<Stage> = schedule.whole_timesteps(steps)[begin..].iter().map(stage).collect();
-    Plan::of(1.0, &stages)
+    let rows: Vec<DraftRow> = schedule.whole_timesteps(steps)[begin..].iter().map(row).collect();
+    Plan::of(1.0, &rows)
 }

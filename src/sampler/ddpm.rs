@@ -4,19 +4,19 @@ use super::{
     level::Level,
     linear::LinearCombination,
     schedule::NoiseSchedule,
-    table::{Plan, Stage, Update},
+    table::{DraftRow, Plan, Update},
 };
 
 /// One row a step, each but the last with noise. (The reference draws noise there too, and scales it by 1e-10.)
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
     let timesteps = &schedule.whole_timesteps(steps)[begin..];
     let below = timesteps.iter().skip(1).map(|&timestep| schedule.alpha(timestep)).chain([1.0]);
-    let stage = |(&timestep, next): (&i64, f32)| {
+    let row = |(&timestep, next): (&i64, f32)| {
         let alpha = schedule.alpha(timestep);
         let update = Update::x(posterior(alpha, next));
-        Stage { timestep: timestep as f64, level: Level::of_alpha(alpha.into()), input_scale: 1.0, update }
+        DraftRow { timestep: timestep as f64, level: Level::of_alpha(alpha.into()), input_scale: 1.0, update }
     };
-    Plan::of(1.0, &timesteps.iter().zip(below).map(stage).collect::<Vec<_>>())
+    Plan::of(1.0, &timesteps.iter().zip(below).map(row).collect::<Vec<_>>())
 }
 
 /// A draw of x at ᾱ = `next` given x at ᾱ = `alpha` (eq. 6 and 7). The step's own α and β are taken in f32, as in the

@@ -4,7 +4,7 @@ use super::{
     level::Level,
     linear::LinearCombination,
     schedule::{NoiseSchedule, Spacing},
-    table::{Plan, Stage, Update},
+    table::{DraftRow, Plan, Update},
 };
 
 /// Levels of a run of DPM-Solver with their timesteps; the clean end, which has none, is left out.
@@ -23,7 +23,7 @@ pub(super) fn solve(from: Level, to: Level, start: LinearCombination, clean: Lin
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
     let spacing = schedule.options.spacing.unwrap_or(Spacing::Linspace);
     let levels = levels(schedule, steps, spacing);
-    let stage = |i: usize| {
+    let row = |i: usize| {
         let (timestep, level) = levels[i];
         let next = levels.get(i + 1).map_or(Level::CLEAN, |&(_, level)| level);
         let clean = level.denoise(LinearCombination::X, LinearCombination::OUTPUT);
@@ -36,7 +36,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
             clean + (clean - LinearCombination::slot(1)) * (0.5 / ratio)
         };
         let update = Update::x_and(solve(level, next, LinearCombination::X, predicted), [clean]);
-        Stage { timestep: timestep as f64, level, input_scale: 1.0, update }
+        DraftRow { timestep: timestep as f64, level, input_scale: 1.0, update }
     };
-    Plan::of(1.0, &(begin..steps).map(stage).collect::<Vec<_>>())
+    Plan::of(1.0, &(begin..steps).map(row).collect::<Vec<_>>())
 }

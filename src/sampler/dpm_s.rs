@@ -5,14 +5,14 @@ use super::{
     level::Level,
     linear::LinearCombination,
     schedule::{NoiseSchedule, Spacing},
-    table::{Plan, Stage, Update},
+    table::{DraftRow, Plan, Update},
 };
 
 /// One row a step, in pairs: a step of order 1, then one of order 2 that starts again where the pair began, from the x
 /// and the clean prediction in slots 1 and 2. First and last step are of order 1. The class has no choice of spacing.
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
     let levels = levels(schedule, steps, Spacing::Linspace);
-    let stage = |i: usize| {
+    let row = |i: usize| {
         let (timestep, level) = levels[i];
         let next = levels.get(i + 1).map_or(Level::CLEAN, |&(_, level)| level);
         let clean = level.denoise(LinearCombination::X, LinearCombination::OUTPUT);
@@ -26,7 +26,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
             solve(level, next, LinearCombination::X, clean)
         };
         let update = Update::x_and(x, [LinearCombination::X, clean]);
-        Stage { timestep: timestep as f64, level, input_scale: 1.0, update }
+        DraftRow { timestep: timestep as f64, level, input_scale: 1.0, update }
     };
-    Plan::of(1.0, &(begin..steps).map(stage).collect::<Vec<_>>())
+    Plan::of(1.0, &(begin..steps).map(row).collect::<Vec<_>>())
 }

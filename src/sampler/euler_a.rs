@@ -1,9 +1,9 @@
 //! Euler's method with ancestral noise (k-diffusion's `sample_euler_ancestral`).
 
 use super::{
-    ladder::Ladder,
     linear::LinearCombination,
     schedule::NoiseSchedule,
+    sigmas::SigmaSchedule,
     table::{Plan, Update},
 };
 
@@ -16,16 +16,16 @@ pub(super) fn down_and_up(sigma: f64, next: f64) -> (f64, f64) {
 
 /// One row a step, each but the last with noise.
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
-    let ladder = Ladder::new(schedule, steps);
-    let stage = |i| {
-        let sigma = ladder.sigmas[i];
-        let (down, up) = down_and_up(sigma, ladder.sigmas[i + 1]);
-        ladder.stage(
+    let levels = SigmaSchedule::new(schedule, steps);
+    let row = |i| {
+        let sigma = levels.sigmas[i];
+        let (down, up) = down_and_up(sigma, levels.sigmas[i + 1]);
+        levels.row(
             i,
             Update::x(
                 LinearCombination::X + LinearCombination::OUTPUT * (down - sigma) + LinearCombination::NOISE * up,
             ),
         )
     };
-    Plan::of(ladder.initial_scale, &(begin..steps).map(stage).collect::<Vec<_>>())
+    Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
 }

@@ -1,15 +1,15 @@
 //! Euler's method in σ (Karras et al., arXiv 2206.00364, algorithm 2 without churn).
 
 use super::{
-    ladder::Ladder,
     linear::LinearCombination,
     schedule::NoiseSchedule,
+    sigmas::SigmaSchedule,
     table::{Plan, Update},
 };
 
 /// One row a step.
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
-    let ladder = Ladder::new(schedule, steps);
-    let stage = |i| ladder.stage(i, Update::x(LinearCombination::X + LinearCombination::OUTPUT * ladder.fall(i)));
-    Plan::of(ladder.initial_scale, &(begin..steps).map(stage).collect::<Vec<_>>())
+    let levels = SigmaSchedule::new(schedule, steps);
+    let row = |i| levels.row(i, Update::x(LinearCombination::X + LinearCombination::OUTPUT * levels.delta(i)));
+    Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
 }

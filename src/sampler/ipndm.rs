@@ -5,18 +5,18 @@
 
 use super::{
     adams::{REMEMBER, extrapolate},
-    ladder::Ladder,
     linear::LinearCombination,
     schedule::NoiseSchedule,
+    sigmas::SigmaSchedule,
     table::{Plan, Update},
 };
 
 /// One row a step; slots 1 to 3 hold earlier outputs.
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
-    let ladder = Ladder::new(schedule, steps);
-    let stage = |i: usize| {
-        let x = LinearCombination::X + extrapolate(i - begin + 1) * ladder.fall(i);
-        ladder.stage(i, Update::x_and(x, REMEMBER))
+    let levels = SigmaSchedule::new(schedule, steps);
+    let row = |i: usize| {
+        let x = LinearCombination::X + extrapolate(i - begin + 1) * levels.delta(i);
+        levels.row(i, Update::x_and(x, REMEMBER))
     };
-    Plan::of(ladder.initial_scale, &(begin..steps).map(stage).collect::<Vec<_>>())
+    Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
 }

@@ -3,11 +3,11 @@
 
 use super::{
     euler_a::down_and_up,
-    ladder::{Ladder, input_scale},
     level::Level,
     linear::LinearCombination,
     schedule::NoiseSchedule,
-    table::{Plan, Stage, Update},
+    sigmas::{SigmaSchedule, input_scale},
+    table::{DraftRow, Plan, Update},
 };
 
 /// KDPM2-D: no noise.
@@ -26,18 +26,18 @@ pub(super) fn plan_ancestral(schedule: &NoiseSchedule, steps: usize, begin: usiz
 ///
 /// `split` divides a step between two σ into where the solver goes and how much noise follows.
 fn midpoint(schedule: &NoiseSchedule, steps: usize, begin: usize, split: impl Fn(f64, f64) -> (f64, f64)) -> Plan {
-    let ladder = Ladder::new(schedule, steps);
-    let mut stages = Vec::with_capacity(2 * steps);
+    let levels = SigmaSchedule::new(schedule, steps);
+    let mut rows = Vec::with_capacity(2 * steps);
     for i in begin..steps {
-        let (sigma, next) = (ladder.sigmas[i], ladder.sigmas[i + 1]);
+        let (sigma, next) = (levels.sigmas[i], levels.sigmas[i + 1]);
         let (down, up) = split(sigma, next);
         let middle = (sigma * down).sqrt();
         let half = LinearCombination::X + LinearCombination::OUTPUT * (middle - sigma);
-        stages.push(ladder.stage(i, Update::x_and(half, [LinearCombination::X])));
+        rows.push(levels.row(i, Update::x_and(half, [LinearCombination::X])));
         if i + 1 < steps {
             let whole =
                 LinearCombination::slot(1) + LinearCombination::OUTPUT * (down - sigma) + LinearCombination::NOISE * up;
-            stages.push(Stage {
+            rows.push(DraftRow {
                 timestep: schedule.timestep_of(middle),
                 level: Level::of_sigma(next), // what the reference's index points at, not σ of the middle
                 input_scale: input_scale(middle),
@@ -45,5 +45,5 @@ fn midpoint(schedule: &NoiseSchedule, steps: usize, begin: usize, split: impl Fn
             });
         }
     }
-    Plan::of(ladder.initial_scale, &stages)
+    Plan::of(levels.initial_scale, &rows)
 }

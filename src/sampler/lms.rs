@@ -2,9 +2,9 @@
 
 use super::{
     adams::{HISTORY, REMEMBER},
-    ladder::Ladder,
     linear::LinearCombination,
     schedule::NoiseSchedule,
+    sigmas::SigmaSchedule,
     table::{Plan, Update},
 };
 
@@ -13,17 +13,17 @@ use super::{
 /// The order grows with the step's index even where a run begins later: the reference then integrates through outputs
 /// that it does not have and leaves their terms out, and so does this.
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
-    let ladder = Ladder::new(schedule, steps);
-    let stage = |i: usize| {
+    let levels = SigmaSchedule::new(schedule, steps);
+    let row = |i: usize| {
         let order = HISTORY.len().min(i + 1);
-        let nodes: Vec<f64> = (0..order).map(|back| ladder.sigmas[i - back]).collect();
+        let nodes: Vec<f64> = (0..order).map(|back| levels.sigmas[i - back]).collect();
         let known = HISTORY.iter().take(order.min(i - begin + 1)).enumerate();
         let x = known.fold(LinearCombination::X, |x, (back, &output)| {
-            x + output * integrate(ladder.sigmas[i], ladder.sigmas[i + 1], |sigma| basis(&nodes, back, sigma))
+            x + output * integrate(levels.sigmas[i], levels.sigmas[i + 1], |sigma| basis(&nodes, back, sigma))
         });
-        ladder.stage(i, Update::x_and(x, REMEMBER))
+        levels.row(i, Update::x_and(x, REMEMBER))
     };
-    Plan::of(ladder.initial_scale, &(begin..steps).map(stage).collect::<Vec<_>>())
+    Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
 }
 
 /// The Lagrange polynomial over `nodes` that is 1 at `nodes[which]` and 0 at the others.

@@ -17,13 +17,13 @@ mod euler_d;
 mod heun;
 mod ipndm;
 mod kdpm2;
-mod ladder;
 mod level;
 mod linear;
 mod lms;
 mod pndm;
 mod registry;
 mod schedule;
+mod sigmas;
 mod table;
 mod timesteps;
 

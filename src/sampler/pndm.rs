@@ -4,7 +4,7 @@ use super::{
     adams::{REMEMBER, extrapolate},
     linear::LinearCombination,
     schedule::NoiseSchedule,
-    table::{Plan, Stage, Update},
+    table::{DraftRow, Plan, Update},
 };
 
 /// One row a step, and one more (for two steps and up): the second timestep is visited twice, the first time to redo
@@ -20,7 +20,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
     if let Some(&second) = timesteps.get(1) {
         timesteps.insert(1, second);
     }
-    let stage = |(evaluation, &timestep): (usize, &i64)| {
+    let row = |(evaluation, &timestep): (usize, &i64)| {
         let level = |timestep| schedule.level(timestep, clean_below);
         let (from, to) = if evaluation == 1 { (timestep + stride, timestep) } else { (timestep, timestep - stride) };
         let transfer = |x, output| level(from).transfer(level(to), x, output);
@@ -35,7 +35,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
             }
             _ => Update::x_and(transfer(LinearCombination::X, extrapolate(evaluation)), REMEMBER),
         };
-        Stage { timestep: timestep as f64, level: level(timestep), input_scale: 1.0, update }
+        DraftRow { timestep: timestep as f64, level: level(timestep), input_scale: 1.0, update }
     };
-    Plan::of(1.0, &timesteps[begin..].iter().enumerate().map(stage).collect::<Vec<_>>())
+    Plan::of(1.0, &timesteps[begin..].iter().enumerate().map(row).collect::<Vec<_>>())
 }

@@ -51,19 +51,19 @@ impl Plan {
         self.begin.sigma() < 0.1
     }
 
-    /// A plan of stages in order. What a sampler remembers beyond its last use is cut away, so that state is never
+    /// A plan of rows in order. What a sampler remembers beyond its last use is cut away, so that state is never
     /// larger than it must be.
-    pub(super) fn of(initial_scale: f64, stages: &[Stage]) -> Self {
+    pub(super) fn of(initial_scale: f64, drafts: &[DraftRow]) -> Self {
         let mut read = [true, false, false, false];
         let mut slots = 1;
         let mut keep = Level::CLEAN;
-        let mut rows: Vec<Row> = Vec::with_capacity(stages.len());
-        for stage in stages.iter().rev() {
-            let update = stage.update.only(read);
+        let mut rows: Vec<Row> = Vec::with_capacity(drafts.len());
+        for draft in drafts.iter().rev() {
+            let update = draft.update.only(read);
             read = update.reads();
             slots = slots.max(1 + read.iter().rposition(|&slot| slot).unwrap_or(0));
-            rows.push(Row { timestep: stage.timestep, input_scale: stage.input_scale, update, keep });
-            keep = stage.level;
+            rows.push(Row { timestep: draft.timestep, input_scale: draft.input_scale, update, keep });
+            keep = draft.level;
         }
         rows.reverse();
         Self { initial_scale, begin: keep, slots, rows }
@@ -100,14 +100,14 @@ impl Update {
 
 /// A row before it knows its neighbours: what a sampler's file produces.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stage {
+pub(super) struct DraftRow {
     /// What the model is told.
     pub(super) timestep: f64,
-    /// The level that the reference adds noise to at this stage, for img2img and inpainting.
+    /// The level that the reference adds noise to at this row, for img2img and inpainting.
     pub(super) level: Level,
     /// The model sees `input_scale · x`.
     pub(super) input_scale: f64,
-    /// The state after this stage.
+    /// The state after this row.
     pub(super) update: Update,
 }
 
@@ -115,14 +115,14 @@ pub(super) struct Stage {
 mod tests {
     use super::*;
 
-    fn stage(noise: f64, update: Update) -> Stage {
-        Stage { timestep: 0.0, level: Level::of_sigma(noise), input_scale: 1.0, update }
+    fn draft(noise: f64, update: Update) -> DraftRow {
+        DraftRow { timestep: 0.0, level: Level::of_sigma(noise), input_scale: 1.0, update }
     }
 
     #[test]
     fn keep_is_the_level_of_the_next_stage_and_clean_at_the_end() {
         let x = Update::x(LinearCombination::X);
-        let plan = Plan::of(1.0, &[stage(3.0, x), stage(2.0, x)]);
+        let plan = Plan::of(1.0, &[draft(3.0, x), draft(2.0, x)]);
         assert_eq!(plan.begin, Level::of_sigma(3.0));
         assert_eq!(plan.rows[0].keep, Level::of_sigma(2.0));
         assert_eq!(plan.rows[1].keep, Level::CLEAN);
@@ -138,7 +138,7 @@ mod tests {
             LinearCombination::X + LinearCombination::slot(1),
             [LinearCombination::OUTPUT, LinearCombination::slot(1)],
         );
-        let plan = Plan::of(1.0, &[stage(2.0, remember), stage(1.0, recall)]);
+        let plan = Plan::of(1.0, &[draft(2.0, remember), draft(1.0, recall)]);
         assert_eq!(plan.slots, 2);
         assert_eq!(
             plan.rows[0].update,

@@ -1,13 +1,13 @@
-//! The σ samplers' common ground: a falling ladder of noise levels for x = image + σ · noise.
+//! The σ samplers' common ground: falling noise levels for x = image + σ · noise.
 
 use super::{
     level::Level,
     schedule::{NoiseSchedule, Spacing},
-    table::{Stage, Update},
+    table::{DraftRow, Update},
 };
 
 /// The levels of a run of n steps.
-pub(super) struct Ladder {
+pub(super) struct SigmaSchedule {
     /// n timesteps, falling.
     pub(super) timesteps: Vec<f64>,
     /// n + 1 values of σ, falling; the last is 0.
@@ -16,7 +16,7 @@ pub(super) struct Ladder {
     pub(super) initial_scale: f64,
 }
 
-impl Ladder {
+impl SigmaSchedule {
     /// The levels of a run of `steps` steps.
     pub(super) fn new(schedule: &NoiseSchedule, steps: usize) -> Self {
         let timesteps = schedule.fractional_timesteps(steps);
@@ -30,14 +30,14 @@ impl Ladder {
     }
 
     /// Change of σ over step `i`; below 0.
-    pub(super) fn fall(&self, i: usize) -> f64 {
+    pub(super) fn delta(&self, i: usize) -> f64 {
         self.sigmas[i + 1] - self.sigmas[i]
     }
 
-    /// A stage that evaluates the model on rung `i`.
-    pub(super) fn stage(&self, i: usize, update: Update) -> Stage {
+    /// A row that evaluates the model at level `i`.
+    pub(super) fn row(&self, i: usize, update: Update) -> DraftRow {
         let sigma = self.sigmas[i];
-        Stage { timestep: self.timesteps[i], level: Level::of_sigma(sigma), input_scale: input_scale(sigma), update }
+        DraftRow { timestep: self.timesteps[i], level: Level::of_sigma(sigma), input_scale: input_scale(sigma), update }
     }
 }
 

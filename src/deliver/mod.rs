@@ -24,12 +24,21 @@ pub use parts::{DeliveryParts, WorkerWebhooks};
 /// A place that results are sent to.
 pub trait Sink: Send + Sync + 'static {
     /// Sends the end of a job, again and again for as long as `payload` has time.
+    ///
+    /// # Errors
+    /// Its time is over, or the queue will never take it.
     fn done(&self, payload: Payload) -> impl Future<Output = Result<(), Undelivered>> + Send;
 
     /// Sends how far a job is, once: what is lost is soon out of date.
+    ///
+    /// # Errors
+    /// It did not arrive.
     fn progress(&self, id: &str, body: Vec<u8>) -> impl Future<Output = Result<(), Undelivered>> + Send;
 
-    /// Sends a part of a result, where parts are wanted.
+    /// Sends a part of a result, where parts are wanted, as [`Sink::done`] does.
+    ///
+    /// # Errors
+    /// As for [`Sink::done`].
     fn part(&self, payload: Payload) -> impl Future<Output = Result<(), Undelivered>> + Send;
 
     /// Whether parts of results are wanted.

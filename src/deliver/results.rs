@@ -53,6 +53,9 @@ impl<K: Sink> Results<K> {
 
     /// Posts what was kept, with its body, for as long as somebody waits for it. What is taken, or never will be, is
     /// [`SpoolEntry::done`] after that.
+    ///
+    /// # Errors
+    /// Nobody waits any longer, or the queue will never take it.
     pub async fn post(&self, entry: &SpoolEntry<ResultHeader>, body: Bytes) -> Result<(), Undelivered> {
         let (ResultHeader { job, streamed }, time) =
             (entry.header().clone(), self.course.now().until(entry.deadline()));

@@ -6,8 +6,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use hmac::digest::InvalidLength;
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::warn;
@@ -76,18 +77,15 @@ impl WebhookRequest {
     }
 
     /// The headers that say what this is, signed if there is a key.
-    pub(super) fn headers(&self, signer: Option<&Signer>, now: UnixTime, body: &[u8]) -> HeaderMap {
+    pub(super) fn headers(&self, signer: Option<&Signer>, now: UnixTime, body: &[u8]) -> Result<HeaderMap, Unsendable> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert("webhook-timestamp", now.as_secs().into());
-        let signature = signer.and_then(|signer| signer.sign(&self.id, now, body));
-        for (name, value) in [("webhook-id", Some(self.id.clone())), ("webhook-signature", signature)] {
-            // Both are hexadecimal and base64, unless somebody changed the spool.
-            if let Some(value) = value.and_then(|value| value.parse().ok()) {
-                headers.insert(name, value);
-            }
+        headers.insert("webhook-id", self.id.parse()?);
+        if let Some(signer) = signer {
+            headers.insert("webhook-signature", signer.sign(&self.id, now, body)?.parse()?);
         }
-        headers
+        Ok(headers)
     }
 
     /// The headers that were asked for. What cannot be sent is left out, and told by its name.
@@ -129,7 +127,7 @@ impl EntryHeader for WebhookRequest {
 /// Names the event alone.
 impl fmt::Debug for WebhookRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hook").field("job", &self.job).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("WebhookRequest").field("job", &self.job).field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -143,13 +141,24 @@ impl Signer {
         Self(key)
     }
 
-    /// The signature of what is sent as `id` at `now`; `None` never, because HMAC takes keys of any length.
-    fn sign(&self, id: &str, now: UnixTime, body: &[u8]) -> Option<String> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.reveal()).ok()?;
+    /// The signature of what is sent as `id` at `now`.
+    fn sign(&self, id: &str, now: UnixTime, body: &[u8]) -> Result<String, InvalidLength> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.reveal())?;
         mac.update(format!("{id}.{}.", now.as_secs()).as_bytes());
         mac.update(body);
-        Some(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
+        Ok(format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())))
     }
+}
+
+/// Why a webhook cannot be sent as the specification has it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unsendable {
+    /// Somebody changed the spool.
+    #[error("its id is no header: {0}")]
+    Id(#[from] InvalidHeaderValue),
+    /// The key is none for HMAC.
+    #[error("it cannot be signed: {0}")]
+    Key(#[from] InvalidLength),
 }
 
 /// What came of a call.
@@ -176,7 +185,11 @@ pub async fn call(
     body: Bytes,
     time: Duration,
 ) -> CallResult {
-    let (headers, private) = (request.headers(signer, now, &body), request.private());
+    let private = request.private();
+    let headers = match request.headers(signer, now, &body) {
+        Ok(headers) => headers,
+        Err(cause) => return WebhookOutcome::Refused(cause.to_string()).into(),
+    };
     match client.post(&Message { url: &request.url, headers, private, body, time }).await {
         Ok(reply) if reply.status.is_success() => WebhookOutcome::Accepted.into(),
         Ok(reply) => {
@@ -227,7 +240,7 @@ mod tests {
         ] {
             let signed =
                 Signer::new(SigningKey::parse(secret).unwrap()).sign(id, UnixTime::from_millis(time), body.as_bytes());
-            assert_eq!(signed.as_deref(), Some(signature));
+            assert_eq!(signed.unwrap(), signature);
         }
     }
 
@@ -280,14 +293,22 @@ mod tests {
     }
 
     #[test]
+    fn a_webhook_is_not_sent_without_its_id() {
+        let changed = serde_json::json!({"job": "j", "id": "two\\nlines", "url": "http://x", "headers": []});
+        let request: WebhookRequest = serde_json::from_value(changed).unwrap();
+        let refused = request.headers(None, UnixTime::from_millis(0), b"{}").unwrap_err();
+        assert!(matches!(refused, Unsendable::Id(_)), "{refused}");
+    }
+
+    #[test]
     fn a_webhook_is_signed_only_with_a_key() {
         let now = UnixTime::from_millis(1_614_265_330_999);
-        let plain = request(&[]).headers(None, now, b"{}");
+        let plain = request(&[]).headers(None, now, b"{}").unwrap();
         let names: Vec<&str> = plain.keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["content-type", "webhook-timestamp", "webhook-id"]);
         assert_eq!(plain["webhook-timestamp"], "1614265330");
         let signer = Signer::new(SigningKey::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap());
-        let signed = request(&[]).headers(Some(&signer), now, b"{}");
+        let signed = request(&[]).headers(Some(&signer), now, b"{}").unwrap();
         let signature = signer.sign(request(&[]).id(), now, b"{}").unwrap();
         assert_eq!(signed["webhook-signature"], *signature);
         assert!(!format!("{signer:?}").contains("MfKQ"));

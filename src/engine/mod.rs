@@ -99,14 +99,23 @@ pub struct Poisoned {
 /// A machine that draws. It is built, run and dropped on one thread and never blocks on its callers.
 pub trait Engine {
     /// Takes a job in: encodes its text and adds a lane an image. Answers with warnings for the job's result.
+    ///
+    /// # Errors
+    /// The job cannot be drawn here: the client is told why.
     fn admit(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError>;
     /// Makes one evaluation, shared by as many lanes as fit, and tells of the images that are there. Waits for one where there is nothing to
     /// evaluate.
+    ///
+    /// # Errors
+    /// The engine cannot go on; it is not asked again.
     fn advance(&mut self) -> Result<Vec<(Ticket, Event)>, Poisoned>;
     /// Forgets a job; its lanes are free at once. Unknown tickets are nothing.
     fn cancel(&mut self, ticket: Ticket);
     /// Makes one evaluation that no job asked for, so that the first job of its shape does not wait for what is done only once; how many shapes
     /// are left then, and `None` where there is nothing to make ready. For who has nothing else to do: a job that is admitted ends it.
+    ///
+    /// # Errors
+    /// As for [`Engine::advance`].
     fn warm_up(&mut self) -> Result<Option<usize>, Poisoned> {
         Ok(None)
     }

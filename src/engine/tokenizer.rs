@@ -57,6 +57,9 @@ impl Tokenizer {
     /// The vocabulary is that of `tokenizer.json`; without one, of `vocab.json` and `merges.txt`; without `vocab.json`,
     /// the one that `merges.txt` determines. `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`
     /// need not be there and count as they do in the reference.
+    ///
+    /// # Errors
+    /// A file is missing, cannot be read, or does not hold what it should.
     pub fn from_folder(dir: &Path) -> Result<Self, TokenizerError> {
         let serialized: Option<Serialized> = read_json(&dir.join("tokenizer.json"))?;
         let special = Special::read(dir, serialized.as_ref())?;
@@ -83,6 +86,9 @@ impl Tokenizer {
     }
 
     /// The ids of `text` as the text encoder takes them, and what had to be left out.
+    ///
+    /// # Errors
+    /// The library refused the text.
     pub fn encode(&self, text: &str) -> Result<Encoded, TokenizerError> {
         let encoding = self.run(text)?;
         let all = encoding.get_ids();
@@ -97,6 +103,9 @@ impl Tokenizer {
     }
 
     /// Every id of `text`, without begin, end, padding or limit.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
     pub fn encode_all(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         Ok(self.run(text)?.get_ids().to_vec())
     }

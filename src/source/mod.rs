@@ -14,6 +14,9 @@ use crate::job::{Delivered, NotAJob};
 pub trait JobSource: Send + Sync + 'static {
     /// Asks once for up to `most` jobs, at least one, and waits for the answer as long as the queue likes. `busy` says whether
     /// jobs are in hand. When `cancel` is cancelled, the wait ends at once, with nothing.
+    ///
+    /// # Errors
+    /// No answer came that jobs could be in; the error says what to do about it.
     fn take(
         &self,
         most: usize,

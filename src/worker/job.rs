@@ -65,16 +65,17 @@ impl Limit {
 
 /// Works on a job; its slot is free again and it is no longer in hand when this ends.
 pub(super) async fn work<K: Sink>(worker: Arc<WorkerState<K>>, job: Result<Delivered, NotAJob>, taken: TakenJob) {
-    let span = job_metrics::span(&job);
+    let span = job_metrics::span(&taken.guard.id, &job);
     until_delivered(worker, job, taken).instrument(span).await;
 }
 
 async fn until_delivered<K: Sink>(worker: Arc<WorkerState<K>>, job: Result<Delivered, NotAJob>, taken: TakenJob) {
     let (began, streamed) = (Instant::now(), Arc::new(AtomicBool::new(false)));
     let job = job.map(Arc::new);
-    let (id, limit, batch) = match &job {
-        Ok(job) => (job.id.clone(), limit(job.policy, job.delay()), job.batch_id.clone()),
-        Err(fault) => (fault.id.clone().unwrap_or_default(), None, None),
+    let id = taken.guard.id.clone();
+    let (limit, batch) = match &job {
+        Ok(job) => (limit(job.policy, job.delay()), job.batch_id.clone()),
+        Err(_) => (None, None),
     };
     let batch = batch.as_deref();
     info!(id, batch, "Started.");

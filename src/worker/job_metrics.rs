@@ -10,14 +10,14 @@ use crate::job::{Delivered, NotAJob};
 use crate::telemetry::metrics::{JobOutcome, JobStage};
 use crate::telemetry::{Metrics, traces};
 
-/// The span of a job, which continues the trace that it came with: `traceparent` and `tracestate` beside `input`.
-pub(super) fn span(job: &Result<Delivered, NotAJob>) -> Span {
+/// The span of the job called `id`, which continues the trace that it came with: `traceparent` and `tracestate` beside `input`.
+pub(super) fn span(id: &str, job: &Result<Delivered, NotAJob>) -> Span {
     match job {
         Ok(job) => {
             let text = |key: &str| job.raw.get(key).and_then(|value| value.as_str());
-            traces::job(&job.id, text("traceparent"), text("tracestate"))
+            traces::job(id, text("traceparent"), text("tracestate"))
         }
-        Err(fault) => traces::job(fault.id.as_deref().unwrap_or_default(), None, None),
+        Err(_) => traces::job(id, None, None),
     }
 }
 

@@ -37,10 +37,14 @@ pub(super) fn execute(args: &BenchArgs, config: &Config) -> Exit {
             return Exit::Bug;
         }
     };
-    match runtime.block_on(figures(args, config, &models[0])) {
-        Ok(figures) if args.json => shown(&serde_json::to_string(&figures).unwrap_or_default()),
-        Ok(figures) => shown(&table::table(&figures)),
+    let told = async {
+        let figures = figures(args, config, &models[0]).await?;
+        if args.json { Ok(serde_json::to_string(&figures)?) } else { Ok(table::table(&figures)) }
+    };
+    match runtime.block_on(told) {
+        Ok(told) => shown(&told),
         Err(cause) => {
+            let cause: anyhow::Error = cause;
             complain(&format!("bench: {cause:#}"));
             Exit::Failed
         }

@@ -52,6 +52,9 @@ pub fn check(path: &Path) -> Check {
 }
 
 /// Says what is wrong with the weight files at `path`, if anything, to who is about to load them.
+///
+/// # Errors
+/// What is wrong, in words for people.
 pub fn sound(path: &Path) -> Result<(), String> {
     let Check { verdict, found, .. } = check(path);
     if verdict == Verdict::Fail { Err(found) } else { Ok(()) }

@@ -162,7 +162,7 @@ impl<H: EntryHeader> fmt::Debug for SpoolEntry<H> {
             Storage::Disk { path, .. } | Storage::Both { path, .. } => Some(path),
             Storage::Memory(_) | Storage::Gone => None,
         };
-        f.debug_struct("Kept").field("job", &self.header().job()).field("path", &path).finish_non_exhaustive()
+        f.debug_struct("SpoolEntry").field("job", &self.header().job()).field("path", &path).finish_non_exhaustive()
     }
 }
 

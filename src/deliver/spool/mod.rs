@@ -45,11 +45,17 @@ pub struct Spool(Arc<Shared>);
 
 impl Spool {
     /// Takes a folder under `root` that holds `max_bytes` before [`Spool::has_room`] is false. Blocks.
+    ///
+    /// # Errors
+    /// The folder cannot be made or locked, or serves as many processes as it can.
     pub fn open(root: &Path, max_bytes: u64) -> Result<Self, SpoolError> {
         Ok(Self::with(Some(ProcessDir::take(root)?), None, max_bytes))
     }
 
     /// The same for the queue called `spool_key`, in a folder of its own among those of others in `all`.
+    ///
+    /// # Errors
+    /// As for [`Spool::open`].
     pub fn of_queue(all: &Path, spool_key: &str, max_bytes: u64) -> Result<Self, SpoolError> {
         Ok(Self::with(Some(ProcessDir::take(&all.join(spool_key))?), Some(all.to_owned()), max_bytes))
     }
@@ -91,8 +97,9 @@ impl Spool {
     }
 
     fn load_entry<H: EntryHeader>(&self, path: PathBuf, now: UnixTime) -> Option<SpoolEntry<H>> {
-        let head = match LetterHead::<H>::read(&path) {
-            Ok((head, _)) => head,
+        let sized = |(head, _)| Ok((head, fs::metadata(&path)?.len()));
+        let (head, size) = match LetterHead::<H>::read(&path).and_then(sized) {
+            Ok(read) => read,
             Err(damage) => {
                 quarantine(&path, &damage, None);
                 return None;
@@ -103,7 +110,6 @@ impl Spool {
             remove(&path, head.header.job());
             return None;
         }
-        let size = fs::metadata(&path).map_or(0, |file| file.len());
         Some(SpoolEntry::new(Arc::clone(&self.0), head, Storage::Disk { path, size }))
     }
 }

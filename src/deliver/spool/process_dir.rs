@@ -1,5 +1,6 @@
 //! A folder that one process has to itself.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,16 +69,21 @@ impl ProcessDir {
     }
 
     fn take_over_kind(&self, kind: &Path) -> io::Result<usize> {
-        let own = self.folder.join(kind.file_name().unwrap_or_default());
+        let own = self.folder.join(name(kind)?);
         make(&own)?;
         let mut letters = 0;
         for letter in files(kind, LETTER)? {
             // Names are not used twice, and a letter is in one of the two places whatever happens.
-            fs::rename(&letter, own.join(letter.file_name().unwrap_or_default()))?;
+            fs::rename(&letter, own.join(name(&letter)?))?;
             letters += 1;
         }
         Ok(letters)
     }
+}
+
+/// The last part of a path.
+fn name(path: &Path) -> io::Result<&OsStr> {
+    path.file_name().ok_or_else(|| io::Error::other(format!("{} has no name", path.display())))
 }
 
 /// The files in `folder` whose names end so, in the order of their names.

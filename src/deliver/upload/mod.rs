@@ -85,6 +85,9 @@ impl Uploads {
     }
 
     /// Puts image `index` of a job, a PNG, into `target`, and returns a link to it.
+    ///
+    /// # Errors
+    /// The storage refused it, or three attempts failed.
     pub async fn put(&self, target: &UploadTarget, job: &str, index: u32, png: Bytes) -> Result<String, UploadError> {
         let key = target.key(&name(job, index));
         let now = self.clock.now();

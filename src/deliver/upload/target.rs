@@ -54,6 +54,9 @@ impl UploadTarget {
     }
 
     /// The one of a job's `s3Config`: called under the guard. `bucketName` and `objectPath`, a folder in it, may be absent; if all are, there is none.
+    ///
+    /// # Errors
+    /// Which key is missing, or is none of its kind.
     pub fn of_job(config: &Value) -> Result<Option<Self>, InvalidTarget> {
         let text = |key: &str| config.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
         if ["endpointUrl", "accessId", "accessSecret", "bucketName", "objectPath"]
@@ -97,7 +100,7 @@ impl UploadTarget {
 /// Names the host, not the keys.
 impl fmt::Debug for UploadTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("host", &self.host()).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("UploadTarget").field("host", &self.host()).field("name", &self.name).finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,7 @@ const REASON_TYPE: &str = "FitnessError";
 
 /// Pings at once, and then again and again, with what `held` says at that moment.
 pub(super) async fn run(queue: &RunPodSource, held: impl Fn() -> Vec<String>) -> Infallible {
-    if queue.urls.ping(&[]).is_none() {
+    if !queue.urls.has_ping() {
         warn!("no heartbeat: RUNPOD_WEBHOOK_PING is not set");
         return std::future::pending().await;
     }
@@ -42,7 +42,11 @@ pub(super) async fn run(queue: &RunPodSource, held: impl Fn() -> Vec<String>) ->
 /// Says once that the worker is not fit, and why, before it ends.
 pub(super) async fn unhealthy(queue: &RunPodSource, check: &str, why: &str) {
     let reason: String = format!("{REASON_TYPE}: {why}").chars().take(MAX_REASON).collect();
-    let Some(url) = queue.urls.unhealthy(check, &reason) else { return };
+    let url = match queue.urls.unhealthy(check, &reason) {
+        Ok(Some(url)) => url,
+        Ok(None) => return,
+        Err(cause) => return warn!("the queue does not hear that the worker is not fit: {cause}"),
+    };
     let call = Call { url: &url, body: None, headers: &[], time: UNHEALTHY_TIMEOUT, most: MAX_PING_ANSWER };
     match queue.http.call(call).await {
         Ok(answer) => debug!(status = answer.status, "the queue was told"),
@@ -55,7 +59,7 @@ async fn ping(queue: &RunPodSource, held: &impl Fn() -> Vec<String>) -> Result<(
     for pause in PING_PAUSES {
         sleep(pause).await;
         // Asked anew for each try: what was finished meanwhile must not be listed.
-        let Some(url) = queue.urls.ping(&held()) else { return Ok(()) };
+        let Some(url) = queue.urls.ping(&held()).map_err(|cause| cause.to_string())? else { return Ok(()) };
         let time = queue.interval * 2;
         match queue.http.call(Call { url: &url, body: None, headers: &[], time, most: MAX_PING_ANSWER }).await {
             Ok(answer) if matches!(answer.status, 429 | 500 | 502 | 503 | 504) => {

@@ -50,19 +50,25 @@ impl Urls {
         self.take.has(TAKE_PATH).then(|| self.take.exchange(TAKE_PATH, "/job-stop/").url().ok())?
     }
 
+    /// Whether a heartbeat is wanted.
+    pub(super) fn has_ping(&self) -> bool {
+        self.ping.is_some()
+    }
+
     /// With the jobs in hand; `None` where no heartbeat is wanted.
-    pub(super) fn ping(&self, jobs: &[String]) -> Option<Url> {
-        let mut ping = self.ping.clone()?;
+    pub(super) fn ping(&self, jobs: &[String]) -> Result<Option<Url>, NoUrl> {
+        let Some(mut ping) = self.ping.clone() else { return Ok(None) };
         if !jobs.is_empty() {
             ping = ping.with("job_id", &listed(jobs));
         }
-        ping.with(VERSION.0, VERSION.1).url().ok()
+        ping.with(VERSION.0, VERSION.1).url().map(Some)
     }
 
     /// With what makes the worker unfit; `None` where no heartbeat is wanted.
-    pub(super) fn unhealthy(&self, check: &str, reason: &str) -> Option<Url> {
-        let ping = self.ping.clone()?.with("status", "unhealthy").with("check", check).with("reason", reason);
-        ping.with(VERSION.0, VERSION.1).url().ok()
+    pub(super) fn unhealthy(&self, check: &str, reason: &str) -> Result<Option<Url>, NoUrl> {
+        let Some(ping) = self.ping.clone() else { return Ok(None) };
+        let ping = ping.with("status", "unhealthy").with("check", check).with("reason", reason);
+        ping.with(VERSION.0, VERSION.1).url().map(Some)
     }
 }
 
@@ -129,7 +135,7 @@ mod tests {
         let base = "http://q/v2/ep1/ping/pod-abc?gpu=RTX+4090";
         let ping = |jobs: &[&str]| {
             let jobs: Vec<String> = jobs.iter().map(|job| (*job).to_owned()).collect();
-            urls.ping(&jobs).unwrap().to_string()
+            urls.ping(&jobs).unwrap().unwrap().to_string()
         };
         assert_eq!(ping(&[]), format!("{base}&{version}"));
         assert_eq!(ping(&["c1", "c3"]), format!("{base}&job_id=c1%2Cc3&{version}"));

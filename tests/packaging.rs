@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use latentd::config::{Config, Environment, Flags, StoreLocation};
-use latentd::gateway::Settings;
+use latentd::gateway::GatewaySettings;
 use latentd::job::{Offer, validate};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -277,7 +277,7 @@ fn who_stops_a_worker_waits_for_its_drain() {
         let rest = text.split_once(label).unwrap().1;
         rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
     };
-    assert!(drain >= Settings::default().endpoints[0].execution_timeout.as_secs());
+    assert!(drain >= GatewaySettings::default().endpoints[0].execution_timeout.as_secs());
     assert!(after("deploy/compose.yaml", "stop_grace_period: ") * 60 > drain);
     assert!(after("deploy/stack.yaml", "stop_grace_period: ") * 60 > drain);
     assert!(after("deploy/latentd-worker.service", "TimeoutStopSec=") > drain);

@@ -18,7 +18,9 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config, GatewayConfig, HandlerKind, Secret, StoreLocation, WebhookDelivery};
 use crate::deliver::webhook::Signer;
 use crate::disk::private;
-use crate::gateway::{Access, ApiKey, BrowserPolicy, Endpoint, Gateway, Handler, Role, Settings, WebhookCaller, serve};
+use crate::gateway::{
+    Access, ApiKey, BrowserPolicy, Endpoint, Gateway, GatewaySettings, Handler, Role, WebhookCaller, serve,
+};
 use crate::net::{Client, Guard, NoClient};
 use crate::queue::{Rules, WebhookRetry};
 use crate::store::{RedisStore, SqliteStore, StoreError};
@@ -56,7 +58,7 @@ impl OpenGateway {
         }
     }
 
-    async fn open(config: &GatewayConfig, settings: Settings) -> Result<Self, StoreError> {
+    async fn open(config: &GatewayConfig, settings: GatewaySettings) -> Result<Self, StoreError> {
         let rules = settings.rules.clone();
         let reserve = config.min_free.0;
         Ok(match config.store.clone() {
@@ -174,10 +176,10 @@ fn endpoint(configured: &config::EndpointConfig) -> Endpoint {
     }
 }
 
-fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient> {
+fn settings(config: &Config, home: Option<&Secret>) -> Result<GatewaySettings, NoClient> {
     let gateway = &config.gateway;
     let keys = |keys: &[Secret], role| keys.iter().map(|key| ApiKey::new(key.reveal(), role, None)).collect::<Vec<_>>();
-    let usual = Settings::default();
+    let usual = GatewaySettings::default();
     let mut endpoints: Vec<Endpoint> = gateway.endpoints.iter().map(endpoint).collect();
     if let (Some(first), Some(_)) = (endpoints.first_mut(), home) {
         // The worker of this process draws with these, and with no others.
@@ -190,7 +192,7 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
         pause: hooks.pause,
         timeout: hooks.timeout,
     };
-    Ok(Settings {
+    Ok(GatewaySettings {
         endpoints,
         rules: Rules { lost_after: gateway.lost, max_waiting: gateway.max_waiting.0, webhooks, ..usual.rules },
         keys: [keys(&gateway.api_keys, Role::User), keys(&gateway.worker_keys, Role::Worker)].concat(),
@@ -209,6 +211,6 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<Settings, NoClient
             }),
             WebhookDelivery::Worker | WebhookDelivery::Off => None,
         },
-        ..Settings::default()
+        ..GatewaySettings::default()
     })
 }

@@ -16,7 +16,7 @@ use super::{Endpoint, Gateway};
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
 /// Chunks that were taken off a stream, whether there are more, and the room that they have.
-pub(super) type TakenChunks = (Vec<Bytes>, bool, Reservation);
+pub(super) type ReservedChunks = (Vec<Bytes>, bool, Reservation);
 
 impl<S: Store> Gateway<S> {
     /// The next chunks of a job's stream, and how to say that it stands: at once if there are any or can be no more, else as soon as
@@ -42,7 +42,7 @@ impl<S: Store> Gateway<S> {
     }
 
     /// Takes the next chunks off a job's stream, once there is room for them.
-    pub(super) async fn next_chunks(&self, endpoint: &Endpoint, id: &str) -> Result<TakenChunks, ApiError> {
+    pub(super) async fn next_chunks(&self, endpoint: &Endpoint, id: &str) -> Result<ReservedChunks, ApiError> {
         let (mut most, mut held) = (UNCOUNTED_BYTES, Reservation::default());
         loop {
             let (chunks, next) = self.store.take_chunks(&endpoint.id, id, most).await?;

@@ -1,6 +1,5 @@
 //! What clients ask (PROTOCOL 2.2 to 2.8).
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,12 +116,8 @@ impl<S: Store> Gateway<S> {
 
     /// Its workers, as far as this gateway and others on its store hear of them.
     pub(super) async fn workers(&self, endpoint: &Endpoint) -> Result<WorkerCounts, ApiError> {
-        let mut holders = BTreeSet::new();
-        for id in self.store.all(&endpoint.id, JobState::InProgress).await? {
-            let record = self.store.read(&endpoint.id, &id).await?;
-            holders.extend(record.as_ref().and_then(Record::holder).map(str::to_owned));
-        }
-        Ok(self.registry.counts(&endpoint.id, |worker| holders.contains(worker), self.now()))
+        let busy = self.store.busy_workers(&endpoint.id, self.registry.ids(&endpoint.id)).await?;
+        Ok(self.registry.counts(&endpoint.id, |worker| busy.contains(worker), self.now()))
     }
 
     /// Lets a client's wish happen to a job that it can see.
@@ -261,7 +256,7 @@ pub(super) async fn retry<S: Store>(
 pub(super) async fn purge<S: Store>(State(gateway): State<Arc<Gateway<S>>>, Path(name): Path<String>) -> Reply {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     let mut removed = 0;
-    for id in gateway.store.all(&endpoint.id, JobState::InQueue).await? {
+    for id in gateway.store.ids_in_state(&endpoint.id, JobState::InQueue).await? {
         // A worker may have been faster.
         let waiting = move |record: &mut Record| match record.state {
             JobState::InQueue => record.cancel(now),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{Course, UnixTime};
 use crate::queue::{self, Payloads, Record};
-use crate::store::Store;
+use crate::store::{JobPage, PageQuery, Store};
 
 use super::job_status::view;
 use super::reply::{ApiError, RawJson};
@@ -31,7 +31,7 @@ const STATE_ORDER: [queue::JobState; 6] = [
 ];
 
 #[derive(Debug, Deserialize)]
-pub(super) struct PageQuery {
+pub(super) struct RequestsQuery {
     offset: Option<usize>,
     limit: Option<usize>,
     status: Option<queue::JobState>,
@@ -42,25 +42,21 @@ pub(super) async fn requests<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
     Extension(version): Extension<Version>,
     Path(name): Path<String>,
-    page: Result<Query<PageQuery>, QueryRejection>,
+    page: Result<Query<RequestsQuery>, QueryRejection>,
 ) -> Result<RawJson, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
     let Query(page) = page.map_err(|_| {
         ApiError::BadRequest("`offset` and `limit` should be whole numbers, and `status` one such as IN_QUEUE".into())
     })?;
     let (offset, limit) = (page.offset.unwrap_or(0), page.limit.unwrap_or(PAGE_SIZE.1).clamp(1, PAGE_SIZE.0));
-    let mut ids = Vec::new();
-    for state in STATE_ORDER.into_iter().filter(|state| page.status.is_none_or(|only| only == *state)) {
-        ids.extend(gateway.store.all(&endpoint.id, state).await?);
-    }
+    let states = STATE_ORDER.into_iter().filter(|state| page.status.is_none_or(|only| only == *state)).collect();
+    let JobPage { jobs, total } = gateway.store.page(&endpoint.id, PageQuery { states, offset, limit }).await?;
     let mut shown = Vec::new();
-    for id in ids.iter().skip(offset).take(limit) {
-        // It may have gone since.
-        let Ok(record) = gateway.visible(endpoint, id).await else { continue };
-        let object = queue::status(&record, view(version, endpoint), Payloads::default());
+    for record in jobs.iter().filter(|record| gateway.check_visible(record).is_ok()) {
+        let object = queue::status(record, view(version, endpoint), Payloads::default());
         shown.extend(RawValue::from_string(object).ok());
     }
-    let (total, has_more) = (ids.len(), offset + limit < ids.len());
+    let has_more = offset.saturating_add(limit) < total;
     let page = json!({ "hasMore": has_more, "limit": limit, "offset": offset, "requests": shown, "total": total });
     Ok(RawJson(page.to_string()))
 }

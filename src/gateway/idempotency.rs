@@ -12,7 +12,7 @@ use uuid::{Builder, Uuid};
 use crate::date::UnixTime;
 use crate::queue::Idempotency;
 
-use super::auth::sent_key;
+use super::api_keys::sent_key;
 use super::reply::ApiError;
 
 /// How long a key is known.

@@ -21,7 +21,7 @@ use super::reply::ApiError;
 const RETRY_STORE_AFTER: Duration = Duration::from_secs(1);
 
 /// What requests are counted over.
-const WINDOW: Duration = Duration::from_secs(10);
+const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// What one client may ask of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ fn allowance(operation: &str) -> Allowance {
 
 /// Counts what clients ask.
 #[derive(Debug, Clone)]
-pub(super) struct Limits(Arc<LimitState>);
+pub(super) struct ClientLimits(Arc<LimitState>);
 
 #[derive(Debug)]
 struct LimitState {
@@ -82,7 +82,7 @@ struct Meter {
 /// Meters that count nothing are thrown away when there are so many.
 const MAX_METERS: usize = 4096;
 
-impl Limits {
+impl ClientLimits {
     /// Those of one gateway, which may have others beside it.
     pub(super) fn new(shared: bool) -> Self {
         let (meters, name) = (Mutex::default(), Uuid::new_v4().simple().to_string());
@@ -93,7 +93,7 @@ impl Limits {
     pub(super) fn admit(&self, asked: ClientKey, operation: &str, now: UnixTime) -> Result<RequestPermit, ApiError> {
         let allowance = allowance(operation);
         let mut meters = self.meters();
-        let window = now.as_millis() / WINDOW.as_millis() as u64;
+        let window = now.as_millis() / RATE_WINDOW.as_millis() as u64;
         if meters.len() >= MAX_METERS && !meters.contains_key(&asked) {
             meters.retain(|_, meter| meter.open > 0 || meter.window + 1 >= window);
         }
@@ -160,7 +160,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Allowance {
     fn too_often(self, operation: &str) -> ApiError {
-        ApiError::TooManyRequests(format!("more than {} requests to {operation} in {} s", self.rate, WINDOW.as_secs()))
+        ApiError::TooManyRequests(format!(
+            "more than {} requests to {operation} in {} s",
+            self.rate,
+            RATE_WINDOW.as_secs()
+        ))
     }
 
     fn too_many(self, operation: &str) -> ApiError {
@@ -178,7 +182,7 @@ impl Meter {
 
     /// Requests of the last window, as if those of the half before had come evenly.
     fn rate(&self, now: UnixTime) -> u64 {
-        let whole = WINDOW.as_millis() as u64;
+        let whole = RATE_WINDOW.as_millis() as u64;
         self.now + self.before * (whole - now.as_millis() % whole) / whole
     }
 }
@@ -186,7 +190,7 @@ impl Meter {
 /// A request's place among those that are open. Dropping it gives it back.
 #[derive(Debug)]
 pub(super) struct RequestPermit {
-    limits: Limits,
+    limits: ClientLimits,
     asked: ClientKey,
     /// Requests that were open when it came.
     before: u64,
@@ -209,7 +213,7 @@ impl RequestPermit {
     pub(super) fn asking(&self, operation: &str, silent: Duration) -> RateCheck {
         let Allowance { rate, at_once } = allowance(operation);
         let gateway = self.limits.gateway().to_owned();
-        RateCheck { asked: self.asked, gateway, open: self.before, window: WINDOW, rate, at_once, silent }
+        RateCheck { asked: self.asked, gateway, open: self.before, window: RATE_WINDOW, rate, at_once, silent }
     }
 
     /// Gives the place back of a request that others do not let pass: it was none.
@@ -250,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_window_slides() {
-        let limits = Limits::new(false);
+        let limits = ClientLimits::new(false);
         let purge = |millis| limits.admit(WHO, "purge-queue", at(millis)).is_ok();
         assert!(purge(9_000) && purge(9_500) && !purge(9_900));
         assert!(!purge(10_000), "two in the last ten seconds");
@@ -261,7 +265,7 @@ mod tests {
 
     #[test]
     fn what_is_open_counts_until_it_is_answered() {
-        let limits = Limits::new(false);
+        let limits = ClientLimits::new(false);
         let ask = || limits.admit(WHO, "requests", at(0));
         let (one, two) = (ask().unwrap(), ask().unwrap());
         assert!(matches!(ask(), Err(ApiError::TooManyRequests(why)) if why.contains("at once")));
@@ -277,10 +281,10 @@ mod tests {
 
     #[test]
     fn others_are_told_of_what_was_closed_and_are_not_asked_while_they_are_away() {
-        let alone = Limits::new(false);
+        let alone = ClientLimits::new(false);
         drop(alone.admit(WHO, "run", at(0)).unwrap());
         assert!(alone.is_alone() && alone.take_closed().is_empty());
-        let limits = Limits::new(true);
+        let limits = ClientLimits::new(true);
         let (one, two) = (limits.admit(WHO, "requests", at(0)).unwrap(), limits.admit(WHO, "requests", at(0)).unwrap());
         let asking = two.asking("requests", Duration::from_secs(1));
         assert_eq!((asking.open, asking.rate, asking.at_once, asking.asked), (1, 10, 2, WHO));

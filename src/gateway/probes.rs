@@ -10,7 +10,6 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use tokio::time::timeout;
 
-use crate::queue;
 use crate::store::{Counts, Store};
 
 use super::reply::{ApiError, RawJson};
@@ -72,13 +71,8 @@ struct Numbers<'a> {
 impl<S: Store> Gateway<S> {
     async fn numbers<'a>(&self, endpoint: &'a Endpoint) -> Result<Numbers<'a>, ApiError> {
         let jobs = self.store.counts(&endpoint.id).await?;
-        let next = self.store.all(&endpoint.id, queue::JobState::InQueue).await?.into_iter().next();
-        let mut oldest = 0.0;
-        if let Some(id) = next
-            && let Some(record) = self.store.read(&endpoint.id, &id).await?
-        {
-            oldest = record.submitted.until(self.now()).as_secs_f64();
-        }
+        let next = self.store.next_submitted(&endpoint.id).await?;
+        let oldest = next.map_or(0.0, |submitted| submitted.until(self.now()).as_secs_f64());
         let workers = self.workers(endpoint).await?;
         Ok(Numbers { endpoint: &endpoint.id, jobs, workers, oldest })
     }

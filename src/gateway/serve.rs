@@ -164,7 +164,7 @@ mod tests {
 
     use super::*;
     use crate::clock::{Course, SystemClock};
-    use crate::gateway::Settings;
+    use crate::gateway::GatewaySettings;
     use crate::store::MemoryStore;
 
     const KEEP_ALIVE: Duration = Duration::from_secs(620);
@@ -231,7 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn half_requests_lock_nobody_out() {
-        let settings = Settings { connections: 4, ..Settings::default() };
+        let settings = GatewaySettings { connections: 4, ..GatewaySettings::default() };
         let store = Arc::new(MemoryStore::new(settings.rules.clone()));
         let gateway = Gateway::new(store, Course::new(Arc::new(SystemClock)), settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

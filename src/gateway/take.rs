@@ -20,10 +20,10 @@ use super::worker_registry::{GONE_AFTER, WorkerSignal};
 use super::{Endpoint, Gateway};
 
 /// Jobs of one reply, whatever a worker asks for.
-const MAX_BATCH: usize = 256;
+const MAX_JOBS_PER_TAKE: usize = 256;
 
 /// Bytes of the payloads in one reply, if there are several. What a worker does not read for its size comes to it again and again.
-const MAX_BATCH_BYTES: usize = 32 << 20;
+const MAX_BYTES_PER_TAKE: usize = 32 << 20;
 
 /// In this header, workers of ours say how many bytes of a reply they read.
 const READS_HEADER: &str = "x-latentd-take-bytes";
@@ -61,7 +61,7 @@ pub(super) async fn take_batch<S: Store>(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
-    let most = says.batch_size.as_deref().and_then(|most| most.parse().ok()).unwrap_or(1).clamp(1, MAX_BATCH);
+    let most = says.batch_size.as_deref().and_then(|most| most.parse().ok()).unwrap_or(1).clamp(1, MAX_JOBS_PER_TAKE);
     let jobs = gateway.hand_out(endpoint, &worker, &says, &TakeLimits::new(most, &headers)).await?;
     Ok(if jobs.is_empty() { nothing() } else { gateway.jobs(format!("[{}]", jobs.join(","))) })
 }
@@ -122,7 +122,7 @@ impl<S: Store> Gateway<S> {
                 self.registry.sends_heartbeats(&endpoint.id, worker) || self.began.until(now) < GONE_AFTER;
             let claim = Claim { worker: worker.to_owned(), gpu: says.vram_gb.clone(), sends_heartbeats, at: now };
             // Half of what it reads: a reply has more in it than payloads.
-            let (most, bytes) = (appetite.jobs, MAX_BATCH_BYTES.min(appetite.reads / 2));
+            let (most, bytes) = (appetite.jobs, MAX_BYTES_PER_TAKE.min(appetite.reads / 2));
             let handed =
                 self.store.take(&endpoint.id, ClaimRequest { claim, max_jobs: most, max_bytes: bytes }).await?;
             if handed.is_empty() {

@@ -12,12 +12,12 @@ use crate::date::UnixTime;
 use crate::queue::{Record, Rules, Transition};
 use crate::store::Store;
 
-use super::auth::Access;
+use super::api_keys::Access;
 use super::worker_registry::GONE_AFTER;
 use super::{Gateway, log_failure};
 
 /// Jobs that are looked at before others are.
-const MAX_BATCH: usize = 256;
+const MAX_DUE_JOBS: usize = 256;
 
 /// The longest sleep: workers that are gone are no timer of the store's.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ impl<S: Store> Gateway<S> {
     /// `since` is when the store was last away. Returns whether it could do what is due.
     async fn look_at_jobs(self: &Arc<Self>, since: UnixTime, calls: &mut JoinSet<()>) -> bool {
         let now = self.now();
-        let Some(due) = log_failure("timers", self.store.due(now, MAX_BATCH).await) else { return false };
+        let Some(due) = log_failure("timers", self.store.due(now, MAX_DUE_JOBS).await) else { return false };
         for (endpoint, id) in due {
             let rules = Rules { listening_since: since, ..self.settings.rules.clone() };
             let tick = move |record: &mut Record| record.tick(&rules, now);

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-use crate::deliver::webhook::{CallResult, Signer, WebhookRequest, call};
+use crate::deliver::webhook::{CallResult, WebhookRequest, call};
 use crate::job::Webhook;
-use crate::net::{self, Client};
+use crate::net;
 use crate::queue::{self, JobState, Record, Transition, WebhookOutcome};
 use crate::store::Store;
 
@@ -21,17 +21,6 @@ use super::{Gateway, log_failure};
 
 /// From a job's end, while a receiver that is paused may still come back. What is due later is tried no more than it would be otherwise.
 const MAX_PAUSED: Duration = Duration::from_hours(1);
-
-/// Calls webhooks.
-#[derive(Debug, Clone)]
-pub struct WebhookCaller {
-    /// Its guard decides who may be called.
-    pub client: Client,
-    /// Signs, if webhooks are signed.
-    pub signer: Option<Signer>,
-    /// Whether an end that the client brought about itself is told.
-    pub cancelled: bool,
-}
 
 fn receiver(hook: &queue::JobWebhook) -> Receiver {
     Receiver { by: hook.client.clone(), host: net::host(&hook.url).unwrap_or_default().to_ascii_lowercase() }

@@ -161,6 +161,11 @@ impl WorkerRegistry {
         self.workers().get(&(endpoint.to_owned(), worker.to_owned())).is_some_and(|worker| worker.several)
     }
 
+    /// The workers of an endpoint.
+    pub(super) fn ids(&self, endpoint: &str) -> Vec<String> {
+        self.workers().keys().filter(|(of, _)| of == endpoint).map(|(_, id)| id.clone()).collect()
+    }
+
     /// The ids of an endpoint that several workers have.
     pub(super) fn shared_ids(&self, endpoint: &str) -> Vec<String> {
         let workers = self.workers();

@@ -10,15 +10,16 @@ use reqwest::{Response, Url};
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
+use super::error::NoClient;
 use super::error::{FetchError, Reason};
 use super::guard::Guard;
 use super::proxy::Proxies;
 use super::retry::{jitter, pause};
 use super::roots::Roots;
-use super::tls::{self, NoClient};
+use super::tls;
 
 /// Redirects that are followed, as in the RunPod SDK.
-pub(super) const REDIRECTS: usize = 5;
+pub(super) const MAX_FETCH_REDIRECTS: usize = 5;
 
 /// What one fetch may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Client {
     /// One try, from `url` through its redirects to the file.
     async fn follow(&self, named: &Url, most: u64) -> Result<Vec<u8>, FetchError> {
         let mut url = named.clone();
-        for _ in 0..=REDIRECTS {
+        for _ in 0..=MAX_FETCH_REDIRECTS {
             let fail = |reason| FetchError::new(named, &url, reason);
             let response = self.get(&url).await.map_err(fail)?;
             let next = match target(&url, &response) {
@@ -108,7 +109,7 @@ impl Client {
             };
             url = next;
         }
-        Err(FetchError::new(named, named, Reason::Redirects(REDIRECTS)))
+        Err(FetchError::new(named, named, Reason::Redirects(MAX_FETCH_REDIRECTS)))
     }
 
     async fn get(&self, url: &Url) -> Result<Response, Reason> {

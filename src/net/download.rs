@@ -12,13 +12,14 @@ use reqwest::{Response, StatusCode, Url};
 use tokio::time::timeout;
 
 use super::client::{again, target, whole};
+use super::error::NoClient;
 use super::error::{FetchError, Reason, authority};
 use super::proxy::Proxies;
 use super::roots::Roots;
-use super::tls::{self, NoClient};
+use super::tls;
 
 /// Redirects that are followed: hubs send from an old name to a new one and on to a store.
-const REDIRECTS: usize = 10;
+const MAX_DOWNLOAD_REDIRECTS: usize = 10;
 
 /// For the next bytes; all of a file may take as long as it likes.
 const SILENCE: Duration = Duration::from_mins(1);
@@ -135,7 +136,7 @@ impl Downloads {
     pub async fn open(&self, named: &Url, from: Resume<'_>) -> Result<Incoming, DownloadError> {
         let mut url = named.clone();
         let mut linked = None;
-        for _ in 0..=REDIRECTS {
+        for _ in 0..=MAX_DOWNLOAD_REDIRECTS {
             let fail = |reason| FetchError::new(named, &url, reason);
             let response = self.ask(&url, from).await.map_err(fail)?;
             linked = linked.or_else(|| tag(response.headers(), "x-linked-etag"));
@@ -148,7 +149,7 @@ impl Downloads {
             }
             url = next;
         }
-        Err(FetchError::new(named, named, Reason::Redirects(REDIRECTS)).into())
+        Err(FetchError::new(named, named, Reason::Redirects(MAX_DOWNLOAD_REDIRECTS)).into())
     }
 
     async fn ask(&self, url: &Url, from: Resume<'_>) -> Result<Response, Reason> {

@@ -1,12 +1,23 @@
 //! Why a fetch failed, in words that name the host and never the URL, whose query may hold a signature.
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Display};
 use std::time::Duration;
 
 use reqwest::{StatusCode, Url};
 
 use super::guard::Refused;
+
+/// TLS or the client on it could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("no HTTP client: {0}")]
+pub struct NoClient(String);
+
+impl NoClient {
+    pub(super) fn new(cause: impl Display) -> Self {
+        Self(cause.to_string())
+    }
+}
 
 /// A file that was not fetched.
 #[derive(Debug)]

@@ -7,14 +7,14 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::timeout;
 
-use super::client::{Client, REDIRECTS, target};
+use super::client::{Client, MAX_FETCH_REDIRECTS, target};
 use super::error::{FetchError, Reason};
 
 /// What is read of a refusal: enough for the word that names its reason.
-const SAID: usize = 4096;
+const MAX_EXPLANATION_BYTES: usize = 4096;
 
 /// For those words; the host that does not find them has answered all the same.
-const SAYING: Duration = Duration::from_secs(2);
+const EXPLANATION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is sent.
 #[derive(Clone)]
@@ -44,7 +44,7 @@ impl Client {
     /// Sends `message` by POST, once. A redirect gets it by POST, too, but for 302 and 303, which everybody follows by GET: what they lead to is
     /// word of what was done (RFC 9110, 15.4; Fetch, 4.4).
     pub async fn post(&self, message: &Message<'_>) -> Result<Reply, FetchError> {
-        self.send(Method::POST, message, REDIRECTS).await
+        self.send(Method::POST, message, MAX_FETCH_REDIRECTS).await
     }
 
     /// Sends `message` by PUT, once, and to no other host than it is for.
@@ -103,14 +103,14 @@ async fn reply(mut response: Response) -> Reply {
     if !status.is_success() {
         let listen = async {
             while let Ok(Some(chunk)) = response.chunk().await
-                && said.len() < SAID
+                && said.len() < MAX_EXPLANATION_BYTES
             {
                 said.extend_from_slice(&chunk);
             }
         };
         // What was heard by then is what was said.
-        let _ = timeout(SAYING, listen).await;
+        let _ = timeout(EXPLANATION_TIMEOUT, listen).await;
     }
-    said.truncate(SAID);
+    said.truncate(MAX_EXPLANATION_BYTES);
     Reply { status, said }
 }

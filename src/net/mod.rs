@@ -16,7 +16,7 @@ mod trusted;
 
 pub use client::{Client, Limits};
 pub use download::{DownloadError, Downloads, Incoming, Refusal, Resume};
-pub use error::{FetchError, Reason};
+pub use error::{FetchError, NoClient, Reason};
 pub use guard::{Guard, Refused};
 pub use message::{Message, Reply};
 pub use proxy::{Proxies, Proxy};
@@ -24,7 +24,7 @@ pub use reqwest::Url;
 pub use retry::{Pauses, jitter};
 pub use shown::shown;
 pub use template::{NoUrl, Template, base};
-pub use tls::NoClient;
+
 pub use trusted::{Answer, Call, Trusted};
 
 /// The host of a URL, with its port where it names one: what may be told of it.

@@ -5,8 +5,8 @@ use std::fmt;
 
 use reqwest::{ClientBuilder, NoProxy, Url};
 
+use super::error::NoClient;
 use super::shown;
-use super::tls::NoClient;
 
 /// Hosts that no proxy could call for us: a gateway in this process, say, or a Redis beside it.
 const OWN: &str = "localhost,127.0.0.0/8,::1";

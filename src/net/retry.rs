@@ -4,13 +4,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// Calls in all, as in the RunPod SDK.
-const TRIES: u32 = 3;
+const MAX_FETCH_TRIES: u32 = 3;
 
 /// The pause after the first failure, at most; the next ones are twice as long each.
-const FIRST: Duration = Duration::from_millis(500);
+const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a server may ask us to wait.
-const LONGEST: Duration = Duration::from_secs(5);
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Pauses that double from `first` to `most`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,8 @@ pub fn jitter() -> f64 {
 /// The server's own wish (`told`) is a lower bound as far as it is reasonable. `jitter`, 0 to 1, shortens the pause by up to half,
 /// so that clients that failed together do not come back together.
 pub(super) fn pause(failures: u32, told: Duration, jitter: f64) -> Option<Duration> {
-    (failures < TRIES).then(|| Pauses { first: FIRST, most: LONGEST }.after(failures, told, jitter))
+    (failures < MAX_FETCH_TRIES)
+        .then(|| Pauses { first: FIRST_RETRY_PAUSE, most: MAX_RETRY_PAUSE }.after(failures, told, jitter))
 }
 
 #[cfg(test)]

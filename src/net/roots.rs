@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::tls::NoClient;
+use super::error::NoClient;
 
 /// What webpki says of a certificate that may sign others where it stands for a host. It has seen by then that the time is right.
 const IS_CA: &str = "CaUsedAsEndEntity";

@@ -1,6 +1,5 @@
 //! What all HTTP clients begin with: TLS by rustls with ring, whom it believes, and nothing that happens behind our back.
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,21 +7,11 @@ use reqwest::{ClientBuilder, redirect, retry};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 
+use super::error::NoClient;
 use super::roots::Roots;
 
 /// For a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(10);
-
-/// TLS or the client on it could not be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("no HTTP client: {0}")]
-pub struct NoClient(String);
-
-impl NoClient {
-    pub(super) fn new(cause: impl Display) -> Self {
-        Self(cause.to_string())
-    }
-}
 
 /// A client that believes `roots`: no redirects, tries of its own, proxies of the environment or referrers.
 pub(super) fn client(roots: Roots) -> Result<ClientBuilder, NoClient> {

@@ -11,13 +11,14 @@ use reqwest::{Response, Url, redirect};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::client::{again, whole};
+use super::error::NoClient;
 use super::error::{FetchError, Reason};
 use super::proxy::Proxies;
 use super::roots::Roots;
-use super::tls::{self, NoClient};
+use super::tls;
 
 /// Redirects that are followed. A redirect elsewhere does not take the key along.
-const REDIRECTS: usize = 5;
+const MAX_QUEUE_REDIRECTS: usize = 5;
 
 /// For the rest of an answer that nobody reads, and bytes of it: it is read only to keep the connection.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -81,7 +82,7 @@ impl Trusted {
             key.set_sensitive(true);
             headers.insert(AUTHORIZATION, key);
         }
-        let (gets, posts) = (redirect::Policy::limited(REDIRECTS), redirect::Policy::custom(with_body));
+        let (gets, posts) = (redirect::Policy::limited(MAX_QUEUE_REDIRECTS), redirect::Policy::custom(with_body));
         Ok(Self { gets: client(gets, proxies)?, posts: client(posts, proxies)?, headers })
     }
 
@@ -135,7 +136,7 @@ fn client(redirects: redirect::Policy, proxies: &Proxies) -> Result<reqwest::Cli
 /// Follows what keeps method and body. After the others what was sent would be a GET, whose 200 means nothing.
 fn with_body(attempt: redirect::Attempt<'_>) -> redirect::Action {
     match attempt.status().as_u16() {
-        307 | 308 if attempt.previous().len() > REDIRECTS => attempt.error("too many redirects"),
+        307 | 308 if attempt.previous().len() > MAX_QUEUE_REDIRECTS => attempt.error("too many redirects"),
         307 | 308 => attempt.follow(),
         _ => attempt.stop(),
     }

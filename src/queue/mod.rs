@@ -14,6 +14,7 @@
 mod job_done;
 mod json;
 mod record;
+mod rules;
 mod status;
 mod submit;
 mod timers;
@@ -25,7 +26,8 @@ mod tests;
 pub use job_done::{JobEnd, UnreadableResult, WorkerPost, parse_job_done};
 pub use json::{Members, NotAnObject};
 pub use record::{Attempt, Claim, FailedAttempt, Idempotency, JobState, JobWebhook, Record, WebhookAttempt};
+pub use rules::{Rules, WebhookRetry};
 pub use status::{Payloads, StatusView, status};
 pub use submit::{Submission, SubmissionContext, SubmissionError, parse_submission};
-pub use timers::{Rules, WebhookOutcome, WebhookRetry};
+pub use timers::WebhookOutcome;
 pub use transitions::{Finish, Transition};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::date::UnixTime;
 
-use super::timers::Rules;
+use super::rules::Rules;
 
 /// Where a job stands, in the words of the protocol. The numbers are for stores, and stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::mem::replace;
 use crate::date::UnixTime;
 
 use super::record::{Attempt, Claim, FailedAttempt, JobState, JobWebhook, Record};
-use super::timers::Rules;
+use super::rules::Rules;
 
 /// What an event meant to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,21 +3,6 @@
 use super::events::StoreEvent;
 use super::{JobState, PayloadKind, Record, Transition};
 
-/// How many jobs an endpoint has and had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Jobs that wait.
-    pub in_queue: u64,
-    /// Jobs that workers hold.
-    pub in_progress: u64,
-    /// Jobs that were completed, ever.
-    pub completed: u64,
-    /// Jobs that failed or timed out, ever.
-    pub failed: u64,
-    /// Attempts that were given up and made anew, ever.
-    pub retried: u64,
-}
-
 /// A number that only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tally {

@@ -42,7 +42,7 @@ impl Subscription {
 }
 
 /// Events that a slow subscriber may be behind with.
-const CHANNEL_CAPACITY: usize = 4096;
+const EVENT_BACKLOG: usize = 4096;
 
 /// Tells the subscribers of this process.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub(super) struct EventSender(Sender<StoreEvent>);
 
 impl EventSender {
     pub(super) fn new() -> Self {
-        Self(broadcast::channel(CHANNEL_CAPACITY).0)
+        Self(broadcast::channel(EVENT_BACKLOG).0)
     }
 
     pub(super) fn subscribe(&self) -> Subscription {

@@ -1,6 +1,6 @@
 //! A store that forgets with its process: for tests, which take it for the truth, and for trying things out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -9,11 +9,12 @@ use crate::date::UnixTime;
 use crate::queue::{JobState, Record, Rules, Submission, Transition};
 
 use super::clock::ClockReading;
-use super::effects::{Counts, Tally, effects};
+use super::effects::{Tally, effects};
 use super::events::{EventSender, StoreEvent, Subscription};
+use super::page::{JobPage, PageQuery};
 use super::{
-    ClaimRequest, ClaimedJob, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind, PayloadSelection,
-    Store, StoreError, TakenChunks,
+    ClaimRequest, ClaimedJob, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind,
+    PayloadSelection, Store, StoreError, TakenChunks,
 };
 
 /// Jobs in memory.
@@ -227,8 +228,37 @@ impl Store for MemoryStore {
         }))
     }
 
-    async fn all(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
+    async fn ids_in_state(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
         Ok(self.at(endpoint, |jobs| jobs.line(state)))
+    }
+
+    async fn page(&self, endpoint: &str, query: PageQuery) -> Result<JobPage, StoreError> {
+        Ok(self.at(endpoint, |jobs| {
+            let lines = query.states.iter().map(|state| jobs.line(*state));
+            let (counts, lines): (Vec<_>, BTreeMap<_, _>) =
+                lines.zip(&query.states).map(|(line, state)| (line.len(), (*state as u8, line))).unzip();
+            let ids = query
+                .slices(&counts)
+                .into_iter()
+                .flat_map(|slice| lines[&(slice.state as u8)].iter().skip(slice.offset).take(slice.limit));
+            let found = ids.filter_map(|id| Some(jobs.jobs.get(id)?.record.clone())).collect();
+            JobPage { jobs: found, total: counts.iter().sum() }
+        }))
+    }
+
+    async fn next_submitted(&self, endpoint: &str) -> Result<Option<UnixTime>, StoreError> {
+        let next = |jobs: &mut EndpointJobs| {
+            let next = jobs.standing(JobState::InQueue).min_by_key(|job| (job.record.low_priority, job.place));
+            next.map(|job| job.record.submitted)
+        };
+        Ok(self.at(endpoint, next))
+    }
+
+    async fn busy_workers(&self, endpoint: &str, workers: Vec<String>) -> Result<BTreeSet<String>, StoreError> {
+        Ok(self.at(endpoint, |jobs| {
+            let holders: BTreeSet<_> = jobs.jobs.values().filter_map(|job| job.record.holder()).collect();
+            workers.into_iter().filter(|worker| holders.contains(&**worker)).collect()
+        }))
     }
 
     async fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {

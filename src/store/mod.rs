@@ -7,10 +7,12 @@ mod clock;
 mod effects;
 mod events;
 mod memory;
+mod page;
 mod redis;
 mod shared;
 mod space_warning;
 mod sqlite;
+mod types;
 
 #[cfg(test)]
 mod contract;
@@ -18,132 +20,26 @@ mod contract;
 #[path = "../../tests/redis_server/mod.rs"]
 mod redis_server;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use crate::date::UnixTime;
-use crate::queue::{Claim, JobState, Record, Submission, Transition};
+use crate::queue::{JobState, Record, Submission, Transition};
 
 pub use self::redis::RedisStore;
-pub use effects::Counts;
 pub use events::{StoreEvent, Subscription};
 pub use memory::MemoryStore;
+pub use page::{JobPage, PageQuery};
 pub use shared::{Admission, RateCheck, WorkerView};
 pub use sqlite::{BackupSummary, SqliteStore};
-
-/// A job's payloads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum PayloadKind {
-    /// JSON: what the worker works on.
-    Input = 0,
-    /// A JSON object: what else the client sent, for the worker alone.
-    Rest = 1,
-    /// JSON: what came of it, or the last word of its progress.
-    Output = 2,
-    /// JSON: where its time went.
-    Timings = 3,
-    /// JSON: what its client should know.
-    Warnings = 4,
-}
-
-/// A job that is handed to a worker.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ClaimedJob {
-    /// As it is now that the worker has it.
-    pub record: Record,
-    /// [`PayloadKind::Input`].
-    pub input: Bytes,
-    /// [`PayloadKind::Rest`].
-    pub rest: Bytes,
-}
-
-impl ClaimedJob {
-    /// Bytes of its payloads.
-    pub fn bytes(&self) -> usize {
-        self.input.len() + self.rest.len()
-    }
-}
-
-/// Who takes jobs, and when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimRequest {
-    /// What becomes of each job.
-    pub claim: Claim,
-    /// Jobs that it takes at most.
-    pub max_jobs: usize,
-    /// Bytes of payloads that it takes at most, all jobs together; the first is handed out whatever it weighs.
-    pub max_bytes: usize,
-}
-
-/// A key that opens an endpoint. The key itself is known to its holder alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyRecord {
-    /// What it is called, to revoke it by.
-    pub name: String,
-    /// Whether it is a worker's.
-    pub worker: bool,
-    /// The endpoint that it opens; without, all.
-    pub endpoint: Option<String>,
-    /// SHA-256 of the key, in hexadecimal.
-    pub digest: String,
-    /// When it was made.
-    pub created: UnixTime,
-}
-
-/// A store cannot do what it was asked. The caller may ask again; what had been answered is kept.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// There is such a job, or such a key, already.
-    #[error("there is one of this name already")]
-    Duplicate,
-    /// So many jobs wait already, as many as [may](crate::queue::Rules::max_waiting).
-    #[error("{0} jobs wait already, which are as many as may")]
-    QueueFull(u64),
-    /// There is no room for it. The log has told so, once.
-    #[error("the store has no room: {0}")]
-    NoSpace(String),
-    /// The disk or the server fails.
-    #[error("the store fails: {0}")]
-    Failed(String),
-}
-
-/// What happens to a job, by the laws of [`crate::queue`]. It may be called more than once, on newer records, until it is kept.
-pub trait JobEvent: Fn(&mut Record) -> Transition + Send + Sync + 'static {}
-
-impl<F: Fn(&mut Record) -> Transition + Send + Sync + 'static> JobEvent for F {}
-
-/// A job, and payloads of it.
-pub type JobWithPayloads = (Record, LoadedPayloads);
-
-/// Payloads that were asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LoadedPayloads {
-    /// Each, if there is one.
-    Read(Vec<Option<Bytes>>),
-    /// They have so many bytes together, more than were asked for, and were not read.
-    Large(usize),
-}
-
-impl LoadedPayloads {
-    /// Payloads that are in memory as it is, unless they have more than `most` bytes together.
-    fn of(parts: Vec<Option<Bytes>>, most: usize) -> Self {
-        let bytes = parts.iter().flatten().map(Bytes::len).sum();
-        if bytes > most { Self::Large(bytes) } else { Self::Read(parts) }
-    }
-}
-
-/// Chunks of a stream, and how many bytes the next one has, if there is one.
-pub type TakenChunks = (Vec<Bytes>, Option<usize>);
-
-/// Which payloads of a job are asked for: only who sees it knows.
-pub trait PayloadSelection: Fn(&Record) -> Vec<PayloadKind> + Send + Sync + 'static {}
-
-impl<F: Fn(&Record) -> Vec<PayloadKind> + Send + Sync + 'static> PayloadSelection for F {}
+pub use types::{
+    ClaimRequest, ClaimedJob, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind,
+    PayloadSelection, StoreError, TakenChunks,
+};
 
 /// Keeps the jobs of endpoints.
 pub trait Store: Debug + Send + Sync + 'static {
@@ -204,7 +100,24 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn held_by(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
 
     /// The ids of all jobs that stand so, the oldest first.
-    fn all(&self, endpoint: &str, state: JobState) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+    fn ids_in_state(
+        &self,
+        endpoint: &str,
+        state: JobState,
+    ) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
+
+    /// The jobs of an endpoint that clients can see, a page of them. What goes while it is read may be missing from it.
+    fn page(&self, endpoint: &str, query: PageQuery) -> impl Future<Output = Result<JobPage, StoreError>> + Send;
+
+    /// When the job was submitted that is next in line, if any waits.
+    fn next_submitted(&self, endpoint: &str) -> impl Future<Output = Result<Option<UnixTime>, StoreError>> + Send;
+
+    /// Those of these workers that hold jobs.
+    fn busy_workers(
+        &self,
+        endpoint: &str,
+        workers: Vec<String>,
+    ) -> impl Future<Output = Result<BTreeSet<String>, StoreError>> + Send;
 
     /// The jobs that time does something to by `now`, endpoint and id, the most overdue first.
     fn due(&self, now: UnixTime, most: usize)

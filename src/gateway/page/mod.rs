@@ -98,14 +98,14 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::gateway::Settings;
+    use crate::gateway::GatewaySettings;
 
     async fn asked(path: &str, tag: Option<&str>) -> Response {
         let mut request = Request::get(path);
         if let Some(tag) = tag {
             request = request.header(IF_NONE_MATCH, tag);
         }
-        routes(&Settings::default().endpoints).oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+        routes(&GatewaySettings::default().endpoints).oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
     fn files() -> impl Iterator<Item = File> {

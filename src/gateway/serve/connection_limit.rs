@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{ConnectionActivity, MIN_PROGRESS};
 
 /// Between checks while the limit is reached.
-const CHECK_INTERVAL: Duration = MIN_PROGRESS.1;
+const MOVE_CHECK_INTERVAL: Duration = MIN_PROGRESS.1;
 
 /// The connections that are there.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl ConnectionLimit {
         const FREE_INTERVAL: Duration = Duration::from_millis(50);
         while self.open().all.len() >= self.most {
             self.look();
-            let until = Instant::now() + CHECK_INTERVAL;
+            let until = Instant::now() + MOVE_CHECK_INTERVAL;
             while self.open().all.len() >= self.most && Instant::now() < until {
                 sleep(FREE_INTERVAL).await;
             }
@@ -82,7 +82,7 @@ impl ConnectionLimit {
     /// may begin again at any time.
     fn look(&self) {
         let (mut cut, mut open, now) = (0_u32, self.open(), Instant::now());
-        if open.looked.is_some_and(|looked| now < looked + CHECK_INTERVAL) {
+        if open.looked.is_some_and(|looked| now < looked + MOVE_CHECK_INTERVAL) {
             return;
         }
         open.looked = Some(now);
@@ -164,6 +164,6 @@ mod tests {
         while !place.cut.is_cancelled() {
             let _ = timeout(Duration::from_millis(10), limit.room()).await;
         }
-        assert!(began.elapsed() >= CHECK_INTERVAL, "{:?}", began.elapsed());
+        assert!(began.elapsed() >= MOVE_CHECK_INTERVAL, "{:?}", began.elapsed());
     }
 }

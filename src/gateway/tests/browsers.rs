@@ -10,7 +10,7 @@ const PAGE: (&str, &str) = ("origin", "https://app.example");
 
 fn house(keys: Vec<ApiKey>) -> House {
     let browsers = BrowserPolicy { hosts: vec!["gpu.lan".into()], origins: vec!["https://app.example".into()] };
-    House::with(Settings { browsers, keys, serve_at_root: true, ..Settings::default() })
+    House::with(GatewaySettings { browsers, keys, serve_at_root: true, ..GatewaySettings::default() })
 }
 
 impl House {

@@ -126,7 +126,7 @@ async fn results_are_kept_for_their_time() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_is_said() {
-    let house = House::with(Settings { max_input: (100, 200), ..Settings::default() });
+    let house = House::with(GatewaySettings { max_input: (100, 200), ..GatewaySettings::default() });
     let long = format!(r#"{{"input":"{}"}}"#, "x".repeat(100));
     for (method, path, body, status, says) in [
         ("POST", "/run", "{", 400, "no JSON"),
@@ -173,7 +173,7 @@ async fn an_encoded_body_is_refused_wherever_one_is_read() {
 #[tokio::test(start_paused = true)]
 async fn without_a_key_nothing_is_told() {
     let keys = vec![ApiKey::new("user", Role::User, None), ApiKey::new("work", Role::Worker, None)];
-    let house = House::with(Settings { keys, ..Settings::default() });
+    let house = House::with(GatewaySettings { keys, ..GatewaySettings::default() });
     let ask = async |method: &str, path: &str, key: &str| {
         let request = Request::builder().method(method).uri(format!("/v2/{path}")).header("authorization", key);
         house.sends(request.body(Body::empty()).unwrap()).await.0

@@ -12,7 +12,7 @@ const ROOM: usize = 1 << 20;
 const LARGE: usize = 600 << 10;
 
 fn house() -> House {
-    House::with(Settings { in_flight: ROOM, ..Settings::default() })
+    House::with(GatewaySettings { in_flight: ROOM, ..GatewaySettings::default() })
 }
 
 fn text() -> String {
@@ -169,13 +169,13 @@ async fn uploads_that_never_end_keep_nobody_from_small_jobs_and_no_worker_from_i
 
 #[tokio::test(start_paused = true)]
 async fn of_very_many_complaints_few_are_told() {
-    let usual = Settings::default();
+    let usual = GatewaySettings::default();
     let handler = crate::gateway::Handler::Latentd { models: None };
     let endpoints = usual
         .endpoints
         .iter()
         .map(|endpoint| crate::gateway::Endpoint { handler: handler.clone(), ..endpoint.clone() });
-    let house = House::with(Settings { endpoints: endpoints.collect(), ..usual });
+    let house = House::with(GatewaySettings { endpoints: endpoints.collect(), ..usual });
     let keys: Vec<String> = (0..100_000).map(|number| format!("\"{number}{}\":[]", "k".repeat(50))).collect();
     let (status, reply) = house.post("/run", &format!(r#"{{"input":{{"prompt":"p",{}}}}}"#, keys.join(","))).await;
     assert!(status == 400 && reply.len() < 10_000, "{status} {}", reply.len());

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::serve::service;
-use super::{Gateway, Settings};
+use super::{Gateway, GatewaySettings};
 use crate::clock::{Course, FakeClock, WallClock};
 use crate::date::UnixTime;
 use crate::store::MemoryStore;
@@ -35,10 +35,10 @@ type Reply = (u16, String);
 
 impl House {
     fn new() -> Self {
-        Self::with(Settings::default())
+        Self::with(GatewaySettings::default())
     }
 
-    fn with(settings: Settings) -> Self {
+    fn with(settings: GatewaySettings) -> Self {
         let clock = Arc::new(FakeClock::at(UnixTime::from_millis(1_000_000_000)));
         let store = Arc::new(MemoryStore::new(settings.rules.clone()));
         let gateway = Gateway::new(store.clone(), Course::new(clock.clone()), settings);
@@ -49,7 +49,7 @@ impl House {
 
     /// Another gateway on its store.
     fn beside(&self) -> Self {
-        let gateway = Gateway::new(self.store.clone(), Course::new(self.clock.clone()), Settings::default());
+        let gateway = Gateway::new(self.store.clone(), Course::new(self.clock.clone()), GatewaySettings::default());
         let mut tasks = JoinSet::new();
         tasks.spawn(gateway.clone().run());
         Self { gateway, store: self.store.clone(), clock: self.clock.clone(), tasks }
@@ -57,7 +57,7 @@ impl House {
 
     /// One that begins on what a store has.
     async fn begin(store: Arc<MemoryStore>, clock: Arc<FakeClock>) -> Self {
-        let gateway = Gateway::open(store.clone(), clock.clone(), Settings::default()).await.unwrap();
+        let gateway = Gateway::open(store.clone(), clock.clone(), GatewaySettings::default()).await.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(gateway.clone().run());
         Self { gateway, store, clock, tasks }

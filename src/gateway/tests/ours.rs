@@ -10,10 +10,10 @@ use crate::store::Store;
 
 /// Of an endpoint whose inputs are ours to check.
 fn checking(models: Option<Vec<String>>) -> House {
-    let usual = Settings::default();
+    let usual = GatewaySettings::default();
     let handler = Handler::Latentd { models };
     let endpoints = usual.endpoints.iter().map(|endpoint| Endpoint { handler: handler.clone(), ..endpoint.clone() });
-    House::with(Settings { endpoints: endpoints.collect(), ..usual })
+    House::with(GatewaySettings { endpoints: endpoints.collect(), ..usual })
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Body> {
@@ -78,7 +78,7 @@ async fn a_submission_that_is_sent_again_is_the_same_job() {
 #[tokio::test(start_paused = true)]
 async fn a_key_is_one_client_however_it_is_spelled() {
     let keys = vec![ApiKey::new("k", Role::User, None), ApiKey::new("w", Role::Worker, None)];
-    let house = House::with(Settings { keys, ..Settings::default() });
+    let house = House::with(GatewaySettings { keys, ..GatewaySettings::default() });
     let (mut ids, mut purged) = (Vec::new(), Vec::new());
     for spelled in ["k", "Bearer k", "bearer  k", "BEARER k "] {
         let headers = [("authorization", spelled), ("idempotency-key", "i")];
@@ -195,7 +195,11 @@ async fn all_jobs_and_all_attempts_can_be_seen() {
 /// Every route that the gateway has is one of the document's, and the other way round.
 #[tokio::test(start_paused = true)]
 async fn the_document_tells_of_all_routes_and_no_others() {
-    let house = House::with(Settings { poll_hold: Duration::from_millis(1), limits: false, ..Settings::default() });
+    let house = House::with(GatewaySettings {
+        poll_hold: Duration::from_millis(1),
+        limits: false,
+        ..GatewaySettings::default()
+    });
     let mut paths: Vec<&str> = ROUTES.iter().map(|route| route.path).collect();
     paths.dedup();
     for path in paths {
@@ -230,7 +234,7 @@ fn the_committed_document_is_this_one() {
 #[tokio::test(start_paused = true)]
 async fn probes_and_numbers() {
     let keys = vec![ApiKey::new("user", Role::User, None), ApiKey::new("work", Role::Worker, Some("other".into()))];
-    let house = House::with(Settings { keys, ..Settings::default() });
+    let house = House::with(GatewaySettings { keys, ..GatewaySettings::default() });
     let ask = |path: &str, key: &str| {
         house.sends(Request::get(path).header("authorization", key).body(Body::empty()).unwrap())
     };
@@ -255,7 +259,7 @@ async fn probes_and_numbers() {
 #[tokio::test(start_paused = true)]
 async fn a_queue_has_an_end() {
     let rules = Rules { max_waiting: Some(2), ..Rules::default() };
-    let house = House::with(Settings { rules, limits: false, ..Settings::default() });
+    let house = House::with(GatewaySettings { rules, limits: false, ..GatewaySettings::default() });
     let key = [("idempotency-key", "k")];
     let known = house.sends(request("POST", "/run", &key, r#"{"input":1}"#)).await;
     house.run(r#"{"input":2}"#).await;

@@ -273,7 +273,7 @@ async fn open_polls_of_who_is_to_be_started_anew_end_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_that_cannot_be_kept_fails_its_job_with_the_reason() {
-    let house = House::with(Settings { max_result: 50, ..Settings::default() });
+    let house = House::with(GatewaySettings { max_result: 50, ..GatewaySettings::default() });
     for (body, code, says) in
         [("x".repeat(51), 413, "larger than 50 bytes"), ("{\"output\"".into(), 400, "could not be read")]
     {

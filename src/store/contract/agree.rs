@@ -126,8 +126,13 @@ async fn step(store: &impl Store, step: &Step, now: UnixTime) -> String {
         let job = id(&job);
         found.push((store.read(EP, &job).await, store.payload(EP, &job, PayloadKind::Output).await));
     }
-    let line = store.all(EP, JobState::InQueue).await;
-    format!("{said}\n{:?} {:?} {line:?} {held:?} {found:?}", store.counts(EP).await, store.next_due().await)
+    let line = store.ids_in_state(EP, JobState::InQueue).await;
+    let states = vec![JobState::InProgress, JobState::InQueue, JobState::Failed, JobState::Completed];
+    let page = store.page(EP, PageQuery { states, offset: 1, limit: 2 }).await;
+    let busy = store.busy_workers(EP, (0..3).map(|worker| name(&worker)).collect()).await;
+    let next = store.next_submitted(EP).await;
+    let counts = (store.counts(EP).await, store.next_due().await);
+    format!("{said}\n{counts:?} {line:?} {held:?} {found:?} {page:?} {busy:?} {next:?}")
 }
 
 /// One is asked what the other is asked, and says the same.

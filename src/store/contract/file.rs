@@ -13,9 +13,9 @@ async fn what_was_answered_is_there_when_the_file_is_opened_again() {
     drop(store);
     let store = in_folder(&folder);
     assert_eq!(store.read(EP, "a").await.unwrap().as_ref(), Some(&taken[0].record));
-    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["b"]);
+    assert_eq!(store.ids_in_state(EP, JobState::InQueue).await.unwrap(), ["b"]);
     submit(&store, &["c"]).await;
-    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["b", "c"], "places go on");
+    assert_eq!(store.ids_in_state(EP, JobState::InQueue).await.unwrap(), ["b", "c"], "places go on");
 }
 
 #[tokio::test]

@@ -72,7 +72,11 @@ async fn jobs_are_handed_out_in_line(store: impl Store) {
     submit(&store, &["d"]).await;
     let lose = |record: &mut Record| record.abandon("w1", "gone", &Rules::default(), at(2));
     store.change(EP, "b", lose, Vec::new(), None).await.unwrap();
-    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["b", "c", "d", "low-1"], "what was lost is first");
+    assert_eq!(
+        store.ids_in_state(EP, JobState::InQueue).await.unwrap(),
+        ["b", "c", "d", "low-1"],
+        "what was lost is first"
+    );
     assert_eq!(ids(&store.take(EP, claim_request("w2", 9, 3)).await.unwrap()), ["b", "c", "d", "low-1"]);
     assert_eq!(store.held_by(EP, "w1").await.unwrap(), ["a"]);
 }
@@ -86,7 +90,7 @@ async fn jobs_are_handed_out_by_weight(store: impl Store) {
     let by_weight = |bytes| ClaimRequest { max_bytes: bytes, ..claim_request("w1", 9, 1) };
     let handed = store.take(EP, by_weight(2 * one)).await.unwrap();
     assert_eq!((ids(&handed), handed[0].bytes()), (vec!["a", "b"], one));
-    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["e", "c", "d"], "the others wait as before");
+    assert_eq!(store.ids_in_state(EP, JobState::InQueue).await.unwrap(), ["e", "c", "d"], "the others wait as before");
     assert_eq!(ids(&store.take(EP, by_weight(2 * one - 1)).await.unwrap()), ["c"]);
     assert_eq!(ids(&store.take(EP, by_weight(0)).await.unwrap()), ["d"], "one is handed out, whatever it weighs");
 }
@@ -114,7 +118,7 @@ async fn a_retry_forgets_what_came_of_it_and_waits_at_the_end(store: impl Store)
     store.change(EP, "a", |record: &mut Record| record.retry(at(6)), Vec::new(), None).await.unwrap();
     assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap(), None);
     assert!(store.take_chunks(EP, "a", 10).await.unwrap().0.is_empty());
-    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), ["b", "a"]);
+    assert_eq!(store.ids_in_state(EP, JobState::InQueue).await.unwrap(), ["b", "a"]);
     assert_eq!(store.counts(EP).await.unwrap(), Counts { in_queue: 2, failed: 1, ..Counts::default() });
     assert!(store.payload(EP, "a", PayloadKind::Input).await.unwrap().is_some());
 }
@@ -259,6 +263,34 @@ async fn as_many_jobs_wait_as_may(store: impl Store) {
     }
 }
 
+async fn jobs_are_listed_a_page_at_a_time(store: impl Store) {
+    assert_eq!(store.next_submitted(EP).await.unwrap(), None);
+    submit(&store, &["low-a", "b", "c"]).await;
+    store.submit(EP, job("d", false, at(7))).await.unwrap();
+    assert_eq!(store.next_submitted(EP).await.unwrap(), Some(at(0)));
+    assert_eq!(ids(&store.take(EP, claim_request("w1", 2, 8)).await.unwrap()), ["b", "c"]);
+    assert_eq!(store.next_submitted(EP).await.unwrap(), Some(at(7)), "of low priority is last");
+    store.change(EP, "c", end("w1", true, 9), output("[1]"), None).await.unwrap();
+    let page = async |states: &[JobState], offset, limit| {
+        let query = PageQuery { states: states.to_vec(), offset, limit };
+        let JobPage { jobs, total } = store.page(EP, query).await.unwrap();
+        (jobs.into_iter().map(|record| record.id).collect::<Vec<_>>(), total)
+    };
+    let all = [JobState::InProgress, JobState::InQueue, JobState::Completed];
+    let listed = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+    assert_eq!(page(&all, 0, 9).await, (listed(&["b", "d", "low-a", "c"]), 4));
+    assert_eq!(page(&all, 1, 2).await, (listed(&["d", "low-a"]), 4));
+    assert_eq!(page(&all, 2, 9).await, (listed(&["low-a", "c"]), 4));
+    assert_eq!(page(&all, 4, 9).await, (listed(&[]), 4));
+    assert_eq!(page(&[JobState::Failed], 0, 9).await, (listed(&[]), 0));
+    let query = PageQuery { states: all.to_vec(), offset: 0, limit: 1 };
+    assert_eq!(store.page(EP, query).await.unwrap().jobs, [store.read(EP, "b").await.unwrap().unwrap()]);
+    let workers = || listed(&["w1", "w2"]);
+    assert_eq!(store.busy_workers(EP, workers()).await.unwrap(), ["w1".to_owned()].into());
+    assert!(store.busy_workers("other", workers()).await.unwrap().is_empty());
+    assert!(store.busy_workers(EP, Vec::new()).await.unwrap().is_empty());
+}
+
 /// As many may wait as no other test needs.
 fn rules() -> Rules {
     Rules { max_waiting: Some(6), ..Rules::default() }
@@ -303,6 +335,7 @@ macro_rules! contract {
 contract! {
     jobs_are_handed_out_in_line
     jobs_are_handed_out_by_weight
+    jobs_are_listed_a_page_at_a_time
     an_end_is_kept_with_its_output_and_the_first_counts
     a_retry_forgets_what_came_of_it_and_waits_at_the_end
     what_is_wanted_of_a_job_is_found_in_that_order

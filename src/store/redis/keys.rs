@@ -3,41 +3,41 @@
 use crate::queue::JobState;
 
 /// What all keys begin with. Of those of one endpoint the part in braces is the same, so that a cluster keeps them together.
-const PREFIX: &str = "latentd";
+const KEY_PREFIX: &str = "latentd";
 
 /// The endpoints that ever had a job: a set.
 pub(super) fn endpoints() -> String {
-    format!("{PREFIX}:endpoints")
+    format!("{KEY_PREFIX}:endpoints")
 }
 
 /// Of which version what is kept is: a number.
 pub(super) fn format() -> String {
-    format!("{PREFIX}:format")
+    format!("{KEY_PREFIX}:format")
 }
 
 /// The time of the queue: a hash, which `time.lua` tells of.
 pub(super) fn time() -> String {
-    format!("{PREFIX}:time")
+    format!("{KEY_PREFIX}:time")
 }
 
 /// Keys that open endpoints: a hash of their records by name.
 pub(super) fn opening() -> String {
-    format!("{PREFIX}:keys")
+    format!("{KEY_PREFIX}:keys")
 }
 
 /// What one client asks of one operation, over all gateways: a hash, which `meter.lua` tells of.
 pub(super) fn asked(digest: &[u8; 32]) -> String {
-    digest.iter().fold(format!("{PREFIX}:asked:"), |key, byte| key + &format!("{byte:02x}"))
+    digest.iter().fold(format!("{KEY_PREFIX}:asked:"), |key, byte| key + &format!("{byte:02x}"))
 }
 
 /// A key that is never there.
 pub(super) fn nothing() -> String {
-    format!("{PREFIX}:nothing")
+    format!("{KEY_PREFIX}:nothing")
 }
 
 /// Where news are told.
 pub(super) fn news() -> String {
-    format!("{PREFIX}:news")
+    format!("{KEY_PREFIX}:news")
 }
 
 /// The keys of an endpoint.
@@ -46,7 +46,7 @@ pub(super) struct EndpointKeys<'a>(pub(super) &'a str);
 
 impl EndpointKeys<'_> {
     fn of(self, what: &str) -> String {
-        format!("{PREFIX}:{{{}}}:{what}", self.0)
+        format!("{KEY_PREFIX}:{{{}}}:{what}", self.0)
     }
 
     /// What the keys of jobs begin with; the id follows.

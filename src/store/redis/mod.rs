@@ -12,6 +12,8 @@
 mod address;
 mod connection;
 mod keys;
+mod lists;
+mod records;
 mod shared;
 mod take;
 mod write;
@@ -19,6 +21,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,24 +31,22 @@ use redis::{Script, ScriptInvocation, pipe};
 use crate::date::UnixTime;
 use crate::queue::{JobState, Record, Rules, Submission, Transition};
 
-use super::effects::{Counts, Tally, effects};
+use super::effects::effects;
 use super::events::{EventSender, StoreEvent, Subscription};
+use super::page::{JobPage, PageQuery};
 use super::shared::{Admission, RateCheck, WorkerView};
 use super::space_warning::SpaceWarning;
 use super::{
-    ClaimRequest, ClaimedJob, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind, PayloadSelection,
-    Store, StoreError, TakenChunks,
+    ClaimRequest, ClaimedJob, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind,
+    PayloadSelection, Store, StoreError, TakenChunks,
 };
 use connection::Connection;
 use keys::EndpointKeys;
-use take::read;
-use write::{CLAIM_FIELD, JobChange, JobWrite, StoredJob, beyond, json, millis, tally_name, version};
+use records::{Raw, stored_job};
+use write::{CLAIM_FIELD, JobChange, JobWrite, StoredJob, beyond, json, millis, version};
 
 /// The version of what is kept.
-const FORMAT: u32 = 3;
-
-/// A job as it is read: version, score, record, taking. The first three are missing if it is not there.
-type Raw = (Option<String>, Option<u64>, Option<String>, Option<String>);
+const STORE_VERSION: u32 = 3;
 
 /// Jobs in a Redis.
 #[derive(Debug)]
@@ -74,13 +75,15 @@ impl RedisStore {
         let link = Connection::open(url, teller.clone()).await?;
         let (format,): (Option<u32>,) = link.ask(pipe().get(keys::format())).await?;
         match format {
-            None => link.ask(pipe().set_nx(keys::format(), FORMAT).ignore()).await?,
-            Some(format) if format > FORMAT => {
-                let why = format!("its jobs are of a newer latentd (version {format}, this one knows {FORMAT})");
+            None => link.ask(pipe().set_nx(keys::format(), STORE_VERSION).ignore()).await?,
+            Some(format) if format > STORE_VERSION => {
+                let why = format!("its jobs are of a newer latentd (version {format}, this one knows {STORE_VERSION})");
                 return Err(StoreError::Failed(why));
             }
             // What the versions before wrote is read as it is.
-            Some(format) if format < FORMAT => link.ask(pipe().set(keys::format(), FORMAT).ignore()).await?,
+            Some(format) if format < STORE_VERSION => {
+                link.ask(pipe().set(keys::format(), STORE_VERSION).ignore()).await?
+            }
             Some(_) => {}
         }
         // The flags say what may run when the memory is full.
@@ -104,7 +107,7 @@ impl RedisStore {
     async fn seen(&self, keys: EndpointKeys<'_>, id: &str) -> Result<Option<StoredJob>, StoreError> {
         let (raw,): (Raw,) =
             self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r", CLAIM_FIELD])).await?;
-        seen(raw)
+        stored_job(raw)
     }
 
     /// Payloads of a job; none if it is no longer as it was seen.
@@ -149,30 +152,6 @@ impl RedisStore {
             _ => Err(StoreError::QueueFull(self.rules.max_waiting.unwrap_or_default())),
         }
     }
-
-    async fn endpoints(&self) -> Result<Vec<String>, StoreError> {
-        let (endpoints,): (Vec<String>,) = self.link.ask(pipe().smembers(keys::endpoints())).await?;
-        Ok(endpoints)
-    }
-
-    /// The jobs of each endpoint that time does something to, the most overdue first.
-    async fn timers(&self, until: &str, most: isize) -> Result<Vec<(u64, String, String)>, StoreError> {
-        let endpoints = self.endpoints().await?;
-        if endpoints.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut ask = pipe();
-        for endpoint in &endpoints {
-            ask.zrangebyscore_limit_withscores(EndpointKeys(endpoint).due(), "-inf", until, 0, most);
-        }
-        let found: Vec<Vec<(String, f64)>> = self.link.ask(&ask).await?;
-        let found = endpoints.into_iter().zip(found);
-        let timers = found
-            .flat_map(|(endpoint, found)| found.into_iter().map(move |(id, due)| (due as u64, endpoint.clone(), id)));
-        let mut timers: Vec<_> = timers.collect();
-        timers.sort();
-        Ok(timers)
-    }
 }
 
 impl Store for RedisStore {
@@ -204,7 +183,7 @@ impl Store for RedisStore {
         loop {
             let (raw, sizes, mut all): (Raw, Vec<usize>, Vec<Option<Vec<u8>>>) =
                 self.link.run(self.find.key(keys.job(id)).arg(most)).await?;
-            let Some(seen) = seen(raw)? else { return Ok(None) };
+            let Some(seen) = stored_job(raw)? else { return Ok(None) };
             let parts = wanted(&seen.record);
             let bytes = parts.iter().filter_map(|part| sizes.get(*part as usize)).sum();
             if bytes > most {
@@ -261,9 +240,23 @@ impl Store for RedisStore {
         Ok(ids)
     }
 
-    async fn all(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
+    async fn ids_in_state(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
         let (ids,): (Vec<String>,) = self.link.ask(pipe().zrange(EndpointKeys(endpoint).line(state), 0, -1)).await?;
         Ok(ids)
+    }
+
+    async fn page(&self, endpoint: &str, query: PageQuery) -> Result<JobPage, StoreError> {
+        self.read_page(EndpointKeys(endpoint), &query).await
+    }
+
+    async fn next_submitted(&self, endpoint: &str) -> Result<Option<UnixTime>, StoreError> {
+        let next = PageQuery { states: vec![JobState::InQueue], offset: 0, limit: 1 };
+        let page = self.read_page(EndpointKeys(endpoint), &next).await?;
+        Ok(page.jobs.first().map(|record| record.submitted))
+    }
+
+    async fn busy_workers(&self, endpoint: &str, workers: Vec<String>) -> Result<BTreeSet<String>, StoreError> {
+        self.who_holds_jobs(EndpointKeys(endpoint), workers).await
     }
 
     async fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {
@@ -292,15 +285,7 @@ impl Store for RedisStore {
     }
 
     async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
-        type Ever = (Option<u64>, Option<u64>, Option<u64>);
-        let keys = EndpointKeys(endpoint);
-        let tallies = [Tally::Completed, Tally::Failed, Tally::Retried].map(tally_name);
-        let mut ask = pipe();
-        ask.zcard(keys.line(JobState::InQueue)).zcard(keys.line(JobState::InProgress));
-        ask.cmd("HMGET").arg(keys.counters()).arg(&tallies);
-        let (in_queue, in_progress, (completed, failed, retried)): (u64, u64, Ever) = self.link.ask(&ask).await?;
-        let ever = |count: Option<u64>| count.unwrap_or(0);
-        Ok(Counts { in_queue, in_progress, completed: ever(completed), failed: ever(failed), retried: ever(retried) })
+        self.count_jobs(EndpointKeys(endpoint)).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
@@ -347,17 +332,10 @@ impl Store for RedisStore {
 
     async fn worker_views(&self, endpoint: &str) -> Result<Vec<WorkerView>, StoreError> {
         let (views,): (Vec<(String, String)>,) = self.link.ask(pipe().hgetall(EndpointKeys(endpoint).views())).await?;
-        Ok(views.into_iter().filter_map(shared::view).collect())
+        Ok(views.into_iter().filter_map(records::view).collect())
     }
 
     fn subscribe(&self) -> Subscription {
         self.teller.subscribe()
     }
-}
-
-/// What is there of a job, read.
-fn seen((version, score, record, taking): Raw) -> Result<Option<StoredJob>, StoreError> {
-    let (Some(version), Some(score), Some(record)) = (version, score, record) else { return Ok(None) };
-    let record = read(&record, taking.as_deref())?;
-    Ok(Some(StoredJob { version, score, record, taken: taking.is_some() }))
 }

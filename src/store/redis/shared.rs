@@ -65,12 +65,6 @@ impl RedisStore {
     }
 }
 
-/// A view as the hash has it.
-pub(super) fn view((name, seen): (String, String)) -> Option<WorkerView> {
-    let (gateway, worker) = name.split_once(' ')?;
-    Some(WorkerView { gateway: gateway.to_owned(), worker: worker.to_owned(), seen: Some(seen) })
-}
-
 fn millis(time: Duration) -> u64 {
     (time.as_millis() as u64).max(1)
 }

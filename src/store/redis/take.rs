@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use redis::{Script, ScriptInvocation};
 
-use crate::queue::{Claim, JobState, Record, Transition};
+use crate::queue::JobState;
 
 use super::super::{ClaimRequest, ClaimedJob, StoreError};
 use super::RedisStore;
 use super::keys::{self, EndpointKeys};
+use super::records::read;
 use super::write::{json, millis, version};
 
 /// Jobs that the script looks at before others may ask Redis.
@@ -90,19 +91,6 @@ impl RedisStore {
         }
         Ok(handed)
     }
-}
-
-/// A job's record, as it is since a taking, if there is one beside it.
-pub(super) fn read(record: &str, taking: Option<&str>) -> Result<Record, StoreError> {
-    let why = |why: &dyn std::fmt::Display| StoreError::Failed(format!("what it has of a job cannot be read: {why}"));
-    let mut record: Record = serde_json::from_str(record).map_err(|error| why(&error))?;
-    if let Some(taking) = taking {
-        let taking: Claim = serde_json::from_str(taking).map_err(|error| why(&error))?;
-        if record.start(&taking) == Transition::Unchanged {
-            return Err(why(&format_args!("{} was handed out, and cannot have been", record.id)));
-        }
-    }
-    Ok(record)
 }
 
 #[cfg(test)]

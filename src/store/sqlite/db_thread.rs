@@ -7,26 +7,12 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use super::request::{DbRequest, Syncs};
 use super::status_cache::StatusCache;
-use super::writer::{Syncs, join, write};
+use super::writer::{join, write};
 
 /// Requests that wait at a desk before whoever asks waits, too.
-const CHANNEL_CAPACITY: usize = 1024;
-
-/// Something to do with a connection.
-pub(super) trait Request: Send {
-    /// Does it.
-    fn run(&mut self, db: &Connection);
-
-    /// Whether it may be answered before it is on the disk.
-    fn is_loose(&self) -> bool;
-
-    /// Why it did not.
-    fn fault(&self) -> Option<&StoreError>;
-
-    /// Answers; with `error`, if what was done could not be kept.
-    fn answer(self: Box<Self>, error: Option<&StoreError>);
-}
+const MAX_PENDING_REQUESTS: usize = 1024;
 
 struct Call<T, W> {
     work: Option<W>,
@@ -35,7 +21,7 @@ struct Call<T, W> {
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<T: Send, W: FnOnce(&Connection) -> Result<T, StoreError> + Send> Request for Call<T, W> {
+impl<T: Send, W: FnOnce(&Connection) -> Result<T, StoreError> + Send> DbRequest for Call<T, W> {
     fn run(&mut self, db: &Connection) {
         self.done = self.work.take().map(|work| work(db));
     }
@@ -63,7 +49,7 @@ impl<T: Send, W: FnOnce(&Connection) -> Result<T, StoreError> + Send> Request fo
 /// Where requests are left. The thread ends with it, after the last request.
 #[derive(Debug)]
 pub(super) struct DbThread {
-    requests: Option<mpsc::Sender<Box<dyn Request>>>,
+    requests: Option<mpsc::Sender<Box<dyn DbRequest>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -85,9 +71,9 @@ impl DbThread {
 
     fn new(
         name: &str,
-        work: impl FnOnce(mpsc::Receiver<Box<dyn Request>>) + Send + 'static,
+        work: impl FnOnce(mpsc::Receiver<Box<dyn DbRequest>>) + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (requests, inbox) = mpsc::channel(CHANNEL_CAPACITY);
+        let (requests, inbox) = mpsc::channel(MAX_PENDING_REQUESTS);
         let thread = Builder::new().name(name.to_owned()).spawn(move || work(inbox));
         let thread = thread.map_err(|error| StoreError::Failed(format!("no thread for the store: {error}")))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })

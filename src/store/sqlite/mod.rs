@@ -8,7 +8,9 @@ mod backup;
 mod clock;
 mod db_thread;
 mod keys;
+mod lists;
 mod payloads;
+mod request;
 mod reserve;
 mod schema;
 mod status_cache;
@@ -19,6 +21,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,11 +36,11 @@ use crate::date::UnixTime;
 use crate::disk::private;
 use crate::queue::{JobState, Record, Rules, Submission, Transition};
 
-use super::effects::Counts;
 use super::events::{EventSender, StoreEvent, Subscription};
+use super::page::{JobPage, PageQuery};
 use super::{
-    ClaimRequest, ClaimedJob, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind, PayloadSelection,
-    Store, StoreError, TakenChunks,
+    ClaimRequest, ClaimedJob, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind,
+    PayloadSelection, Store, StoreError, TakenChunks,
 };
 pub use backup::BackupSummary;
 use db_thread::DbThread;
@@ -242,9 +245,24 @@ impl Store for SqliteStore {
         self.look(move |jobs| jobs.held_by(&endpoint, &worker)).await
     }
 
-    async fn all(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
+    async fn ids_in_state(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
         let endpoint = endpoint.to_owned();
         self.look(move |jobs| jobs.line(&endpoint, state)).await
+    }
+
+    async fn page(&self, endpoint: &str, query: PageQuery) -> Result<JobPage, StoreError> {
+        let endpoint = endpoint.to_owned();
+        self.look(move |jobs| jobs.page(&endpoint, &query)).await
+    }
+
+    async fn next_submitted(&self, endpoint: &str) -> Result<Option<UnixTime>, StoreError> {
+        let endpoint = endpoint.to_owned();
+        self.look(move |jobs| jobs.next_submitted(&endpoint)).await
+    }
+
+    async fn busy_workers(&self, endpoint: &str, workers: Vec<String>) -> Result<BTreeSet<String>, StoreError> {
+        let endpoint = endpoint.to_owned();
+        self.look(move |jobs| jobs.busy_workers(&endpoint, workers)).await
     }
 
     async fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {

@@ -15,7 +15,7 @@ use super::vacuum::{pages, read};
 use crate::disk;
 
 /// How long what was seen of the disk is believed.
-const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const DISK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The part of a reserve that must be free on the disk itself: what is written goes to a log beside the file first, whatever room is in the file.
 const LOG_SHARE: u64 = 4;
@@ -71,7 +71,7 @@ impl DiskReserve {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.until.is_none_or(|until| until <= now) {
             let lack = self.bytes.and_then(|bytes| self.lack((self.ask)(db).ok()?, bytes));
-            *seen = DiskState { until: Some(now + CHECK_INTERVAL), lack };
+            *seen = DiskState { until: Some(now + DISK_CHECK_INTERVAL), lack };
         }
         match &seen.lack {
             Some(why) => {
@@ -92,7 +92,7 @@ impl DiskReserve {
         }
         let why = format!("the disk at {} is full: {why}", self.place.display());
         self.space_warning.report_full(&why);
-        *seen = DiskState { until: Some(now + CHECK_INTERVAL), lack: Some(why.clone()) };
+        *seen = DiskState { until: Some(now + DISK_CHECK_INTERVAL), lack: Some(why.clone()) };
         StoreError::NoSpace(why)
     }
 
@@ -180,6 +180,6 @@ mod tests {
         let full = reserve.hear(StoreError::NoSpace("no page".into()), start);
         assert_eq!(full, StoreError::NoSpace("the disk at /disk is full: no page".into()));
         assert_eq!(reserve.check(&db, start), Err(full));
-        reserve.check(&db, start + CHECK_INTERVAL).unwrap();
+        reserve.check(&db, start + DISK_CHECK_INTERVAL).unwrap();
     }
 }

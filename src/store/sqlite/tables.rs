@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::date::UnixTime;
 use crate::queue::{JobState, Record, Rules, Submission, Transition};
 
-use super::super::effects::{Counts, Tally, effects};
+use super::super::effects::{Tally, effects};
 use super::super::events::StoreEvent;
 use super::super::{ClaimRequest, ClaimedJob, PayloadKind, StoreError};
 use super::status_cache::StatusCache;
@@ -19,7 +19,7 @@ pub(super) struct Tables<'a> {
 }
 
 impl Tally {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Completed => "completed",
             Self::Failed => "failed",
@@ -130,7 +130,7 @@ impl Tables<'_> {
         self.run(text, params![endpoint, tally, change])
     }
 
-    fn tally(&self, endpoint: &str, tally: &str) -> Result<u64, StoreError> {
+    pub(super) fn tally(&self, endpoint: &str, tally: &str) -> Result<u64, StoreError> {
         let mut select = self.db.prepare_cached("SELECT count FROM tallies WHERE endpoint = ?1 AND name = ?2")?;
         let count: Option<i64> = select.query_row(params![endpoint, tally], |row| row.get(0)).optional()?;
         Ok(count.unwrap_or(0) as u64)
@@ -190,17 +190,6 @@ impl Tables<'_> {
         Ok((handed, all_news))
     }
 
-    /// Ids of jobs that stand so, in line.
-    pub(super) fn line(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
-        let text = "SELECT id FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 ORDER BY low, place";
-        self.rows(text, params![endpoint, state as u8], |row| row.get(0))
-    }
-
-    pub(super) fn held_by(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
-        let text = "SELECT id FROM jobs WHERE endpoint = ?1 AND holder = ?2 ORDER BY id";
-        self.rows(text, params![endpoint, worker], |row| row.get(0))
-    }
-
     pub(super) fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {
         let text = "SELECT endpoint, id FROM jobs WHERE due <= ?1 ORDER BY due, endpoint, id LIMIT ?2";
         let most = i64::try_from(most).unwrap_or(-1);
@@ -226,23 +215,6 @@ impl Tables<'_> {
         let ids = self.rows(ids, params![endpoint, worker], |row| row.get(0))?;
         self.run("DELETE FROM stops WHERE endpoint = ?1 AND worker = ?2", params![endpoint, worker])?;
         Ok(ids)
-    }
-
-    pub(super) fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
-        let stand = |state: JobState| -> Result<u64, StoreError> {
-            let text = "SELECT count(*) FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0";
-            let count: i64 =
-                self.db.prepare_cached(text)?.query_row(params![endpoint, state as u8], |row| row.get(0))?;
-            Ok(count as u64)
-        };
-        let ever = |tally: Tally| self.tally(endpoint, tally.name());
-        Ok(Counts {
-            in_queue: stand(JobState::InQueue)?,
-            in_progress: stand(JobState::InProgress)?,
-            completed: ever(Tally::Completed)?,
-            failed: ever(Tally::Failed)?,
-            retried: ever(Tally::Retried)?,
-        })
     }
 
     pub(super) fn run(&self, text: &str, values: impl rusqlite::Params) -> Result<(), StoreError> {
@@ -275,7 +247,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> 
     serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
-fn read(id: &str, record: &str) -> Result<Record, StoreError> {
+pub(super) fn read(id: &str, record: &str) -> Result<Record, StoreError> {
     let why = |error| StoreError::Failed(format!("what it has of job {id} cannot be read: {error}"));
     serde_json::from_str(record).map_err(why)
 }

@@ -233,7 +233,7 @@ async fn what_is_written_together_with_too_much_is_undone_with_it_and_said_to_be
         assert_eq!(store.read(EP, id).await.unwrap().is_some(), answer, "{id} is there if that was answered");
     }
     assert!(matches!(other, Ok(_) | Err(StoreError::NoSpace(_))), "{other:?}");
-    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap().len(), 1 + usize::from(small.is_ok()));
+    assert_eq!(store.ids_in_state(EP, JobState::InQueue).await.unwrap().len(), 1 + usize::from(small.is_ok()));
 }
 
 #[tokio::test]
@@ -265,7 +265,7 @@ async fn new_jobs_leave_what_is_kept_free_and_results_may_use_it() {
     assert!(matches!(&refused, Err(StoreError::NoSpace(why)) if why.contains("gateway.min_free")), "{refused:?}");
     store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
-    assert_eq!(store.all(EP, JobState::InQueue).await.unwrap(), [""; 0]);
+    assert_eq!(store.ids_in_state(EP, JobState::InQueue).await.unwrap(), [""; 0]);
 }
 
 #[tokio::test]

@@ -14,20 +14,15 @@ use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
-use super::db_thread::Request;
+use super::request::{DbRequest, Syncs};
 use super::status_cache::StatusCache;
 
 /// Requests of one transaction.
-const MAX_BATCH: usize = 256;
-
-/// Brings what was written to the disk.
-pub(super) trait Syncs: Fn() -> io::Result<()> + Send + 'static {}
-
-impl<F: Fn() -> io::Result<()> + Send + 'static> Syncs for F {}
+const MAX_REQUESTS_PER_COMMIT: usize = 256;
 
 /// What is to be answered after a sync: if it did not fail before, by whether the sync did.
 struct Batch {
-    requests: Vec<(Box<dyn Request>, Option<StoreError>)>,
+    requests: Vec<(Box<dyn DbRequest>, Option<StoreError>)>,
     /// The last transaction of it.
     turn: u64,
     /// Whether the sync went well.
@@ -37,7 +32,7 @@ struct Batch {
 /// Does what is asked until nobody can ask any more, and has answered then.
 pub(super) fn write(
     db: &Connection,
-    inbox: mpsc::Receiver<Box<dyn Request>>,
+    inbox: mpsc::Receiver<Box<dyn DbRequest>>,
     cache: &Arc<StatusCache>,
     sync: impl Syncs,
 ) {
@@ -80,9 +75,9 @@ struct Writer<'a> {
     db: &'a Connection,
     cache: &'a StatusCache,
     /// In the transaction that goes on.
-    open: Vec<Box<dyn Request>>,
+    open: Vec<Box<dyn DbRequest>>,
     /// In those since the last sync began.
-    due: Vec<(Box<dyn Request>, Option<StoreError>)>,
+    due: Vec<(Box<dyn DbRequest>, Option<StoreError>)>,
     /// The last of those.
     turn: u64,
     /// Whether a sync failed, so that nobody knows what is on the disk.
@@ -90,7 +85,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Box<dyn Request>>, batches: &SyncSender<Batch>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Box<dyn DbRequest>>, batches: &SyncSender<Batch>) {
         let mut syncing: Option<oneshot::Receiver<bool>> = None;
         let mut open = true;
         while open || syncing.is_some() {
@@ -100,12 +95,12 @@ impl Writer<'_> {
                     self.lost |= synced != Some(true);
                     syncing = None;
                 }
-                request = inbox.recv(), if open && self.open.len() < MAX_BATCH => match request {
+                request = inbox.recv(), if open && self.open.len() < MAX_REQUESTS_PER_COMMIT => match request {
                     Some(request) => self.perform(request),
                     None => open = false,
                 },
             }
-            while self.open.len() < MAX_BATCH
+            while self.open.len() < MAX_REQUESTS_PER_COMMIT
                 && let Ok(request) = inbox.try_recv()
             {
                 self.perform(request);
@@ -126,7 +121,7 @@ impl Writer<'_> {
     }
 
     /// Does what is asked. A request that fails changes nothing, or ends the transaction: then all that was done in it is undone.
-    fn perform(&mut self, mut request: Box<dyn Request>) {
+    fn perform(&mut self, mut request: Box<dyn DbRequest>) {
         let begun = if self.open.is_empty() { run(self.db, "BEGIN IMMEDIATE") } else { Ok(()) };
         let done = begun.map_err(StoreError::from).and_then(|()| {
             let before = self.db.total_changes();

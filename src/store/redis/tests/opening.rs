@@ -27,7 +27,7 @@ async fn jobs_of_the_version_before_are_taken_and_go_on() {
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     assert_eq!(store.counts(EP).await.unwrap().completed, 1);
     let (format,): (u32,) = store.link.ask(pipe().get(keys::format())).await.unwrap();
-    assert_eq!(format, FORMAT, "one that knows no takings keeps away");
+    assert_eq!(format, STORE_VERSION, "one that knows no takings keeps away");
 }
 
 #[tokio::test]

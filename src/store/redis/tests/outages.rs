@@ -43,7 +43,7 @@ async fn what_was_answered_is_there_after_a_kill() {
     for id in &answered {
         assert!(store.read(EP, id).await.unwrap().is_some(), "{id} was answered");
     }
-    let line: BTreeSet<String> = store.all(EP, JobState::InQueue).await.unwrap().into_iter().collect();
+    let line: BTreeSet<String> = store.ids_in_state(EP, JobState::InQueue).await.unwrap().into_iter().collect();
     assert!(answered.iter().all(|id| line.contains(id)));
     assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap().unwrap(), "[1]");
     assert_eq!(store.read(EP, "b").await.unwrap().as_ref(), Some(&taken[1].record));

@@ -11,6 +11,7 @@ pub mod disk;
 pub mod encode;
 pub mod engine;
 pub mod gateway;
+pub mod hex;
 pub mod intake;
 pub mod job;
 pub mod models;

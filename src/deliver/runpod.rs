@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{Payload, Sink, Undelivered};
+use crate::hex;
 use crate::net::{self, Answer, Call, FetchError, NoUrl, Pauses, Reason, Template, Trusted, Url, jitter};
 use crate::telemetry::Metrics;
 
@@ -41,7 +42,7 @@ impl RunPodSink {
     pub fn new(http: Trusted, done: &str, stream: Option<&str>, worker: &str) -> Result<Self, (&'static str, NoUrl)> {
         // Queries tell of the worker's machine.
         let digest = Sha256::digest(done.split('?').next().unwrap_or_default());
-        let spool_key = digest[..8].iter().fold(String::new(), |spool_key, byte| format!("{spool_key}{byte:02x}"));
+        let spool_key = hex::encode(&digest[..8]);
         let template = |text: &str| Template::new(text).fill("$RUNPOD_POD_ID", worker);
         let (done, stream) = (template(done), stream.map(template));
         done.url().map_err(|cause| ("runpod.post_output", cause))?;

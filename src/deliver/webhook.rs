@@ -16,6 +16,7 @@ use tracing::warn;
 use super::spool::EntryHeader;
 use crate::clock::UnixTime;
 use crate::config::SigningKey;
+use crate::hex;
 use crate::job::Webhook;
 use crate::net::{Client, Message, Reason};
 use crate::queue::WebhookOutcome;
@@ -115,7 +116,7 @@ impl WebhookRequest {
 /// The id of an event of a job. Lengths keep the parts apart; half of a digest is as good as a UUID.
 fn name(job: &str, event: &str) -> String {
     let digest = Sha256::digest(format!("{}:{job}{event}", job.len()));
-    digest[..16].iter().fold("msg_".to_owned(), |id, byte| format!("{id}{byte:02x}"))
+    format!("msg_{}", hex::encode(&digest[..16]))
 }
 
 impl EntryHeader for WebhookRequest {

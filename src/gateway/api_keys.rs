@@ -7,8 +7,10 @@ use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
+use subtle::{Choice, ConstantTimeEq};
 
 use crate::date::UnixTime;
+use crate::hex;
 use crate::store::KeyRecord;
 
 use super::reply::ApiError;
@@ -38,16 +40,13 @@ impl ApiKey {
 
     /// The same as a store keeps it.
     pub fn record(&self, name: String, created: UnixTime) -> KeyRecord {
-        let digest = self.digest.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
+        let digest = hex::encode(self.digest);
         KeyRecord { name, worker: self.role == Role::Worker, endpoint: self.endpoint.clone(), digest, created }
     }
 
     /// `None` if somebody changed what the store has.
     fn stored(record: &KeyRecord) -> Option<Self> {
-        let mut digest = [0; 32];
-        for (place, byte) in digest.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(record.digest.get(2 * place..2 * place + 2)?, 16).ok()?;
-        }
+        let digest = hex::decode(&record.digest)?;
         let role = if record.worker { Role::Worker } else { Role::User };
         Some(Self { digest, role, endpoint: record.endpoint.clone() })
     }
@@ -136,10 +135,8 @@ impl ApiKeys {
 
     /// What a client is known by, where there are keys: so much of its key's digest as tells it from others. Without keys anybody could send any.
     pub(super) fn client(&self, headers: &HeaderMap) -> Option<String> {
-        let digest = || Sha256::digest(sent_key(headers));
-        self.guarded
-            .load(Ordering::Relaxed)
-            .then(|| digest()[..8].iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
+        let id = || hex::encode(&Sha256::digest(sent_key(headers))[..8]);
+        self.guarded.load(Ordering::Relaxed).then(id)
     }
 
     pub(super) fn allow(&self, role: Role, endpoint: &str, request: &Request) -> Result<(), ApiError> {
@@ -165,8 +162,8 @@ fn allows(keys: &[ApiKey], role: Role, endpoint: &str, sent: &[u8]) -> bool {
     let digest: [u8; 32] = Sha256::digest(sent).into();
     let fits = |key: &ApiKey| key.role == role && key.endpoint.as_deref().is_none_or(|of| of == endpoint);
     // All of every key is compared, whatever differs, so that the time it takes tells nothing.
-    let same = |key: &ApiKey| key.digest.iter().zip(digest).fold(0, |differ, (ours, sent)| differ | (ours ^ sent)) == 0;
-    keys.iter().filter(|key| fits(key)).fold(false, |found, key| found | same(key))
+    let same = |found: Choice, key: &ApiKey| found | key.digest.ct_eq(&digest);
+    keys.iter().filter(|key| fits(key)).fold(Choice::from(0), same).into()
 }
 
 fn sent(request: &Request) -> &[u8] {

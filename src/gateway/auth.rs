@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use sha2::{Digest, Sha256};
@@ -13,9 +13,16 @@ use super::api_keys::{Role, sent_key};
 use super::reply::ApiError;
 use super::{Gateway, encoding};
 
+/// What a route asks for: the part of its path after the endpoint.
+fn operation(route: &str) -> &str {
+    let rest = route.split_once("{endpoint}/").map_or("", |(_, rest)| rest);
+    rest.split_once('/').map_or(rest, |(operation, _)| operation)
+}
+
 async fn check<S: Store>(
     gateway: &Gateway<S>,
     role: Role,
+    route: &MatchedPath,
     path: &RawPathParams,
     request: Request,
     next: Next,
@@ -28,31 +35,46 @@ async fn check<S: Store>(
     if role == Role::Worker || !gateway.settings.limits {
         return Ok(next.run(request).await);
     }
-    // After the version and the endpoint.
-    let operation = request.uri().path().split('/').nth(3).unwrap_or_default().to_owned();
+    let operation = operation(route.as_str());
     let mut asked = Sha256::new();
     for part in [endpoint.as_bytes(), operation.as_bytes(), sent_key(request.headers())] {
         asked.update(part.len().to_le_bytes());
         asked.update(part);
     }
-    let place = gateway.admit(asked.finalize().into(), &operation).await?;
+    let place = gateway.admit(asked.finalize().into(), operation).await?;
     Ok(place.held_by(next.run(request).await))
 }
 
 pub(super) async fn user<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
+    route: MatchedPath,
     path: RawPathParams,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    check(&gateway, Role::User, &path, request, next).await
+    check(&gateway, Role::User, &route, &path, request, next).await
 }
 
 pub(super) async fn worker<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
+    route: MatchedPath,
     path: RawPathParams,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    check(&gateway, Role::Worker, &path, request, next).await
+    check(&gateway, Role::Worker, &route, &path, request, next).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::operation;
+
+    #[test]
+    fn an_operation_is_named_by_its_route_whatever_is_asked_of_it() {
+        for (route, expected) in
+            [("/v2/{endpoint}/run", "run"), ("/v1/{endpoint}/status-sync/{id}", "status-sync"), ("/healthz", "")]
+        {
+            assert_eq!(operation(route), expected, "{route}");
+        }
+    }
 }

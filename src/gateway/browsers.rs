@@ -45,7 +45,7 @@ pub(super) async fn ask<S: Store>(
     }
     if let Some(origin) = granted {
         reply.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        let read = HeaderValue::from_static("retry-after, x-job-id");
+        let read = HeaderValue::from_static("retry-after, x-job-id, x-request-id");
         reply.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, read);
     }
     Ok(reply)

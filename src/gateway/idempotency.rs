@@ -2,7 +2,6 @@
 //!
 //! The key decides the job's id, so that all gateways on a store agree without asking each other.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
 use crate::date::UnixTime;
+use crate::hex;
 use crate::queue::Idempotency;
 
 use super::api_keys::sent_key;
@@ -32,12 +32,7 @@ pub(super) struct IdempotentId {
 impl IdempotentId {
     /// What is kept of the submission.
     pub(super) fn sent(&self, body: &[u8]) -> Idempotency {
-        let digest = Sha256::digest(body).iter().fold(String::new(), |mut text, byte| {
-            // Writing to a text cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        Idempotency { digest, until: self.until }
+        Idempotency { digest: hex::encode(Sha256::digest(body)), until: self.until }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{any, get, post};
 
 use crate::store::Store;
@@ -11,7 +11,7 @@ use crate::store::Store;
 use super::reply::ApiError;
 use super::settings::Version;
 use super::state::Gateway;
-use super::{auth, client, history, openapi, page, probes, take, worker};
+use super::{auth, client, history, metrics, openapi, page, probes, take, worker};
 
 impl<S: Store> Gateway<S> {
     /// Its routes. They work only while [`Gateway::run`] does.
@@ -19,7 +19,7 @@ impl<S: Store> Gateway<S> {
         let probes = Router::new()
             .route("/healthz", get(probes::alive))
             .route("/readyz", get(probes::ready::<S>))
-            .route("/metrics", get(probes::metrics::<S>))
+            .route("/metrics", get(metrics::metrics::<S>))
             .route("/openapi.json", get(openapi::json))
             .route("/docs", get(openapi::page))
             .route("/docs/page.css", get(openapi::style))
@@ -27,7 +27,7 @@ impl<S: Store> Gateway<S> {
             .with_state(self.clone());
         let both = [Version::V1, Version::V2];
         let router = both.into_iter().fold(probes, |router, version| router.merge(self.clone().operations(version)));
-        let router = router.merge(page::routes(&self.settings.endpoints));
+        let router = router.merge(page::routes(&self.settings.endpoints)).route_layer(from_fn(metrics::note_route));
         router.fallback(async || ApiError::NoRoute).method_not_allowed_fallback(async || ApiError::NoMethod)
     }
 

@@ -27,12 +27,13 @@ use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::Service;
+use tower::{Service, ServiceBuilder};
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tracing::{debug, warn};
 
 use crate::store::Store;
 
-use super::{Gateway, browsers, uri};
+use super::{Gateway, metrics, request_id, uri};
 use activity::ConnectionActivity;
 use connection_limit::{ConnectionLimit, ConnectionPermit};
 use min_rate::MinRate;
@@ -90,10 +91,15 @@ pub(super) fn service<S: Store>(
     let home =
         settings.endpoints.first().filter(|_| settings.serve_at_root).map(|endpoint| format!("/v2/{}", endpoint.id));
     let (gateway, routes) = (gateway.clone(), gateway.routes());
-    tower::service_fn(move |request| {
+    let answer = tower::service_fn(move |request| {
         let request = uri::at_home(uri::cut(request), home.as_deref());
-        browsers::ask(gateway.clone(), routes.clone(), request)
-    })
+        metrics::count(gateway.clone(), routes.clone(), request)
+    });
+    ServiceBuilder::new()
+        .map_request(request_id::checked)
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .service(answer)
 }
 
 /// Answers what comes on a connection; the head of each request has to be there by `keep` after the answer before.

@@ -13,6 +13,7 @@ use crate::store::{Store, StoreError};
 use super::api_keys::{Access, ApiKeys};
 use super::limits::ClientLimits;
 use super::memory_budget::MemoryBudgets;
+use super::metrics::HttpMetrics;
 use super::notifier::Notifier;
 use super::receivers::Receivers;
 use super::reply::ApiError;
@@ -32,6 +33,7 @@ pub struct Gateway<S> {
     pub(super) limits: ClientLimits,
     pub(super) receivers: Arc<Receivers>,
     pub(super) budgets: MemoryBudgets,
+    pub(super) http: HttpMetrics,
     pub(super) keys: ApiKeys,
     /// Cancelled when long polls are to end: nothing is handed out any more.
     pub(super) closing: CancellationToken,
@@ -63,6 +65,7 @@ impl<S: Store> Gateway<S> {
             registry: WorkerRegistry::default(),
             limits: ClientLimits::new(S::SHARED),
             receivers: Arc::default(),
+            http: HttpMetrics::default(),
             closing: CancellationToken::new(),
         })
     }

@@ -7,7 +7,6 @@ mod jpeg;
 mod resize;
 mod webp;
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::try_join;
 
 use crate::blocking::caught;
+use crate::hex;
 use crate::job::{Brought, JobError, Mask, Named, Size, Spec, Start};
 use crate::net::{self, Client, FetchError, Reason};
 use fault::ImageFault;
@@ -106,11 +106,7 @@ impl Intake {
 /// From a file to what a job begins from.
 fn read(file: &[u8], size: Size, pixels: u64) -> Result<Brought, ImageFault> {
     let picture = resize::resize(decode::decode(file, pixels)?, size)?;
-    let sha256 = Sha256::digest(file).iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    });
+    let sha256 = hex::encode(Sha256::digest(file));
     Ok(Brought { picture: Arc::new(picture), sha256 })
 }
 

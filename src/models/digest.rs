@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::place::Place;
 use crate::disk::whole;
+use crate::hex;
 
 /// The file that lists a folder's hashes.
 pub const SUMS: &str = "SHA256SUMS";
@@ -43,14 +44,7 @@ impl Hasher {
 impl Digest {
     /// Reads 64 hexadecimal digits.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
-        let mut digest = [0; 32];
-        for (index, byte) in digest.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(text.get(2 * index..2 * index + 2)?, 16).ok()?;
-        }
-        Some(Self(digest))
+        hex::decode(text).map(Self)
     }
 
     /// Of the file at `path`; `seen` is told how many bytes were read, each time that some were.
@@ -82,7 +76,7 @@ pub(super) fn hash(source: &mut impl Read, mut seen: impl FnMut(u64)) -> io::Res
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex::encode(self.0))
     }
 }
 

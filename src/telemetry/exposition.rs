@@ -1,8 +1,22 @@
 //! The text format that every scraper reads, from the newer one that the library writes.
 
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+
+/// The content type of [`text`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// All of a registry in the text format of Prometheus, version 0.0.4.
+pub fn text(registry: &Registry) -> String {
+    let mut open = String::new();
+    // Writing to a string cannot fail; what could be written is worth more than an error.
+    let _ = encode(&mut open, registry);
+    classic(&open)
+}
+
 /// Prometheus text 0.0.4 from OpenMetrics 1.0: a counter is declared by the name that its samples have, and there are no `# UNIT`
 /// and `# EOF`.
-pub(super) fn classic(open: &str) -> String {
+fn classic(open: &str) -> String {
     let counters: Vec<&str> =
         open.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let mut text = String::with_capacity(open.len());

@@ -7,7 +7,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -266,10 +265,7 @@ impl Metrics {
     /// All of it in the text format of Prometheus, version 0.0.4.
     pub fn text(&self) -> String {
         self.0.uptime.set(self.0.began.elapsed().as_secs_f64());
-        let mut text = String::new();
-        // Writing to a string cannot fail; what could be written is worth more than an error.
-        let _ = encode(&mut text, &self.0.registry);
-        exposition::classic(&text)
+        exposition::text(&self.0.registry)
     }
 }
 

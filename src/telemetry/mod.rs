@@ -1,7 +1,7 @@
 //! What the process tells its operator.
 
 pub mod admin;
-mod exposition;
+pub mod exposition;
 pub mod health;
 mod json;
 pub mod logs;

@@ -3,7 +3,6 @@
 //! A file has its name only when it is whole: it is written under another, synced, renamed, and its folder synced. So a crash
 //! leaves a draft, which nobody reads, or a whole letter.
 
-use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +12,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::hex;
 
 /// What whole letters are called at the end.
 pub(super) const LETTER: &str = "letter";
@@ -106,12 +107,7 @@ fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 }
 
 fn checksum(head: &[u8], body: &[u8]) -> String {
-    let digest = Sha256::new().chain_update(head).chain_update(body).finalize();
-    digest.iter().fold(String::new(), |mut hex, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex::encode(Sha256::new().chain_update(head).chain_update(body).finalize())
 }
 
 #[cfg(test)]

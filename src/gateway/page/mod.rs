@@ -13,6 +13,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::Endpoint;
+use crate::hex;
 use crate::job::Size;
 use crate::sampler::Sampler;
 
@@ -66,8 +67,7 @@ fn settings(endpoints: &[Endpoint]) -> String {
 }
 
 fn answering(kind: &'static str, text: Bytes) -> axum::routing::MethodRouter {
-    let digest = Sha256::digest(&text)[..12].iter().fold(String::new(), |digest, byte| format!("{digest}{byte:02x}"));
-    let tag = format!("\"{digest}\"");
+    let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&text)[..12]));
     get(move |headers: HeaderMap| std::future::ready(answer(kind, text.clone(), &tag, &headers)))
 }
 

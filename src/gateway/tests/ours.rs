@@ -292,3 +292,47 @@ async fn who_asks_too_often_waits() {
     house.clock.advance(Duration::from_secs(20));
     assert_eq!(house.post("/purge-queue", "").await.0, 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_has_the_name_of_its_request() {
+    let house = House::new();
+    let ask = async |headers: &[(&str, &str)]| {
+        let reply = service(&house.gateway).oneshot(request("GET", "/health", headers, "")).await.unwrap();
+        reply.headers()["x-request-id"].to_str().unwrap().to_owned()
+    };
+    assert_eq!(ask(&[("x-request-id", "from-a-proxy")]).await, "from-a-proxy");
+    let (one, other) = (ask(&[]).await, ask(&[("x-request-id", &"x".repeat(999))]).await);
+    assert!(one != other && [&one, &other].map(|name| name.len()) == [36, 36], "{one} {other}");
+    let refused =
+        service(&house.gateway).oneshot(request("POST", "/health", &[("x-request-id", "a")], "")).await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["x-request-id"]), (405, &"a".parse().unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_counted_by_route_method_and_status_and_names_are_no_labels() {
+    let house = House::new();
+    for path in ["/status/a", "/status/b", "/status/c"] {
+        assert_eq!(house.get(path).await.0, 404);
+    }
+    for _ in 0..3 {
+        house.post("/purge-queue", "").await;
+    }
+    house.sends(Request::builder().method("MADEUP").uri("/nowhere/4711").body(Body::empty()).unwrap()).await;
+    house.sends(Request::get("/v2/other/health").body(Body::empty()).unwrap()).await;
+    house.sends(request("DELETE", "/run", &[], "")).await;
+    let text = house.sends(Request::get("/metrics").body(Body::empty()).unwrap()).await.1;
+    for line in [
+        r#"latentd_http_requests_total{route="/v2/{endpoint}/status/{id}",method="GET",status="404"} 3"#,
+        r#"latentd_http_requests_total{route="/v2/{endpoint}/purge-queue",method="POST",status="429"} 1"#,
+        r#"latentd_http_requests_total{route="/v2/{endpoint}/purge-queue",method="POST",status="200"} 2"#,
+        r#"latentd_http_requests_total{route="unmatched",method="other",status="404"} 1"#,
+        r#"latentd_http_requests_total{route="/v2/{endpoint}/health",method="GET",status="404"} 1"#,
+        r#"latentd_http_request_seconds_count{route="/v2/{endpoint}/status/{id}"} 3"#,
+        "# TYPE latentd_http_requests_total counter",
+        "# TYPE latentd_http_request_seconds histogram",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}: {text}");
+    }
+    assert!(text.contains(r#"method="other",status="405""#), "{text}");
+    assert!(!text.contains("4711") && !text.contains("other/health"), "{text}");
+}

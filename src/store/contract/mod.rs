@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::redis_server::Server;
 use super::*;
-use crate::queue::{Finish, Rules, SubmissionContext, parse_submission};
+use crate::queue::{Claim, Finish, Rules, SubmissionContext, parse_submission};
 
 const START: UnixTime = UnixTime::from_millis(1_000_000);
 pub(super) const EP: &str = "sd";

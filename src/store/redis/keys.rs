@@ -1,5 +1,6 @@
 //! What Redis knows things by.
 
+use crate::hex;
 use crate::queue::JobState;
 
 /// What all keys begin with. Of those of one endpoint the part in braces is the same, so that a cluster keeps them together.
@@ -27,7 +28,7 @@ pub(super) fn opening() -> String {
 
 /// What one client asks of one operation, over all gateways: a hash, which `meter.lua` tells of.
 pub(super) fn asked(digest: &[u8; 32]) -> String {
-    digest.iter().fold(format!("{KEY_PREFIX}:asked:"), |key, byte| key + &format!("{byte:02x}"))
+    format!("{KEY_PREFIX}:asked:{}", hex::encode(digest))
 }
 
 /// A key that is never there.

@@ -1,0 +1,180 @@
+//! What a gateway does, in numbers. Names begin with `latentd_` and end with their unit, as Prometheus wants them.
+//!
+//! Jobs and workers are counted by the store and by gateways together, and are asked for when somebody reads them; requests are counted here.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+use tower_http::request_id::RequestId;
+use tracing::debug;
+
+use crate::store::{Counts, Store};
+use crate::telemetry::exposition;
+
+use super::reply::ApiError;
+use super::worker_registry::WorkerCounts;
+use super::{Endpoint, Gateway, browsers};
+
+/// Seconds until an answer begins: from one that is in memory to a long poll's.
+const ANSWER_SECONDS: [f64; 16] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 90.0, 300.0];
+
+/// The route of a request that has none.
+const UNMATCHED: &str = "unmatched";
+
+/// Labels of so many names.
+type Labels<const N: usize> = [(&'static str, String); N];
+
+/// Requests, since the process began.
+pub(super) struct HttpMetrics {
+    registry: Registry,
+    requests: Family<Labels<3>, Counter>,
+    seconds: Family<Labels<1>, Histogram>,
+}
+
+impl Default for HttpMetrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("latentd");
+        let requests = Family::default();
+        let seconds = Family::new_with_constructor((|| Histogram::new(ANSWER_SECONDS)) as fn() -> Histogram);
+        registry.register(
+            "http_requests",
+            "Requests that were answered, by route, method and status",
+            requests.clone(),
+        );
+        let help = "From the head of a request to that of its answer, by route";
+        registry.register("http_request_seconds", help, seconds.clone());
+        Self { registry, requests, seconds }
+    }
+}
+
+impl fmt::Debug for HttpMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpMetrics").finish_non_exhaustive()
+    }
+}
+
+impl HttpMetrics {
+    fn answered(&self, route: &str, method: &'static str, status: StatusCode, time: Duration) {
+        let labels =
+            [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.as_str().to_owned())];
+        self.requests.get_or_create(&labels).inc();
+        self.seconds.get_or_create(&[("route", route.to_owned())]).observe(time.as_secs_f64());
+    }
+}
+
+/// Has a request answered, and counts it.
+pub(super) async fn count<S: Store>(
+    gateway: Arc<Gateway<S>>,
+    routes: Router,
+    request: Request,
+) -> Result<Response, Infallible> {
+    let (began, method) = (Instant::now(), known(request.method()));
+    let id = request.extensions().get::<RequestId>().cloned();
+    let reply = browsers::ask(gateway.clone(), routes, request).await?;
+    let (time, status) = (began.elapsed(), reply.status());
+    let route = reply.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str);
+    gateway.http.answered(route, method, status, time);
+    let request = id.as_ref().and_then(|id| id.header_value().to_str().ok());
+    debug!(request, method, route, status = status.as_u16(), seconds = time.as_secs_f64(), "a request was answered");
+    Ok(reply)
+}
+
+/// Notes with an answer which route gave it.
+pub(super) async fn note_route(route: MatchedPath, request: Request, next: Next) -> Response {
+    let mut reply = next.run(request).await;
+    reply.extensions_mut().insert(route);
+    reply
+}
+
+/// A method by name; those that no route has are one, as anybody can make up more.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Prometheus' text format. Any key opens it, where keys are set.
+pub(super) async fn metrics<S: Store>(
+    State(gateway): State<Arc<Gateway<S>>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    gateway.keys.allow_any(&request)?;
+    let queue = QueueMetrics::default();
+    for endpoint in &gateway.settings.endpoints {
+        gateway.measure(endpoint, &queue).await?;
+    }
+    queue.paused.set(gateway.receivers.paused(gateway.now()) as i64);
+    let text = exposition::text(&queue.into_registry()) + &exposition::text(&gateway.http.registry);
+    Ok(([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response())
+}
+
+/// The queue as it is, for one who asks.
+#[derive(Default)]
+struct QueueMetrics {
+    jobs: Family<Labels<2>, Gauge>,
+    oldest: Family<Labels<1>, Gauge<f64, AtomicU64>>,
+    ended: Family<Labels<2>, Counter>,
+    retried: Family<Labels<1>, Counter>,
+    workers: Family<Labels<2>, Gauge>,
+    /// Of all endpoints: a receiver is called for any of them.
+    paused: Gauge,
+}
+
+impl QueueMetrics {
+    fn into_registry(self) -> Registry {
+        let mut registry = Registry::with_prefix("latentd");
+        registry.register("queue_jobs", "Jobs that wait or are in progress", self.jobs);
+        registry.register("queue_oldest_seconds", "How long the job waits that is next; 0 if none does", self.oldest);
+        registry.register("queue_ended", "Jobs that ended; those that timed out have failed", self.ended);
+        registry.register("queue_retried", "Attempts that were given up and made again", self.retried);
+        let heard = "Workers that this gateway hears of, itself or from others on its Redis";
+        registry.register("queue_workers", heard, self.workers);
+        let paused = "Receivers that keep failing, whose webhooks wait";
+        registry.register("webhook_receivers_paused", paused, self.paused);
+        registry
+    }
+}
+
+impl<S: Store> Gateway<S> {
+    async fn measure(&self, endpoint: &Endpoint, queue: &QueueMetrics) -> Result<(), ApiError> {
+        let Counts { in_queue, in_progress, completed, failed, retried } = self.store.counts(&endpoint.id).await?;
+        let next = self.store.next_submitted(&endpoint.id).await?;
+        let WorkerCounts { initializing, idle, running, unhealthy } = self.workers(endpoint).await?;
+        let of = || ("endpoint", endpoint.id.clone());
+        let stands = |state: &str| [of(), ("state", state.to_owned())];
+        for (state, jobs) in [("IN_QUEUE", in_queue), ("IN_PROGRESS", in_progress)] {
+            queue.jobs.get_or_create(&stands(state)).set(jobs as i64);
+        }
+        for (state, jobs) in [("COMPLETED", completed), ("FAILED", failed)] {
+            queue.ended.get_or_create(&stands(state)).inc_by(jobs);
+        }
+        let workers = [("initializing", initializing), ("idle", idle), ("running", running), ("unhealthy", unhealthy)];
+        for (state, workers) in workers {
+            queue.workers.get_or_create(&stands(state)).set(workers as i64);
+        }
+        let oldest = next.map_or(0.0, |submitted| submitted.until(self.now()).as_secs_f64());
+        queue.oldest.get_or_create(&[of()]).set(oldest);
+        queue.retried.get_or_create(&[of()]).inc_by(retried);
+        Ok(())
+    }
+}

@@ -75,7 +75,7 @@ impl Intake {
         let IntakeLimits { bytes, pixels, time } = self.limits;
         match named {
             Named::Url(url) => {
-                let file = self.client.fetch(&url, net::Limits { bytes, time }).await;
+                let file = self.client.fetch(&url, net::FetchLimits { bytes, time }).await;
                 let file = file.map_err(|cause| not_fetched(field, &cause))?;
                 let read = self.decoding(move || read(&file, size, pixels)).await;
                 read.map_err(|fault| invalid(field, net::host(&url).as_deref(), &fault))

@@ -23,7 +23,7 @@ pub(super) const MAX_FETCH_REDIRECTS: usize = 5;
 
 /// What one fetch may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct FetchLimits {
     /// Bytes of the file.
     pub bytes: u64,
     /// Time, with all tries and redirects.
@@ -43,16 +43,25 @@ pub struct Client {
 
 impl Client {
     /// A client that asks the system for addresses.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
     pub fn new(guard: Guard) -> Result<Self, NoClient> {
         Self::with_names(guard, Arc::new(System))
     }
 
     /// A client that asks `names` for addresses.
+    ///
+    /// # Errors
+    /// TLS cannot be set up.
     pub fn with_names(guard: Guard, names: Arc<dyn Resolve>) -> Result<Self, NoClient> {
         Self::trusting(guard, names, Roots::of_machine(), &Proxies::default())
     }
 
     /// A client for hosts that the operator names: it calls any address, and uses `proxies`.
+    ///
+    /// # Errors
+    /// TLS or a proxy cannot be set up.
     pub fn open(proxies: &Proxies) -> Result<Self, NoClient> {
         Self::trusting(Guard::open(), Arc::new(System), Roots::of_machine(), proxies)
     }
@@ -70,7 +79,10 @@ impl Client {
     }
 
     /// Fetches the file at `url`. Dropping the future ends the fetch.
-    pub async fn fetch(&self, url: &str, limits: Limits) -> Result<Vec<u8>, FetchError> {
+    ///
+    /// # Errors
+    /// Its host may not be called, does not answer, or answers with no file within the limits; the reason says which.
+    pub async fn fetch(&self, url: &str, limits: FetchLimits) -> Result<Vec<u8>, FetchError> {
         let url: Url = url.parse().map_err(|cause| FetchError {
             host: None,
             redirected: None,

@@ -124,6 +124,9 @@ impl Downloads {
     }
 
     /// Fetches what is small, such as the answer of an API: at most `most` bytes.
+    ///
+    /// # Errors
+    /// It cannot be had, or has more bytes.
     pub async fn small(&self, url: &Url, most: u64) -> Result<Vec<u8>, DownloadError> {
         let incoming = self.open(url, Resume::default()).await?;
         let (named, at) = (incoming.named, incoming.at);
@@ -133,6 +136,9 @@ impl Downloads {
     }
 
     /// Asks for a file from `from` on. The host may begin at its beginning all the same.
+    ///
+    /// # Errors
+    /// The host refuses it, does not answer, or sends another part than was asked for.
     pub async fn open(&self, named: &Url, from: Resume<'_>) -> Result<Incoming, DownloadError> {
         let mut url = named.clone();
         let mut linked = None;
@@ -208,6 +214,9 @@ impl Downloads {
 
 impl Incoming {
     /// The next bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection breaks, or nothing comes for too long.
     pub async fn next(&mut self) -> Result<Option<Bytes>, DownloadError> {
         let chunk = timeout(SILENCE, self.response.chunk()).await.map_err(silent);
         let chunk = chunk.and_then(|chunk| Ok(chunk?));

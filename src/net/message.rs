@@ -43,11 +43,17 @@ pub struct Reply {
 impl Client {
     /// Sends `message` by POST, once. A redirect gets it by POST, too, but for 302 and 303, which everybody follows by GET: what they lead to is
     /// word of what was done (RFC 9110, 15.4; Fetch, 4.4).
+    ///
+    /// # Errors
+    /// The host may not be called, or does not answer; a status that is no success is a reply.
     pub async fn post(&self, message: &Message<'_>) -> Result<Reply, FetchError> {
         self.send(Method::POST, message, MAX_FETCH_REDIRECTS).await
     }
 
     /// Sends `message` by PUT, once, and to no other host than it is for.
+    ///
+    /// # Errors
+    /// As for [`Client::post`].
     pub async fn put(&self, message: &Message<'_>) -> Result<Reply, FetchError> {
         self.send(Method::PUT, message, 0).await
     }

@@ -14,7 +14,7 @@ mod template;
 mod tls;
 mod trusted;
 
-pub use client::{Client, Limits};
+pub use client::{Client, FetchLimits};
 pub use download::{DownloadError, Downloads, Incoming, Refusal, Resume};
 pub use error::{FetchError, NoClient, Reason};
 pub use guard::{Guard, Refused};

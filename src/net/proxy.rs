@@ -129,7 +129,7 @@ mod tests {
             } => assert!(answer.is_err()),
         }
         let named = Client::new(super::super::Guard::default()).unwrap();
-        let limits = super::super::Limits { bytes: 9, time: Duration::from_secs(1) };
+        let limits = super::super::FetchLimits { bytes: 9, time: Duration::from_secs(1) };
         assert!(
             named.fetch("http://127.0.0.1:1/", limits).await.unwrap_err().to_string().contains("a loopback address")
         );

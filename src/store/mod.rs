@@ -41,7 +41,8 @@ pub use types::{
     PayloadSelection, StoreError, TakenChunks,
 };
 
-/// Keeps the jobs of endpoints.
+/// Keeps the jobs of endpoints. Where nothing else is said, an error is that the disk or the server fails, which has changed nothing that was
+/// answered before.
 pub trait Store: Debug + Send + Sync + 'static {
     /// Whether other gateways may be on it at the same time.
     const SHARED: bool = false;

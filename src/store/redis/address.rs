@@ -16,7 +16,7 @@ use super::super::StoreError;
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// For an answer. The largest payload must come through in it.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REDIS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where Sentinels listen, if nobody says.
 const SENTINEL_PORT: u16 = 26379;
@@ -62,7 +62,7 @@ impl RedisAddress {
             None => (url.into_connection_info().map_err(|_| wrong())?, None),
         };
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(ANSWER_TIMEOUT);
+        let tcp = TcpSettings::default().set_nodelay(true).set_user_timeout(REDIS_TIMEOUT);
         Ok(Self { info: info.set_redis_settings(settings).set_tcp_settings(tcp), sentinels })
     }
 

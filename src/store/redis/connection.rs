@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::super::StoreError;
 use super::super::events::{EventSender, StoreEvent};
-use super::address::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, RedisAddress};
+use super::address::{CONNECT_TIMEOUT, REDIS_TIMEOUT, RedisAddress};
 use super::keys;
 
 /// Between two looks for another server: whoever asks meanwhile is told what the last found.
@@ -190,7 +190,7 @@ async fn connect(
     let config = ConnectionManagerConfig::new()
         .set_number_of_retries(0) // whoever asks next tries again
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(ANSWER_TIMEOUT))
+        .set_response_timeout(Some(REDIS_TIMEOUT))
         .set_push_sender(hear)
         .set_automatic_resubscription();
     let mut db = ConnectionManager::new_with_config(server.find().await?, config).await?;
@@ -211,7 +211,7 @@ fn failed(server: &RedisAddress, error: &RedisError) -> StoreError {
             let why = "its memory is full, and it takes no more jobs until some are over (OOM, maxmemory)";
             return StoreError::NoSpace(format!("{server}: {why}"));
         }
-        _ if error.is_timeout() => format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()),
+        _ if error.is_timeout() => format!("no answer within {} s", REDIS_TIMEOUT.as_secs()),
         _ => refusal(error).unwrap_or_else(|| error.to_string()),
     };
     if why.contains("UnknownIssuer") {

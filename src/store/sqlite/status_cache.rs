@@ -13,7 +13,7 @@ use super::super::PayloadKind;
 use crate::queue::Record;
 
 /// Jobs that are kept at most.
-const MAX_JOBS: usize = 1024;
+const MAX_CACHED_JOBS: usize = 1024;
 
 /// Bytes of one that is: of its record and its payloads.
 const MAX_JOB_BYTES: usize = 16 << 10;
@@ -166,7 +166,7 @@ impl CacheState {
         if read.0.bytes() + payloads > MAX_JOB_BYTES {
             return;
         }
-        if self.known.len() >= MAX_JOBS {
+        if self.known.len() >= MAX_CACHED_JOBS {
             self.known.clear();
         }
         self.known.insert(read.0.id.clone(), CachedJob { endpoint: endpoint.to_owned(), read, from });

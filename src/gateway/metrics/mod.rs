@@ -2,22 +2,21 @@
 //!
 //! Jobs and workers are counted by the store and by gateways together, and are asked for when somebody reads them; requests are counted here.
 
+mod http;
+
 use std::convert::Infallible;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use tower_http::request_id::RequestId;
@@ -29,54 +28,11 @@ use crate::telemetry::exposition;
 use super::reply::ApiError;
 use super::worker_registry::WorkerCounts;
 use super::{Endpoint, Gateway, browsers};
-
-/// Seconds until an answer begins: from one that is in memory to a long poll's.
-const ANSWER_SECONDS: [f64; 16] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 90.0, 300.0];
+pub(super) use http::HttpMetrics;
+use http::Labels;
 
 /// The route of a request that has none.
 const UNMATCHED: &str = "unmatched";
-
-/// Labels of so many names.
-type Labels<const N: usize> = [(&'static str, String); N];
-
-/// Requests, since the process began.
-pub(super) struct HttpMetrics {
-    registry: Registry,
-    requests: Family<Labels<3>, Counter>,
-    seconds: Family<Labels<1>, Histogram>,
-}
-
-impl Default for HttpMetrics {
-    fn default() -> Self {
-        let mut registry = Registry::with_prefix("latentd");
-        let requests = Family::default();
-        let seconds = Family::new_with_constructor((|| Histogram::new(ANSWER_SECONDS)) as fn() -> Histogram);
-        registry.register(
-            "http_requests",
-            "Requests that were answered, by route, method and status",
-            requests.clone(),
-        );
-        let help = "From the head of a request to that of its answer, by route";
-        registry.register("http_request_seconds", help, seconds.clone());
-        Self { registry, requests, seconds }
-    }
-}
-
-impl fmt::Debug for HttpMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpMetrics").finish_non_exhaustive()
-    }
-}
-
-impl HttpMetrics {
-    fn answered(&self, route: &str, method: &'static str, status: StatusCode, time: Duration) {
-        let labels =
-            [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.as_str().to_owned())];
-        self.requests.get_or_create(&labels).inc();
-        self.seconds.get_or_create(&[("route", route.to_owned())]).observe(time.as_secs_f64());
-    }
-}
 
 /// Has a request answered, and counts it.
 pub(super) async fn count<S: Store>(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::date::UnixTime;
 
 /// Calls at the same time.
-const MAX_WEBHOOK_CALLS: usize = 256;
+const MAX_RECEIVER_CALLS: usize = 256;
 
 /// Of them to one receiver.
 const MAX_CALLS_PER_RECEIVER: usize = 32;
@@ -76,7 +76,7 @@ impl Receivers {
     pub(super) fn enter(self: &Arc<Self>, receiver: Receiver, now: UnixTime) -> Result<CallPermit, MustWait> {
         let mut known = self.known();
         let of_key = receiver.by.as_ref().map_or(0, |by| known.by_key.get(by).copied().unwrap_or(0));
-        if known.calls >= MAX_WEBHOOK_CALLS || of_key >= MAX_CALLS_PER_CLIENT {
+        if known.calls >= MAX_RECEIVER_CALLS || of_key >= MAX_CALLS_PER_CLIENT {
             return Err(MustWait::Crowded);
         }
         if known.receivers.len() >= MAX_RECEIVERS {
@@ -180,7 +180,7 @@ mod tests {
             .collect();
         assert_eq!(enter(Some("a"), "new").unwrap_err(), MustWait::Crowded);
         let rest: Vec<_> =
-            (0..MAX_WEBHOOK_CALLS - MAX_CALLS_PER_CLIENT).map(|n| enter(None, &n.to_string()).unwrap()).collect();
+            (0..MAX_RECEIVER_CALLS - MAX_CALLS_PER_CLIENT).map(|n| enter(None, &n.to_string()).unwrap()).collect();
         assert_eq!(enter(Some("b"), "new").unwrap_err(), MustWait::Crowded);
         drop((silent, many));
         assert!(enter(Some("a"), "silent").is_ok());

@@ -47,7 +47,7 @@ pub(super) async fn count<S: Store>(
     let route = reply.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str);
     gateway.http.answered(route, method, status, time);
     let request = id.as_ref().and_then(|id| id.header_value().to_str().ok());
-    debug!(request, method, route, status = status.as_u16(), seconds = time.as_secs_f64(), "a request was answered");
+    debug!(request, method, route, status = status.as_u16(), ms = time.as_millis() as u64, "a request was answered");
     Ok(reply)
 }
 

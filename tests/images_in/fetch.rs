@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use latentd::net::{Client, FetchError, Guard, Limits, Reason};
+use latentd::net::{Client, FetchError, FetchLimits, Guard, Reason};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::images_in::server::{Answer, Server, Then, moved, ok, status};
 
-const LIMITS: Limits = Limits { bytes: 1000, time: Duration::from_secs(30) };
+const LIMITS: FetchLimits = FetchLimits { bytes: 1000, time: Duration::from_secs(30) };
 
 /// A client that may call these.
 pub(crate) fn client(allowed: &str) -> Client {

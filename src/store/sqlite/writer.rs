@@ -3,7 +3,6 @@
 //! What comes while a sync goes on is written meanwhile, and shares the next. So the disk is never waited for but by those who are to be
 //! answered, and a busy store makes one sync for all of them.
 
-use std::io;
 use std::mem::take;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -174,6 +173,7 @@ fn run(db: &Connection, text: &str) -> rusqlite::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io;
     use std::pin::pin;
     use std::sync::mpsc;
 

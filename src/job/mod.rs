@@ -2,6 +2,7 @@
 
 mod delivered;
 mod error;
+mod family;
 mod flat;
 mod form;
 mod mask;
@@ -14,6 +15,7 @@ mod validate;
 
 pub use delivered::{Delivered, HEADER_BYTES, HEADERS, NotAJob, Policy, Webhook};
 pub use error::{Complaint, Complaints, JobError};
+pub use family::Family;
 pub use flat::Flat;
 pub use metadata::text_chunks;
 pub use output::{Image, Report, Timings};

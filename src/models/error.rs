@@ -7,6 +7,7 @@ use super::digest::Digest;
 use super::manifest::Manifest;
 use super::select::Unfit;
 use crate::disk;
+use crate::job;
 use crate::net::{FetchError, Refusal};
 
 /// A model was not pulled. Unless it says otherwise, what had come is kept, and the next try goes on from there.
@@ -106,7 +107,7 @@ pub enum PullError {
         cause: Unfit,
     },
     /// The family that its configuration tells of does not load.
-    #[error("{0} is of the family {1}, and only models of the SD v1 architecture load")]
+    #[error("{0} is of the family {1}, and only models of the {loads} architecture load", loads = job::Family::labels())]
     Family(String, String),
     /// The host sends another file than the hub told of.
     #[error(

@@ -15,7 +15,7 @@ mod staging;
 
 pub use digest::{Digest, SUMS, read_sums};
 pub use error::{PullError, size};
-pub use family::family;
+pub use family::{Recognised, recognise};
 pub use fetch::Seen;
 pub use hub::{Hub, Listing, Remote, Repository};
 pub use manifest::{Listed, MANIFEST, Manifest};

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use super::digest::Digest;
 use super::error::PullError;
-use super::family::LOADS;
 use super::fetch::persist;
 use super::hub::{Hub, Remote, Repository};
 use super::manifest::Manifest;
 use super::place::Place;
 use super::select::{Unfit, choose};
+use crate::job::Family;
 use crate::net::{DownloadError, Resume, Url};
 
 /// The revision where none is named.
@@ -127,7 +127,7 @@ pub async fn plan(hub: &Hub, order: Order) -> Result<Plan, PullError> {
         }
         What::Repository(repository, revision) => {
             let name = order.name.clone().unwrap_or_else(|| repository.name().to_owned());
-            let about = Manifest { family: LOADS.to_owned(), ..Manifest::default() };
+            let about = Manifest { family: Family::Sd1.name().to_owned(), ..Manifest::default() };
             let revision = order.revision.clone().or(revision).unwrap_or_else(|| USUAL.to_owned());
             of_repository(hub, name, about, &repository, &revision, order.variant.as_deref()).await?
         }
@@ -226,7 +226,7 @@ async fn of_file(hub: &Hub, mut url: Url, order: &Order) -> Result<Plan, PullErr
     }
     let path = Place::parse(&format!("{name}{ENDING}")).ok_or_else(|| PullError::Name(name.clone()))?;
     let sha256 = order.sha256.or(linked);
-    let about = Manifest { family: LOADS.to_owned(), url: Some(bare(&url)), ..Manifest::default() };
+    let about = Manifest { family: Family::Sd1.name().to_owned(), url: Some(bare(&url)), ..Manifest::default() };
     let item = Item { path, url, bytes: answer.total, sha256, blob: None };
     Ok(Plan { name, about, items: vec![item], page: None })
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::digest::Digest;
 use super::error::PullError;
-use super::family::{CONFIG, LOADS, of_folder};
+use super::family::{CONFIG_BYTES, Recognised, of_folder};
 use super::fetch::{Seen, Want, fetch};
 use super::hub::Hub;
 use super::manifest::Manifest;
@@ -109,12 +109,12 @@ fn judge(plan: &Plan, staging: &Staging) -> Result<(), PullError> {
         let item = plan.items.iter().find(|item| item.path.as_str() == place);
         item.map_or_else(
             || Err(std::io::ErrorKind::NotFound.into()),
-            |item| whole::read(&part(&staging.file(&item.path)), CONFIG),
+            |item| whole::read(&part(&staging.file(&item.path)), CONFIG_BYTES),
         )
     };
     match of_folder(&read) {
-        Ok(family) if family != LOADS => {
-            Err(PullError::Family(plan.about.repository.clone().unwrap_or_default(), family))
+        Ok(Recognised::Other(name)) => {
+            Err(PullError::Family(plan.about.repository.clone().unwrap_or_default(), name.to_owned()))
         }
         // A file that says nothing of itself is judged by who loads it.
         _ => Ok(()),

@@ -1,6 +1,7 @@
 //! Which files of a repository are what latentd loads: a folder in diffusers layout, safetensors and nothing that can run code.
 
 use super::hub::Remote;
+use crate::job::Family;
 
 /// Parts that have a configuration and weights, and what the weights are called.
 const PARTS: [(&str, &str); 3] =
@@ -34,7 +35,7 @@ pub enum Unfit {
     )]
     Pickle(String),
     /// It is of another family.
-    #[error("it holds {0}, and only models of the SD v1 architecture load")]
+    #[error("it holds {0}, and only models of the {loads} architecture load", loads = Family::labels())]
     Family(&'static str),
     /// Checkpoints in one file, and no folders.
     #[error("it is in no diffusers layout, but has checkpoints in one file: pull the URL of one of them ({0})")]

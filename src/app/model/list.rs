@@ -11,7 +11,7 @@ use crate::app::checks::{Verdict, weights};
 use crate::config::weights::bytes;
 use crate::config::{Config, FoundModel};
 use crate::models::size;
-use crate::models::{Manifest, family, is_staging};
+use crate::models::{Manifest, Recognised, is_staging, recognise};
 
 /// A model as it is told.
 #[derive(Debug, Default, Serialize)]
@@ -53,13 +53,13 @@ fn row(found: FoundModel) -> Row {
     let own = folder.filter(|folder| path.is_dir() || folder.file_name().is_some_and(|folder| *folder == *name));
     // Others call files by that name, too: what it does not tell is not known.
     let about = own.and_then(|folder| Manifest::read(folder).ok().flatten()).unwrap_or_default();
-    let told = family(&path);
+    let told = recognise(&path);
     let check = weights::check(&path);
     let fault = match &told {
         _ if check.verdict == Verdict::Fail => Some(check.found),
         Err(cause) => Some(cause.to_string()),
-        Ok(family) if family != "sd1" => Some(format!("the family {family} does not load")),
-        Ok(_) => None,
+        Ok(Recognised::Other(name)) => Some(format!("the family {name} does not load")),
+        Ok(Recognised::Loads(_)) => None,
     };
     let source = about.repository.map(|repository| match about.revision {
         Some(revision) => format!("{repository}@{revision}"),
@@ -67,7 +67,7 @@ fn row(found: FoundModel) -> Row {
     });
     Row {
         name,
-        family: told.ok(),
+        family: told.ok().map(|told| told.to_string()),
         bytes: bytes(&path),
         licence: about.licence,
         source: source.or(about.url),

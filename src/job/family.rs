@@ -1,0 +1,83 @@
+//! The families of models: which architectures load, and what they are called. Another family is a line here.
+
+use std::fmt;
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $label:literal, $title:literal;)*) => {
+        /// An architecture whose models load.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Family {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Family {
+            /// Every family.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// Its name in manifests and lists, such as `sd1`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Its short name for people, such as `SD v1`.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)*
+                }
+            }
+
+            /// Its full name for people, such as `Stable Diffusion v1`.
+            pub const fn title(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $title,)*
+                }
+            }
+        }
+    };
+}
+
+families! {
+    /// Stable Diffusion 1.x and what was trained from it.
+    Sd1 = "sd1", "SD v1", "Stable Diffusion v1";
+}
+
+impl Family {
+    /// The family of this name, letter for letter.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|family| family.name() == name)
+    }
+
+    /// The labels of all, for messages that say what loads.
+    pub fn labels() -> String {
+        Self::ALL.iter().map(|family| family.label()).collect::<Vec<_>>().join(" or ")
+    }
+
+    /// The titles of all, for documents that say what is served.
+    pub fn titles() -> String {
+        Self::ALL.iter().map(|family| family.title()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The label.
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_leads_back_to_its_family() {
+        for &family in Family::ALL {
+            assert_eq!(Family::from_name(family.name()), Some(family));
+            assert_eq!(family.to_string(), family.label());
+        }
+        assert_eq!((Family::from_name("SD1"), Family::from_name("")), (None, None));
+        assert_eq!((Family::labels().as_str(), Family::titles().as_str()), ("SD v1", "Stable Diffusion v1"));
+    }
+}

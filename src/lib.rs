@@ -22,5 +22,6 @@ pub mod sampler;
 pub mod source;
 pub mod stop;
 pub mod store;
+pub mod suggest;
 pub mod telemetry;
 pub mod worker;

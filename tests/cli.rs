@@ -261,7 +261,9 @@ fn the_usual_file_is_found() {
 fn a_person_reads_no_json() {
     let (code, stdout, stderr) = outcome(&[], &["run", "a red apple", "--set", "width=500", "--set", "seed=x"]);
     assert_eq!((code, stdout.as_str()), (1, ""));
-    let told = "latentd: width does not meet the constraints.; seed should be <class 'int'> type, not <class 'str'>.\n";
+    let told = "latentd: width does not meet the constraints.; seed should be <class 'int'> type, not <class 'str'>.\n\
+                latentd: hint: width: use 128, 256, 384, 448, 512, 576, 640, 704 or 768\n\
+                latentd: hint: seed: use a whole number below 2⁶⁴\n";
     assert_eq!(stderr, told);
 }
 

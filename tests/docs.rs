@@ -1,10 +1,12 @@
-//! Pages of `docs/` that follow from something else. `UPDATE_DOCS=1 cargo test --release --test integration docs::` writes them anew.
+//! Pages of `docs/` that follow from something else. `UPDATE_DOCS=1 cargo test --test integration docs::` writes them.
 
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+
+use latentd::job::Contract;
 
 /// A setting as the commented defaults have it.
 struct Setting<'a> {
@@ -62,21 +64,40 @@ fn configuration(defaults: &str) -> String {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test is told by a variable to write")]
 fn the_configuration_page_is_that_of_the_defaults() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = configuration(&fs::read_to_string(root.join("src/config/default.toml")).unwrap());
-    let path = root.join("docs/configuration.md");
+    let defaults = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/default.toml");
+    is_written("configuration.md", &configuration(&fs::read_to_string(defaults).unwrap()));
+}
+
+/// Whether `page` is what is written in `docs/`, where it is written first if that was asked for.
+#[expect(clippy::disallowed_methods, reason = "a test is told by a variable to write")]
+fn is_written(name: &str, page: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        fs::write(&path, &page).unwrap();
+        fs::write(&path, page).unwrap();
     }
     let written = fs::read_to_string(&path).unwrap();
-    let (ours, theirs) = (page.lines(), written.lines());
-    let differs = ours.zip(theirs).find(|(ours, theirs)| ours != theirs);
-    assert!(
-        page == written,
-        "UPDATE_DOCS=1 cargo test --release --test integration docs:: writes it anew; {differs:?}"
-    );
+    let differs = page.lines().zip(written.lines()).find(|(ours, theirs)| ours != theirs);
+    assert!(page == written, "UPDATE_DOCS=1 cargo test --test integration docs:: writes docs/{name}; {differs:?}");
+}
+
+#[test]
+fn the_fields_of_a_job_are_those_of_the_contracts() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/jobs.md");
+    let mut page = fs::read_to_string(path).unwrap();
+    for contract in Contract::ALL {
+        let [begin, end] = ["begin", "end"].map(|mark| format!("<!-- {mark} {contract} -->\n"));
+        let (before, rest) = page.split_once(&begin).unwrap();
+        let (_, after) = rest.split_once(&end).unwrap();
+        page = format!("{before}{begin}{}{end}{after}", contract.markdown());
+    }
+    is_written("jobs.md", &page);
+}
+
+#[test]
+fn the_document_of_the_api_is_that_of_the_gateway() {
+    let document = serde_json::to_string_pretty(&latentd::gateway::openapi(None)).unwrap();
+    is_written("openapi.json", &format!("{document}\n"));
 }
 
 #[test]

@@ -114,7 +114,7 @@ pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
         "num_outputs": case.num_outputs,
         "seed": case.seed,
     });
-    let offer = Offer { models: vec![case.model.clone()], ..Offer::default() };
+    let offer = Offer { models: vec![case.model.clone().into()], ..Offer::default() };
     let spec = validate(&input, &offer, 0).with_context(|| case.file.clone())?;
     Ok(spec.with_start(case.start.as_ref().map(|begun| begun.read(dir)).transpose()?))
 }

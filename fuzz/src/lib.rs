@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use latentd::date::UnixTime;
 use latentd::deliver::upload::UploadTarget;
 use latentd::intake::{Intake, IntakeLimits};
-use latentd::job::{Delivered, Named, Offer, Size, Start, validate};
+use latentd::job::{Contract, Delivered, Named, Offer, Start, validate};
 use latentd::net::{self, Client, Guard, Url, shown};
 use latentd::queue::{
     Claim, Finish, Payloads, Record, StatusView, SubmissionContext, WorkerPost, parse_job_done, parse_submission,
@@ -42,9 +42,9 @@ pub fn job_input(data: &[u8]) {
     let offer = Offer { models: vec!["emoji".into()], loras: vec!["ink".into()] };
     match validate(&input, &offer, 7) {
         Ok(spec) => {
-            assert!(Size::SIDES.contains(&spec.size.width) && Size::SIDES.contains(&spec.size.height));
+            assert!([spec.size.width, spec.size.height].iter().all(|side| Contract::Sd1.sides().contains(side)));
             assert!((1..=10).contains(&spec.num_outputs) && (1..=500).contains(&spec.steps));
-            assert!(spec.guidance_scale > 0.0 && spec.guidance_scale <= 20.0);
+            assert!((0.0..=20.0).contains(&spec.guidance_scale));
             assert!(spec.prompt.len() <= 32 << 10 && spec.model == "emoji");
             assert!(spec.start.is_none_or(|start| (0.0..=1.0).contains(&start.strength)));
         }
@@ -171,8 +171,8 @@ pub fn weights(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("model.safetensors");
     std::fs::write(&file, data).expect("a file");
-    match models::family(&file) {
-        Ok(family) => assert!(["sd1", "sd2", "sdxl", "other"].contains(&&*family), "{family}"),
+    match models::recognise(&file) {
+        Ok(found) => assert!(["sd1", "sd2", "sdxl", "other"].contains(&&*found.to_string()), "{found}"),
         Err(why) => assert!(!why.to_string().is_empty()),
     }
 }

@@ -5,9 +5,6 @@ pub(super) use with_torch::{ahead, devices, host, load, pool, start_one};
 #[cfg(not(feature = "torch"))]
 pub(super) use without::{MISSING, ahead, devices, pool, start_one};
 
-/// The code of a job that a build without an engine cannot run.
-pub(super) const NOT_BUILT: &str = "not_built";
-
 #[cfg(feature = "torch")]
 mod with_torch {
     use std::sync::Arc;
@@ -145,7 +142,7 @@ mod without {
     use crate::disk::ahead::Ahead;
     use crate::engine::host::Host;
     use crate::engine::pool::EnginePool;
-    use crate::job::JobError;
+    use crate::job::{Code, JobError};
     use crate::telemetry::Metrics;
     use crate::worker::Failure;
 
@@ -163,7 +160,7 @@ mod without {
     }
 
     fn missing() -> Failure {
-        JobError { code: super::NOT_BUILT, message: MISSING.into(), field: None }.into()
+        JobError { code: Code::NotBuilt, message: MISSING.into(), field: None }.into()
     }
 
     /// There is none.

@@ -11,13 +11,8 @@ use crate::config::weights::bytes;
 use crate::config::{Config, FitnessConfig};
 use crate::engine::host::Host;
 use crate::engine::pool::EnginePool;
+use crate::job::{OfferedModel, Size};
 use crate::worker::EngineCapacity;
-
-/// The smallest picture.
-const SMALL_SIDE: u32 = 128;
-
-/// The usual one, which shows what an image takes of a device's memory.
-const DEFAULT_SIDE: u32 = 512;
 
 /// Why a worker is not fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -91,15 +86,16 @@ fn judge(check: Check) -> Result<(), UnfitWorker> {
 ///
 /// # Errors
 /// An engine draws nothing.
-pub async fn pictures(pool: &EnginePool, models: &[String]) -> Result<Vec<EngineCapacity>, UnfitWorker> {
+pub async fn pictures(pool: &EnginePool, models: &[OfferedModel]) -> Result<Vec<EngineCapacity>, UnfitWorker> {
     let mut rooms = Vec::new();
     for (number, model) in models.iter().enumerate() {
-        let unfit = |why: String| UnfitWorker { check: "picture", why: format!("{model}: {why}") };
-        let engines = pool.engines(model).await.map_err(|cause| unfit(cause.to_string()))?;
+        let name = &model.name;
+        let unfit = |why: String| UnfitWorker { check: "picture", why: format!("{name}: {why}") };
+        let engines = pool.engines(name).await.map_err(|cause| unfit(cause.to_string()))?;
         for engine in &engines {
             let host: &Host = engine.borrow();
-            let took = picture::draw(host, model, SMALL_SIDE).await.map_err(unfit)?;
-            info!(check = "picture", model, ms = took.as_millis() as u64, "fit: it draws");
+            let took = picture::draw(host, name, model.defaults.smallest()).await.map_err(unfit)?;
+            info!(check = "picture", model = name, ms = took.as_millis() as u64, "fit: it draws");
             if number == 0 {
                 rooms.push(room(host, model).await);
             }
@@ -108,14 +104,17 @@ pub async fn pictures(pool: &EnginePool, models: &[String]) -> Result<Vec<Engine
     Ok(rooms)
 }
 
-/// What an engine has room for, measured by an image of the usual size where its device's memory is its own.
-async fn room(host: &Host, model: &str) -> EngineCapacity {
+/// What an engine has room for, measured by an image of the size that is drawn by default where its device's memory is its own.
+async fn room(host: &Host, model: &OfferedModel) -> EngineCapacity {
     let (rows, before) = (host.most_rows(), host.memory());
     let Some(before) = before.filter(|_| rows > 2) else { return EngineCapacity { rows, images: None } };
-    if let Err(cause) = picture::draw(host, model, DEFAULT_SIDE).await {
+    let size = model.defaults.size();
+    if let Err(cause) = picture::draw(host, &model.name, size).await {
+        let Size { width, height } = size;
         warn!(
             check = "picture",
-            model, "an image of {DEFAULT_SIDE}×{DEFAULT_SIDE} is too much for this device: {cause}"
+            model = model.name,
+            "an image of {width}×{height} is too much for this device: {cause}"
         );
         return EngineCapacity { rows, images: Some(1) };
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::running::{running, until_stopped};
-use super::{Exit, complain, files, say};
+use super::{Exit, complain, files, offer, say};
 use crate::blocking::blocking;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, GatewayConfig, HandlerKind, Secret, StoreLocation, WebhookDelivery};
@@ -183,7 +183,7 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<GatewaySettings, N
     let mut endpoints: Vec<Endpoint> = gateway.endpoints.iter().map(endpoint).collect();
     if let (Some(first), Some(_)) = (endpoints.first_mut(), home) {
         // The worker of this process draws with these, and with no others.
-        let models = config.models().ok().map(|served| served.into_iter().map(|served| served.model.name).collect());
+        let models = config.models().ok().and_then(|served| offer::models(&served).ok());
         first.handler = Handler::Latentd { models };
     }
     let hooks = &config.webhook;

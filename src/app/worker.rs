@@ -11,10 +11,12 @@ use tracing::{error, info, warn};
 use super::fitness::{self, MachineChecks, UnfitWorker};
 use super::run::intake;
 use super::running::{running, until_stopped, watched};
-use super::{Exit, complain, delivery, engine, hashing};
+use super::{Exit, complain, delivery, engine, hashing, offer};
 use crate::config::{Config, ConfigError, QueueConfig, Secret, ServedModel};
 use crate::deliver::runpod::RunPodSink;
 use crate::engine::pool::EnginePool;
+use crate::job::{Code, OfferedModel};
+use crate::models::DefaultsFileError;
 use crate::net::{NoUrl, Trusted};
 use crate::source::runpod::{RunPodSource, Urls};
 use crate::stop::Stop;
@@ -69,7 +71,7 @@ pub(super) async fn start(
         match prepare(config, models, &telemetry).await {
             Ok(Prepared { pool, models, rooms, files }) => {
                 let options = options(config, &rooms);
-                info!(worker = id, models = models.join(", "), slots = options.at_once(), "taking jobs");
+                info!(worker = id, models = names(&models).join(", "), slots = options.at_once(), "taking jobs");
                 hashes = Some(hashing::begin(files, telemetry.metrics.clone()));
                 let (loras, log_prompts) = (loras(config.clone()), config.log.prompts);
                 Ok((Resources { pool, intake, models, loras, log_prompts }, options))
@@ -101,7 +103,7 @@ pub(super) async fn start(
 /// What a worker can begin with.
 struct Prepared {
     pool: Arc<EnginePool>,
-    models: Vec<String>,
+    models: Vec<OfferedModel>,
     rooms: Vec<EngineCapacity>,
     /// Where the models are that were loaded.
     files: BTreeSet<PathBuf>,
@@ -113,6 +115,12 @@ struct NotReady(UnfitWorker, Exit);
 impl From<UnfitWorker> for NotReady {
     fn from(unfit: UnfitWorker) -> Self {
         Self(unfit, Exit::Failed)
+    }
+}
+
+impl From<DefaultsFileError> for NotReady {
+    fn from(fault: DefaultsFileError) -> Self {
+        Self(UnfitWorker { check: "configuration", why: fault.to_string() }, Exit::Usage)
     }
 }
 
@@ -131,7 +139,7 @@ async fn prepare(
     let models = models?;
     let first = || models.iter().filter(|served| served.at_start).map(|served| &served.model);
     let names: Vec<String> = first().map(|model| model.name.clone()).collect();
-    let all = models.iter().map(|served| served.model.name.clone()).collect();
+    let offered = offer::models(&models)?;
     let settings = config.clone();
     let machine = MachineChecks {
         limits: config.fitness,
@@ -145,12 +153,17 @@ async fn prepare(
     machine.examine().await?;
     drop(ahead);
     let pool = engine::pool(config, models, telemetry.metrics.clone()).await.map_err(|failure| {
-        let exit = if failure.error.code == engine::NOT_BUILT { Exit::Usage } else { Exit::Failed };
+        let exit = if failure.error.code == Code::NotBuilt { Exit::Usage } else { Exit::Failed };
         NotReady(UnfitWorker { check: "engine", why: failure.error.message }, exit)
     })?;
     telemetry.health.enter(Phase::Examining);
-    let rooms = fitness::pictures(&pool, &names).await?;
-    Ok(Prepared { pool: Arc::new(pool), models: all, rooms, files })
+    let first: Vec<OfferedModel> = offered.iter().filter(|model| names.contains(&model.name)).cloned().collect();
+    let rooms = fitness::pictures(&pool, &first).await?;
+    Ok(Prepared { pool: Arc::new(pool), models: offered, rooms, files })
+}
+
+fn names(models: &[OfferedModel]) -> Vec<&str> {
+    models.iter().map(|model| model.name.as_str()).collect()
 }
 
 /// What the queue knows the worker by.

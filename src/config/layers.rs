@@ -11,6 +11,7 @@ use figment::{Error, Figment, Metadata, Profile, Provider};
 use super::environment::Environment;
 use super::error::ConfigFault;
 use crate::disk::whole;
+use crate::suggest::suggest;
 
 /// The commented file in the binary: the only place of defaults.
 const DEFAULTS: &str = include_str!("default.toml");
@@ -104,7 +105,7 @@ pub(super) fn merge(flags: &Flags, environment: &Environment, faults: &mut Vec<C
         let mut unknown = Vec::new();
         prune(&mut layer.settings, "", &known, &mut unknown);
         faults.extend(unknown.into_iter().map(|key| ConfigFault::Unknown {
-            hint: nearest(&key, &known),
+            hint: suggest(&key, known.iter().map(String::as_str)).map(str::to_owned),
             key,
             origin: layer.origin.clone(),
         }));
@@ -212,10 +213,4 @@ fn prune(settings: &mut Dict, path: &str, known: &[String], unknown: &mut Vec<St
             }
         }
     });
-}
-
-/// The known key that `key` was probably meant to be.
-fn nearest(key: &str, known: &[String]) -> Option<String> {
-    let (distance, near) = known.iter().map(|known| (strsim::levenshtein(key, known), known)).min()?;
-    (distance <= 2).then(|| near.clone())
 }

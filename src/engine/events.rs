@@ -114,7 +114,7 @@ mod tests {
             Event::Preview(picture) => format!("preview {}", picture.pixels[0]),
             Event::Image { index, .. } => format!("image {index}"),
             Event::Finished(_) => "finished".to_owned(),
-            Event::Failed(cause) => cause.code.to_owned(),
+            Event::Failed(cause) => cause.code.to_string(),
         };
         events.iter().map(name).collect()
     }

@@ -329,6 +329,7 @@ mod tests {
     use super::*;
     use crate::engine::Progress;
     use crate::engine::fake::{Fake, spec};
+    use crate::job::Code;
 
     async fn host(fake: Fake) -> Host {
         Host::start("engine-test", move || Ok::<_, HostError>(fake)).await.unwrap()
@@ -397,7 +398,7 @@ mod tests {
     async fn a_poisoned_engine_tells_its_jobs_and_takes_no_more() {
         let host = host(Fake::poisoned_after(2)).await;
         let (_, last) = outcome(host.submit(spec(1, 9)).await.unwrap()).await;
-        assert!(matches!(last, Event::Failed(cause) if cause.code == "engine_lost"));
+        assert!(matches!(last, Event::Failed(cause) if cause.code == Code::EngineLost));
         host.submissions.closed().await;
         assert!(matches!(host.submit(spec(1, 1)).await, Err(HostError::Stopped)));
     }

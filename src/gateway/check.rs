@@ -3,30 +3,44 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::job::{Flat, Offer, validate};
+use crate::job::{Flat, Offer, OfferedModel, validate};
 
 use super::reply::ApiError;
 
 /// Who works on an endpoint's jobs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Handler {
     /// Workers of ours, whose input is known.
     Latentd {
         /// The models that they draw with, if that is known here.
-        models: Option<Vec<String>>,
+        models: Option<Vec<OfferedModel>>,
     },
     /// Somebody's own, who check what they get.
     External,
 }
 
 impl Handler {
+    /// The model that draws for jobs which name none, if that is known here.
+    pub(super) fn model(&self) -> Option<&OfferedModel> {
+        self.models().first()
+    }
+
+    /// The models that are known here.
+    pub(super) fn models(&self) -> &[OfferedModel] {
+        match self {
+            Self::Latentd { models: Some(models) } => models,
+            Self::Latentd { models: None } | Self::External => &[],
+        }
+    }
+
     /// Checks an input by the rules that its worker will check it by. Whether a LoRA file is there, the worker alone knows.
     pub(super) fn check(&self, input: &RawValue) -> Result<(), ApiError> {
         let Self::Latentd { models } = self else { return Ok(()) };
         let Flat { value: input, more } =
             Flat::read(input).map_err(|error| ApiError::BadRequest(format!("`input` cannot be read: {error}")))?;
-        let named = |key: &str| input.get(key).and_then(Value::as_str).map(str::to_owned).into_iter().collect();
-        let offer = Offer { models: models.clone().unwrap_or_else(|| named("model")), loras: named("lora") };
+        let named = |key: &str| input.get(key).and_then(Value::as_str).into_iter();
+        let models = models.clone().unwrap_or_else(|| named("model").map(OfferedModel::from).collect());
+        let offer = Offer { models, loras: named("lora").map(str::to_owned).collect() };
         // With so many keys that not all were kept, some are wrong.
         validate(&input, &offer, 0).map(drop).map_err(|complaints| ApiError::Invalid(complaints.and(more)))
     }

@@ -102,7 +102,14 @@ impl ApiError {
     /// What a client reads of it.
     fn body(&self) -> String {
         match self {
-            Self::Invalid(complaints) => json!({ "error": self.to_string(), "errors": complaints.texts() }),
+            Self::Invalid(complaints) => {
+                let (errors, hints) = (complaints.texts(), complaints.hints());
+                let mut body = json!({ "error": self.to_string(), "errors": errors });
+                if !hints.is_empty() {
+                    body["hints"] = hints.into();
+                }
+                body
+            }
             _ => json!({ "error": self.to_string() }),
         }
         .to_string()

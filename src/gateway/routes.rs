@@ -20,7 +20,7 @@ impl<S: Store> Gateway<S> {
             .route("/healthz", get(probes::alive))
             .route("/readyz", get(probes::ready::<S>))
             .route("/metrics", get(metrics::metrics::<S>))
-            .route("/openapi.json", get(openapi::json))
+            .route("/openapi.json", get(openapi::json::<S>))
             .route("/docs", get(openapi::page))
             .route("/docs/page.css", get(openapi::style))
             .route("/docs/page.js", get(openapi::script))

@@ -11,7 +11,7 @@ use super::browser_policy::BrowserPolicy;
 use super::check::Handler;
 
 /// An endpoint: a queue that has names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     /// What its jobs are kept under.
     pub id: String,

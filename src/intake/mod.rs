@@ -16,7 +16,7 @@ use tokio::try_join;
 
 use crate::blocking::caught;
 use crate::hex;
-use crate::job::{Brought, JobError, Mask, Named, Size, Spec, Start};
+use crate::job::{Brought, Code, JobError, Mask, Named, Size, Spec, Start};
 use crate::net::{self, Client, FetchError, Reason};
 use fault::ImageFault;
 
@@ -117,13 +117,13 @@ fn not_fetched(field: &str, cause: &FetchError) -> JobError {
         _ => "",
     };
     let message = format!("{field} cannot be fetched: {cause}{setting}");
-    JobError { code: "image_fetch_failed", message, field: Some(field.into()) }
+    JobError { code: Code::ImageFetchFailed, message, field: Some(field.into()) }
 }
 
 fn invalid(field: &str, host: Option<&str>, fault: &ImageFault) -> JobError {
     let from = host.map(|host| format!(" from {host}")).unwrap_or_default();
     let message = format!("{field}{from} cannot be used: {fault}");
-    JobError { code: "image_invalid", message, field: Some(field.into()) }
+    JobError { code: Code::ImageInvalid, message, field: Some(field.into()) }
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::code::Code;
+
 /// Why a job failed: all that a client sees.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct JobError {
-    /// A stable word for programs.
-    pub code: &'static str,
+    /// The same for programs.
+    pub code: Code,
     /// A sentence for people.
     pub message: String,
     /// The input field at fault, if one is.
@@ -18,12 +20,16 @@ pub struct JobError {
 impl JobError {
     /// The client or a signal ended the job.
     pub fn cancelled() -> Self {
-        Self { code: "cancelled", message: "the job was cancelled".into(), field: None }
+        Self { code: Code::Cancelled, message: "the job was cancelled".into(), field: None }
     }
 
     /// The engine stopped under the job; another engine can run it again.
     pub fn engine_lost(reason: &str) -> Self {
-        Self { code: "engine_lost", message: format!("the engine was lost while the job ran: {reason}"), field: None }
+        Self {
+            code: Code::EngineLost,
+            message: format!("the engine was lost while the job ran: {reason}"),
+            field: None,
+        }
     }
 }
 
@@ -48,6 +54,8 @@ pub struct Complaint {
     pub field: String,
     /// The sentence a client reads.
     pub text: String,
+    /// What it may do about it.
+    pub hint: Option<String>,
 }
 
 /// What is wrong with a job's input, one complaint a field: the first 20, and how many more there are. Never empty.
@@ -76,6 +84,12 @@ impl Complaints {
         self.told.iter()
     }
 
+    /// What a client may do about each of those for which something can be said, as `field: hint`.
+    pub fn hints(&self) -> Vec<String> {
+        let hint = |complaint: &Complaint| Some(format!("{}: {}", complaint.field, complaint.hint.as_ref()?));
+        self.iter().filter_map(hint).collect()
+    }
+
     /// The sentences alone: what the wire calls `errors`. The last says how many are not told, if any are not.
     pub fn texts(&self) -> Vec<String> {
         let more = (self.more > 0).then(|| format!("and {} more.", self.more));
@@ -102,7 +116,7 @@ impl From<Complaints> for JobError {
             [only] => Some(only.field.clone()),
             _ => None,
         };
-        Self { code: "invalid_input", message: complaints.to_string(), field }
+        Self { code: Code::InvalidInput, message: complaints.to_string(), field }
     }
 }
 
@@ -112,7 +126,7 @@ mod tests {
     use super::*;
 
     fn complaint(field: &str) -> Complaint {
-        Complaint { field: field.into(), text: format!("{field} is wrong.") }
+        Complaint { field: field.into(), text: format!("{field} is wrong."), hint: None }
     }
 
     fn all(fields: &[&str]) -> Complaints {

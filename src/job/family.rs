@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::contract::Contract;
+
 macro_rules! families {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $label:literal, $title:literal;)*) => {
         /// An architecture whose models load.
@@ -47,6 +49,13 @@ impl Family {
     /// The family of this name, letter for letter.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|family| family.name() == name)
+    }
+
+    /// The contract of its models, unless they name another.
+    pub const fn contract(self) -> Contract {
+        match self {
+            Self::Sd1 => Contract::Sd1,
+        }
     }
 
     /// The labels of all, for messages that say what loads.

@@ -1,85 +1,6 @@
-//! Reads a JSON object field by field, in the words of the RunPod SDK's validator.
-//!
-//! Every key that is asked for is checked, first its type and then its rule; every key that nobody asked for is
-//! unexpected. A field at fault yields its default, so that reading goes on and all complaints come at once.
+//! The types of JSON as the RunPod SDK's validator tells them apart, in its words.
 
-use std::collections::HashMap;
-
-use serde_json::{Map, Number, Value};
-
-use super::error::{Complaint, Complaints, cut};
-
-/// A JSON object while it is read.
-pub(super) struct Form<'a> {
-    fields: &'a Map<String, Value>,
-    asked: Vec<&'static str>,
-    complaints: HashMap<&'static str, String>,
-}
-
-impl<'a> Form<'a> {
-    /// Begins to read `value`, the job's `input`.
-    pub(super) fn open(value: &'a Value) -> Result<Self, Complaints> {
-        match value {
-            Value::Object(fields) => Ok(Self { fields, asked: Vec::new(), complaints: HashMap::new() }),
-            other => Err(Complaint { field: "input".into(), text: wrong_type("input", "dict", other) }.into()),
-        }
-    }
-
-    /// A field that must be there. `rule` turns what was sent into what is meant, or into `None` if it may not be.
-    pub(super) fn required<J: Json, T: Default>(&mut self, name: &'static str, rule: impl FnOnce(J) -> Option<T>) -> T {
-        if !self.fields.contains_key(name) {
-            self.complain(name, format!("{name} is a required input."));
-        }
-        self.optional(name, T::default(), rule)
-    }
-
-    /// A field that is `default` when it is not there.
-    pub(super) fn optional<J: Json, T>(
-        &mut self,
-        name: &'static str,
-        default: T,
-        rule: impl FnOnce(J) -> Option<T>,
-    ) -> T {
-        self.asked.push(name);
-        let Some(value) = self.fields.get(name) else { return default };
-        let Some(read) = J::read(value) else {
-            self.complain(name, wrong_type(name, J::PYTHON, value));
-            return default;
-        };
-        rule(read).unwrap_or_else(|| {
-            self.complain(name, format!("{name} does not meet the constraints."));
-            default
-        })
-    }
-
-    /// Whether `name` was sent with anything but `null`.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.fields.get(name).is_some_and(|value| !value.is_null())
-    }
-
-    /// Finds fault with a field; the first fault of a field is the one that is told.
-    pub(super) fn complain(&mut self, name: &'static str, text: String) {
-        self.complaints.entry(name).or_insert(text);
-    }
-
-    /// Ends reading: the keys as they were sent, then what is missing, in the order in which it was asked for.
-    pub(super) fn close(self) -> Result<(), Complaints> {
-        let Self { fields, asked, complaints } = self;
-        let sent = fields.keys().filter_map(|key| {
-            let text = if asked.contains(&key.as_str()) {
-                complaints.get(key.as_str())?.clone()
-            } else {
-                format!("Unexpected input. {} is not a valid input option.", cut(key))
-            };
-            Some(Complaint { field: cut(key).into_owned(), text })
-        });
-        let missing = asked.iter().filter(|name| !fields.contains_key(**name)).filter_map(|name| {
-            let text = complaints.get(name)?.clone();
-            Some(Complaint { field: (*name).into(), text })
-        });
-        Complaints::check(sent.chain(missing))
-    }
-}
+use serde_json::{Number, Value};
 
 /// A type that a field can have.
 pub(super) trait Json: Sized {
@@ -118,13 +39,6 @@ impl Json for i128 {
     }
 }
 
-impl<J: Json> Json for Option<J> {
-    const PYTHON: &'static str = J::PYTHON;
-    fn read(value: &Value) -> Option<Self> {
-        if value.is_null() { Some(None) } else { J::read(value).map(Some) }
-    }
-}
-
 /// The integer that was written, if one was: `512` is one, `512.0` is none.
 ///
 /// `serde_json` keeps `-0` and integers beyond 64 bits as floats; they are taken back here. A float that was written with
@@ -139,7 +53,8 @@ fn integer(number: &Number) -> Option<i128> {
     })
 }
 
-fn wrong_type(name: &str, wanted: &str, found: &Value) -> String {
+/// The sentence about a value of another type than the one that Python calls `wanted`.
+pub(super) fn wrong_type(name: &str, wanted: &str, found: &Value) -> String {
     format!("{name} should be <class '{wanted}'> type, not <class '{}'>.", python_type(found))
 }
 

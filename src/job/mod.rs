@@ -1,5 +1,7 @@
 //! Jobs: what is asked, checked, and answered. No I/O, no clock.
 
+mod code;
+mod contract;
 mod delivered;
 mod error;
 mod family;
@@ -13,6 +15,8 @@ mod request;
 mod spec;
 mod validate;
 
+pub use code::Code;
+pub use contract::{Contract, Defaults, DefaultsError, Draft, Field, Kind, Names, Output, Table};
 pub use delivered::{Delivered, HEADER_BYTES, HEADERS, NotAJob, Policy, Webhook};
 pub use error::{Complaint, Complaints, JobError};
 pub use family::Family;
@@ -22,4 +26,4 @@ pub use output::{Image, Report, Timings};
 pub use picture::Picture;
 pub use request::{Request, RequestError};
 pub use spec::{Brought, Lora, Mask, Named, Shade, Size, Spec, Start};
-pub use validate::{Offer, validate};
+pub use validate::{Offer, OfferedModel, validate};

@@ -101,6 +101,7 @@ fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::code::Code;
     use super::*;
 
     const TIMES: &str = concat!(
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_failed_job_on_the_wire() {
-        let error = JobError { code: "invalid_input", message: "a; b".into(), field: None };
+        let error = JobError { code: Code::InvalidInput, message: "a; b".into(), field: None };
         let report = Report::failed("j".into(), &error, vec!["a".into(), "b".into()], timings());
         let expected = [
             r#"{"delayTime":0,"error":"a; b","errors":["a","b"],"executionTime":1800,"id":"j","#,

@@ -5,18 +5,13 @@ use std::sync::Arc;
 use super::picture::Picture;
 use crate::sampler::Sampler;
 
-/// Width and height of an image in pixels; each is one of [`Size::SIDES`].
+/// Width and height of an image in pixels; each is one of its contract's sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Size {
     /// Pixels from left to right.
     pub width: u32,
     /// Pixels from top to bottom.
     pub height: u32,
-}
-
-impl Size {
-    /// The sides that the SD v1 endpoint offers.
-    pub const SIDES: [u32; 9] = [128, 256, 384, 448, 512, 576, 640, 704, 768];
 }
 
 /// A checked job. [`crate::job::validate`] builds it with images as they were [`Named`]; the engine takes it with images
@@ -37,7 +32,7 @@ pub struct Spec<I = Brought> {
     pub num_outputs: u32,
     /// Denoising steps asked for, 1 to 500.
     pub steps: u32,
-    /// Classifier-free guidance, above 0 and at most 20; at 1 and below only the prompt is evaluated.
+    /// Classifier-free guidance, 0 or more; at 1 and below only the prompt is evaluated.
     pub guidance_scale: f64,
     /// Which sampler.
     pub sampler: Sampler,
@@ -108,17 +103,20 @@ pub struct Brought {
 }
 
 impl Shade {
-    /// Both, as a job names them.
-    const NAMES: [(&str, Self); 2] = [("black", Self::Black), ("white", Self::White)];
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Black, Self::White];
 
     /// The shade of this name, letter for letter.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::NAMES.into_iter().find(|(known, _)| *known == name).map(|(_, shade)| shade)
+        Self::ALL.into_iter().find(|shade| shade.name() == name)
     }
 
     /// What a job calls it.
-    pub fn name(self) -> &'static str {
-        Self::NAMES[self as usize].0
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Black => "black",
+            Self::White => "white",
+        }
     }
 }
 

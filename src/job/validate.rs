@@ -1,26 +1,54 @@
-//! A job's `input` becomes a [`Spec`], or everything that is wrong with it is told at once.
-//!
-//! The fields, defaults and ranges are those of the SD v1 endpoint: each documented value works, and nothing else does.
+//! A job's `input` becomes a [`Spec`] by the contract of its model, or everything that is wrong with it is told at once.
 
-use std::ops::RangeInclusive;
+use std::borrow::Cow;
+use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::error::{Complaints, cut};
-use super::form::Form;
-use super::spec::{Lora, Mask, Named, Shade, Size, Spec, Start};
-use crate::sampler::Sampler;
-
-/// Bytes of a prompt. A model reads about 300 of them; the rest would only be counted.
-const LONGEST_PROMPT: usize = 32 * 1024;
+use super::contract::{Contract, Defaults, Draft, Fault, Field, Kind, Names};
+use super::error::{Complaint, Complaints, cut};
+use super::form::wrong_type;
+use super::spec::{Named, Spec};
+use crate::suggest::suggest;
 
 /// What this process can draw with: the part of validation that is not the same everywhere.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Offer {
-    /// Names of the models, first the one of jobs that name none.
-    pub models: Vec<String>,
+    /// The models, first the one of jobs that name none.
+    pub models: Vec<OfferedModel>,
     /// Names of the LoRA files at hand.
     pub loras: Vec<String>,
+}
+
+/// A model that jobs may ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OfferedModel {
+    /// What jobs call it.
+    pub name: String,
+    /// What holds for its jobs.
+    pub defaults: Defaults,
+}
+
+/// With the defaults of the SD v1 contract.
+impl<S: Into<String>> From<S> for OfferedModel {
+    fn from(name: S) -> Self {
+        Self { name: name.into(), defaults: Contract::Sd1.into() }
+    }
+}
+
+impl Offer {
+    /// The model of an input: the one that it names, if there is such a one, else the first.
+    fn model(&self, sent: &Map<String, Value>) -> Option<&OfferedModel> {
+        let named = sent.get("model").and_then(Value::as_str);
+        self.models.iter().find(|model| Some(model.name.as_str()) == named).or_else(|| self.models.first())
+    }
+
+    fn names(&self, of: Names) -> Vec<&str> {
+        match of {
+            Names::Models => self.models.iter().map(|model| model.name.as_str()).collect(),
+            Names::Loras => self.loras.iter().map(String::as_str).collect(),
+        }
+    }
 }
 
 /// Checks `input`. `entropy` is the seed of a job that leaves its seed open.
@@ -28,92 +56,100 @@ pub struct Offer {
 /// # Errors
 /// Complaints, one a field: about keys in the order in which they were sent, then about what is missing.
 pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named>, Complaints> {
-    let mut form = Form::open(input)?;
-    let image = |text: Option<String>| text.map_or(Some(None), |text| Named::from_text(&text).map(Some));
-
-    // field, default, rule: the table of the endpoint's documentation.
-    let prompt = form.required("prompt", |prompt: String| is_short(&prompt).then_some(prompt));
-    let negative_prompt = form.optional("negative_prompt", None, |prompt: Option<String>| {
-        prompt.as_deref().is_none_or(is_short).then_some(prompt)
-    });
-    let width = form.optional("width", 512, side);
-    let height = form.optional("height", 512, side);
-    let init_image = form.optional("init_image", None, image);
-    let mask = form.optional("mask", None, image);
-    let strength = form.optional("prompt_strength", 0.8, between(0.0..=1.0));
-    let num_outputs = form.optional("num_outputs", 1, count(1..=10));
-    let steps = form.optional("num_inference_steps", 50, count(1..=500));
-    let guidance_scale = form.optional("guidance_scale", 7.5, |scale| (scale > 0.0 && scale <= 20.0).then_some(scale));
-    let sampler = form.optional("scheduler", Sampler::KLms, |name: String| Sampler::from_name(&name));
-    let seed = form.optional("seed", entropy.into(), |seed| seed_or(entropy, seed));
-    form.optional("nsfw", false, Some);
-    let lora: Option<String> = form.optional("lora", None, Some);
-    let lora_scale = form.optional("lora_scale", 1.0, between(0.0..=1.0));
-    // What this server adds to the documentation.
-    let repaint = form.optional("mask_repaint", Shade::Black, |name: String| Shade::from_name(&name));
-    let paste = form.optional("mask_paste", false, Some);
-    let model: Option<String> = form.optional("model", None, Some);
-    let preview = form.optional("preview", false, Some);
-
-    if form.has("mask") && !form.has("init_image") {
-        form.complain("mask", "mask was provided without init_image".into());
+    let Value::Object(sent) = input else {
+        let text = wrong_type("input", "dict", input);
+        return Err(Complaint { field: "input".into(), text, hint: None }.into());
+    };
+    let model = offer.model(sent);
+    let usual = Defaults::from(Contract::Sd1);
+    let defaults = model.map_or(&usual, |model| &model.defaults);
+    let (mut draft, mut faults) = (Draft::new(), HashMap::new());
+    for field in defaults.contract.table().fields {
+        if let Some(fault) = read(field, sent, defaults, offer, &mut draft) {
+            faults.insert(field.name, fault);
+        }
     }
-    if let Some(lora) = lora.as_ref().filter(|lora| !offer.loras.contains(lora)) {
-        form.complain("lora", format!("lora {:?} is not offered, {}.", cut(lora), listed(&offer.loras)));
-    }
-    if let Some(model) = model.as_ref().filter(|model| !offer.models.contains(model)) {
-        form.complain("model", format!("model {:?} is not offered, {}.", cut(model), listed(&offer.models)));
-    }
-
-    form.close()?;
-    let mask = mask.map(|image| Mask { image, repaint, paste });
-    Ok(Spec {
-        model: model.or_else(|| offer.models.first().cloned()).unwrap_or_default(),
-        prompt,
-        negative_prompt,
-        size: Size { width, height },
-        start: init_image.map(|image| Start { image, strength, mask }),
-        num_outputs,
-        steps,
-        guidance_scale,
-        sampler,
-        seed,
-        // A scale of nothing is no change.
-        lora: lora.filter(|_| lora_scale > 0.0).map(|name| Lora { name, scale: lora_scale }),
-        preview,
-    })
+    Complaints::check(complaints(defaults.contract, sent, faults))?;
+    Ok(draft.finish(model.map(|model| model.name.as_str()), entropy.into()))
 }
 
-fn listed(names: &[String]) -> String {
+/// The complaints in the order in which a client reads them: each key as it was sent, then what is missing.
+fn complaints<'a>(
+    contract: Contract,
+    sent: &'a Map<String, Value>,
+    mut faults: HashMap<&'static str, Complaint>,
+) -> impl Iterator<Item = Complaint> + 'a {
+    let fields = contract.table().fields;
+    let missing: Vec<Complaint> = fields
+        .iter()
+        .filter(|field| !sent.contains_key(field.name))
+        .filter_map(|field| faults.remove(field.name))
+        .collect();
+    let of_key = move |key: &String| match contract.field(key) {
+        Some(field) => faults.remove(field.name),
+        None => Some(unexpected(contract, key)),
+    };
+    sent.keys().filter_map(of_key).chain(missing)
+}
+
+/// Reads a field, as it was sent or as it is by default; what is wrong with it.
+fn read(
+    field: &Field,
+    sent: &Map<String, Value>,
+    defaults: &Defaults,
+    offer: &Offer,
+    draft: &mut Draft,
+) -> Option<Complaint> {
+    let complain = |text: String, hint| Some(Complaint { field: field.name.into(), text, hint });
+    let contract = defaults.contract;
+    let value = sent.get(field.name).map(Cow::Borrowed).or_else(|| defaults.of(field).map(Cow::Owned));
+    let Some(value) = value.as_deref() else {
+        return complain(format!("{} is a required input.", field.name), None);
+    };
+    if let Err(fault) = field.read(contract, value, draft) {
+        return complain(fault.sentence(field.name, value), Some(hint(field, contract, fault, value)));
+    }
+    if value.is_null() {
+        return None;
+    }
+    let lacks = |needed: &str| sent.get(needed).is_none_or(Value::is_null);
+    if let Some((_, needed)) = contract.table().needs.iter().find(|(name, needed)| *name == field.name && lacks(needed))
+    {
+        return complain(format!("{} was provided without {needed}", field.name), None);
+    }
+    let (Kind::Name(of, _), Some(name)) = (&field.kind, value.as_str()) else { return None };
+    let names = offer.names(*of);
+    if names.contains(&name) {
+        return None;
+    }
+    let near = suggest(name, names.iter().copied()).map(did_you_mean);
+    complain(format!("{} {:?} is not offered, {}.", field.name, cut(name), listed(&names)), near)
+}
+
+/// What a client may do about a value.
+fn hint(field: &Field, contract: Contract, fault: Fault, value: &Value) -> String {
+    let near = match (&field.kind, fault, value.as_str()) {
+        (Kind::Sampler(_), Fault::Bounds, Some(name)) => suggest(name, contract.samplers().map(|(known, _)| known)),
+        _ => None,
+    };
+    near.map_or_else(|| format!("use {}", field.allowed(contract, "")), did_you_mean)
+}
+
+fn unexpected(contract: Contract, key: &str) -> Complaint {
+    let near = suggest(key, contract.table().fields.iter().map(|field| field.name));
+    let text = format!("Unexpected input. {} is not a valid input option.", cut(key));
+    Complaint { field: cut(key).into_owned(), text, hint: near.map(did_you_mean) }
+}
+
+fn did_you_mean(name: &str) -> String {
+    format!("did you mean {name}?")
+}
+
+fn listed(names: &[&str]) -> String {
     match names {
         [] => "none is".into(),
         [name] => format!("only {name} is"),
         names => format!("only {} are", names.join(", ")),
-    }
-}
-
-/// Whether a prompt can be tokenized in a moment: the engine does that between two evaluations, for whoever else waits.
-fn is_short(prompt: &str) -> bool {
-    prompt.len() <= LONGEST_PROMPT
-}
-
-fn side(pixels: i128) -> Option<u32> {
-    Size::SIDES.into_iter().find(|side| i128::from(*side) == pixels)
-}
-
-fn count(range: RangeInclusive<u32>) -> impl Fn(i128) -> Option<u32> {
-    move |n| u32::try_from(n).ok().filter(|n| range.contains(n))
-}
-
-fn between(range: RangeInclusive<f64>) -> impl Fn(f64) -> Option<f64> {
-    move |x| range.contains(&x).then_some(x)
-}
-
-/// No seed and a negative one ask for any seed.
-fn seed_or(entropy: u16, seed: Option<i128>) -> Option<u64> {
-    match seed {
-        None | Some(..0) => Some(entropy.into()),
-        Some(seed) => u64::try_from(seed).ok(),
     }
 }
 
@@ -123,7 +159,9 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, json};
 
+    use super::super::spec::{Lora, Mask, Shade, Size, Start};
     use super::*;
+    use crate::sampler::Sampler;
 
     fn offer() -> Offer {
         Offer { models: vec!["miniature".into()], loras: vec!["ink".into(), "wool".into()] }
@@ -171,14 +209,14 @@ mod tests {
         let accepted = [
             ("prompt", json!(["", "x", "🍎\u{0}"])),
             ("negative_prompt", json!([null, "", "n", "n".repeat(32 * 1024)])),
-            ("width", json!(Size::SIDES)),
-            ("height", json!(Size::SIDES)),
+            ("width", json!(Contract::Sd1.sides())),
+            ("height", json!(Contract::Sd1.sides())),
             ("init_image", json!([null, "http://x/i.png", "data:image/png;base64,AA==", "AA=="])),
             ("mask", json!([null])),
             ("prompt_strength", json!([0, 0.5, 0.8, 1, 1.0])),
             ("num_outputs", json!([1, 9, 10])),
             ("num_inference_steps", json!([1, 499, 500])),
-            ("guidance_scale", json!([1e-300, 0.5, 1, 7.5, 20, 20.0])),
+            ("guidance_scale", json!([0, 0.0, -0.0, 1e-300, 0.5, 1, 7.5, 20, 20.0])),
             ("seed", json!([null, 0, -1, i64::MIN, u64::MAX])),
             ("nsfw", json!([true, false])),
             ("lora", json!([null, "ink", "wool"])),
@@ -212,7 +250,7 @@ mod tests {
             ("prompt_strength", json!([-0.01, 1.01, 2, 1e300])),
             ("num_outputs", json!([0, 11, 999, -1, 4_294_967_297_u64])),
             ("num_inference_steps", json!([0, 501, 100_000])),
-            ("guidance_scale", json!([0, 0.0, -1, 20.001, 100.5])),
+            ("guidance_scale", json!([-1e-300, -1, 20.001, 100.5])),
             ("scheduler", json!(["FOO", "k-lms", "", " K-LMS"])),
             ("seed", json!([1e30])),
             ("init_image", json!(["", "ftp://x/i.png", "/etc/passwd.", "data:text/plain,x"])),
@@ -297,6 +335,44 @@ mod tests {
     }
 
     #[test]
+    fn a_hint_says_what_may_be() {
+        let hints = |input: &Value| -> Vec<Option<String>> {
+            validate(input, &offer(), 0).unwrap_err().iter().map(|complaint| complaint.hint.clone()).collect()
+        };
+        for (field, value, hint) in [
+            ("num_inference_steps", json!(0), Some("use 1 to 500")),
+            ("num_inference_steps", json!("20"), Some("use 1 to 500")),
+            ("scheduler", json!("k-lms"), Some("did you mean K-LMS?")),
+            ("mask_repaint", json!("grey"), Some("use black or white")),
+            ("num_inferance_steps", json!(20), Some("did you mean num_inference_steps?")),
+            ("bogus", json!(1), None),
+            ("lora", json!("Wool"), Some("did you mean wool?")),
+            ("lora", json!("x"), None),
+        ] {
+            assert_eq!(hints(&with(field, value)), [hint.map(str::to_owned)], "{field}");
+        }
+        let hints = validate(&with("scheduler", json!("FOO")), &offer(), 0).unwrap_err().hints();
+        assert!(hints[0].starts_with("scheduler: use DDIM, DDPM, "), "{hints:?}");
+    }
+
+    #[test]
+    fn a_model_s_own_defaults_hold_for_its_jobs_alone() {
+        let text =
+            br#"{"defaults": {"num_inference_steps": 20, "guidance_scale": 5, "width": 256, "scheduler": "DDIM"}}"#;
+        let defaults = Defaults::from_json(text, Contract::Sd1).unwrap();
+        let offer =
+            Offer { models: vec!["first".into(), OfferedModel { name: "emoji".into(), defaults }], ..Offer::default() };
+        let meant = |input: Value| {
+            let spec = validate(&input, &offer, 0).unwrap();
+            (spec.model, spec.steps, spec.guidance_scale, spec.size.width, spec.sampler)
+        };
+        assert_eq!(meant(json!({"prompt": "p"})), ("first".into(), 50, 7.5, 512, Sampler::KLms));
+        assert_eq!(meant(json!({"prompt": "p", "model": "emoji"})), ("emoji".into(), 20, 5.0, 256, Sampler::Ddim));
+        let said = json!({"prompt": "p", "model": "emoji", "num_inference_steps": 7, "guidance_scale": 0});
+        assert_eq!(meant(said), ("emoji".into(), 7, 0.0, 256, Sampler::Ddim));
+    }
+
+    #[test]
     fn an_image_to_begin_from_is_taken_with_all_that_belongs_to_it() {
         let start = |input: Value| check(&input).unwrap().start;
         let image = Named::Url("http://x/i.png".into());
@@ -351,27 +427,9 @@ mod tests {
         );
     }
 
-    const FIELDS: [&str; 19] = [
-        "prompt",
-        "negative_prompt",
-        "width",
-        "height",
-        "init_image",
-        "mask",
-        "prompt_strength",
-        "num_outputs",
-        "num_inference_steps",
-        "guidance_scale",
-        "scheduler",
-        "seed",
-        "nsfw",
-        "lora",
-        "lora_scale",
-        "mask_repaint",
-        "mask_paste",
-        "model",
-        "preview",
-    ];
+    fn fields() -> Vec<&'static str> {
+        Contract::Sd1.table().fields.iter().map(|field| field.name).collect()
+    }
 
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -395,17 +453,17 @@ mod tests {
 
     /// Objects whose keys are mostly ours, so that every rule meets every value.
     fn near_input() -> impl Strategy<Value = Value> {
-        let key = prop_oneof![9 => prop::sample::select(&FIELDS[..]).prop_map(str::to_owned), 1 => any::<String>()];
+        let key = prop_oneof![9 => prop::sample::select(fields()).prop_map(str::to_owned), 1 => any::<String>()];
         prop::collection::vec((key, any_json()), 0..12).prop_map(|pairs| Value::Object(pairs.into_iter().collect()))
     }
 
     /// Inputs that keep to the documentation.
     fn valid_input() -> impl Strategy<Value = Value> {
-        let side = || prop::option::of(prop::sample::select(&Size::SIDES[..]));
+        let side = || prop::option::of(prop::sample::select(Contract::Sd1.sides()));
         (
             (any::<String>(), prop::option::of(prop::option::of(any::<String>()))),
             (side(), side(), prop::option::of(1_u32..=10), prop::option::of(1_u32..=500)),
-            (prop::option::of(f64::MIN_POSITIVE..=20.0), prop::option::of(prop::option::of(any::<u64>()))),
+            (prop::option::of(0.0..=20.0), prop::option::of(prop::option::of(any::<u64>()))),
         )
             .prop_map(|((prompt, negative), (width, height, outputs, steps), (guidance, seed))| {
                 let mut input = Map::new();
@@ -432,9 +490,9 @@ mod tests {
         fn nothing_panics_and_every_complaint_names_a_field(input in prop_oneof![any_json(), near_input()]) {
             match validate(&input, &offer(), 7) {
                 Ok(spec) => {
-                    prop_assert!(Size::SIDES.contains(&spec.size.width) && Size::SIDES.contains(&spec.size.height));
+                    prop_assert!([spec.size.width, spec.size.height].iter().all(|side| Contract::Sd1.sides().contains(side)));
                     prop_assert!((1..=10).contains(&spec.num_outputs) && (1..=500).contains(&spec.steps));
-                    prop_assert!(spec.guidance_scale > 0.0 && spec.guidance_scale <= 20.0);
+                    prop_assert!((0.0..=20.0).contains(&spec.guidance_scale));
                 }
                 Err(complaints) => {
                     let mut named = Vec::new();

@@ -1,5 +1,6 @@
 //! Models as files: pulled from a hub or a URL, told apart, checked against their hashes. What they compute is the engine's.
 
+mod defaults;
 mod digest;
 mod error;
 mod family;
@@ -13,6 +14,7 @@ mod pull;
 mod select;
 mod staging;
 
+pub use defaults::{DefaultsFileError, defaults, defaults_file};
 pub use digest::{Digest, SUMS, read_sums};
 pub use error::{PullError, size};
 pub use family::{Recognised, recognise};

@@ -22,7 +22,7 @@ use super::state::{Resources, WorkerState};
 use crate::blocking::blocking;
 use crate::deliver::{FailureReason, JobResult, Sink};
 use crate::engine::host::HostError;
-use crate::job::{Delivered, Image, JobError, NotAJob, Offer, Policy, Timings};
+use crate::job::{Code, Delivered, Image, JobError, NotAJob, Offer, Policy, Timings};
 use crate::telemetry::metrics::JobOutcome;
 
 /// What a job is worked on with.
@@ -144,7 +144,7 @@ async fn until_ended<K: Sink>(
         drawn = drawn => drawn,
     };
     match outcome.result {
-        Err(Failure { error, .. }) if error.code == JobError::engine_lost("").code => {
+        Err(Failure { error, .. }) if error.code == Code::EngineLost => {
             error!(id = guard.id, "{error}");
             worker.engine_lost.cancel();
             worker.stop_taking.cancel();
@@ -168,7 +168,7 @@ async fn draw<K: Sink>(worker: &WorkerState<K>, job: &Arc<Delivered>, streamed: 
     let began = Instant::now();
     let target = match worker.uploads.target(job.s3_config.as_ref()) {
         Ok(target) => target,
-        Err(cause) => return failed("invalid_s3_config", format!("s3Config: {cause}")),
+        Err(cause) => return failed(Code::InvalidS3Config, format!("s3Config: {cause}")),
     };
     let resources = &worker.resources;
     let entropy = RandomState::new().hash_one(0) as u16;
@@ -202,7 +202,7 @@ async fn draw<K: Sink>(worker: &WorkerState<K>, job: &Arc<Delivered>, streamed: 
         ended => {
             let cause = ended.and_then(Result::err).map(|cause| cause.to_string()).unwrap_or_default();
             error!(id = job.id, batch = job.batch_id, "the job met a bug: {cause}");
-            failed("bug", "the worker met a bug in itself; its log has more".to_owned())
+            failed(Code::Bug, "the worker met a bug in itself; its log has more".to_owned())
         }
     }
 }
@@ -220,10 +220,10 @@ fn unloaded(id: &str, model: &str, cause: HostError) -> Failure {
     let HostError::Build(why) = cause else { return cause.into() };
     error!(id, model, "the model cannot be loaded: {why}");
     let message = format!("the model {model} cannot be loaded on this worker");
-    JobError { code: "no_engine", message, field: None }.into()
+    JobError { code: Code::NoEngine, message, field: None }.into()
 }
 
-fn failed(code: &'static str, message: String) -> Outcome {
+fn failed(code: Code, message: String) -> Outcome {
     Outcome { result: Err(JobError { code, message, field: None }.into()), timings: Timings::default() }
 }
 
@@ -234,7 +234,7 @@ fn result(outcome: Outcome, send_timings: bool) -> JobResult {
             let warnings = if send_timings { drawn.warnings } else { Vec::new() };
             JobResult { output: Some(drawn.images), error: None, timings, warnings, stop_pod: false }
         }
-        Err(Failure { error, errors }) => {
+        Err(Failure { error, errors, .. }) => {
             let fault =
                 if errors.is_empty() { FailureReason::Other(error.message) } else { FailureReason::Input(errors) };
             JobResult { error: Some(fault), timings, ..JobResult::failed("") }

@@ -13,7 +13,7 @@ use crate::blocking::caught;
 use crate::encode;
 use crate::engine::host::JobEvents;
 use crate::engine::{EngineTimings, Event, Picture, Progress};
-use crate::job::{JobError, Spec, text_chunks};
+use crate::job::{Code, JobError, Spec, text_chunks};
 use crate::telemetry::traces;
 
 /// What a job tells on its way.
@@ -165,5 +165,5 @@ pub async fn files(mut rendering: Rendering, mut see: impl FnMut(Progress)) -> R
 
 fn not_encoded(image: &str, cause: &impl Display) -> JobError {
     let message = format!("{image} cannot be encoded: {cause}");
-    JobError { code: "encode_failed", message, field: None }
+    JobError { code: Code::EncodeFailed, message, field: None }
 }

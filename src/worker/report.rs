@@ -19,7 +19,7 @@ use crate::deliver::upload::{UploadError, UploadTarget, Uploads};
 use crate::deliver::{Payload, Sink, part, progress};
 use crate::encode;
 use crate::engine::{Picture, Progress};
-use crate::job::{Image, JobError};
+use crate::job::{Code, Image, JobError};
 
 /// Between progress updates, and before the first.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -135,5 +135,5 @@ impl<K: Sink> Reporter<K> {
 }
 
 fn not_uploaded(cause: &impl ToString) -> JobError {
-    JobError { code: "upload_failed", message: cause.to_string(), field: None }
+    JobError { code: Code::UploadFailed, message: cause.to_string(), field: None }
 }

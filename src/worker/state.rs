@@ -14,6 +14,7 @@ use crate::deliver::spool::Spool;
 use crate::deliver::upload::Uploads;
 use crate::engine::pool::EnginePool;
 use crate::intake::Intake;
+use crate::job::OfferedModel;
 use crate::telemetry::Telemetry;
 
 /// What a worker draws with.
@@ -22,8 +23,8 @@ pub struct Resources {
     pub pool: Arc<EnginePool>,
     /// What brings in images.
     pub intake: Intake,
-    /// Names of the models that jobs may ask for; the first is that of jobs which name none.
-    pub models: Vec<String>,
+    /// The models that jobs may ask for; the first is that of jobs which name none.
+    pub models: Vec<OfferedModel>,
     /// Names of the LoRA files that there are now. Blocks; asked for each job that names one.
     pub loras: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// Whether prompts may be logged.

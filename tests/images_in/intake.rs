@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use latentd::app::run::{RenderContext, perform};
 use latentd::engine::host::Host;
 use latentd::intake::{Intake, IntakeLimits};
-use latentd::job::{JobError, Mask, Named, Offer, Request, Shade, Spec, Start};
+use latentd::job::{Code, JobError, Mask, Named, Offer, Request, Shade, Spec, Start};
 use serde_json::json;
 use tokio::join;
 use tokio_util::sync::CancellationToken;
@@ -96,42 +96,42 @@ async fn an_error_names_field_host_and_reason() {
         (
             &*server.url("/gone"),
             None,
-            "image_fetch_failed",
+            Code::ImageFetchFailed,
             "init_image",
             format!("init_image cannot be fetched: {host}: it answered 404 Not Found"),
         ),
         (
             &png,
             Some(&*server.url("/large")),
-            "image_fetch_failed",
+            Code::ImageFetchFailed,
             "mask",
             format!("mask cannot be fetched: {host}: the file has more than 5000 bytes (images.max_bytes)"),
         ),
         (
             &server.url("/page?s3cret"),
             None,
-            "image_invalid",
+            Code::ImageInvalid,
             "init_image",
             format!("init_image from {host} cannot be used: it is no PNG, JPEG or WebP file but a web page or SVG"),
         ),
         (
             "AAAA",
             None,
-            "image_invalid",
+            Code::ImageInvalid,
             "init_image",
             "init_image cannot be used: it is no PNG, JPEG or WebP file but something else".into(),
         ),
         (
             &large,
             None,
-            "image_invalid",
+            Code::ImageInvalid,
             "init_image",
             "init_image cannot be used: the file has more than 5000 bytes (images.max_bytes)".into(),
         ),
         (
             &png,
             Some("A"),
-            "image_invalid",
+            Code::ImageInvalid,
             "mask",
             "mask cannot be used: it is not valid base64: Invalid input length: 1".into(),
         ),
@@ -141,7 +141,7 @@ async fn an_error_names_field_host_and_reason() {
         assert_eq!(error.message, message);
     }
     let cut = bring(&server.url("/cut"), None).await.unwrap_err();
-    assert_eq!(cut.code, "image_invalid");
+    assert_eq!(cut.code, Code::ImageInvalid);
     assert!(cut.message.starts_with(&format!("init_image from {host} cannot be used: the file is ")), "{cut}");
 }
 
@@ -164,5 +164,5 @@ async fn an_interrupt_ends_a_fetch() {
         }
         cancel.cancel();
     });
-    assert_eq!(outcome.result.unwrap_err().error.code, "cancelled");
+    assert_eq!(outcome.result.unwrap_err().error.code, Code::Cancelled);
 }

@@ -129,7 +129,7 @@ test("what is wrong is said beside what it is about", async () => {
   await draw(page, { prompt: "x", num_inference_steps: 501, seed: "12x", guidance_scale: "" });
   await page.locator("#fault-num_inference_steps").getByText("a whole number from 1 to 500").waitFor();
   assert.match(await page.locator("#fault-seed").textContent(), /whole number/);
-  assert.match(await page.locator("#fault-guidance_scale").textContent(), /from 0.01 to 20/);
+  assert.match(await page.locator("#fault-guidance_scale").textContent(), /from 0 to 20/);
   assert.equal(await page.locator("#seed").getAttribute("aria-invalid"), "true");
   assert.equal(await page.locator("article.card").count(), 0, "nothing was sent");
   await page.shot("desktop-faults");

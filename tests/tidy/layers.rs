@@ -5,7 +5,7 @@ use crate::paths::{Named, paths};
 
 /// Top-level modules by layer. A layer may use those below it.
 const LAYERS: [&[&str]; 5] = [
-    &["batch", "date", "hex", "job", "noise", "queue", "sampler"],
+    &["batch", "date", "hex", "job", "noise", "queue", "sampler", "suggest"],
     &["blocking", "clock", "config", "disk", "net", "stop", "telemetry"],
     &["deliver", "encode", "engine", "intake", "models", "source", "store"],
     &["gateway", "worker"],
@@ -16,7 +16,7 @@ const LAYERS: [&[&str]; 5] = [
 const SOCIABLE: [usize; 3] = [0, 1, 4];
 
 /// What the pure layer may take from crates.io.
-const PURE: [&str; 3] = ["serde", "serde_json", "thiserror"];
+const PURE: [&str; 4] = ["serde", "serde_json", "strsim", "thiserror"];
 
 /// Paths, the folders that alone may name them, and why.
 const CONFINED: [(&str, &[&str], &str); 14] = [

@@ -7,7 +7,7 @@ use latentd::engine::torch::TorchEngine;
 use latentd::engine::torch::decode::{DecodeCounters, FakeDecoder};
 use latentd::engine::torch::denoise::graphs;
 use latentd::engine::{Engine, Event, Ticket};
-use latentd::job::Spec;
+use latentd::job::{Code, Spec};
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
 
@@ -126,7 +126,7 @@ fn a_picture_that_fails_fails_its_job_and_no_other() {
     counters.spoil.set(false);
     let mut outcomes = finish(&mut engine);
     let failed = outcomes.remove(&Ticket(1)).unwrap();
-    assert_eq!((failed.failed.unwrap().code, failed.pictures.len()), ("not_finite", 0));
+    assert_eq!((failed.failed.unwrap().code, failed.pictures.len()), (Code::NotFinite, 0));
     let alone = only(run(&mut crate::torch::drawing::engine("tiny"), &job(9, 2)));
     assert!(crate::torch::drawing::furthest(&only(outcomes.remove(&Ticket(2)).unwrap()), &alone) <= 1);
     assert_eq!(counters.alive(), 0);
@@ -158,7 +158,7 @@ fn out_of_memory_what_can_be_made_again_goes_first_and_the_job_last() {
     engine.admit(Ticket(2), &job(2, 2)).unwrap();
     counters.starve.set(2);
     let mut outcomes = finish(&mut engine);
-    assert_eq!(outcomes.remove(&Ticket(1)).unwrap().failed.unwrap().code, "out_of_memory");
+    assert_eq!(outcomes.remove(&Ticket(1)).unwrap().failed.unwrap().code, Code::OutOfMemory);
     only(outcomes.remove(&Ticket(2)).unwrap());
     assert_eq!(counters.alive(), 0);
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::torch::denoise::graphs::{CaptureCounters, FakeCapture};
 use latentd::engine::{Engine, Picture, Ticket};
-use latentd::job::{JobError, Lora, Spec};
+use latentd::job::{Code, JobError, Lora, Spec};
 use latentd::sampler::Sampler;
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
@@ -69,7 +69,7 @@ impl Studio {
 
     fn refusal(&mut self) -> String {
         let cause = self.draw(&with("bad", 1.0)).unwrap_err();
-        assert_eq!((cause.code, cause.field.as_deref()), ("lora_failed", Some("lora")), "{cause}");
+        assert_eq!((cause.code, cause.field.as_deref()), (Code::LoraFailed, Some("lora")), "{cause}");
         assert!(
             !cause.message.contains(self.folder.path().to_str().unwrap()),
             "the server's folders are told: {cause}"

@@ -84,7 +84,7 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
     host.warm().await;
 
     let context = RenderContext {
-        offer: Offer { models: vec![name.clone()], ..Offer::default() },
+        offer: Offer { models: vec![name.clone().into()], ..Offer::default() },
         entropy: 7,
         log_prompts: false,
         intake: run::intake(config)?,

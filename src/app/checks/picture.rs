@@ -7,27 +7,27 @@ use tokio::time::timeout;
 
 use crate::engine::Event;
 use crate::engine::host::Host;
-use crate::job::{Offer, validate};
+use crate::job::{Offer, Size, validate};
 
 /// For one: a device that hangs answers nothing at all.
 const TIMEOUT: Duration = Duration::from_mins(10);
 
-/// Draws a picture of `side` × `side` pixels in one step with the model of this name; how long it took.
+/// Draws a picture of `size` in one step with the model of this name; how long it took.
 ///
 /// # Errors
 /// Why there is none.
-pub async fn draw(host: &Host, model: &str, side: u32) -> Result<Duration, String> {
+pub async fn draw(host: &Host, model: &str, size: Size) -> Result<Duration, String> {
     let began = Instant::now();
-    match timeout(TIMEOUT, drawn(host, model, side)).await {
+    match timeout(TIMEOUT, drawn(host, model, size)).await {
         Ok(drawn) => drawn.map(|()| began.elapsed()),
         Err(_) => Err(format!("a picture of one step is not there after {} s", TIMEOUT.as_secs())),
     }
 }
 
-async fn drawn(host: &Host, model: &str, side: u32) -> Result<(), String> {
+async fn drawn(host: &Host, model: &str, Size { width, height }: Size) -> Result<(), String> {
     let input =
-        json!({"prompt": "a test", "width": side, "height": side, "num_inference_steps": 1, "scheduler": "DDIM"});
-    let offer = Offer { models: vec![model.to_owned()], ..Offer::default() };
+        json!({"prompt": "a test", "width": width, "height": height, "num_inference_steps": 1, "scheduler": "DDIM"});
+    let offer = Offer { models: vec![model.into()], ..Offer::default() };
     let spec = validate(&input, &offer, 0).map_err(|cause| cause.to_string())?.with_start(None);
     let mut events = host.submit(spec).await.map_err(|cause| cause.to_string())?;
     let mut images = 0;

@@ -1,8 +1,10 @@
 //! What `latentd bench` is asked.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
-use crate::job::Size;
+use crate::job::{Contract, Size};
 
 #[derive(Debug, Args)]
 pub(in crate::app) struct BenchArgs {
@@ -33,9 +35,11 @@ pub(in crate::app) struct BenchArgs {
 }
 
 fn size(text: &str) -> Result<Size, String> {
-    let side = |text: &str| text.parse().ok().filter(|side| Size::SIDES.contains(side));
-    let sides = text.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
-    let (width, height) = sides.ok_or_else(|| format!("no WIDTHxHEIGHT, each one of {:?}", Size::SIDES))?;
+    let sides: BTreeSet<u32> = Contract::ALL.iter().flat_map(|contract| contract.sides()).copied().collect();
+    let side = |text: &str| text.parse().ok().filter(|side| sides.contains(side));
+    let size = text.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
+    let (width, height) =
+        size.ok_or_else(|| format!("no WIDTHxHEIGHT, each one of {:?}", sides.iter().collect::<Vec<_>>()))?;
     Ok(Size { width, height })
 }
 

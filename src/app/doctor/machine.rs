@@ -11,9 +11,7 @@ use crate::config::weights::bytes;
 use crate::config::{Config, ServedModel};
 use crate::engine::torch;
 use crate::engine::torch::device::multiplies_bf16;
-
-/// A side of the smallest picture.
-const DOCTOR_SIDE: u32 = 128;
+use crate::job::{Contract, Defaults};
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let mut checks = vec![libtorch(), processor()];
@@ -93,9 +91,10 @@ fn model(config: &Config, models: &[ServedModel], served: &ServedModel) -> Vec<C
         };
         let (at, took) = (served.model.path.display(), host.load_time().as_millis());
         let loaded = Check::ok("model", format!("{name} from {at}, loaded in {took} ms"));
-        let drawn = match picture::draw(&host, name, DOCTOR_SIDE).await {
+        let size = Defaults::from(Contract::Sd1).smallest();
+        let drawn = match picture::draw(&host, name, size).await {
             Ok(took) => {
-                Check::ok("picture", format!("{DOCTOR_SIDE}×{DOCTOR_SIDE} in one step took {} ms", took.as_millis()))
+                Check::ok("picture", format!("{}×{} in one step took {} ms", size.width, size.height, took.as_millis()))
             }
             Err(cause) => failed("picture", cause, "try --dtype f32; if that draws, the model overflows"),
         };

@@ -10,8 +10,9 @@ use super::{Exit, complain, say};
 use crate::app::checks::{Verdict, weights};
 use crate::config::weights::bytes;
 use crate::config::{Config, FoundModel};
+use crate::job::Defaults;
 use crate::models::size;
-use crate::models::{Manifest, Recognised, is_staging, recognise};
+use crate::models::{Manifest, Recognised, defaults, is_staging, recognise};
 
 /// A model as it is told.
 #[derive(Debug, Default, Serialize)]
@@ -24,6 +25,9 @@ struct Row {
     /// Where it came from, as far as that was written down.
     source: Option<String>,
     path: Option<PathBuf>,
+    /// What holds for its jobs.
+    #[serde(flatten)]
+    defaults: Option<Defaults>,
     /// Why it cannot be drawn with.
     fault: Option<String>,
 }
@@ -53,13 +57,13 @@ fn row(found: FoundModel) -> Row {
     let own = folder.filter(|folder| path.is_dir() || folder.file_name().is_some_and(|folder| *folder == *name));
     // Others call files by that name, too: what it does not tell is not known.
     let about = own.and_then(|folder| Manifest::read(folder).ok().flatten()).unwrap_or_default();
-    let told = recognise(&path);
+    let (told, own_defaults) = (recognise(&path), defaults(&path));
     let check = weights::check(&path);
     let fault = match &told {
         _ if check.verdict == Verdict::Fail => Some(check.found),
         Err(cause) => Some(cause.to_string()),
         Ok(Recognised::Other(name)) => Some(format!("the family {name} does not load")),
-        Ok(Recognised::Loads(_)) => None,
+        Ok(Recognised::Loads(_)) => own_defaults.as_ref().err().map(ToString::to_string),
     };
     let source = about.repository.map(|repository| match about.revision {
         Some(revision) => format!("{repository}@{revision}"),
@@ -72,6 +76,7 @@ fn row(found: FoundModel) -> Row {
         licence: about.licence,
         source: source.or(about.url),
         path: Some(path),
+        defaults: own_defaults.ok(),
         fault,
     }
 }
@@ -101,7 +106,7 @@ fn others(models_dir: &Path) -> Vec<Row> {
     entries.filter_map(|entry| other(entry.path())).collect()
 }
 
-/// Five columns; what is wrong with a model stands below it.
+/// Five columns; below a model its own defaults, and what is wrong with it.
 fn table(rows: &[Row]) -> String {
     let unknown = || "-".to_owned();
     let head = ["NAME", "FAMILY", "SIZE", "LICENCE", "WHERE"].map(str::to_owned);
@@ -118,16 +123,20 @@ fn table(rows: &[Row]) -> String {
         let columns = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}  "));
         format!("{}{}", columns.collect::<String>(), row[4])
     };
-    let faults = [None].into_iter().chain(rows.iter().map(|row| row.fault.as_ref()));
-    let lines = cells.iter().zip(faults).flat_map(|(row, fault)| {
-        [line(row)].into_iter().chain(fault.map(|fault| format!("  → {}", fault.replace('\n', "; "))))
-    });
+    let below = |row: &Row| {
+        let own = row.defaults.as_ref().map(Defaults::told).filter(|told| !told.is_empty());
+        let own = own.map(|told| format!("  by default {told}"));
+        own.into_iter().chain(row.fault.as_ref().map(|fault| format!("  → {}", fault.replace('\n', "; "))))
+    };
+    let below = [Vec::new()].into_iter().chain(rows.iter().map(|row| below(row).collect()));
+    let lines = cells.iter().zip(below).flat_map(|(row, below): (_, Vec<String>)| [line(row)].into_iter().chain(below));
     lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Contract;
 
     #[test]
     fn people_see_columns_and_faults_below() {
@@ -137,13 +146,14 @@ mod tests {
             bytes: 3 << 30,
             licence: Some("CreativeML OpenRAIL-M".into()),
             path: Some("/m/sd-1.5".into()),
+            defaults: Defaults::from_json(br#"{"defaults": {"num_inference_steps": 20}}"#, Contract::Sd1).ok(),
             ..Row::default()
         };
         let broken = Row { name: "b".into(), fault: Some("it is\nbroken".into()), ..Row::default() };
         assert_eq!(
             table(&[sound, broken]),
             "NAME    FAMILY  SIZE     LICENCE                WHERE\n\
-             sd-1.5  sd1     3.0 GiB  CreativeML OpenRAIL-M  /m/sd-1.5\n\
+             sd-1.5  sd1     3.0 GiB  CreativeML OpenRAIL-M  /m/sd-1.5\n  by default num_inference_steps 20\n\
              b       -       -        -                      -\n  → it is; broken"
         );
     }

@@ -16,7 +16,7 @@ use tokio::signal::ctrl_c;
 use tokio_util::sync::CancellationToken;
 
 use super::cli::RunArgs;
-use super::{Exit, complain, engine, usage};
+use super::{Exit, complain, engine, offer, usage};
 use crate::config::{Config, ImageLimits, ServedModel};
 use crate::engine::Progress;
 use crate::engine::host::Host;
@@ -33,7 +33,10 @@ pub(super) fn execute(args: &RunArgs, config: &Config) -> Exit {
         (Ok(models), Ok(loras)) => (models, loras),
         (Err(fault), _) | (_, Err(fault)) => return usage(&fault),
     };
-    let offer = Offer { models: models.iter().map(|served| served.model.name.clone()).collect(), loras };
+    let offer = match offer::models(&models) {
+        Ok(models) => Offer { models, loras },
+        Err(fault) => return usage(&fault),
+    };
     match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let exit = runtime.block_on(until_interrupted(args, config, &models, offer));
@@ -153,6 +156,7 @@ mod tests {
 
     use super::*;
     use crate::engine::fake::Fake;
+    use crate::job::Code;
     use outcome::exit;
 
     fn request() -> Request {
@@ -212,7 +216,7 @@ mod tests {
     async fn an_engine_that_dies_fails_the_job() {
         for fake in [Fake::poisoned_after(2), Fake::panicking_after(2)] {
             let failure = perform_on(fake, CancellationToken::new()).await.0.result.unwrap_err();
-            assert_eq!((exit(&failure), failure.error.code), (Exit::Failed, "engine_lost"));
+            assert_eq!((exit(&failure), failure.error.code), (Exit::Failed, Code::EngineLost));
         }
     }
 

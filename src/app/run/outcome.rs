@@ -1,9 +1,9 @@
 //! What became of a job, and how that is told.
 
 use super::{Drawn, Failure, Png};
-use crate::app::{Exit, engine};
+use crate::app::Exit;
 use crate::encode;
-use crate::job::{Image, JobError, Report, Timings};
+use crate::job::{Code, Image, JobError, Report, Timings};
 
 /// A job that was run, or could not be.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub struct Outcome {
 /// What the process ends with after a job that failed.
 pub(super) fn exit(failure: &Failure) -> Exit {
     match failure.error.code {
-        engine::NOT_BUILT => Exit::Usage,
-        code if code == JobError::cancelled().code => Exit::Interrupted,
+        Code::NotBuilt => Exit::Usage,
+        Code::Cancelled => Exit::Interrupted,
         _ => Exit::Failed,
     }
 }
@@ -28,7 +28,7 @@ pub(super) fn exit(failure: &Failure) -> Exit {
 impl Outcome {
     /// A job that could not even be read.
     pub(super) fn unread(message: String) -> Self {
-        let error = JobError { code: "no_job", message, field: None };
+        let error = JobError { code: Code::NoJob, message, field: None };
         Self { id: crate::job::Request::LOCAL_ID.into(), result: Err(error.into()), timings: Timings::default() }
     }
 

@@ -11,7 +11,7 @@ use tracing::error;
 use super::files;
 use super::outcome::{Outcome, exit};
 use crate::app::{Exit, complain, say};
-use crate::job::{JobError, Timings};
+use crate::job::{Code, JobError, Timings};
 
 /// Writes a file an image into `folder`, and says where each is and how long all of it took.
 pub(super) fn person(outcome: Outcome, prompt: &str, folder: &Path) -> Exit {
@@ -19,6 +19,7 @@ pub(super) fn person(outcome: Outcome, prompt: &str, folder: &Path) -> Exit {
         Ok(drawn) => drawn,
         Err(failure) => {
             complain(&failure.error);
+            failure.hints.iter().for_each(|hint| complain(&format_args!("hint: {hint}")));
             return exit(&failure);
         }
     };
@@ -48,7 +49,7 @@ pub(super) fn program(mut outcome: Outcome, folder: Option<&Path>) -> Exit {
     let end = match &outcome.result {
         Ok(_) => Exit::Done,
         Err(failure) if exit(failure) == Exit::Failed => {
-            error!(id = outcome.id, code = failure.error.code, "{}", failure.error);
+            error!(id = outcome.id, code = %failure.error.code, "{}", failure.error);
             Exit::Failed
         }
         // Not the job's end: it was interrupted, or was none of this build.
@@ -74,7 +75,7 @@ fn keep(outcome: Outcome, folder: &Path) -> Outcome {
         Ok(()) => outcome,
         Err(cause) => {
             let message = format!("cannot write the images to {}: {cause}", folder.display());
-            Outcome { result: Err(JobError { code: "write_failed", message, field: None }.into()), ..outcome }
+            Outcome { result: Err(JobError { code: Code::WriteFailed, message, field: None }.into()), ..outcome }
         }
     }
 }
@@ -135,7 +136,7 @@ mod tests {
     fn images_that_cannot_be_kept_fail_the_job() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let failure = keep(outcome("j1"), file.path()).result.unwrap_err();
-        assert_eq!((exit(&failure), failure.error.code), (Exit::Failed, "write_failed"));
+        assert_eq!((exit(&failure), failure.error.code), (Exit::Failed, Code::WriteFailed));
         assert!(failure.error.message.contains(file.path().to_str().unwrap()));
     }
 

@@ -1,12 +1,23 @@
 //! The endpoint as an OpenAPI 3.1 document: what `/openapi.json`, `latentd openapi` and the page at `/docs` show.
 //!
+//! What an input may say is written from the table of its contract ([`crate::job::Contract`]), the other schemas are in `schemas.json`: what
+//! clients and workers of other makes send and expect. They are not derived from types (as the crate utoipa would): the store keeps most of
+//! what they describe as the text that came, so that there is no type to derive from, and inputs follow from a table that also has bounds,
+//! complaints and the defaults of the loaded model, which no attribute could say.
+//!
 //! [`ROUTES`] is the list that people and programs read; a test asks the gateway for each of its lines, and finds none that is missing.
 
+use std::sync::Arc;
+
+use axum::extract::State;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use super::Gateway;
 use super::reply::RawJson;
+use crate::job::{Contract, Defaults, Family, OfferedModel};
+use crate::store::Store;
 
 /// A route of an endpoint, in words.
 #[derive(Debug)]
@@ -116,20 +127,24 @@ impl Route {
     }
 }
 
-/// The whole document.
-pub fn document() -> Value {
+/// The whole document, with the defaults of `model` for inputs; of those of the contract if it is not known.
+pub fn document(model: Option<&OfferedModel>) -> Value {
     let mut paths = Map::new();
     for route in ROUTES {
         let path = paths.entry(format!("/v2/{{endpoint}}{}", route.path)).or_insert_with(|| json!({}));
         path[route.method] = route.document();
     }
-    let schemas: Value = serde_json::from_str(include_str!("schemas.json")).unwrap_or_default();
+    let mut schemas: Value = serde_json::from_str(include_str!("schemas.json")).unwrap_or_default();
+    schemas["Input"] = input(model);
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "latentd",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "An endpoint for Stable Diffusion v1. /v1/{endpoint} has the same routes; their status objects have `gpu` and always `input`.",
+            "description": format!(
+                "An endpoint for {}. /v1/{{endpoint}} has the same routes; their status objects have `gpu` and always `input`.",
+                Family::titles()
+            ),
         },
         // Relative to the document, which a proxy may have put below a path of its own.
         "servers": [{ "url": "." }],
@@ -142,8 +157,19 @@ pub fn document() -> Value {
     })
 }
 
-pub(super) async fn json() -> RawJson {
-    RawJson(document().to_string())
+/// The schema of an input, from the table of its contract.
+fn input(model: Option<&OfferedModel>) -> Value {
+    let usual = Defaults::from(Contract::Sd1);
+    let mut schema = model.map_or(&usual, |model| &model.defaults).schema();
+    let of = model.map_or_else(String::new, |model| format!(", with the defaults of the model {}", model.name));
+    schema["description"] =
+        format!("of an endpoint whose workers are latentd{of}; other workers have inputs of their own").into();
+    schema
+}
+
+pub(super) async fn json<S: Store>(State(gateway): State<Arc<Gateway<S>>>) -> RawJson {
+    let model = gateway.settings.endpoints.first().and_then(|endpoint| endpoint.handler.model());
+    RawJson(document(model).to_string())
 }
 
 /// A page that shows the document. Nothing of it comes from elsewhere.

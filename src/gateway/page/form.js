@@ -5,10 +5,10 @@ import * as start from "./image.js";
 import * as mask from "./mask.js";
 
 const form = by("form");
+/** A seed has 64 bits, which are more than a number of JavaScript's has. */
 const MOST_SEED = 2n ** 64n - 1n;
-
-/** Fields that are sent only with another that gives them a meaning. */
-const NEEDS = { lora_scale: "lora", prompt_strength: "init_image", mask_repaint: "mask", mask_paste: "mask" };
+/** What the prompt's field shows where the model says nothing. */
+const PLACEHOLDER = by("prompt").placeholder;
 
 const fields = [...form.querySelectorAll("[name]")];
 const field = (name) => form.elements.namedItem(name);
@@ -16,12 +16,52 @@ const field = (name) => form.elements.namedItem(name);
 /** A seed that nobody chose. The generator sees the low 32 bits of a seed, so more would say nothing. */
 export const newSeed = () => String(crypto.getRandomValues(new Uint32Array(1))[0]);
 
-/** Fills the choices in and keeps sliders and numbers together. */
-export function prepare({ samplers, sides }) {
-  for (const name of ["width", "height"]) {
-    field(name).append(...sides.map((side) => element("option", { value: side, selected: side === 512 }, String(side))));
+/** The models of the endpoint that is asked, and the one whose bounds and defaults the form has. */
+let models = [];
+let model;
+
+/** Takes the models that an endpoint offers, the first of which draws where none is named. */
+export function offer(offered) {
+  models = offered;
+  by("models").replaceChildren(...models.filter(({ name }) => name).map(({ name }) => element("option", { value: name })));
+  adopt();
+}
+
+/** Gives the form the bounds, choices and defaults of the model that it names. What a person has changed stays. */
+function adopt() {
+  const named = field("model").value.trim();
+  const next = models.find(({ name }) => name === named) ?? models[0];
+  if (next === model) return;
+  const before = model?.input.properties ?? {};
+  model = next;
+  const { properties } = model.input;
+  for (const control of fields) bound(control, properties[control.name], before[control.name]);
+  for (const slider of form.querySelectorAll("[data-of]")) {
+    const { minimum, maximum } = properties[slider.dataset.of];
+    Object.assign(slider, { min: minimum, max: Math.min(maximum, slider.dataset.most ?? maximum) });
   }
-  field("scheduler").append(...samplers.map((name) => element("option", { selected: name === "K-LMS" }, name)));
+  start.limit(Math.max(...properties.width.enum, ...properties.height.enum));
+  field("prompt").placeholder = model.placeholder ?? PLACEHOLDER;
+  changed();
+}
+
+/** Gives a control the bounds, the choices and the default of a property of the model; it had those of `before`. */
+function bound(control, { minimum, maximum, maxLength, enum: choices, default: usual }, before) {
+  // The page shows pictures while they are drawn, unless a person does not want it.
+  if (control.type === "checkbox") return;
+  const text = String(usual ?? "");
+  const kept = before !== undefined && control.value !== String(before.default ?? "") && (choices?.map(String).includes(control.value) ?? true);
+  const value = kept ? control.value : text;
+  if (choices) control.replaceChildren(...choices.map((choice) => element("option", { value: choice, defaultSelected: String(choice) === text }, String(choice))));
+  else control.defaultValue = text;
+  control.value = value;
+  if (control.type === "number") Object.assign(control, { min: minimum, max: maximum });
+  if (maxLength !== undefined) control.maxLength = maxLength;
+}
+
+/** Keeps sliders and numbers together, and faults beside their fields. */
+export function prepare() {
+  field("model").addEventListener("change", adopt);
   for (const slider of form.querySelectorAll("[data-of]")) {
     const number = field(slider.dataset.of);
     slider.addEventListener("input", () => { number.value = slider.value; changed(); });
@@ -72,7 +112,7 @@ export function read(given = images()) {
     else if (value !== "" || control.name === "prompt") input[control.name] = value;
   }
   for (const [name, uri] of Object.entries(given)) if (uri) input[name] = uri;
-  for (const [name, need] of Object.entries(NEEDS)) {
+  for (const [name, need] of Object.entries(model.parts)) {
     if (!(need in input)) { delete input[name]; delete faults[name]; }
   }
   for (const name of ["mask_paste", "preview"]) if (input[name] === false) delete input[name];
@@ -107,6 +147,8 @@ function seedOf(text) {
 
 /** Puts an input into the form. What it does not say is as it is at first. */
 export async function fill(input) {
+  field("model").value = input.model ?? "";
+  adopt();
   form.reset();
   for (const control of fields) {
     if (!(control.name in input)) {

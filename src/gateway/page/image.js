@@ -5,11 +5,17 @@ import * as mask from "./mask.js";
 
 /** Bytes of a file that is sent as it is. Larger ones are made smaller here: a request has 10 MiB at most. */
 const AS_IS = 1_500_000;
-/** The longer side of what is made smaller; nothing is drawn larger than 768. */
-const LONGEST = 1024;
+/** The longer side of what is made smaller: a third more than that of the largest picture that is drawn. */
+let longest;
 const KINDS = ["image/png", "image/jpeg", "image/webp"];
 
 let chosen;
+
+/** Says how long the longest side is of what is drawn. */
+export function limit(side) {
+  longest = Math.round((side * 4) / 3);
+  mask.limit(side);
+}
 
 /** Its data URI; none if there is none. */
 export const uri = () => chosen;
@@ -38,7 +44,7 @@ async function prepared(file) {
   const image = await decoded(source).catch(() => { throw new Error(`${file.name || "The picture"} cannot be read.`); });
   const [width, height] = [image.naturalWidth, image.naturalHeight];
   if (file.size <= AS_IS) return { source, note: `${width} × ${height}` };
-  const scale = Math.min(1, LONGEST / Math.max(width, height));
+  const scale = Math.min(1, longest / Math.max(width, height));
   const canvas = element("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
   const context = canvas.getContext("2d");
   // White below what is transparent, as the worker would lay it.

@@ -80,12 +80,13 @@ function listen() {
 
 async function open() {
   const reply = await fetch(new URL("page/settings.json", document.baseURI));
-  const settings = await reply.json();
-  choose(settings.endpoints[0]);
-  by("endpoint").append(...settings.endpoints.map((name) => element("option", {}, name)));
-  by("endpoint").parentElement.hidden = settings.endpoints.length < 2;
-  by("endpoint").onchange = ({ target }) => { choose(target.value); look(); };
-  form.prepare(settings);
+  const { endpoints } = await reply.json();
+  const turn = (endpoint) => { choose(endpoint.id); form.offer(endpoint.models); };
+  by("endpoint").append(...endpoints.map(({ id }) => element("option", {}, id)));
+  by("endpoint").parentElement.hidden = endpoints.length < 2;
+  by("endpoint").onchange = ({ target }) => { turn(endpoints[target.selectedIndex]); look(); };
+  turn(endpoints[0]);
+  form.prepare();
   listen();
   watch();
 }

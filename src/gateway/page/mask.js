@@ -2,8 +2,8 @@
 
 import { by, element } from "./dom.js";
 
-/** The longer side of a mask; workers scale it to the size of what is drawn, 768 at most. */
-const LONGEST = 768;
+/** The longer side of a mask: that of the largest picture. Workers scale it to the size of what is drawn. */
+let longest;
 /** How many strokes can be undone. */
 const KEPT = 20;
 
@@ -21,9 +21,12 @@ const pixels = () => context.getImageData(0, 0, canvas.width, canvas.height);
 /** Whether anything is painted. Half of full counts, as it does when black is told from white. */
 const any = () => pixels().data.some((value, index) => index % 4 === 3 && value >= 128);
 
+/** Says how long the longest side is of what is drawn. */
+export const limit = (side) => { longest = side; };
+
 /** A clean mask for a picture of this size. */
 export function open(width, height) {
-  const scale = Math.min(1, LONGEST / Math.max(width, height));
+  const scale = Math.min(1, longest / Math.max(width, height));
   canvas.width = Math.max(1, Math.round(width * scale));
   canvas.height = Math.max(1, Math.round(height * scale));
   before = [];

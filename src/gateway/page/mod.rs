@@ -9,13 +9,12 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Endpoint;
 use crate::hex;
-use crate::job::Size;
-use crate::sampler::Sampler;
+use crate::job::{Contract, Defaults};
 
 /// A file of the page: its route, its type, its text.
 type File = (&'static str, &'static str, &'static str);
@@ -59,11 +58,24 @@ pub(super) fn routes(endpoints: &[Endpoint]) -> Router {
     router.route("/page/settings.json", answering("application/json", settings(endpoints).into()))
 }
 
-/// What the page cannot know: the names of endpoints, and the values that a worker takes.
+/// What the page cannot know: the names of endpoints, and of each the models that are known here, with the schema of their inputs. The
+/// first is that of jobs which name none; without a name where no model is known.
 fn settings(endpoints: &[Endpoint]) -> String {
-    let endpoints: Vec<&str> = endpoints.iter().map(|endpoint| &*endpoint.id).collect();
-    let samplers: Vec<&str> = Sampler::ALL.iter().map(|sampler| sampler.name()).collect();
-    json!({ "endpoints": endpoints, "samplers": samplers, "sides": Size::SIDES }).to_string()
+    let usual = Defaults::from(Contract::Sd1);
+    let model = |name: Option<&str>, defaults: &Defaults| {
+        let mut form = defaults.form();
+        form["name"] = name.into();
+        form
+    };
+    let endpoint = |endpoint: &Endpoint| {
+        let known = endpoint.handler.models().iter().map(|known| model(Some(&known.name), &known.defaults));
+        let mut models: Vec<Value> = known.collect();
+        if models.is_empty() {
+            models.push(model(None, &usual));
+        }
+        json!({ "id": endpoint.id, "models": models })
+    };
+    json!({ "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>() }).to_string()
 }
 
 fn answering(kind: &'static str, text: Bytes) -> axum::routing::MethodRouter {
@@ -94,11 +106,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use axum::body::to_bytes;
     use axum::http::Request;
-    use serde_json::Value;
     use tower::ServiceExt;
 
     use super::*;
-    use crate::gateway::GatewaySettings;
+    use crate::gateway::{GatewaySettings, Handler};
+    use crate::job::OfferedModel;
 
     async fn asked(path: &str, tag: Option<&str>) -> Response {
         let mut request = Request::get(path);
@@ -164,8 +176,48 @@ mod tests {
     async fn the_page_knows_its_endpoint_and_what_workers_take() {
         let reply = asked("/page/settings.json", None).await;
         let settings: Value = serde_json::from_slice(&to_bytes(reply.into_body(), usize::MAX).await.unwrap()).unwrap();
-        assert_eq!(settings["endpoints"], json!(["stable-diffusion-v1"]));
-        assert_eq!((settings["samplers"].as_array().unwrap().len(), &settings["sides"][8]), (12, &json!(768)));
+        let endpoint = &settings["endpoints"][0];
+        let model = &endpoint["models"][0];
+        assert_eq!((&endpoint["id"], &model["name"]), (&json!("stable-diffusion-v1"), &Value::Null));
+        assert_eq!(model["input"]["properties"]["width"]["enum"][8], 768);
+        assert_eq!(model["input"]["properties"]["scheduler"]["enum"].as_array().unwrap().len(), 12);
+        assert_eq!(model["parts"]["mask_paste"], "mask");
+    }
+
+    #[test]
+    fn the_form_begins_with_the_defaults_of_the_models_that_are_known() {
+        let text = br#"{"defaults": {"num_inference_steps": 20}, "placeholder": "a red apple"}"#;
+        let defaults = Defaults::from_json(text, Contract::Sd1).unwrap();
+        let models = vec![OfferedModel { name: "emoji".into(), defaults }, "plain".into()];
+        let handler = Handler::Latentd { models: Some(models) };
+        let endpoints: Vec<Endpoint> = GatewaySettings::default()
+            .endpoints
+            .into_iter()
+            .map(|endpoint| Endpoint { handler: handler.clone(), ..endpoint })
+            .collect();
+        let settings: Value = serde_json::from_str(&settings(&endpoints)).unwrap();
+        let models = &settings["endpoints"][0]["models"];
+        let steps = |model: usize| &models[model]["input"]["properties"]["num_inference_steps"]["default"];
+        assert_eq!((&models[0]["name"], &models[0]["placeholder"]), (&json!("emoji"), &json!("a red apple")));
+        assert_eq!((steps(0), steps(1), &models[1]["placeholder"]), (&json!(20), &json!(50), &Value::Null));
+    }
+
+    #[test]
+    fn every_control_of_the_form_is_a_field_of_the_contract_and_repeats_none_of_its_bounds() {
+        let (_, _, page) = FRAME[0];
+        let mut found = 0;
+        for tag in page.split('<').filter(|tag| tag.contains(" name=\"")) {
+            let name = quoted(tag, " name=\"").next().unwrap();
+            if name == "viewport" || name.contains('-') {
+                continue;
+            }
+            assert!(Contract::Sd1.field(name).is_some(), "{name}");
+            let copied = [" min=", " max=", " maxlength=", " value="].into_iter().find(|copied| tag.contains(copied));
+            assert_eq!(copied, None, "{name}");
+            found += 1;
+        }
+        // All but the two images, which are dropped or painted, and one without effect.
+        assert_eq!(found, Contract::Sd1.table().fields.len() - 3);
     }
 
     #[test]

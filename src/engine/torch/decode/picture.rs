@@ -6,7 +6,7 @@ use crate::engine::Picture;
 use crate::engine::torch::denoise::lane::Lane;
 use crate::engine::torch::error::{Forward, first_line};
 use crate::engine::torch::families::sd1::model::Model;
-use crate::job::JobError;
+use crate::job::{Code, JobError};
 
 /// Why there is no picture.
 #[derive(Debug)]
@@ -28,12 +28,12 @@ impl From<DecodeError> for JobError {
         match cause {
             DecodeError::Torch(cause) => {
                 let message = format!("out of memory while decoding: {}", first_line(&cause));
-                Self { code: "out_of_memory", message, field: None }
+                Self { code: Code::OutOfMemory, message, field: None }
             }
             DecodeError::NotFinite(kind) => {
                 let message =
                     format!("the picture has values that are no numbers; the model may need more than {kind:?}");
-                Self { code: "not_finite", message, field: None }
+                Self { code: Code::NotFinite, message, field: None }
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::engine::torch::denoise::init_image::InitImage;
 use crate::engine::torch::denoise::lane::{Guidance, Lane, SamplerRun};
 use crate::engine::torch::networks::Networks;
 use crate::engine::{EngineTimings, Progress, Ticket};
-use crate::job::{JobError, Size, Spec};
+use crate::job::{Code, JobError, Size, Spec};
 use crate::sampler;
 
 /// Characters of a prompt that a warning quotes.
@@ -116,5 +116,5 @@ impl TorchEngine {
 }
 
 fn invalid(field: &str, message: String) -> JobError {
-    JobError { code: "invalid_input", message, field: Some(field.to_owned()) }
+    JobError { code: Code::InvalidInput, message, field: Some(field.to_owned()) }
 }

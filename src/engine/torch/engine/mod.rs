@@ -27,14 +27,11 @@ use crate::engine::torch::families::sd1::model::Model;
 use crate::engine::torch::lora::LoraCache;
 use crate::engine::torch::nn::Forward;
 use crate::engine::{Engine, EngineLoad, EngineTimings, Event, Memory, Poisoned, Progress, Ticket};
-use crate::job::{JobError, Spec};
+use crate::job::{Code, JobError, Spec};
 
 /// Rows of one evaluation at 64×64 latents (512×512 pixels of SD 1.5), more of smaller latents, fewer of larger, where neither the settings
 /// nor the warm-up say more.
 const MOST_ROWS: usize = 16;
-/// The code of a job that memory does not suffice for.
-const OUT_OF_MEMORY: &str = "out_of_memory";
-
 /// The torch engine: a model and the images it works on.
 #[derive(Debug)]
 pub struct TorchEngine {
@@ -154,7 +151,10 @@ impl TorchEngine {
     fn make_room(&mut self, chosen: &[usize]) -> Events {
         if self.warm_up.rows().is_some() {
             let message = "out of memory".to_owned();
-            return vec![(warm_up_plan::TICKET, Event::Failed(JobError { code: OUT_OF_MEMORY, message, field: None }))];
+            return vec![(
+                warm_up_plan::TICKET,
+                Event::Failed(JobError { code: Code::OutOfMemory, message, field: None }),
+            )];
         }
         if self.release() {
             return Events::new();
@@ -167,7 +167,7 @@ impl TorchEngine {
             let factor = self.model.vae.factor();
             let message = format!("out of memory: one image of {}×{} does not fit", width * factor, height * factor);
             self.forget(ticket);
-            return vec![(ticket, Event::Failed(JobError { code: OUT_OF_MEMORY, message, field: None }))];
+            return vec![(ticket, Event::Failed(JobError { code: Code::OutOfMemory, message, field: None }))];
         }
         self.most_pixels = rows / 2 * lanes.map(|lane| area(lane.key)).max().unwrap_or(1);
         warn!(rows, most_rows = rows / 2, "out of memory; going on with fewer rows an evaluation");
@@ -199,7 +199,7 @@ impl Engine for TorchEngine {
         self.interrupt_warm_up();
         loop {
             match self.take_in(ticket, spec) {
-                Err(cause) if cause.code == OUT_OF_MEMORY && self.release() => {}
+                Err(cause) if cause.code == Code::OutOfMemory && self.release() => {}
                 taken => return taken,
             }
         }
@@ -273,7 +273,7 @@ fn failed(cause: &TchError) -> JobError {
     if !is_out_of_memory(cause) && is_device_lost(cause) {
         return JobError::engine_lost(&first_line(cause));
     }
-    let code = if is_out_of_memory(cause) { OUT_OF_MEMORY } else { "engine_error" };
+    let code = if is_out_of_memory(cause) { Code::OutOfMemory } else { Code::EngineError };
     JobError { code, message: first_line(cause), field: None }
 }
 

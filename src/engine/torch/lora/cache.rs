@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 use crate::engine::torch::error::{LoadError, is_out_of_memory};
 use crate::engine::torch::families::sd1::model::Model;
 use crate::engine::torch::networks::Networks;
-use crate::job::{JobError, Lora};
+use crate::job::{Code, JobError, Lora};
 
 /// Changed models that are remembered. Of SD 1.5 in f16 one takes up to 1 GB beside the model.
 const REMEMBERED: usize = 3;
@@ -70,14 +70,14 @@ impl LoraCache {
         let Some(lora) = lora.filter(|lora| lora.scale != 0.0) else { return Ok(Rc::clone(&self.base)) };
         let file = format!("{}.safetensors", lora.name);
         let Some(path) = self.folder.as_ref().map(|folder| folder.join(&file)) else {
-            return Err(failed("lora_failed", format!("lora {:?}: lora_dir is not set", lora.name)));
+            return Err(failed(Code::LoraFailed, format!("lora {:?}: lora_dir is not set", lora.name)));
         };
         self.remembered(&path, lora).map_err(|cause| {
             // Where the file lies is no concern of a client's.
             let told = cause.to_string().replace(&path.display().to_string(), &file);
             warn!(%cause, "a LoRA cannot be used");
             let memory = matches!(&cause, LoadError::Torch(cause) if is_out_of_memory(cause));
-            let code = if memory { "out_of_memory" } else { "lora_failed" };
+            let code = if memory { Code::OutOfMemory } else { Code::LoraFailed };
             failed(code, format!("lora {:?}: {}", lora.name, told.lines().next().unwrap_or_default()))
         })
     }
@@ -122,6 +122,6 @@ impl LoraCache {
     }
 }
 
-fn failed(code: &'static str, message: String) -> JobError {
+fn failed(code: Code, message: String) -> JobError {
     JobError { code, message, field: Some("lora".to_owned()) }
 }

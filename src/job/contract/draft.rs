@@ -1,0 +1,71 @@
+//! A job while its input is read: what a contract has no field for stays as it is in a new one.
+
+use crate::job::spec::{Lora, Mask, Named, Shade, Size, Spec, Start};
+use crate::sampler::Sampler;
+
+/// The parts of a job, whatever a contract calls them.
+#[derive(Debug)]
+pub struct Draft {
+    pub(super) model: Option<String>,
+    pub(super) prompt: String,
+    pub(super) negative_prompt: Option<String>,
+    pub(super) size: Size,
+    pub(super) init_image: Option<Named>,
+    pub(super) mask: Option<Named>,
+    pub(super) strength: f64,
+    pub(super) num_outputs: u32,
+    pub(super) steps: u32,
+    pub(super) guidance_scale: f64,
+    pub(super) sampler: Sampler,
+    pub(super) seed: Option<u64>,
+    pub(super) lora: Option<String>,
+    pub(super) lora_scale: f64,
+    pub(super) repaint: Shade,
+    pub(super) paste: bool,
+    pub(super) preview: bool,
+}
+
+impl Draft {
+    pub(in crate::job) fn new() -> Self {
+        Self {
+            model: None,
+            prompt: String::new(),
+            negative_prompt: None,
+            size: Size { width: 0, height: 0 },
+            init_image: None,
+            mask: None,
+            strength: 1.0,
+            num_outputs: 1,
+            steps: 1,
+            guidance_scale: 1.0,
+            sampler: Sampler::KLms,
+            seed: None,
+            lora: None,
+            lora_scale: 1.0,
+            repaint: Shade::Black,
+            paste: false,
+            preview: false,
+        }
+    }
+
+    /// The job; `model` draws it if it names none, `seed` is that of one which leaves it open.
+    pub(in crate::job) fn finish(self, model: Option<&str>, seed: u64) -> Spec<Named> {
+        let (repaint, paste, strength, scale) = (self.repaint, self.paste, self.strength, self.lora_scale);
+        let mask = self.mask.map(|image| Mask { image, repaint, paste });
+        Spec {
+            model: self.model.or_else(|| model.map(str::to_owned)).unwrap_or_default(),
+            prompt: self.prompt,
+            negative_prompt: self.negative_prompt,
+            size: self.size,
+            start: self.init_image.map(|image| Start { image, strength, mask }),
+            num_outputs: self.num_outputs,
+            steps: self.steps,
+            guidance_scale: self.guidance_scale,
+            sampler: self.sampler,
+            seed: self.seed.unwrap_or(seed),
+            // A scale of nothing is no change.
+            lora: self.lora.filter(|_| scale > 0.0).map(|name| Lora { name, scale }),
+            preview: self.preview,
+        }
+    }
+}

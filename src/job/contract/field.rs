@@ -1,0 +1,196 @@
+//! A field of a contract: what it may hold, what holds without it, and which part of a job it is.
+
+use std::ops::RangeInclusive;
+
+use serde_json::Value;
+
+use super::{Contract, Draft};
+use crate::job::form::{self, Json};
+use crate::job::spec::{Named, Shade};
+use crate::sampler::Sampler;
+
+/// A field.
+#[derive(Debug)]
+pub struct Field {
+    /// Its key.
+    pub name: &'static str,
+    /// What it may hold.
+    pub kind: Kind,
+    pub(super) default: Default,
+    /// What it means, in a few words.
+    pub meaning: &'static str,
+    /// The field without which it means nothing.
+    pub part_of: Option<&'static str>,
+    /// Whether a model may have a default of its own for it.
+    pub by_model: bool,
+}
+
+/// What a field may hold, and where in a [`Draft`] it goes.
+#[derive(Debug)]
+pub enum Kind {
+    /// Text of so many bytes at most.
+    Text(usize, fn(&mut Draft, Option<String>)),
+    /// One of the contract's sides.
+    Side(fn(&mut Draft, u32)),
+    /// A whole number.
+    Count(RangeInclusive<u32>, fn(&mut Draft, u32)),
+    /// A number.
+    Number(RangeInclusive<f64>, fn(&mut Draft, f64)),
+    /// The name of a sampler.
+    Sampler(fn(&mut Draft, Sampler)),
+    /// A seed of 64 bits; a negative one asks for any.
+    Seed(fn(&mut Draft, Option<u64>)),
+    /// Yes or no.
+    Flag(fn(&mut Draft, bool)),
+    /// Black or white.
+    Shade(fn(&mut Draft, Shade)),
+    /// An image, by URL or in base64.
+    Image(fn(&mut Draft, Option<Named>)),
+    /// The name of something that this process has.
+    Name(Names, fn(&mut Draft, Option<String>)),
+}
+
+/// Whose names a field takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// Of models.
+    Models,
+    /// Of LoRA files.
+    Loras,
+}
+
+/// What holds when a field is not sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Default {
+    /// It must be sent.
+    Required,
+    /// Nothing; `null` says the same.
+    None,
+    Text(&'static str),
+    Count(u32),
+    Number(f64),
+    Flag(bool),
+}
+
+/// What is wrong with a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its type; this is what Python calls the right one.
+    Type(&'static str),
+    /// It is beyond what the field takes.
+    Bounds,
+}
+
+impl Field {
+    pub(super) const PLAIN: Self = Self {
+        name: "",
+        kind: Kind::Flag(|_, _| ()),
+        default: Default::None,
+        meaning: "",
+        part_of: None,
+        by_model: false,
+    };
+
+    /// Whether it must be sent.
+    pub fn is_required(&self) -> bool {
+        self.default == Default::Required
+    }
+
+    /// The contract's default, as it would be sent.
+    pub fn default(&self) -> Option<Value> {
+        Some(match self.default {
+            Default::Required => return None,
+            Default::None => Value::Null,
+            Default::Text(text) => text.into(),
+            Default::Count(count) => count.into(),
+            Default::Number(number) => number.into(),
+            Default::Flag(flag) => flag.into(),
+        })
+    }
+
+    /// Reads `value` into `draft`.
+    ///
+    /// # Errors
+    /// It is of another type, or out of bounds.
+    pub fn read(&self, contract: Contract, value: &Value, draft: &mut Draft) -> Result<(), Fault> {
+        match &self.kind {
+            Kind::Text(bytes, set) => set(draft, self.filtered(value, |text: &String| text.len() <= *bytes)?),
+            Kind::Side(set) => {
+                let sides = contract.sides();
+                let side = |pixels: i128| sides.iter().copied().find(|side| i128::from(*side) == pixels);
+                set(draft, required(value, side)?);
+            }
+            Kind::Count(range, set) => {
+                let count = |n: i128| u32::try_from(n).ok().filter(|n| range.contains(n));
+                set(draft, required(value, count)?);
+            }
+            Kind::Number(range, set) => set(draft, required(value, |x: f64| range.contains(&x).then_some(x))?),
+            Kind::Sampler(set) => {
+                let named = |name: String| contract.samplers().find(|(known, _)| *known == name);
+                set(draft, required(value, named)?.1);
+            }
+            Kind::Seed(set) => {
+                let seed = |seed: i128| if seed < 0 { Some(None) } else { u64::try_from(seed).ok().map(Some) };
+                set(draft, self.optional(value, seed)?.flatten());
+            }
+            Kind::Flag(set) => set(draft, required(value, Some)?),
+            Kind::Shade(set) => set(draft, required(value, |name: String| Shade::from_name(&name))?),
+            Kind::Image(set) => set(draft, self.optional(value, |text: String| Named::from_text(&text))?),
+            Kind::Name(_, set) => set(draft, self.filtered(value, |_: &String| true)?),
+        }
+        Ok(())
+    }
+
+    /// What is read of a value; `null` is nothing where the field may hold nothing.
+    fn optional<J: Json, T>(&self, value: &Value, rule: impl FnOnce(J) -> Option<T>) -> Result<Option<T>, Fault> {
+        if value.is_null() && self.default == Default::None { Ok(None) } else { required(value, rule).map(Some) }
+    }
+
+    fn filtered<J: Json>(&self, value: &Value, rule: impl FnOnce(&J) -> bool) -> Result<Option<J>, Fault> {
+        self.optional(value, |value| Some(value).filter(|value| rule(value)))
+    }
+}
+
+fn required<J: Json, T>(value: &Value, rule: impl FnOnce(J) -> Option<T>) -> Result<T, Fault> {
+    rule(J::read(value).ok_or(Fault::Type(J::PYTHON))?).ok_or(Fault::Bounds)
+}
+
+impl Fault {
+    /// The sentence of the reference worker's validator.
+    pub fn sentence(self, name: &str, value: &Value) -> String {
+        match self {
+            Self::Type(wanted) => form::wrong_type(name, wanted, value),
+            Self::Bounds => format!("{name} does not meet the constraints."),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_table_holds_together() {
+        for &contract in Contract::ALL {
+            let table = contract.table();
+            for (number, field) in table.fields.iter().enumerate() {
+                let name = field.name;
+                assert!(table.fields[..number].iter().all(|other| other.name != name), "{name} is there twice");
+                assert!(!field.meaning.is_empty(), "{name}");
+                if let Some(default) = field.default() {
+                    assert_eq!(field.read(contract, &default, &mut Draft::new()), Ok(()), "{name}: its default");
+                }
+                assert!(field.part_of.is_none_or(|whole| contract.field(whole).is_some()), "{name}");
+                assert!(!field.by_model || !field.is_required(), "{name}");
+            }
+            let fields = table.needs.iter().flat_map(|(name, needed)| [name, needed]);
+            assert!(fields.into_iter().all(|name| contract.field(name).is_some()));
+            assert!(table.sides.is_sorted());
+            let names: Vec<&str> = contract.samplers().map(|(name, _)| name).collect();
+            assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1), "{names:?}");
+            assert_eq!(Contract::from_name(contract.name()), Some(contract));
+        }
+        assert_eq!(Contract::from_name("SD1"), None);
+    }
+}

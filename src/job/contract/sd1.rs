@@ -1,0 +1,162 @@
+//! The contract of the Stable Diffusion v1 endpoint: each documented value works, and nothing else does.
+
+use super::field::{Default, Field, Kind, Names};
+use super::{Output, Table};
+use crate::sampler::Sampler;
+
+/// Bytes of a prompt. A model reads about 300 of them; the rest would only be counted.
+const PROMPT_BYTES: usize = 32 * 1024;
+
+pub(super) static TABLE: Table = Table {
+    fields: &FIELDS,
+    sides: &[128, 256, 384, 448, 512, 576, 640, 704, 768],
+    samplers: &[("KLMS", Sampler::KLms)],
+    needs: &[("mask", "init_image")],
+    output: Output::Images,
+};
+
+static FIELDS: [Field; 19] = [
+    Field {
+        name: "prompt",
+        kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
+        default: Default::Required,
+        meaning: "what to draw; what goes beyond 77 tokens is cut, with a warning",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "negative_prompt",
+        kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.negative_prompt = text),
+        default: Default::None,
+        meaning: "what to keep away from; cut as the prompt is",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "width",
+        kind: Kind::Side(|draft, side| draft.size.width = side),
+        default: Default::Count(512),
+        meaning: "pixels from left to right",
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "height",
+        kind: Kind::Side(|draft, side| draft.size.height = side),
+        default: Default::Count(512),
+        meaning: "pixels from top to bottom",
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "num_outputs",
+        kind: Kind::Count(1..=10, |draft, count| draft.num_outputs = count),
+        default: Default::Count(1),
+        meaning: "how many images",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "num_inference_steps",
+        kind: Kind::Count(1..=500, |draft, count| draft.steps = count),
+        default: Default::Count(50),
+        meaning: "denoising steps",
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "guidance_scale",
+        kind: Kind::Number(0.0..=20.0, |draft, scale| draft.guidance_scale = scale),
+        default: Default::Number(7.5),
+        meaning: "how strongly the prompt is preferred to the negative prompt; at 1 and below only the prompt is evaluated, in half the time",
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "scheduler",
+        kind: Kind::Sampler(|draft, sampler| draft.sampler = sampler),
+        default: Default::Text(Sampler::KLms.name()),
+        meaning: "the sampler",
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "seed",
+        kind: Kind::Seed(|draft, seed| draft.seed = seed),
+        default: Default::None,
+        meaning: "without one, or with a negative one, a random one below 65536, as in the original worker. Image i is made from seed + i \
+                  alone and reports it, so it can be made again by itself",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "lora",
+        kind: Kind::Name(Names::Loras, |draft, name| draft.lora = name),
+        default: Default::None,
+        meaning: "the name of a LoRA file of the operator's",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "lora_scale",
+        kind: Kind::Number(0.0..=1.0, |draft, scale| draft.lora_scale = scale),
+        default: Default::Number(1.0),
+        meaning: "how much of the LoRA; 0 is none",
+        part_of: Some("lora"),
+        ..Field::PLAIN
+    },
+    Field {
+        name: "model",
+        kind: Kind::Name(Names::Models, |draft, name| draft.model = name),
+        default: Default::None,
+        meaning: "the name of the model that draws; left out, the operator's first",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "init_image",
+        kind: Kind::Image(|draft, image| draft.init_image = image),
+        default: Default::None,
+        meaning: "an image to begin from, resized to width × height",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "mask",
+        kind: Kind::Image(|draft, image| draft.mask = image),
+        default: Default::None,
+        meaning: "which part of init_image, without which it is refused, is repainted; resized as it is",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "prompt_strength",
+        kind: Kind::Number(0.0..=1.0, |draft, strength| draft.strength = strength),
+        default: Default::Number(0.8),
+        meaning: "how much of init_image is repainted: 0 nothing, 1 all of it",
+        part_of: Some("init_image"),
+        ..Field::PLAIN
+    },
+    Field {
+        name: "mask_repaint",
+        kind: Kind::Shade(|draft, shade| draft.repaint = shade),
+        default: Default::Text("black"),
+        meaning: "which part of the mask is repainted",
+        part_of: Some("mask"),
+        ..Field::PLAIN
+    },
+    Field {
+        name: "mask_paste",
+        kind: Kind::Flag(|draft, paste| draft.paste = paste),
+        default: Default::Flag(false),
+        meaning: "whether the kept part's own pixels are put over the result",
+        part_of: Some("mask"),
+        ..Field::PLAIN
+    },
+    Field {
+        name: "nsfw",
+        kind: Kind::Flag(|_, _| ()),
+        default: Default::Flag(false),
+        meaning: "is checked, and has no effect yet",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "preview",
+        kind: Kind::Flag(|draft, preview| draft.preview = preview),
+        default: Default::Flag(false),
+        meaning: "whether the progress updates of a worker have a small JPEG of the picture so far, as a data URI",
+        ..Field::PLAIN
+    },
+];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Picture, Ticket};
-use latentd::job::{Brought, Size, Spec, Start};
+use latentd::job::{Img2Img, LoadedImage, Size, Spec};
 use latentd::sampler::Sampler;
 
 /// Jobs by what a table calls them.
@@ -21,8 +21,8 @@ pub(crate) fn jobs() -> Jobs {
     let size = Size { width: 256, height: 192 };
     let pixels = (0..size.height).flat_map(|y| (0..size.width).flat_map(move |x| [x as u8, y as u8, (x ^ y) as u8]));
     let picture = Arc::new(Picture { width: size.width, height: size.height, pixels: pixels.collect() });
-    let image = Brought { picture, sha256: String::new() };
-    let job = |sampler: &Sampler, start: Option<Start>| Spec {
+    let image = LoadedImage { picture, sha256: String::new() };
+    let job = |sampler: &Sampler, start: Option<Img2Img>| Spec {
         model: "m".into(),
         prompt: "a red apple".into(),
         negative_prompt: None,
@@ -36,7 +36,7 @@ pub(crate) fn jobs() -> Jobs {
         lora: None,
         preview: false,
     };
-    let start = || Some(Start { image: image.clone(), strength: 0.6, mask: None });
+    let start = || Some(Img2Img { image: image.clone(), strength: 0.6, mask: None });
     let both = |sampler: &Sampler| {
         let name = sampler.name();
         [(name.to_owned(), job(sampler, None)), (format!("{name} from an image"), job(sampler, start()))]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Ticket};
-use latentd::job::{Brought, Mask, Offer, Picture, Shade, Spec, Start, validate};
+use latentd::job::{Img2Img, LoadedImage, Mask, Offer, Picture, Shade, Spec, validate};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -66,7 +66,7 @@ pub(crate) fn check(dir: &Path, list: &str, report: &mut Report) -> Result<()> {
             };
             let mode = match &spec.start {
                 None => "",
-                Some(Start { mask: None, .. }) => " image",
+                Some(Img2Img { mask: None, .. }) => " image",
                 Some(_) => " mask",
             };
             let group = groups.entry(format!("{}{mode}", spec.sampler.name())).or_default();
@@ -120,18 +120,18 @@ pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
 }
 
 impl Begun {
-    fn read(&self, dir: &Path) -> Result<Start> {
-        let brought = |file: &String| -> Result<Brought> {
+    fn read(&self, dir: &Path) -> Result<Img2Img> {
+        let brought = |file: &String| -> Result<LoadedImage> {
             let (width, height, pixels) = png(&dir.join(file))?;
             let picture = Arc::new(Picture { width, height, pixels });
-            Ok(Brought { picture, sha256: String::new() })
+            Ok(LoadedImage { picture, sha256: String::new() })
         };
         let mask = |file| -> Result<Mask> {
             let repaint = Shade::from_name(&self.repaint).context("repaint")?;
             Ok(Mask { image: brought(file)?, repaint, paste: false })
         };
         let mask = self.mask.as_ref().map(mask).transpose()?;
-        Ok(Start { image: brought(&self.image)?, strength: self.strength, mask })
+        Ok(Img2Img { image: brought(&self.image)?, strength: self.strength, mask })
     }
 }
 

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use latentd::date::UnixTime;
 use latentd::deliver::upload::UploadTarget;
 use latentd::intake::{Intake, IntakeLimits};
-use latentd::job::{Contract, Delivered, Named, Offer, Start, validate};
+use latentd::job::{Contract, Delivered, ImageSource, Img2Img, Offer, validate};
 use latentd::net::{self, Client, Guard, Url, shown};
 use latentd::queue::{
     Claim, Finish, Payloads, Record, StatusView, SubmissionContext, WorkerPost, parse_job_done, parse_submission,
@@ -180,10 +180,11 @@ pub fn weights(data: &[u8]) {
 /// A picture has the size that was asked for, or is refused with the field's name.
 pub fn picture(data: &[u8]) {
     thread_local!(static TOOLS: OnceCell<(tokio::runtime::Runtime, Intake)> = const { OnceCell::new() });
-    let image = Named::Inline(BASE64_STANDARD.encode(data));
+    let image = ImageSource::Inline(BASE64_STANDARD.encode(data));
     let input = serde_json::json!({"prompt": "p", "width": 128, "height": 256});
     let offer = Offer { models: vec!["m".into()], loras: Vec::new() };
-    let spec = validate(&input, &offer, 0).expect("a job").with_start(Some(Start { image, strength: 1.0, mask: None }));
+    let spec =
+        validate(&input, &offer, 0).expect("a job").with_start(Some(Img2Img { image, strength: 1.0, mask: None }));
     let brought = TOOLS.with(|tools| {
         let (runtime, intake) = tools.get_or_init(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

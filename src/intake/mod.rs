@@ -16,7 +16,7 @@ use tokio::try_join;
 
 use crate::blocking::caught;
 use crate::hex;
-use crate::job::{Brought, Code, JobError, Mask, Named, Size, Spec, Start};
+use crate::job::{Code, ImageSource, Img2Img, JobError, LoadedImage, Mask, Size, Spec};
 use crate::net::{self, Client, FetchError, Reason};
 use fault::ImageFault;
 
@@ -52,35 +52,35 @@ impl Intake {
     ///
     /// # Errors
     /// `image_fetch_failed` or `image_invalid`, with the field at fault.
-    pub async fn bring(&self, mut spec: Spec<Named>) -> Result<Spec, JobError> {
-        let Some(Start { image, strength, mask }) = spec.start.take() else { return Ok(spec.with_start(None)) };
+    pub async fn bring(&self, mut spec: Spec<ImageSource>) -> Result<Spec, JobError> {
+        let Some(Img2Img { image, strength, mask }) = spec.start.take() else { return Ok(spec.with_start(None)) };
         let size = spec.size;
         let start = match mask {
-            None => Start { image: self.one("init_image", image, size).await?, strength, mask: None },
+            None => Img2Img { image: self.one("init_image", image, size).await?, strength, mask: None },
             // One file serves as both.
             Some(Mask { image: other, repaint, paste }) if other == image => {
                 let image = self.one("init_image", image, size).await?;
-                Start { image: image.clone(), strength, mask: Some(Mask { image, repaint, paste }) }
+                Img2Img { image: image.clone(), strength, mask: Some(Mask { image, repaint, paste }) }
             }
             Some(Mask { image: other, repaint, paste }) => {
                 let both = try_join!(self.one("init_image", image, size), self.one("mask", other, size));
                 let (image, other) = both?;
-                Start { image, strength, mask: Some(Mask { image: other, repaint, paste }) }
+                Img2Img { image, strength, mask: Some(Mask { image: other, repaint, paste }) }
             }
         };
         Ok(spec.with_start(Some(start)))
     }
 
-    async fn one(&self, field: &'static str, named: Named, size: Size) -> Result<Brought, JobError> {
+    async fn one(&self, field: &'static str, named: ImageSource, size: Size) -> Result<LoadedImage, JobError> {
         let IntakeLimits { bytes, pixels, time } = self.limits;
         match named {
-            Named::Url(url) => {
+            ImageSource::Url(url) => {
                 let file = self.client.fetch(&url, net::FetchLimits { bytes, time }).await;
                 let file = file.map_err(|cause| not_fetched(field, &cause))?;
                 let read = self.decoding(move || read(&file, size, pixels)).await;
                 read.map_err(|fault| invalid(field, net::host(&url).as_deref(), &fault))
             }
-            Named::Inline(text) => {
+            ImageSource::Inline(text) => {
                 let read = self.decoding(move || read(&inline::decode(&text, bytes)?, size, pixels)).await;
                 read.map_err(|fault| invalid(field, None, &fault))
             }
@@ -104,10 +104,10 @@ impl Intake {
 }
 
 /// From a file to what a job begins from.
-fn read(file: &[u8], size: Size, pixels: u64) -> Result<Brought, ImageFault> {
+fn read(file: &[u8], size: Size, pixels: u64) -> Result<LoadedImage, ImageFault> {
     let picture = resize::resize(decode::decode(file, pixels)?, size)?;
     let sha256 = hex::encode(Sha256::digest(file));
-    Ok(Brought { picture: Arc::new(picture), sha256 })
+    Ok(LoadedImage { picture: Arc::new(picture), sha256 })
 }
 
 fn not_fetched(field: &str, cause: &FetchError) -> JobError {

@@ -34,17 +34,17 @@ impl JobError {
 }
 
 /// Complaints that a client reads at most: an input can have a million keys at fault.
-const TOLD: usize = 20;
+const MAX_COMPLAINTS: usize = 20;
 
 /// Bytes of a word of the client's that are said again in a complaint.
-const WORD: usize = 100;
+const ECHOED_BYTES: usize = 100;
 
 /// A client's own word as a complaint says it: of a long one, how it begins.
 pub(super) fn cut(word: &str) -> Cow<'_, str> {
-    if word.len() <= WORD {
+    if word.len() <= ECHOED_BYTES {
         return word.into();
     }
-    format!("{}…", &word[..word.floor_char_boundary(WORD)]).into()
+    format!("{}…", &word[..word.floor_char_boundary(ECHOED_BYTES)]).into()
 }
 
 /// One thing that is wrong with a job's input.
@@ -69,7 +69,7 @@ impl Complaints {
     /// `Err` with the complaints, or `Ok` when there are none.
     pub(super) fn check(complaints: impl Iterator<Item = Complaint>) -> Result<(), Self> {
         let mut complaints = complaints.fuse();
-        let told: Vec<Complaint> = complaints.by_ref().take(TOLD).collect();
+        let told: Vec<Complaint> = complaints.by_ref().take(MAX_COMPLAINTS).collect();
         if told.is_empty() { Ok(()) } else { Err(Self { told, more: complaints.count() }) }
     }
 

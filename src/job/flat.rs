@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// Keys that are kept: more than an input may have, and than complaints are told.
-const KEYS: usize = 64;
+const INPUT_KEYS: usize = 64;
 
 /// A JSON value. Of an object the first members are kept; lists and objects within it are empty, since no field of an input may be one.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +96,7 @@ impl<'de> Visitor<'de> for Whole {
         let (mut kept, mut more) = (Map::new(), 0);
         while let Some(key) = members.next_key::<String>()? {
             // Of two with one name the last counts.
-            if kept.len() < KEYS || kept.contains_key(&key) {
+            if kept.len() < INPUT_KEYS || kept.contains_key(&key) {
                 kept.insert(key, members.next_value::<Member>()?.0);
             } else {
                 members.next_value::<IgnoredAny>()?;

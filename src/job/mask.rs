@@ -1,8 +1,8 @@
 //! Which pixels a mask means.
 
-use super::spec::{Brought, Mask, Shade};
+use super::spec::{LoadedImage, Mask, Shade};
 
-impl Mask<Brought> {
+impl Mask<LoadedImage> {
     /// Whether each pixel is repainted, rows from the top. A pixel is white from half of full brightness on; brightness
     /// is ITU-R 601 luma in 16-bit fixed point, as Pillow has it, which is what the reference judges by.
     pub fn repainted(&self) -> Vec<bool> {
@@ -24,7 +24,7 @@ mod tests {
 
     fn mask(repaint: Shade, pixels: &[[u8; 3]]) -> Mask {
         let picture = Picture { width: pixels.len() as u32, height: 1, pixels: pixels.concat() };
-        Mask { image: Brought { picture: Arc::new(picture), sha256: String::new() }, repaint, paste: false }
+        Mask { image: LoadedImage { picture: Arc::new(picture), sha256: String::new() }, repaint, paste: false }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::spec::{Brought, Spec};
+use super::spec::{LoadedImage, Spec};
 use crate::sampler::Sampler;
 
 /// The text chunks of image `index` of a job, as keyword and text.
@@ -85,7 +85,7 @@ fn input(spec: &Spec, index: u32) -> String {
     input.to_string()
 }
 
-fn digest(image: &Brought) -> Value {
+fn digest(image: &LoadedImage) -> Value {
     format!("sha256:{}", image.sha256).into()
 }
 
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use crate::job::{Lora, Mask, Offer, Picture, Shade, Size, Start, validate};
+    use crate::job::{Img2Img, Lora, Mask, Offer, Picture, Shade, Size, validate};
 
     fn spec() -> Spec {
         Spec {
@@ -141,10 +141,10 @@ mod tests {
     fn what_a_job_began_from_is_told_without_showing_it() {
         let image = |sha256: &str| {
             let picture = Picture { width: 1, height: 1, pixels: vec![0; 3] };
-            Brought { picture: Arc::new(picture), sha256: sha256.into() }
+            LoadedImage { picture: Arc::new(picture), sha256: sha256.into() }
         };
         let mask = Mask { image: image("bb"), repaint: Shade::White, paste: true };
-        let start = Start { image: image("aa"), strength: 0.3, mask: Some(mask) };
+        let start = Img2Img { image: image("aa"), strength: 0.3, mask: Some(mask) };
         let lora = Lora { name: "ink".into(), scale: 0.5 };
         let spec = Spec { model: "m".into(), start: Some(start), lora: Some(lora), ..spec() };
         let [(_, line), (_, text)] = text_chunks(&spec, 0);

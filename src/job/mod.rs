@@ -16,7 +16,7 @@ mod spec;
 mod validate;
 
 pub use code::Code;
-pub use contract::{Contract, Defaults, DefaultsError, Draft, Field, Kind, Names, Output, Table};
+pub use contract::{Catalog, Choices, Contract, Defaults, DefaultsError, Draft, Field, Kind, Output, Table};
 pub use delivered::{Delivered, HEADER_BYTES, HEADERS, NotAJob, Policy, Webhook};
 pub use error::{Complaint, Complaints, JobError};
 pub use family::Family;
@@ -24,6 +24,6 @@ pub use flat::Flat;
 pub use metadata::text_chunks;
 pub use output::{Image, Report, Timings};
 pub use picture::Picture;
-pub use request::{Request, RequestError};
-pub use spec::{Brought, Lora, Mask, Named, Shade, Size, Spec, Start};
+pub use request::{JobRequest, JobRequestError};
+pub use spec::{ImageSource, Img2Img, LoadedImage, Lora, Mask, Shade, Size, Spec};
 pub use validate::{Offer, OfferedModel, validate};

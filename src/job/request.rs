@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// A job that was asked for and not looked into yet. Keys beside these two are for others.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub struct JobRequest {
     /// Names the job in results and file names.
     pub id: String,
     /// What [`crate::job::validate`] checks; never `null`.
@@ -13,7 +13,7 @@ pub struct Request {
 
 /// Why a text is no job.
 #[derive(Debug, thiserror::Error)]
-pub enum RequestError {
+pub enum JobRequestError {
     /// The text is not JSON.
     #[error("the job is not valid JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -28,18 +28,18 @@ pub enum RequestError {
     Id(Value),
 }
 
-impl Request {
+impl JobRequest {
     /// The id of a job that brings none, as in the SDK's local run.
     pub const LOCAL_ID: &'static str = "local_test";
 
     /// Reads a job from its JSON text.
-    pub fn from_json(text: &str) -> Result<Self, RequestError> {
-        let Value::Object(mut job) = serde_json::from_str(text)? else { return Err(RequestError::NotAnObject) };
-        let input = job.remove("input").filter(|input| !input.is_null()).ok_or(RequestError::NoInput)?;
+    pub fn from_json(text: &str) -> Result<Self, JobRequestError> {
+        let Value::Object(mut job) = serde_json::from_str(text)? else { return Err(JobRequestError::NotAnObject) };
+        let input = job.remove("input").filter(|input| !input.is_null()).ok_or(JobRequestError::NoInput)?;
         let id = match job.remove("id") {
             None | Some(Value::Null) => Self::LOCAL_ID.to_owned(),
             Some(Value::String(id)) if !id.is_empty() => id,
-            Some(other) => return Err(RequestError::Id(other)),
+            Some(other) => return Err(JobRequestError::Id(other)),
         };
         Ok(Self { id, input })
     }
@@ -54,9 +54,9 @@ mod tests {
 
     #[test]
     fn a_job_is_its_id_and_its_input() {
-        let job = Request::from_json(r#"{"input": {"prompt": "p"}, "id": "j1", "webhook": "http://x"}"#).unwrap();
-        assert_eq!(job, Request { id: "j1".into(), input: json!({"prompt": "p"}) });
-        assert_eq!(Request::from_json(r#"{"input": []}"#).unwrap().id, "local_test");
+        let job = JobRequest::from_json(r#"{"input": {"prompt": "p"}, "id": "j1", "webhook": "http://x"}"#).unwrap();
+        assert_eq!(job, JobRequest { id: "j1".into(), input: json!({"prompt": "p"}) });
+        assert_eq!(JobRequest::from_json(r#"{"input": []}"#).unwrap().id, "local_test");
     }
 
     #[test]
@@ -71,14 +71,14 @@ mod tests {
             (r#"{"input": {}, "id": 5}"#, "a job's \"id\" is a string that is not empty, not 5"),
             (r#"{"input": {}, "id": ""}"#, "a job's \"id\" is a string that is not empty, not \"\""),
         ] {
-            assert_eq!(Request::from_json(text).unwrap_err().to_string(), why, "{text}");
+            assert_eq!(JobRequest::from_json(text).unwrap_err().to_string(), why, "{text}");
         }
     }
 
     #[test]
     fn hostile_json_is_refused_and_not_obeyed() {
         for text in ["[".repeat(100_000), format!("{{\"input\": {}", "{\"a\":".repeat(100_000)), "1e400".into()] {
-            assert!(matches!(Request::from_json(&text), Err(RequestError::Json(_))));
+            assert!(matches!(JobRequest::from_json(&text), Err(JobRequestError::Json(_))));
         }
     }
 }

@@ -14,10 +14,10 @@ pub struct Size {
     pub height: u32,
 }
 
-/// A checked job. [`crate::job::validate`] builds it with images as they were [`Named`]; the engine takes it with images
-/// as they were [`Brought`].
+/// A checked job. [`crate::job::validate`] builds it with images as they were [`ImageSource`]; the engine takes it with images
+/// as they were [`LoadedImage`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Spec<I = Brought> {
+pub struct Spec<I = LoadedImage> {
     /// The name of the model that draws.
     pub model: String,
     /// What to draw.
@@ -27,7 +27,7 @@ pub struct Spec<I = Brought> {
     /// Size of every image.
     pub size: Size,
     /// What to begin from; `None` is pure noise.
-    pub start: Option<Start<I>>,
+    pub start: Option<Img2Img<I>>,
     /// Number of images, 1 to 10. Image `i` is drawn from `seed + i`.
     pub num_outputs: u32,
     /// Denoising steps asked for, 1 to 500.
@@ -46,7 +46,7 @@ pub struct Spec<I = Brought> {
 
 /// An image to begin from.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Start<I = Brought> {
+pub struct Img2Img<I = LoadedImage> {
     /// `init_image`.
     pub image: I,
     /// `prompt_strength`: the share of the steps that is made, 0 (none) to 1 (all).
@@ -57,7 +57,7 @@ pub struct Start<I = Brought> {
 
 /// Which part of an image to repaint.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mask<I = Brought> {
+pub struct Mask<I = LoadedImage> {
     /// A picture in black and white; what lies between counts as the nearer of the two.
     pub image: I,
     /// Which of the two is repainted.
@@ -86,7 +86,7 @@ pub struct Lora {
 
 /// An image as a job gives it: not fetched, not looked into.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
+pub enum ImageSource {
     /// Where it is to be had, by http or https.
     Url(String),
     /// The file itself in base64, from a `data:` URI or bare.
@@ -95,7 +95,7 @@ pub enum Named {
 
 /// An image at hand, resized to what the job draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Brought {
+pub struct LoadedImage {
     /// Its pixels.
     pub picture: Arc<Picture>,
     /// SHA-256 of the file that it came in, in hex.
@@ -120,7 +120,7 @@ impl Shade {
     }
 }
 
-impl Named {
+impl ImageSource {
     /// Reads what a job says: an http or https URL, a `data:` URI in base64, or bare base64 (either alphabet, white space
     /// allowed). `None` for anything else.
     pub fn from_text(text: &str) -> Option<Self> {
@@ -152,7 +152,7 @@ impl<I> Spec<I> {
     }
 
     /// The same job with other images to begin from.
-    pub fn with_start<J>(self, start: Option<Start<J>>) -> Spec<J> {
+    pub fn with_start<J>(self, start: Option<Img2Img<J>>) -> Spec<J> {
         let Self {
             model,
             prompt,
@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn images_come_by_url_or_inline() {
-        let url = |text: &str| Some(Named::Url(text.into()));
-        let inline = |text: &str| Some(Named::Inline(text.into()));
+        let url = |text: &str| Some(ImageSource::Url(text.into()));
+        let inline = |text: &str| Some(ImageSource::Inline(text.into()));
         for (text, named) in [
             ("http://x/i.png", url("http://x/i.png")),
             ("HTTPS://x", url("HTTPS://x")),
@@ -208,7 +208,7 @@ mod tests {
             ("/etc/passwd\0", None),
             ("é", None),
         ] {
-            assert_eq!(Named::from_text(text), named, "{text:?}");
+            assert_eq!(ImageSource::from_text(text), named, "{text:?}");
         }
     }
 
@@ -216,8 +216,8 @@ mod tests {
     fn steps_are_cut_as_the_reference_cuts_them() {
         let spec = crate::engine::fake::spec(1, 50);
         let first = |steps: u32, strength: f64| {
-            let image = Named::Url("http://x".into());
-            Spec { steps, ..spec.clone() }.with_start(Some(Start { image, strength, mask: None })).first_step()
+            let image = ImageSource::Url("http://x".into());
+            Spec { steps, ..spec.clone() }.with_start(Some(Img2Img { image, strength, mask: None })).first_step()
         };
         for (steps, strength, expected) in
             [(50, 0.8, 10), (50, 1.0, 0), (50, 0.0, 50), (7, 0.3, 5), (1, 0.8, 1), (10, 0.29, 8)]

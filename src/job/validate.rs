@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::contract::{Contract, Defaults, Draft, Fault, Field, Kind, Names};
+use super::contract::{Catalog, Contract, Defaults, Draft, Field, FieldFault, Kind};
 use super::error::{Complaint, Complaints, cut};
 use super::form::wrong_type;
-use super::spec::{Named, Spec};
+use super::spec::{ImageSource, Spec};
 use crate::suggest::suggest;
 
 /// What this process can draw with: the part of validation that is not the same everywhere.
@@ -43,10 +43,10 @@ impl Offer {
         self.models.iter().find(|model| Some(model.name.as_str()) == named).or_else(|| self.models.first())
     }
 
-    fn names(&self, of: Names) -> Vec<&str> {
+    fn names(&self, of: Catalog) -> Vec<&str> {
         match of {
-            Names::Models => self.models.iter().map(|model| model.name.as_str()).collect(),
-            Names::Loras => self.loras.iter().map(String::as_str).collect(),
+            Catalog::Models => self.models.iter().map(|model| model.name.as_str()).collect(),
+            Catalog::Loras => self.loras.iter().map(String::as_str).collect(),
         }
     }
 }
@@ -55,7 +55,7 @@ impl Offer {
 ///
 /// # Errors
 /// Complaints, one a field: about keys in the order in which they were sent, then about what is missing.
-pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Named>, Complaints> {
+pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<ImageSource>, Complaints> {
     let Value::Object(sent) = input else {
         let text = wrong_type("input", "dict", input);
         return Err(Complaint { field: "input".into(), text, hint: None }.into());
@@ -106,7 +106,7 @@ fn read(
     let Some(value) = value.as_deref() else {
         return complain(format!("{} is a required input.", field.name), None);
     };
-    if let Err(fault) = field.read(contract, value, draft) {
+    if let Err(fault) = field.read(&contract.table().choices, value, draft) {
         return complain(fault.sentence(field.name, value), Some(hint(field, contract, fault, value)));
     }
     if value.is_null() {
@@ -127,9 +127,11 @@ fn read(
 }
 
 /// What a client may do about a value.
-fn hint(field: &Field, contract: Contract, fault: Fault, value: &Value) -> String {
+fn hint(field: &Field, contract: Contract, fault: FieldFault, value: &Value) -> String {
     let near = match (&field.kind, fault, value.as_str()) {
-        (Kind::Sampler(_), Fault::Bounds, Some(name)) => suggest(name, contract.samplers().map(|(known, _)| known)),
+        (Kind::Sampler(_), FieldFault::Bounds, Some(name)) => {
+            suggest(name, contract.samplers().map(|(known, _)| known))
+        }
         _ => None,
     };
     near.map_or_else(|| format!("use {}", field.allowed(contract, "")), did_you_mean)
@@ -159,7 +161,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, json};
 
-    use super::super::spec::{Lora, Mask, Shade, Size, Start};
+    use super::super::spec::{Img2Img, Lora, Mask, Shade, Size};
     use super::*;
     use crate::sampler::Sampler;
 
@@ -167,7 +169,7 @@ mod tests {
         Offer { models: vec!["miniature".into()], loras: vec!["ink".into(), "wool".into()] }
     }
 
-    fn check(input: &Value) -> Result<Spec<Named>, Vec<String>> {
+    fn check(input: &Value) -> Result<Spec<ImageSource>, Vec<String>> {
         validate(input, &offer(), 40264).map_err(|complaints| complaints.texts())
     }
 
@@ -375,15 +377,15 @@ mod tests {
     #[test]
     fn an_image_to_begin_from_is_taken_with_all_that_belongs_to_it() {
         let start = |input: Value| check(&input).unwrap().start;
-        let image = Named::Url("http://x/i.png".into());
+        let image = ImageSource::Url("http://x/i.png".into());
         let plain = json!({"prompt": "p", "init_image": "http://x/i.png"});
-        assert_eq!(start(plain), Some(Start { image: image.clone(), strength: 0.8, mask: None }));
+        assert_eq!(start(plain), Some(Img2Img { image: image.clone(), strength: 0.8, mask: None }));
         let whole = json!({
             "prompt": "p", "init_image": "http://x/i.png", "prompt_strength": 1, "mask": "AAAA",
             "mask_repaint": "white", "mask_paste": true
         });
-        let mask = Mask { image: Named::Inline("AAAA".into()), repaint: Shade::White, paste: true };
-        assert_eq!(start(whole), Some(Start { image, strength: 1.0, mask: Some(mask) }));
+        let mask = Mask { image: ImageSource::Inline("AAAA".into()), repaint: Shade::White, paste: true };
+        assert_eq!(start(whole), Some(Img2Img { image, strength: 1.0, mask: Some(mask) }));
         assert_eq!(start(json!({"prompt": "p", "mask": null, "prompt_strength": 0.1})), None);
     }
 

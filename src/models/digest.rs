@@ -8,7 +8,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest as _, Sha256};
 
-use super::place::Place;
+use super::place::RelativePath;
 use crate::disk::whole;
 use crate::hex;
 
@@ -16,7 +16,7 @@ use crate::hex;
 pub const SUMS: &str = "SHA256SUMS";
 
 /// Bytes of it: it may be of more than one model.
-const MOST: u64 = 4 << 20;
+const SUMS_BYTES: u64 = 4 << 20;
 
 /// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
@@ -97,8 +97,8 @@ impl<'de> Deserialize<'de> for Digest {
 ///
 /// # Errors
 /// It cannot be read, or has a line that `sha256sum` would not have written, or one for a file outside of the folder.
-pub fn read_sums(folder: &Path) -> io::Result<Option<Vec<(Place, Digest)>>> {
-    let text = match whole::read_text(&folder.join(SUMS), MOST) {
+pub fn read_sums(folder: &Path) -> io::Result<Option<Vec<(RelativePath, Digest)>>> {
+    let text = match whole::read_text(&folder.join(SUMS), SUMS_BYTES) {
         Ok(text) => text,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(cause),
@@ -111,14 +111,14 @@ pub fn read_sums(folder: &Path) -> io::Result<Option<Vec<(Place, Digest)>>> {
 }
 
 /// `digest`, a space, a space or `*` (which says that the file was read as it is), and the file.
-fn parse_line(line: &str) -> Option<(Place, Digest)> {
+fn parse_line(line: &str) -> Option<(RelativePath, Digest)> {
     let (digest, rest) = line.split_at_checked(64)?;
     let place = rest.strip_prefix("  ").or_else(|| rest.strip_prefix(" *"))?;
-    Some((Place::parse(place.strip_prefix("./").unwrap_or(place))?, Digest::parse(digest)?))
+    Some((RelativePath::parse(place.strip_prefix("./").unwrap_or(place))?, Digest::parse(digest)?))
 }
 
 /// Writes `SHA256SUMS` in `folder` and sees to it that it is on the disk.
-pub(super) fn write_sums<'a>(folder: &Path, sums: impl Iterator<Item = (&'a Place, Digest)>) -> io::Result<()> {
+pub(super) fn write_sums<'a>(folder: &Path, sums: impl Iterator<Item = (&'a RelativePath, Digest)>) -> io::Result<()> {
     let mut file = File::create(folder.join(SUMS))?;
     for (place, digest) in sums {
         writeln!(file, "{digest}  {place}")?;
@@ -154,7 +154,7 @@ mod tests {
     fn sums_are_those_of_the_tool() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read_sums(folder.path()).unwrap(), None);
-        let place = |text: &str| Place::parse(text).unwrap();
+        let place = |text: &str| RelativePath::parse(text).unwrap();
         let (a, b, digest) = (place("a"), place("unet/b c"), Digest::parse(ABC).unwrap());
         write_sums(folder.path(), [(&a, digest), (&b, digest)].into_iter()).unwrap();
         let text = fs::read_to_string(folder.path().join(SUMS)).unwrap();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::digest::Digest;
 use super::manifest::Manifest;
-use super::select::Unfit;
+use super::select::UnusableRepository;
 use crate::disk;
 use crate::job;
 use crate::net::{FetchError, Refusal};
@@ -104,7 +104,7 @@ pub enum PullError {
         /// Which.
         repository: String,
         /// Why not.
-        cause: Unfit,
+        cause: UnusableRepository,
     },
     /// The family that its configuration tells of does not load.
     #[error("{0} is of the family {1}, and only models of the {loads} architecture load", loads = job::Family::labels())]

@@ -13,7 +13,7 @@ use crate::job::Family;
 pub(super) const CONFIG_BYTES: u64 = 1 << 20;
 
 /// Bytes of a safetensors header: what the format allows.
-const HEADER_BYTES: u64 = 100 << 20;
+const SAFETENSORS_HEADER_BYTES: u64 = 100 << 20;
 
 /// What a model turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ fn of_file(path: &Path) -> io::Result<Recognised> {
     let mut length = [0; 8];
     file.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
-    if length > HEADER_BYTES {
+    if length > SAFETENSORS_HEADER_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no safetensors file"));
     }
     let mut header = Vec::new();

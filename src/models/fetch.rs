@@ -7,25 +7,20 @@ use tokio::time::sleep;
 
 use super::digest::Digest;
 use super::error::PullError;
-use super::part::Part;
-use super::place::Place;
-use super::plan::plausible;
-use crate::net::{DownloadError, Downloads, Pauses, Resume, Url, jitter};
+use super::limits::plausible;
+use super::part::PartialFile;
+use super::persist::PAUSES;
+use super::place::RelativePath;
+use crate::net::{DownloadError, Downloads, Resume, Url, jitter};
 
 /// Tries in a row that bring nothing more.
-const TRIES: u32 = 5;
-
-/// Times that something small is asked for.
-const ASKED: u32 = 3;
-
-/// Between tries.
-const PAUSES: Pauses = Pauses { first: Duration::from_millis(200), most: Duration::from_secs(15) };
+const FRUITLESS_TRIES: u32 = 5;
 
 /// A file to fetch.
 #[derive(Debug, Clone)]
-pub(super) struct Want {
+pub(super) struct WantedFile {
     /// What it is called.
-    pub(super) path: Place,
+    pub(super) path: RelativePath,
     /// Where it is.
     pub(super) url: Url,
     /// The repository it belongs to, for people, and its revision.
@@ -51,17 +46,6 @@ pub enum Seen {
     Done,
 }
 
-/// Asks again a few times where that may help: for what is small, and comes whole or not at all.
-pub(super) async fn persist<T>(call: impl AsyncFn() -> Result<T, DownloadError>) -> Result<T, DownloadError> {
-    for failures in 1..ASKED {
-        match call().await.map_err(|cause| (cause.retry(), cause)) {
-            Err((Some(pause), _)) => sleep(PAUSES.after(failures, pause, jitter())).await,
-            ended => return ended.map_err(|(_, cause)| cause),
-        }
-    }
-    call().await
-}
-
 /// How a try ended.
 enum End {
     /// Another may bring more.
@@ -72,7 +56,7 @@ enum End {
     Useless(PullError),
 }
 
-impl Want {
+impl WantedFile {
     fn identity(&self) -> String {
         let hash = self.sha256.map(|sha256| format!("sha256:{sha256}"));
         hash.or_else(|| Some(format!("blob:{}", self.blob.as_ref()?))).unwrap_or_default()
@@ -97,10 +81,10 @@ impl Want {
 /// Fetches the file to its part and gives its size and hash. What an earlier try left is gone on with.
 pub(super) async fn fetch(
     downloads: &Downloads,
-    want: &Want,
+    want: &WantedFile,
     seen: impl Fn(Seen) + Send + Sync,
 ) -> Result<(u64, Digest), PullError> {
-    let mut part = Part::open(&want.file, &want.identity()).map_err(PullError::disk(&want.file))?;
+    let mut part = PartialFile::open(&want.file, &want.identity()).map_err(PullError::disk(&want.file))?;
     let (mut failures, mut most) = (0, part.len());
     loop {
         let (cause, pause) = match attempt(downloads, want, &mut part, &seen).await {
@@ -118,8 +102,8 @@ pub(super) async fn fetch(
         // Only what brings a file further counts as a success: a host may send the same beginning for ever.
         failures = if part.len() > most { 0 } else { failures + 1 };
         most = most.max(part.len());
-        if failures >= TRIES {
-            return Err(PullError::Broken { file: want.path.to_string(), cause, tries: TRIES });
+        if failures >= FRUITLESS_TRIES {
+            return Err(PullError::Broken { file: want.path.to_string(), cause, tries: FRUITLESS_TRIES });
         }
         seen(Seen::Again(cause));
         sleep(PAUSES.after(failures.max(1), pause, jitter())).await;
@@ -129,8 +113,8 @@ pub(super) async fn fetch(
 /// One try, from where the last one ended.
 async fn attempt(
     downloads: &Downloads,
-    want: &Want,
-    part: &mut Part,
+    want: &WantedFile,
+    part: &mut PartialFile,
     seen: &(impl Fn(Seen) + Send + Sync),
 ) -> Result<Digest, End> {
     let mut sha256 = want.sha256;
@@ -150,8 +134,8 @@ async fn attempt(
 /// Receives the rest of the file, and the hash that its host knows of it, if it does.
 async fn receive(
     downloads: &Downloads,
-    want: &Want,
-    part: &mut Part,
+    want: &WantedFile,
+    part: &mut PartialFile,
     seen: &(impl Fn(Seen) + Send + Sync),
 ) -> Result<Option<Digest>, End> {
     plausible(&want.path, want.bytes.unwrap_or_default()).map_err(End::Useless)?;

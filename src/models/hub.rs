@@ -5,12 +5,13 @@ use serde_json::Value;
 
 use super::digest::Digest;
 use super::error::PullError;
-use super::fetch::persist;
-use super::place::Place;
+use super::persist::persist;
+use super::place::RelativePath;
+use super::remote::RemoteFile;
 use crate::net::{DownloadError, Downloads, Url};
 
 /// Bytes of the answer: a repository of ten thousand files has less.
-const LONGEST: u64 = 16 << 20;
+const LISTING_BYTES: u64 = 16 << 20;
 
 /// A repository's name, `owner/name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,20 +35,7 @@ pub struct Listing {
     /// The licence, as the repository names it.
     pub licence: Option<String>,
     /// Its files.
-    pub files: Vec<Remote>,
-}
-
-/// A file of a repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
-    /// Where it lies.
-    pub path: Place,
-    /// Its size.
-    pub bytes: Option<u64>,
-    /// Its hash; hubs give it for large files only.
-    pub sha256: Option<Digest>,
-    /// What names this state of it among all others, where no hash does.
-    pub blob: Option<String>,
+    pub files: Vec<RemoteFile>,
 }
 
 impl Repository {
@@ -94,7 +82,7 @@ impl Hub {
         let mut url = self.at(&["api", "models", &repository.owner, &repository.name, "revision", revision]);
         url.set_query(Some("blobs=true"));
         let answer =
-            persist(async || self.downloads.small(&url, LONGEST).await).await.map_err(|cause| match cause {
+            persist(async || self.downloads.small(&url, LISTING_BYTES).await).await.map_err(|cause| match cause {
                 DownloadError::Refused(refusal) => PullError::refused(refusal, Some((self.page(repository), revision))),
                 DownloadError::Failed(cause) => PullError::Host(cause),
             })?;
@@ -105,7 +93,7 @@ impl Hub {
     }
 
     /// Where a file of a repository is.
-    pub fn file(&self, repository: &Repository, commit: &str, path: &Place) -> Url {
+    pub fn file(&self, repository: &Repository, commit: &str, path: &RelativePath) -> Url {
         let mut url = self.at(&[&repository.owner, &repository.name, "resolve", commit]);
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path.as_str().split('/'));
@@ -168,7 +156,7 @@ impl Answer {
         }
         let mut files = Vec::new();
         for sibling in self.siblings {
-            let Some(path) = Place::parse(&sibling.rfilename) else {
+            let Some(path) = RelativePath::parse(&sibling.rfilename) else {
                 if is_hostile(&sibling.rfilename) {
                     return Err(format!("it names the file {:?}, which lies outside", sibling.rfilename));
                 }
@@ -181,7 +169,7 @@ impl Answer {
             };
             let sha256 = sibling.lfs.as_ref().map(digest).transpose()?;
             let bytes = sibling.lfs.and_then(|lfs| lfs.size).or(sibling.size);
-            files.push(Remote { path, bytes, sha256, blob: sibling.blob });
+            files.push(RemoteFile { path, bytes, sha256, blob: sibling.blob });
         }
         Ok(Listing { commit: self.sha, licence, files })
     }
@@ -228,8 +216,9 @@ mod tests {
     fn urls_hold_what_they_are_made_of() {
         let hub = |endpoint: &str| Hub::new(endpoint.parse().unwrap(), Downloads::new(None).unwrap());
         let repository = Repository::parse("a/b").unwrap();
-        let file =
-            |endpoint| hub(endpoint).file(&repository, "c0", &Place::parse("unet/x y#?.bin").unwrap()).to_string();
+        let file = |endpoint| {
+            hub(endpoint).file(&repository, "c0", &RelativePath::parse("unet/x y#?.bin").unwrap()).to_string()
+        };
         assert_eq!(file("https://h"), "https://h/a/b/resolve/c0/unet/x%20y%23%3F.bin");
         assert_eq!(file("https://h/api/hub/"), "https://h/api/hub/a/b/resolve/c0/unet/x%20y%23%3F.bin");
         let api = hub("http://h:1/m").at(&["api", "refs/pr/1"]);
@@ -250,11 +239,11 @@ mod tests {
         }))
         .unwrap();
         assert_eq!((found.commit.as_str(), found.licence.as_deref()), ("c0ffee", Some("mit")));
-        let place = |text| Place::parse(text).unwrap();
+        let place = |text| RelativePath::parse(text).unwrap();
         let config =
-            Remote { path: place("unet/config.json"), bytes: Some(743), sha256: None, blob: Some("b10b".into()) };
+            RemoteFile { path: place("unet/config.json"), bytes: Some(743), sha256: None, blob: Some("b10b".into()) };
         let sha256 = Digest::parse(HASH);
-        let weights = Remote { path: place("unet/w.safetensors"), bytes: Some(9), sha256, blob: Some("b".into()) };
+        let weights = RemoteFile { path: place("unet/w.safetensors"), bytes: Some(9), sha256, blob: Some("b".into()) };
         assert_eq!(found.files, [config, weights]);
     }
 

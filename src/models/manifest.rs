@@ -8,14 +8,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::place::Place;
+use super::place::RelativePath;
 use crate::disk::whole;
 
 /// The file in a model's folder that says what it is.
 pub const MANIFEST: &str = "model.json";
 
 /// Bytes of it: a model of many thousand files has less.
-const MOST: u64 = 4 << 20;
+const MANIFEST_BYTES: u64 = 4 << 20;
 
 /// The manifests of `models/manifests/`, by their file names without the ending.
 const KNOWN: [(&str, &str); 5] = [
@@ -54,7 +54,7 @@ pub struct Manifest {
     pub pulled: Option<String>,
     /// Its files, as far as they are known. Of those of a known model, only what was published.
     #[serde(default)]
-    pub files: Vec<Listed>,
+    pub files: Vec<ListedFile>,
     /// What a reader should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -62,9 +62,9 @@ pub struct Manifest {
 
 /// A file of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listed {
+pub struct ListedFile {
     /// Where it lies in the model's folder.
-    pub path: Place,
+    pub path: RelativePath,
     /// Its size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -89,7 +89,7 @@ impl Manifest {
     /// # Errors
     /// It cannot be read, or is not what it should be.
     pub fn read(folder: &Path) -> io::Result<Option<Self>> {
-        match whole::read(&folder.join(MANIFEST), MOST) {
+        match whole::read(&folder.join(MANIFEST), MANIFEST_BYTES) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
             Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
             Err(cause) => Err(cause),
@@ -104,7 +104,7 @@ impl Manifest {
     }
 
     /// The hash that is known of a file.
-    pub(super) fn hash(&self, path: &Place) -> Option<Digest> {
+    pub(super) fn hash(&self, path: &RelativePath) -> Option<Digest> {
         self.files.iter().find(|file| file.path == *path).map(|file| file.sha256)
     }
 }

@@ -10,7 +10,7 @@ use super::digest::{Digest, Hasher, hash};
 
 /// A file that is on its way.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct PartialFile {
     path: PathBuf,
     note: PathBuf,
     /// What names the state of the file; empty if only the host's tag does.
@@ -32,7 +32,7 @@ fn with(path: &Path, ending: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-impl Part {
+impl PartialFile {
     /// Opens what an earlier process left of the file at `path`, if it is of the state that `identity` names; else begins anew.
     pub(super) fn open(path: &Path, identity: &str) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn leave(path: &Path, identity: &str, tag: &str) {
-        let mut part = Part::open(path, identity).unwrap();
+        let mut part = PartialFile::open(path, identity).unwrap();
         part.begin(tag).unwrap();
         part.add(b"abc").unwrap();
     }
@@ -130,12 +130,12 @@ mod tests {
             ("", "\"t\"", "sha256:1", 0),
         ] {
             leave(&path, left, tag);
-            let part = Part::open(&path, asked).unwrap();
+            let part = PartialFile::open(&path, asked).unwrap();
             assert_eq!(part.len(), used, "{left} {tag} {asked}");
             assert_eq!(part.tag(), if used == 0 { "" } else { tag });
         }
         leave(&path, "sha256:1", "");
-        let mut part = Part::open(&path, "sha256:1").unwrap();
+        let mut part = PartialFile::open(&path, "sha256:1").unwrap();
         part.add(b"def").unwrap();
         let mut whole = Hasher::default();
         whole.update(b"abcdef");
@@ -150,10 +150,10 @@ mod tests {
         let path = folder.path().join("w");
         leave(&path, "sha256:1", "\"tag\"");
         fs::write(folder.path().join("w.from"), "sha256:1").unwrap();
-        assert_eq!(Part::open(&path, "sha256:1").unwrap().len(), 0);
+        assert_eq!(PartialFile::open(&path, "sha256:1").unwrap().len(), 0);
         leave(&path, "sha256:1", "\"tag\"");
         fs::remove_file(folder.path().join("w.from")).unwrap();
-        assert_eq!(Part::open(&path, "sha256:1").unwrap().len(), 0);
+        assert_eq!(PartialFile::open(&path, "sha256:1").unwrap().len(), 0);
     }
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
         let path = folder.path().join("w");
         leave(&path, "sha256:1", "");
         fs::rename(part(&path), &path).unwrap();
-        assert_eq!(Part::open(&path, "sha256:1").unwrap().len(), 3);
+        assert_eq!(PartialFile::open(&path, "sha256:1").unwrap().len(), 3);
         assert!(!path.exists());
     }
 }

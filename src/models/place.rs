@@ -6,24 +6,24 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Bytes of a path, and of one of its names with what is added to it: what every file system takes.
-const LONGEST: usize = 1024;
-const LONGEST_NAME: usize = 200;
+const PATH_BYTES: usize = 1024;
+const NAME_BYTES: usize = 200;
 
 /// A path below a folder, with `/` between its names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Place(String);
+pub struct RelativePath(String);
 
-impl Place {
+impl RelativePath {
     /// Reads a path. It may have no name that is empty, hidden or `..`, nor anything that a terminal or another system takes for
     /// something else.
     pub fn parse(text: &str) -> Option<Self> {
         let plain = |name: &str| {
             !name.is_empty()
-                && name.len() <= LONGEST_NAME
+                && name.len() <= NAME_BYTES
                 && !name.starts_with('.')
                 && !name.chars().any(|c| c.is_control() || matches!(c, '\\' | ':'))
         };
-        (text.len() <= LONGEST && text.split('/').all(plain)).then(|| Self(text.to_owned()))
+        (text.len() <= PATH_BYTES && text.split('/').all(plain)).then(|| Self(text.to_owned()))
     }
 
     /// The path as it was written.
@@ -42,19 +42,19 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RelativePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Serialize for Place {
+impl Serialize for RelativePath {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
     }
 }
 
-impl<'de> Deserialize<'de> for Place {
+impl<'de> Deserialize<'de> for RelativePath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| de::Error::custom(format!("{text:?} is no path inside of a model")))
@@ -68,21 +68,21 @@ mod tests {
     #[test]
     fn a_place_is_inside() {
         for text in ["a", "unet/a.safetensors", "a b/c", "é", "a..b/c", "-a"] {
-            let place = Place::parse(text);
-            assert_eq!(place.as_ref().map(Place::as_str), Some(text));
+            let place = RelativePath::parse(text);
+            assert_eq!(place.as_ref().map(RelativePath::as_str), Some(text));
             assert!(place.is_some_and(|place| place.within(Path::new("/m")).starts_with("/m")));
         }
-        let long = "a".repeat(LONGEST_NAME + 1);
+        let long = "a".repeat(NAME_BYTES + 1);
         for text in
             ["", "/a", "a/", "a//b", "..", "../a", "a/../b", "a/..", ".", ".git/x", "a\\b", "C:a", "a\nb", &long]
         {
-            assert_eq!(Place::parse(text), None, "{text}");
+            assert_eq!(RelativePath::parse(text), None, "{text}");
         }
     }
 
     #[test]
     fn a_place_has_a_folder_and_a_name() {
-        let parts = |text| Place::parse(text).map(|place| place.parts().1.to_owned());
+        let parts = |text| RelativePath::parse(text).map(|place| place.parts().1.to_owned());
         assert_eq!((parts("a/b/c"), parts("c")), (Some("c".into()), Some("c".into())));
     }
 }

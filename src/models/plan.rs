@@ -5,19 +5,18 @@ use std::path::Path;
 
 use super::digest::Digest;
 use super::error::PullError;
-use super::fetch::persist;
-use super::hub::{Hub, Remote, Repository};
+use super::hub::{Hub, Repository};
+use super::limits::ENDING;
 use super::manifest::Manifest;
-use super::place::Place;
-use super::select::{Unfit, choose};
+use super::persist::persist;
+use super::place::RelativePath;
+use super::remote::RemoteFile;
+use super::select::{UnusableRepository, choose};
 use crate::job::Family;
 use crate::net::{DownloadError, Resume, Url};
 
 /// The revision where none is named.
-const USUAL: &str = "main";
-
-/// The ending of files that load.
-const ENDING: &str = ".safetensors";
+const DEFAULT_REVISION: &str = "main";
 
 /// What was asked for.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +46,7 @@ pub enum What {
 
 /// What a pull will do.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct PullPlan {
     /// What the model will be called.
     pub name: String,
     /// What is known of it. The revision is the commit.
@@ -62,7 +61,7 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub struct Item {
     /// Where it goes.
-    pub path: Place,
+    pub path: RelativePath,
     /// Where it is.
     pub url: Url,
     /// Its size, if that is known.
@@ -93,7 +92,7 @@ impl What {
     }
 }
 
-impl Plan {
+impl PullPlan {
     /// Whether the model in `folder` is what this would fetch, as far as its manifest and its files' sizes say.
     pub fn is_done(&self, folder: &Path) -> bool {
         let Ok(Some(there)) = Manifest::read(folder) else { return false };
@@ -114,7 +113,7 @@ impl Plan {
 }
 
 /// Asks the hub, or the file's host, and says what a pull will do.
-pub async fn plan(hub: &Hub, order: Order) -> Result<Plan, PullError> {
+pub async fn plan(hub: &Hub, order: Order) -> Result<PullPlan, PullError> {
     let plan = match What::parse(&order.what)? {
         What::File(url) => of_file(hub, url, &order).await?,
         _ if order.sha256.is_some() => {
@@ -128,7 +127,7 @@ pub async fn plan(hub: &Hub, order: Order) -> Result<Plan, PullError> {
         What::Repository(repository, revision) => {
             let name = order.name.clone().unwrap_or_else(|| repository.name().to_owned());
             let about = Manifest { family: Family::Sd1.name().to_owned(), ..Manifest::default() };
-            let revision = order.revision.clone().or(revision).unwrap_or_else(|| USUAL.to_owned());
+            let revision = order.revision.clone().or(revision).unwrap_or_else(|| DEFAULT_REVISION.to_owned());
             of_repository(hub, name, about, &repository, &revision, order.variant.as_deref()).await?
         }
         What::Known(name, about) => {
@@ -136,7 +135,7 @@ pub async fn plan(hub: &Hub, order: Order) -> Result<Plan, PullError> {
             let pinned = about.revision.clone();
             // Hashes are those of the revision that is pinned with them.
             let about = if order.revision.is_some() { Manifest { files: Vec::new(), ..about } } else { about };
-            let revision = order.revision.clone().or(pinned).unwrap_or_else(|| USUAL.to_owned());
+            let revision = order.revision.clone().or(pinned).unwrap_or_else(|| DEFAULT_REVISION.to_owned());
             let repository = about.repository.as_deref().and_then(Repository::parse);
             let repository = repository.ok_or_else(|| PullError::What(order.what.clone()))?;
             of_repository(hub, name, about, &repository, &revision, order.variant.as_deref()).await?
@@ -155,11 +154,11 @@ async fn of_repository(
     repository: &Repository,
     revision: &str,
     variant: Option<&str>,
-) -> Result<Plan, PullError> {
+) -> Result<PullPlan, PullError> {
     let listing = hub.list(repository, revision).await?;
-    let unfit = |cause: Unfit| PullError::Unfit { repository: repository.to_string(), cause };
+    let unfit = |cause: UnusableRepository| PullError::Unfit { repository: repository.to_string(), cause };
     let chosen = choose(&listing.files, variant).map_err(unfit)?;
-    let item = |remote: &Remote| {
+    let item = |remote: &RemoteFile| {
         let known = about.hash(&remote.path);
         if let (Some(expected), Some(found)) = (known, remote.sha256)
             && expected != found
@@ -183,11 +182,11 @@ async fn of_repository(
         note: None,
         ..about
     };
-    Ok(Plan { name, about, items, page: Some(hub.page(repository)) })
+    Ok(PullPlan { name, about, items, page: Some(hub.page(repository)) })
 }
 
 /// One file becomes a folder with that file in it, so that what is known of it has a place.
-async fn of_file(hub: &Hub, mut url: Url, order: &Order) -> Result<Plan, PullError> {
+async fn of_file(hub: &Hub, mut url: Url, order: &Order) -> Result<PullPlan, PullError> {
     if order.revision.is_some() || order.variant.is_some() {
         return Err(PullError::Flag("--revision and --variant are for repositories, not for the URL of a file"));
     }
@@ -197,7 +196,7 @@ async fn of_file(hub: &Hub, mut url: Url, order: &Order) -> Result<Plan, PullErr
     if pickle {
         return Err(PullError::Unfit {
             repository: url.host_str().unwrap_or_default().into(),
-            cause: Unfit::Pickle(last),
+            cause: UnusableRepository::Pickle(last),
         });
     }
     let name = match (&order.name, last.strip_suffix(ENDING)) {
@@ -224,22 +223,11 @@ async fn of_file(hub: &Hub, mut url: Url, order: &Order) -> Result<Plan, PullErr
     {
         return Err(PullError::Exchanged { file: last, expected, found });
     }
-    let path = Place::parse(&format!("{name}{ENDING}")).ok_or_else(|| PullError::Name(name.clone()))?;
+    let path = RelativePath::parse(&format!("{name}{ENDING}")).ok_or_else(|| PullError::Name(name.clone()))?;
     let sha256 = order.sha256.or(linked);
     let about = Manifest { family: Family::Sd1.name().to_owned(), url: Some(bare(&url)), ..Manifest::default() };
     let item = Item { path, url, bytes: answer.total, sha256, blob: None };
-    Ok(Plan { name, about, items: vec![item], page: None })
-}
-
-/// Bytes that a file of a model may have: several times those of any that loads.
-pub(super) fn most(path: &Place) -> u64 {
-    if path.as_str().ends_with(ENDING) { 64 << 30 } else { 64 << 20 }
-}
-
-/// Refuses a file of so many `bytes` that it can be no part of a model, before the disk is full of it.
-pub(super) fn plausible(path: &Place, bytes: u64) -> Result<(), PullError> {
-    let most = most(path);
-    if bytes > most { Err(PullError::Implausible { file: path.to_string(), bytes, most }) } else { Ok(()) }
+    Ok(PullPlan { name, about, items: vec![item], page: None })
 }
 
 /// A URL without what could be a secret.
@@ -292,17 +280,6 @@ mod tests {
     fn a_url_is_kept_without_its_secrets() {
         let url = "https://me:pa55@h:1/a/b.safetensors?token=s3cret#x".parse().unwrap();
         assert_eq!(bare(&url), "https://h:1/a/b.safetensors");
-    }
-
-    #[test]
-    fn a_file_that_is_larger_than_any_is_refused() {
-        let place = |text: &str| Place::parse(text).unwrap();
-        assert!(plausible(&place("a.safetensors"), 64 << 30).is_ok() && plausible(&place("a.json"), 64 << 20).is_ok());
-        for (path, bytes, size) in [("a.safetensors", (64 << 30) + 1, "64.0 GiB"), ("vocab.json", u64::MAX, "64.0 MiB")]
-        {
-            let error = plausible(&place(path), bytes).unwrap_err().to_string();
-            assert!(error.starts_with(path) && error.contains(&format!("no more than {size}")), "{error}");
-        }
     }
 
     #[test]

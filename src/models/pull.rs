@@ -10,12 +10,12 @@ use tokio::task::JoinSet;
 use super::digest::Digest;
 use super::error::PullError;
 use super::family::{CONFIG_BYTES, Recognised, of_folder};
-use super::fetch::{Seen, Want, fetch};
+use super::fetch::{Seen, WantedFile, fetch};
 use super::hub::Hub;
 use super::manifest::Manifest;
 use super::part::part;
-use super::place::Place;
-use super::plan::{Item, Plan};
+use super::place::RelativePath;
+use super::plan::{Item, PullPlan};
 use super::staging::{Staged, Staging};
 use crate::clock::UnixTime;
 use crate::disk::whole;
@@ -29,7 +29,7 @@ pub type Watch = Arc<dyn Fn(usize, Seen) + Send + Sync>;
 /// Dropping the future ends it; what came is kept for the next.
 pub async fn pull(
     hub: &Hub,
-    plan: &Plan,
+    plan: &PullPlan,
     models_dir: &Path,
     jobs: usize,
     now: UnixTime,
@@ -50,14 +50,14 @@ pub async fn pull(
     let about = Manifest { pulled: Some(format!("{time:.0}")), ..plan.about.clone() };
     files.sort_by_key(|(number, ..)| *number);
     let path = |number: usize| plan.items[number].path.clone();
-    let files: Vec<(Place, u64, Digest)> =
+    let files: Vec<(RelativePath, u64, Digest)> =
         files.into_iter().map(|(number, bytes, sha256)| (path(number), bytes, sha256)).collect();
     staging.complete(about, files)
 }
 
-fn want(plan: &Plan, item: &Item, staging: &Staging) -> Want {
+fn want(plan: &PullPlan, item: &Item, staging: &Staging) -> WantedFile {
     let revision = plan.about.revision.clone().unwrap_or_default();
-    Want {
+    WantedFile {
         path: item.path.clone(),
         url: item.url.clone(),
         page: plan.page.clone().map(|page| (page, revision)),
@@ -71,7 +71,7 @@ fn want(plan: &Plan, item: &Item, staging: &Staging) -> Want {
 /// Size and hash of each file, by its number. The first that fails ends all.
 async fn fetch_all(
     downloads: &Downloads,
-    mut wants: VecDeque<(usize, Want)>,
+    mut wants: VecDeque<(usize, WantedFile)>,
     jobs: usize,
     watch: &Watch,
 ) -> Result<Vec<(usize, u64, Digest)>, PullError> {
@@ -104,7 +104,7 @@ async fn fetch_all(
 }
 
 /// Refuses a repository whose configuration tells of a family that does not load.
-fn judge(plan: &Plan, staging: &Staging) -> Result<(), PullError> {
+fn judge(plan: &PullPlan, staging: &Staging) -> Result<(), PullError> {
     let read = |place: &str| {
         let item = plan.items.iter().find(|item| item.path.as_str() == place);
         item.map_or_else(

@@ -1,10 +1,10 @@
 //! Which files of a repository are what latentd loads: a folder in diffusers layout, safetensors and nothing that can run code.
 
-use super::hub::Remote;
+use super::remote::RemoteFile;
 use crate::job::Family;
 
 /// Parts that have a configuration and weights, and what the weights are called.
-const PARTS: [(&str, &str); 3] =
+const MODEL_PARTS: [(&str, &str); 3] =
     [("text_encoder", "model"), ("unet", "diffusion_pytorch_model"), ("vae", "diffusion_pytorch_model")];
 
 /// Files of a tokenizer; not every tokenizer has each of them.
@@ -18,7 +18,7 @@ const TOKENIZER: [&str; 6] = [
 ];
 
 /// Parts that only other families have, and which.
-const OTHERS: [(&str, &str); 4] = [
+const FOREIGN_PARTS: [(&str, &str); 4] = [
     ("text_encoder_2/", "SDXL or a later family"),
     ("transformer/", "a transformer, not a UNet"),
     ("prior/", "a pipeline with a prior"),
@@ -27,7 +27,7 @@ const OTHERS: [(&str, &str); 4] = [
 
 /// Why a repository is none that could be pulled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum UnusableRepository {
     /// Weights come as pickles alone.
     #[error(
         "it has {0} only as a pickle, which can run code, so it is not fetched: convert it on a machine that you can lose, as \
@@ -49,14 +49,14 @@ pub enum Unfit {
 }
 
 /// Picks the files to fetch; of weights those of `variant` (as in `model.fp16.safetensors`), else the full ones, else `fp16`.
-pub fn choose<'a>(files: &'a [Remote], variant: Option<&str>) -> Result<Vec<&'a Remote>, Unfit> {
+pub fn choose<'a>(files: &'a [RemoteFile], variant: Option<&str>) -> Result<Vec<&'a RemoteFile>, UnusableRepository> {
     if let Some((_, family)) =
-        OTHERS.iter().find(|(part, _)| files.iter().any(|file| file.path.as_str().starts_with(part)))
+        FOREIGN_PARTS.iter().find(|(part, _)| files.iter().any(|file| file.path.as_str().starts_with(part)))
     {
-        return Err(Unfit::Family(family));
+        return Err(UnusableRepository::Family(family));
     }
     let find = |path: &str| files.iter().find(|file| file.path.as_str() == path);
-    let need = |path: String| find(&path).ok_or(Unfit::Missing(path));
+    let need = |path: String| find(&path).ok_or(UnusableRepository::Missing(path));
     let Some(index) = find("model_index.json") else { return Err(no_index(files)) };
     let mut chosen = vec![index, need("scheduler/scheduler_config.json".into())?];
     let tokenizer = TOKENIZER.iter().filter_map(|name| find(&format!("tokenizer/{name}")));
@@ -64,14 +64,19 @@ pub fn choose<'a>(files: &'a [Remote], variant: Option<&str>) -> Result<Vec<&'a 
     if find("tokenizer/tokenizer.json").is_none() {
         need("tokenizer/merges.txt".into())?;
     }
-    for (part, stem) in PARTS {
+    for (part, stem) in MODEL_PARTS {
         chosen.push(need(format!("{part}/config.json"))?);
         chosen.push(weights(files, part, stem, variant)?);
     }
     Ok(chosen)
 }
 
-fn weights<'a>(files: &'a [Remote], part: &str, stem: &str, variant: Option<&str>) -> Result<&'a Remote, Unfit> {
+fn weights<'a>(
+    files: &'a [RemoteFile],
+    part: &str,
+    stem: &str,
+    variant: Option<&str>,
+) -> Result<&'a RemoteFile, UnusableRepository> {
     let find = |path: &str| files.iter().find(|file| file.path.as_str() == path);
     let full = format!("{part}/{stem}.safetensors");
     let variants = [variant.unwrap_or("fp16")].map(|variant| format!("{part}/{stem}.{variant}.safetensors"));
@@ -80,28 +85,28 @@ fn weights<'a>(files: &'a [Remote], part: &str, stem: &str, variant: Option<&str
         None => find(&full).or_else(|| variants.iter().find_map(|path| find(path))),
     };
     found.ok_or_else(|| {
-        let in_part = |file: &&Remote| file.path.parts().0 == Some(part);
+        let in_part = |file: &&RemoteFile| file.path.parts().0 == Some(part);
         match files.iter().filter(in_part).find(|file| is_pickle(file)) {
-            Some(_) if variant.is_some() && find(&full).is_some() => Unfit::Variant(variants[0].clone()),
-            Some(pickle) => Unfit::Pickle(pickle.path.to_string()),
-            None if variant.is_some() => Unfit::Variant(variants[0].clone()),
-            None => Unfit::Missing(full.clone()),
+            Some(_) if variant.is_some() && find(&full).is_some() => UnusableRepository::Variant(variants[0].clone()),
+            Some(pickle) => UnusableRepository::Pickle(pickle.path.to_string()),
+            None if variant.is_some() => UnusableRepository::Variant(variants[0].clone()),
+            None => UnusableRepository::Missing(full.clone()),
         }
     })
 }
 
-fn no_index(files: &[Remote]) -> Unfit {
+fn no_index(files: &[RemoteFile]) -> UnusableRepository {
     let at_root = || files.iter().filter(|file| file.path.parts().0.is_none());
     let singles: Vec<&str> =
         at_root().map(|file| file.path.as_str()).filter(|path| path.ends_with(".safetensors")).take(5).collect();
     match at_root().find(|file| is_pickle(file)) {
-        _ if !singles.is_empty() => Unfit::Files(singles.join(", ")),
-        Some(pickle) => Unfit::Pickle(pickle.path.to_string()),
-        None => Unfit::Missing("model_index.json".into()),
+        _ if !singles.is_empty() => UnusableRepository::Files(singles.join(", ")),
+        Some(pickle) => UnusableRepository::Pickle(pickle.path.to_string()),
+        None => UnusableRepository::Missing("model_index.json".into()),
     }
 }
 
-fn is_pickle(file: &Remote) -> bool {
+fn is_pickle(file: &RemoteFile) -> bool {
     let ending = file.path.as_str().rsplit_once('.').map(|(_, ending)| ending);
     matches!(ending, Some("ckpt" | "bin" | "pt" | "pth" | "pkl"))
 }
@@ -109,11 +114,16 @@ fn is_pickle(file: &Remote) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::place::Place;
+    use super::super::place::RelativePath;
     use super::*;
 
-    fn files(paths: &[&str]) -> Vec<Remote> {
-        let file = |path: &&str| Remote { path: Place::parse(path).unwrap(), bytes: Some(1), sha256: None, blob: None };
+    fn files(paths: &[&str]) -> Vec<RemoteFile> {
+        let file = |path: &&str| RemoteFile {
+            path: RelativePath::parse(path).unwrap(),
+            bytes: Some(1),
+            sha256: None,
+            blob: None,
+        };
         paths.iter().map(file).collect()
     }
 
@@ -150,7 +160,7 @@ mod tests {
         "vae/diffusion_flax_model.msgpack",
     ];
 
-    fn chosen(groups: &[&[&str]], variant: Option<&str>) -> Result<Vec<String>, Unfit> {
+    fn chosen(groups: &[&[&str]], variant: Option<&str>) -> Result<Vec<String>, UnusableRepository> {
         let files = files(&groups.concat());
         let mut chosen: Vec<String> = choose(&files, variant)?.iter().map(|file| file.path.to_string()).collect();
         chosen.sort();

@@ -11,18 +11,18 @@ use std::path::{Path, PathBuf};
 
 use super::digest::write_sums;
 use super::error::PullError;
-use super::manifest::{Listed, MANIFEST, Manifest};
+use super::manifest::{ListedFile, MANIFEST, Manifest};
 use super::part::part;
-use super::place::Place;
+use super::place::RelativePath;
 use super::{Digest, SUMS};
 use crate::disk;
 
 /// What the folder's name begins with.
-const PREFIX: &str = ".pull-";
+const STAGING_PREFIX: &str = ".pull-";
 
 /// Whether a path in `models_dir` is one of these folders, and of which model.
 pub fn is_staging(path: &Path) -> Option<&str> {
-    path.file_name()?.to_str()?.strip_prefix(PREFIX)
+    path.file_name()?.to_str()?.strip_prefix(STAGING_PREFIX)
 }
 
 /// The folder while files come in. No other process has it.
@@ -41,7 +41,7 @@ pub struct Staged(Staging);
 impl Staging {
     /// Takes the folder for the model `name`, with what an earlier process left in it.
     pub(super) fn begin(models_dir: &Path, name: &str) -> Result<Self, PullError> {
-        let (folder, place) = (models_dir.join(format!("{PREFIX}{name}")), models_dir.join(name));
+        let (folder, place) = (models_dir.join(format!("{STAGING_PREFIX}{name}")), models_dir.join(name));
         loop {
             fs::create_dir_all(&folder).map_err(PullError::disk(&folder))?;
             let lock = File::open(&folder).map_err(PullError::disk(&folder))?;
@@ -65,7 +65,7 @@ impl Staging {
     }
 
     /// Where a file goes.
-    pub(super) fn file(&self, path: &Place) -> PathBuf {
+    pub(super) fn file(&self, path: &RelativePath) -> PathBuf {
         path.within(&self.folder)
     }
 
@@ -79,7 +79,11 @@ impl Staging {
     }
 
     /// Gives all files their names, writes down what they are, and removes what is none of them.
-    pub(super) fn complete(self, about: Manifest, files: Vec<(Place, u64, Digest)>) -> Result<Staged, PullError> {
+    pub(super) fn complete(
+        self,
+        about: Manifest,
+        files: Vec<(RelativePath, u64, Digest)>,
+    ) -> Result<Staged, PullError> {
         for (path, ..) in &files {
             let path = self.file(path);
             fs::rename(part(&path), &path).map_err(PullError::disk(path))?;
@@ -88,7 +92,7 @@ impl Staging {
         write_sums(folder, files.iter().map(|(path, _, sha256)| (path, *sha256)))
             .map_err(PullError::disk(folder.join(SUMS)))?;
         let kept: HashSet<PathBuf> = files.iter().map(|(path, ..)| self.file(path)).collect();
-        let listed = |(path, bytes, sha256)| Listed { path, bytes: Some(bytes), sha256 };
+        let listed = |(path, bytes, sha256)| ListedFile { path, bytes: Some(bytes), sha256 };
         let about = Manifest { files: files.into_iter().map(listed).collect(), ..about };
         about.write(folder).map_err(PullError::disk(folder.join(MANIFEST)))?;
         let kept = |path: &Path| kept.contains(path) || [SUMS, MANIFEST].iter().any(|name| path == folder.join(name));
@@ -155,8 +159,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn place(text: &str) -> Place {
-        Place::parse(text).unwrap()
+    fn place(text: &str) -> RelativePath {
+        RelativePath::parse(text).unwrap()
     }
 
     fn about() -> Manifest {

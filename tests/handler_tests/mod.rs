@@ -11,13 +11,13 @@ use latentd::app::run::{Outcome, RenderContext, perform};
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::intake::{Intake, IntakeLimits};
-use latentd::job::{Offer, Request};
+use latentd::job::{JobRequest, Offer};
 use latentd::net::{Client, Guard};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 async fn outcome(job: &str) -> Outcome {
-    let request = Request::from_json(job).unwrap();
+    let request = JobRequest::from_json(job).unwrap();
     let limits = IntakeLimits { bytes: 20 << 20, pixels: 50_000_000, time: Duration::from_secs(30) };
     let intake = Intake::new(Client::new(Guard::default()).unwrap(), limits);
     let offer = Offer { models: vec!["emoji".into()], ..Offer::default() };

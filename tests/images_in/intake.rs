@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use latentd::app::run::{RenderContext, perform};
 use latentd::engine::host::Host;
 use latentd::intake::{Intake, IntakeLimits};
-use latentd::job::{Code, JobError, Mask, Named, Offer, Request, Shade, Spec, Start};
+use latentd::job::{Code, ImageSource, Img2Img, JobError, JobRequest, Mask, Offer, Shade, Spec};
 use serde_json::json;
 use tokio::join;
 use tokio_util::sync::CancellationToken;
@@ -27,13 +27,13 @@ fn intake() -> Intake {
 }
 
 /// A job that begins from these.
-fn spec(image: &str, mask: Option<&str>) -> Spec<Named> {
-    let named = |text: &str| Named::from_text(text).unwrap();
+fn spec(image: &str, mask: Option<&str>) -> Spec<ImageSource> {
+    let named = |text: &str| ImageSource::from_text(text).unwrap();
     let mask = mask.map(|mask| Mask { image: named(mask), repaint: Shade::White, paste: true });
-    latentd::engine::fake::spec(1, 1).with_start(Some(Start { image: named(image), strength: 0.5, mask }))
+    latentd::engine::fake::spec(1, 1).with_start(Some(Img2Img { image: named(image), strength: 0.5, mask }))
 }
 
-async fn bring(image: &str, mask: Option<&str>) -> Result<Start, JobError> {
+async fn bring(image: &str, mask: Option<&str>) -> Result<Img2Img, JobError> {
     Ok(intake().bring(spec(image, mask)).await?.start.unwrap())
 }
 
@@ -58,7 +58,7 @@ async fn images_come_in_at_the_job_s_size_with_the_hash_of_their_file() {
 
 #[tokio::test]
 async fn a_job_without_images_asks_nobody() {
-    let plain = latentd::engine::fake::spec(1, 1).with_start::<Named>(None);
+    let plain = latentd::engine::fake::spec(1, 1).with_start::<ImageSource>(None);
     assert_eq!(intake().bring(plain).await.unwrap(), latentd::engine::fake::spec(1, 1));
 }
 
@@ -155,7 +155,7 @@ async fn an_interrupt_ends_a_fetch() {
         log_prompts: false,
         intake: intake(),
     };
-    let request = Request { id: "j".into(), input: json!({"prompt": "p", "init_image": server.url("/")}) };
+    let request = JobRequest { id: "j".into(), input: json!({"prompt": "p", "init_image": server.url("/")}) };
     let start = async |_| -> Result<Host, _> { Err(JobError::engine_lost("it was started").into()) };
     let (outcome, ()) = join!(perform(request, &context, start, cancel.clone(), |_| ()), async {
         // Always ready, so that the paused clock stands still.

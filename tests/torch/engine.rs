@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use latentd::engine::torch::{Model, PreviewPace, Target, TorchEngine};
 use latentd::engine::{Engine, Picture, Ticket};
-use latentd::job::{Brought, Contract, Mask, Shade, Size, Spec, Start};
+use latentd::job::{Contract, Img2Img, LoadedImage, Mask, Shade, Size, Spec};
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
 use tch::{Device, Kind};
@@ -149,9 +149,9 @@ fn bf16_draws_what_f32_draws() {
 }
 
 /// One grey all over.
-fn plain(Size { width, height }: Size, grey: u8) -> Brought {
+fn plain(Size { width, height }: Size, grey: u8) -> LoadedImage {
     let pixels = vec![grey; (3 * width * height) as usize];
-    Brought { picture: Arc::new(Picture { width, height, pixels }), sha256: "00".into() }
+    LoadedImage { picture: Arc::new(Picture { width, height, pixels }), sha256: "00".into() }
 }
 
 proptest! {
@@ -174,7 +174,7 @@ proptest! {
         let mut engine = engine("tiny").with_previews(ALWAYS);
         let size = Size { width, height };
         let mask = mask.map(|(grey, repaint, paste)| Mask { image: plain(size, grey), repaint, paste });
-        let start = start.map(|(grey, strength)| Start { image: plain(size, grey), strength, mask });
+        let start = start.map(|(grey, strength)| Img2Img { image: plain(size, grey), strength, mask });
         let (model, lora, preview) = ("m".into(), None, seed.is_multiple_of(2));
         let spec =
             Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora, preview };

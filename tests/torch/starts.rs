@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Picture, Ticket};
-use latentd::job::{Brought, Mask, Shade, Spec, Start};
+use latentd::job::{Img2Img, LoadedImage, Mask, Shade, Spec};
 use latentd::sampler::Sampler;
 
 use crate::torch::drawing::{engine, finish, furthest, only, run, spec};
 
 const MODELS: [&str; 2] = ["tiny", "tiny-kl"];
 
-fn brought(pixel: impl Fn(u32, u32) -> [u8; 3]) -> Brought {
+fn brought(pixel: impl Fn(u32, u32) -> [u8; 3]) -> LoadedImage {
     let pixels = (0..128).flat_map(|y| (0..128).map(move |x| (x, y))).flat_map(|(x, y)| pixel(x, y)).collect();
-    Brought { picture: Arc::new(Picture { width: 128, height: 128, pixels }), sha256: "00".into() }
+    LoadedImage { picture: Arc::new(Picture { width: 128, height: 128, pixels }), sha256: "00".into() }
 }
 
-fn image() -> Brought {
+fn image() -> LoadedImage {
     brought(|x, y| [x as u8, 2 * y as u8, if (x / 16 + y / 16) % 2 == 0 { 200 } else { 20 }])
 }
 
@@ -27,7 +27,7 @@ fn left(repaint: Shade, paste: bool) -> Mask {
 }
 
 fn begun(sampler: Sampler, steps: u32, strength: f64, mask: Option<Mask>) -> Spec {
-    Spec { start: Some(Start { image: image(), strength, mask }), ..spec(sampler, steps, 3) }
+    Spec { start: Some(Img2Img { image: image(), strength, mask }), ..spec(sampler, steps, 3) }
 }
 
 fn half(picture: &Picture, columns: std::ops::Range<usize>) -> Picture {

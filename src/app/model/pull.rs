@@ -14,7 +14,7 @@ use crate::app::cli::PullArgs;
 use crate::clock::{SystemClock, WallClock};
 use crate::config::Config;
 use crate::models::size;
-use crate::models::{Hub, Order, Plan, PullError, Seen, Watch, plan, pull};
+use crate::models::{Hub, Order, PullError, PullPlan, Seen, Watch, plan, pull};
 use crate::net::{Downloads, NoClient};
 
 /// Why nothing was pulled.
@@ -100,7 +100,7 @@ async fn carry_out(args: PullArgs, config: &Config) -> Result<(), Failure> {
 }
 
 /// What will be fetched, and on whose terms.
-fn outline(plan: &Plan) -> String {
+fn outline(plan: &PullPlan) -> String {
     let about = &plan.about;
     let source = match (&about.repository, &about.revision, &about.url) {
         (Some(repository), Some(revision), _) => format!("{repository} at {revision}"),
@@ -130,7 +130,7 @@ struct Bars {
 }
 
 impl Bars {
-    fn new(plan: &Plan) -> Self {
+    fn new(plan: &PullPlan) -> Self {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let files: Vec<_> = plan.items.iter().map(|item| (item.path.to_string(), ProgressBar::hidden())).collect();
         let shown = Mutex::new(vec![false; files.len()]);

@@ -21,7 +21,7 @@ use crate::config::{Config, ImageLimits, ServedModel};
 use crate::engine::Progress;
 use crate::engine::host::Host;
 use crate::intake::{Intake, IntakeLimits};
-use crate::job::{JobError, Offer, Request, Timings};
+use crate::job::{JobError, JobRequest, Offer, Timings};
 use crate::net::{Client, Guard, NoClient};
 use crate::worker::{self, render};
 pub use crate::worker::{Drawn, Failure, Png, RenderContext};
@@ -116,7 +116,7 @@ pub(super) fn intake(config: &Config) -> Result<Intake, NoClient> {
 
 /// Runs `request` from its check to its PNG files; the engine is started for a job that passes the check only.
 pub async fn perform(
-    request: Request,
+    request: JobRequest,
     context: &RenderContext,
     start: impl AsyncFnOnce(String) -> Result<Host, Failure>,
     cancel: CancellationToken,
@@ -159,9 +159,9 @@ mod tests {
     use crate::job::Code;
     use outcome::exit;
 
-    fn request() -> Request {
+    fn request() -> JobRequest {
         let input = json!({"prompt": "p", "width": 128, "height": 128, "num_outputs": 3, "num_inference_steps": 4});
-        Request { id: "j".into(), input }
+        JobRequest { id: "j".into(), input }
     }
 
     fn context() -> RenderContext {
@@ -194,7 +194,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_input_starts_no_engine() {
-        let request = Request { id: "j".into(), input: json!({}) };
+        let request = JobRequest { id: "j".into(), input: json!({}) };
         let start = async |_| unreachable!("the engine was started");
         let outcome = perform(request, &context(), start, CancellationToken::new(), |_| ()).await;
         let failure = outcome.result.unwrap_err();

@@ -29,7 +29,7 @@ impl Outcome {
     /// A job that could not even be read.
     pub(super) fn unread(message: String) -> Self {
         let error = JobError { code: Code::NoJob, message, field: None };
-        Self { id: crate::job::Request::LOCAL_ID.into(), result: Err(error.into()), timings: Timings::default() }
+        Self { id: crate::job::JobRequest::LOCAL_ID.into(), result: Err(error.into()), timings: Timings::default() }
     }
 
     /// The result object.

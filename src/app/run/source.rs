@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::app::cli::RunArgs;
 use crate::disk::whole;
 use crate::encode;
-use crate::job::{Request, RequestError};
+use crate::job::{JobRequest, JobRequestError};
 
 /// What the SDK reads when nothing else is said.
 const DEFAULT_JOB_FILE: &str = "test_input.json";
@@ -35,11 +35,11 @@ pub(super) enum SourceError {
     Unreadable { file: String, cause: io::Error },
     /// What was read is no job.
     #[error("{0}")]
-    NoJob(#[from] RequestError),
+    NoJob(#[from] JobRequestError),
 }
 
 /// The job of a person who gave a prompt; `fields` are `KEY=VALUE`. `@FILE` for an image is what is in the file.
-pub(super) fn of_prompt(prompt: &str, fields: &[(String, Value)]) -> Result<Request, SourceError> {
+pub(super) fn of_prompt(prompt: &str, fields: &[(String, Value)]) -> Result<JobRequest, SourceError> {
     let mut input = Map::new();
     input.insert("prompt".into(), prompt.into());
     for (key, value) in fields {
@@ -50,17 +50,17 @@ pub(super) fn of_prompt(prompt: &str, fields: &[(String, Value)]) -> Result<Requ
         };
         input.insert(key.clone(), value);
     }
-    Ok(Request { id: Request::LOCAL_ID.into(), input: input.into() })
+    Ok(JobRequest { id: JobRequest::LOCAL_ID.into(), input: input.into() })
 }
 
 /// The job of a program, as it was given or as it lies in the current folder.
-pub(super) fn of_job(args: &RunArgs) -> Result<Request, SourceError> {
+pub(super) fn of_job(args: &RunArgs) -> Result<JobRequest, SourceError> {
     let text = match args.test_input.as_deref() {
         Some(json) if json.trim_start().starts_with(['{', '[']) => json.to_owned(),
         Some(file) => read(file, SourceError::NoSuchFile(file.to_owned()))?,
         None => read(DEFAULT_JOB_FILE, SourceError::NoUsualFile)?,
     };
-    Ok(Request::from_json(&text)?)
+    Ok(JobRequest::from_json(&text)?)
 }
 
 fn read(file: &str, missing: SourceError) -> Result<String, SourceError> {
@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    fn given(test_input: &str) -> Result<Request, String> {
+    fn given(test_input: &str) -> Result<JobRequest, String> {
         let args = RunArgs { test_input: Some(test_input.into()), ..RunArgs::default() };
         of_job(&args).map_err(|error| error.to_string())
     }

@@ -42,7 +42,7 @@ const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; object-src
     frame-ancestors 'none'";
 
 /// What every reply says. Browsers ask each time whether their copy is still the one, so that a new binary is a new page at once.
-const SAID: [(HeaderName, &str); 4] = [
+const PAGE_HEADERS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-cache"),
     (CONTENT_SECURITY_POLICY, POLICY),
     (REFERRER_POLICY, "no-referrer"),
@@ -92,7 +92,7 @@ fn answer(kind: &'static str, text: Bytes, tag: &str, asked: &HeaderMap) -> Resp
     } else {
         ([(CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
     };
-    for (name, value) in SAID {
+    for (name, value) in PAGE_HEADERS {
         reply.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     if let Ok(tag) = HeaderValue::from_str(tag) {
@@ -148,7 +148,7 @@ mod tests {
                 (reply.status().as_u16(), &reply.headers()[CONTENT_TYPE]),
                 (200, &HeaderValue::from_static(kind))
             );
-            for (name, value) in SAID {
+            for (name, value) in PAGE_HEADERS {
                 assert_eq!(reply.headers()[&name], value, "{path}: {name}");
             }
             assert_eq!(to_bytes(reply.into_body(), usize::MAX).await.unwrap(), text);

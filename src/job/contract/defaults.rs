@@ -3,12 +3,14 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Contract, Draft, Field};
+use super::draft::Draft;
+use super::field::Field;
+use super::list::Contract;
 use crate::job::spec::Size;
 use crate::suggest::suggest;
 
 /// Keys of `latentd.json`.
-const KEYS: [&str; 3] = ["contract", "defaults", "placeholder"];
+const FILE_KEYS: [&str; 3] = ["contract", "defaults", "placeholder"];
 
 /// Bytes of a placeholder, which is a line of a form.
 const PLACEHOLDER_BYTES: usize = 200;
@@ -77,8 +79,8 @@ impl Defaults {
     pub fn from_json(text: &[u8], usual: Contract) -> Result<Self, DefaultsError> {
         let value: Value = serde_json::from_slice(text).map_err(|cause| DefaultsError::Json(cause.to_string()))?;
         let object = value.as_object().ok_or_else(|| wrong("it", "a JSON object"))?;
-        if let Some(key) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
-            return Err(unknown(key, "", &KEYS));
+        if let Some(key) = object.keys().find(|key| !FILE_KEYS.contains(&key.as_str())) {
+            return Err(unknown(key, "", &FILE_KEYS));
         }
         let contract = object.get("contract").map_or(Ok(usual), contract)?;
         let placeholder = object.get("placeholder").map(placeholder).transpose()?;
@@ -100,7 +102,7 @@ impl Defaults {
         let mut draft = Draft::new();
         for field in self.contract.table().fields {
             // Defaults are within the bounds, and what must be sent has nothing to do with sizes.
-            let _ = self.of(field).map(|value| field.read(self.contract, &value, &mut draft));
+            let _ = self.of(field).map(|value| field.read(&self.contract.table().choices, &value, &mut draft));
         }
         draft.size
     }
@@ -143,7 +145,7 @@ fn checked(contract: Contract, fields: &Map<String, Value>) -> Result<Map<String
     for (key, value) in fields {
         let field = contract.field(key).filter(|field| field.by_model);
         let field = field.ok_or_else(|| unknown(key, "defaults.", &settable))?;
-        field.read(contract, value, &mut Draft::new()).map_err(|_| DefaultsError::Bounds {
+        field.read(&contract.table().choices, value, &mut Draft::new()).map_err(|_| DefaultsError::Bounds {
             key: format!("defaults.{key}"),
             value: value.clone(),
             allowed: field.allowed(contract, ""),

@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::{Contract, Defaults, Field, Kind};
+use super::defaults::Defaults;
+use super::field::{Field, Kind};
+use super::list::Contract;
 use crate::job::spec::Shade;
 use crate::sampler::Sampler;
 

@@ -1,6 +1,6 @@
 //! A job while its input is read: what a contract has no field for stays as it is in a new one.
 
-use crate::job::spec::{Lora, Mask, Named, Shade, Size, Spec, Start};
+use crate::job::spec::{ImageSource, Img2Img, Lora, Mask, Shade, Size, Spec};
 use crate::sampler::Sampler;
 
 /// The parts of a job, whatever a contract calls them.
@@ -10,8 +10,8 @@ pub struct Draft {
     pub(super) prompt: String,
     pub(super) negative_prompt: Option<String>,
     pub(super) size: Size,
-    pub(super) init_image: Option<Named>,
-    pub(super) mask: Option<Named>,
+    pub(super) init_image: Option<ImageSource>,
+    pub(super) mask: Option<ImageSource>,
     pub(super) strength: f64,
     pub(super) num_outputs: u32,
     pub(super) steps: u32,
@@ -49,7 +49,7 @@ impl Draft {
     }
 
     /// The job; `model` draws it if it names none, `seed` is that of one which leaves it open.
-    pub(in crate::job) fn finish(self, model: Option<&str>, seed: u64) -> Spec<Named> {
+    pub(in crate::job) fn finish(self, model: Option<&str>, seed: u64) -> Spec<ImageSource> {
         let (repaint, paste, strength, scale) = (self.repaint, self.paste, self.strength, self.lora_scale);
         let mask = self.mask.map(|image| Mask { image, repaint, paste });
         Spec {
@@ -57,7 +57,7 @@ impl Draft {
             prompt: self.prompt,
             negative_prompt: self.negative_prompt,
             size: self.size,
-            start: self.init_image.map(|image| Start { image, strength, mask }),
+            start: self.init_image.map(|image| Img2Img { image, strength, mask }),
             num_outputs: self.num_outputs,
             steps: self.steps,
             guidance_scale: self.guidance_scale,

@@ -4,9 +4,9 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
-use super::{Contract, Draft};
+use super::draft::Draft;
 use crate::job::form::{self, Json};
-use crate::job::spec::{Named, Shade};
+use crate::job::spec::{ImageSource, Shade};
 use crate::sampler::Sampler;
 
 /// A field.
@@ -45,14 +45,31 @@ pub enum Kind {
     /// Black or white.
     Shade(fn(&mut Draft, Shade)),
     /// An image, by URL or in base64.
-    Image(fn(&mut Draft, Option<Named>)),
+    Image(fn(&mut Draft, Option<ImageSource>)),
     /// The name of something that this process has.
-    Name(Names, fn(&mut Draft, Option<String>)),
+    Name(Catalog, fn(&mut Draft, Option<String>)),
+}
+
+/// What several fields of a contract choose from.
+#[derive(Debug)]
+pub struct Choices {
+    /// What width and height may be, in ascending order.
+    pub sides: &'static [u32],
+    /// Names of samplers beside their own.
+    pub sampler_aliases: &'static [(&'static str, Sampler)],
+}
+
+impl Choices {
+    /// Every name of a sampler with its sampler: their own in the registry's order, then the others.
+    pub fn samplers(&self) -> impl Iterator<Item = (&'static str, Sampler)> + use<> {
+        let own = Sampler::ALL.iter().map(|sampler| (sampler.name(), *sampler));
+        own.chain(self.sampler_aliases.iter().copied())
+    }
 }
 
 /// Whose names a field takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
+pub enum Catalog {
     /// Of models.
     Models,
     /// Of LoRA files.
@@ -74,7 +91,7 @@ pub(super) enum Default {
 
 /// What is wrong with a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum FieldFault {
     /// Its type; this is what Python calls the right one.
     Type(&'static str),
     /// It is beyond what the field takes.
@@ -112,12 +129,11 @@ impl Field {
     ///
     /// # Errors
     /// It is of another type, or out of bounds.
-    pub fn read(&self, contract: Contract, value: &Value, draft: &mut Draft) -> Result<(), Fault> {
+    pub fn read(&self, choices: &Choices, value: &Value, draft: &mut Draft) -> Result<(), FieldFault> {
         match &self.kind {
             Kind::Text(bytes, set) => set(draft, self.filtered(value, |text: &String| text.len() <= *bytes)?),
             Kind::Side(set) => {
-                let sides = contract.sides();
-                let side = |pixels: i128| sides.iter().copied().find(|side| i128::from(*side) == pixels);
+                let side = |pixels: i128| choices.sides.iter().copied().find(|side| i128::from(*side) == pixels);
                 set(draft, required(value, side)?);
             }
             Kind::Count(range, set) => {
@@ -126,7 +142,7 @@ impl Field {
             }
             Kind::Number(range, set) => set(draft, required(value, |x: f64| range.contains(&x).then_some(x))?),
             Kind::Sampler(set) => {
-                let named = |name: String| contract.samplers().find(|(known, _)| *known == name);
+                let named = |name: String| choices.samplers().find(|(known, _)| *known == name);
                 set(draft, required(value, named)?.1);
             }
             Kind::Seed(set) => {
@@ -135,62 +151,32 @@ impl Field {
             }
             Kind::Flag(set) => set(draft, required(value, Some)?),
             Kind::Shade(set) => set(draft, required(value, |name: String| Shade::from_name(&name))?),
-            Kind::Image(set) => set(draft, self.optional(value, |text: String| Named::from_text(&text))?),
+            Kind::Image(set) => set(draft, self.optional(value, |text: String| ImageSource::from_text(&text))?),
             Kind::Name(_, set) => set(draft, self.filtered(value, |_: &String| true)?),
         }
         Ok(())
     }
 
     /// What is read of a value; `null` is nothing where the field may hold nothing.
-    fn optional<J: Json, T>(&self, value: &Value, rule: impl FnOnce(J) -> Option<T>) -> Result<Option<T>, Fault> {
+    fn optional<J: Json, T>(&self, value: &Value, rule: impl FnOnce(J) -> Option<T>) -> Result<Option<T>, FieldFault> {
         if value.is_null() && self.default == Default::None { Ok(None) } else { required(value, rule).map(Some) }
     }
 
-    fn filtered<J: Json>(&self, value: &Value, rule: impl FnOnce(&J) -> bool) -> Result<Option<J>, Fault> {
+    fn filtered<J: Json>(&self, value: &Value, rule: impl FnOnce(&J) -> bool) -> Result<Option<J>, FieldFault> {
         self.optional(value, |value| Some(value).filter(|value| rule(value)))
     }
 }
 
-fn required<J: Json, T>(value: &Value, rule: impl FnOnce(J) -> Option<T>) -> Result<T, Fault> {
-    rule(J::read(value).ok_or(Fault::Type(J::PYTHON))?).ok_or(Fault::Bounds)
+fn required<J: Json, T>(value: &Value, rule: impl FnOnce(J) -> Option<T>) -> Result<T, FieldFault> {
+    rule(J::read(value).ok_or(FieldFault::Type(J::PYTHON))?).ok_or(FieldFault::Bounds)
 }
 
-impl Fault {
+impl FieldFault {
     /// The sentence of the reference worker's validator.
     pub fn sentence(self, name: &str, value: &Value) -> String {
         match self {
             Self::Type(wanted) => form::wrong_type(name, wanted, value),
             Self::Bounds => format!("{name} does not meet the constraints."),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn every_table_holds_together() {
-        for &contract in Contract::ALL {
-            let table = contract.table();
-            for (number, field) in table.fields.iter().enumerate() {
-                let name = field.name;
-                assert!(table.fields[..number].iter().all(|other| other.name != name), "{name} is there twice");
-                assert!(!field.meaning.is_empty(), "{name}");
-                if let Some(default) = field.default() {
-                    assert_eq!(field.read(contract, &default, &mut Draft::new()), Ok(()), "{name}: its default");
-                }
-                assert!(field.part_of.is_none_or(|whole| contract.field(whole).is_some()), "{name}");
-                assert!(!field.by_model || !field.is_required(), "{name}");
-            }
-            let fields = table.needs.iter().flat_map(|(name, needed)| [name, needed]);
-            assert!(fields.into_iter().all(|name| contract.field(name).is_some()));
-            assert!(table.sides.is_sorted());
-            let names: Vec<&str> = contract.samplers().map(|(name, _)| name).collect();
-            assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1), "{names:?}");
-            assert_eq!(Contract::from_name(contract.name()), Some(contract));
-        }
-        assert_eq!(Contract::from_name("SD1"), None);
     }
 }

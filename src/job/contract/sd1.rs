@@ -1,7 +1,8 @@
 //! The contract of the Stable Diffusion v1 endpoint: each documented value works, and nothing else does.
 
-use super::field::{Default, Field, Kind, Names};
-use super::{Output, Table};
+use super::field::{Catalog, Choices, Default, Field, Kind};
+use super::output::Output;
+use super::table::Table;
 use crate::sampler::Sampler;
 
 /// Bytes of a prompt. A model reads about 300 of them; the rest would only be counted.
@@ -9,8 +10,10 @@ const PROMPT_BYTES: usize = 32 * 1024;
 
 pub(super) static TABLE: Table = Table {
     fields: &FIELDS,
-    sides: &[128, 256, 384, 448, 512, 576, 640, 704, 768],
-    samplers: &[("KLMS", Sampler::KLms)],
+    choices: Choices {
+        sides: &[128, 256, 384, 448, 512, 576, 640, 704, 768],
+        sampler_aliases: &[("KLMS", Sampler::KLms)],
+    },
     needs: &[("mask", "init_image")],
     output: Output::Images,
 };
@@ -87,7 +90,7 @@ static FIELDS: [Field; 19] = [
     },
     Field {
         name: "lora",
-        kind: Kind::Name(Names::Loras, |draft, name| draft.lora = name),
+        kind: Kind::Name(Catalog::Loras, |draft, name| draft.lora = name),
         default: Default::None,
         meaning: "the name of a LoRA file of the operator's",
         ..Field::PLAIN
@@ -102,7 +105,7 @@ static FIELDS: [Field; 19] = [
     },
     Field {
         name: "model",
-        kind: Kind::Name(Names::Models, |draft, name| draft.model = name),
+        kind: Kind::Name(Catalog::Models, |draft, name| draft.model = name),
         default: Default::None,
         meaning: "the name of the model that draws; left out, the operator's first",
         ..Field::PLAIN

@@ -8,7 +8,7 @@ use tch::Tensor;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::Forward;
 use crate::engine::torch::networks::vae::{Autoencoder, Posterior};
-use crate::job::{Picture, Start};
+use crate::job::{Img2Img, Picture};
 use crate::noise::TorchRng;
 use crate::sampler::{Level, Plan};
 
@@ -45,7 +45,7 @@ pub(in crate::engine::torch) struct InpaintBlend {
 
 impl InitImage {
     /// Encodes `start`, whose pictures have the size that the job draws, at `context`, where `vae` is.
-    pub(in crate::engine::torch) fn of(start: &Start, vae: &Autoencoder, context: &DeviceContext) -> Forward<Self> {
+    pub(in crate::engine::torch) fn of(start: &Img2Img, vae: &Autoencoder, context: &DeviceContext) -> Forward<Self> {
         let posterior = vae.encode(&pixels(&start.image.picture, context)?)?;
         let mask = start.mask.as_ref().map(|mask| {
             let repainted = mask.repainted();

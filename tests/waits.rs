@@ -174,7 +174,7 @@ fn jobs_wait_least_when_they_are_evaluated_together_step_by_step() {
     }
 }
 
-/// Nobody starves: under half as much again as one at a time can bear, the large size, which one in four jobs has, gets its turns.
+/// None starves: under half as much again as one at a time can bear, the large size, which one in four jobs has, gets its turns.
 #[test]
 fn sizes_take_turns() {
     let jobs = jobs(1.5);

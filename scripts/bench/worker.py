@@ -91,7 +91,7 @@ class Queue:
             if worker.poll() is not None or time.monotonic() - began > PATIENCE:
                 sys.exit(f"bench: {' '.join(worker.args)} has ended ({worker.poll()}) or hangs; see target/bench-*.log")
             self.news.clear()
-            with contextlib.suppress(TimeoutError):  # a worker that ends tells nobody
+            with contextlib.suppress(TimeoutError):  # a worker that ends says nothing
                 await asyncio.wait_for(self.news.wait(), 1)
 
 

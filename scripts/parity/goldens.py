@@ -60,7 +60,7 @@ def cases() -> list[pictures.Case]:
 
 
 def main() -> None:
-    """Writes the folder anew."""
+    """Rewrites the folder."""
     torch.set_grad_enabled(False)
     shutil.rmtree(OUT, ignore_errors=True)
     (OUT / "pictures").mkdir(parents=True)

@@ -181,7 +181,7 @@ def write_half(source: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """Makes every miniature anew."""
+    """Makes every miniature again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()

@@ -9,7 +9,7 @@ class Broken(Exception):
 
 
 class Link:
-    """A connection to a gateway, opened anew when it has broken."""
+    """A connection to a gateway, opened again when it has broken."""
 
     def __init__(self, port: int) -> None:
         self.port, self.streams = port, None

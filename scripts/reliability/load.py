@@ -166,7 +166,7 @@ class Scene:
             await asyncio.sleep(1)
 
     async def poll(self, job: str) -> None:
-        """A long poll that is always open, on a job that nobody takes."""
+        """A long poll that is always open, on a job that no worker takes."""
         link = Link(self.port)
         while not self.over:
             try:
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--redis", type=Path, default=Path(".tools/bin/redis-server"), help="the program")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--polls", type=int, default=1000)
-    parser.add_argument("--streams", type=int, default=300, help="streams of events that nobody reads")
+    parser.add_argument("--streams", type=int, default=300, help="streams of events that are never read")
     parser.add_argument("--nginx", help="the program, to have all of it go through")
     parser.add_argument("--faults", help="of kill, stop, clock, redis, with commas between; none: an empty text")
     options = parser.parse_args()

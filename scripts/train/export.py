@@ -17,7 +17,7 @@ MOST = 64e6  # bytes; it is kept in git
 
 
 def export(folder: Path, run: Fit, vae: AutoencoderTiny, tokenizer: Path, things: list[Thing], name: str) -> None:
-    """Writes the folder anew from the averaged weights of a run of the settings `name`; the old one stays until the new one is whole."""
+    """Rewrites the folder from the averaged weights of a run of the settings `name`; the old one stays until the new one is whole."""
     painter, config = run.average, run.config
     unfinished = folder.with_suffix(".new")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -27,7 +27,7 @@ def export(folder: Path, run: Fit, vae: AutoencoderTiny, tokenizer: Path, things
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.save_pretrained(unfinished)
-    # Where the run kept it is nobody's business.
+    # Where the run kept it does not matter.
     described = unfinished / "vae" / "config.json"
     facts = json.loads(described.read_text())
     facts.pop("_name_or_path", None)

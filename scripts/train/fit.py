@@ -46,7 +46,7 @@ class Batches:
         return {"ids": ids, "empty": empty, **self.noised(clean, rng)}
 
     def deal(self, step: int) -> list[int]:
-        """The next things of a pack of all that is shuffled anew each time it is through."""
+        """The next things of a pack of all that is shuffled again each time it is through."""
         count, batch = len(self.things), self.config.train.batch
         dealt = []
         for place in range(step * batch, (step + 1) * batch):

@@ -52,7 +52,7 @@ class Lesson:
         return self.text, self.tell, self.place, self.optimizer
 
     def save(self) -> None:
-        """Writes the file anew; the old one stays until the new one is whole."""
+        """Rewrites the file; the old one stays until the new one is whole."""
         unfinished = self.file.with_suffix(".new")
         torch.save({"step": self.step, "parts": [part.state_dict() for part in self.parts]}, unfinished)
         os.replace(unfinished, self.file)

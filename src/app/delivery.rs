@@ -18,7 +18,7 @@ use crate::net::{self, Client, Guard, NoClient};
 use crate::telemetry::Metrics;
 
 /// Opens everything that the worker called `id` delivers with. Results go to `sink`; `metrics` counts what is sent again. A disk may be
-/// slow, or far away, and holds up nobody else.
+/// slow, or far away, and holds up no other.
 pub(super) async fn open(
     config: &Config,
     queue: &QueueConfig,

@@ -31,7 +31,7 @@ impl Exit {
     /// Ends the process at once. What C++ libraries do at an orderly end is left out: they would take down what an engine computes with that
     /// was let go of in the middle of an evaluation, and the process would end by a crash.
     pub fn end(self) -> ! {
-        // Nobody else does it then. Who has hung up wants to know nothing.
+        // Nothing else does it then. A client that has hung up needs no answer.
         let _ = io::stdout().flush();
         _exit(self.code())
     }

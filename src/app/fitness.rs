@@ -1,4 +1,4 @@
-//! Whether a worker is fit, seen before its first job: nobody's job should be what finds out that nothing can be drawn here.
+//! Whether a worker is fit, seen before its first job: no client's job should be what finds out that nothing can be drawn here.
 
 use std::borrow::Borrow;
 use std::path::PathBuf;

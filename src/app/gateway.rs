@@ -107,7 +107,7 @@ impl GatewayServer {
         for endpoint in &config.gateway.endpoints {
             info!(store = %config.gateway.store, "serving http://{address}/v2/{}", endpoint.id);
         }
-        // A closed stdout keeps nobody from asking.
+        // A closed stdout keeps no client from asking.
         let _ = say(&format_args!("listening on http://{address}"));
         Ok(Self { listener, address, gateway })
     }
@@ -158,7 +158,7 @@ fn alone(path: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::Failed(
             "another gateway serves it; stop that first, or have both share a Redis (LATENTD_STORE=redis://…)".into(),
         )),
-        // On a file system without locks nobody can tell.
+        // On a file system without locks it is unknown.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(lock),
     }
 }

@@ -47,7 +47,7 @@ fn obey() -> Exit {
         Ok(cli) => cli,
         Err(answer) => {
             let exit = if answer.use_stderr() { Exit::Usage } else { Exit::Done };
-            // Nobody may be listening, which is no fault of the command line.
+            // There may be no listener, which is no fault of the command line.
             let _ = answer.print();
             return exit;
         }

@@ -153,7 +153,7 @@ pub enum WebhookDelivery {
     Worker,
     /// The queue.
     Gateway,
-    /// Nobody.
+    /// Neither.
     Off,
 }
 

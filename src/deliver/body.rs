@@ -152,7 +152,7 @@ pub struct StatusObject<'a> {
     pub input: &'a Value,
     /// Whom to tell.
     pub webhook: &'a str,
-    /// As the queue is told; `None` if it wanted to know nothing any more.
+    /// As the queue is told; `None` if it wanted to know nothing more.
     pub done: Option<&'a JobResult>,
     /// From its submission to its start, as far as that is known.
     pub delay: Duration,

@@ -2,7 +2,7 @@
 //!
 //! An [`Outbox`] is a handle. What it keeps is on disk; [`WebhookDeliveries::run`], which somebody owns as a task, sends it,
 //! and begins with what an earlier process left. At least once: who dies after a receiver has answered sends again, with the
-//! same `webhook-id`. Attempts are counted anew after a restart.
+//! same `webhook-id`. Attempts are counted from zero after a restart.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -109,7 +109,7 @@ impl Outbox {
         self.kind.keep(request, self.course.now() + wait + WEBHOOK_LIFETIME, body).await
     }
 
-    /// Has a webhook that was kept say that its job ended otherwise, and why; `None` if it cannot be read any more, which is logged.
+    /// Has a webhook that was kept say that its job ended otherwise, and why; `None` if it can no longer be read, which is logged.
     pub async fn tell_otherwise(
         &self,
         entry: SpoolEntry<WebhookRequest>,
@@ -132,7 +132,7 @@ impl Outbox {
 
     /// Has a webhook sent.
     pub async fn send(&self, entry: SpoolEntry<WebhookRequest>) {
-        // Nobody sends any more: it is on disk, for the next process.
+        // Nothing sends now: it is on disk, for the next process.
         let _ = self.queue.send(entry).await;
     }
 }

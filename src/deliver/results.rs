@@ -1,4 +1,4 @@
-//! Results that survive the process: written down first, then posted until their queue takes them or nobody waits any more.
+//! Results that survive the process: written down first, then posted until their queue takes them or their time is over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Results<K> {
     pub sink: K,
     kind: SpoolKind<ResultHeader>,
     clock: Arc<dyn WallClock>,
-    /// Of deadlines: nobody waits shorter because a clock was set.
+    /// Of deadlines: no wait is shorter because a clock was set.
     course: Course,
 }
 
@@ -55,7 +55,7 @@ impl<K: Sink> Results<K> {
     /// [`SpoolEntry::done`] after that.
     ///
     /// # Errors
-    /// Nobody waits any longer, or the queue will never take it.
+    /// Its time is over, or the queue will never take it.
     pub async fn post(&self, entry: &SpoolEntry<ResultHeader>, body: Bytes) -> Result<(), Undelivered> {
         let (ResultHeader { job, streamed }, time) =
             (entry.header().clone(), self.course.now().until(entry.deadline()));

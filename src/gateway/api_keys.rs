@@ -55,7 +55,7 @@ impl ApiKey {
 /// Who needs a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nobody: there was never one.
+    /// None: there was never a key.
     Open,
     /// Everybody.
     Closed {
@@ -94,7 +94,7 @@ pub(super) struct ApiKeys {
     /// That of the worker in this process, if there is one: it opens, and closes nothing to others.
     home: Option<ApiKey>,
     all: RwLock<Arc<[ApiKey]>>,
-    /// Whether there was ever a key that is no home: when the last is revoked, nobody may ask, and not everybody.
+    /// Whether there was ever a key that is no home: when the last is revoked, all requests are refused.
     guarded: AtomicBool,
 }
 
@@ -124,7 +124,7 @@ impl ApiKeys {
         Access::Closed { users: have(Role::User), workers: have(Role::Worker) }
     }
 
-    /// Whether nobody needs one.
+    /// Whether none is needed.
     pub(super) fn is_open(&self) -> bool {
         !self.guarded.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Browsers carry requests of pages that nobody here wrote. A gateway without keys answers whoever reaches it, and a page can reach what
+//! Browsers carry requests of pages written elsewhere. A gateway without keys answers whoever reaches it, and a page can reach what
 //! listens on its reader's own machine; so until there are keys, which no foreign page has, it looks at what browsers say of a request.
 //!
 //! A page under a name that resolves to this machine is of our own origin to its browser: only `Host` tells (DNS rebinding). Any other foreign

@@ -81,7 +81,7 @@ impl<S: Store> Gateway<S> {
         };
         let (mut job, held) = self.budgets.jobs.work(size, read).await?;
         if self.settings.webhooks.is_none() {
-            // Workers call it, who are told of it with the job. A hook that nobody here tells would be due for ever.
+            // Workers call it, who are told of it with the job. A hook that is not sent here would be due for ever.
             job.record.webhook = None;
         }
         if let Some(hook) = &mut job.record.webhook {

@@ -17,7 +17,7 @@ use super::job_status::view;
 use super::reply::{ApiError, RawJson};
 use super::{Endpoint, Gateway, Version};
 
-/// Jobs of a page: at most, and if nobody says.
+/// Jobs of a page: at most, and by default.
 const PAGE_SIZE: (usize, usize) = (100, 10);
 
 /// What goes on comes first, then what waits, then what has ended.

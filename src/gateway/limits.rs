@@ -63,7 +63,7 @@ struct OtherGateways {
     /// Of whom a request was closed.
     closed: Mutex<BTreeSet<ClientKey>>,
     changed: Notify,
-    /// Until when nobody is asked.
+    /// Until when no other gateway is asked.
     alone: Mutex<Option<Instant>>,
 }
 
@@ -115,13 +115,13 @@ impl ClientLimits {
         &self.0.name
     }
 
-    /// Whether nobody else is asked for now.
+    /// Whether no other gateway is asked for now.
     pub(super) fn is_alone(&self) -> bool {
         let until = |others: &OtherGateways| *locked(&others.alone);
         self.0.others.as_ref().is_none_or(|others| until(others).is_some_and(|until| Instant::now() < until))
     }
 
-    /// Asks nobody else for a moment.
+    /// Asks no other gateway for a moment.
     pub(super) fn go_on_alone(&self) {
         if let Some(others) = &self.0.others {
             *locked(&others.alone) = Some(Instant::now() + RETRY_STORE_AFTER);

@@ -1,4 +1,4 @@
-//! Memory for what is under way: bodies that have not come whole, jobs and results that are not yet kept, answers that nobody has taken. Each kind
+//! Memory for what is under way: bodies that have not come whole, jobs and results that are not yet kept, answers that were not read yet. Each kind
 //! has so much of it over all who ask, and who finds none waits a while.
 
 use std::num::NonZero;
@@ -29,7 +29,7 @@ const CLIENT_WAIT: Duration = Duration::from_secs(45);
 /// How long workers do, with results that cost a GPU's time.
 const WORKER_WAIT: Duration = Duration::from_mins(5);
 
-/// The room of a gateway. No kind can take that of another: whoever sends much keeps nobody from reading, and no worker from bringing a result.
+/// The room of a gateway. No kind can take that of another: whoever sends much keeps no client from reading, and no worker from bringing a result.
 #[derive(Debug)]
 pub(super) struct MemoryBudgets {
     /// For what clients send.
@@ -40,7 +40,7 @@ pub(super) struct MemoryBudgets {
     pub(super) results: MemoryBudget,
     /// For what webhooks are told.
     pub(super) messages: MemoryBudget,
-    /// What goes on though nobody waits for it any more.
+    /// What goes on though no request waits for it.
     tasks: TaskTracker,
 }
 
@@ -56,7 +56,7 @@ impl MemoryBudgets {
         }
     }
 
-    /// What `work` comes to, which has that room until it ends; even if nobody waits for it any more, because a store goes on with what it was
+    /// What `work` comes to, which has that room until it ends; even if no request waits for it, because a store goes on with what it was
     /// asked for.
     pub(super) async fn keep<T: Send + 'static>(
         &self,
@@ -110,12 +110,12 @@ impl MemoryBudget {
         }
     }
 
-    /// What `work` on so many bytes comes to: of many, where it holds up nobody, and only some at the same time.
+    /// What `work` on so many bytes comes to: of many, where it holds up no other request, and only some at the same time.
     pub(super) async fn work<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
         if bytes <= INLINE_BYTES {
             return work();
         }
-        // Nobody closes it.
+        // It is never closed.
         let desk = self.desks.clone().acquire_owned().await.ok();
         blocking(move || {
             let done = work();
@@ -125,7 +125,7 @@ impl MemoryBudget {
         .await
     }
 
-    /// Bytes that nobody holds.
+    /// Bytes that are free.
     #[cfg(test)]
     pub(super) fn free(&self) -> usize {
         self.free.available_permits()

@@ -1,4 +1,4 @@
-//! Receivers of webhooks: none of them, and nobody's, may take up all calls.
+//! Receivers of webhooks: neither one of them nor one client's may take up all calls.
 //!
 //! A receiver is a host, by whose key it is called: what one client's receiver does is nothing to another client's. One that keeps failing is
 //! called by one webhook now and then, until it takes one; its others wait, and no try of theirs is counted.
@@ -15,7 +15,7 @@ const MAX_RECEIVER_CALLS: usize = 256;
 /// Of them to one receiver.
 const MAX_CALLS_PER_RECEIVER: usize = 32;
 
-/// Of them by one key, to whatever receivers. Who has no key shares with nobody who has one.
+/// Of them by one key, to whatever receivers. Clients without a key share none with those who have one.
 const MAX_CALLS_PER_CLIENT: usize = 128;
 
 /// Failures in a row that have a receiver paused.
@@ -30,7 +30,7 @@ const MAX_RECEIVERS: usize = 4096;
 /// Whose a webhook is, and where it goes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(super) struct Receiver {
-    /// What its client is known by; `None` where nobody needs a key.
+    /// What its client is known by; `None` where no key is needed.
     pub(super) by: Option<String>,
     /// Its host, and port.
     pub(super) host: String,

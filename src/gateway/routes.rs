@@ -48,7 +48,7 @@ impl<S: Store> Gateway<S> {
     }
 
     fn operations(self: Arc<Self>, version: Version) -> Router {
-        // Written out: a router within another has each request's path written anew.
+        // Written out: a router within another rewrites each request's path.
         let at = |operation: &str| format!("{}/{{endpoint}}{operation}", version.prefix());
         let clients = Router::new()
             .route(&at("/run"), post(client::run::<S>))

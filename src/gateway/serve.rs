@@ -220,7 +220,7 @@ mod tests {
         for (what, text) in [("nothing", ""), ("half a head", "GET / HT"), ("a stalled body", post)] {
             assert!(takes(|stream| says(stream, text)).await <= 4, "{what}");
         }
-        // Ten seconds of work, of which one was before, and nobody who reads.
+        // Ten seconds of work, of which one was before, and no reader.
         let unread = takes(|stream| says(stream, get)).await;
         assert!((9..=16).contains(&unread), "{unread}");
         for (what, begin) in [("a head", "GET / HTTP/1.1\r\nX: "), ("a body", post)] {

@@ -50,7 +50,7 @@ pub struct GatewaySettings {
     pub local_worker_key: Option<ApiKey>,
     /// Whether clients may ask only so often.
     pub limits: bool,
-    /// Which browsers' requests are answered while nobody needs a key.
+    /// Which browsers' requests are answered while no key is needed.
     pub browsers: BrowserPolicy,
     /// Whether routes without an endpoint's name are the first one's, as on the SDK's local server.
     pub serve_at_root: bool,

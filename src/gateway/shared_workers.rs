@@ -1,6 +1,6 @@
 //! What gateways on a store tell each other of workers.
 //!
-//! Each writes down what it has seen itself, so that nobody overwrites what another has; what is true of a worker is what all of them saw
+//! Each writes down what it has seen itself, so that none overwrites what another has; what is true of a worker is what all of them saw
 //! together, as [`super::fleet`] has it.
 
 use std::future::pending;
@@ -26,7 +26,7 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    /// A worker gets no job any more, here and elsewhere.
+    /// A worker gets no more jobs, here and elsewhere.
     pub(super) async fn ban(&self, endpoint: &str, worker: &str) {
         self.registry.ban(endpoint, worker, self.now());
         self.show_worker(endpoint, worker, true).await;
@@ -45,7 +45,7 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    /// Writes down for other gateways what this one knows of a worker; nothing, when it knows nothing any more.
+    /// Writes down for other gateways what this one knows of a worker; nothing, when it no longer knows anything.
     pub(super) async fn show_worker(&self, endpoint: &str, worker: &str, urgent: bool) {
         if S::SHARED {
             let seen = self.registry.export(endpoint, worker);

@@ -35,7 +35,7 @@ pub struct Gateway<S> {
     pub(super) budgets: MemoryBudgets,
     pub(super) http: HttpMetrics,
     pub(super) keys: ApiKeys,
-    /// Cancelled when long polls are to end: nothing is handed out any more.
+    /// Cancelled when long polls are to end: nothing more is handed out.
     pub(super) closing: CancellationToken,
 }
 
@@ -92,7 +92,7 @@ impl<S: Store> Gateway<S> {
         Ok(record)
     }
 
-    /// Refuses a job that clients cannot see any more.
+    /// Refuses a job that clients no longer see.
     pub(super) fn check_visible(&self, record: &Record) -> Result<(), ApiError> {
         let gone = record.hidden || record.expires <= self.now();
         if gone { Err(ApiError::NoJob(record.id.clone())) } else { Ok(()) }

@@ -113,7 +113,7 @@ impl<S: Store> Gateway<S> {
     async fn look_at_workers(&self) {
         let now = self.now();
         for (endpoint, worker) in self.registry.silent(now) {
-            // While nobody knows what it holds, it stays.
+            // While it is unknown what it holds, it stays.
             let Some(held) = log_failure("workers", self.store.held_by(&endpoint, &worker).await) else { continue };
             if self.registry.forget(&endpoint, &worker, !held.is_empty(), now) {
                 self.show_worker(&endpoint, &worker, false).await;
@@ -140,7 +140,7 @@ impl<S: Store> Gateway<S> {
     ) {
         for id in log_failure("workers", self.store.held_by(&endpoint, &worker).await).unwrap_or_default() {
             let (rules, now, by) = (self.settings.rules.clone(), self.now(), worker.clone());
-            // Whether it was there when it was lost: a job that never arrived is nobody's fault.
+            // Whether it was there when it was lost: a job that never arrived counts against no worker.
             let arrived = Arc::new(AtomicBool::new(false));
             let seen = arrived.clone();
             let forsaken = move |record: &mut Record| {

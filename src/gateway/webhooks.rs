@@ -39,7 +39,7 @@ impl<S: Store> Gateway<S> {
                 return Transition::Unchanged;
             };
             let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            // Of a change that is made anew, because another came first.
+            // Of a change that is repeated, because another came first.
             *place = None;
             match receivers.enter(receiver(hook), now) {
                 Ok(entered) => {

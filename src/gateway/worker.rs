@@ -98,7 +98,7 @@ pub(super) async fn stops<S: Store>(
             return Ok(RawJson(json!({ "jobsToStop": stops }).to_string()).into_response());
         }
         let rang = gateway.woken(rings, until).await;
-        // Who is to be started anew ends once its open polls have.
+        // A worker that is to be restarted ends once its open polls have.
         if !rang || !gateway.registry.may_take_jobs(&endpoint.id, &worker, gateway.now()) {
             return Ok(nothing());
         }

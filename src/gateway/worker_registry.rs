@@ -12,7 +12,7 @@ use crate::date::UnixTime;
 /// A worker is gone after so long without a word: two heartbeats of ten seconds, and ten more.
 pub(super) const GONE_AFTER: Duration = Duration::from_secs(30);
 
-/// A worker that is to be started anew gets no job for so long, unless it is gone before.
+/// A worker that is to be restarted gets no job for so long, unless it is gone before.
 const BAN_TIME: Duration = Duration::from_mins(10);
 
 /// Jobs that a worker may lose within the time of a ban before it gets no more for as long.
@@ -176,7 +176,7 @@ impl WorkerRegistry {
             .collect()
     }
 
-    /// It gets no job any more.
+    /// It gets no more jobs.
     pub(super) fn ban(&self, endpoint: &str, worker: &str, now: UnixTime) {
         let mut workers = self.workers();
         let worker = workers.entry((endpoint.to_owned(), worker.to_owned())).or_default();

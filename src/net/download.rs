@@ -44,7 +44,7 @@ pub struct Resume<'a> {
 /// A file that is being sent.
 #[derive(Debug)]
 pub struct Incoming {
-    /// The first byte that comes; 0 if the host begins anew.
+    /// The first byte that comes; 0 if the host begins again.
     pub from: u64,
     /// Bytes of the whole file, where the host says so.
     pub total: Option<u64>,

@@ -24,7 +24,7 @@ impl Roots {
         Self(rustls_native_certs::load_native_certs().certs)
     }
 
-    /// Whether nobody is believed.
+    /// Whether no certificate is trusted.
     pub(super) fn is_empty(&self) -> bool {
         self.store().is_empty()
     }
@@ -39,7 +39,7 @@ impl Roots {
     /// What judges the certificates of hosts.
     ///
     /// # Errors
-    /// Nobody is believed.
+    /// No certificate is trusted.
     pub(super) fn verifier(self, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, NoClient> {
         let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(self.store()), provider).build();
         Ok(Arc::new(Verifier { usual: usual.map_err(NoClient::new)?, roots: self }))

@@ -5,7 +5,7 @@ use reqwest::Url;
 /// What stands in the place of a secret.
 const HIDDEN: &str = "***";
 
-/// Parts of names of parameters whose values are nobody's business.
+/// Parts of names of parameters whose values are secret.
 const SECRETS: [&str; 8] = ["token", "secret", "pass", "pwd", "sign", "credential", "auth", "key"];
 
 /// `url` with its user, its password and the values of parameters that sound like secrets hidden. All else is as it was written, because

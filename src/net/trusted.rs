@@ -20,7 +20,7 @@ use super::tls;
 /// Redirects that are followed. A redirect elsewhere does not take the key along.
 const MAX_QUEUE_REDIRECTS: usize = 5;
 
-/// For the rest of an answer that nobody reads, and bytes of it: it is read only to keep the connection.
+/// For the rest of an answer that is not needed, and bytes of it: it is read only to keep the connection.
 const DRAIN: Duration = Duration::from_secs(1);
 const DRAINED: u64 = 64 << 10;
 

@@ -21,7 +21,7 @@ pub struct JobEnd {
     pub output: Option<Box<RawValue>>,
     /// Why it failed, as one text.
     pub error: Option<String>,
-    /// Whether the worker is to be started anew, and gets no job before.
+    /// Whether the worker is to be restarted, and gets no job before.
     pub stop: bool,
     /// Keys of our own worker that a status shows: `timings`, `warnings`.
     pub more: Members,

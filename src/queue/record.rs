@@ -138,7 +138,7 @@ pub struct Attempt {
     pub began: UnixTime,
     /// Whether the worker has shown that it arrived.
     pub arrived: bool,
-    /// The last heartbeat that named it, or since when another is waited for after nobody has listened.
+    /// The last heartbeat that named it, or since when another is waited for after a time without a listener.
     #[serde(rename = "listed")]
     pub last_heartbeat: Option<UnixTime>,
     /// Heartbeats since it was handed out that did not name it, while it had not arrived.

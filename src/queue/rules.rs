@@ -9,9 +9,9 @@ use crate::date::UnixTime;
 pub struct Rules {
     /// From the last sign of a job from its worker, or from its handing out, until it is taken for lost.
     pub lost_after: Duration,
-    /// Since when signs of workers are heard: for how long nobody listened before is held against none.
+    /// Since when signs of workers are heard: a time without a listener before is held against none.
     pub listening_since: UnixTime,
-    /// How often a job is tried anew whose worker was lost.
+    /// How often a job is tried again whose worker was lost.
     pub retries: u32,
     /// How many jobs may wait when another is submitted; without, all.
     pub max_waiting: Option<u64>,
@@ -26,7 +26,7 @@ pub struct WebhookRetry {
     pub tries: u32,
     /// From the end of one try to the next.
     pub pause: Duration,
-    /// For one try. When twice as much has passed and nobody has said how it went, who made it is taken for dead.
+    /// For one try. When twice as much has passed and it is not said how it went, who made it is taken for dead.
     pub timeout: Duration,
 }
 

@@ -12,7 +12,7 @@ use super::record::{JobState, Record};
 pub enum StatusView {
     /// Clients of `/v1`: always with the input, and with the GPU's memory in GB; this is the endpoint's, for workers that do not say.
     V1 {
-        /// 0 if nobody says.
+        /// 0 if it is not said.
         gpu: u32,
     },
     /// Clients of `/v2`: with the input until the end.

@@ -30,7 +30,7 @@ impl Record {
         self.payloads_are_spent() && self.idempotency.is_none()
     }
 
-    /// Whether nobody needs its payloads any more.
+    /// Whether its payloads are no longer needed.
     pub fn payloads_are_spent(&self) -> bool {
         self.hidden && self.webhook.as_ref().is_none_or(|hook| hook.due.is_none())
     }
@@ -100,7 +100,7 @@ pub enum WebhookOutcome {
 const MAX_WEBHOOK_LOG: usize = 12;
 
 impl JobWebhook {
-    /// Begins a try if one is due; another is due if nobody says how this one went.
+    /// Begins a try if one is due; another is due if it is not said how this one went.
     pub fn begin_attempt(&mut self, retry: &WebhookRetry, now: UnixTime) -> bool {
         let begins = self.due.is_some_and(|due| due <= now);
         if begins {
@@ -109,7 +109,7 @@ impl JobWebhook {
         begins
     }
 
-    /// Nobody has time for it: it is due again then.
+    /// There is no time for it: it is due again then.
     pub fn postpone(&mut self, until: UnixTime) {
         self.due = self.due.map(|_| until);
     }

@@ -31,7 +31,7 @@ pub struct Finish<'a> {
 }
 
 /// Attempts that may come to nothing for free, without a sign that their workers ever got the job. After those it is lost like others:
-/// a job that ends its worker, or a result that its worker cannot send, may be done with before a heartbeat names it, each time anew.
+/// a job that ends its worker, or a result that its worker cannot send, may be done with before a heartbeat names it, each time again.
 const FREE_ATTEMPTS: usize = 2;
 
 /// Attempts that came to nothing and are remembered one by one; before them only how many there were. Clients may retry for ever.
@@ -213,7 +213,7 @@ impl Record {
         }
     }
 
-    /// An attempt that was given up has come to something after all, or one that nobody knows of.
+    /// An attempt that was given up has come to something after all, or one that is unknown.
     fn revive(&mut self, worker: &str, now: UnixTime) {
         let found = self.failed_attempts.iter().rposition(|past| past.worker == worker);
         let (number, began) = match found.map(|place| self.failed_attempts.remove(place)) {

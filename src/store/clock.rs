@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::date::UnixTime;
 
-/// What the wall clock may be off what was kept, and is not written anew for.
+/// What the wall clock may be off what was kept, and is not rewritten for.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 /// How old may be what is kept, while there are jobs.

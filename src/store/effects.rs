@@ -56,7 +56,7 @@ pub(super) fn effects(endpoint: &str, before: &Record, after: &Record, turn: &Tr
         (false, _) if before.output => &[PayloadKind::Output],
         _ => &[],
     };
-    // Its client asks for it anew, behind all who asked before. What was only lost waits where it had waited: at the head.
+    // Its client asks for it again, behind all who asked before. What was only lost waits where it had waited: at the head.
     let last = before.state.is_end() && after.state == JobState::InQueue;
     Effects { tallies, stale, restream: became(JobState::InQueue) || after.payloads_are_spent(), last, news }
 }

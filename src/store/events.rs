@@ -59,7 +59,7 @@ impl EventSender {
 
     pub(super) fn tell(&self, news: impl IntoIterator<Item = StoreEvent>) {
         for news in news {
-            // Nobody may be listening.
+            // There may be no listener.
             let _ = self.0.send(news);
         }
     }

@@ -127,7 +127,7 @@ pub trait Store: Debug + Send + Sync + 'static {
     /// When [`Store::due`] will find something.
     fn next_due(&self) -> impl Future<Output = Result<Option<UnixTime>, StoreError>> + Send;
 
-    /// Takes chunks of a job's stream that nobody has taken yet: the oldest, up to `most` bytes of them; none, if the oldest has more.
+    /// Takes chunks of a job's stream that were not taken yet: the oldest, up to `most` bytes of them; none, if the oldest has more.
     fn take_chunks(
         &self,
         endpoint: &str,

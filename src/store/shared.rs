@@ -39,6 +39,6 @@ pub struct WorkerView {
     pub gateway: String,
     /// The worker.
     pub worker: String,
-    /// In words of the gateways' own; `None` if there is nothing any more.
+    /// In words of the gateways' own; `None` if there is nothing left.
     pub seen: Option<String>,
 }

@@ -127,6 +127,6 @@ pub struct Counts {
     pub completed: u64,
     /// Jobs that failed or timed out, ever.
     pub failed: u64,
-    /// Attempts that were given up and made anew, ever.
+    /// Attempts that were given up and made again, ever.
     pub retried: u64,
 }

@@ -55,7 +55,7 @@ impl Health {
     }
 
     fn lock(&self) -> MutexGuard<'_, Phase> {
-        // Nobody panics with it in hand; a phase is whole in any case.
+        // Nothing panics while it is held; a phase is whole in any case.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

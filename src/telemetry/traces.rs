@@ -1,6 +1,6 @@
 //! Traces for who asks for them: a span for each job, which continues the trace that it came with, and spans for its stages.
 //!
-//! Without a collector nobody listens to these spans, and making one costs a look at an atomic. They carry ids, numbers and words of
+//! Without a collector nothing listens to these spans, and making one costs a look at an atomic. They carry ids, numbers and words of
 //! our own: no prompt, no URL, no picture. What the log says is not sent.
 
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::net::{self, Call, NoClient, Proxies, Trusted, Url};
 
-/// What our spans have in common, and nobody else's.
+/// What only our spans have in common.
 const TARGET: &str = "latentd::trace";
 
 /// For one export. Spans that are not taken by then are lost; jobs do not wait for them.

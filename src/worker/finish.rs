@@ -118,7 +118,7 @@ fn left(time: Option<Duration>, elapsed: Duration) -> Duration {
     time.unwrap_or(DEFAULT_TIME).saturating_sub(elapsed).clamp(MIN_DELIVERY, MAX_DELIVERY)
 }
 
-/// Bytes that a result may have where nobody says how many.
+/// Bytes that a result may have where no setting says how many.
 fn usual(id: &str, gateway: bool) -> u64 {
     match gateway {
         true => GATEWAY_MAX_BYTES,

@@ -46,7 +46,7 @@ impl InFlight {
     }
 
     fn jobs(&self) -> MutexGuard<'_, BTreeMap<String, CancellationToken>> {
-        // Nobody panics with it in hand; if somebody did, the map would still be whole.
+        // Nothing panics while it is held; if something did, the map would still be whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -207,7 +207,7 @@ async fn draw<K: Sink>(worker: &WorkerState<K>, job: &Arc<Delivered>, streamed: 
     }
 }
 
-/// What the job may ask for. The folder of LoRA files is read for one that names a LoRA, and where that holds up nobody.
+/// What the job may ask for. The folder of LoRA files is read for one that names a LoRA, and where that holds up no other job.
 async fn offer(resources: &Resources, input: &Value) -> Offer {
     let names_one = input.get("lora").is_some_and(|name| !name.is_null());
     let read = Arc::clone(&resources.loras);

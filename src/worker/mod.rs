@@ -2,7 +2,7 @@
 //!
 //! A slot is held before the queue is asked, and until the job's end is delivered; what came of it is on disk before it is first sent,
 //! and what a process left there the next sends before it has an engine. A job that we abort without a word, because
-//! it came while draining, the engine was lost or time ran out, is one that no heartbeat lists any more: the queue gives it to
+//! it came while draining, the engine was lost or time ran out, is one that heartbeats no longer list: the queue gives it to
 //! somebody else. That is all the giving back that the RunPod protocol has, and more than a failure, which a client would see.
 
 mod background;

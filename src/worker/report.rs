@@ -116,7 +116,7 @@ impl<K: Sink> Reporter<K> {
         links.spawn(async move { Ok((index, seed, uploads.put(&target, &id, index, file.into()).await?)) });
     }
 
-    /// The image as a result holds it, which is sent at once if `parts` are sent; none is any more after one that did not arrive, so that a
+    /// The image as a result holds it, which is sent at once if `parts` are sent; none is after one that did not arrive, so that a
     /// result does not wait for one failure after the other.
     async fn part(&self, seed: u64, image: String, parts: &mut bool) -> Image {
         let image = Image { image, seed };

@@ -1,4 +1,4 @@
-//! How many jobs are in hand at the same time where nobody says it.
+//! How many jobs are in hand at the same time where no setting says it.
 
 /// Bytes of an image that was found to take less: what the allocator kept from earlier is not seen.
 const MIN_IMAGE_BYTES: u64 = 128 << 20;

@@ -58,7 +58,7 @@ enum Fault {
 pub(crate) struct Tally {
     /// Ends of jobs that had ended before.
     pub(crate) repeated: usize,
-    /// Jobs that were given to somebody else, because nobody listed them.
+    /// Jobs that were given to another worker, because no heartbeat listed them.
     pub(crate) requeued: usize,
     /// Requests that met a fault.
     pub(crate) faults: usize,

@@ -84,7 +84,7 @@ async fn no_job_is_lost() {
     let mut worker = Worker::start(&broker.base, &folder);
     for kill in 0..KILLS {
         until(&broker, count * (kill + 1) / (KILLS + 2), &mut worker).await;
-        // The first signal drains, unless the second follows; the third asks nobody.
+        // The first signal drains, unless the second follows; the third cannot be caught.
         worker.end(kill);
         worker = Worker::start(&broker.base, &folder);
     }

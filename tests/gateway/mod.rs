@@ -232,7 +232,7 @@ fn a_receiver_that_keeps_failing_is_paused_and_told_of() {
     }
 }
 
-/// Half a head, a body that stalls, an answer that nobody reads.
+/// Half a head, a body that stalls, an answer that is never read.
 #[test]
 fn strangers_do_not_keep_a_gateway_from_its_end() {
     let folder = tempfile::tempdir().unwrap();

@@ -73,7 +73,7 @@ fn what_one_gateway_knows_of_a_worker_another_knows_too() {
     let id = one.json("POST", "/run", r#"{"input":1}"#)["id"].as_str().unwrap().to_owned();
     one.json("GET", "/job-take/w2?job_in_progress=0", "");
     thread::scope(|scope| {
-        // Open there, and ended at once when the worker is to be started anew: it would be held for twenty seconds.
+        // Open there, and ended at once when the worker is to be restarted: it would be held for twenty seconds.
         let poll = scope.spawn(|| {
             let began = Instant::now();
             (other.asks("", "GET", "/job-take/w4?job_in_progress=1", "").0, began.elapsed())

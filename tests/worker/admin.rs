@@ -234,7 +234,7 @@ async fn a_question_is_answered_when_slow_clients_have_had_their_time() {
     for _ in 0..40 {
         clients.push(slow(&port).await);
     }
-    // Nobody waits for the clock: it goes on when nothing else does.
+    // Nothing waits for the clock: it goes on when nothing else does.
     tokio::time::pause();
     let began = tokio::time::Instant::now();
     assert_eq!(port.get("/healthz").await.0, 200);

@@ -100,7 +100,7 @@ async fn the_first_process_drains_on_a_signal_and_has_no_children() {
     let status = fs::read_to_string(format!("/proc/{}/status", first.id())).unwrap();
     let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap();
     assert_eq!(inside.split_whitespace().last(), Some("1"), "{status}");
-    // None of ours that could become a zombie: so there is nobody to bury.
+    // None of ours that could become a zombie: so there is nothing to reap.
     assert_eq!(children(&first.id()), [""; 0]);
     first.terminate();
     queue.until("gone take", 1).await;

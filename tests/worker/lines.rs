@@ -58,7 +58,7 @@ async fn a_line_names_its_job_and_its_batch_wherever_it_comes_from() {
     let worker = Worker::at(&queue, parts(sink(&queue), spool(root.path())), options).await;
     queue.until("done", 7).await;
     assert_eq!(worker.stop().await, WorkerEnd::Drained);
-    // What is left cannot be read any more when its turn comes.
+    // What is left can no longer be read when its turn comes.
     let parts = parts(sink(&queue), spool(root.path()));
     for letter in std::fs::read_dir(root.path().join("0/results")).unwrap() {
         std::fs::write(letter.unwrap().path(), "").unwrap();

@@ -164,7 +164,7 @@ async fn what_was_not_sent_is_sent_after_a_restart() {
     let stopped = tokio::time::timeout(Duration::from_secs(5), deliveries.run(CancellationToken::new())).await;
     assert!(stopped.is_err());
     assert_eq!((server.asked().len(), letters(root.path())), (1, 1));
-    // Nobody sends any more, and still it is not lost.
+    // Nothing sends now, and still it is not lost.
     send(&outbox, self::hook(&server.url("/second"), &[])).await;
     drop((spool, outbox));
 

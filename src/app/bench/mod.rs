@@ -80,7 +80,7 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
     drop(ahead);
     let start = StartFigures { load: host.load_time().as_secs_f64(), ready: process::age() };
     let (work, usage) = told.await?;
-    // As it is in a worker that has been there for a while; nobody's evaluations are not measured.
+    // As it is in a worker that has been there for a while; evaluations without a job are not measured.
     host.warm().await;
 
     let context = RenderContext {

@@ -8,7 +8,7 @@ use super::{Check, Verdict};
 use crate::disk::{self, private};
 use crate::models::size;
 
-/// For a result that nobody takes for a while, where nobody says more: ten large images.
+/// For a result that no queue takes for a while, where no setting says more: ten large images.
 const MIN_FREE: u64 = 64 << 20;
 
 /// What is written to see whether it can be.

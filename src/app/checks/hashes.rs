@@ -127,7 +127,7 @@ fn hash(file: &Path, enough: &impl Fn() -> bool) -> io::Result<Option<(Digest, u
     }
 }
 
-/// A file that cannot be read any more when it is enough.
+/// A file that can no longer be read when it is enough.
 struct Until<'a, F>(File, &'a F);
 
 impl<F: Fn() -> bool> Read for Until<'_, F> {

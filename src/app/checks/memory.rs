@@ -60,7 +60,7 @@ fn kib(info: &str, key: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// What a control group of Linux has left, `None` where it has no limit. Pages of files that nobody uses can be had back.
+/// What a control group of Linux has left, `None` where it has no limit. Pages of files that are not in use can be had back.
 fn left(max: &str, current: &str, stat: &str) -> Option<u64> {
     let (max, current): (u64, u64) = (max.trim().parse().ok()?, current.trim().parse().ok()?);
     let idle = stat.lines().find_map(|line| line.strip_prefix("inactive_file ")?.trim().parse::<u64>().ok());

@@ -77,7 +77,7 @@ impl<H: EntryHeader> SpoolEntry<H> {
         matches!(self.storage, Storage::Disk { .. })
     }
 
-    /// When nobody waits for it any more.
+    /// When it is no longer waited for.
     pub fn deadline(&self) -> UnixTime {
         UnixTime::from_millis(self.head.deadline)
     }
@@ -85,7 +85,7 @@ impl<H: EntryHeader> SpoolEntry<H> {
     /// Its body, read from disk and checked, so that what waits for its next try takes no memory.
     ///
     /// # Errors
-    /// [`SpoolError::Damaged`]: there is nothing to send any more.
+    /// [`SpoolError::Damaged`]: there is nothing left to send.
     pub async fn body(&self) -> Result<Bytes, SpoolError> {
         let path = match &self.storage {
             Storage::Disk { path, .. } => path.clone(),
@@ -132,7 +132,7 @@ impl<H: EntryHeader> SpoolEntry<H> {
         .await
     }
 
-    /// It has arrived, or nobody will ever take it: removes it.
+    /// It has arrived, or will never be taken: removes it.
     pub async fn done(self) {
         blocking(move || {
             let mut entry = self;

@@ -22,7 +22,7 @@ pub enum SpoolError {
         /// How many processes it serves.
         processes: usize,
     },
-    /// A letter was whole and is not any more.
+    /// A letter was whole and no longer is.
     #[error("{} is damaged and was set aside: {why}", file.display())]
     Damaged {
         /// Which file.

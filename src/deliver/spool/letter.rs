@@ -1,7 +1,7 @@
 //! One letter in a file: a checksum of the rest, a line of JSON, and the body as it is sent.
 //!
 //! A file has its name only when it is whole: it is written under another, synced, renamed, and its folder synced. So a crash
-//! leaves a draft, which nobody reads, or a whole letter.
+//! leaves a draft, which is never read, or a whole letter.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -35,7 +35,7 @@ const CHECKSUM: usize = 64;
 #[serde(deny_unknown_fields)]
 pub(super) struct LetterHead<H> {
     format: u32,
-    /// Milliseconds since 1970 after which nobody waits for it.
+    /// Milliseconds since 1970 after which it is not waited for.
     pub(super) deadline: u64,
     #[serde(rename = "note")]
     pub(super) header: H,
@@ -98,7 +98,7 @@ pub(super) fn sync_dir(letter: &Path) -> io::Result<()> {
 }
 
 fn write_synced(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
-    // Results are their owners': nobody else on this machine reads them.
+    // Results are their owners': no other user of this machine reads them.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     for part in parts {
         file.write_all(part)?;

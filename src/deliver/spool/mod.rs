@@ -2,7 +2,7 @@
 //!
 //! A spool is a folder. Each process has a numbered folder in it to itself, by a lock that ends with the process, and takes
 //! over what lies in those that no process has. So several workers share `spool.dir`, each with its own `spool.max_bytes`, and
-//! what a worker left is sent by the next that starts, whichever it is. Within there is a folder a kind, a [`SpoolKind`]. What nobody comes
+//! what a worker left is sent by the next that starts, whichever it is. Within there is a folder a kind, a [`SpoolKind`]. What no process comes
 //! for is removed after 7 days.
 //!
 //! Delivery is at least once: who dies between arrival and removal sends again. A letter holds a body and a note, which

@@ -1,4 +1,4 @@
-//! Removes what nobody will ever come for: letters to a queue that was given up, kinds that are no longer in use, files that were set
+//! Removes what no process will ever come for: letters to a queue that was given up, kinds that are no longer in use, files that were set
 //! aside or never became letters.
 
 use std::convert::Infallible;
@@ -67,7 +67,7 @@ impl Shared {
                 }
             }
         }
-        // A process that has it needs no help. Where there is nothing to do, nobody who starts is kept from it, either.
+        // A process that has it needs no help. Where there is nothing to do, no process that starts is kept from it, either.
         let _seat = match old.as_slice() {
             [] => return Ok(()),
             _ if dir == own.folder => None,

@@ -97,7 +97,7 @@ impl Uploads {
         let client = if target.guarded { &self.guarded } else { &self.open };
         let mut tries = 1;
         loop {
-            // Signed anew each time: the clock that judges the signature goes on.
+            // Signed again each time: the clock that judges the signature goes on.
             let mut action = bucket.put_object(Some(target.credentials()), &key);
             action.headers_mut().insert("content-type", PNG);
             let url = action.sign_with_time(UPLOAD_TIMEOUT * 5, &target::timestamp(self.clock.now()));

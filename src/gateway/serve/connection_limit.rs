@@ -1,4 +1,4 @@
-//! As many connections as may be: when no more fit in, those make room whose peers keep the gateway waiting. A thousand half requests lock nobody
+//! As many connections as may be: when no more fit in, those make room whose peers keep the gateway waiting. A thousand half requests lock no one
 //! out.
 
 use std::collections::HashMap;

@@ -28,7 +28,7 @@ impl House {
         id
     }
 
-    /// An answer whose body nobody has read yet.
+    /// An answer whose body was not read yet.
     async fn unread(&self, path: &str, accept: &str) -> BodyDataStream {
         let request = Request::get(format!("/v2/stable-diffusion-v1{path}")).header("accept", accept);
         let reply = service(&self.gateway).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();

@@ -58,7 +58,7 @@ async fn ping(queue: &RunPodSource, held: &impl Fn() -> Vec<String>) -> Result<(
     let mut why = String::new();
     for pause in PING_PAUSES {
         sleep(pause).await;
-        // Asked anew for each try: what was finished meanwhile must not be listed.
+        // Asked again for each try: what was finished meanwhile must not be listed.
         let Some(url) = queue.urls.ping(&held()).map_err(|cause| cause.to_string())? else { return Ok(()) };
         let time = queue.interval * 2;
         match queue.http.call(Call { url: &url, body: None, headers: &[], time, most: MAX_PING_ANSWER }).await {

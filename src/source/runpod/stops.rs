@@ -58,7 +58,7 @@ pub(super) async fn watch(queue: &RunPodSource, stop: impl Fn(&str)) -> Infallib
     }
 }
 
-/// The pause that a queue asks for by 429, as far as it is reasonable: a job that nobody wants is drawn on meanwhile.
+/// The pause that a queue asks for by 429, as far as it is reasonable: a job that is no longer wanted is drawn on meanwhile.
 fn wished(again: Option<Duration>) -> Duration {
     POLL_RETRY.after(1, again.unwrap_or(BACK_OFF), jitter())
 }

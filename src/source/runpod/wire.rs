@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for List {
 fn job(mut value: Value) -> Result<Delivered, NotAJob> {
     let broken = holds_no_number(&value);
     if let Some(id) = value.get_mut("id").filter(|id| *id == NOT_A_NUMBER) {
-        // Nobody can be answered by it.
+        // It cannot be answered.
         id.take();
     }
     let job = Delivered::from_value(value)?;

@@ -18,7 +18,7 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// For an answer. The largest payload must come through in it.
 pub(super) const REDIS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where Sentinels listen, if nobody says.
+/// Where Sentinels listen, by default.
 const SENTINEL_PORT: u16 = 26379;
 
 /// A Redis, or whom to ask for it.

@@ -1,4 +1,4 @@
-//! The connection: one for everything, made anew when it is lost, and when what is at its other end takes no writes.
+//! The connection: one for everything, renewed when it is lost, and when what is at its other end takes no writes.
 //!
 //! Events come on it, too, so that whoever can ask hears of them.
 
@@ -34,11 +34,11 @@ pub(super) struct Connection {
     /// When another server was last looked for. Held meanwhile.
     looked: Mutex<Option<Instant>>,
     teller: Arc<EventSender>,
-    /// Whether there was a connection before: nobody knows what was told since.
+    /// Whether there was a connection before: what was told since is unknown.
     heard: Arc<AtomicBool>,
 }
 
-/// A connection to one server, which makes itself anew when it is lost.
+/// A connection to one server, which renews itself when it is lost.
 #[derive(Clone)]
 struct ServerConnection {
     db: ConnectionManager,
@@ -145,7 +145,7 @@ impl Connection {
         answer.map_err(|error| failed(&self.server, &error))
     }
 
-    /// Connects anew, because the connection of this number is of no use: its name may lead to another server by now. Returns whether there
+    /// Connects again, because the connection of this number is of no use: its name may lead to another server by now. Returns whether there
     /// is another connection.
     async fn renew(&self, number: u64) -> bool {
         let began = Instant::now();
@@ -181,7 +181,7 @@ async fn connect(
     let hear = move |push: PushInfo| -> Result<(), SendError> {
         match push.kind {
             PushKind::Message => teller.tell(told(&push)),
-            // Not for the first time: nobody knows what was told meanwhile.
+            // Not for the first time: what was told meanwhile is unknown.
             PushKind::Subscribe if heard.swap(true, Ordering::Relaxed) => teller.tell([StoreEvent::Lagged]),
             _ => {}
         }

@@ -61,7 +61,7 @@ impl EndpointKeys<'_> {
         self.jobs() + id
     }
 
-    /// What a job's stream has that nobody has read: a list.
+    /// What a job's stream has that was not read yet: a list.
     pub(super) fn chunks(self, id: &str) -> String {
         self.of("chunks:") + id
     }

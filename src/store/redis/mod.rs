@@ -1,10 +1,10 @@
 //! Jobs in a Redis: the store of several gateways.
 //!
 //! The laws of a job are Rust, and Redis cannot run them. So a gateway reads a job with its version, works out what an event makes of it,
-//! and has a script write that at one stroke if the version is still the same; else it begins anew with what another gateway has made
+//! and has a script write that at one stroke if the version is still the same; else it begins again with what another gateway has made
 //! of the job. Versions are never the same twice, so that a gateway that got no answer can ask again and see that it was heard.
 //!
-//! Many take from one line at the same moment, and each would have to begin anew. So a job is handed out by one script, which lays beside
+//! Many take from one line at the same moment, and each would have to begin again. So a job is handed out by one script, which lays beside
 //! its record who has it since when; whoever reads it has the laws make of that what they do.
 //!
 //! When the memory of Redis is full, a job is refused; what happens to jobs that are there is written all the same.

@@ -45,7 +45,7 @@ impl RedisStore {
     }
 }
 
-/// Seconds that what gateways have seen of workers is kept when none of them is there any more.
+/// Seconds that what gateways have seen of workers is kept when none of them is left.
 const VIEW_SECONDS: i64 = 3600;
 
 impl RedisStore {

@@ -1,4 +1,4 @@
-//! What is to be written of a job, as commands for a script that runs them only if nobody was faster.
+//! What is to be written of a job, as commands for a script that runs them only if no other was faster.
 
 use bytes::Bytes;
 use redis::{Script, ScriptInvocation};

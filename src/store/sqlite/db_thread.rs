@@ -79,7 +79,7 @@ impl DbThread {
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
-    /// Has something done, which is on the disk when it is answered. It is done even if nobody waits for the answer any more.
+    /// Has something done, which is on the disk when it is answered. It is done even if the answer is no longer waited for.
     pub(super) async fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,

@@ -119,7 +119,7 @@ fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-/// Bytes of the file that are nobody's any more.
+/// Bytes of the file that are free.
 fn erased(db: &Connection) -> rusqlite::Result<u64> {
     Ok(pages(db)?.1 * read(db, "page_size")?)
 }

@@ -66,7 +66,7 @@ pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
     // The log is written to the file, and both are synced, when it has so many pages.
     db.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     db.set_prepared_statement_cache_capacity(64);
-    // Else a statement with `LIMIT ?` is planned anew whenever it is run.
+    // Else a statement with `LIMIT ?` is planned again whenever it is run.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     if known(db)? < MIGRATIONS.len() {
         db.execute_batch("BEGIN IMMEDIATE")?;
@@ -93,7 +93,7 @@ pub(super) fn writes(db: &Connection) -> Result<File, StoreError> {
     })
 }
 
-/// A file of the versions before is written anew once, so that it can shrink; unless that takes long, or there is no room for it.
+/// A file of the versions before is rewritten once, so that it can shrink; unless that takes long, or there is no room for it.
 fn may_shrink(db: &Connection) -> rusqlite::Result<()> {
     let (all, erased) = pages(db)?;
     if read(db, "auto_vacuum")? != 0 || (all - erased) * read(db, "page_size")? > MAX_VACUUM_BYTES {

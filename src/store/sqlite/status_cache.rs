@@ -1,6 +1,6 @@
 //! How jobs stand that were asked for lately: most of what a queue is asked is how a job stands, again and again.
 //!
-//! Nobody is told here what a crash could undo: a job that was changed is unknown until the change is on the disk, and who reads it from the
+//! No one is told here what a crash could undo: a job that was changed is unknown until the change is on the disk, and who reads it from the
 //! file meanwhile waits for that.
 
 use std::collections::HashMap;
@@ -239,7 +239,7 @@ mod tests {
         cache.mark_synced(transaction);
         assert_eq!(keeps(&cache, "a", before), Some(false), "it may be what was before");
         assert_eq!(keeps(&cache, "a", transaction + 1), Some(true));
-        // Who was handed the job, a crash may undo: nobody waits for a sync that may be long in coming.
+        // Who was handed the job, a crash may undo: there is no wait for a sync that may be long in coming.
         cache.invalidate("a", true);
         assert_eq!(keeps(&cache, "a", transaction + 1), Some(false));
         assert_eq!(keeps(&cache, "a", cache.end_transaction(false) + 1), Some(true));

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::StoreError;
 use super::tables::Tables;
 
-/// Pages that are given back at once: while a page is moved to where there is room, nobody else writes.
+/// Pages that are given back at once: while a page is moved to where there is room, nothing else writes.
 const VACUUM_PAGES: u64 = 4096;
 
 /// Pages that stay: fewer are not worth the moves.
@@ -26,7 +26,7 @@ impl Tables<'_> {
     }
 }
 
-/// Pages of the file, and those of them that are nobody's any more.
+/// Pages of the file, and those of them that are free.
 pub(super) fn pages(db: &Connection) -> rusqlite::Result<(u64, u64)> {
     Ok((read(db, "page_count")?, read(db, "freelist_count")?))
 }

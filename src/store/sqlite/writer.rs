@@ -28,7 +28,7 @@ struct Batch {
     done: oneshot::Sender<bool>,
 }
 
-/// Does what is asked until nobody can ask any more, and has answered then.
+/// Does what is asked until no one can ask, and has answered then.
 pub(super) fn write(
     db: &Connection,
     inbox: mpsc::Receiver<Box<dyn DbRequest>>,
@@ -61,7 +61,7 @@ fn answer(batches: &Receiver<Batch>, cache: &StatusCache, sync: impl Syncs) {
     while let Ok(Batch { requests, turn, done }) = batches.recv() {
         let failed = sync().err().map(|error| StoreError::Failed(format!("the disk did not take it: {error}")));
         let _ = done.send(failed.is_none());
-        // After a failure, too: who reads is told what there is, as nobody knows what will stay.
+        // After a failure, too: who reads is told what there is, as it is unknown what will stay.
         cache.mark_synced(turn);
         for (request, error) in requests {
             request.answer(error.as_ref().or(failed.as_ref()));
@@ -79,7 +79,7 @@ struct Writer<'a> {
     due: Vec<(Box<dyn DbRequest>, Option<StoreError>)>,
     /// The last of those.
     turn: u64,
-    /// Whether a sync failed, so that nobody knows what is on the disk.
+    /// Whether a sync failed, so that what is on the disk is unknown.
     lost: bool,
 }
 
@@ -184,7 +184,7 @@ mod tests {
     use super::super::schema;
     use super::*;
 
-    /// A writer whose syncs go on until they are told how they went, or nobody can tell.
+    /// A writer whose syncs go on until they are told how they went, or that is unknown.
     fn writer(folder: &TempDir) -> (DbThread, mpsc::SyncSender<io::Result<()>>) {
         let db = Connection::open(folder.path().join("queue.db")).unwrap();
         schema::prepare(&db).unwrap();

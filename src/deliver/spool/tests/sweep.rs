@@ -1,4 +1,4 @@
-//! What nobody comes for.
+//! What no process comes for.
 
 use std::time::UNIX_EPOCH;
 
@@ -21,7 +21,7 @@ async fn what_nobody_comes_for_is_removed_after_a_week() {
     let root = tempfile::tempdir().unwrap();
     let at = |name: &str| root.path().join(name);
     let (own, busy, gone) = ("0123456789abcdef", "fedcba9876543210", "00000000ffffffff");
-    // A queue that nobody asks any more, one that another worker serves, and what no worker made.
+    // A queue that is no longer asked, one that another worker serves, and what no worker made.
     drop(Spool::of_queue(root.path(), gone, 9).unwrap());
     let _other = Spool::of_queue(root.path(), busy, 9).unwrap();
     let removed = [

@@ -71,7 +71,7 @@ async fn a_copy_overwrites_nothing_and_is_whole_or_not_there() {
     assert!(why("there", "copy").contains("there: "), "it is no store");
     assert!(why("queue.db", "missing/copy").contains("missing/copy.part: No such file"));
     assert!(!path("missing.db").exists() && !path("copy").exists() && !path("copy.part").exists());
-    // What a copy left that was killed is in nobody's way; one that goes on is left alone.
+    // What a copy left that was killed is in no one's way; one that goes on is left alone.
     fs::write(path("copy.part"), "half").unwrap();
     let other = begin_elsewhere(&path("copy.part"));
     assert!(why("queue.db", "copy").contains("another process is writing it"));

@@ -17,32 +17,32 @@ const NICE: i32 = 19;
 /// A thread that hashes, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Hashing {
-    _enough: DropGuard,
+    _stop: DropGuard,
 }
 
 /// Begins to hash the weight files of the `models` at these paths. A file that is not the listed one is told to the log and `metrics`; it
 /// is no reason to end, because what it draws has been seen.
 pub(super) fn begin(models: BTreeSet<PathBuf>, metrics: Metrics) -> Hashing {
-    let enough = CancellationToken::new();
-    let told = enough.clone();
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
     let thread = thread::Builder::new().name("hashes".to_owned()).spawn(move || {
         // Of this thread alone, on Linux.
         if let Err(cause) = rustix::process::nice(NICE) {
             warn!("weight files are hashed as fast as they can be: {cause}");
         }
-        hash(&models, &metrics, &told);
+        hash(&models, &metrics, &stopped);
     });
     if let Err(cause) = thread {
         warn!("weight files are not hashed: no thread for that: {cause}");
     }
-    Hashing { _enough: enough.drop_guard() }
+    Hashing { _stop: stop.drop_guard() }
 }
 
-fn hash(models: &BTreeSet<PathBuf>, metrics: &Metrics, enough: &CancellationToken) {
+fn hash(models: &BTreeSet<PathBuf>, metrics: &Metrics, stop: &CancellationToken) {
     for model in models {
         hashes::each(
             model,
-            || enough.is_cancelled(),
+            || stop.is_cancelled(),
             |hashed| {
                 let compared = hashed.and_then(|hashed| {
                     let (file, ms) = (hashed.file.display(), hashed.time.as_millis() as u64);

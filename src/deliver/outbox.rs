@@ -143,9 +143,9 @@ impl WebhookDeliveries {
         self.left.extract_if(.., |entry| first(entry.header().job())).collect()
     }
 
-    /// Sends until every [`Outbox`] is gone, or it is `enough`, and all that it was handed until then is sent. What is under way
+    /// Sends until every [`Outbox`] is gone, or `close` is cancelled, and all that it was handed until then is sent. What is under way
     /// when it is dropped comes back with the next process.
-    pub async fn run(mut self, enough: CancellationToken) {
+    pub async fn run(mut self, close: CancellationToken) {
         let mut under_way = JoinSet::new();
         for entry in self.left.drain(..) {
             under_way.spawn(Arc::clone(&self.sender).deliver(entry));
@@ -153,7 +153,7 @@ impl WebhookDeliveries {
         let mut open = true;
         while open || !under_way.is_empty() {
             tokio::select! {
-                () = enough.cancelled(), if !self.queue.is_closed() => self.queue.close(),
+                () = close.cancelled(), if !self.queue.is_closed() => self.queue.close(),
                 Some(ended) = under_way.join_next() => {
                     if let Err(cause) = ended {
                         error!("a webhook's delivery failed, and will be made again after a restart: {cause}");

@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_webhook_is_not_sent_without_its_id() {
-        let changed = serde_json::json!({"job": "j", "id": "two\\nlines", "url": "http://x", "headers": []});
+        let changed = serde_json::json!({"job": "j", "id": "two\nlines", "url": "http://x", "headers": []});
         let request: WebhookRequest = serde_json::from_value(changed).unwrap();
         let refused = request.headers(None, UnixTime::from_millis(0), b"{}").unwrap_err();
         assert!(matches!(refused, Unsendable::Id(_)), "{refused}");

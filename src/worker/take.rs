@@ -26,7 +26,7 @@ const LONG_POLL: Duration = Duration::from_secs(1);
 /// Between polls of a queue that does not hold them, for each that began no job, up to [`LONG_POLL`].
 const IDLE_STEP: Duration = Duration::from_millis(100);
 
-/// Takes jobs until it is enough; each becomes a task of `jobs`.
+/// Takes jobs until the worker stops taking; each becomes a task of `jobs`.
 ///
 /// # Errors
 /// Why the queue can never work.
@@ -119,7 +119,7 @@ impl StartDeadline {
     }
 }
 
-/// Every slot that is free, at least one, when there is room for what would come of it; `None` when it is enough.
+/// Every slot that is free, at least one, when there is room for what would come of it; `None` when no more jobs are taken.
 async fn free<K: Sink>(worker: &WorkerState<K>) -> Option<Vec<OwnedSemaphorePermit>> {
     let room = async {
         if !worker.delivery.spool.has_room() {

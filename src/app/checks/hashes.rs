@@ -73,15 +73,15 @@ impl Hashed {
     }
 }
 
-/// Hashes the weight files at `path`, a folder or a file, and tells each; stops where it is `enough`. Blocks, and reads all of them.
-pub fn each(path: &Path, enough: impl Fn() -> bool, mut tell: impl FnMut(Result<Hashed, HashFault>)) {
+/// Hashes the weight files at `path`, a folder or a file, and tells each; ends where it is told to `stop`. Blocks, and reads all of them.
+pub fn each(path: &Path, stop: impl Fn() -> bool, mut tell: impl FnMut(Result<Hashed, HashFault>)) {
     let listed = list(path).unwrap_or_else(|fault| {
         tell(Err(fault));
         BTreeMap::new()
     });
     for file in files(path) {
         let began = Instant::now();
-        match hash(&file, &enough) {
+        match hash(&file, &stop) {
             Ok(Some((hash, bytes))) => {
                 let listed = listed.get(&file).copied();
                 tell(Ok(Hashed { file, bytes, time: began.elapsed(), hash, listed }));
@@ -117,22 +117,22 @@ pub fn check(path: &Path) -> Check {
     Check::ok("hashes", format!("{} in {seconds:.1} s, {as_listed}: {}", size(bytes), told.join(", ")))
 }
 
-/// The hash of a file and its bytes; `None` where it was enough before its end.
-fn hash(file: &Path, enough: &impl Fn() -> bool) -> io::Result<Option<(Digest, u64)>> {
+/// The hash of a file and its bytes; `None` where it was stopped before its end.
+fn hash(file: &Path, stop: &impl Fn() -> bool) -> io::Result<Option<(Digest, u64)>> {
     let mut bytes = 0;
-    match Digest::of(&mut Until(whole::open(file)?, enough), |read| bytes += read) {
+    match Digest::of(&mut Until(whole::open(file)?, stop), |read| bytes += read) {
         Ok(hash) => Ok(Some((hash, bytes))),
-        Err(_) if enough() => Ok(None),
+        Err(_) if stop() => Ok(None),
         Err(cause) => Err(cause),
     }
 }
 
-/// A file that can no longer be read when it is enough.
+/// A file whose reading fails once it is stopped.
 struct Until<'a, F>(File, &'a F);
 
 impl<F: Fn() -> bool> Read for Until<'_, F> {
     fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
-        if (self.1)() { Err(io::Error::other("it is enough")) } else { self.0.read(block) }
+        if (self.1)() { Err(io::Error::other("stopped")) } else { self.0.read(block) }
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn enough_is_enough() {
+    fn hashing_can_be_stopped() {
         let (folder, _) = model("");
         each(folder.path(), || true, |told| assert!(told.is_err(), "{told:?}"));
     }

@@ -6,31 +6,31 @@ use tokio::sync::watch;
 #[derive(Debug)]
 pub(super) struct Capacity {
     most: u64,
-    held: watch::Sender<u64>,
+    used: watch::Sender<u64>,
 }
 
 impl Capacity {
     pub(super) fn new(most: u64) -> Self {
-        Self { most, held: watch::Sender::new(0) }
+        Self { most, used: watch::Sender::new(0) }
     }
 
     pub(super) fn has_room(&self) -> bool {
-        *self.held.borrow() < self.most
+        *self.used.borrow() < self.most
     }
 
     pub(super) async fn room(&self) {
         // The sender is ours, so that the wait ends with room alone.
-        let _ = self.held.subscribe().wait_for(|held| *held < self.most).await;
+        let _ = self.used.subscribe().wait_for(|used| *used < self.most).await;
     }
 
     /// A letter of `size` bytes is there.
     pub(super) fn add(&self, size: u64) {
-        self.held.send_modify(|held| *held += size);
+        self.used.send_modify(|used| *used += size);
     }
 
     /// What was added is gone.
     pub(super) fn remove(&self, size: u64) {
-        self.held.send_modify(|held| *held -= size);
+        self.used.send_modify(|used| *used -= size);
     }
 }
 

@@ -73,7 +73,7 @@ impl Complaints {
         if told.is_empty() { Ok(()) } else { Err(Self { told, more: complaints.count() }) }
     }
 
-    /// These, and as many more that nobody reads one by one.
+    /// These, and as many more, too many to read one by one.
     #[must_use]
     pub fn and(self, more: usize) -> Self {
         Self { more: self.more + more, ..self }

@@ -42,7 +42,7 @@ impl Json for i128 {
 /// The integer that was written, if one was: `512` is one, `512.0` is none.
 ///
 /// `serde_json` keeps `-0` and integers beyond 64 bits as floats; they are taken back here. A float that was written with
-/// a point or an exponent cannot be told from those any more, and passes for one: no field's range reaches that far.
+/// a point or an exponent cannot be told from those, and passes for one: no field's range reaches that far.
 fn integer(number: &Number) -> Option<i128> {
     const BEYOND_U64: f64 = 18_446_744_073_709_551_616.0;
     const BEYOND_I64: f64 = -9_223_372_036_854_775_808.0;

@@ -33,7 +33,7 @@ fn with(path: &Path, ending: &str) -> PathBuf {
 }
 
 impl PartialFile {
-    /// Opens what an earlier process left of the file at `path`, if it is of the state that `identity` names; else begins anew.
+    /// Opens what an earlier process left of the file at `path`, if it is of the state that `identity` names; else begins again.
     pub(super) fn open(path: &Path, identity: &str) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;

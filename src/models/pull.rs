@@ -95,7 +95,7 @@ async fn fetch_all(
             }
             Some(Err(cause)) => match cause.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // Nobody cancels one of them alone.
+                // None of them is cancelled alone.
                 Err(_) => return Ok(files),
             },
             None => return Ok(files),

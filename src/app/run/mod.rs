@@ -136,7 +136,7 @@ pub async fn perform(
     Outcome { id: request.id, result, timings }
 }
 
-/// A bar on stderr, which hides itself where nobody watches.
+/// A bar on stderr, which hides itself where there is no terminal.
 fn bar() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} evaluations, {eta} left");
     ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))

@@ -43,7 +43,8 @@ async fn a_bad_input_is_told_at_once_and_never_queued() {
     let house = checking(None);
     let (status, reply) = house.post("/run", r#"{"input":{"prompt":7,"width":500,"lora":"ink","model":"any"}}"#).await;
     let texts = ["prompt should be <class 'str'> type, not <class 'int'>.", "width does not meet the constraints."];
-    let wanted = serde_json::json!({ "error": texts.join("; "), "errors": texts });
+    let hints = ["prompt: use text of at most 32 KiB", "width: use 128, 256, 384, 448, 512, 576, 640, 704 or 768"];
+    let wanted = serde_json::json!({ "error": texts.join("; "), "errors": texts, "hints": hints });
     assert_eq!((status, serde_json::from_str::<Value>(&reply).unwrap()), (400, wanted));
     let deep = format!(r#"{{"input":{{"prompt":{}{}}}}}"#, "[".repeat(500), "]".repeat(500));
     assert_eq!(house.post("/runsync", &deep).await.0, 400);

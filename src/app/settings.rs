@@ -1,15 +1,20 @@
 //! `latentd config show`.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::{Exit, complain, say};
 use crate::config::{Config, Entry};
+use crate::models::{defaults, defaults_file};
 
-/// Prints every setting with where it came from.
+/// Prints every setting with where it came from, and the defaults that the model of jobs which name none has of its own.
 pub(super) fn show(config: &Config, json: bool) -> Exit {
-    let shown = if json { object(config.entries()).to_string() } else { table(config.entries()) };
+    let mut entries = config.entries().to_vec();
+    let models = config.models().unwrap_or_default();
+    entries.extend(models.first().into_iter().flat_map(|served| of_model(&served.model.path)));
+    let shown = if json { object(&entries).to_string() } else { table(&entries) };
     match say(&shown) {
         Ok(()) => Exit::Done,
         Err(cause) => {
@@ -17,6 +22,18 @@ pub(super) fn show(config: &Config, json: bool) -> Exit {
             Exit::Failed
         }
     }
+}
+
+/// What `latentd.json` of the model at `path` sets; nothing if it cannot be used, which whoever draws with it says.
+fn of_model(path: &Path) -> Vec<Entry> {
+    let Ok(defaults) = defaults(path) else { return Vec::new() };
+    let source = defaults_file(path).display().to_string();
+    let entry = |(name, value): (&str, &Value)| Entry {
+        key: format!("model.defaults.{name}"),
+        value: value.clone(),
+        source: source.clone(),
+    };
+    defaults.own().map(entry).collect()
 }
 
 fn object(entries: &[Entry]) -> Value {
@@ -53,6 +70,19 @@ mod tests {
             Entry { key: "device".into(), value: "cpu".into(), source: "--device".into() },
             Entry { key: "log.prompts".into(), value: false.into(), source: "default".into() },
         ]
+    }
+
+    #[test]
+    fn a_model_s_own_defaults_are_told_with_their_file() {
+        let emoji = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/emoji");
+        let told = of_model(&emoji);
+        let entry = |key: &str, value: u64| Entry {
+            key: format!("model.defaults.{key}"),
+            value: value.into(),
+            source: emoji.join("latentd.json").display().to_string(),
+        };
+        assert_eq!(told, [entry("num_inference_steps", 20), entry("guidance_scale", 5)]);
+        assert_eq!(of_model(Path::new("/nowhere")), []);
     }
 
     #[test]

@@ -113,14 +113,18 @@ impl Defaults {
         Size { width: side, height: side }
     }
 
-    /// What differs from the contract, in its order, for people: `num_inference_steps 20, guidance_scale 5`.
-    pub fn told(&self) -> String {
+    /// What the model's file sets, in the order of the contract.
+    pub fn own(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         let fields = self.contract.table().fields.iter();
-        let told = fields.filter_map(|field| {
-            let value = self.fields.get(field.name)?;
-            Some(format!("{} {}", field.name, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
-        });
-        told.collect::<Vec<_>>().join(", ")
+        fields.filter_map(|field| Some((field.name, self.fields.get(field.name)?)))
+    }
+
+    /// The same for people: `num_inference_steps 20, guidance_scale 5`.
+    pub fn told(&self) -> String {
+        let told = |(name, value): (&str, &Value)| {
+            format!("{name} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        };
+        self.own().map(told).collect::<Vec<_>>().join(", ")
     }
 }
 

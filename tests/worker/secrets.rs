@@ -11,7 +11,7 @@ use crate::worker::queue::{Asked, Queue, json, status};
 use crate::worker::server::{self, Server};
 
 /// In every place of a job that can hold a secret there is this.
-const SECRET: &str = "s3cret";
+const SECRET: &str = "priv4te";
 
 /// What a PNG begins with in base64.
 const PNG: &str = "iVBORw0KGgo";
@@ -22,7 +22,7 @@ fn job(id: &str, server: &Server, changes: &Value) -> Value {
     let mut job = json!({
         "id": id,
         "input": input,
-        "webhook": {"url": server.url("/s3cret?s3cret"), "headers": {"Authorization": SECRET, "Bad\n": SECRET, "Host": SECRET}},
+        "webhook": {"url": server.url("/priv4te?priv4te"), "headers": {"Authorization": SECRET, "Bad\n": SECRET, "Host": SECRET}},
         "s3Config": {"endpointUrl": server.url(""), "accessId": SECRET, "accessSecret": SECRET, "bucketName": "b"},
         "more": SECRET,
     });
@@ -48,18 +48,18 @@ async fn no_log_holds_a_secret_or_an_image() {
         _ => server::status("200 OK"),
     })
     .await;
-    let picture = format!("{PNG}s3cret");
+    let picture = format!("{PNG}priv4te");
     for (id, changes) in [
         ("j1", json!({})),
         ("j2", json!({"s3Config": null, "num_outputs": 2})),
         (
             "j3",
-            json!({"s3Config": {"endpointUrl": "http://s3cret:s3cret@s3cret?s3cret", "accessId": SECRET, "accessSecret": SECRET}}),
+            json!({"s3Config": {"endpointUrl": "http://priv4te:priv4te@priv4te?priv4te", "accessId": SECRET, "accessSecret": SECRET}}),
         ),
-        ("j4", json!({"init_image": format!("{}/s3cret.png?s3cret", server.url(""))})),
+        ("j4", json!({"init_image": format!("{}/priv4te.png?priv4te", server.url(""))})),
         ("j5", json!({"init_image": picture})),
-        ("j6", json!({"webhook": "http://s3cret:s3cret@10.0.0.1/s3cret"})),
-        ("j7", json!({"webhook": "ftp://me:s3cret@h/s3cret"})),
+        ("j6", json!({"webhook": "http://priv4te:priv4te@10.0.0.1/priv4te"})),
+        ("j7", json!({"webhook": "ftp://me:priv4te@h/priv4te"})),
     ] {
         queue.answer("take", json(job(id, &server, &changes)));
     }

@@ -230,6 +230,17 @@ fn parts_that_do_not_belong_together_are_told() {
 }
 
 #[test]
+fn weight_files_are_all_or_an_error() {
+    let patient = Patient::new();
+    let files = Model::files(patient.folder.path(), false).unwrap();
+    assert_eq!(files.len(), 3);
+    assert!(files.contains(&patient.path(UNET)), "{files:?}");
+    fs::remove_file(patient.path(UNET)).unwrap();
+    let cause = Model::files(patient.folder.path(), false).unwrap_err().to_string();
+    assert!(cause.contains("unet") && cause.contains("there is neither"), "{cause}");
+}
+
+#[test]
 fn checkpoints_of_other_families_are_refused_by_name() {
     for (tensor, said) in [
         ("conditioner.embedders.0.weight", "SDXL"),

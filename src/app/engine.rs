@@ -27,7 +27,9 @@ mod with_torch {
 
     /// Has the weights of `model` read from the disk until what comes of this is dropped, while the device is looked at and made ready.
     pub(in super::super) fn ahead(config: &Config, model: &ModelPath) -> Ahead {
-        Ahead::of(&torch::Model::files(&model.path, device::expects_half(config.device, config.dtype)))
+        // What is missing is told when the model is loaded.
+        let files = torch::Model::files(&model.path, device::expects_half(config.device, config.dtype));
+        Ahead::of(&files.unwrap_or_default())
     }
 
     /// Starts an engine of the model `name`, one of `models`, for who has all of its jobs at hand, and waits until it is ready. It has no idle

@@ -1,7 +1,7 @@
 //! Breaches of the rules about circles and names that are still to be mended, by folder: what is not listed holds already.
 
 /// Folders of `src` where a circle or a shared name is known; a breach counts there if one of its files is inside.
-const OPEN: [&str; 1] = ["engine"];
+const OPEN: [&str; 0] = [];
 
 /// A breach of a rule and the files that it is in.
 #[derive(Debug)]

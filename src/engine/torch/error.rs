@@ -7,24 +7,64 @@ use tch::TchError;
 use crate::engine::tokenizer::TokenizerError;
 use crate::sampler::ScheduleError;
 
-/// What a forward pass gives: a tensor, or libtorch's complaint (out of memory, most often).
-pub(in crate::engine::torch) type Forward<T = tch::Tensor> = Result<T, tch::TchError>;
+/// What a forward pass gives: a tensor, or libtorch's complaint.
+pub(super) type Forward<T = tch::Tensor> = Result<T, TchError>;
 
-/// Told by text, for libtorch's C interface gives nothing else.
-pub(in crate::engine::torch) fn is_out_of_memory(cause: &TchError) -> bool {
-    let text = cause.to_string();
-    text.contains("out of memory") || text.contains("can't allocate memory")
+/// What went wrong in libtorch, as far as it makes a difference to the engine. Its C interface gives nothing but a text, which is read
+/// here alone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TorchError {
+    /// The device, or the machine, has not enough memory for it. The engine is sound.
+    #[error("{0}")]
+    OutOfMemory(String),
+    /// CUDA failed: the device is lost to this process, every call fails from now on.
+    #[error("{0}")]
+    Cuda(String),
+    /// cuDNN or cuBLAS failed. Mostly the device is lost; where another library can do the same, it may try.
+    #[error("{0}")]
+    CudaLibrary(String),
+    /// Something else, such as shapes that do not fit.
+    #[error("{0}")]
+    Other(String),
 }
 
-/// libtorch's errors end with a stack of C++ frames that nobody at an endpoint wants to read.
-pub(in crate::engine::torch) fn first_line(cause: &TchError) -> String {
-    cause.to_string().lines().next().unwrap_or_default().to_owned()
+impl TorchError {
+    /// What `cause` is.
+    pub(super) fn of(cause: &TchError) -> Self {
+        let text = cause.to_string();
+        let has = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
+        if has(&["out of memory", "can't allocate memory"]) {
+            Self::OutOfMemory(text)
+        } else if has(&["CUDA error"]) {
+            Self::Cuda(text)
+        } else if has(&["CUDNN_STATUS", "CUBLAS_STATUS"]) {
+            Self::CudaLibrary(text)
+        } else {
+            Self::Other(text)
+        }
+    }
+
+    /// Whether memory did not suffice.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::OutOfMemory(_))
+    }
+
+    /// Whether the device is gone for this process.
+    pub(super) fn is_device_lost(&self) -> bool {
+        matches!(self, Self::Cuda(_) | Self::CudaLibrary(_))
+    }
+
+    /// The text without the stack of C++ frames that libtorch ends it with.
+    pub(super) fn first_line(&self) -> &str {
+        let (Self::OutOfMemory(text) | Self::Cuda(text) | Self::CudaLibrary(text) | Self::Other(text)) = self;
+        text.lines().next().unwrap_or_default()
+    }
 }
 
-/// Whether the device is gone for this process: after such an error of CUDA every call fails.
-pub(in crate::engine::torch) fn is_device_lost(cause: &TchError) -> bool {
-    let text = cause.to_string();
-    text.contains("CUDA error") || text.contains("CUDNN_STATUS") || text.contains("CUBLAS_STATUS")
+impl From<TchError> for TorchError {
+    fn from(cause: TchError) -> Self {
+        Self::of(&cause)
+    }
 }
 
 /// Why a device cannot be used.
@@ -166,5 +206,45 @@ pub enum LoadError {
     Device(#[from] DeviceError),
     /// libtorch failed.
     #[error("libtorch: {0}")]
-    Torch(#[from] TchError),
+    Torch(#[from] TorchError),
+}
+
+impl LoadError {
+    /// Whether memory did not suffice.
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Torch(cause) if cause.is_out_of_memory())
+    }
+}
+
+impl From<TchError> for LoadError {
+    fn from(cause: TchError) -> Self {
+        Self::Torch(cause.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_libtorch_says_is_told_apart() {
+        let of = |text: &str| TorchError::from(TchError::Torch(text.to_owned()));
+        for text in [
+            "CUDA out of memory. Tried to allocate 2.00 GiB",
+            "CUDA error: out of memory",
+            "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes",
+        ] {
+            assert!(of(text).is_out_of_memory() && !of(text).is_device_lost(), "{text}");
+        }
+        assert!(matches!(of("CUDA error: an illegal memory access was encountered"), TorchError::Cuda(_)));
+        for text in
+            ["cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"]
+        {
+            assert!(matches!(of(text), TorchError::CudaLibrary(_)) && of(text).is_device_lost(), "{text}");
+        }
+        let shapes = of("mat1 and mat2 shapes cannot be multiplied\nException raised from meta at …");
+        assert!(!shapes.is_out_of_memory() && !shapes.is_device_lost());
+        assert_eq!(shapes.first_line(), "Internal torch error: mat1 and mat2 shapes cannot be multiplied");
+        assert!(LoadError::from(TchError::Torch("out of memory".to_owned())).is_out_of_memory());
+    }
 }

@@ -2,24 +2,25 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use crate::batch::Key;
 use crate::engine::Picture;
 use crate::engine::torch::denoise::lane::Lane;
-use crate::engine::torch::error::{Forward, first_line};
-use crate::engine::torch::families::sd1::model::Model;
+use crate::engine::torch::error::{Forward, TorchError};
+use crate::engine::torch::families::Model;
 use crate::job::{Code, JobError};
 
 /// Why there is no picture.
 #[derive(Debug)]
 pub(in crate::engine::torch) enum DecodeError {
     /// libtorch failed.
-    Torch(TchError),
+    Torch(TorchError),
     /// The model's numbers overflowed.
     NotFinite(Kind),
 }
 
 impl From<TchError> for DecodeError {
     fn from(cause: TchError) -> Self {
-        Self::Torch(cause)
+        Self::Torch(cause.into())
     }
 }
 
@@ -27,7 +28,7 @@ impl From<DecodeError> for JobError {
     fn from(cause: DecodeError) -> Self {
         match cause {
             DecodeError::Torch(cause) => {
-                let message = format!("out of memory while decoding: {}", first_line(&cause));
+                let message = format!("out of memory while decoding: {}", cause.first_line());
                 Self { code: Code::OutOfMemory, message, field: None }
             }
             DecodeError::NotFinite(kind) => {
@@ -60,7 +61,8 @@ pub(in crate::engine::torch) fn decode(model: &Model, latents: &Tensor) -> Forwa
 
 /// The picture of a finished lane, from its `bytes`.
 pub(in crate::engine::torch) fn of(model: &Model, lane: &Lane, bytes: &Tensor) -> Result<Picture, DecodeError> {
-    let mut picture = read(model, lane.key.height, lane.key.width, bytes)?;
+    let Key { height, width, .. } = lane.stage().key;
+    let mut picture = read(model, height, width, bytes)?;
     if let Some(init_image) = lane.init_image() {
         init_image.paste(&mut picture);
     }

@@ -8,7 +8,7 @@ use tracing::debug;
 use super::picture::{self, DecodeError};
 use crate::engine::Picture;
 use crate::engine::torch::denoise::lane::Lane;
-use crate::engine::torch::families::sd1::model::Model;
+use crate::engine::torch::families::Model;
 
 /// How often a job is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ impl PreviewTimer {
         if began < self.next {
             return None;
         }
-        let predicted_x0 = lane.predicted_x0(output, &model.schedule);
+        let predicted_x0 = lane.predicted_x0(output);
         let look = predicted_x0
             .map_err(DecodeError::from)
             .and_then(|latents| picture::decode_now(model, &small(model, &latents)?));

@@ -12,8 +12,8 @@ use crate::engine::Ticket;
 use crate::engine::torch::denoise::lane::Lane;
 use crate::engine::torch::device::async_work::{AsyncDecoder, PendingDecode};
 use crate::engine::torch::device::target::Target;
-use crate::engine::torch::error::Forward;
-use crate::engine::torch::families::sd1::model::Model;
+use crate::engine::torch::error::{Forward, TorchError};
+use crate::engine::torch::families::Model;
 
 /// Pictures that a device is given at the same time. It makes one after the other, and has the next to begin with while we evaluate;
 /// more would only fill its queue.
@@ -63,8 +63,12 @@ impl DecodeQueue {
     }
 
     /// Begins the picture of `lane`, for [`Self::keep`].
-    pub(in crate::engine::torch) fn begin(&self, model: &Model, lane: &Lane) -> Forward<Box<dyn PendingDecode>> {
-        self.decoder.begin(&|| picture::decode(model, &lane.latents()?))
+    pub(in crate::engine::torch) fn begin(
+        &self,
+        model: &Model,
+        lane: &Lane,
+    ) -> Result<Box<dyn PendingDecode>, TorchError> {
+        Ok(self.decoder.begin(&|| picture::decode(model, &lane.latents()?))?)
     }
 
     /// Keeps `lane` until its picture, which is computed in `kind`, is done.
@@ -92,8 +96,11 @@ impl DecodeQueue {
 
     /// Forgets a job.
     pub(in crate::engine::torch) fn forget(&mut self, ticket: Ticket) {
-        self.finished.retain(|lane| lane.ticket != ticket);
-        self.begun.iter_mut().filter(|decode| decode.lane.ticket == ticket).for_each(|decode| decode.forgotten = true);
+        self.finished.retain(|lane| lane.id.ticket != ticket);
+        self.begun
+            .iter_mut()
+            .filter(|decode| decode.lane.id.ticket == ticket)
+            .for_each(|decode| decode.forgotten = true);
     }
 
     /// Whether there is none.

@@ -3,17 +3,17 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::engine::tokenizer::Encoded;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::Forward;
+use crate::engine::torch::families::ModelFamily;
 use crate::engine::torch::networks::Networks;
-use crate::engine::torch::networks::unet::TextProjections;
+use crate::engine::torch::networks::conditioning::Conditioning;
 
 /// Prompts that are remembered. Of SD 1.5 in f16 one takes 4 MB; the empty negative prompt nearly always hits.
-const REMEMBERED: usize = 16;
+const MAX_PROMPTS: usize = 16;
 
-/// Which networks read it, its tokens, and what came of it.
-type Known = (u64, Vec<i64>, Rc<TextProjections>);
+/// Which networks read it, its tokens for each text encoder, and what came of it.
+type Known = (u64, Vec<Vec<i64>>, Rc<Conditioning>);
 
 /// A least-recently-used store of encoded prompts.
 #[derive(Debug, Default)]
@@ -22,24 +22,24 @@ pub(in crate::engine::torch) struct ConditioningCache {
 }
 
 impl ConditioningCache {
-    /// Keys and values of `text` for every cross-attention of `networks`, one row each.
+    /// What a prompt of these `tokens`, one list a text encoder, is to `networks`, which are of `family`.
     pub(in crate::engine::torch) fn encode(
         &mut self,
+        family: &dyn ModelFamily,
         networks: &Networks,
-        text: &Encoded,
+        tokens: Vec<Vec<i64>>,
         context: &DeviceContext,
-    ) -> Forward<Rc<TextProjections>> {
-        let found = self.known.iter().position(|(number, ids, _)| *number == networks.number && *ids == text.ids);
+    ) -> Forward<Rc<Conditioning>> {
+        let found = self.known.iter().position(|(number, ids, _)| *number == networks.number && *ids == tokens);
         let entry = if let Some(entry) = found.and_then(|at| self.known.remove(at)) {
             entry
         } else {
-            let ids = context.upload(&text.ids, &[1, text.ids.len() as i64])?;
-            let states = networks.text.forward(&ids)?;
-            (networks.number, text.ids.clone(), Rc::new(networks.unet.project_text(&states)?))
+            let conditioning = Rc::new(family.condition(networks, &tokens, context)?);
+            (networks.number, tokens, conditioning)
         };
-        self.known.truncate(REMEMBERED - 1);
-        let projections = Rc::clone(&entry.2);
+        self.known.truncate(MAX_PROMPTS - 1);
+        let conditioning = Rc::clone(&entry.2);
         self.known.push_front(entry);
-        Ok(projections)
+        Ok(conditioning)
     }
 }

@@ -1,67 +1,37 @@
-//! A lane: one image on its way from noise to latents.
+//! A lane: one image on its way from noise to latents, through one stage or several.
 
 use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
 use super::init_image::{InitImage, InpaintBlend};
-use crate::batch::Key;
+use super::stage::Stage;
 use crate::engine::Ticket;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::Forward;
-use crate::engine::torch::networks::Networks;
-use crate::engine::torch::networks::unet::TextProjections;
+use crate::engine::torch::networks::conditioning::Conditioning;
 use crate::noise::TorchRng;
-use crate::sampler::{NoiseSchedule, Plan, Row};
+use crate::sampler::Row;
 
-/// A sampler's plan with what the UNet is told at each of its rows; shared by the lanes of a job.
-#[derive(Debug)]
-pub(in crate::engine::torch) struct SamplerRun {
-    /// The arithmetic.
-    pub(in crate::engine::torch) plan: Plan,
-    /// `[rows, time]`.
-    times: Tensor,
-    /// What a row makes of a lane's slots, the UNet's output and noise, `[rows, slots, slots + 2]` in f32.
-    factors: Tensor,
-}
-
-impl SamplerRun {
-    /// `times` are those of `plan`'s rows.
-    pub(in crate::engine::torch) fn new(plan: Plan, times: Tensor, context: &DeviceContext) -> Forward<Self> {
-        let slots = plan.slots;
-        let next = plan.rows.iter().flat_map(|row| &row.update.next[..slots]);
-        let factors: Vec<f32> = next
-            .flat_map(|next| next.slots[..slots].iter().copied().chain([next.output, next.noise]))
-            .map(|factor| factor as f32)
-            .collect();
-        // All at once: a copy at each row would have the device wait for us, and us for it.
-        let factors = context.upload(&factors, &[plan.rows.len() as i64, slots as i64, slots as i64 + 2])?;
-        Ok(Self { plan, times, factors })
-    }
-}
-
-/// What a lane wants of the picture; shared by the lanes of a job.
-#[derive(Debug, Clone)]
-pub(in crate::engine::torch) struct Guidance {
-    /// What draws it.
-    pub(in crate::engine::torch) networks: Rc<Networks>,
-    /// What to draw.
-    pub(in crate::engine::torch) prompt: Rc<TextProjections>,
-    /// What to keep away from and how strongly; none where guidance is off, which saves half of the work.
-    pub(in crate::engine::torch) away: Option<(Rc<TextProjections>, f64)>,
+/// Which image of which job a lane makes, and from which seed.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine::torch) struct LaneId {
+    pub(in crate::engine::torch) ticket: Ticket,
+    /// Position in the job, from 0.
+    pub(in crate::engine::torch) index: u32,
+    pub(in crate::engine::torch) seed: u64,
 }
 
 /// One image being made. State is f32 whatever the model computes in, as in the reference.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct Lane {
-    pub(in crate::engine::torch) ticket: Ticket,
-    pub(in crate::engine::torch) index: u32,
-    pub(in crate::engine::torch) seed: u64,
-    pub(in crate::engine::torch) key: Key,
+    pub(in crate::engine::torch) id: LaneId,
     /// Evaluation that it took part in last; 0 before the first.
     pub(in crate::engine::torch) served: u64,
-    pub(in crate::engine::torch) guidance: Guidance,
-    run: Rc<SamplerRun>,
+    /// At least one, of latents of one shape.
+    stages: Rc<[Stage]>,
+    /// Which of them is under way, and its next row.
+    stage: usize,
     row: usize,
     /// `[slots, latent, height, width]`; slot 0 is the image.
     state: Tensor,
@@ -71,39 +41,44 @@ pub(in crate::engine::torch) struct Lane {
 }
 
 impl Lane {
-    /// A lane at the beginning of `run`: `init_image`, or pure noise from `seed`; `channels` × `key` latents.
+    /// A lane at the beginning of `stages`: `init_image`, or pure noise from its seed. Latents have `channels` channels.
     pub(in crate::engine::torch) fn new(
-        (ticket, index, seed): (Ticket, u32, u64),
-        (key, channels): (Key, i64),
-        guidance: Guidance,
-        run: Rc<SamplerRun>,
+        id: LaneId,
+        stages: Rc<[Stage]>,
+        channels: i64,
         init_image: Option<Rc<InitImage>>,
         context: &DeviceContext,
     ) -> Forward<Self> {
-        let mut noise = TorchRng::new(seed);
+        let mut noise = TorchRng::new(id.seed);
+        let Stage { key, run, .. } = &stages[0];
         let shape = [1, channels, i64::from(key.height), i64::from(key.width)];
         let (begin, inpaint) = match &init_image {
             None => (context.draw(&mut noise, &shape)?.f_mul_scalar(run.plan.initial_scale)?, None),
             Some(init_image) => init_image.begin(&mut noise, &run.plan, context)?,
         };
-        let memory = [run.plan.slots as i64 - 1, shape[1], shape[2], shape[3]];
-        let memory = Tensor::f_zeros(memory, (Kind::Float, context.device()))?;
-        let state = Tensor::f_cat(&[begin, memory], 0)?;
-        Ok(Self { ticket, index, seed, key, served: 0, guidance, run, row: 0, state, noise, init_image, inpaint })
+        let state = with_memory(&begin, run.plan.slots)?;
+        let mut lane = Self { id, served: 0, stages, stage: 0, row: 0, state, noise, init_image, inpaint };
+        lane.skip_done_stages()?;
+        Ok(lane)
+    }
+
+    /// What draws it now.
+    pub(in crate::engine::torch) fn stage(&self) -> &Stage {
+        &self.stages[self.stage]
     }
 
     /// Rows that it needs in the UNet's batch.
     pub(in crate::engine::torch) fn rows(&self) -> usize {
-        if self.guidance.away.is_some() { 2 } else { 1 }
+        self.stage().guidance.rows()
     }
 
     fn current(&self) -> &Row {
-        &self.run.plan.rows[self.row]
+        &self.stage().run.plan.rows[self.row]
     }
 
     /// Whether no row is left.
     pub(in crate::engine::torch) fn is_finished(&self) -> bool {
-        self.row == self.run.plan.rows.len()
+        self.row == self.stage().run.plan.rows.len()
     }
 
     /// The image's latents, `[1, latent, height, width]`.
@@ -123,25 +98,17 @@ impl Lane {
 
     /// What the UNet is told of the time, `[1, time]`.
     pub(in crate::engine::torch) fn time(&self) -> Forward {
-        self.run.times.f_narrow(0, self.row as i64, 1)
+        self.stage().run.time(self.row)
     }
 
-    /// Its texts, a row of the UNet's batch each: what to keep away from first.
-    pub(in crate::engine::torch) fn texts(&self) -> impl Iterator<Item = &Rc<TextProjections>> {
-        self.guidance.away.iter().map(|(text, _)| text).chain([&self.guidance.prompt])
-    }
-
-    /// What the UNet's `output`, `[rows, latent, height, width]` in f32 in the order of [`Self::texts`], comes to with guidance:
-    /// `[1, latent, height, width]`.
-    pub(in crate::engine::torch) fn guided(&self, output: &Tensor) -> Forward {
-        let Some((_, scale)) = self.guidance.away else { return Ok(output.shallow_clone()) };
-        let (away, toward) = (output.f_narrow(0, 0, 1)?, output.f_narrow(0, 1, 1)?);
-        toward.f_sub(&away)?.f_mul_scalar_(scale)?.f_add_(&away)
+    /// What its rows of the UNet's batch are conditioned on.
+    pub(in crate::engine::torch) fn conditionings(&self) -> impl Iterator<Item = &Rc<Conditioning>> {
+        self.stage().guidance.conditionings()
     }
 
     /// The latents without noise, `[1, latent, height, width]`, if the guided `output` is the noise in what the UNet saw.
-    pub(in crate::engine::torch) fn predicted_x0(&self, output: &Tensor, schedule: &NoiseSchedule) -> Forward {
-        let level = schedule.level_at(self.current().timestep);
+    pub(in crate::engine::torch) fn predicted_x0(&self, output: &Tensor) -> Forward {
+        let level = self.stage().run.level(self.row);
         self.input()?.f_sub(&output.f_mul_scalar(level.noise)?)?.f_div_scalar(level.signal)
     }
 
@@ -154,13 +121,106 @@ impl Lane {
         }
         let terms = Tensor::f_cat(&terms, 0)?;
         // All slots at once: [slots, terms] times [terms, values].
-        let factors = self.run.factors.f_select(0, self.row as i64)?.f_narrow(1, 0, terms.size()[0])?;
+        let factors = self.stage().run.factors(self.row, terms.size()[0])?;
         self.state = factors.f_matmul(&terms.f_flatten(1, 3)?)?.f_reshape(self.state.size())?;
         if let Some(inpaint) = &self.inpaint {
             let mut x = self.latents()?;
             x.f_copy_(&inpaint.blend(&x, self.current().keep)?)?;
         }
         self.row += 1;
+        self.skip_done_stages()
+    }
+
+    /// Goes on to the next stage that has a row. The image stays; what the sampler remembers of earlier rows begins empty.
+    fn skip_done_stages(&mut self) -> Forward<()> {
+        while self.is_finished() && self.stage + 1 < self.stages.len() {
+            (self.stage, self.row) = (self.stage + 1, 0);
+            self.state = with_memory(&self.latents()?, self.stage().run.plan.slots)?;
+        }
         Ok(())
+    }
+}
+
+/// `latents` in the first of `slots`, zeros in the others.
+fn with_memory(latents: &Tensor, slots: usize) -> Forward {
+    let (_, channels, height, width) = latents.size4()?;
+    let memory = [slots as i64 - 1, channels, height, width];
+    let memory = Tensor::f_zeros(memory, (Kind::Float, latents.device()))?;
+    Tensor::f_cat(&[latents, &memory], 0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use tch::Device;
+
+    use super::super::stage::{Guidance, SamplerRun};
+    use super::*;
+    use crate::batch::Key;
+    use crate::engine::torch::device::Target;
+    use crate::engine::torch::families::Model;
+    use crate::sampler::{Sampler, plan};
+
+    const SHAPE: [i64; 4] = [1, 4, 2, 3];
+
+    fn model() -> Model {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures/tiny");
+        Model::load(&folder, &folder.join("tokenizer"), Target::REFERENCE).unwrap()
+    }
+
+    /// By networks of this `number`.
+    fn stage(model: &Model, number: u64, sampler: Sampler, steps: usize, begin: usize) -> Stage {
+        let context = DeviceContext::plain(Device::Cpu);
+        let plan = plan(sampler, &model.schedule, steps, begin).unwrap();
+        let times = Tensor::zeros([plan.rows.len() as i64, 8], (Kind::Float, Device::Cpu));
+        Stage {
+            key: Key { height: 2, width: 3, networks: number },
+            networks: Rc::new(model.networks()),
+            guidance: Guidance { positive: Rc::new(Conditioning::of_text(Vec::new())), negative: None },
+            run: SamplerRun::new(plan, Rc::clone(&model.schedule), times, &context).unwrap(),
+        }
+    }
+
+    fn lane(stages: Vec<Stage>) -> Lane {
+        let id = LaneId { ticket: Ticket(1), index: 0, seed: 7 };
+        Lane::new(id, stages.into(), SHAPE[1], None, &DeviceContext::plain(Device::Cpu)).unwrap()
+    }
+
+    fn step(lane: &mut Lane) {
+        let output = Tensor::full(SHAPE, 0.25, (Kind::Float, Device::Cpu));
+        lane.step(output, &DeviceContext::plain(Device::Cpu)).unwrap();
+    }
+
+    #[test]
+    fn the_next_stage_goes_on_with_the_image_by_its_own_networks_and_rows() {
+        let model = model();
+        let first = || stage(&model, 1, Sampler::KLms, 3, 0);
+        let second = || stage(&model, 2, Sampler::Ddim, 4, 2);
+        let (mut alone, mut both) = (lane(vec![first()]), lane(vec![first(), second()]));
+        while !alone.is_finished() {
+            assert_eq!(both.stage().key.networks, 1);
+            step(&mut alone);
+            step(&mut both);
+        }
+        assert_eq!(both.latents().unwrap(), alone.latents().unwrap());
+        assert_eq!((both.stage().key.networks, both.is_finished()), (2, false));
+        assert_eq!(both.state.size()[0], second().run.plan.slots as i64);
+        for _ in &second().run.plan.rows {
+            assert!(!both.is_finished());
+            step(&mut both);
+        }
+        assert!(both.is_finished());
+        assert_ne!(both.latents().unwrap(), alone.latents().unwrap());
+    }
+
+    #[test]
+    fn a_stage_without_a_row_is_passed_over() {
+        let model = model();
+        let (empty, second) = (stage(&model, 1, Sampler::Ddim, 4, 4), stage(&model, 2, Sampler::KLms, 3, 0));
+        let lane = lane(vec![empty, second]);
+        assert_eq!((lane.stage().key.networks, lane.is_finished()), (2, false));
+        assert_eq!(lane.latents().unwrap().size(), SHAPE);
     }
 }

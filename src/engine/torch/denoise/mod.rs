@@ -4,4 +4,5 @@ pub(in crate::engine::torch) mod conditioning_cache;
 pub mod graphs;
 pub(in crate::engine::torch) mod init_image;
 pub(in crate::engine::torch) mod lane;
+pub(in crate::engine::torch) mod stage;
 pub(in crate::engine::torch) mod unet_batch;

@@ -1,26 +1,26 @@
-//! What the UNet is told in one evaluation, row by row.
+//! What the UNet is given in one evaluation, row by row.
 
 use std::rc::{Rc, Weak};
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::lane::Lane;
 use crate::batch;
-use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::Forward;
-use crate::engine::torch::networks::unet::{TextProjections, Unet};
+use crate::engine::torch::networks::conditioning::Conditioning;
+use crate::engine::torch::networks::unet::Unet;
 
-/// What a lane, or its other text, asks of an evaluation.
+/// What a lane, or its other conditioning, asks of an evaluation.
 #[derive(Debug)]
 struct UnetRow<'a> {
     /// `[1, latent, height, width]`, f32.
     latents: Tensor,
     /// `[1, time]`.
     time: Tensor,
-    text: &'a Rc<TextProjections>,
+    conditioning: &'a Rc<Conditioning>,
 }
 
-/// The rows of an evaluation, of one size of latents.
+/// The rows of an evaluation, of one size of latents and one UNet.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct UnetBatch<'a>(Vec<UnetRow<'a>>);
 
@@ -30,8 +30,9 @@ impl<'a> UnetBatch<'a> {
         let mut rows = Vec::new();
         for lane in lanes {
             let (latents, time) = (lane.input()?, lane.time()?);
-            let row = |text| UnetRow { latents: latents.shallow_clone(), time: time.shallow_clone(), text };
-            rows.extend(lane.texts().map(row));
+            let row =
+                |conditioning| UnetRow { latents: latents.shallow_clone(), time: time.shallow_clone(), conditioning };
+            rows.extend(lane.conditionings().map(row));
         }
         Ok(Self(rows))
     }
@@ -41,42 +42,46 @@ impl<'a> UnetBatch<'a> {
         self.0.len()
     }
 
-    /// Latents of `rows` rows, `[rows, latent, height, width]` in f32: beyond ours, the last of ours again.
+    /// As many as `rows`: beyond ours, the last of ours again.
+    fn padded(&self, rows: usize) -> impl Iterator<Item = &UnetRow<'a>> {
+        self.0.iter().chain(self.0.last().into_iter().cycle()).take(rows.max(self.count()))
+    }
+
+    /// Latents of `rows` rows, `[rows, latent, height, width]` in f32.
     fn latents(&self, rows: usize) -> Forward {
-        self.stacked(rows, |row| &row.latents)
+        Tensor::f_cat(&self.padded(rows).map(|row| &row.latents).collect::<Vec<_>>(), 0)
     }
 
-    fn stacked(&self, rows: usize, part: impl for<'r> Fn(&'r UnetRow) -> &'r Tensor) -> Forward {
-        let parts = self.0.iter().chain(self.0.last().into_iter().cycle()).take(rows.max(self.count()));
-        Tensor::f_cat(&parts.map(part).collect::<Vec<_>>(), 0)
+    /// Times of `rows` rows, `[rows, time]`.
+    fn times(&self, rows: usize) -> Forward {
+        Tensor::f_cat(&self.padded(rows).map(|row| &row.time).collect::<Vec<_>>(), 0)
     }
 
-    /// What `unet` says of them as they are, `[rows, latent, height, width]` in `kind`.
-    pub(in crate::engine::torch) fn evaluate(&self, unet: &Unet, kind: Kind) -> Forward {
-        self.evaluate_as(unet, kind, self.count())
+    /// What `unet` says of them as they are, `[rows, latent, height, width]` in its kind.
+    pub(in crate::engine::torch) fn evaluate(&self, unet: &Unet) -> Forward {
+        self.evaluate_as(unet, self.count())
     }
 
     /// The same as [`batch::bucket`] has it: what each row gets is what it gets in any evaluation of that bucket.
-    pub(in crate::engine::torch) fn evaluate_padded(&self, unet: &Unet, kind: Kind) -> Forward {
-        self.evaluate_as(unet, kind, batch::bucket(self.count()))?.f_narrow(0, 0, self.count() as i64)
+    pub(in crate::engine::torch) fn evaluate_padded(&self, unet: &Unet) -> Forward {
+        self.evaluate_as(unet, batch::bucket(self.count()))?.f_narrow(0, 0, self.count() as i64)
     }
 
-    fn evaluate_as(&self, unet: &Unet, kind: Kind, rows: usize) -> Forward {
-        let layers = self.0.first().map_or(0, |row| row.text.len());
-        let layer = |i: usize| self.stacked(rows, |row| &row.text[i]);
-        let texts = (0..layers).map(layer).collect::<Forward<_>>()?;
-        let (latents, times) = (self.latents(rows)?.f_to_kind(kind)?, self.stacked(rows, |row| &row.time)?);
-        UnetInputs { latents, times, texts }.evaluate(unet)
+    fn evaluate_as(&self, unet: &Unet, rows: usize) -> Forward {
+        let conditioning: Vec<&Conditioning> = self.padded(rows).map(|row| row.conditioning.as_ref()).collect();
+        let conditioning = Conditioning::stacked(&conditioning)?;
+        let (latents, times) = (self.latents(rows)?.f_to_kind(unet.kind())?, self.times(rows)?);
+        UnetInputs { latents, times, conditioning }.evaluate(unet)
     }
 }
 
-/// The same in tensors that stay where they are: what was recorded on them is done again on what they hold by then.
+/// The same in tensors that stay where they are: a graph that was captured on them computes with what they hold when it is replayed.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct StaticInputs {
     rows: usize,
-    told: UnetInputs,
-    /// Which text each row holds. A text never changes, and an address that is remembered is nobody else's.
-    written: Vec<Weak<TextProjections>>,
+    inputs: UnetInputs,
+    /// Whose conditioning each row holds. It never changes, and an address that is remembered is nobody else's.
+    written: Vec<Weak<Conditioning>>,
 }
 
 /// What the UNet takes.
@@ -84,54 +89,52 @@ pub(in crate::engine::torch) struct StaticInputs {
 pub(in crate::engine::torch) struct UnetInputs {
     latents: Tensor,
     times: Tensor,
-    /// One a layer, `[rows, tokens, 2 · channels]`.
-    texts: Vec<Tensor>,
+    conditioning: Conditioning,
 }
 
 impl StaticInputs {
-    /// An empty one for `rows` rows like those of `like`.
-    pub(in crate::engine::torch) fn new(rows: usize, like: &UnetBatch, target: Target) -> Forward<Self> {
+    /// Empty ones for `rows` rows of `unet` like those of `like`.
+    pub(in crate::engine::torch) fn new(rows: usize, like: &UnetBatch, unet: &Unet) -> Forward<Self> {
         let Some(first) = like.0.first() else { return Err(TchError::Shape("an evaluation without a row".into())) };
         let empty = |of: &Tensor, kind| {
             let shape = [&[rows as i64], &of.size()[1..]].concat();
-            Tensor::f_zeros(shape, (kind, target.device))
+            Tensor::f_zeros(shape, (kind, of.device()))
         };
-        let told = UnetInputs {
-            latents: empty(&first.latents, target.kind)?,
+        let inputs = UnetInputs {
+            latents: empty(&first.latents, unet.kind())?,
             times: empty(&first.time, first.time.kind())?,
-            texts: first.text.iter().map(|text| empty(text, text.kind())).collect::<Forward<_>>()?,
+            conditioning: first.conditioning.map(|tensor| empty(tensor, tensor.kind()))?,
         };
-        Ok(Self { rows, told, written: (0..rows).map(|_| Weak::new()).collect() })
+        Ok(Self { rows, inputs, written: (0..rows).map(|_| Weak::new()).collect() })
     }
 
-    /// Writes `rows` down, of which there may be fewer than fit. Texts that stand there already are not written again.
+    /// Writes `rows` down, of which there may be fewer than fit. Conditioning that a row holds already is not written again.
     pub(in crate::engine::torch) fn write(&mut self, rows: &UnetBatch) -> Forward<()> {
-        self.told.latents.f_copy_(&rows.latents(self.rows)?)?;
-        self.told.times.f_copy_(&rows.stacked(self.rows, |row| &row.time)?)?;
+        self.inputs.latents.f_copy_(&rows.latents(self.rows)?)?;
+        self.inputs.times.f_copy_(&rows.times(self.rows)?)?;
         for (i, (row, written)) in (0..).zip(rows.0.iter().zip(&mut self.written)) {
-            if written.as_ptr() == Rc::as_ptr(row.text) {
+            if written.as_ptr() == Rc::as_ptr(row.conditioning) {
                 continue;
             }
-            *written = Weak::new(); // until all of it stands there
-            for (layer, text) in self.told.texts.iter().zip(row.text.iter()) {
-                layer.f_narrow(0, i, 1)?.f_copy_(text)?;
+            *written = Weak::new(); // until all of it is there
+            for (all, own) in self.inputs.conditioning.tensors().zip(row.conditioning.tensors()) {
+                all.f_narrow(0, i, 1)?.f_copy_(own)?;
             }
-            *written = Rc::downgrade(row.text);
+            *written = Rc::downgrade(row.conditioning);
         }
         Ok(())
     }
 
     /// The same memory.
     pub(in crate::engine::torch) fn view(&self) -> UnetInputs {
-        let UnetInputs { latents, times, texts } = &self.told;
-        let texts = texts.iter().map(Tensor::shallow_clone).collect();
-        UnetInputs { latents: latents.shallow_clone(), times: times.shallow_clone(), texts }
+        let UnetInputs { latents, times, conditioning } = &self.inputs;
+        UnetInputs { latents: latents.shallow_clone(), times: times.shallow_clone(), conditioning: conditioning.view() }
     }
 }
 
 impl UnetInputs {
     /// What `unet` says of it now.
     pub(in crate::engine::torch) fn evaluate(&self, unet: &Unet) -> Forward {
-        unet.forward(&self.latents, &self.times, &self.texts)
+        unet.forward(&self.latents, &self.times, &self.conditioning)
     }
 }

@@ -28,11 +28,6 @@ impl DeviceContext {
         Self { device, gpu: Some(gpu) }
     }
 
-    /// The device.
-    pub(in crate::engine::torch) fn device(&self) -> Device {
-        self.device
-    }
-
     /// Counts what is made use of there, if the CUDA helper is.
     pub(in crate::engine::torch) fn usage(&self) -> Option<Arc<Usage>> {
         self.gpu.as_ref().map(|gpu| gpu.usage())

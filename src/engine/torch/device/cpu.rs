@@ -108,9 +108,8 @@ mod tests {
         let (file, bytes) = (folder.path().join("one.safetensors"), vec![0; 4 * side * side]);
         let tensor = TensorView::new(Dtype::F32, vec![side, side], &bytes).unwrap();
         safetensors::serialize_to_file([("weight", tensor)], None, &file).unwrap();
-        let weights =
-            Weights::open(std::slice::from_ref(&file), Kind::Float, &DeviceContext::plain(Device::Cpu)).unwrap();
-        let linear = Linear::load(&weights.root(), side as i64, side as i64, false).unwrap();
+        let weights = Weights::open(std::slice::from_ref(&file), &DeviceContext::plain(Device::Cpu)).unwrap();
+        let linear = Linear::load(&weights.root(Kind::Float), side as i64, side as i64, false).unwrap();
         let maps = weights.finish(|_| false).unwrap();
         track(&maps);
         let sum = |bytes: &[u8]| bytes.iter().map(|&byte| usize::from(byte)).sum::<usize>();

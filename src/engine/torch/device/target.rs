@@ -33,6 +33,9 @@ impl Target {
     }
 
     /// Free and total memory in bytes of the device.
+    ///
+    /// # Errors
+    /// CUDA's.
     pub fn memory(&self) -> Result<(usize, usize), DeviceError> {
         if let Device::Cuda(number) = self.device {
             return gpu_memory(number);
@@ -49,6 +52,9 @@ impl Target {
     ///
     /// `auto` takes the first GPU where there is an NVIDIA driver, which is its kernel module or, as on WSL 2, its library that
     /// finds a GPU: a GPU that is there but unusable is an error, never a silent fall back. Numbers: f16 on a GPU; on the CPU bf16 where it multiplies bf16 matrices, else f32.
+    ///
+    /// # Errors
+    /// The device is not there or cannot be used, or cannot compute in `dtype`.
     pub fn choose(device: config::Device, dtype: config::Dtype) -> Result<Self, DeviceError> {
         let device = match device {
             config::Device::Cuda(number) if has_driver() => open_cuda(number)?,

@@ -5,11 +5,13 @@ use std::time::Instant;
 
 use super::{Job, TorchEngine, failed};
 use crate::batch::Key;
-use crate::engine::tokenizer::Encoded;
+use crate::engine::tokenizer::{Encoded, Tokenizer};
 use crate::engine::torch::decode::preview::PreviewTimer;
 use crate::engine::torch::denoise::init_image::InitImage;
-use crate::engine::torch::denoise::lane::{Guidance, Lane, SamplerRun};
+use crate::engine::torch::denoise::lane::{Lane, LaneId};
+use crate::engine::torch::denoise::stage::{Guidance, SamplerRun, Stage};
 use crate::engine::torch::networks::Networks;
+use crate::engine::torch::networks::conditioning::Conditioning;
 use crate::engine::{EngineTimings, Progress, Ticket};
 use crate::job::{Code, JobError, Size, Spec};
 use crate::sampler;
@@ -25,19 +27,20 @@ impl TorchEngine {
         let began = Instant::now();
         let networks = self.loras.choose(spec.lora.as_ref())?;
         let key = Key { networks: networks.number, ..size };
-        let guidance = self.guidance(Rc::clone(&networks), spec, &mut warnings)?;
+        let guidance = self.guidance(&networks, spec, &mut warnings)?;
         let text = began.elapsed();
-        let run = Rc::new(self.run(&networks, spec, &mut warnings)?);
+        let run = self.sampler_run(&networks, spec, &mut warnings)?;
         let began = Instant::now();
         let init_image = self.init_image(spec)?;
         let encode = began.elapsed();
-        let total = run.plan.rows.len() as u32 * spec.num_outputs;
+        let stages: Rc<[Stage]> = [Stage { key, networks, guidance, run }].into();
+        let rows: usize = stages.iter().map(|stage| stage.run.plan.rows.len()).sum();
+        let total = rows as u32 * spec.num_outputs;
 
         let channels = self.model.unet.latent_channels();
         let lane = |index| {
-            let name = (ticket, index, spec.seed_of(index));
-            Lane::new(name, (key, channels), guidance.clone(), Rc::clone(&run), init_image.clone(), &self.context)
-                .map_err(|cause| failed(&cause))
+            let id = LaneId { ticket, index, seed: spec.seed_of(index) };
+            Lane::new(id, Rc::clone(&stages), channels, init_image.clone(), &self.context).map_err(failed)
         };
         let lanes: Vec<Lane> = (0..spec.num_outputs).map(lane).collect::<Result<_, _>>()?;
         self.active.extend(lanes);
@@ -62,17 +65,25 @@ impl TorchEngine {
         Ok(Key { height: size.height / factor, width: size.width / factor, networks: 0 })
     }
 
-    fn tokenize(&self, field: &str, text: &str, warnings: &mut Vec<String>) -> Result<Encoded, JobError> {
-        let encoded = self.model.tokenizer.encode(text).map_err(|cause| invalid(field, format!("{field}: {cause}")))?;
-        if let Some(cut) = encoded.cut {
-            let (total, kept) = (encoded.total, encoded.ids.len());
+    /// Ids of `text` for each text encoder. A text that was cut is warned of once.
+    fn tokenize(&self, field: &str, text: &str, warnings: &mut Vec<String>) -> Result<Vec<Vec<i64>>, JobError> {
+        let encode =
+            |tokenizer: &Tokenizer| tokenizer.encode(text).map_err(|cause| invalid(field, format!("{field}: {cause}")));
+        let encoded: Vec<Encoded> = self.model.tokenizers.iter().map(encode).collect::<Result<_, _>>()?;
+        if let Some((first, cut)) = encoded.iter().find_map(|encoded| Some((encoded, encoded.cut?))) {
+            let (total, kept) = (first.total, first.ids.len());
             let left_out: String = text[cut..].chars().take(MOST_QUOTED).collect();
             warnings.push(format!("{field} has {total} tokens and was cut at {kept}; left out: {left_out:?}"));
         }
-        Ok(encoded)
+        Ok(encoded.into_iter().map(|encoded| encoded.ids).collect())
     }
 
-    fn run(&self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<SamplerRun, JobError> {
+    fn sampler_run(
+        &self,
+        networks: &Networks,
+        spec: &Spec,
+        warnings: &mut Vec<String>,
+    ) -> Result<SamplerRun, JobError> {
         let plan = sampler::plan(spec.sampler, &self.model.schedule, spec.steps as usize, spec.first_step() as usize)
             .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
         let (name, steps) = (spec.sampler.name(), spec.steps);
@@ -88,30 +99,36 @@ impl TorchEngine {
             ));
         }
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
-        let times = networks.unet.embed_times(&timesteps, &self.context).map_err(|cause| failed(&cause))?;
-        SamplerRun::new(plan, times, &self.context).map_err(|cause| failed(&cause))
+        let times = networks.unet.embed_times(&timesteps, &self.context).map_err(failed)?;
+        SamplerRun::new(plan, Rc::clone(&self.model.schedule), times, &self.context).map_err(failed)
     }
 
-    fn guidance(
-        &mut self,
-        networks: Rc<Networks>,
-        spec: &Spec,
-        warnings: &mut Vec<String>,
-    ) -> Result<Guidance, JobError> {
-        let prompt = self.tokenize("prompt", &spec.prompt, warnings)?;
-        let prompt = self.prompts.encode(&networks, &prompt, &self.context).map_err(|cause| failed(&cause))?;
+    fn guidance(&mut self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<Guidance, JobError> {
+        let positive = self.condition(networks, ("prompt", &spec.prompt), warnings)?;
         // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
         if spec.guidance_scale <= 1.0 {
-            return Ok(Guidance { networks, prompt, away: None });
+            return Ok(Guidance { positive, negative: None });
         }
-        let away = self.tokenize("negative_prompt", spec.negative_prompt.as_deref().unwrap_or_default(), warnings)?;
-        let away = self.prompts.encode(&networks, &away, &self.context).map_err(|cause| failed(&cause))?;
-        Ok(Guidance { networks, prompt, away: Some((away, spec.guidance_scale)) })
+        // No negative prompt is the empty one.
+        let text = spec.negative_prompt.as_deref().unwrap_or_default();
+        let negative = self.condition(networks, ("negative_prompt", text), warnings)?;
+        Ok(Guidance { positive, negative: Some((negative, spec.guidance_scale)) })
+    }
+
+    /// What the text of a field is to `networks`.
+    fn condition(
+        &mut self,
+        networks: &Networks,
+        (field, text): (&str, &str),
+        warnings: &mut Vec<String>,
+    ) -> Result<Rc<Conditioning>, JobError> {
+        let tokens = self.tokenize(field, text, warnings)?;
+        self.prompts.encode(self.model.family, networks, tokens, &self.context).map_err(failed)
     }
 
     fn init_image(&self, spec: &Spec) -> Result<Option<Rc<InitImage>>, JobError> {
         let init_image = |start| InitImage::of(start, &self.model.vae, &self.context).map(Rc::new);
-        spec.start.as_ref().map(init_image).transpose().map_err(|cause| failed(&cause))
+        spec.start.as_ref().map(init_image).transpose().map_err(failed)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::TorchEngine;
-use super::warm_up_plan::{USUAL_AREA, WarmUp};
+use super::warm_up_plan::WarmUp;
 use crate::config;
 use crate::engine::torch::decode::preview::PreviewPace;
 use crate::engine::torch::decode::queue::DecodeQueue;
@@ -18,7 +18,7 @@ use crate::engine::torch::device::cuda::{Gpu, Usage};
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::device::threads::Threads;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::families::sd1::model::Model;
+use crate::engine::torch::families::Model;
 use crate::job::Size;
 
 impl TorchEngine {
@@ -46,15 +46,15 @@ impl TorchEngine {
     #[must_use]
     pub fn with_warm_up(self, sizes: &[(u32, u32)], rows: Option<usize>) -> Self {
         let sizes: Vec<Size> = sizes.iter().map(|&(width, height)| Size { width, height }).collect();
-        let warm_up = WarmUp::new(&sizes, rows, |size| self.latent_area(size));
-        let most_pixels = rows.map_or(self.most_pixels, |rows| rows.saturating_mul(USUAL_AREA));
+        let warm_up = WarmUp::new(&sizes, rows, self.usual_area, |size| self.latent_area(size));
+        let most_pixels = rows.map_or(self.most_pixels, |rows| rows.saturating_mul(self.usual_area));
         Self { most_pixels, warm_up, ..self }
     }
 
     /// The same with evaluations that `capture` records and replays.
     #[must_use]
     pub fn with_graphs(self, capture: Box<dyn GraphCapture>) -> Self {
-        let graphs = Some(Graphs::new(capture, self.model.target));
+        let graphs = Some(Graphs::new(capture));
         Self { graphs, ..self }
     }
 

@@ -9,23 +9,23 @@ mod warm_up_plan;
 use std::collections::HashMap;
 use std::time::Instant;
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Kind, Tensor};
 use tracing::warn;
 
-use self::warm_up_plan::{USUAL_AREA, WarmUp};
+use self::warm_up_plan::WarmUp;
 use crate::batch::{self, Key, Waiting};
 use crate::engine::torch::decode::preview::{PreviewPace, PreviewTimer};
 use crate::engine::torch::decode::queue::DecodeQueue;
 use crate::engine::torch::denoise::conditioning_cache::ConditioningCache;
 use crate::engine::torch::denoise::graphs::Graphs;
 use crate::engine::torch::denoise::lane::Lane;
+use crate::engine::torch::denoise::stage::Stage;
 use crate::engine::torch::denoise::unet_batch::UnetBatch;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::threads::Threads;
-use crate::engine::torch::error::{first_line, is_device_lost, is_out_of_memory};
-use crate::engine::torch::families::sd1::model::Model;
+use crate::engine::torch::error::TorchError;
+use crate::engine::torch::families::Model;
 use crate::engine::torch::lora::LoraCache;
-use crate::engine::torch::nn::Forward;
 use crate::engine::{Engine, EngineLoad, EngineTimings, Event, Memory, Poisoned, Progress, Ticket};
 use crate::job::{Code, JobError, Spec};
 
@@ -48,6 +48,8 @@ pub struct TorchEngine {
     rows: usize,
     /// Latent pixels of one evaluation, over all of its rows: those of [`MOST_ROWS`] until memory ran out, or more or fewer were said to pay.
     most_pixels: usize,
+    /// Latent pixels of a picture of the family's usual size.
+    usual_area: usize,
     previews: PreviewPace,
     threads: Option<Threads>,
     graphs: Option<Graphs>,
@@ -73,6 +75,7 @@ impl TorchEngine {
     /// An engine on `model` with nothing to do.
     pub fn new(model: Model) -> Self {
         let (active, jobs) = (Vec::new(), HashMap::new());
+        let usual_area = model.family.defaults().latents.iter().product();
         let loras = LoraCache::new(&model);
         let prompts = ConditioningCache::default();
         let (decodes, context) = (DecodeQueue::plain(model.target), DeviceContext::plain(model.target.device));
@@ -85,7 +88,8 @@ impl TorchEngine {
             jobs,
             evaluations: 0,
             rows: 0,
-            most_pixels: MOST_ROWS * USUAL_AREA,
+            most_pixels: MOST_ROWS * usual_area,
+            usual_area,
             previews: PreviewPace::DEFAULT,
             threads: None,
             graphs: None,
@@ -100,44 +104,45 @@ impl TorchEngine {
     }
 
     fn choose(&self) -> Vec<usize> {
-        let waiting = |lane: &Lane| Waiting { key: lane.key, rows: lane.rows(), served: lane.served };
+        let waiting = |lane: &Lane| Waiting { key: lane.stage().key, rows: lane.rows(), served: lane.served };
         let waiting: Vec<Waiting> = self.active.iter().map(waiting).collect();
         let most = self.warm_up.rows();
         batch::choose(&waiting, |key| most.unwrap_or(self.most_pixels / area(key)))
     }
 
     /// The UNet's output for `chosen` lanes, `[rows, latent, height, width]` in f32.
-    fn predict(&mut self, chosen: &[usize]) -> Forward {
-        let Self { active, graphs, model, threads, .. } = self;
+    fn predict(&mut self, chosen: &[usize]) -> Result<Tensor, TorchError> {
+        let Self { active, graphs, threads, .. } = self;
         let began = Instant::now();
-        let rows = UnetBatch::of(chosen.iter().map(|&i| &active[i]))?;
-        let Lane { key, guidance, .. } = &active[chosen[0]];
+        let batch = UnetBatch::of(chosen.iter().map(|&i| &active[i]))?;
+        // They share a key, and so size and networks.
+        let Stage { key, networks, guidance, .. } = active[chosen[0]].stage();
         let output = match graphs {
-            Some(graphs) => graphs.evaluate(*key, &guidance.networks, &rows),
-            None => rows.evaluate(&guidance.networks.unet, model.target.kind),
+            Some(graphs) => graphs.evaluate(*key, networks, &batch),
+            None => batch.evaluate(&networks.unet),
         }?;
         if let Some(threads) = threads {
-            let each = model.unet.multiplications(u64::from(key.height), u64::from(key.width));
-            let rows: usize = chosen.iter().map(|&i| active[i].rows()).sum();
-            threads.evaluated(began, each as f64 * rows as f64);
+            let (height, width) = (u64::from(key.height), u64::from(key.width));
+            let each = networks.unet.multiplications(height, width, guidance.positive.tokens());
+            threads.evaluated(began, each as f64 * batch.count() as f64);
         }
         // A copy in any case: a graph writes its next result to the same place.
-        output.f_to_dtype(Kind::Float, false, true)
+        Ok(output.f_to_dtype(Kind::Float, false, true)?)
     }
 
     /// Moves `chosen` lanes on by the UNet's `output`, a row of it for each of their texts.
-    fn step(&mut self, chosen: &[usize], output: &Tensor) -> Forward<Events> {
+    fn step(&mut self, chosen: &[usize], output: &Tensor) -> Result<Events, TorchError> {
         let mut row = 0;
         let mut events = Events::new();
         for &i in chosen {
             let lane = &mut self.active[i];
             let rows = lane.rows() as i64;
-            let output = lane.guided(&output.f_narrow(0, row, rows)?)?;
-            if let Some(job) = self.jobs.get_mut(&lane.ticket) {
+            let output = lane.stage().guidance.apply(&output.f_narrow(0, row, rows)?)?;
+            if let Some(job) = self.jobs.get_mut(&lane.id.ticket) {
                 let look = job.previews.as_mut().and_then(|previews| previews.take(&self.model, lane, &output));
-                events.extend(look.map(|picture| (lane.ticket, Event::Preview(picture))));
+                events.extend(look.map(|picture| (lane.id.ticket, Event::Preview(picture))));
                 job.progress.done += 1;
-                events.push((lane.ticket, Event::Progress(job.progress)));
+                events.push((lane.id.ticket, Event::Progress(job.progress)));
             }
             lane.step(output, &self.context)?;
             lane.served = self.evaluations;
@@ -163,13 +168,13 @@ impl TorchEngine {
         let rows: usize = lanes.clone().map(Lane::rows).sum();
         if let [only] = chosen {
             let lane = &self.active[*only];
-            let (ticket, Key { height, width, .. }) = (lane.ticket, lane.key);
+            let (ticket, Key { height, width, .. }) = (lane.id.ticket, lane.stage().key);
             let factor = self.model.vae.factor();
             let message = format!("out of memory: one image of {}×{} does not fit", width * factor, height * factor);
             self.forget(ticket);
             return vec![(ticket, Event::Failed(JobError { code: Code::OutOfMemory, message, field: None }))];
         }
-        self.most_pixels = rows / 2 * lanes.map(|lane| area(lane.key)).max().unwrap_or(1);
+        self.most_pixels = rows / 2 * lanes.map(|lane| area(lane.stage().key)).max().unwrap_or(1);
         warn!(rows, most_rows = rows / 2, "out of memory; going on with fewer rows an evaluation");
         Events::new()
     }
@@ -187,7 +192,7 @@ impl TorchEngine {
 
     /// Forgets a job and all that is done for it.
     fn forget(&mut self, ticket: Ticket) {
-        self.active.retain(|lane| lane.ticket != ticket);
+        self.active.retain(|lane| lane.id.ticket != ticket);
         self.decodes.forget(ticket);
         self.jobs.remove(&ticket);
     }
@@ -209,30 +214,30 @@ impl Engine for TorchEngine {
         let _guard = tch::no_grad_guard();
         self.rows = 0;
         // Lanes that came without a row.
-        let mut events = self.retire().map_err(|cause| poisoned(&cause))?;
+        let mut events = self.retire().map_err(poisoned)?;
         let chosen = self.choose();
         if chosen.is_empty() {
-            return if events.is_empty() { self.wait().map_err(|cause| poisoned(&cause)) } else { Ok(events) };
+            return if events.is_empty() { self.wait().map_err(poisoned) } else { Ok(events) };
         }
         self.evaluations += 1;
         let began = Instant::now();
         for lane in chosen.iter().map(|&i| &self.active[i]) {
-            if let Some(job) = self.jobs.get_mut(&lane.ticket) {
+            if let Some(job) = self.jobs.get_mut(&lane.id.ticket) {
                 job.first_evaluation.get_or_insert(began);
             }
         }
         let output = match self.predict(&chosen) {
             Ok(output) => output,
-            Err(cause) if is_out_of_memory(&cause) => {
+            Err(cause) if cause.is_out_of_memory() => {
                 events.extend(self.make_room(&chosen));
                 return Ok(events);
             }
-            Err(cause) => return Err(poisoned(&cause)),
+            Err(cause) => return Err(poisoned(cause)),
         };
         self.rows = chosen.iter().map(|&i| self.active[i].rows()).sum();
-        let stepped = self.step(&chosen, &output).and_then(|told| self.context.throttle().map(|()| told));
-        events.extend(stepped.map_err(|cause| poisoned(&cause))?);
-        events.extend(self.retire().map_err(|cause| poisoned(&cause))?);
+        let stepped = self.step(&chosen, &output).and_then(|told| Ok(self.context.throttle().map(|()| told)?));
+        events.extend(stepped.map_err(poisoned)?);
+        events.extend(self.retire().map_err(poisoned)?);
         Ok(events)
     }
 
@@ -251,7 +256,7 @@ impl Engine for TorchEngine {
 
     fn most_rows(&self) -> usize {
         // A CPU is busy with one image; several of them only wait for each other.
-        if self.model.target.is_cpu() { 2 } else { (self.most_pixels / USUAL_AREA).max(1) }
+        if self.model.target.is_cpu() { 2 } else { (self.most_pixels / self.usual_area).max(1) }
     }
 
     fn load(&self) -> EngineLoad {
@@ -269,14 +274,15 @@ fn area(key: Key) -> usize {
 }
 
 /// libtorch failed while a job was let in; the engine itself is sound, unless its device is lost.
-fn failed(cause: &TchError) -> JobError {
-    if !is_out_of_memory(cause) && is_device_lost(cause) {
-        return JobError::engine_lost(&first_line(cause));
+fn failed(cause: impl Into<TorchError>) -> JobError {
+    let cause = cause.into();
+    if cause.is_device_lost() {
+        return JobError::engine_lost(cause.first_line());
     }
-    let code = if is_out_of_memory(cause) { Code::OutOfMemory } else { Code::EngineError };
-    JobError { code, message: first_line(cause), field: None }
+    let code = if cause.is_out_of_memory() { Code::OutOfMemory } else { Code::EngineError };
+    JobError { code, message: cause.first_line().to_owned(), field: None }
 }
 
-fn poisoned(cause: &TchError) -> Poisoned {
-    Poisoned { reason: first_line(cause) }
+fn poisoned(cause: impl Into<TorchError>) -> Poisoned {
+    Poisoned { reason: cause.into().first_line().to_owned() }
 }

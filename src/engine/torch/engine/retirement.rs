@@ -1,6 +1,6 @@
 //! What becomes of lanes that have no row left: their pictures are begun, fetched when they are there, and told of.
 
-use tch::{Kind, TchError};
+use tch::Kind;
 use tracing::warn;
 
 use super::{Events, TorchEngine};
@@ -8,11 +8,11 @@ use crate::engine::Event;
 use crate::engine::torch::decode::picture::{self, DecodeError};
 use crate::engine::torch::decode::queue::QueuedDecode;
 use crate::engine::torch::denoise::lane::Lane;
-use crate::engine::torch::error::{LoadError, is_out_of_memory};
+use crate::engine::torch::error::{LoadError, TorchError};
 
 impl TorchEngine {
     /// Has the lanes that have no row left decoded, as many at a time as there is room for; tells of the pictures that are there.
-    pub(super) fn retire(&mut self) -> Result<Events, TchError> {
+    pub(super) fn retire(&mut self) -> Result<Events, TorchError> {
         self.decodes.line_up(self.active.extract_if(.., |lane| lane.is_finished()));
         let mut events = self.collect()?;
         while let Some(lane) = self.decodes.next() {
@@ -23,24 +23,24 @@ impl TorchEngine {
     }
 
     /// Waits for the picture that was begun first: there is nothing to evaluate meanwhile.
-    pub(super) fn wait(&mut self) -> Result<Events, TchError> {
+    pub(super) fn wait(&mut self) -> Result<Events, TorchError> {
         self.decodes.oldest().map_or_else(|| Ok(Events::new()), |decode| self.deliver(decode))
     }
 
-    fn begin_decode(&mut self, lane: Lane) -> Result<Events, TchError> {
+    fn begin_decode(&mut self, lane: Lane) -> Result<Events, TorchError> {
         let mut begun = self.decodes.begin(&self.model, &lane);
-        while begun.as_ref().is_err_and(is_out_of_memory) && self.release() {
+        while begun.as_ref().is_err_and(TorchError::is_out_of_memory) && self.release() {
             begun = self.decodes.begin(&self.model, &lane);
         }
         match begun {
             Ok(pending) => self.decodes.keep(lane, self.model.vae.kind(), pending),
-            Err(cause) if is_out_of_memory(&cause) => return Ok(self.fail(&lane, cause.into())),
+            Err(cause) if cause.is_out_of_memory() => return Ok(self.fail(&lane, DecodeError::Torch(cause))),
             Err(cause) => return Err(cause),
         }
         Ok(Events::new())
     }
 
-    fn collect(&mut self) -> Result<Events, TchError> {
+    fn collect(&mut self) -> Result<Events, TorchError> {
         let mut events = Events::new();
         while let Some(decode) = self.decodes.done()? {
             events.extend(self.deliver(decode)?);
@@ -48,10 +48,10 @@ impl TorchEngine {
         Ok(events)
     }
 
-    fn deliver(&mut self, decode: QueuedDecode) -> Result<Events, TchError> {
+    fn deliver(&mut self, decode: QueuedDecode) -> Result<Events, TorchError> {
         let (bytes, time) = decode.pending.finish()?;
         let QueuedDecode { lane, forgotten, kind, .. } = decode;
-        let Some(job) = self.jobs.get_mut(&lane.ticket).filter(|_| !forgotten) else { return Ok(Events::new()) };
+        let Some(job) = self.jobs.get_mut(&lane.id.ticket).filter(|_| !forgotten) else { return Ok(Events::new()) };
         job.timings.decode += time;
         let picture = match picture::of(&self.model, &lane, &bytes) {
             Ok(picture) => picture,
@@ -61,22 +61,22 @@ impl TorchEngine {
             }
             Err(fault) => return Ok(self.fail(&lane, fault)),
         };
-        let Some(job) = self.jobs.get_mut(&lane.ticket) else { return Ok(Events::new()) };
+        let Some(job) = self.jobs.get_mut(&lane.id.ticket) else { return Ok(Events::new()) };
         job.images_left -= 1;
-        let mut events = vec![(lane.ticket, Event::Image { index: lane.index, seed: lane.seed, picture })];
+        let mut events = vec![(lane.id.ticket, Event::Image { index: lane.id.index, seed: lane.id.seed, picture })];
         if job.images_left == 0 {
             let mut timings = job.timings;
             let evaluating = job.first_evaluation.map(|first| first.elapsed()).unwrap_or_default();
             timings.denoise = evaluating.saturating_sub(timings.decode);
-            self.jobs.remove(&lane.ticket);
-            events.push((lane.ticket, Event::Finished(timings)));
+            self.jobs.remove(&lane.id.ticket);
+            events.push((lane.id.ticket, Event::Finished(timings)));
         }
         Ok(events)
     }
 
     /// Whether the autoencoder, in which the picture of `lane` overflowed in f16, computes in f32 now: not where the latents are no numbers
     /// themselves, and not where it cannot be loaded in f32, which the log says then.
-    fn upcasts(&mut self, lane: &Lane) -> Result<bool, TchError> {
+    fn upcasts(&mut self, lane: &Lane) -> Result<bool, TorchError> {
         if !bool::try_from(lane.latents()?.f_isfinite()?.f_all()?)? {
             return Ok(false);
         }
@@ -85,7 +85,7 @@ impl TorchEngine {
         }
         self.decodes.synchronize()?;
         let mut upcast = self.model.upcast_autoencoder(&self.context);
-        while matches!(&upcast, Err(LoadError::Torch(cause)) if is_out_of_memory(cause)) && self.release() {
+        while upcast.as_ref().is_err_and(LoadError::is_out_of_memory) && self.release() {
             upcast = self.model.upcast_autoencoder(&self.context);
         }
         if let Err(cause) = &upcast {
@@ -96,7 +96,7 @@ impl TorchEngine {
 
     /// The job of `lane` ends without all of its images.
     fn fail(&mut self, lane: &Lane, fault: DecodeError) -> Events {
-        self.forget(lane.ticket);
-        vec![(lane.ticket, Event::Failed(fault.into()))]
+        self.forget(lane.id.ticket);
+        vec![(lane.id.ticket, Event::Failed(fault.into()))]
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
-use super::warm_up_plan::{Current, LEAST_ROWS, Shape, TICKET, TIMED, USUAL_AREA, WarmUp, pays, spec};
+use super::warm_up_plan::{Current, LEAST_ROWS, Shape, TICKET, TIMED, WarmUp, pays, spec};
 use super::{TorchEngine, poisoned};
 use crate::batch;
 use crate::engine::torch::denoise::graphs;
@@ -54,7 +54,7 @@ impl TorchEngine {
         if begins && attention::of_this_thread().is_some() {
             self.forget_graph(shape); // of jobs that came before: what is captured or replayed is not measured
         }
-        self.context.synchronize().map_err(|cause| poisoned(&cause))?;
+        self.context.synchronize().map_err(poisoned)?;
         let began = Instant::now();
         self.warm_up.current = Some(current);
         let measuring = attention::of_this_thread().map(|attention| attention.measure(begins));
@@ -64,7 +64,7 @@ impl TorchEngine {
             self.refuse(shape, &cause.message);
             return Ok(());
         }
-        self.context.synchronize().map_err(|cause| poisoned(&cause))?;
+        self.context.synchronize().map_err(poisoned)?;
         if current.evaluated >= once {
             // The quickest: what else the device or this machine does is no property of the shape.
             current.seconds = current.seconds.min(began.elapsed().as_secs_f64());
@@ -102,7 +102,7 @@ impl TorchEngine {
     fn weigh(&mut self, shape: Shape, seconds: f64) {
         self.warm_up.timed.push((shape.rows, seconds));
         let area = self.latent_area(shape.size);
-        if shape.rows * area <= LEAST_ROWS * USUAL_AREA || pays(&self.warm_up.timed) {
+        if shape.rows * area <= LEAST_ROWS * self.usual_area || pays(&self.warm_up.timed) {
             self.warm_up.doubted = false;
             self.most_pixels = self.most_pixels.max(shape.rows * area);
         } else if !std::mem::replace(&mut self.warm_up.doubted, true) {

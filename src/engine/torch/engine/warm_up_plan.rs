@@ -20,9 +20,6 @@ const MOST_TRIED: usize = 32;
 /// What twice the rows must gain, in rows a second, to be worth that everybody waits longer for a step.
 const GAIN: f64 = 1.05;
 
-/// Latent pixels that the most rows of an evaluation are meant for.
-pub(super) const USUAL_AREA: usize = 64 * 64;
-
 /// Rows at 512×512, and what is as many latent pixels, that are taken to pay whatever is measured.
 pub(super) const LEAST_ROWS: usize = 8;
 
@@ -62,9 +59,10 @@ pub(super) struct Current {
 }
 
 impl WarmUp {
-    /// For pictures of `sizes`, the first of which tells how many rows pay where `rows` are not given. `area` is that of a size's latents.
-    pub(super) fn new(sizes: &[Size], rows: Option<usize>, area: impl Fn(Size) -> usize) -> Self {
-        let most = |size| rows.unwrap_or(MOST_TRIED).saturating_mul(USUAL_AREA) / area(size).max(1);
+    /// For pictures of `sizes`, the first of which tells how many rows pay where `rows` are not given. `usual_area` is that of the
+    /// latents that `rows` are meant for, `area` that of a size's.
+    pub(super) fn new(sizes: &[Size], rows: Option<usize>, usual_area: usize, area: impl Fn(Size) -> usize) -> Self {
+        let most = |size| rows.unwrap_or(MOST_TRIED).saturating_mul(usual_area) / area(size).max(1);
         let buckets = |size| (2..=most(size).max(2)).filter(|rows| batch::bucket(*rows) == *rows);
         let shape = |size, rows| Shape { size, rows, decode: rows == 2 };
         let guided =
@@ -130,14 +128,18 @@ mod tests {
     #[test]
     fn buckets_come_in_the_order_in_which_jobs_want_them() {
         let area = |size: Size| (size.width * size.height / 64) as usize;
-        let auto = WarmUp::new(&[USUAL], None, area);
+        let auto = WarmUp::new(&[USUAL], None, 64 * 64, area);
         assert_eq!(rows(&auto), [2, 4, 6, 8, 12, 16, 24, 32, 1, 3]);
-        assert_eq!(rows(&WarmUp::new(&[USUAL], Some(8), area)), [2, 4, 6, 8, 1, 3]);
+        assert_eq!(rows(&WarmUp::new(&[USUAL], Some(8), 64 * 64, area)), [2, 4, 6, 8, 1, 3]);
         let large = Size { width: 1024, height: 1024 };
-        assert_eq!(rows(&WarmUp::new(&[large, USUAL], Some(4), area)), [2, 2, 4, 1, 3, 1, 3]);
-        assert!(WarmUp::new(&[], None, area).shapes.is_empty());
+        assert_eq!(rows(&WarmUp::new(&[large, USUAL], Some(4), 64 * 64, area)), [2, 2, 4, 1, 3, 1, 3]);
+        assert!(WarmUp::new(&[], None, 64 * 64, area).shapes.is_empty());
         let many = [USUAL, Size { width: 512, height: 768 }, Size { width: 768, height: 512 }];
-        assert_eq!(WarmUp::new(&many, None, area).shapes.len(), graphs::MAX_GRAPHS, "more would push one another out");
+        assert_eq!(
+            WarmUp::new(&many, None, 64 * 64, area).shapes.len(),
+            graphs::MAX_GRAPHS,
+            "more would push one another out"
+        );
     }
 
     #[test]

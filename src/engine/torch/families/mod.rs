@@ -1,5 +1,26 @@
-//! Families: how a kind of model is recognised, loaded and fed. The one list of them.
+//! Families: how a kind of model is recognised, loaded and told what to draw. A family is a folder, and a line in the list here.
 
-pub(in crate::engine::torch) mod sd1;
+mod load;
+pub(in crate::engine::torch) mod model;
+pub(in crate::engine::torch) mod names;
+mod part;
+mod sd1;
+mod source;
 
-pub use sd1::model::Model;
+pub use model::Model;
+pub(in crate::engine::torch) use model::{ModelFamily, PartPrefixes};
+
+/// All that load, in the order in which they are asked.
+pub(in crate::engine::torch) const FAMILIES: [&dyn ModelFamily; 1] = [&sd1::Sd1];
+
+#[cfg(test)]
+mod tests {
+    use super::FAMILIES;
+    use crate::job::Family;
+
+    #[test]
+    fn every_family_that_has_a_name_loads() {
+        let ours: Vec<Family> = FAMILIES.iter().map(|family| family.family()).collect();
+        assert_eq!(ours, Family::ALL);
+    }
+}

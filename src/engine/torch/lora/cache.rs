@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use tch::Device;
 use tracing::{debug, warn};
 
-use crate::engine::torch::error::{LoadError, is_out_of_memory};
-use crate::engine::torch::families::sd1::model::Model;
+use crate::engine::torch::error::LoadError;
+use crate::engine::torch::families::{Model, ModelFamily};
 use crate::engine::torch::networks::Networks;
 use crate::job::{Code, JobError, Lora};
 
 /// Changed models that are remembered. Of SD 1.5 in f16 one takes up to 1 GB beside the model.
-const REMEMBERED: usize = 3;
+const MAX_LORAS: usize = 3;
 
 /// A merge that takes longer is worth a word: every job waits for it.
 const LONG: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ const LONG: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(in crate::engine::torch) struct LoraCache {
     base: Rc<Networks>,
+    family: &'static dyn ModelFamily,
     device: Device,
     folder: Option<PathBuf>,
     known: VecDeque<(Origin, Rc<Networks>)>,
@@ -52,8 +53,15 @@ impl Origin {
 impl LoraCache {
     /// Those of `model`; without a folder it can only be itself.
     pub(in crate::engine::torch) fn new(model: &Model) -> Self {
-        let base = Rc::new(Networks { number: 0, text: model.text.clone(), unet: model.unet.clone() });
-        Self { base, device: model.target().device, folder: None, known: VecDeque::new(), made: 0 }
+        let base = Rc::new(model.networks());
+        Self {
+            base,
+            family: model.family,
+            device: model.target().device,
+            folder: None,
+            known: VecDeque::new(),
+            made: 0,
+        }
     }
 
     /// The same with LoRA files from `folder`.
@@ -76,8 +84,7 @@ impl LoraCache {
             // Where the file lies is no concern of a client's.
             let told = cause.to_string().replace(&path.display().to_string(), &file);
             warn!(%cause, "a LoRA cannot be used");
-            let memory = matches!(&cause, LoadError::Torch(cause) if is_out_of_memory(cause));
-            let code = if memory { Code::OutOfMemory } else { Code::LoraFailed };
+            let code = if cause.is_out_of_memory() { Code::OutOfMemory } else { Code::LoraFailed };
             failed(code, format!("lora {:?}: {}", lora.name, told.lines().next().unwrap_or_default()))
         })
     }
@@ -87,7 +94,7 @@ impl LoraCache {
             .map_err(|cause| LoadError::Path { path: path.to_owned(), reason: cause.to_string() })?;
         let found = self.known.iter().position(|(known, _)| *known == origin);
         let found = found.and_then(|at| self.known.remove(at));
-        self.known.truncate(REMEMBERED - 1);
+        self.known.truncate(MAX_LORAS - 1);
         let entry = match found {
             Some(entry) => entry,
             None => (origin, Rc::new(self.merged(path, lora)?)),
@@ -100,9 +107,9 @@ impl LoraCache {
     fn merged(&mut self, path: &Path, lora: &Lora) -> Result<Networks, LoadError> {
         let began = Instant::now();
         self.made += 1;
-        let merge = |this: &Self| this.base.adapted(this.made, path, lora.scale, this.device);
+        let merge = |this: &Self| this.base.adapted(this.made, this.family, (path, lora.scale), this.device);
         let networks = match merge(self) {
-            Err(LoadError::Torch(cause)) if is_out_of_memory(&cause) && self.release() => merge(self),
+            Err(cause) if cause.is_out_of_memory() && self.release() => merge(self),
             merged => merged,
         }?;
         let (lora, ms) = (&lora.name, began.elapsed().as_millis() as u64);

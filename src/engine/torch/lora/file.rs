@@ -8,14 +8,15 @@ use tch::{Device, Kind};
 use super::names::{LoraPart, Spelling};
 use super::peft::{self, PeftMetadata};
 use crate::engine::torch::error::LoadError;
+use crate::engine::torch::families::ModelFamily;
 use crate::engine::torch::nn::LowRank;
 use crate::engine::torch::weights::files::Weights;
 
 /// No LoRA for SD v1 comes near it: a whole UNet at rank 256 in f32 has 1.5 GB.
 const LARGEST: u64 = 4 << 30;
 
-/// What is in tensors' names of other methods and other families, and what to call it.
-const FOREIGN: [(&str, &str); 9] = [
+/// What is in tensors' names of other methods, and of families whose prefixes these are, and what to call it.
+const UNSUPPORTED: [(&str, &str); 9] = [
     (".dora_scale", "DoRA"),
     (".lora_magnitude_vector", "DoRA"),
     (".hada_", "LoHa"),
@@ -35,17 +36,20 @@ pub(super) struct LoraFile {
 }
 
 impl LoraFile {
-    /// Reads `path`; its tensors will be given in f32 on `device`.
-    pub(super) fn open(path: &Path, device: Device) -> Result<Self, LoadError> {
-        let weights = Weights::read(path, LARGEST, Kind::Float, device)?;
+    /// Reads `path`, which is for models of `family`; its tensors will be given in f32 on `device`.
+    pub(super) fn open(path: &Path, family: &dyn ModelFamily, device: Device) -> Result<Self, LoadError> {
+        let weights = Weights::read(path, LARGEST, device)?;
         let shapes: HashMap<_, _> = weights.shapes().collect();
         let fault = |reason: String| LoadError::Path { path: path.to_owned(), reason };
         if shapes.is_empty() {
             return Err(fault("it holds no tensor".to_owned()));
         }
-        for (mark, kind) in FOREIGN {
-            if let Some(tensor) = shapes.keys().filter(|name| name.contains(mark)).min() {
-                return Err(fault(format!("tensor {tensor} is one of {kind}; only LoRA for SD v1 is supported")));
+        let prefixes = family.lora_prefixes();
+        let ours = |mark: &str| prefixes.text_encoders.iter().any(|one| one.has(mark));
+        for (mark, kind) in UNSUPPORTED.iter().filter(|(mark, _)| !ours(mark)) {
+            if let Some(tensor) = shapes.keys().filter(|name| name.contains(*mark)).min() {
+                let family = family.family();
+                return Err(fault(format!("tensor {tensor} is one of {kind}; only LoRA for {family} is supported")));
             }
         }
         let metadata = weights.note(peft::KEY).map(PeftMetadata::read).transpose().map_err(fault)?.unwrap_or_default();
@@ -66,7 +70,7 @@ impl LoraFile {
             return Ok(None);
         };
         let rank = self.rank(&spelling);
-        let root = self.weights.root();
+        let root = self.weights.root(Kind::Float);
         let down = root.tensor(&spelling.down, &[&[rank], &shape[1..]].concat())?;
         let up = root.tensor(&spelling.up, &[shape[0], rank])?;
         // One question for both, because asking a GPU means waiting for it.
@@ -87,7 +91,7 @@ impl LoraFile {
         if !self.shapes.contains_key(&spelling.alpha) {
             return self.metadata.strength(part.name(), module, rank).map_err(|reason| self.fault(reason));
         }
-        let alpha = f64::try_from(self.weights.root().tensor(&spelling.alpha, &[])?)?;
+        let alpha = f64::try_from(self.weights.root(Kind::Float).tensor(&spelling.alpha, &[])?)?;
         if !alpha.is_finite() {
             return Err(self.fault(format!("tensor {} is {alpha}", spelling.alpha)));
         }

@@ -2,15 +2,16 @@
 
 use std::rc::Rc;
 
-use crate::engine::torch::families::sd1::names::original_unet;
+use crate::engine::torch::families::PartPrefixes;
+use crate::engine::torch::families::names::original_unet;
+use crate::engine::torch::networks::unet::Unet;
 
 /// A part of a model that LoRA files know.
 #[derive(Debug, Clone)]
-pub(super) enum LoraPart {
-    /// The UNet, with [`crate::engine::torch::networks::unet::Unet::levels`].
-    Unet(Rc<[(usize, bool)]>),
-    /// The text encoder.
-    Text,
+pub(super) struct LoraPart {
+    prefixes: PartPrefixes,
+    /// Of a UNet, [`Unet::levels`], by which the original code numbers its blocks.
+    levels: Option<Rc<[(usize, bool)]>>,
 }
 
 /// One way to write the tensors of a module.
@@ -33,29 +34,31 @@ const ENDS: [[&str; 2]; 4] = [
 ];
 
 impl LoraPart {
+    /// A UNet.
+    pub(super) fn unet(prefixes: PartPrefixes, unet: &Unet) -> Self {
+        Self { prefixes, levels: Some(Rc::clone(unet.levels())) }
+    }
+
+    /// A text encoder.
+    pub(super) fn text_encoder(prefixes: PartPrefixes) -> Self {
+        Self { prefixes, levels: None }
+    }
+
     /// What diffusers calls it.
     pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Unet(_) => "unet",
-            Self::Text => "text_encoder",
-        }
+        self.prefixes.part
     }
 
     /// Every known way to write `module`, such as `mid_block.attentions.0.proj_in` or `encoder.layers.0.mlp.fc1`.
     pub(super) fn spellings(&self, module: &str) -> Vec<Spelling> {
-        let flat = |prefix: &str, name: &str| format!("{prefix}_{}", name.replace('.', "_"));
-        let (flat, nested) = match self {
-            Self::Unet(levels) => {
-                let original = original_unet(&format!("{module}.weight"), levels);
-                let original = original.trim_start_matches("model.diffusion_model.").trim_end_matches(".weight");
-                let flat = vec![flat("lora_unet", module), flat("lora_unet", original)];
-                (flat, [format!("unet.{module}"), module.to_owned()])
-            }
-            Self::Text => {
-                let flat = vec![flat("lora_te_text_model", module)];
-                (flat, [format!("text_encoder.text_model.{module}"), format!("text_encoder.{module}")])
-            }
-        };
+        let PartPrefixes { flat, dotted, .. } = self.prefixes;
+        let flat = |name: &str| format!("{flat}_{}", name.replace('.', "_"));
+        let original = self.levels.as_ref().map(|levels| {
+            let original = original_unet(&format!("{module}.weight"), levels);
+            flat(original.trim_start_matches("model.diffusion_model.").trim_end_matches(".weight"))
+        });
+        let flat: Vec<String> = [flat(module)].into_iter().chain(original).collect();
+        let nested: Vec<String> = dotted.iter().map(|prefix| format!("{prefix}{module}")).collect();
         let old = nested.iter().flat_map(|name| old_attention(name));
         let old = old.flat_map(|name| spelled(&name, &[["down.weight", "up.weight"]]));
         flat.iter()
@@ -94,9 +97,19 @@ fn old_attention(name: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::torch::families::FAMILIES;
+    use crate::engine::torch::families::model::LoraPrefixes;
 
     /// SD 1.5: two layers a level, the smallest without attention.
     const LEVELS: [(usize, bool); 4] = [(2, true), (2, true), (2, true), (2, false)];
+
+    fn prefixes() -> LoraPrefixes {
+        FAMILIES[0].lora_prefixes()
+    }
+
+    fn text_encoder() -> LoraPart {
+        LoraPart::text_encoder(prefixes().text_encoders[0])
+    }
 
     fn downs(part: &LoraPart, module: &str) -> Vec<String> {
         part.spellings(module).into_iter().map(|spelling| spelling.down).collect()
@@ -104,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_module_of_the_unet_is_known_by_every_name_that_files_give_it() {
-        let unet = LoraPart::Unet(LEVELS.into());
+        let unet = LoraPart { levels: Some(LEVELS.into()), prefixes: prefixes().unet };
         for (module, names) in [
             (
                 "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
@@ -156,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_module_of_the_text_encoder_too() {
-        let found = downs(&LoraPart::Text, "encoder.layers.11.self_attn.out_proj");
+        let found = downs(&text_encoder(), "encoder.layers.11.self_attn.out_proj");
         for name in [
             "lora_te_text_model_encoder_layers_11_self_attn_out_proj.lora_down.weight",
             "text_encoder.text_model.encoder.layers.11.self_attn.out_proj.lora_A.weight",
@@ -166,13 +179,13 @@ mod tests {
         ] {
             assert!(found.iter().any(|known| known == name), "{name} is not among {found:#?}");
         }
-        let mlp = downs(&LoraPart::Text, "encoder.layers.0.mlp.fc1");
+        let mlp = downs(&text_encoder(), "encoder.layers.0.mlp.fc1");
         assert!(mlp.iter().all(|name| name.contains("fc1")), "{mlp:?}");
     }
 
     #[test]
     fn the_three_tensors_of_a_spelling_belong_together() {
-        let spelling = &LoraPart::Text.spellings("encoder.layers.0.mlp.fc1")[0];
+        let spelling = &text_encoder().spellings("encoder.layers.0.mlp.fc1")[0];
         let stem = "lora_te_text_model_encoder_layers_0_mlp_fc1";
         let expected = Spelling {
             down: format!("{stem}.lora_down.weight"),

@@ -26,13 +26,17 @@ impl PeftMetadata {
     /// What the product of `module`'s matrices is multiplied by: alpha over rank, 1 where nothing is said.
     ///
     /// # Errors
-    /// A pattern of names that is more than a name.
+    /// A pattern of names that is more than a name, or an alpha that is no number.
     pub(super) fn strength(&self, part: &str, module: &str, rank: f64) -> Result<f64, String> {
         let of = |key: &str| self.0.get(&format!("{part}.{key}"));
-        let mut alpha = of("lora_alpha").and_then(Value::as_f64).unwrap_or(rank);
+        let number = |key: &str, value: &Value| {
+            value.as_f64().ok_or_else(|| format!("{part}.{key} in its header is {value}; it must be a number"))
+        };
+        let mut alpha =
+            of("lora_alpha").filter(|value| !value.is_null()).map_or(Ok(rank), |value| number("lora_alpha", value))?;
         for (pattern, value) in of("alpha_pattern").and_then(Value::as_object).into_iter().flatten() {
             if matches(pattern, module)? {
-                alpha = value.as_f64().unwrap_or(alpha);
+                alpha = number("alpha_pattern", value)?;
                 break;
             }
         }
@@ -69,6 +73,13 @@ mod tests {
         assert_eq!(strength(&json!({"text_encoder.lora_alpha": 8}), "conv_in"), Ok(1.0));
         assert_eq!(strength(&json!({"unet.lora_alpha": 8}), "conv_in"), Ok(2.0));
         assert_eq!(strength(&json!({"unet.lora_alpha": 8, "unet.use_rslora": true}), "conv_in"), Ok(4.0));
+    }
+
+    #[test]
+    fn an_alpha_that_is_no_number_is_refused() {
+        for metadata in [json!({"unet.lora_alpha": "8"}), json!({"unet.alpha_pattern": {"conv_in": [2]}})] {
+            assert!(strength(&metadata, "conv_in").unwrap_err().contains("must be a number"));
+        }
     }
 
     #[test]

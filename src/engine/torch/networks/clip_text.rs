@@ -7,12 +7,12 @@ use tch::Tensor;
 
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::nn::{Forward, LayerNorm, Linear, Weight, attend};
-use crate::engine::torch::weights::config::Config;
+use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Scope;
 
 /// What `text_encoder/config.json` says.
 #[derive(Debug, Clone)]
-pub(in crate::engine::torch) struct TextConfig {
+pub(in crate::engine::torch) struct ClipTextConfig {
     vocabulary: i64,
     /// Tokens of a prompt, begin and end included.
     length: i64,
@@ -31,8 +31,8 @@ enum Activation {
     Gelu,
 }
 
-impl TextConfig {
-    pub(in crate::engine::torch) fn read(config: &Config) -> Result<Self, LoadError> {
+impl ClipTextConfig {
+    pub(in crate::engine::torch) fn read(config: &ConfigFile) -> Result<Self, LoadError> {
         config.word("model_type", &["clip_text_model"])?;
         // Legacy: transformers finds the end of the text by it, which only the pooled output needs.
         config.ignore(&["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "projection_dim"]);
@@ -70,16 +70,16 @@ impl TextConfig {
 
 /// Token ids in, one state a token out. Clones share their tensors.
 #[derive(Debug, Clone)]
-pub(in crate::engine::torch) struct TextEncoder {
+pub(in crate::engine::torch) struct ClipTextModel {
     tokens: Rc<Tensor>,
     positions: Rc<Tensor>,
     layers: Vec<Layer>,
     norm: LayerNorm,
 }
 
-impl TextEncoder {
+impl ClipTextModel {
     /// `at` is the place of `embeddings`, `encoder` and `final_layer_norm`.
-    pub(in crate::engine::torch) fn load(at: &Scope, config: &TextConfig) -> Result<Self, LoadError> {
+    pub(in crate::engine::torch) fn load(at: &Scope, config: &ClipTextConfig) -> Result<Self, LoadError> {
         let embedding = |name: &str, entries| at.at("embeddings").at(name).tensor("weight", &[entries, config.width]);
         let layer = |i| Layer::load(&at.at(format!("encoder.layers.{i}")), config);
         Ok(Self {
@@ -128,8 +128,8 @@ struct Layer {
 }
 
 impl Layer {
-    fn load(at: &Scope, config: &TextConfig) -> Result<Self, LoadError> {
-        let &TextConfig { width, inner, epsilon, heads, activation, .. } = config;
+    fn load(at: &Scope, config: &ClipTextConfig) -> Result<Self, LoadError> {
+        let &ClipTextConfig { width, inner, epsilon, heads, activation, .. } = config;
         let square = |name: &str| Linear::load(&at.at("self_attn").at(name), width, width, true);
         Ok(Self {
             norm1: LayerNorm::load(&at.at("layer_norm1"), width, epsilon)?,

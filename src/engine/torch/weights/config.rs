@@ -10,21 +10,21 @@ use crate::disk::whole;
 use crate::engine::torch::error::LoadError;
 
 /// Bytes of a configuration.
-pub(in crate::engine::torch) const MAX_BYTES: u64 = 1 << 20;
+pub(in crate::engine::torch) const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
 /// One part's configuration and which of its keys were used.
 #[derive(Debug)]
-pub(in crate::engine::torch) struct Config {
+pub(in crate::engine::torch) struct ConfigFile {
     file: PathBuf,
     map: Map<String, Value>,
     used: RefCell<HashSet<String>>,
 }
 
-impl Config {
+impl ConfigFile {
     /// Reads `file`.
     pub(in crate::engine::torch) fn read(file: &Path) -> Result<Self, LoadError> {
         let fault = |reason: String| LoadError::Config { file: file.to_owned(), reason };
-        let text = whole::read(file, MAX_BYTES).map_err(|cause| fault(format!("cannot be read: {cause}")))?;
+        let text = whole::read(file, MAX_CONFIG_BYTES).map_err(|cause| fault(format!("cannot be read: {cause}")))?;
         match serde_json::from_slice(&text) {
             Ok(Value::Object(map)) => Ok(Self::of(file, map)),
             Ok(_) => Err(fault("holds no JSON object".into())),
@@ -153,8 +153,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn config(value: &Value) -> Config {
-        Config::of(Path::new("unet/config.json"), value.as_object().unwrap().clone())
+    fn config(value: &Value) -> ConfigFile {
+        ConfigFile::of(Path::new("unet/config.json"), value.as_object().unwrap().clone())
     }
 
     #[test]

@@ -23,7 +23,6 @@ pub(in crate::engine::torch) struct Weights {
     files: Vec<MappedFile>,
     names: Names,
     used: RefCell<HashSet<String>>,
-    kind: Kind,
     context: DeviceContext,
 }
 
@@ -40,29 +39,20 @@ struct MappedFile {
 }
 
 impl Weights {
-    /// Maps `paths` and checks their headers. Tensors will be given as `kind` at `context`.
-    pub(in crate::engine::torch) fn open(
-        paths: &[PathBuf],
-        kind: Kind,
-        context: &DeviceContext,
-    ) -> Result<Self, LoadError> {
+    /// Maps `paths` and checks their headers. Tensors will be given at `context`.
+    pub(in crate::engine::torch) fn open(paths: &[PathBuf], context: &DeviceContext) -> Result<Self, LoadError> {
         let files = paths.iter().map(|path| MappedFile::open(path, true, map)).collect::<Result<_, _>>()?;
-        Ok(Self::of(files, kind, context.clone()))
+        Ok(Self::of(files, context.clone()))
     }
 
     /// Reads one file instead, and at most `largest` bytes of it: for files that people write over while we run.
-    pub(in crate::engine::torch) fn read(
-        path: &Path,
-        largest: u64,
-        kind: Kind,
-        device: Device,
-    ) -> Result<Self, LoadError> {
+    pub(in crate::engine::torch) fn read(path: &Path, largest: u64, device: Device) -> Result<Self, LoadError> {
         let file = MappedFile::open(path, false, |path| read(path, largest))?;
-        Ok(Self::of(vec![file], kind, DeviceContext::plain(device)))
+        Ok(Self::of(vec![file], DeviceContext::plain(device)))
     }
 
-    fn of(files: Vec<MappedFile>, kind: Kind, context: DeviceContext) -> Self {
-        Self { files, names: Box::new(|name| vec![name.to_owned()]), used: RefCell::default(), kind, context }
+    fn of(files: Vec<MappedFile>, context: DeviceContext) -> Self {
+        Self { files, names: Box::new(|name| vec![name.to_owned()]), used: RefCell::default(), context }
     }
 
     /// The same files read through another naming.
@@ -70,14 +60,14 @@ impl Weights {
         Self { names, ..self }
     }
 
-    /// The place from which a module's tensors are named.
-    pub(in crate::engine::torch) fn root(&self) -> Scope<'_> {
-        self.part("")
+    /// The place from which a module's tensors are named; they come as `kind`.
+    pub(in crate::engine::torch) fn root(&self, kind: Kind) -> Scope<'_> {
+        self.part("", kind)
     }
 
     /// The same where one file holds several parts: names begin with `prefix` as it is.
-    pub(in crate::engine::torch) fn part(&self, prefix: &str) -> Scope<'_> {
-        Scope { weights: self, prefix: prefix.to_owned() }
+    pub(in crate::engine::torch) fn part(&self, prefix: &str, kind: Kind) -> Scope<'_> {
+        Scope { weights: self, prefix: prefix.to_owned(), kind }
     }
 
     /// Every tensor's name and shape.
@@ -120,7 +110,7 @@ impl Weights {
     }
 
     /// The tensor that modules call `name`. `shape` must match but for trailing ones (1×1 convolutions are matrices).
-    fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, LoadError> {
+    fn tensor(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor, LoadError> {
         let names = (self.names)(name);
         let Some((file, info, found_as)) = self.find(&names) else {
             let tensor = names.into_iter().next().unwrap_or_else(|| name.to_owned());
@@ -136,7 +126,7 @@ impl Weights {
             });
         }
         let view = file.view(&found_as, info)?;
-        let tensor = self.context.upload_weight(&view)?.f_to_kind(self.kind)?.f_reshape(shape)?;
+        let tensor = self.context.upload_weight(&view)?.f_to_kind(kind)?.f_reshape(shape)?;
         if tensor.device() == Device::Cpu && tensor.data_ptr() == view.data_ptr() {
             file.shared.set(true);
         } else {
@@ -224,6 +214,8 @@ fn read(path: &Path, largest: u64) -> io::Result<Mmap> {
 pub(in crate::engine::torch) struct Scope<'a> {
     weights: &'a Weights,
     prefix: String,
+    /// What tensors come as.
+    kind: Kind,
 }
 
 impl Scope<'_> {
@@ -234,17 +226,17 @@ impl Scope<'_> {
 
     /// The place `name` below this one.
     pub(in crate::engine::torch) fn at(&self, name: impl std::fmt::Display) -> Self {
-        Self { weights: self.weights, prefix: self.path(name) }
+        Self { weights: self.weights, prefix: self.path(name), kind: self.kind }
     }
 
     /// The tensor `name` here, of `shape`, or the error that tells why not.
     pub(in crate::engine::torch) fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, LoadError> {
-        self.weights.tensor(&self.path(name), shape)
+        self.weights.tensor(&self.path(name), shape, self.kind)
     }
 
-    /// The kind and device that tensors come in.
-    pub(in crate::engine::torch) fn target(&self) -> (Kind, Device) {
-        (self.weights.kind, self.weights.context.device())
+    /// What tensors come as.
+    pub(in crate::engine::torch) fn kind(&self) -> Kind {
+        self.kind
     }
 
     fn path(&self, name: impl std::fmt::Display) -> String {

@@ -2,7 +2,7 @@
 //! networks. On a GPU a replay costs the CPU one call, where an evaluation is several hundred.
 //!
 //! Everything that differs from one evaluation to the next goes through static inputs, whose tensors stay where they are: latents, times
-//! and texts. All evaluations here have a bucket's number of rows ([`batch::bucket`]), captured or not, so that a row gets the same
+//! and conditioning. All evaluations here have a bucket's number of rows ([`batch::bucket`]), captured or not, so that a row gets the same
 //! bits before and after.
 
 mod fake;
@@ -18,21 +18,19 @@ pub use fake::{CaptureCounters, FakeCapture};
 
 use super::unet_batch::{StaticInputs, UnetBatch};
 use crate::batch::{self, Key};
-use crate::engine::torch::device::target::Target;
-use crate::engine::torch::error::{Forward, is_out_of_memory};
+use crate::engine::torch::error::{Forward, TorchError};
 use crate::engine::torch::networks::Networks;
 
 /// Evaluations of a shape before it is recorded: libraries choose their kernels and lay out their memory in the first ones, and a shape
 /// that comes up only now and then is not worth capturing.
 pub const WARM_UP_EVALUATIONS: u32 = 4;
-/// Graphs at the same time. Each holds the texts of its rows, 4 MB each of SD 1.5 in f16, and there are eight buckets up to 16 rows.
+/// Graphs at the same time. Each holds the conditioning of its rows, 4 MB each of SD 1.5 in f16, and there are eight buckets up to 16 rows.
 pub(in crate::engine::torch) const MAX_GRAPHS: usize = 16;
 
 /// The graphs of an engine.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct Graphs {
     capture: Box<dyn GraphCapture>,
-    target: Target,
     /// The last used first.
     known: Vec<Graph>,
     /// [`MAX_GRAPHS`] until memory ran out.
@@ -63,8 +61,8 @@ enum State {
 
 impl Graphs {
     /// None yet.
-    pub(in crate::engine::torch) fn new(capture: Box<dyn GraphCapture>, target: Target) -> Self {
-        Self { capture, target, known: Vec::new(), most: MAX_GRAPHS, warned: false }
+    pub(in crate::engine::torch) fn new(capture: Box<dyn GraphCapture>) -> Self {
+        Self { capture, known: Vec::new(), most: MAX_GRAPHS, warned: false }
     }
 
     /// What `networks` say of `rows`, all of which have the key `key`: `[rows, latent, height, width]`, which the next call may overwrite.
@@ -76,7 +74,7 @@ impl Graphs {
     ) -> Forward {
         self.known.retain(|graph| graph.networks.strong_count() > 0);
         if self.most == 0 {
-            return rows.evaluate_padded(&networks.unet, self.target.kind);
+            return rows.evaluate_padded(&networks.unet);
         }
         let mut graph = self.take(key, networks, rows)?;
         let output = self.evaluate_by(&mut graph, rows);
@@ -106,7 +104,7 @@ impl Graphs {
         if let Some(at) = self.known.iter().position(|graph| (graph.key, graph.rows) == (key, bucket)) {
             return Ok(self.known.remove(at));
         }
-        let inputs = StaticInputs::new(bucket, rows, self.target)?;
+        let inputs = StaticInputs::new(bucket, rows, &networks.unet)?;
         Ok(Graph { key, rows: bucket, networks: Rc::downgrade(networks), state: State::Warming(0), inputs })
     }
 
@@ -132,12 +130,13 @@ impl Graphs {
                 debug!(height, width, networks, rows, ms, "an evaluation is recorded, and replayed from now on");
                 Ok(State::Captured(graph))
             }
-            // Whoever makes room tries again.
-            Err(cause) if is_out_of_memory(&cause) => Err(cause),
             Err(cause) => {
+                let told = TorchError::of(&cause);
+                if told.is_out_of_memory() {
+                    return Err(cause); // whoever makes room tries again
+                }
                 if !std::mem::replace(&mut self.warned, true) {
-                    let cause = cause.to_string();
-                    let cause = cause.lines().next().unwrap_or_default();
+                    let cause = told.first_line();
                     warn!(cause, height, width, rows, "an evaluation cannot be recorded: it goes on as it is, slower");
                 }
                 Ok(State::Refused)

@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::helper::{CudaEvent, Helper, Stream};
 use crate::config;
-use crate::engine::torch::error::{Forward, first_line, is_out_of_memory};
+use crate::engine::torch::error::{Forward, TorchError};
 
 /// Calls of each library that a measurement takes the time of, after one that does not count.
 const CALLS: u32 = 5;
@@ -130,10 +130,12 @@ impl Attention {
     fn tried(&self, q: &Tensor, k: &Tensor, v: &Tensor, causal: bool) -> Forward<Library> {
         match self.helper.attend_cudnn(q, k, v, causal) {
             Ok(_) => Ok(Library::Cudnn),
-            // No matter of plans.
-            Err(cause) if is_out_of_memory(&cause) || cause.to_string().contains("CUDA error") => Err(cause),
             Err(cause) => {
-                let cause = first_line(&cause);
+                let told = TorchError::of(&cause);
+                if matches!(told, TorchError::OutOfMemory(_) | TorchError::Cuda(_)) {
+                    return Err(cause); // no matter of plans
+                }
+                let cause = told.first_line();
                 debug!(cause, shape = ?q.size(), keys = ?k.size(), "cuDNN does not attend in this shape");
                 if self.choice == config::AttentionBackend::Cudnn && !self.warned.replace(true) {
                     warn!(cause, "cuDNN does not attend in some shapes; FlashAttention does");

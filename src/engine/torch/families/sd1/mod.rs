@@ -1,6 +1,93 @@
-//! SD v1: one CLIP text encoder, a UNet that takes its last state.
+//! SD v1 (Rombach et al. 2022): one CLIP text encoder, a UNet that takes its last state, and pictures of 512×512.
 
-pub(in crate::engine::torch) mod model;
-pub(in crate::engine::torch) mod names;
+mod conditioning;
+mod load;
 mod single_file;
-mod upcast;
+
+use std::path::{Path, PathBuf};
+
+use tch::Kind;
+
+use super::model::{FamilyDefaults, LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes};
+use super::source::ModelSource;
+use crate::engine::torch::device::context::DeviceContext;
+use crate::engine::torch::device::target::Target;
+use crate::engine::torch::error::{Forward, LoadError};
+use crate::engine::torch::networks::Networks;
+use crate::engine::torch::networks::conditioning::Conditioning;
+use crate::job::Family;
+
+/// Stable Diffusion 1.x and what was trained from it.
+#[derive(Debug)]
+pub(super) struct Sd1;
+
+const LORA_PREFIXES: LoraPrefixes = LoraPrefixes {
+    unet: PartPrefixes { part: "unet", flat: "lora_unet", dotted: &["unet.", ""] },
+    text_encoders: &[PartPrefixes {
+        part: "text_encoder",
+        flat: "lora_te_text_model",
+        dotted: &["text_encoder.text_model.", "text_encoder."],
+    }],
+};
+
+impl ModelFamily for Sd1 {
+    fn family(&self) -> Family {
+        Family::Sd1
+    }
+
+    fn pipelines(&self) -> &'static [&'static str] {
+        &["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"]
+    }
+
+    fn recognise(&self, source: &ModelSource) -> bool {
+        match source {
+            ModelSource::Folder { index, .. } => index.word("_class_name", self.pipelines()).is_ok(),
+            ModelSource::File { weights, .. } => single_file::is_whole(weights),
+        }
+    }
+
+    fn weight_files(&self, folder: &Path, half: bool) -> Result<Vec<PathBuf>, LoadError> {
+        let kind = if half { Kind::Half } else { Kind::Float };
+        [load::text_encoder(kind), load::unet(kind), load::autoencoder(kind)]
+            .iter()
+            .map(|part| part.file(folder))
+            .collect()
+    }
+
+    fn load(
+        &self,
+        source: ModelSource,
+        clip_tokenizer: &Path,
+        target: Target,
+        context: &DeviceContext,
+    ) -> Result<Model, LoadError> {
+        match source {
+            ModelSource::Folder { path, .. } => load::folder(&Self, &path, target, context),
+            ModelSource::File { path, weights } => load::file(&Self, &path, weights, clip_tokenizer, target),
+        }
+    }
+
+    fn load_autoencoder(
+        &self,
+        source: ModelSource,
+        kind: Kind,
+        context: &DeviceContext,
+    ) -> Result<LoadedAutoencoder, LoadError> {
+        match source {
+            ModelSource::Folder { path, .. } => load::folder_autoencoder(&path, kind, context),
+            ModelSource::File { weights, .. } => load::file_autoencoder(weights, kind),
+        }
+    }
+
+    fn condition(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<Conditioning> {
+        conditioning::condition(networks, tokens, context)
+    }
+
+    fn lora_prefixes(&self) -> LoraPrefixes {
+        LORA_PREFIXES
+    }
+
+    fn defaults(&self) -> FamilyDefaults {
+        FamilyDefaults { latents: [64, 64] }
+    }
+}

@@ -7,18 +7,28 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::engine::torch::error::LoadError;
-use crate::engine::torch::weights::config::Config;
+use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Weights;
 
 /// SD 1.5's `scheduler/scheduler_config.json`, which every descendant inherits.
-pub(in crate::engine::torch) const SCHEDULER: &str = r#"{
+pub(super) const SCHEDULER: &str = r#"{
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
     "steps_offset": 1, "set_alpha_to_one": false, "skip_prk_steps": true, "clip_sample": false
 }"#;
 
+/// What tensors' names of the text encoder begin with, and those of later families' `OpenCLIP`.
+const TEXT_ENCODER: &str = "cond_stage_model.";
+const OPEN_CLIP: &str = "cond_stage_model.model.";
+
+/// Whether a checkpoint has all parts of an SD v1 model, and none that only other families have.
+pub(super) fn is_whole(weights: &Weights) -> bool {
+    let holds = |prefix: &str| weights.shapes().any(|(name, _)| name.starts_with(prefix));
+    let parts = ["model.diffusion_model.", "first_stage_model.", TEXT_ENCODER];
+    parts.iter().all(|part| holds(part)) && !holds(OPEN_CLIP) && !holds("conditioner.embedders.")
+}
+
 /// The tensors of a checkpoint by name.
-pub(in crate::engine::torch) struct Layout<'a> {
+pub(super) struct Layout<'a> {
     file: &'a Path,
     shapes: HashMap<String, Vec<usize>>,
 }
@@ -32,27 +42,13 @@ struct Level {
 }
 
 impl<'a> Layout<'a> {
-    /// Reads off `weights`; refuses checkpoints of other families by name.
-    pub(in crate::engine::torch) fn of(weights: &'a Weights) -> Result<Self, LoadError> {
-        let layout = Self { file: weights.path(), shapes: weights.shapes().collect() };
-        let holds = |prefix: &str| layout.shapes.keys().any(|name| name.starts_with(prefix));
-        let family = |reason: &str| Err(LoadError::Path { path: layout.file.to_owned(), reason: reason.to_owned() });
-        if holds("conditioner.embedders.") {
-            return family("this is an SDXL checkpoint; only SD v1 checkpoints are supported");
-        }
-        if holds("cond_stage_model.model.") {
-            return family("this is an SD 2 checkpoint (OpenCLIP text encoder); only SD v1 checkpoints are supported");
-        }
-        for part in ["model.diffusion_model.", "first_stage_model.", "cond_stage_model."] {
-            if !holds(part) {
-                return family(&format!("no tensor begins with {part}, so this is no whole SD v1 checkpoint"));
-            }
-        }
-        Ok(layout)
+    /// Reads off `weights`.
+    pub(super) fn of(weights: &'a Weights) -> Self {
+        Self { file: weights.path(), shapes: weights.shapes().collect() }
     }
 
     /// The UNet's configuration, as its `config.json` would say it.
-    pub(in crate::engine::torch) fn unet(&self) -> Config {
+    pub(super) fn unet(&self) -> ConfigFile {
         let key = |name: &str| format!("model.diffusion_model.{name}");
         let levels = self.levels();
         let mut output = 0;
@@ -98,7 +94,7 @@ impl<'a> Layout<'a> {
     }
 
     /// The autoencoder's configuration.
-    pub(in crate::engine::torch) fn autoencoder(&self) -> Config {
+    pub(super) fn autoencoder(&self) -> ConfigFile {
         let key = |name: &str| format!("first_stage_model.{name}");
         let levels = self.count(&key("encoder.down."));
         let channels: Vec<usize> =
@@ -117,7 +113,7 @@ impl<'a> Layout<'a> {
     }
 
     /// The text encoder's configuration.
-    pub(in crate::engine::torch) fn text_encoder(&self) -> Config {
+    pub(super) fn text_encoder(&self) -> ConfigFile {
         let at = |name: &str| format!("{}{name}", self.text_prefix());
         let tokens = at("embeddings.token_embedding.weight");
         let width = self.size(&tokens, 1);
@@ -132,15 +128,15 @@ impl<'a> Layout<'a> {
     }
 
     /// What the text encoder's names begin with; some tools leave `text_model` out.
-    pub(in crate::engine::torch) fn text_prefix(&self) -> &'static str {
+    pub(super) fn text_prefix(&self) -> &'static str {
         let usual = "cond_stage_model.transformer.text_model.";
         let found = self.shapes.keys().any(|name| name.starts_with(usual));
         if found { usual } else { "cond_stage_model.transformer." }
     }
 
-    fn config(&self, value: Value) -> Config {
+    fn config(&self, value: Value) -> ConfigFile {
         let map = if let Value::Object(map) = value { map } else { serde_json::Map::new() };
-        Config::of(self.file, map)
+        ConfigFile::of(self.file, map)
     }
 
     /// A tensor's size; 0 (which no configuration accepts) where it is missing.
@@ -156,7 +152,7 @@ impl<'a> Layout<'a> {
 }
 
 /// Tensors of single-file checkpoints that inference has no use for: training state, schedules, other components.
-pub(in crate::engine::torch) fn harmless(name: &str) -> bool {
+pub(super) fn harmless(name: &str) -> bool {
     const PARTS: [&str; 3] = ["model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."];
     !PARTS.iter().any(|part| name.starts_with(part))
         || name.ends_with(".position_ids")

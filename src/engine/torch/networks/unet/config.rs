@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::weights::config::Config;
+use crate::engine::torch::weights::config::ConfigFile;
 
 /// One level of the UNet: blocks of one size.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ const DOWN: [&str; 2] = ["CrossAttnDownBlock2D", "DownBlock2D"];
 const UP: [&str; 2] = ["CrossAttnUpBlock2D", "UpBlock2D"];
 
 impl UnetConfig {
-    pub(in crate::engine::torch) fn read(config: &Config) -> Result<Self, LoadError> {
+    pub(in crate::engine::torch) fn read(config: &ConfigFile) -> Result<Self, LoadError> {
         Self::refuse_other_architectures(config)?;
         let latent = config.int("in_channels", Some(4))?;
         if latent == 9 {
@@ -84,7 +84,7 @@ impl UnetConfig {
         self.levels.iter().map(|level| (level.layers as usize, level.attends_up)).collect()
     }
 
-    fn levels(config: &Config) -> Result<Vec<UnetLevel>, LoadError> {
+    fn levels(config: &ConfigFile) -> Result<Vec<UnetLevel>, LoadError> {
         let channels = config.int_list("block_out_channels")?;
         let count = channels.len();
         let layers = config.ints("layers_per_block", count, Some(2))?;
@@ -112,7 +112,12 @@ impl UnetConfig {
     }
 
     /// For each level whether its block type has transformers.
-    fn attends(config: &Config, key: &str, [with, without]: [&str; 2], count: usize) -> Result<Vec<bool>, LoadError> {
+    fn attends(
+        config: &ConfigFile,
+        key: &str,
+        [with, without]: [&str; 2],
+        count: usize,
+    ) -> Result<Vec<bool>, LoadError> {
         let types = config.words(key)?;
         if types.len() != count || types.iter().any(|word| word != with && word != without) {
             return Err(config.refuse(key, &format!("{with} or {without} for each of {count} levels")));
@@ -121,7 +126,7 @@ impl UnetConfig {
     }
 
     /// Options of `UNet2DConditionModel` that other model families use; each changes the arithmetic.
-    fn refuse_other_architectures(config: &Config) -> Result<(), LoadError> {
+    fn refuse_other_architectures(config: &ConfigFile) -> Result<(), LoadError> {
         for key in [
             "addition_embed_type",
             "class_embed_type",

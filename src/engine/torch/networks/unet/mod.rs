@@ -6,7 +6,7 @@ mod work;
 
 use std::rc::Rc;
 
-use tch::Tensor;
+use tch::{Kind, TchError, Tensor};
 
 pub(in crate::engine::torch) use config::UnetConfig;
 
@@ -14,14 +14,11 @@ use self::time::{TimeEmbedding, TimeProjections};
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
+use crate::engine::torch::networks::conditioning::Conditioning;
 use crate::engine::torch::nn::{
     Conv2d, ConvParams, Forward, GroupNorm, Linear, Resnet, Transformer, TransformerShape, Weight,
 };
 use crate::engine::torch::weights::files::Scope;
-
-/// What the UNet needs of a text: keys and values of every cross-attention, `[batch, tokens, 2 · channels]` each, in the
-/// order in which the UNet comes to them.
-pub(in crate::engine::torch) type TextProjections = Vec<Tensor>;
 
 /// A UNet of any size of the SD v1 architecture. Clones share their tensors.
 #[derive(Debug, Clone)]
@@ -36,6 +33,7 @@ pub(in crate::engine::torch) struct Unet {
     conv_out: Conv2d,
     config: Rc<UnetConfig>,
     levels: Rc<[(usize, bool)]>,
+    kind: Kind,
 }
 
 impl Unet {
@@ -56,6 +54,7 @@ impl Unet {
             conv_out: Conv2d::load(&at.at("conv_out"), first, config.latent, ConvParams::SAME)?,
             levels: config.layers().into(),
             config: Rc::new(config.clone()),
+            kind: at.kind(),
         })
     }
 
@@ -69,9 +68,14 @@ impl Unet {
         self.config.text
     }
 
-    /// Of one row of an evaluation on latents of this height and width.
-    pub(in crate::engine::torch) fn multiplications(&self, height: u64, width: u64) -> u64 {
-        self.config.multiplications(height, width)
+    /// What it computes in.
+    pub(in crate::engine::torch) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Multiplications (each with an addition) of one row of an evaluation, on latents of this height and width, under a text of so many tokens.
+    pub(in crate::engine::torch) fn multiplications(&self, height: u64, width: u64, tokens: u64) -> u64 {
+        self.config.multiplications(height, width, tokens)
     }
 
     /// Layers of each level, from the largest image, and whether it attends on the way up.
@@ -93,18 +97,33 @@ impl Unet {
         self.time.forward(timesteps, context)
     }
 
-    /// What [`Self::forward`] takes as `text`, from the text encoder's states `[batch, tokens, width]`. Made once a prompt.
-    pub(in crate::engine::torch) fn project_text(&self, states: &Tensor) -> Forward<TextProjections> {
+    /// Keys and values of every cross-attention, from the text encoder's states `[batch, tokens, width]`: [`Conditioning::cross_attention`].
+    /// Made once a prompt.
+    pub(in crate::engine::torch) fn project_text(&self, states: &Tensor) -> Forward<Vec<Tensor>> {
         let transformers = transformers(&self.down).chain([&self.middle.1]).chain(transformers(&self.up));
         transformers.flat_map(|transformer| transformer.project(states)).collect()
     }
 
-    /// The noise in `sample` (`[batch, latent, height, width]`) at each row's time (`[batch, time]`, see
-    /// [`Self::embed_times`]) under each row's text.
-    pub(in crate::engine::torch) fn forward(&self, sample: &Tensor, time: &Tensor, text: &[Tensor]) -> Forward {
+    /// The noise in `sample` (`[batch, latent, height, width]`) at each row's time (`[batch, time]`, see [`Self::embed_times`]) under each
+    /// row's conditioning.
+    ///
+    /// # Errors
+    /// libtorch's, or the conditioning is another UNet's.
+    pub(in crate::engine::torch) fn forward(
+        &self,
+        sample: &Tensor,
+        time: &Tensor,
+        conditioning: &Conditioning,
+    ) -> Forward {
+        if conditioning.vector.is_some() {
+            return Err(TchError::Shape("this UNet adds nothing to the time's embedding".into()));
+        }
         let times = self.time_projections.forward(time)?;
-        let mut text = TextCursor(text);
-        let mut x = self.conv_in.forward(&channels_last(sample)?)?;
+        let mut text = TextCursor(&conditioning.cross_attention);
+        let mut x = match &conditioning.concat {
+            Some(concat) => self.conv_in.forward(&channels_last(&Tensor::f_cat(&[sample, concat], 1)?)?)?,
+            None => self.conv_in.forward(&channels_last(sample)?)?,
+        };
         let mut skips = vec![x.shallow_clone()];
         for block in &self.down {
             for layer in &block.layers {
@@ -118,20 +137,12 @@ impl Unet {
         }
         let (before, transformer, after) = &self.middle;
         x = before.forward(&x, Some(&times))?;
-        x = transformer.forward(&x, text.take(transformer.depth()))?;
+        x = transformer.forward(&x, text.take(transformer.depth())?)?;
         x = after.forward(&x, Some(&times))?;
         for block in &self.up {
-            for layer in &block.layers {
-                // The two ways have equally many skips by construction of the loader.
-                let skip = skips.pop().unwrap_or_else(|| x.shallow_clone());
-                x = layer.forward(&Tensor::f_cat(&[x, skip], 1)?, &times, &mut text)?;
-            }
-            if let (Some(conv), Some(skip)) = (&block.resample, skips.last()) {
-                // To the size of the skip, which is not twice ours where a side was odd.
-                let (_, _, height, width) = skip.size4()?;
-                x = conv.forward(&x.f_upsample_nearest2d([height, width], None, None)?)?;
-            }
+            x = block.forward_up(x, &mut skips, &times, &mut text)?;
         }
+        text.finish()?;
         self.conv_out.forward(&self.norm.activate(&x)?)
     }
 }
@@ -145,11 +156,19 @@ fn transformers(blocks: &[Block]) -> impl Iterator<Item = &Transformer> {
 struct TextCursor<'a>(&'a [Tensor]);
 
 impl<'a> TextCursor<'a> {
-    fn take(&mut self, count: usize) -> &'a [Tensor] {
-        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+    fn take(&mut self, count: usize) -> Forward<&'a [Tensor]> {
+        let (taken, rest) = self.0.split_at_checked(count).ok_or_else(|| mismatch("fewer"))?;
         self.0 = rest;
-        taken
+        Ok(taken)
     }
+
+    fn finish(self) -> Forward<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(mismatch("more")) }
+    }
+}
+
+fn mismatch(how: &str) -> TchError {
+    TchError::Shape(format!("the conditioning is for {how} cross-attentions than this UNet has"))
 }
 
 /// A level on the way down or up.
@@ -161,6 +180,21 @@ struct Block {
 }
 
 impl Block {
+    /// On the way up, where each layer takes what one on the way down left in `skips`.
+    fn forward_up(&self, mut x: Tensor, skips: &mut Vec<Tensor>, times: &Tensor, text: &mut TextCursor) -> Forward {
+        let missing = || TchError::Shape("this UNet's way up has more layers than its way down".into());
+        for layer in &self.layers {
+            let skip = skips.pop().ok_or_else(missing)?;
+            x = layer.forward(&Tensor::f_cat(&[x, skip], 1)?, times, text)?;
+        }
+        if let Some(conv) = &self.resample {
+            // To the size of the skip, which is not twice ours where a side was odd.
+            let (_, _, height, width) = skips.last().ok_or_else(missing)?.size4()?;
+            x = conv.forward(&x.f_upsample_nearest2d([height, width], None, None)?)?;
+        }
+        Ok(x)
+    }
+
     fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
         self.layers.iter_mut().flat_map(Layer::weights).chain(self.resample.as_mut().map(Conv2d::weight))
     }
@@ -176,7 +210,7 @@ impl Layer {
     fn forward(&self, x: &Tensor, times: &Tensor, text: &mut TextCursor) -> Forward {
         let x = self.resnet.forward(x, Some(times))?;
         match &self.transformer {
-            Some(transformer) => transformer.forward(&x, text.take(transformer.depth())),
+            Some(transformer) => transformer.forward(&x, text.take(transformer.depth())?),
             None => Ok(x),
         }
     }
@@ -263,5 +297,41 @@ impl Loader<'_> {
             at,
             TransformerShape { channels: level.channels, heads: level.heads, depth: level.depth, text, groups, linear },
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+    use crate::engine::torch::device::random::normal;
+    use crate::engine::torch::families::Model;
+    use crate::engine::torch::{Target, device::context::DeviceContext};
+
+    #[test]
+    fn conditioning_of_another_unet_is_refused() {
+        let _guard = tch::no_grad_guard();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures/tiny");
+        let model = Model::load(&folder, &folder.join("tokenizer"), Target::REFERENCE).unwrap();
+        let unet = &model.unet;
+        let latents = normal(1, &[1, unet.latent_channels(), 8, 8], Kind::Float);
+        let time = unet.embed_times(&[5.0], &DeviceContext::plain(tch::Device::Cpu)).unwrap();
+        let texts = || unet.project_text(&normal(2, &[1, 7, unet.text_width()], Kind::Float)).unwrap();
+        let refusal = |conditioning: &Conditioning| {
+            unet.forward(&latents, &time, conditioning).map(drop).map_err(|cause| cause.to_string())
+        };
+
+        assert_eq!(refusal(&Conditioning::of_text(texts())), Ok(()));
+        let (mut fewer, mut more) = (texts(), texts());
+        let last = fewer.pop().unwrap();
+        more.push(last);
+        assert!(refusal(&Conditioning::of_text(fewer)).unwrap_err().contains("fewer cross-attentions"));
+        assert!(refusal(&Conditioning::of_text(more)).unwrap_err().contains("more cross-attentions"));
+        let vector = Conditioning { vector: Some(time.shallow_clone()), ..Conditioning::of_text(texts()) };
+        assert!(refusal(&vector).is_err());
+        let concat = Conditioning { concat: Some(latents.shallow_clone()), ..Conditioning::of_text(texts()) };
+        assert!(refusal(&concat).is_err(), "its first convolution has no weights for more channels");
     }
 }

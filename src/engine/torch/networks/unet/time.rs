@@ -27,14 +27,13 @@ pub(super) struct TimeEmbedding {
 impl TimeEmbedding {
     pub(super) fn load(at: &Scope, config: &UnetConfig) -> Result<Self, LoadError> {
         let (inputs, outputs) = (config.levels[0].channels, config.time());
-        let (kind, _) = at.target();
         Ok(Self {
             linear_1: Linear::load(&at.at("linear_1"), inputs, outputs, true)?,
             linear_2: Linear::load(&at.at("linear_2"), outputs, outputs, true)?,
             half: inputs / 2,
             cosine_first: config.cosine_first,
             frequency_shift: config.frequency_shift,
-            kind,
+            kind: at.kind(),
         })
     }
 

@@ -2,13 +2,10 @@
 
 use super::config::{UnetConfig, UnetLevel};
 
-/// Tokens of a text.
-const TOKENS: u64 = 77;
-
 impl UnetConfig {
-    /// Multiplications (each with an addition) of one row of an evaluation on latents of this height and width. Norms, activations and
-    /// additions are left out: they cost memory, not arithmetic.
-    pub(in crate::engine::torch) fn multiplications(&self, height: u64, width: u64) -> u64 {
+    /// Multiplications (each with an addition) of one row of an evaluation on latents of this height and width, under a
+    /// text of so many tokens. Norms, activations and additions are left out: they cost memory, not arithmetic.
+    pub(in crate::engine::torch) fn multiplications(&self, height: u64, width: u64, tokens: u64) -> u64 {
         let last = self.levels.len() - 1;
         let first = channels(&self.levels[0]);
         let mut pixels = height * width;
@@ -20,7 +17,7 @@ impl UnetConfig {
         for (number, level) in self.levels.iter().enumerate() {
             let to = channels(level);
             for _ in 0..level.layers {
-                sum += self.resnet(from, to, pixels) + self.transformer(level, level.attends_down, pixels);
+                sum += self.resnet(from, to, pixels) + self.transformer(level, level.attends_down, pixels, tokens);
                 from = to;
                 skips.push(to);
             }
@@ -31,12 +28,12 @@ impl UnetConfig {
             }
         }
         let bottom = &self.levels[last];
-        sum += 2 * self.resnet(from, from, pixels) + self.transformer(bottom, true, pixels);
+        sum += 2 * self.resnet(from, from, pixels) + self.transformer(bottom, true, pixels, tokens);
         for (number, level) in self.levels.iter().enumerate().rev() {
             let to = channels(level);
             for _ in 0..=level.layers {
                 let skip = skips.pop().unwrap_or_default();
-                sum += self.resnet(from + skip, to, pixels) + self.transformer(level, level.attends_up, pixels);
+                sum += self.resnet(from + skip, to, pixels) + self.transformer(level, level.attends_up, pixels, tokens);
                 from = to;
             }
             if number > 0 {
@@ -52,14 +49,14 @@ impl UnetConfig {
         (9 * from * to + 9 * square(to) + shortcut) * pixels + self.time() as u64 * to
     }
 
-    fn transformer(&self, level: &UnetLevel, there: bool, pixels: u64) -> u64 {
+    fn transformer(&self, level: &UnetLevel, there: bool, pixels: u64, tokens: u64) -> u64 {
         if !there {
             return 0;
         }
         let wide = channels(level);
         // Query, key, value and output; every pixel with every pixel, twice.
         let own = 4 * square(wide) * pixels + 2 * square(pixels) * wide;
-        let text = 2 * square(wide) * pixels + 2 * self.text as u64 * wide * TOKENS + 2 * pixels * TOKENS * wide;
+        let text = 2 * square(wide) * pixels + 2 * self.text as u64 * wide * tokens + 2 * pixels * tokens * wide;
         // Two halves of four times the width on the way in, one on the way out.
         let forward = 12 * square(wide) * pixels;
         2 * square(wide) * pixels + level.depth as u64 * (own + text + forward)
@@ -81,7 +78,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::engine::torch::weights::config::Config;
+    use crate::engine::torch::weights::config::ConfigFile;
 
     /// calflops counts 338.8 G of SD 1.5 at 64×64 for convolutions and linear maps, as the table of TGATE has it; attention's products,
     /// worked out by hand, are 63.0 G more.
@@ -94,8 +91,8 @@ mod tests {
         }) else {
             unreachable!()
         };
-        let config = UnetConfig::read(&Config::of(Path::new("config.json"), config)).unwrap();
-        let counted = config.multiplications(64, 64) as f64 / 1e9;
+        let config = UnetConfig::read(&ConfigFile::of(Path::new("config.json"), config)).unwrap();
+        let counted = config.multiplications(64, 64, 77) as f64 / 1e9;
         assert!((counted - 401.6).abs() < 1.0, "{counted}");
     }
 }

@@ -7,7 +7,7 @@ use crate::engine::torch::device::cpu;
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::nn::{Conv2d, ConvParams, Forward, GroupNorm, Resnet, SelfAttention};
-use crate::engine::torch::weights::config::Config;
+use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Scope;
 
 /// Epsilon that diffusers fixes in code.
@@ -36,7 +36,7 @@ struct Shape {
 
 impl Kl {
     /// Also tells how many pixels go to a latent's side.
-    pub(super) fn load(at: &Scope, config: &Config, latent: i64) -> Result<(Self, u32), LoadError> {
+    pub(super) fn load(at: &Scope, config: &ConfigFile, latent: i64) -> Result<(Self, u32), LoadError> {
         let shape = Shape::read(config, latent)?;
         let factor = 1 << (shape.channels.len() - 1);
         let [moments, latents] = [config.flag("use_quant_conv", true)?, config.flag("use_post_quant_conv", true)?];
@@ -64,7 +64,7 @@ impl Kl {
 }
 
 impl Shape {
-    fn read(config: &Config, latent: i64) -> Result<Self, LoadError> {
+    fn read(config: &ConfigFile, latent: i64) -> Result<Self, LoadError> {
         let channels = config.int_list("block_out_channels")?;
         if channels.len() > 8 {
             return Err(config.refuse("block_out_channels", "at most 8 levels"));

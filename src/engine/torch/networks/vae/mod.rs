@@ -12,7 +12,7 @@ pub(in crate::engine::torch) use self::posterior::Posterior;
 use self::tiny::Tiny;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::nn::Forward;
-use crate::engine::torch::weights::config::Config;
+use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Scope;
 
 /// Either autoencoder of the SD v1 family, which may compute in other numbers than the UNet does. Pixels are `[batch, 3, height, width]` around -1 to 1, latents
@@ -33,7 +33,7 @@ enum Form {
 }
 
 impl Autoencoder {
-    pub(in crate::engine::torch) fn load(at: &Scope, config: &Config) -> Result<Self, LoadError> {
+    pub(in crate::engine::torch) fn load(at: &Scope, config: &ConfigFile) -> Result<Self, LoadError> {
         let latent = config.int("latent_channels", Some(4))?;
         let class = config.word("_class_name", &["AutoencoderKL", "AutoencoderTiny"])?;
         let scaling = config.float("scaling_factor", if class == "AutoencoderKL" { 0.18215 } else { 1.0 })?;
@@ -47,7 +47,7 @@ impl Autoencoder {
             (Form::Tiny(tiny), factor)
         };
         config.finish()?;
-        Ok(Self { form, latent, factor, scaling, kind: at.target().0 })
+        Ok(Self { form, latent, factor, scaling, kind: at.kind() })
     }
 
     /// Channels of the latents.

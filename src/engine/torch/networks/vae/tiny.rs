@@ -6,7 +6,7 @@ use tch::Tensor;
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::nn::{Conv2d, ConvParams, Forward};
-use crate::engine::torch::weights::config::Config;
+use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Scope;
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ enum Layer {
 
 impl Tiny {
     /// Also tells how many pixels go to a latent's side.
-    pub(super) fn load(at: &Scope, config: &Config, latent: i64) -> Result<(Self, u32), LoadError> {
+    pub(super) fn load(at: &Scope, config: &ConfigFile, latent: i64) -> Result<(Self, u32), LoadError> {
         let down = Stages::read(config, "encoder_block_out_channels", "num_encoder_blocks")?;
         let up = Stages::read(config, "decoder_block_out_channels", "num_decoder_blocks")?;
         if down.blocks.len() != up.blocks.len() {
@@ -70,7 +70,7 @@ struct Stages {
 }
 
 impl Stages {
-    fn read(config: &Config, channels: &str, blocks: &str) -> Result<Self, LoadError> {
+    fn read(config: &ConfigFile, channels: &str, blocks: &str) -> Result<Self, LoadError> {
         let (widths, blocks) = (config.int_list(channels)?, config.int_list(blocks)?);
         if widths.len() != blocks.len() || blocks.len() > 8 || widths.iter().any(|&n| n != widths[0]) {
             return Err(config.refuse(channels, &format!("one width for all {} stages, at most 8", blocks.len())));

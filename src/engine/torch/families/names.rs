@@ -16,51 +16,57 @@ pub(in crate::engine::torch) fn autoencoder(name: &str) -> Vec<String> {
 }
 
 /// The UNet's name in a single-file checkpoint. The original code numbers its blocks through, so the number of layers
-/// in each level (from the largest image) and whether each attends on the way up must be known.
+/// in each level (from the largest image) and whether each attends on the way up must be known. What is no name of a UNet of such levels stays
+/// as it is, and no file has it.
 pub(in crate::engine::torch) fn original_unet(name: &str, levels: &[(usize, bool)]) -> String {
+    let told = unet_name(name, levels).unwrap_or_else(|| name.to_owned());
+    format!("model.diffusion_model.{told}")
+}
+
+fn unet_name(name: &str, levels: &[(usize, bool)]) -> Option<String> {
     let parts: Vec<&str> = name.split('.').collect();
-    let number = |text: &str| text.parse::<usize>().unwrap_or(0);
+    let blocks = |levels: &[(usize, bool)]| levels.iter().map(|(layers, _)| layers + 1).sum::<usize>();
     // Block 0 is `conv_in`; every level but the last ends with a downsampling of its own.
-    let input =
-        |level: &str, j: usize| 1 + levels.iter().take(number(level)).map(|(layers, _)| layers + 1).sum::<usize>() + j;
-    let output = |level: &str, j: usize| {
-        levels.iter().rev().take(number(level)).map(|(layers, _)| layers + 1).sum::<usize>() + j
-    };
-    let told = match parts.as_slice() {
+    let input = |level: usize, j: usize| Some(1 + blocks(levels.get(..level)?) + j);
+    let output = |level: usize, j: usize| Some(blocks(&levels[levels.len().checked_sub(level)?..]) + j);
+    Some(match parts.as_slice() {
         ["time_embedding", "linear_1", rest] => format!("time_embed.0.{rest}"),
         ["time_embedding", "linear_2", rest] => format!("time_embed.2.{rest}"),
         ["conv_in", rest] => format!("input_blocks.0.0.{rest}"),
         ["conv_norm_out", rest] => format!("out.0.{rest}"),
         ["conv_out", rest] => format!("out.2.{rest}"),
         ["down_blocks", i, "resnets", j, rest @ ..] => {
-            format!("input_blocks.{}.0.{}", input(i, number(j)), unet_resnet(rest))
+            format!("input_blocks.{}.0.{}", input(number(i)?, number(j)?)?, unet_resnet(rest)?)
         }
         ["down_blocks", i, "attentions", j, rest @ ..] => {
-            format!("input_blocks.{}.1.{}", input(i, number(j)), rest.join("."))
+            format!("input_blocks.{}.1.{}", input(number(i)?, number(j)?)?, rest.join("."))
         }
         ["down_blocks", i, "downsamplers", "0", "conv", rest] => {
-            let layers = levels.get(number(i)).map_or(0, |(layers, _)| *layers);
-            format!("input_blocks.{}.0.op.{rest}", input(i, layers))
+            let (layers, _) = levels.get(number(i)?)?;
+            format!("input_blocks.{}.0.op.{rest}", input(number(i)?, *layers)?)
         }
-        ["mid_block", "resnets", j, rest @ ..] => format!("middle_block.{}.{}", 2 * number(j), unet_resnet(rest)),
+        ["mid_block", "resnets", j, rest @ ..] => format!("middle_block.{}.{}", 2 * number(j)?, unet_resnet(rest)?),
         ["mid_block", "attentions", _, rest @ ..] => format!("middle_block.1.{}", rest.join(".")),
         ["up_blocks", i, "resnets", j, rest @ ..] => {
-            format!("output_blocks.{}.0.{}", output(i, number(j)), unet_resnet(rest))
+            format!("output_blocks.{}.0.{}", output(number(i)?, number(j)?)?, unet_resnet(rest)?)
         }
         ["up_blocks", i, "attentions", j, rest @ ..] => {
-            format!("output_blocks.{}.1.{}", output(i, number(j)), rest.join("."))
+            format!("output_blocks.{}.1.{}", output(number(i)?, number(j)?)?, rest.join("."))
         }
         ["up_blocks", i, "upsamplers", "0", "conv", rest] => {
-            let (layers, attends) = levels.iter().rev().nth(number(i)).copied().unwrap_or_default();
-            format!("output_blocks.{}.{}.conv.{rest}", output(i, layers), if attends { 2 } else { 1 })
+            let (layers, attends) = levels.iter().rev().nth(number(i)?)?;
+            format!("output_blocks.{}.{}.conv.{rest}", output(number(i)?, *layers)?, if *attends { 2 } else { 1 })
         }
-        _ => name.to_owned(),
-    };
-    format!("model.diffusion_model.{told}")
+        _ => return None,
+    })
 }
 
-fn unet_resnet(rest: &[&str]) -> String {
-    let (module, leaf) = rest.split_first().unwrap_or((&"", &[]));
+fn number(text: &str) -> Option<usize> {
+    text.parse().ok()
+}
+
+fn unet_resnet(rest: &[&str]) -> Option<String> {
+    let (module, leaf) = rest.split_first()?;
     let told = match *module {
         "norm1" => "in_layers.0",
         "conv1" => "in_layers.2",
@@ -70,18 +76,22 @@ fn unet_resnet(rest: &[&str]) -> String {
         "conv_shortcut" => "skip_connection",
         other => other,
     };
-    format!("{told}.{}", leaf.join("."))
+    Some(format!("{told}.{}", leaf.join(".")))
 }
 
 /// The KL autoencoder's name in a single-file checkpoint of `levels` levels, whose decoder counts them backwards.
 pub(in crate::engine::torch) fn original_autoencoder(name: &str, levels: usize) -> String {
+    let told = autoencoder_name(name, levels).unwrap_or_else(|| name.to_owned());
+    format!("first_stage_model.{told}")
+}
+
+fn autoencoder_name(name: &str, levels: usize) -> Option<String> {
     let parts: Vec<&str> = name.split('.').collect();
-    let number = |text: &str| text.parse::<usize>().unwrap_or(0);
     let shortcut = |rest: &[&str]| rest.join(".").replace("conv_shortcut", "nin_shortcut");
-    let told = match parts.as_slice() {
+    Some(match parts.as_slice() {
         [side, "conv_norm_out", rest] => format!("{side}.norm_out.{rest}"),
         [side, "mid_block", "resnets", j, rest @ ..] => {
-            format!("{side}.mid.block_{}.{}", number(j) + 1, shortcut(rest))
+            format!("{side}.mid.block_{}.{}", number(j)? + 1, shortcut(rest))
         }
         [side, "mid_block", "attentions", _, rest @ ..] => format!("{side}.mid.attn_1.{}", autoencoder_attention(rest)),
         ["encoder", "down_blocks", i, "resnets", j, rest @ ..] => {
@@ -91,16 +101,15 @@ pub(in crate::engine::torch) fn original_autoencoder(name: &str, levels: usize) 
             format!("encoder.down.{i}.downsample.{}", rest.join("."))
         }
         ["decoder", "up_blocks", i, rest @ ..] => {
-            let level = (levels - 1).saturating_sub(number(i));
+            let level = (levels - 1).checked_sub(number(i)?)?;
             match rest {
                 ["resnets", j, rest @ ..] => format!("decoder.up.{level}.block.{j}.{}", shortcut(rest)),
                 ["upsamplers", "0", rest @ ..] => format!("decoder.up.{level}.upsample.{}", rest.join(".")),
-                _ => name.to_owned(),
+                _ => return None,
             }
         }
-        _ => name.to_owned(),
-    };
-    format!("first_stage_model.{told}")
+        _ => return None,
+    })
 }
 
 fn autoencoder_attention(rest: &[&str]) -> String {
@@ -140,6 +149,22 @@ mod tests {
         ] {
             assert_eq!(original_unet(ours, &LEVELS), format!("model.diffusion_model.{file}"));
         }
+    }
+
+    #[test]
+    fn what_is_no_name_of_such_a_unet_stays_as_it_is() {
+        for name in [
+            "down_blocks.5.resnets.0.conv1.weight",
+            "down_blocks.x.resnets.0.conv1.weight",
+            "up_blocks.5.attentions.0.proj_in.bias",
+            "up_blocks.4.upsamplers.0.conv.bias",
+            "mid_block.resnets.0",
+            "something.else",
+        ] {
+            assert_eq!(original_unet(name, &LEVELS), format!("model.diffusion_model.{name}"));
+        }
+        let beyond = "decoder.up_blocks.4.resnets.0.norm1.weight";
+        assert_eq!(original_autoencoder(beyond, 4), format!("first_stage_model.{beyond}"));
     }
 
     #[test]

@@ -1,0 +1,188 @@
+//! A whole model, and what an engine asks of its family.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+use tch::{Kind, Tensor};
+
+use super::source::ModelSource;
+use crate::engine::tokenizer::Tokenizer;
+use crate::engine::torch::device::context::DeviceContext;
+use crate::engine::torch::device::target::Target;
+use crate::engine::torch::error::LoadError;
+use crate::engine::torch::networks::Networks;
+use crate::engine::torch::networks::clip_text::ClipTextModel;
+use crate::engine::torch::networks::conditioning::Conditioning;
+use crate::engine::torch::networks::unet::Unet;
+use crate::engine::torch::networks::vae::Autoencoder;
+use crate::engine::torch::nn::Forward;
+use crate::job::{Family, Size};
+use crate::sampler::NoiseSchedule;
+
+/// An autoencoder, and the mappings that its tensors look into.
+pub(in crate::engine::torch) type LoadedAutoencoder = (Autoencoder, Vec<Arc<Mmap>>);
+
+/// A kind of model: how it is recognised, loaded and told what to draw. The list of them is [`super::FAMILIES`].
+pub(in crate::engine::torch) trait ModelFamily: Debug + Sync {
+    /// Its name.
+    fn family(&self) -> Family;
+
+    /// diffusers' names of its pipelines, as `model_index.json` has them.
+    fn pipelines(&self) -> &'static [&'static str];
+
+    /// Whether the model is of this family.
+    fn recognise(&self, source: &ModelSource) -> bool;
+
+    /// The weight files of a model folder of this family in the order in which they are read; `half` where it will be in half precision.
+    ///
+    /// # Errors
+    /// One is missing.
+    fn weight_files(&self, folder: &Path, half: bool) -> Result<Vec<PathBuf>, LoadError>;
+
+    /// Loads a model that it recognised. `clip_tokenizer` is for checkpoints, which bring none.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the file and the tensor or key that is at fault.
+    fn load(
+        &self,
+        source: ModelSource,
+        clip_tokenizer: &Path,
+        target: Target,
+        context: &DeviceContext,
+    ) -> Result<Model, LoadError>;
+
+    /// Loads the autoencoder of such a model alone, to compute in `kind`.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    fn load_autoencoder(
+        &self,
+        source: ModelSource,
+        kind: Kind,
+        context: &DeviceContext,
+    ) -> Result<LoadedAutoencoder, LoadError>;
+
+    /// What a prompt is to `networks`. `tokens` are ids for each text encoder.
+    ///
+    /// # Errors
+    /// libtorch's.
+    fn condition(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<Conditioning>;
+
+    /// What LoRA files begin the names of its modules with.
+    fn lora_prefixes(&self) -> LoraPrefixes;
+
+    /// What its models are made for.
+    fn defaults(&self) -> FamilyDefaults;
+}
+
+/// Prefixes of all parts that a LoRA may change.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine::torch) struct LoraPrefixes {
+    pub(in crate::engine::torch) unet: PartPrefixes,
+    /// In the order of the text encoders.
+    pub(in crate::engine::torch) text_encoders: &'static [PartPrefixes],
+}
+
+/// Prefixes of one part.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine::torch) struct PartPrefixes {
+    /// diffusers' name of the part, under which PEFT keeps its settings.
+    pub(in crate::engine::torch) part: &'static str,
+    /// kohya's, whose names have `_` instead of dots.
+    pub(in crate::engine::torch) flat: &'static str,
+    /// diffusers' and PEFT's, the likeliest first.
+    pub(in crate::engine::torch) dotted: &'static [&'static str],
+}
+
+impl PartPrefixes {
+    /// Whether one of them begins with `mark`.
+    pub(in crate::engine::torch) fn has(&self, mark: &str) -> bool {
+        self.flat.starts_with(mark) || self.dotted.iter().any(|prefix| prefix.starts_with(mark))
+    }
+}
+
+/// What the models of a family are made for.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine::torch) struct FamilyDefaults {
+    /// Height and width of the latents that a picture of the usual size has.
+    pub(in crate::engine::torch) latents: [usize; 2],
+}
+
+/// A model, ready to draw.
+#[derive(Debug)]
+pub struct Model {
+    pub(in crate::engine::torch) family: &'static dyn ModelFamily,
+    /// One for each text encoder.
+    pub(in crate::engine::torch) tokenizers: Vec<Tokenizer>,
+    pub(in crate::engine::torch) text_encoders: Vec<ClipTextModel>,
+    pub(in crate::engine::torch) unet: Unet,
+    pub(in crate::engine::torch) vae: Autoencoder,
+    pub(in crate::engine::torch) schedule: Rc<NoiseSchedule>,
+    pub(in crate::engine::torch) target: Target,
+    /// Folder or file.
+    pub(in crate::engine::torch) path: PathBuf,
+    /// Tensors look into these; they go last.
+    pub(in crate::engine::torch) maps: Vec<Arc<Mmap>>,
+}
+
+impl Model {
+    /// Multiplications (each with an addition) of one row of an evaluation of the UNet, on an image of `size`; norms and activations are
+    /// left out.
+    pub fn multiplications(&self, size: Size) -> u64 {
+        let side = |pixels: u32| u64::from(pixels / self.vae.factor());
+        self.unet.multiplications(side(size.height), side(size.width), self.tokens())
+    }
+
+    /// First text encoder: token ids `[batch, length]` (i64) to states `[batch, length, width]`.
+    ///
+    /// # Errors
+    /// libtorch's: shapes that do not fit, or no memory.
+    pub fn encode_text(&self, ids: &Tensor) -> Forward {
+        self.text_encoders[0].forward(ids)
+    }
+
+    /// UNet: latents `[batch, channels, height, width]`, one timestep a row, text states `[batch, length, width]`; gives
+    /// the predicted noise in the shape of the latents.
+    ///
+    /// # Errors
+    /// libtorch's: shapes that do not fit, or no memory.
+    pub fn predict_noise(&self, latents: &Tensor, timesteps: &[f64], states: &Tensor) -> Forward {
+        let conditioning = Conditioning::of_text(self.unet.project_text(states)?);
+        let times = self.unet.embed_times(timesteps, &DeviceContext::plain(self.target.device))?;
+        self.unet.forward(latents, &times, &conditioning)
+    }
+
+    /// Autoencoder, latents in its own scale to pixels around -1 to 1, not clamped.
+    ///
+    /// # Errors
+    /// libtorch's: shapes that do not fit, or no memory.
+    pub fn decode_latents(&self, latents: &Tensor) -> Forward {
+        self.vae.decode_raw(latents)
+    }
+
+    /// Autoencoder, pixels to latents in its own scale; of a KL autoencoder the mean.
+    ///
+    /// # Errors
+    /// libtorch's: shapes that do not fit, or no memory.
+    pub fn encode_pixels(&self, pixels: &Tensor) -> Forward {
+        self.vae.encode_raw(pixels)
+    }
+
+    /// Where it computes and in what.
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Tokens of a prompt, begin and end included.
+    fn tokens(&self) -> u64 {
+        self.tokenizers.first().map_or(0, |tokenizer| tokenizer.max_length() as u64)
+    }
+
+    /// What lanes draw with where no LoRA changes it.
+    pub(in crate::engine::torch) fn networks(&self) -> Networks {
+        Networks { number: 0, text_encoders: self.text_encoders.clone(), unet: self.unet.clone() }
+    }
+}

@@ -91,7 +91,7 @@ impl GatewayServer {
             .map_err(|cause| failed(&format_args!("the queue cannot be opened: {}: {cause}", config.gateway.store)))?;
         let listen = config.gateway.listen;
         let access = gateway.access().await.map_err(|cause| failed(&format_args!("the queue fails: {cause}")))?;
-        if access.lacks().is_some() && !listen.ip().is_loopback() {
+        if access.problem().is_some() && !listen.ip().is_loopback() {
             complain(&format_args!(
                 "listen is {listen}, which other hosts can reach: set api_keys and worker_keys (LATENTD_API_KEYS, LATENTD_WORKER_KEYS), or make keys \
                  with `latentd key create`"
@@ -101,7 +101,7 @@ impl GatewayServer {
         let listener = TcpListener::bind(listen).await;
         let listener = listener.map_err(|cause| failed(&format_args!("cannot listen on {listen}: {cause}")))?;
         let address = listener.local_addr().unwrap_or(listen);
-        if let Some(why) = access.lacks() {
+        if let Some(why) = access.problem() {
             warn!("{address}: {why}");
         }
         for endpoint in &config.gateway.endpoints {

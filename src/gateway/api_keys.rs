@@ -68,7 +68,7 @@ pub enum Access {
 
 impl Access {
     /// What is wrong with that; nothing, if both have keys.
-    pub const fn lacks(self) -> Option<&'static str> {
+    pub const fn problem(self) -> Option<&'static str> {
         match self {
             Self::Open => Some("users and workers have no keys: whoever can connect may ask everything"),
             Self::Closed { users: true, workers: true } => None,

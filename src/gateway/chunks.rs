@@ -28,13 +28,13 @@ impl<S: Store> Gateway<S> {
         wait: Duration,
     ) -> Result<(JobState, Vec<Bytes>, Reservation), ApiError> {
         let until = Instant::now() + wait;
-        let bell = self.notifier.job(&endpoint.id, id);
+        let waiter = self.notifier.job(&endpoint.id, id);
         loop {
-            let rings = bell.notified();
+            let notified = waiter.notified();
             // First how it stands, then what is there: whoever has ended brings no more.
             let record = self.visible(endpoint, id).await?;
             let (chunks, more, held) = self.next_chunks(endpoint, id).await?;
-            if !chunks.is_empty() || record.state.is_end() || !self.woken(rings, until).await {
+            if !chunks.is_empty() || record.state.is_end() || !self.woken(notified, until).await {
                 // Clients stop at an end, so it is told with the last chunk at the earliest.
                 return Ok((if more { JobState::InProgress } else { record.state }, chunks, held));
             }

@@ -263,7 +263,7 @@ pub(super) async fn purge<S: Store>(State(gateway): State<Arc<Gateway<S>>>, Path
             _ => Transition::Unchanged,
         };
         let done = gateway.store.change(&endpoint.id, &id, waiting, Vec::new(), None).await?;
-        removed += usize::from(done.is_some_and(|(_, turn)| turn != Transition::Unchanged));
+        removed += usize::from(done.is_some_and(|(_, transition)| transition != Transition::Unchanged));
     }
     Ok(RawJson(json!({ "removed": removed, "status": "completed" }).to_string()))
 }

@@ -72,12 +72,12 @@ impl<S: Store> Gateway<S> {
                 return Ok(seen.object());
             }
         }
-        let bell = self.notifier.end(&endpoint.id, id);
+        let waiter = self.notifier.end(&endpoint.id, id);
         loop {
-            let rings = bell.notified();
+            let notified = waiter.notified();
             // Only how it stands: whoever waits has nothing else of it.
             let record = self.visible(endpoint, id).await?;
-            if record.state.is_end() || !self.woken(rings, until).await {
+            if record.state.is_end() || !self.woken(notified, until).await {
                 return self.status_of(endpoint, id, version).await.map(JobStatus::object);
             }
         }

@@ -85,16 +85,16 @@ impl MemoryBudgets {
 pub(super) struct MemoryBudget {
     free: Arc<Semaphore>,
     bytes: usize,
-    patience: Duration,
-    desks: Arc<Semaphore>,
+    wait: Duration,
+    heavy: Arc<Semaphore>,
 }
 
 impl MemoryBudget {
-    fn new(bytes: usize, patience: Duration) -> Self {
+    fn new(bytes: usize, wait: Duration) -> Self {
         // One processor of two is left to what is small.
-        let desks = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
+        let heavy = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
         let bytes = bytes.min(u32::MAX as usize);
-        Self { free: Arc::new(Semaphore::new(bytes)), bytes, patience, desks: Arc::new(Semaphore::new(desks)) }
+        Self { free: Arc::new(Semaphore::new(bytes)), bytes, wait, heavy: Arc::new(Semaphore::new(heavy)) }
     }
 
     /// Reserves so many bytes, as soon as there are; of more than there ever is, all. Who came first has it first.
@@ -104,7 +104,7 @@ impl MemoryBudget {
         }
         // No larger than the room, which fits.
         let bytes = bytes.min(self.bytes) as u32;
-        match timeout(self.patience, self.free.clone().acquire_many_owned(bytes)).await {
+        match timeout(self.wait, self.free.clone().acquire_many_owned(bytes)).await {
             Ok(Ok(permit)) => Ok(Reservation(Some(permit))),
             _ => Err(ApiError::Busy),
         }
@@ -116,10 +116,10 @@ impl MemoryBudget {
             return work();
         }
         // It is never closed.
-        let desk = self.desks.clone().acquire_owned().await.ok();
+        let heavy = self.heavy.clone().acquire_owned().await.ok();
         blocking(move || {
             let done = work();
-            drop(desk);
+            drop(heavy);
             done
         })
         .await
@@ -228,9 +228,9 @@ mod tests {
         let thread = || std::thread::current().id();
         assert_eq!(room.work(INLINE_BYTES, thread).await, here);
         assert_ne!(room.work(INLINE_BYTES + 1, thread).await, here);
-        let desks = room.desks.clone().acquire_many_owned(room.desks.available_permits() as u32).await.unwrap();
+        let heavy = room.heavy.clone().acquire_many_owned(room.heavy.available_permits() as u32).await.unwrap();
         assert!(room.work(INLINE_BYTES + 1, thread).now_or_never().is_none());
-        drop(desks);
+        drop(heavy);
         room.work(INLINE_BYTES + 1, thread).await;
     }
 }

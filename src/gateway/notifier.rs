@@ -63,32 +63,32 @@ impl<K: Eq + Hash> Waiters<K> {
 }
 
 impl Notifier {
-    /// Rings when a job waits at an endpoint, once a job, for the poll that waits longest.
+    /// Woken when a job waits at an endpoint, once a job, for the poll that waits longest.
     pub(super) fn take(&self, endpoint: &str) -> Arc<Notify> {
         self.takes.waiter(endpoint.to_owned())
     }
 
-    /// Rings when something came of a job.
+    /// Woken when something came of a job.
     pub(super) fn job(&self, endpoint: &str, id: &str) -> Arc<Notify> {
         self.jobs.waiter((endpoint.to_owned(), id.to_owned()))
     }
 
-    /// Rings when a job has ended.
+    /// Woken when a job has ended.
     pub(super) fn end(&self, endpoint: &str, id: &str) -> Arc<Notify> {
         self.ends.waiter((endpoint.to_owned(), id.to_owned()))
     }
 
-    /// Rings when a worker works in vain.
+    /// Woken when a worker works in vain.
     pub(super) fn stop(&self, endpoint: &str, worker: &str) -> Arc<Notify> {
         self.stops.waiter((endpoint.to_owned(), worker.to_owned()))
     }
 
-    /// Rings when a timer may be due sooner than was thought.
+    /// Woken when a timer may be due sooner than was thought.
     pub(super) fn timers(&self) -> Arc<Notify> {
         self.timers.clone()
     }
 
-    /// Rings when another gateway tells of workers.
+    /// Woken when another gateway tells of workers.
     pub(super) fn workers(&self) -> Arc<Notify> {
         self.workers.clone()
     }
@@ -99,7 +99,7 @@ impl Notifier {
         self.stops.notify(&(endpoint.to_owned(), worker.to_owned()), Notify::notify_waiters);
     }
 
-    /// Rings for all news, as long as there can be any.
+    /// Wakes for all events, as long as there can be any.
     pub(super) async fn run(self: Arc<Self>, mut news: Subscription) {
         while let Some(news) = news.next().await {
             self.hear(news);
@@ -137,16 +137,16 @@ mod tests {
 
     #[test]
     fn a_job_wakes_one_poll_and_who_has_one_already_lets_the_next_have_its_turn() {
-        let hub = Notifier::default();
-        let waiter = hub.take("e");
+        let notifier = Notifier::default();
+        let waiter = notifier.take("e");
         let mut polls: Vec<_> = (0..4).map(|_| Box::pin(waiter.notified())).collect();
         for poll in &mut polls {
             poll.as_mut().enable();
         }
         for _ in 0..2 {
-            hub.hear(StoreEvent::JobQueued("e".into()));
+            notifier.hear(StoreEvent::JobQueued("e".into()));
         }
-        hub.hear(StoreEvent::JobQueued("f".into()));
+        notifier.hear(StoreEvent::JobQueued("f".into()));
         // It was woken, and found a job by itself.
         drop(polls.remove(0));
         let woken: Vec<bool> = polls.iter_mut().map(|poll| poll.as_mut().now_or_never().is_some()).collect();
@@ -155,15 +155,15 @@ mod tests {
 
     #[test]
     fn who_waits_for_an_end_sleeps_until_then() {
-        let hub = Notifier::default();
-        let (end, job) = (hub.end("e", "j"), hub.job("e", "j"));
-        let rings = |news: StoreEvent| {
+        let notifier = Notifier::default();
+        let (end, job) = (notifier.end("e", "j"), notifier.job("e", "j"));
+        let notified = |news: StoreEvent| {
             let (end, job) = (end.notified(), job.notified());
-            hub.hear(news);
+            notifier.hear(news);
             (end.now_or_never().is_some(), job.now_or_never().is_some())
         };
-        assert_eq!(rings(StoreEvent::JobChanged("e".into(), "j".into())), (false, true));
-        assert_eq!(rings(StoreEvent::JobEnded("e".into(), "j".into())), (true, true));
-        assert_eq!(rings(StoreEvent::Lagged), (true, true));
+        assert_eq!(notified(StoreEvent::JobChanged("e".into(), "j".into())), (false, true));
+        assert_eq!(notified(StoreEvent::JobEnded("e".into(), "j".into())), (true, true));
+        assert_eq!(notified(StoreEvent::Lagged), (true, true));
     }
 }

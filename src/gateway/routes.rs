@@ -33,13 +33,13 @@ impl<S: Store> Gateway<S> {
 
     /// Keeps time and wakes polls, until the store tells no more.
     pub fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
-        let hub = self.notifier.clone().run(self.store.subscribe());
+        let notified = self.notifier.clone().run(self.store.subscribe());
         async move {
             // Boxed: whoever waits for them would be large.
             let (time, open) = (Box::pin(self.keep_time()), Box::pin(self.report_open_requests()));
             let workers = Box::pin(self.follow_workers());
             tokio::select! {
-                () = hub => {}
+                () = notified => {}
                 () = time => {}
                 () = open => {}
                 () = workers => {}

@@ -147,15 +147,15 @@ where
 /// A body that fails when too little more of it comes.
 fn in_time(body: Body, activity: ConnectionActivity) -> Body {
     Body::from_stream(unfold(Some((body.into_data_stream(), activity, MinRate::default())), async |rest| {
-        let (mut rest, activity, mut pace) = rest?;
+        let (mut rest, activity, mut rate) = rest?;
         activity.waiting_for_peer();
         let began = Instant::now();
-        let next = timeout(pace.left(), rest.next()).await;
+        let next = timeout(rate.left(), rest.next()).await;
         activity.working();
         match next {
             Ok(Some(data)) => {
-                pace.moved(began.elapsed(), data.as_ref().map_or(0, Bytes::len));
-                Some((data.map_err(io::Error::other), Some((rest, activity, pace))))
+                rate.moved(began.elapsed(), data.as_ref().map_or(0, Bytes::len));
+                Some((data.map_err(io::Error::other), Some((rest, activity, rate))))
             }
             Ok(None) => None,
             Err(_) => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "too little of it came for too long")), None)),

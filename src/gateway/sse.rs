@@ -76,7 +76,7 @@ struct JobWatch<S> {
 
 impl<S: Store> JobWatch<S> {
     async fn next(&mut self) -> Option<Bytes> {
-        let bell = self.gateway.notifier.job(&self.endpoint.id, &self.id);
+        let waiter = self.gateway.notifier.job(&self.endpoint.id, &self.id);
         loop {
             if let Some(part) = self.ready.pop_front() {
                 return Some(part);
@@ -84,7 +84,7 @@ impl<S: Store> JobWatch<S> {
             if self.over {
                 return None;
             }
-            let rings = bell.notified();
+            let notified = waiter.notified();
             let more = self.look().await.unwrap_or_else(|fault| {
                 self.tell("error", fault.late(&self.id, self.state).into());
                 self.over = true;
@@ -92,7 +92,7 @@ impl<S: Store> JobWatch<S> {
             });
             if self.ready.is_empty() && !self.over && !more {
                 let closing = self.gateway.closing.clone();
-                match timeout(KEEP_ALIVE_INTERVAL, closing.run_until_cancelled(rings)).await {
+                match timeout(KEEP_ALIVE_INTERVAL, closing.run_until_cancelled(notified)).await {
                     Ok(Some(())) => {}
                     Ok(None) => self.over = true,
                     Err(_) => return Some(Bytes::from_static(b":\n\n")),

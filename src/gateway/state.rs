@@ -99,9 +99,9 @@ impl<S: Store> Gateway<S> {
     }
 
     /// Whether a bell rang before the time was over and before the gateway closes.
-    pub(super) async fn woken(&self, bell: impl Future<Output = ()> + Send, until: Instant) -> bool {
+    pub(super) async fn woken(&self, waiter: impl Future<Output = ()> + Send, until: Instant) -> bool {
         tokio::select! {
-            () = bell => true,
+            () = waiter => true,
             () = sleep_until(until) => false,
             () = self.closing.cancelled() => false,
         }

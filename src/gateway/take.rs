@@ -46,23 +46,23 @@ impl TakeLimits {
 pub(super) async fn take<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
     Path((name, worker)): Path<(String, String)>,
-    Query(says): Query<WorkerQuery>,
+    Query(query): Query<WorkerQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
-    let jobs = gateway.hand_out(endpoint, &worker, &says, &TakeLimits::new(1, &headers)).await?;
+    let jobs = gateway.hand_out(endpoint, &worker, &query, &TakeLimits::new(1, &headers)).await?;
     Ok(jobs.into_iter().next().map_or_else(nothing, |job| gateway.jobs(job)))
 }
 
 pub(super) async fn take_batch<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
     Path((name, worker)): Path<(String, String)>,
-    Query(says): Query<WorkerQuery>,
+    Query(query): Query<WorkerQuery>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
-    let most = says.batch_size.as_deref().and_then(|most| most.parse().ok()).unwrap_or(1).clamp(1, MAX_JOBS_PER_TAKE);
-    let jobs = gateway.hand_out(endpoint, &worker, &says, &TakeLimits::new(most, &headers)).await?;
+    let most = query.batch_size.as_deref().and_then(|most| most.parse().ok()).unwrap_or(1).clamp(1, MAX_JOBS_PER_TAKE);
+    let jobs = gateway.hand_out(endpoint, &worker, &query, &TakeLimits::new(most, &headers)).await?;
     Ok(if jobs.is_empty() { nothing() } else { gateway.jobs(format!("[{}]", jobs.join(","))) })
 }
 
@@ -81,7 +81,7 @@ impl<S: Store> Gateway<S> {
         &self,
         endpoint: &Endpoint,
         worker: &str,
-        says: &WorkerQuery,
+        query: &WorkerQuery,
         appetite: &TakeLimits,
     ) -> Result<Vec<String>, ApiError> {
         let until = Instant::now() + self.settings.poll_hold;
@@ -97,22 +97,22 @@ impl<S: Store> Gateway<S> {
         // Of several it is another that has something in hand.
         let alone = !self.registry.has_shared_id(&endpoint.id, worker);
         if alone
-            && says.job_in_progress.as_deref() == Some("0")
+            && query.job_in_progress.as_deref() == Some("0")
             && self.registry.reports_job_count(&endpoint.id, worker)
         {
             self.abandon_jobs(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand")
                 .await;
         }
-        let bell = self.notifier.take(&endpoint.id);
+        let waiter = self.notifier.take(&endpoint.id);
         if !self.registry.may_take_jobs(&endpoint.id, worker, self.now()) {
             // Held in full, or it would ask again at once.
             self.woken(std::future::pending(), until).await;
             return Ok(Vec::new());
         }
         loop {
-            let mut rings = pin!(bell.notified());
+            let mut notified = pin!(waiter.notified());
             // In line before it looks: of two jobs that come while two polls look, each finds one.
-            rings.as_mut().enable();
+            notified.as_mut().enable();
             if !self.registry.may_take_jobs(&endpoint.id, worker, self.now()) {
                 return Ok(Vec::new());
             }
@@ -120,13 +120,13 @@ impl<S: Store> Gateway<S> {
             // One that this gateway has not known for long may have sent its heartbeats to another, or to the one before.
             let sends_heartbeats =
                 self.registry.sends_heartbeats(&endpoint.id, worker) || self.began.until(now) < GONE_AFTER;
-            let claim = Claim { worker: worker.to_owned(), gpu: says.vram_gb.clone(), sends_heartbeats, at: now };
+            let claim = Claim { worker: worker.to_owned(), gpu: query.vram_gb.clone(), sends_heartbeats, at: now };
             // Half of what it reads: a reply has more in it than payloads.
             let (most, bytes) = (appetite.jobs, MAX_BYTES_PER_TAKE.min(appetite.reads / 2));
             let handed =
                 self.store.take(&endpoint.id, ClaimRequest { claim, max_jobs: most, max_bytes: bytes }).await?;
             if handed.is_empty() {
-                if self.woken(rings, until).await {
+                if self.woken(notified, until).await {
                     continue;
                 }
                 return Ok(Vec::new());

@@ -87,7 +87,7 @@ impl<S: Store> Gateway<S> {
     async fn look_at_keys(&self, before: &mut Option<Access>) {
         let Some(now) = log_failure("keys", self.access().await) else { return };
         if before.replace(now).is_some_and(|before| before != now) {
-            if let Some(why) = now.lacks() {
+            if let Some(why) = now.problem() {
                 warn!("{why}");
             } else {
                 info!("users and workers have keys: who has none is refused");
@@ -149,7 +149,9 @@ impl<S: Store> Gateway<S> {
             };
             let done =
                 log_failure("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await).flatten();
-            if done.is_some_and(|(_, turn)| turn != Transition::Unchanged) && arrived.load(Ordering::Relaxed) {
+            if done.is_some_and(|(_, transition)| transition != Transition::Unchanged)
+                && arrived.load(Ordering::Relaxed)
+            {
                 self.worker_lost_job(&endpoint, &worker).await;
             }
         }

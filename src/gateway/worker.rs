@@ -89,15 +89,15 @@ pub(super) async fn stops<S: Store>(
 ) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
     let until = Instant::now() + gateway.settings.poll_hold;
-    let bell = gateway.notifier.stop(&endpoint.id, &worker);
+    let waiter = gateway.notifier.stop(&endpoint.id, &worker);
     loop {
-        let rings = bell.notified();
+        let notified = waiter.notified();
         gateway.record_signal(&endpoint.id, &worker, WorkerSignal::StopPoll).await;
         let stops = gateway.store.take_stops(&endpoint.id, &worker).await?;
         if !stops.is_empty() {
             return Ok(RawJson(json!({ "jobsToStop": stops }).to_string()).into_response());
         }
-        let rang = gateway.woken(rings, until).await;
+        let rang = gateway.woken(notified, until).await;
         // A worker that is to be restarted ends once its open polls have.
         if !rang || !gateway.registry.may_take_jobs(&endpoint.id, &worker, gateway.now()) {
             return Ok(nothing());
@@ -108,20 +108,20 @@ pub(super) async fn stops<S: Store>(
 pub(super) async fn ping<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
     Path((name, worker)): Path<(String, String)>,
-    Query(says): Query<WorkerQuery>,
+    Query(query): Query<WorkerQuery>,
 ) -> Result<Response, ApiError> {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
-    if says.status.as_deref() == Some("unhealthy") {
-        let why = format!("{}: {}", says.check.unwrap_or_default(), says.reason.unwrap_or_default());
+    if query.status.as_deref() == Some("unhealthy") {
+        let why = format!("{}: {}", query.check.unwrap_or_default(), query.reason.unwrap_or_default());
         warn!(worker, cause = why, "a worker says that it is not fit");
         gateway.record_signal(&endpoint.id, &worker, WorkerSignal::Unfit(&why)).await;
         gateway.abandon_jobs(endpoint.id.clone(), worker, "its worker is not fit").await;
         return Ok(StatusCode::OK.into_response());
     }
     gateway
-        .record_signal(&endpoint.id, &worker, WorkerSignal::Heartbeat(&says.runpod_version.unwrap_or_default()))
+        .record_signal(&endpoint.id, &worker, WorkerSignal::Heartbeat(&query.runpod_version.unwrap_or_default()))
         .await;
-    let named = says.job_id.unwrap_or_default();
+    let named = query.job_id.unwrap_or_default();
     let several = gateway.registry.has_shared_id(&endpoint.id, &worker);
     for id in gateway.store.held_by(&endpoint.id, &worker).await? {
         let (worker, rules) = (worker.clone(), gateway.settings.rules.clone());

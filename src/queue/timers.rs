@@ -42,9 +42,9 @@ impl Record {
             return forgotten.map_or(Transition::Unchanged, |_| Transition::Changed);
         }
         if self.expires <= now {
-            let turn = if self.state.is_end() { Transition::Changed } else { self.expire(now) };
+            let transition = if self.state.is_end() { Transition::Changed } else { self.expire(now) };
             self.hidden = true;
-            return turn;
+            return transition;
         }
         if self.ended.is_some_and(|ended| ended + self.retention <= now) {
             self.hidden = true;

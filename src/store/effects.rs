@@ -19,15 +19,15 @@ pub(super) struct Effects {
     /// Payloads that belong to what is no longer so.
     pub(super) stale: &'static [PayloadKind],
     /// Whether what is there of its stream is no longer so.
-    pub(super) restream: bool,
+    pub(super) clear_stream: bool,
     /// Whether it goes to the end of its line; else it keeps its place.
-    pub(super) last: bool,
+    pub(super) to_back: bool,
     /// What to tell.
-    pub(super) news: Vec<StoreEvent>,
+    pub(super) events: Vec<StoreEvent>,
 }
 
 /// What follows when `before` has become `after` by a `turn` that was not nothing.
-pub(super) fn effects(endpoint: &str, before: &Record, after: &Record, turn: &Transition) -> Effects {
+pub(super) fn effects(endpoint: &str, before: &Record, after: &Record, transition: &Transition) -> Effects {
     let (endpoint_, id) = (|| endpoint.to_owned(), || after.id.clone());
     let became = |state: JobState| before.state != state && after.state == state;
     let mut tallies = Vec::new();
@@ -41,12 +41,12 @@ pub(super) fn effects(endpoint: &str, before: &Record, after: &Record, turn: &Tr
         tallies.push(Tally::Retried);
     }
     let ended = !before.state.is_end() && after.state.is_end();
-    let mut news = vec![if ended { StoreEvent::JobEnded } else { StoreEvent::JobChanged }(endpoint_(), id())];
+    let mut events = vec![if ended { StoreEvent::JobEnded } else { StoreEvent::JobChanged }(endpoint_(), id())];
     if became(JobState::InQueue) {
-        news.push(StoreEvent::JobQueued(endpoint_()));
+        events.push(StoreEvent::JobQueued(endpoint_()));
     }
-    if let Transition::Stop(worker) = turn {
-        news.push(StoreEvent::WorkerStop(endpoint_(), worker.clone()));
+    if let Transition::Stop(worker) = transition {
+        events.push(StoreEvent::WorkerStop(endpoint_(), worker.clone()));
     }
     let stale: &[PayloadKind] = match (after.output, after.state) {
         _ if after.payloads_are_spent() => {
@@ -57,6 +57,6 @@ pub(super) fn effects(endpoint: &str, before: &Record, after: &Record, turn: &Tr
         _ => &[],
     };
     // Its client asks for it again, behind all who asked before. What was only lost waits where it had waited: at the head.
-    let last = before.state.is_end() && after.state == JobState::InQueue;
-    Effects { tallies, stale, restream: became(JobState::InQueue) || after.payloads_are_spent(), last, news }
+    let to_back = before.state.is_end() && after.state == JobState::InQueue;
+    Effects { tallies, stale, clear_stream: became(JobState::InQueue) || after.payloads_are_spent(), to_back, events }
 }

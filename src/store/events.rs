@@ -34,7 +34,7 @@ impl Subscription {
     /// The next news, as long as there can be any.
     pub async fn next(&mut self) -> Option<StoreEvent> {
         match self.0.recv().await {
-            Ok(news) => Some(news),
+            Ok(events) => Some(events),
             Err(RecvError::Lagged(_)) => Some(StoreEvent::Lagged),
             Err(RecvError::Closed) => None,
         }
@@ -57,10 +57,10 @@ impl EventSender {
         Subscription(self.0.subscribe())
     }
 
-    pub(super) fn tell(&self, news: impl IntoIterator<Item = StoreEvent>) {
-        for news in news {
+    pub(super) fn publish(&self, events: impl IntoIterator<Item = StoreEvent>) {
+        for events in events {
             // There may be no listener.
-            let _ = self.0.send(news);
+            let _ = self.0.send(events);
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct MemoryStore {
     endpoints: Mutex<BTreeMap<String, EndpointJobs>>,
     keys: Mutex<BTreeMap<String, KeyRecord>>,
     time: Mutex<Option<ClockReading>>,
-    teller: EventSender,
+    sender: EventSender,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl MemoryStore {
             endpoints: Mutex::default(),
             keys: Mutex::default(),
             time: Mutex::default(),
-            teller: EventSender::new(),
+            sender: EventSender::new(),
         }
     }
 
@@ -86,17 +86,17 @@ impl EndpointJobs {
         let last = self.place + 1;
         let job = self.jobs.get_mut(id)?;
         let before = job.record.clone();
-        let turn = event(&mut job.record);
-        if turn == Transition::Unchanged {
-            return Some((before, turn, Vec::new()));
+        let transition = event(&mut job.record);
+        if transition == Transition::Unchanged {
+            return Some((before, transition, Vec::new()));
         }
         let after = job.record.clone();
-        let effects = effects(endpoint, &before, &after, &turn);
+        let effects = effects(endpoint, &before, &after, &transition);
         job.parts.retain(|part, _| !effects.stale.contains(part));
-        if effects.restream {
+        if effects.clear_stream {
             job.chunks.clear();
         }
-        if effects.last {
+        if effects.to_back {
             (job.place, self.place) = (last, last);
         }
         for tally in effects.tallies {
@@ -106,13 +106,13 @@ impl EndpointJobs {
                 Tally::Retried => self.counts.retried += 1,
             }
         }
-        if let Transition::Stop(worker) = &turn {
+        if let Transition::Stop(worker) = &transition {
             self.stops.entry(worker.clone()).or_default().push(id.to_owned());
         }
         if after.is_disposable() {
             self.jobs.remove(id);
         }
-        Some((after, turn, effects.news))
+        Some((after, transition, effects.events))
     }
 
     fn standing(&self, state: JobState) -> impl Iterator<Item = &StoredJob> {
@@ -146,7 +146,7 @@ impl Store for MemoryStore {
             jobs.jobs.insert(record.id.clone(), StoredJob { record, place, parts, chunks: VecDeque::new() });
             Ok(())
         })?;
-        self.teller.tell([StoreEvent::JobQueued(endpoint.to_owned())]);
+        self.sender.publish([StoreEvent::JobQueued(endpoint.to_owned())]);
         Ok(())
     }
 
@@ -178,22 +178,22 @@ impl Store for MemoryStore {
     ) -> Result<Option<(Record, Transition)>, StoreError> {
         let changed = self.at(endpoint, |jobs| {
             let changed = jobs.change(endpoint, id, event);
-            if let (Some((_, turn, _)), Some(job)) = (&changed, jobs.jobs.get_mut(id))
-                && *turn != Transition::Unchanged
+            if let (Some((_, transition, _)), Some(job)) = (&changed, jobs.jobs.get_mut(id))
+                && *transition != Transition::Unchanged
             {
                 job.parts.extend(parts);
                 job.chunks.extend(chunk);
             }
             changed
         });
-        Ok(changed.map(|(record, turn, news)| {
-            self.teller.tell(news);
-            (record, turn)
+        Ok(changed.map(|(record, transition, events)| {
+            self.sender.publish(events);
+            (record, transition)
         }))
     }
 
     async fn take(&self, endpoint: &str, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
-        let mut all_news = Vec::new();
+        let mut all_events = Vec::new();
         let handed = self.at(endpoint, |jobs| {
             let (mut handed, mut left) = (Vec::new(), request.max_bytes);
             for id in jobs.line(JobState::InQueue) {
@@ -211,13 +211,13 @@ impl Store for MemoryStore {
                 }
                 left = left.saturating_sub(bytes);
                 let start = |record: &mut Record| record.start(&request.claim);
-                let Some((record, Transition::Changed, news)) = jobs.change(endpoint, &id, start) else { continue };
-                all_news.extend(news);
+                let Some((record, Transition::Changed, events)) = jobs.change(endpoint, &id, start) else { continue };
+                all_events.extend(events);
                 handed.push(ClaimedJob { record, input, rest });
             }
             handed
         });
-        self.teller.tell(all_news);
+        self.sender.publish(all_events);
         Ok(handed)
     }
 
@@ -327,6 +327,6 @@ impl Store for MemoryStore {
     }
 
     fn subscribe(&self) -> Subscription {
-        self.teller.subscribe()
+        self.sender.subscribe()
     }
 }

@@ -86,7 +86,7 @@ impl ConnectionActivity {
 
     /// A connection.
     pub(super) fn on<T>(&self, stream: T) -> CountedStream<T> {
-        CountedStream { stream, activity: self.clone(), pace: MinRate::default(), blocked: None }
+        CountedStream { stream, activity: self.clone(), rate: MinRate::default(), blocked: None }
     }
 }
 
@@ -125,7 +125,7 @@ impl HttpBody for AnswerBody {
 pub(super) struct CountedStream<T> {
     stream: T,
     activity: ConnectionActivity,
-    pace: MinRate,
+    rate: MinRate,
     /// Since when the peer takes nothing, and until when it may.
     blocked: Option<(Instant, Pin<Box<Sleep>>)>,
 }
@@ -136,11 +136,11 @@ impl<T> CountedStream<T> {
         if let Poll::Ready(written) = written {
             let waited = self.blocked.take().map_or(Duration::ZERO, |(since, _)| since.elapsed());
             let written = written?;
-            self.pace.moved(waited, written);
+            self.rate.moved(waited, written);
             self.activity.moved(written as u64);
             return Poll::Ready(Ok(written));
         }
-        let left = self.pace.left();
+        let left = self.rate.left();
         let (_, end) = self.blocked.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
         ready!(end.as_mut().poll(cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "its peer does not read")))
@@ -177,7 +177,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for CountedStream<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         // All that was there to take is taken.
-        self.pace = MinRate::default();
+        self.rate = MinRate::default();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

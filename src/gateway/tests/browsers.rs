@@ -8,12 +8,12 @@ use crate::store::Store;
 
 const PAGE: (&str, &str) = ("origin", "https://app.example");
 
-fn house(keys: Vec<ApiKey>) -> House {
+fn house(keys: Vec<ApiKey>) -> TestGateway {
     let browsers = BrowserPolicy { hosts: vec!["gpu.lan".into()], origins: vec!["https://app.example".into()] };
-    House::with(GatewaySettings { browsers, keys, serve_at_root: true, ..GatewaySettings::default() })
+    TestGateway::with(GatewaySettings { browsers, keys, serve_at_root: true, ..GatewaySettings::default() })
 }
 
-impl House {
+impl TestGateway {
     async fn heads(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, HeaderMap) {
         let request = Request::builder().method(method).uri(path);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));

@@ -11,7 +11,7 @@ const START: &str = r#"{"input":{"prompt":"p"}}"#;
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_seen_on_its_way() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(START).await;
     let input = r#""input":{"prompt":"p"}"#;
     assert_eq!(
@@ -41,7 +41,7 @@ async fn a_job_is_seen_on_its_way() {
 
 #[tokio::test(start_paused = true)]
 async fn runsync_answers_at_the_end_or_when_its_time_is_over() {
-    let house = House::new();
+    let house = TestGateway::new();
     let (waiting, working) = tokio::join!(house.post("/runsync?wait=2000", START), async {
         let id = house.take("w1").await;
         house.post(&format!("/job-done/w1/{id}"), r#"{"output": 1}"#).await
@@ -64,7 +64,7 @@ async fn runsync_answers_at_the_end_or_when_its_time_is_over() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_with_its_last_chunk() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(START).await;
     let stream = format!("/stream/{id}");
     assert_eq!(house.get(&stream).await, (200, r#"{"status":"IN_QUEUE","stream":[]}"#.into()), "after five seconds");
@@ -85,7 +85,7 @@ async fn a_stream_ends_with_its_last_chunk() {
 
 #[tokio::test(start_paused = true)]
 async fn jobs_are_cancelled_retried_and_purged() {
-    let house = House::new();
+    let house = TestGateway::new();
     let [first, second, third] = [house.run(START).await, house.run(START).await, house.run(START).await];
     house.take("w1").await;
     let cancelled = (200, format!(r#"{{"id":"{second}","status":"CANCELLED"}}"#));
@@ -108,7 +108,7 @@ async fn jobs_are_cancelled_retried_and_purged() {
 
 #[tokio::test(start_paused = true)]
 async fn results_are_kept_for_their_time() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(START).await;
     house.take("w1").await;
     house.post(&format!("/job-done/w1/{id}"), r#"{"output": 1}"#).await;
@@ -126,7 +126,7 @@ async fn results_are_kept_for_their_time() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_is_said() {
-    let house = House::with(GatewaySettings { max_input: (100, 200), ..GatewaySettings::default() });
+    let house = TestGateway::with(GatewaySettings { max_input: (100, 200), ..GatewaySettings::default() });
     let long = format!(r#"{{"input":"{}"}}"#, "x".repeat(100));
     for (method, path, body, status, says) in [
         ("POST", "/run", "{", 400, "no JSON"),
@@ -152,7 +152,7 @@ async fn what_is_wrong_is_said() {
 
 #[tokio::test(start_paused = true)]
 async fn an_encoded_body_is_refused_wherever_one_is_read() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(r#"{"input":1}"#).await;
     house.take("w1").await;
     let send = |path: &str, coding: &str| {
@@ -173,7 +173,7 @@ async fn an_encoded_body_is_refused_wherever_one_is_read() {
 #[tokio::test(start_paused = true)]
 async fn without_a_key_nothing_is_told() {
     let keys = vec![ApiKey::new("user", Role::User, None), ApiKey::new("work", Role::Worker, None)];
-    let house = House::with(GatewaySettings { keys, ..GatewaySettings::default() });
+    let house = TestGateway::with(GatewaySettings { keys, ..GatewaySettings::default() });
     let ask = async |method: &str, path: &str, key: &str| {
         let request = Request::builder().method(method).uri(format!("/v2/{path}")).header("authorization", key);
         house.sends(request.body(Body::empty()).unwrap()).await.0
@@ -195,7 +195,7 @@ async fn without_a_key_nothing_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_poll_shows_that_it_lives_and_ends_in_a_status_object() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(START).await;
     let stands = format!(r#"{{"id":"{id}","input":{{"prompt":"p"}},"status":"IN_QUEUE"}}"#);
     for (poll, spaces, ends) in [
@@ -211,7 +211,7 @@ async fn a_long_poll_shows_that_it_lives_and_ends_in_a_status_object() {
 
 #[tokio::test(start_paused = true)]
 async fn what_ends_a_long_poll_early_keeps_its_status_and_late_it_is_told_in_the_body() {
-    let house = House::new();
+    let house = TestGateway::new();
     let short = r#"{"input":{"prompt":"p"},"policy":{"ttl":40000}}"#;
     let poll = async |id: &str| house.get(&format!("/status-sync/{id}?wait=90000")).await;
     let id = house.run(short).await;

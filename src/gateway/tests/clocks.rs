@@ -5,7 +5,7 @@ use super::*;
 const HOUR: i64 = 3600;
 
 /// Three jobs: ended, running by `w1`, waiting.
-async fn three(house: &House) -> [String; 3] {
+async fn three(house: &TestGateway) -> [String; 3] {
     let mut ids = Vec::new();
     for _ in 0..3 {
         ids.push(house.run(r#"{"input":{"prompt":"p"}}"#).await);
@@ -18,11 +18,11 @@ async fn three(house: &House) -> [String; 3] {
     ids.try_into().unwrap()
 }
 
-async fn beat(house: &House, id: &str) {
+async fn beat(house: &TestGateway, id: &str) {
     assert_eq!(house.get(&format!("/ping/w1?job_id={id}&runpod_version=1.12.0")).await.0, 200);
 }
 
-async fn stand(house: &House, ids: &[String; 3]) -> Vec<Value> {
+async fn stand(house: &TestGateway, ids: &[String; 3]) -> Vec<Value> {
     let mut stand = Vec::new();
     for id in ids {
         stand.push(house.field(id, "status").await);
@@ -30,7 +30,7 @@ async fn stand(house: &House, ids: &[String; 3]) -> Vec<Value> {
     stand
 }
 
-fn set(house: &House, by: i64) {
+fn set(house: &TestGateway, by: i64) {
     let now = house.clock.now().as_millis();
     house.clock.set(UnixTime::from_millis(now.checked_add_signed(by * 1000).unwrap()));
 }
@@ -38,7 +38,7 @@ fn set(house: &House, by: i64) {
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_set_loses_no_job_and_keeps_no_silent_worker() {
     for by in [300, 2 * HOUR, 25 * HOUR, -2 * HOUR] {
-        let house = House::new();
+        let house = TestGateway::new();
         let ids = three(&house).await;
         let before = house.clock.now().as_millis();
         set(&house, by);
@@ -62,7 +62,7 @@ async fn a_clock_that_is_set_loses_no_job_and_keeps_no_silent_worker() {
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_begins_after_its_clock_was_set_goes_on_where_the_other_was() {
     for by in [300, 25 * HOUR, -2 * HOUR] {
-        let house = House::new();
+        let house = TestGateway::new();
         let ids = three(&house).await;
         set(&house, by);
         house.pass(1).await;
@@ -86,14 +86,14 @@ async fn a_gateway_that_begins_after_its_clock_was_set_goes_on_where_the_other_w
 #[tokio::test(start_paused = true)]
 async fn time_without_a_gateway_counts_unless_the_clock_was_set_back_meanwhile() {
     for (by, status) in [(31 * 60, 404), (60, 200), (-2 * HOUR, 200)] {
-        let house = House::new();
+        let house = TestGateway::new();
         let [done, ..] = three(&house).await;
         house.pass(6).await;
         let store = house.store.clone();
         let clock = house.clock.clone();
         drop(house);
         let now = clock.now().as_millis().checked_add_signed(by * 1000).unwrap();
-        let next = House::begin(store, Arc::new(FakeClock::at(UnixTime::from_millis(now)))).await;
+        let next = TestGateway::begin(store, Arc::new(FakeClock::at(UnixTime::from_millis(now)))).await;
         next.pass(3).await;
         assert_eq!(next.get(&format!("/status/{done}")).await.0, status, "{by} s");
     }
@@ -102,10 +102,10 @@ async fn time_without_a_gateway_counts_unless_the_clock_was_set_back_meanwhile()
 /// One slept, with its machine, while the other was there.
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_slept_goes_on_with_the_others() {
-    let house = House::new();
+    let house = TestGateway::new();
     let [_, running, _] = three(&house).await;
     let slept = Arc::new(FakeClock::at(house.clock.now()));
-    let sleeper = House::begin(house.store.clone(), slept.clone()).await;
+    let sleeper = TestGateway::begin(house.store.clone(), slept.clone()).await;
     for _ in 0..12 {
         house.pass(20).await;
         beat(&house, &running).await;

@@ -11,15 +11,15 @@ const ROOM: usize = 1 << 20;
 /// More than is small, and less than all the room.
 const LARGE: usize = 600 << 10;
 
-fn house() -> House {
-    House::with(GatewaySettings { in_flight: ROOM, ..GatewaySettings::default() })
+fn house() -> TestGateway {
+    TestGateway::with(GatewaySettings { in_flight: ROOM, ..GatewaySettings::default() })
 }
 
 fn text() -> String {
     format!("\"{}\"", "x".repeat(LARGE))
 }
 
-impl House {
+impl TestGateway {
     /// A job that has ended with a large output. Returns its id.
     async fn large(&self) -> String {
         let id = self.run(r#"{"input":1}"#).await;
@@ -175,7 +175,7 @@ async fn of_very_many_complaints_few_are_told() {
         .endpoints
         .iter()
         .map(|endpoint| crate::gateway::Endpoint { handler: handler.clone(), ..endpoint.clone() });
-    let house = House::with(GatewaySettings { endpoints: endpoints.collect(), ..usual });
+    let house = TestGateway::with(GatewaySettings { endpoints: endpoints.collect(), ..usual });
     let keys: Vec<String> = (0..100_000).map(|number| format!("\"{number}{}\":[]", "k".repeat(50))).collect();
     let (status, reply) = house.post("/run", &format!(r#"{{"input":{{"prompt":"p",{}}}}}"#, keys.join(","))).await;
     assert!(status == 400 && reply.len() < 10_000, "{status} {}", reply.len());

@@ -23,7 +23,7 @@ use crate::date::UnixTime;
 use crate::store::MemoryStore;
 
 /// A gateway that runs as long as this lives.
-struct House {
+struct TestGateway {
     gateway: Arc<Gateway<MemoryStore>>,
     store: Arc<MemoryStore>,
     clock: Arc<FakeClock>,
@@ -33,7 +33,7 @@ struct House {
 /// A reply's status and body.
 type Reply = (u16, String);
 
-impl House {
+impl TestGateway {
     fn new() -> Self {
         Self::with(GatewaySettings::default())
     }
@@ -123,7 +123,7 @@ impl House {
     }
 }
 
-impl Drop for House {
+impl Drop for TestGateway {
     fn drop(&mut self) {
         self.tasks.abort_all();
     }

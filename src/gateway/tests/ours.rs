@@ -10,11 +10,11 @@ use crate::queue::Rules;
 use crate::store::Store;
 
 /// Of an endpoint whose inputs are ours to check.
-fn checking(models: Option<Vec<OfferedModel>>) -> House {
+fn checking(models: Option<Vec<OfferedModel>>) -> TestGateway {
     let usual = GatewaySettings::default();
     let handler = Handler::Latentd { models };
     let endpoints = usual.endpoints.iter().map(|endpoint| Endpoint { handler: handler.clone(), ..endpoint.clone() });
-    House::with(GatewaySettings { endpoints: endpoints.collect(), ..usual })
+    TestGateway::with(GatewaySettings { endpoints: endpoints.collect(), ..usual })
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Body> {
@@ -23,11 +23,11 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Re
     request.body(Body::from(body.to_owned())).unwrap()
 }
 
-async fn page(house: &House, query: &str) -> Value {
+async fn page(house: &TestGateway, query: &str) -> Value {
     serde_json::from_str(&house.get(&format!("/requests{query}")).await.1).unwrap()
 }
 
-impl House {
+impl TestGateway {
     async fn submits(&self, key: &str, body: &str) -> (u16, Value) {
         let (status, reply) = self.sends(request("POST", "/run", &[("idempotency-key", key)], body)).await;
         (status, serde_json::from_str(&reply).unwrap())
@@ -57,7 +57,7 @@ async fn a_bad_input_is_told_at_once_and_never_queued() {
 
 #[tokio::test(start_paused = true)]
 async fn a_submission_that_is_sent_again_is_the_same_job() {
-    let house = House::new();
+    let house = TestGateway::new();
     let (status, first) = house.submits("k1", r#"{"input":1}"#).await;
     assert_eq!((status, house.submits("k1", r#"{"input":1}"#).await), (200, (200, first.clone())));
     assert_eq!(house.submits("k1", r#"{"input":2}"#).await.0, 409);
@@ -80,7 +80,7 @@ async fn a_submission_that_is_sent_again_is_the_same_job() {
 #[tokio::test(start_paused = true)]
 async fn a_key_is_one_client_however_it_is_spelled() {
     let keys = vec![ApiKey::new("k", Role::User, None), ApiKey::new("w", Role::Worker, None)];
-    let house = House::with(GatewaySettings { keys, ..GatewaySettings::default() });
+    let house = TestGateway::with(GatewaySettings { keys, ..GatewaySettings::default() });
     let (mut ids, mut purged) = (Vec::new(), Vec::new());
     for spelled in ["k", "Bearer k", "bearer  k", "BEARER k "] {
         let headers = [("authorization", spelled), ("idempotency-key", "i")];
@@ -94,7 +94,7 @@ async fn a_key_is_one_client_however_it_is_spelled() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_knows_the_job_at_once() {
-    let house = House::new();
+    let house = TestGateway::new();
     let head = house.head(request("POST", "/runsync", &[], r#"{"input":1}"#)).await;
     let id = head["x-job-id"].to_str().unwrap();
     assert_eq!(house.field(id, "status").await, "IN_QUEUE");
@@ -112,7 +112,7 @@ async fn who_waits_knows_the_job_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn events_tell_a_job_s_way_and_end_with_it() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(r#"{"input":1}"#).await;
     let path = format!("/stream/{id}");
     let events = house.sends(request("GET", &path, &[("accept", "text/event-stream")], ""));
@@ -146,7 +146,7 @@ async fn events_tell_a_job_s_way_and_end_with_it() {
 /// The head says 200 by then: a body without a status would leave a client with nothing that it knows how to read.
 #[tokio::test(start_paused = true)]
 async fn what_goes_wrong_after_the_head_is_a_status_too() {
-    let house = House::new();
+    let house = TestGateway::new();
     let job = r#"{"input":1,"policy":{"ttl":10000}}"#;
     let taken = async {
         let id = house.take("w1").await;
@@ -173,7 +173,7 @@ async fn what_goes_wrong_after_the_head_is_a_status_too() {
 
 #[tokio::test(start_paused = true)]
 async fn all_jobs_and_all_attempts_can_be_seen() {
-    let house = House::new();
+    let house = TestGateway::new();
     let mut ids = Vec::new();
     for number in 0..3 {
         ids.push(house.run(&format!(r#"{{"input":{number}}}"#)).await);
@@ -197,7 +197,7 @@ async fn all_jobs_and_all_attempts_can_be_seen() {
 /// Every route that the gateway has is one of the document's, and the other way round.
 #[tokio::test(start_paused = true)]
 async fn the_document_tells_of_all_routes_and_no_others() {
-    let house = House::with(GatewaySettings {
+    let house = TestGateway::with(GatewaySettings {
         poll_hold: Duration::from_millis(1),
         limits: false,
         ..GatewaySettings::default()
@@ -236,7 +236,7 @@ fn the_committed_document_is_this_one() {
 #[tokio::test(start_paused = true)]
 async fn probes_and_numbers() {
     let keys = vec![ApiKey::new("user", Role::User, None), ApiKey::new("work", Role::Worker, Some("other".into()))];
-    let house = House::with(GatewaySettings { keys, ..GatewaySettings::default() });
+    let house = TestGateway::with(GatewaySettings { keys, ..GatewaySettings::default() });
     let ask = |path: &str, key: &str| {
         house.sends(Request::get(path).header("authorization", key).body(Body::empty()).unwrap())
     };
@@ -261,7 +261,7 @@ async fn probes_and_numbers() {
 #[tokio::test(start_paused = true)]
 async fn a_queue_has_an_end() {
     let rules = Rules { max_waiting: Some(2), ..Rules::default() };
-    let house = House::with(GatewaySettings { rules, limits: false, ..GatewaySettings::default() });
+    let house = TestGateway::with(GatewaySettings { rules, limits: false, ..GatewaySettings::default() });
     let key = [("idempotency-key", "k")];
     let known = house.sends(request("POST", "/run", &key, r#"{"input":1}"#)).await;
     house.run(r#"{"input":2}"#).await;
@@ -284,7 +284,7 @@ async fn a_queue_has_an_end() {
 
 #[tokio::test(start_paused = true)]
 async fn who_asks_too_often_waits() {
-    let house = House::new();
+    let house = TestGateway::new();
     assert_eq!([house.post("/purge-queue", "").await.0, house.post("/purge-queue", "").await.0], [200, 200]);
     let refused = service(&house.gateway).oneshot(request("POST", "/purge-queue", &[], "")).await.unwrap();
     assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
@@ -297,7 +297,7 @@ async fn who_asks_too_often_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_has_the_name_of_its_request() {
-    let house = House::new();
+    let house = TestGateway::new();
     let ask = async |headers: &[(&str, &str)]| {
         let reply = service(&house.gateway).oneshot(request("GET", "/health", headers, "")).await.unwrap();
         reply.headers()["x-request-id"].to_str().unwrap().to_owned()
@@ -312,7 +312,7 @@ async fn an_answer_has_the_name_of_its_request() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_are_counted_by_route_method_and_status_and_names_are_no_labels() {
-    let house = House::new();
+    let house = TestGateway::new();
     for path in ["/status/a", "/status/b", "/status/c"] {
         assert_eq!(house.get(path).await.0, 404);
     }

@@ -6,7 +6,7 @@ const START: &str = r#"{"input":{"prompt":"p"},"webhook":"https://a.example","s3
 
 #[tokio::test(start_paused = true)]
 async fn a_job_comes_as_it_was_sent_and_says_how_long_it_waited() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(START).await;
     house.clock.advance(Duration::from_millis(40));
     let job = format!(
@@ -18,7 +18,7 @@ async fn a_job_comes_as_it_was_sent_and_says_how_long_it_waited() {
 
 #[tokio::test(start_paused = true)]
 async fn polls_wake_for_a_job_each_the_longest_waiting_first() {
-    let house = House::new();
+    let house = TestGateway::new();
     let mut polls = JoinSet::new();
     let (first, second) = (house.asks("GET", "/job-take/w1?", ""), house.asks("GET", "/job-take/w2?", ""));
     polls.spawn(first);
@@ -37,7 +37,7 @@ async fn polls_wake_for_a_job_each_the_longest_waiting_first() {
 /// Each of them knows of its own job alone; to take their words for one worker's would fail jobs that are being worked on.
 #[tokio::test(start_paused = true)]
 async fn workers_that_share_an_id_do_not_forsake_each_other_s_jobs() {
-    let house = House::new();
+    let house = TestGateway::new();
     let beat = async |named: &str| house.get(&format!("/ping/w?runpod_version=1.12.0&job_id={named}")).await;
     let idle = || house.asks("GET", "/job-take/w?job_in_progress=0", "");
     beat("").await;
@@ -69,7 +69,7 @@ async fn workers_that_share_an_id_do_not_forsake_each_other_s_jobs() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_what_waits() {
-    let house = House::new();
+    let house = TestGateway::new();
     let ids = [house.run(START).await, house.run(START).await, house.run(START).await];
     let (_, jobs) = house.get("/job-take-batch/w1?gpu=X&batch_size=2&job_in_progress=0").await;
     let jobs: Vec<Value> = serde_json::from_str(&jobs).unwrap();
@@ -81,7 +81,7 @@ async fn a_batch_is_what_waits() {
 /// What is too large for a worker to read never arrives, and comes to nothing after a few times.
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_no_larger_than_its_worker_reads() {
-    let house = House::new();
+    let house = TestGateway::new();
     let large = format!(r#"{{"input":"{}"}}"#, "x".repeat(9 << 20));
     let mut ids = Vec::new();
     for _ in 0..5 {
@@ -97,7 +97,7 @@ async fn a_batch_is_no_larger_than_its_worker_reads() {
 #[tokio::test(start_paused = true)]
 async fn a_job_that_its_worker_would_not_read_fails_with_its_size() {
     for path in ["/job-take/w1", "/job-take-batch/w1?batch_size=9"] {
-        let house = House::new();
+        let house = TestGateway::new();
         let reads = |bytes: usize| {
             let request = Request::builder().uri(format!("/v2/stable-diffusion-v1{path}"));
             house.sends(request.header("x-latentd-take-bytes", bytes).body(Body::empty()).unwrap())
@@ -121,7 +121,7 @@ async fn a_job_that_its_worker_would_not_read_fails_with_its_size() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_hears_whom_to_stop() {
-    let house = House::new();
+    let house = TestGateway::new();
     let (id, other) = (house.run(START).await, house.run(START).await);
     house.take("w1").await;
     house.take("w1").await;
@@ -144,7 +144,7 @@ async fn a_worker_hears_whom_to_stop() {
 
 #[tokio::test(start_paused = true)]
 async fn what_never_arrived_is_handed_out_again() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(START).await;
     house.take("w1").await;
     for _ in 0..2 {
@@ -156,7 +156,7 @@ async fn what_never_arrived_is_handed_out_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_job_is_tried_once_more() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(START).await;
     for worker in ["w1", "w2"] {
         assert_eq!(house.take(worker).await, id);
@@ -174,7 +174,7 @@ async fn a_lost_job_is_tried_once_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_another_gateway_hears_is_not_gone() {
-    let house = House::new();
+    let house = TestGateway::new();
     let other = house.beside();
     let id = house.run(START).await;
     house.take("w1").await;
@@ -191,7 +191,7 @@ async fn a_worker_that_another_gateway_hears_is_not_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_worker_went_with_the_gateway_before_is_tried_once_more() {
-    let before = House::new();
+    let before = TestGateway::new();
     let id = before.run(START).await;
     assert_eq!(before.get("/ping/w1?runpod_version=1.12.0").await.0, 200);
     before.take("w1").await;
@@ -217,7 +217,7 @@ async fn a_job_whose_worker_went_with_the_gateway_before_is_tried_once_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_worker_that_never_beat_has_its_execution_timeout() {
-    let house = House::new();
+    let house = TestGateway::new();
     house.pass(30).await;
     let id = house.run(r#"{"input":{},"policy":{"executionTimeout":300000}}"#).await;
     house.take("w1").await;
@@ -230,7 +230,7 @@ async fn a_silent_worker_that_never_beat_has_its_execution_timeout() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_says_it_has_nothing_has_lost_what_it_had() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(START).await;
     assert_eq!(house.get(&format!("/ping/w1?job_id={id}&runpod_version=1.12.0")).await.0, 200);
     house.take("w1").await;
@@ -241,7 +241,7 @@ async fn a_worker_that_says_it_has_nothing_has_lost_what_it_had() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_to_be_started_anew_or_is_not_fit_gets_no_job() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(START).await;
     house.take("w1").await;
     assert_eq!(house.post(&format!("/job-done/w1/{id}"), r#"{"output": 1, "stopPod": true}"#).await.0, 200);
@@ -256,7 +256,7 @@ async fn who_is_to_be_started_anew_or_is_not_fit_gets_no_job() {
 
 #[tokio::test(start_paused = true)]
 async fn open_polls_of_who_is_to_be_started_anew_end_at_once() {
-    let house = House::new();
+    let house = TestGateway::new();
     let id = house.run(START).await;
     house.take("w1").await;
     let began = tokio::time::Instant::now();
@@ -273,7 +273,7 @@ async fn open_polls_of_who_is_to_be_started_anew_end_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_that_cannot_be_kept_fails_its_job_with_the_reason() {
-    let house = House::with(GatewaySettings { max_result: 50, ..GatewaySettings::default() });
+    let house = TestGateway::with(GatewaySettings { max_result: 50, ..GatewaySettings::default() });
     for (body, code, says) in
         [("x".repeat(51), 413, "larger than 50 bytes"), ("{\"output\"".into(), 400, "could not be read")]
     {

@@ -70,8 +70,8 @@ proptest! {
         for (event, pause) in events {
             now = now + Duration::from_millis(pause);
             let before = job.clone();
-            let turn = apply(&mut job, &event, now);
-            prop_assert_eq!(turn == Transition::Unchanged, before == job, "{:?} {:?}", event, turn);
+            let transition = apply(&mut job, &event, now);
+            prop_assert_eq!(transition == Transition::Unchanged, before == job, "{:?} {:?}", event, transition);
             prop_assert!(before.state == job.state || is_open(before.state, job.state), "{} -> {}", before.state, job.state);
             prop_assert!(!before.hidden || before == job, "what is gone stays as it is");
             prop_assert_eq!(job.state.is_end(), job.ended.is_some());
@@ -82,7 +82,7 @@ proptest! {
             prop_assert_eq!(known, job.attempts() as usize, "each has a number of its own");
             let ended = job.state.is_end() && !before.state.is_end();
             prop_assert_eq!(ended, job.webhook != before.webhook, "each end is told once");
-            if let Transition::Stop(worker) = &turn {
+            if let Transition::Stop(worker) = &transition {
                 prop_assert_eq!(before.holder(), Some(&**worker));
                 prop_assert!(ended);
             }

@@ -98,10 +98,10 @@ async fn jobs_are_handed_out_by_weight(store: impl Store) {
 async fn an_end_is_kept_with_its_output_and_the_first_counts(store: impl Store) {
     submit(&store, &["a"]).await;
     store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
-    let (record, turn) = store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap().unwrap();
-    assert_eq!((record.state, turn), (JobState::Completed, Transition::Changed));
-    let (record, turn) = store.change(EP, "a", end("w2", false, 6), output("[2]"), None).await.unwrap().unwrap();
-    assert_eq!((record.state, turn), (JobState::Completed, Transition::Unchanged));
+    let (record, transition) = store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap().unwrap();
+    assert_eq!((record.state, transition), (JobState::Completed, Transition::Changed));
+    let (record, transition) = store.change(EP, "a", end("w2", false, 6), output("[2]"), None).await.unwrap().unwrap();
+    assert_eq!((record.state, transition), (JobState::Completed, Transition::Unchanged));
     assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap().unwrap(), "[1]");
     assert!(store.change(EP, "b", end("w1", true, 5), Vec::new(), None).await.unwrap().is_none());
     assert_eq!(store.counts(EP).await.unwrap(), Counts { completed: 1, ..Counts::default() });
@@ -192,8 +192,8 @@ async fn what_is_due_is_found_and_what_is_over_is_erased(store: impl Store) {
     assert!(store.due(at(30), 9).await.unwrap().is_empty());
     assert_eq!(store.due(at(31), 9).await.unwrap(), [(EP.to_owned(), "a".to_owned())]);
     let tick = |seconds| move |record: &mut Record| record.tick(&Rules::default(), at(seconds));
-    let (record, turn) = store.change(EP, "a", tick(31), Vec::new(), None).await.unwrap().unwrap();
-    assert_eq!((record.state, turn), (JobState::TimedOut, Transition::Stop("w1".into())));
+    let (record, transition) = store.change(EP, "a", tick(31), Vec::new(), None).await.unwrap().unwrap();
+    assert_eq!((record.state, transition), (JobState::TimedOut, Transition::Stop("w1".into())));
     let later = 31 + 30 * 60;
     assert_eq!(store.due(at(later), 9).await.unwrap().len(), 1);
     assert!(
@@ -214,14 +214,14 @@ async fn what_has_expired_is_handed_to_nobody_and_is_in_nobody_s_way(store: impl
 }
 
 async fn news_come_after_what_they_tell_of(store: impl Store) {
-    let mut news = store.subscribe();
+    let mut events = store.subscribe();
     submit(&store, &["a"]).await;
-    assert_eq!(news.next().await, Some(StoreEvent::JobQueued(EP.into())));
+    assert_eq!(events.next().await, Some(StoreEvent::JobQueued(EP.into())));
     store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
-    assert_eq!(news.next().await, Some(StoreEvent::JobChanged(EP.into(), "a".into())));
+    assert_eq!(events.next().await, Some(StoreEvent::JobChanged(EP.into(), "a".into())));
     store.change(EP, "a", |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
-    assert_eq!(news.next().await, Some(StoreEvent::JobEnded(EP.into(), "a".into())));
-    assert_eq!(news.next().await, Some(StoreEvent::WorkerStop(EP.into(), "w1".into())));
+    assert_eq!(events.next().await, Some(StoreEvent::JobEnded(EP.into(), "a".into())));
+    assert_eq!(events.next().await, Some(StoreEvent::WorkerStop(EP.into(), "w1".into())));
     assert_eq!(store.take_stops(EP, "w1").await.unwrap(), ["a"]);
 }
 

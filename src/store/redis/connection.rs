@@ -33,7 +33,7 @@ pub(super) struct Connection {
     line: RwLock<ServerConnection>,
     /// When another server was last looked for. Held meanwhile.
     looked: Mutex<Option<Instant>>,
-    teller: Arc<EventSender>,
+    sender: Arc<EventSender>,
     /// Whether there was a connection before: what was told since is unknown.
     heard: Arc<AtomicBool>,
 }
@@ -54,11 +54,11 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     /// Connects, and has all news told to `teller` from now on.
-    pub(super) async fn open(url: &str, teller: Arc<EventSender>) -> Result<Self, StoreError> {
+    pub(super) async fn open(url: &str, sender: Arc<EventSender>) -> Result<Self, StoreError> {
         let (server, heard) = (RedisAddress::parse(url)?, Arc::new(AtomicBool::new(false)));
-        let db = connect(&server, &teller, &heard).await.map_err(|error| failed(&server, &error))?;
+        let db = connect(&server, &sender, &heard).await.map_err(|error| failed(&server, &error))?;
         let line = RwLock::new(ServerConnection { db, number: 0 });
-        let link = Self { server, line, looked: Mutex::default(), teller, heard };
+        let link = Self { server, line, looked: Mutex::default(), sender, heard };
         link.check().await?;
         Ok(link)
     }
@@ -156,7 +156,7 @@ impl Connection {
         if looked.is_some_and(|looked| looked + RECONNECT_PAUSE > began) {
             return false;
         }
-        let found = connect(&self.server, &self.teller, &self.heard).await;
+        let found = connect(&self.server, &self.sender, &self.heard).await;
         *looked = Some(Instant::now());
         match found {
             Ok(db) => {
@@ -174,15 +174,15 @@ impl Connection {
 /// Connects to where the server is now, and listens to news.
 async fn connect(
     server: &RedisAddress,
-    teller: &Arc<EventSender>,
+    sender: &Arc<EventSender>,
     heard: &Arc<AtomicBool>,
 ) -> RedisResult<ConnectionManager> {
-    let (teller, heard) = (teller.clone(), heard.clone());
+    let (sender, heard) = (sender.clone(), heard.clone());
     let hear = move |push: PushInfo| -> Result<(), SendError> {
         match push.kind {
-            PushKind::Message => teller.tell(told(&push)),
+            PushKind::Message => sender.publish(told(&push)),
             // Not for the first time: what was told meanwhile is unknown.
-            PushKind::Subscribe if heard.swap(true, Ordering::Relaxed) => teller.tell([StoreEvent::Lagged]),
+            PushKind::Subscribe if heard.swap(true, Ordering::Relaxed) => sender.publish([StoreEvent::Lagged]),
             _ => {}
         }
         Ok(())

@@ -53,7 +53,7 @@ const STORE_VERSION: u32 = 3;
 pub struct RedisStore {
     link: Connection,
     rules: Rules,
-    teller: Arc<EventSender>,
+    sender: Arc<EventSender>,
     space_warning: SpaceWarning,
     submit: Script,
     write: Script,
@@ -71,8 +71,8 @@ impl RedisStore {
     /// # Errors
     /// There is none, it is too old, or it has jobs of a newer latentd. No error has the password in it.
     pub async fn open(url: &str, rules: Rules) -> Result<Self, StoreError> {
-        let teller = Arc::new(EventSender::new());
-        let link = Connection::open(url, teller.clone()).await?;
+        let sender = Arc::new(EventSender::new());
+        let link = Connection::open(url, sender.clone()).await?;
         let (format,): (Option<u32>,) = link.ask(pipe().get(keys::format())).await?;
         match format {
             None => link.ask(pipe().set_nx(keys::format(), STORE_VERSION).ignore()).await?,
@@ -91,7 +91,7 @@ impl RedisStore {
         Ok(Self {
             link,
             rules,
-            teller,
+            sender,
             space_warning: SpaceWarning::default(),
             submit: script("", include_str!("submit.lua")),
             write: script(" flags=allow-oom", include_str!("write.lua")),
@@ -215,17 +215,17 @@ impl Store for RedisStore {
         loop {
             let Some(seen) = self.seen(keys, id).await? else { return Ok(None) };
             let mut after = seen.record.clone();
-            let turn = event(&mut after);
-            if turn == Transition::Unchanged {
-                return Ok(Some((seen.record, turn)));
+            let transition = event(&mut after);
+            if transition == Transition::Unchanged {
+                return Ok(Some((seen.record, transition)));
             }
-            let effects = effects(endpoint, &seen.record, &after, &turn);
-            let place = if effects.last { Some(self.place(keys).await?) } else { None };
+            let effects = effects(endpoint, &seen.record, &after, &transition);
+            let place = if effects.to_back { Some(self.place(keys).await?) } else { None };
             let (parts, chunk) = (&parts[..], chunk.as_ref());
-            let change = JobChange { after: &after, turn: &turn, effects: &effects, place, parts, chunk };
+            let change = JobChange { after: &after, transition: &transition, effects: &effects, place, parts, chunk };
             let write = JobWrite::change(keys, &self.rules, &seen, &change)?;
             if self.link.run(&write.by(&self.write)).await? {
-                return Ok(Some((after, turn)));
+                return Ok(Some((after, transition)));
             }
         }
     }
@@ -336,6 +336,6 @@ impl Store for RedisStore {
     }
 
     fn subscribe(&self) -> Subscription {
-        self.teller.subscribe()
+        self.sender.subscribe()
     }
 }

@@ -57,9 +57,9 @@ impl RedisStore {
             None => ask.hdel(&key, name).ignore(),
         };
         if urgent {
-            let news = serde_json::to_string(&[StoreEvent::WorkersChanged])
+            let events = serde_json::to_string(&[StoreEvent::WorkersChanged])
                 .map_err(|error| StoreError::Failed(error.to_string()))?;
-            ask.publish(keys::news(), news).ignore();
+            ask.publish(keys::news(), events).ignore();
         }
         self.link.ask(&ask).await
     }

@@ -37,7 +37,7 @@ pub(super) struct StoredJob {
 #[derive(Debug)]
 pub(super) struct JobChange<'a> {
     pub(super) after: &'a Record,
-    pub(super) turn: &'a Transition,
+    pub(super) transition: &'a Transition,
     pub(super) effects: &'a Effects,
     /// Its new place in line, if it gets one.
     pub(super) place: Option<u64>,
@@ -69,7 +69,7 @@ impl<'a> JobWrite<'a> {
         seen: &StoredJob,
         change: &JobChange<'_>,
     ) -> Result<Self, StoreError> {
-        let JobChange { after, turn, effects, place, parts, chunk } = change;
+        let JobChange { after, transition, effects, place, parts, chunk } = change;
         let (id, chunks, version) = (&*after.id, keys.chunks(&after.id), version());
         let mut write =
             Self { keys, rules, key: keys.job(id), seen: seen.version.clone(), version, commands: Vec::new() };
@@ -86,7 +86,7 @@ impl<'a> JobWrite<'a> {
             for part in effects.stale {
                 write.commands.push(words!["HDEL", write.key, (*part as u8).to_string()]);
             }
-            if effects.restream {
+            if effects.clear_stream {
                 write.commands.push(words!["DEL", chunks]);
             }
             for (part, body) in *parts {
@@ -100,11 +100,11 @@ impl<'a> JobWrite<'a> {
         for tally in &effects.tallies {
             write.commands.push(words!["HINCRBY", keys.counters(), tally_name(*tally), "1"]);
         }
-        if let Transition::Stop(worker) = turn {
+        if let Transition::Stop(worker) = transition {
             write.commands.push(words!["RPUSH", keys.stops(worker), id]);
             write.commands.push(words!["EXPIRE", keys.stops(worker), STOP_SECONDS]);
         }
-        write.tell(&effects.news)?;
+        write.publish(&effects.events)?;
         Ok(write)
     }
 
@@ -147,8 +147,8 @@ impl<'a> JobWrite<'a> {
         self.commands.extend(commands);
     }
 
-    fn tell(&mut self, news: &[StoreEvent]) -> Result<(), StoreError> {
-        self.commands.push(words!["PUBLISH", keys::news(), json(&news)?]);
+    fn publish(&mut self, events: &[StoreEvent]) -> Result<(), StoreError> {
+        self.commands.push(words!["PUBLISH", keys::news(), json(&events)?]);
         Ok(())
     }
 

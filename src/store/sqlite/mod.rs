@@ -64,7 +64,7 @@ pub struct SqliteStore {
     readers: [DbThread; READERS],
     next: AtomicUsize,
     cache: Arc<StatusCache>,
-    teller: Arc<EventSender>,
+    sender: Arc<EventSender>,
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -93,8 +93,8 @@ impl SqliteStore {
         let log = schema::writes(&db)?;
         let writer = DbThread::writer(db, cache.clone(), move || log.sync_data())?;
         let readers = [DbThread::reader("store-reader-0", open()?)?, DbThread::reader("store-reader-1", open()?)?];
-        let (teller, reserve) = (Arc::new(EventSender::new()), Arc::new(DiskReserve::new(path, reserve)));
-        Ok(Self { path: path.to_owned(), rules, reserve, writer, readers, next: AtomicUsize::new(0), cache, teller })
+        let (sender, reserve) = (Arc::new(EventSender::new()), Arc::new(DiskReserve::new(path, reserve)));
+        Ok(Self { path: path.to_owned(), rules, reserve, writer, readers, next: AtomicUsize::new(0), cache, sender })
     }
 
     /// Writes, and tells the news of it once it is on disk.
@@ -108,8 +108,8 @@ impl SqliteStore {
 
     fn written<T>(&self, done: Result<(T, Vec<StoreEvent>), StoreError>) -> Result<T, StoreError> {
         match done {
-            Ok((done, news)) => {
-                self.teller.tell(news);
+            Ok((done, events)) => {
+                self.sender.publish(events);
                 Ok(done)
             }
             Err(error) => Err(self.reserve.hear(error, Instant::now())),
@@ -163,13 +163,13 @@ fn withhold(path: &Path) -> io::Result<()> {
 impl Store for SqliteStore {
     async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
         let (endpoint, now) = (endpoint.to_owned(), Instant::now());
-        let (reserve, teller) = (self.reserve.clone(), self.teller.clone());
+        let (reserve, sender) = (self.reserve.clone(), self.sender.clone());
         let written = self.write(move |jobs| {
             // Here, where it may block.
             reserve.check(jobs.db, now)?;
             jobs.insert(&endpoint, &job)?;
             // Who takes it asks the same thread. So it is on its way before its client has an answer, and often written with it.
-            teller.tell([StoreEvent::JobQueued(endpoint)]);
+            sender.publish([StoreEvent::JobQueued(endpoint)]);
             Ok(((), Vec::new()))
         });
         written.await?;
@@ -217,10 +217,12 @@ impl Store for SqliteStore {
     ) -> Result<Option<(Record, Transition)>, StoreError> {
         let (endpoint, id) = (endpoint.to_owned(), id.to_owned());
         self.write(move |jobs| {
-            let Some((record, turn, news)) = jobs.change(&endpoint, &id, event)? else { return Ok((None, Vec::new())) };
-            if turn != Transition::Unchanged && !record.is_disposable() {
+            let Some((record, transition, events)) = jobs.change(&endpoint, &id, event)? else {
+                return Ok((None, Vec::new()));
+            };
+            if transition != Transition::Unchanged && !record.is_disposable() {
                 jobs.keep(&endpoint, &id, &parts, chunk.as_ref())?;
-                if news.iter().any(|news| matches!(news, StoreEvent::JobEnded(..))) {
+                if events.iter().any(|events| matches!(events, StoreEvent::JobEnded(..))) {
                     let body = |part| parts.iter().rfind(|(given, _)| *given == part).map(|(_, body)| body.clone());
                     jobs.cache.insert_pending(
                         &endpoint,
@@ -228,7 +230,7 @@ impl Store for SqliteStore {
                     );
                 }
             }
-            Ok((Some((record, turn)), news))
+            Ok((Some((record, transition)), events))
         })
         .await
     }
@@ -322,6 +324,6 @@ impl Store for SqliteStore {
     }
 
     fn subscribe(&self) -> Subscription {
-        self.teller.subscribe()
+        self.sender.subscribe()
     }
 }

@@ -91,19 +91,19 @@ impl Tables<'_> {
         loose: bool,
     ) -> Result<(Record, Transition, Vec<StoreEvent>), StoreError> {
         let (mut after, id) = (before.clone(), &*before.id);
-        let turn = event(&mut after);
-        if turn == Transition::Unchanged {
-            return Ok((before, turn, Vec::new()));
+        let transition = event(&mut after);
+        if transition == Transition::Unchanged {
+            return Ok((before, transition, Vec::new()));
         }
         self.cache.invalidate(id, loose);
-        let effects = effects(endpoint, &before, &after, &turn);
+        let effects = effects(endpoint, &before, &after, &transition);
         for part in effects.stale {
             self.run(
                 "DELETE FROM parts WHERE endpoint = ?1 AND id = ?2 AND part = ?3",
                 params![endpoint, id, *part as u8],
             )?;
         }
-        if effects.restream {
+        if effects.clear_stream {
             self.run("DELETE FROM chunks WHERE endpoint = ?1 AND id = ?2", params![endpoint, id])?;
         }
         for tally in effects.tallies {
@@ -114,15 +114,15 @@ impl Tables<'_> {
             (true, false) => self.add(endpoint, WAITING_TALLY, -1)?,
             _ => {}
         }
-        if let Transition::Stop(worker) = &turn {
+        if let Transition::Stop(worker) = &transition {
             self.stop(endpoint, worker, &after)?;
         }
         if after.is_disposable() {
             self.erase(endpoint, id)?;
         } else {
-            self.update(endpoint, &after, effects.last)?;
+            self.update(endpoint, &after, effects.to_back)?;
         }
-        Ok((after, turn, effects.news))
+        Ok((after, transition, effects.events))
     }
 
     fn add(&self, endpoint: &str, tally: &str, change: i64) -> Result<(), StoreError> {
@@ -136,10 +136,10 @@ impl Tables<'_> {
         Ok(count.unwrap_or(0) as u64)
     }
 
-    fn update(&self, endpoint: &str, record: &Record, last: bool) -> Result<(), StoreError> {
+    fn update(&self, endpoint: &str, record: &Record, to_back: bool) -> Result<(), StoreError> {
         let due = self.due_of(record);
         let set = "UPDATE jobs SET record = ?3, state = ?4, gone = ?5, holder = ?6, due = ?7";
-        let place = if last { format!(", place = {NEXT_PLACE}") } else { String::new() };
+        let place = if to_back { format!(", place = {NEXT_PLACE}") } else { String::new() };
         let values =
             params![endpoint, record.id, json(record)?, record.state as u8, record.hidden, record.holder(), due];
         self.run(&format!("{set}{place} WHERE endpoint = ?1 AND id = ?2"), values)
@@ -161,7 +161,7 @@ impl Tables<'_> {
         endpoint: &str,
         request: &ClaimRequest,
     ) -> Result<(Vec<ClaimedJob>, Vec<StoreEvent>), StoreError> {
-        let (mut handed, mut all_news, mut left) = (Vec::new(), Vec::new(), request.max_bytes);
+        let (mut handed, mut all_events, mut left) = (Vec::new(), Vec::new(), request.max_bytes);
         // One that has expired waits only to be forgotten.
         let text = "SELECT id, record FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 AND expires > ?3 ORDER BY low, place LIMIT ?4";
         let most = i64::try_from(request.max_jobs).unwrap_or(-1);
@@ -183,11 +183,11 @@ impl Tables<'_> {
             }
             left = left.saturating_sub(bytes);
             let start = |record: &mut Record| record.start(&request.claim);
-            let (record, Transition::Changed, news) = self.follow(endpoint, record, start, true)? else { continue };
-            all_news.extend(news);
+            let (record, Transition::Changed, events) = self.follow(endpoint, record, start, true)? else { continue };
+            all_events.extend(events);
             handed.push(ClaimedJob { record, input, rest });
         }
-        Ok((handed, all_news))
+        Ok((handed, all_events))
     }
 
     pub(super) fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {

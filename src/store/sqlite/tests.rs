@@ -137,9 +137,9 @@ async fn a_take_that_a_crash_has_undone_costs_no_result() {
     // The machine comes back with what was synced before, and the worker goes on.
     let store = open(&folder, "crashed.db");
     assert_eq!(ids(&store.take(EP, claim_request("w2", 1, 2)).await.unwrap()), ["a"], "it is handed out again");
-    for (id, turn) in [("a", Transition::Stop("w2".into())), ("b", Transition::Changed)] {
+    for (id, transition) in [("a", Transition::Stop("w2".into())), ("b", Transition::Changed)] {
         let (record, done) = store.change(EP, id, end("w1", true, 3), output("[1]"), None).await.unwrap().unwrap();
-        assert_eq!((record.state, done), (JobState::Completed, turn), "{id}");
+        assert_eq!((record.state, done), (JobState::Completed, transition), "{id}");
         assert_eq!(store.payload(EP, id, PayloadKind::Output).await.unwrap().unwrap(), "[1]");
     }
     let (_, late) = store.change(EP, "a", end("w2", true, 4), output("[2]"), None).await.unwrap().unwrap();

@@ -23,7 +23,7 @@ const MAX_REQUESTS_PER_COMMIT: usize = 256;
 struct Batch {
     requests: Vec<(Box<dyn DbRequest>, Option<StoreError>)>,
     /// The last transaction of it.
-    turn: u64,
+    transaction: u64,
     /// Whether the sync went well.
     done: oneshot::Sender<bool>,
 }
@@ -44,7 +44,7 @@ pub(super) fn write(
     let (Ok(syncing), Ok(runtime)) = (syncing, runtime::Builder::new_current_thread().build()) else {
         return tracing::error!("the store has no thread to sync by");
     };
-    let writer = Writer { db, cache, open: Vec::new(), due: Vec::new(), turn: 0, lost: false };
+    let writer = Writer { db, cache, open: Vec::new(), due: Vec::new(), transaction: 0, lost: false };
     runtime.block_on(writer.run(inbox, &batches));
     drop(batches);
     join(syncing);
@@ -58,11 +58,11 @@ pub(super) fn join(thread: JoinHandle<()>) {
 
 /// Syncs, and answers.
 fn answer(batches: &Receiver<Batch>, cache: &StatusCache, sync: impl Syncs) {
-    while let Ok(Batch { requests, turn, done }) = batches.recv() {
+    while let Ok(Batch { requests, transaction, done }) = batches.recv() {
         let failed = sync().err().map(|error| StoreError::Failed(format!("the disk did not take it: {error}")));
         let _ = done.send(failed.is_none());
         // After a failure, too: who reads is told what there is, as it is unknown what will stay.
-        cache.mark_synced(turn);
+        cache.mark_synced(transaction);
         for (request, error) in requests {
             request.answer(error.as_ref().or(failed.as_ref()));
         }
@@ -78,7 +78,7 @@ struct Writer<'a> {
     /// In those since the last sync began.
     due: Vec<(Box<dyn DbRequest>, Option<StoreError>)>,
     /// The last of those.
-    turn: u64,
+    transaction: u64,
     /// Whether a sync failed, so that what is on the disk is unknown.
     lost: bool,
 }
@@ -114,7 +114,7 @@ impl Writer<'_> {
                 for (_, failed) in &mut requests {
                     *failed = failed.take().or_else(|| error.clone());
                 }
-                syncing = batches.send(Batch { requests, turn: self.turn, done }).is_ok().then_some(wait);
+                syncing = batches.send(Batch { requests, transaction: self.transaction, done }).is_ok().then_some(wait);
             }
         }
     }
@@ -155,7 +155,7 @@ impl Writer<'_> {
             // It may have been rolled back already.
             let _ = run(self.db, "ROLLBACK");
         }
-        self.turn = self.cache.end_transaction(error.is_some());
+        self.transaction = self.cache.end_transaction(error.is_some());
         for request in self.open.drain(..) {
             if request.is_loose() {
                 request.answer(error.as_ref());

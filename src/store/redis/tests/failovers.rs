@@ -97,12 +97,12 @@ async fn a_name_that_leads_to_another_server_is_looked_up_again() {
     let error = why(store.ready().await);
     assert!(error.contains("it takes no writes: ") && error.contains("READONLY"), "{error}");
     assert!(store.read(EP, "a").await.unwrap().is_some(), "what can be read is read");
-    let mut news = store.subscribe();
+    let mut events = store.subscribe();
     leads.store(second.port(), Ordering::Relaxed);
     until("it is found", async || store.submit(EP, job("c", false, at(1))).await.is_ok()).await;
     store.ready().await.unwrap();
     assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b", "c"]);
-    assert_eq!(timeout(SOON, news.next()).await.unwrap(), Some(StoreEvent::Lagged));
+    assert_eq!(timeout(SOON, events.next()).await.unwrap(), Some(StoreEvent::Lagged));
     // At once, now that the last look was a while ago.
     sleep(Duration::from_millis(1100)).await;
     says(&first, "master_link_status:up").await;

@@ -73,10 +73,16 @@ async fn who_asks_again_because_the_answer_was_lost_is_heard_once() {
     store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     let seen = store.seen(keys, "a").await.unwrap().unwrap();
     let (mut after, chunk) = (seen.record.clone(), Bytes::from("1"));
-    let turn = after.part("w");
-    let effects = effects(EP, &seen.record, &after, &turn);
-    let change =
-        JobChange { after: &after, turn: &turn, effects: &effects, place: None, parts: &[], chunk: Some(&chunk) };
+    let transition = after.part("w");
+    let effects = effects(EP, &seen.record, &after, &transition);
+    let change = JobChange {
+        after: &after,
+        transition: &transition,
+        effects: &effects,
+        place: None,
+        parts: &[],
+        chunk: Some(&chunk),
+    };
     let write = JobWrite::change(keys, &store.rules, &seen, &change).unwrap();
     for _ in 0..2 {
         assert!(store.link.run::<bool>(&write.by(&store.write)).await.unwrap());
@@ -101,9 +107,9 @@ async fn a_line_of_jobs_that_have_expired_is_in_nobody_s_way() {
 async fn news_reach_other_gateways() {
     let server = Server::start(&[]);
     let (one, other) = (RedisStore::on(&server).await, RedisStore::on(&server).await);
-    let mut news = other.subscribe();
+    let mut events = other.subscribe();
     submit(&one, &["a"]).await;
-    let heard = timeout(Duration::from_secs(5), news.next()).await.unwrap();
+    let heard = timeout(Duration::from_secs(5), events.next()).await.unwrap();
     assert_eq!(heard, Some(StoreEvent::JobQueued(EP.into())));
     assert_eq!(ids(&other.take(EP, claim_request("w", 1, 1)).await.unwrap()), ["a"]);
 }

@@ -55,17 +55,17 @@ async fn a_redis_that_was_away_is_used_again_and_who_waits_looks_again() {
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = RedisStore::on(&server).await;
     submit(&store, &["a"]).await;
-    let mut news = store.subscribe();
+    let mut events = store.subscribe();
     server.kill();
     let error = why(store.submit(EP, job("b", false, at(1))).await);
     assert!(error.starts_with(&format!("Redis at 127.0.0.1:{}/0: ", server.port())), "{error}");
     assert!(!why(store.take(EP, claim_request("w", 1, 1)).await).is_empty());
     server.start_again();
     assert_eq!(ids(&store.take(EP, claim_request("w", 1, 1)).await.unwrap()), ["a"]);
-    let heard = timeout(Duration::from_secs(5), news.next()).await.unwrap();
+    let heard = timeout(Duration::from_secs(5), events.next()).await.unwrap();
     assert_eq!(heard, Some(StoreEvent::Lagged));
     submit(&store, &["c"]).await;
-    while news.next().await != Some(StoreEvent::JobQueued(EP.into())) {}
+    while events.next().await != Some(StoreEvent::JobQueued(EP.into())) {}
 }
 
 #[tokio::test]

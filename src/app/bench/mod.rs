@@ -39,12 +39,11 @@ pub(super) fn execute(args: &BenchArgs, config: &Config) -> Exit {
     };
     let told = async {
         let figures = figures(args, config, &models[0]).await?;
-        if args.json { Ok(serde_json::to_string(&figures)?) } else { Ok(table::table(&figures)) }
+        anyhow::Ok(if args.json { serde_json::to_string(&figures)? } else { table::table(&figures) })
     };
     match runtime.block_on(told) {
         Ok(told) => shown(&told),
         Err(cause) => {
-            let cause: anyhow::Error = cause;
             complain(&format!("bench: {cause:#}"));
             Exit::Failed
         }

@@ -117,7 +117,7 @@ mod check {
 
     pub(super) fn all() -> Result<bool> {
         let check = Check::new()?;
-        // Before anything is computed: libtorch finds no GPU any more once its processor half has made certain operators.
+        // Before anything is computed: libtorch no longer finds a GPU once its processor half has made certain operators.
         let gpus = gpus()?;
         if gpus.is_empty() {
             println!("no NVIDIA driver: the processor alone\n");

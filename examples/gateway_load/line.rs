@@ -11,7 +11,7 @@ pub(crate) struct Line {
     stream: TcpStream,
     host: String,
     prefix: String,
-    /// The request, and what came of the answer; kept, so that nothing is allocated anew.
+    /// The request, and what came of the answer; kept, so that nothing is allocated again.
     asked: Vec<u8>,
     answer: Vec<u8>,
     body: Vec<u8>,

@@ -192,7 +192,7 @@ impl Observer {
         }
     }
 
-    /// After an evaluation that was nobody's, when so many shapes are left.
+    /// After an evaluation without a job, when so many shapes are left.
     fn warmed(&mut self, engine: &impl Engine, left: usize) {
         self.metrics.warmed(left);
         if left == 0 {
@@ -247,8 +247,8 @@ impl<E: Engine> EngineLoop<E> {
         Ok(())
     }
 
-    /// Admits the jobs that wait; when there is nothing else to do, warms the engine up and sleeps until one comes. False when nobody can come
-    /// any more.
+    /// Admits the jobs that wait; when there is nothing else to do, warms the engine up and sleeps until one comes. False when no more jobs can
+    /// come.
     fn take_in(&mut self) -> Result<bool, Poisoned> {
         if !self.engine.busy() {
             match self.next()? {

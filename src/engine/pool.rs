@@ -69,7 +69,7 @@ struct ModelSlot {
     history: StdMutex<History>,
 }
 
-/// A model's engines, which nobody else takes or ends meanwhile.
+/// A model's engines, which no other task takes or ends meanwhile.
 type EnginesGuard = OwnedMutexGuard<Vec<Arc<Host>>>;
 
 /// What became of a model so far.
@@ -167,11 +167,11 @@ impl EnginePool {
         let (inner, slot) = (Arc::clone(&self.inner), Arc::clone(slot));
         {
             let mut loads = self.loads();
-            // Those that ended were heard, or nobody asks any more.
+            // Those that ended were heard, or no one asks.
             while loads.try_join_next().is_some() {}
             loads.spawn(async move {
                 let loaded = inner.load(&slot, engines).await;
-                // If nobody waits for it any more, who asks next finds it.
+                // If no job waits for it, the next that asks finds it.
                 let _ = tell.send(loaded);
             });
         }
@@ -204,7 +204,7 @@ impl Inner {
     }
 
     async fn hosts(&self, spec: &ModelSpec) -> Result<Vec<Host>, HostError> {
-        // Nobody makes room for what cannot be loaded.
+        // No model makes room for one that cannot be loaded.
         self.inspect(&spec.name).await?;
         let _loading = self.loading.lock().await;
         self.make_room(spec).await;

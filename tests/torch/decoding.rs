@@ -1,5 +1,5 @@
 //! Pictures that are developed beside the evaluations are those that are developed between them, to the bit; they come in the order in which
-//! they were begun, and nobody waits for them who has something else to do. The decoder here is one that any device can have.
+//! they were begun, and the engine waits for them only when it has nothing else to do. The decoder here is one that any device can have.
 
 use std::rc::Rc;
 
@@ -15,7 +15,7 @@ use crate::torch::drawing::{draw, engine, finish, jobs, only, run, spec};
 
 /// Pictures under way at the same time.
 const MOST: u32 = 4;
-/// Looks at a picture that nobody has who does not wait.
+/// Looks at a picture that is there only after a wait.
 const NEVER: u32 = u32::MAX;
 
 /// An engine whose pictures are there after so many looks.
@@ -189,7 +189,7 @@ proptest! {
         let (mut beside, counters) = slow(looks);
         let mut between = draw(&mut engine("tiny"), &jobs);
         let beside = draw(&mut beside, &jobs);
-        // What is under way when its job is cancelled is nobody's.
+        // What is under way when its job is cancelled is dropped.
         between.retain(|at, _| beside.contains_key(at) || !jobs[at.0.0 as usize].2);
         prop_assert!(beside == between);
         prop_assert_eq!(counters.alive(), 0);

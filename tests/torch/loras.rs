@@ -1,4 +1,4 @@
-//! LoRAs on a real, tiny model: a job gets its own and nobody else's, and a file that is not as it should be fails the
+//! LoRAs on a real, tiny model: a job gets its own and no other's, and a file that is not as it should be fails the
 //! job that names it and nothing more.
 
 use std::collections::BTreeMap;
@@ -142,7 +142,7 @@ fn loras_in_flight_at_once_are_what_they_are_alone() {
     }
     let mut together = studio.finish();
     for (i, spec) in (0..).zip(&specs) {
-        // An engine of its own: nothing to remember, nobody to mix with.
+        // An engine of its own: nothing to remember, no job to mix with.
         let alone = Studio::furnished().draw(spec).unwrap();
         let apart = furthest(&alone, &together.remove(&Ticket(i)).unwrap());
         assert!(apart <= 1, "job {i} differs by {apart}");

@@ -1,4 +1,4 @@
-//! Images to begin from: what is kept, what is made anew, and that neighbours do not matter.
+//! Images to begin from: what is kept, what is replaced, and that neighbours do not matter.
 
 use std::sync::Arc;
 

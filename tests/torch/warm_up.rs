@@ -1,4 +1,4 @@
-//! What an engine does in idle time changes no picture, keeps nobody waiting, and leaves the first job of each number of rows nothing to do but
+//! What an engine does in idle time changes no picture, keeps no job waiting, and leaves the first job of each number of rows nothing to do but
 //! to draw.
 
 use std::rc::Rc;

@@ -41,7 +41,7 @@ impl From<DecodeError> for JobError {
 }
 
 /// What `latents`, `[1, latent, height, width]`, come to, on their device: the bytes of the picture, and one more, which is 1 if all of
-/// its values are numbers. So nobody has to wait for the answer before the picture is there. Rounded as the reference does: `(x/2 + 0.5)`,
+/// its values are numbers. So no call has to wait for the answer before the picture is there. Rounded as the reference does: `(x/2 + 0.5)`,
 /// clamped to 0..1, times 255, halves to even.
 pub(in crate::engine::torch) fn decode(model: &Model, latents: &Tensor) -> Forward {
     let pixels = model.vae.decode(latents)?.f_to_kind(Kind::Float)?;

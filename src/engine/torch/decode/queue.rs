@@ -37,7 +37,7 @@ pub(in crate::engine::torch) struct QueuedDecode {
     pub(in crate::engine::torch) lane: Lane,
     /// What the autoencoder computed it in.
     pub(in crate::engine::torch) kind: Kind,
-    /// Whether nobody wants it any more. Its memory is the device's until it is done.
+    /// Whether it is no longer wanted. Its memory is the device's until it is done.
     pub(in crate::engine::torch) forgotten: bool,
 }
 

@@ -23,7 +23,7 @@ pub(in crate::engine::torch) struct InitImage {
 
 #[derive(Debug)]
 struct Mask {
-    /// 1 where latents are made anew and 0 where they are kept, `[1, 1, height, width]`.
+    /// 1 where latents are replaced and 0 where they are kept, `[1, 1, height, width]`.
     repaint: Tensor,
     paste: Option<Paste>,
 }

@@ -80,7 +80,7 @@ impl<'a> UnetBatch<'a> {
 pub(in crate::engine::torch) struct StaticInputs {
     rows: usize,
     inputs: UnetInputs,
-    /// Whose conditioning each row holds. It never changes, and an address that is remembered is nobody else's.
+    /// Whose conditioning each row holds. It never changes, and an address that is remembered is not reused.
     written: Vec<Weak<Conditioning>>,
 }
 

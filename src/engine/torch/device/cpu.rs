@@ -16,7 +16,7 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// jemalloc's settings, by the name that it knows them by; the environment's `MALLOC_CONF` goes before them. Large pieces are kept as others
-/// are, and what nobody has wanted for half a minute is given back, by a thread that runs beside.
+/// are, and what was not wanted for half a minute is given back, by a thread that runs beside.
 #[unsafe(export_name = "malloc_conf")]
 #[expect(unsafe_code, reason = "a symbol of this name is jemalloc's to read")]
 pub static MALLOC_CONF: &[u8; 82] =
@@ -59,14 +59,14 @@ pub(in crate::engine::torch) fn reclaim_before(bytes: usize) {
     }
 }
 
-/// Gives back all memory that is free now. The next tensors have their pages anew, so this is not for every evaluation.
+/// Gives back all memory that is free now. The next tensors get fresh pages, so this is not for every evaluation.
 pub(in crate::engine::torch) fn reclaim() {
     FREED_BYTES.store(0, Ordering::Relaxed);
     let maps = MAPS.lock().unwrap_or_else(PoisonError::into_inner);
     for map in maps.iter().filter_map(Weak::upgrade) {
         discard(&map);
     }
-    // SAFETY: jemalloc's name for the pages of all arenas that nobody uses (MALLCTL_ARENAS_ALL); it takes and gives no value.
+    // SAFETY: jemalloc's name for the pages of all arenas that are unused (MALLCTL_ARENAS_ALL); it takes and gives no value.
     #[expect(unsafe_code, reason = "jemalloc's control interface")]
     let _ = unsafe {
         tikv_jemalloc_sys::mallctl(c"arena.4096.purge".as_ptr(), ptr::null_mut(), ptr::null_mut(), ptr::null_mut(), 0)

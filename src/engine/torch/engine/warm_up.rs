@@ -1,5 +1,5 @@
-//! What an engine does while nobody waits. CUDA's libraries choose kernels and lay out memory when they first meet a shape, and a graph is
-//! recorded after some evaluations: seconds that the first job of each number of rows would pay. So jobs that nobody asked for are
+//! What an engine does while no job waits. CUDA's libraries choose kernels and lay out memory when they first meet a shape, and a graph is
+//! recorded after some evaluations: seconds that the first job of each number of rows would pay. So jobs that no client asked for are
 //! evaluated, an evaluation at a time, for every bucket of rows of the sizes that the settings name, and let go of when a job comes. The time
 //! of an evaluation is measured on the way: more rows than pay are never evaluated together.
 
@@ -16,7 +16,7 @@ use crate::engine::{Engine, Event, Poisoned, Ticket};
 use crate::job::{JobError, Size};
 
 impl TorchEngine {
-    /// Makes one evaluation that is nobody's; the shapes that are left then, `None` if there was none.
+    /// Makes one evaluation for no client; the shapes that are left then, `None` if there was none.
     pub(super) fn warm(&mut self) -> Result<Option<usize>, Poisoned> {
         if self.warm_up.done == 0 && self.warm_up.seconds == 0.0 && !self.warm_up.shapes.is_empty() {
             info!(shapes = self.warm_up.shapes.len(), "warming up until a job comes");
@@ -34,7 +34,7 @@ impl TorchEngine {
         Ok(Some(left))
     }
 
-    /// A job has come: what is nobody's is let go of, for later.
+    /// A job has come: what is for no client is dropped, for later.
     pub(super) fn interrupt_warm_up(&mut self) {
         if let Some(Current { shape, .. }) = self.warm_up.current.take() {
             debug!(rows = shape.rows, left = self.warm_up.shapes.len() + 1, "warm-up is interrupted by a job");

@@ -1,4 +1,4 @@
-//! What is evaluated while nobody waits: the shapes, in which order, and how many rows pay.
+//! What is evaluated while no job waits: the shapes, in which order, and how many rows pay.
 
 use std::collections::VecDeque;
 
@@ -8,7 +8,7 @@ use crate::engine::torch::denoise::graphs;
 use crate::job::{Size, Spec};
 use crate::sampler::Sampler;
 
-/// Names the job that nobody asked for.
+/// Names the job that no client asked for.
 pub(super) const TICKET: Ticket = Ticket(u64::MAX);
 
 /// Evaluations of each shape that are timed, when all that is done once has been done.
@@ -72,7 +72,7 @@ impl WarmUp {
         Self { shapes, auto: sizes.first().copied().filter(|_| rows.is_none()), ..Self::default() }
     }
 
-    /// Rows of what is being evaluated, if that is nobody's job.
+    /// Rows of what is being evaluated, if that is no client's job.
     pub(super) fn rows(&self) -> Option<usize> {
         self.current.map(|current| current.shape.rows)
     }

@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::Forward;
 use crate::engine::torch::device::cuda::kernels;
 
-/// An image, `[batch, channels, height, width]`; nobody else's, if something is still to be added.
+/// An image, `[batch, channels, height, width]`; not shared, if something is still to be added.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct PendingBias<'a> {
     pub(super) image: Tensor,

@@ -45,7 +45,7 @@ impl Resnet {
             (Some(columns), Some(times)) => Some(times.f_narrow(1, columns.start, columns.end - columns.start)?),
             _ => None,
         };
-        // What is not needed any more goes before the next is made: in the autoencoder each of these is the largest tensor there is.
+        // What is no longer needed goes before the next is made: in the autoencoder each of these is the largest tensor there is.
         let mut hidden = self.norm1.activate(x)?;
         hidden = self.norm2.activate_shifted(self.conv1.convolve(&hidden)?, shift.as_ref())?;
         let sum = self.conv2.convolve(&hidden)?;

@@ -125,7 +125,7 @@ impl ConfigFile {
         self.used.borrow_mut().extend(keys.iter().map(|&key| key.to_owned()));
     }
 
-    /// Refuses what is left: an option nobody here has heard of may change the picture. Null, false and `_private` keys
+    /// Refuses what is left: an option that is unknown here may change the picture. Null, false and `_private` keys
     /// ask for nothing.
     pub(in crate::engine::torch) fn finish(&self) -> Result<(), LoadError> {
         let used = self.used.borrow();

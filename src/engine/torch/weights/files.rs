@@ -87,7 +87,7 @@ impl Weights {
         &self.files[0].path
     }
 
-    /// Refuses files that hold tensors nobody asked for, except those for which `harmless` holds. Gives back the
+    /// Refuses files that hold tensors that were not asked for, except those for which `harmless` holds. Gives back the
     /// mappings that tensors still use: they must live as long as the tensors.
     pub(in crate::engine::torch) fn finish(self, harmless: impl Fn(&str) -> bool) -> Result<Vec<Arc<Mmap>>, LoadError> {
         let used = self.used.borrow();
@@ -197,7 +197,7 @@ fn map(path: &Path) -> io::Result<Mmap> {
     }
 }
 
-/// The same bytes in memory of our own, where nobody else can take them away.
+/// The same bytes in memory of our own, where no other process can take them away.
 fn read(path: &Path, largest: u64) -> io::Result<Mmap> {
     let mut file = whole::open(path)?;
     let length = file.metadata()?.len();

@@ -10,7 +10,7 @@ use super::helper::CudaEvent;
 use crate::engine::torch::device::async_work::{AsyncDecoder, PendingDecode};
 use crate::engine::torch::error::Forward;
 
-/// What is made on a stream and let go of while the stream is at it serves nobody else before, for libtorch keeps memory by stream. So
+/// What is made on a stream and let go of while the stream is at it serves no other tensor before, for libtorch keeps memory by stream. So
 /// only what another stream made, which is the latents, must be kept until the end.
 impl AsyncDecoder for Rc<Gpu> {
     fn begin(&self, work: &dyn Fn() -> Forward) -> Forward<Box<dyn PendingDecode>> {

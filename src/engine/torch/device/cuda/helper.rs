@@ -198,7 +198,7 @@ impl Helper {
         // SAFETY: the tensors live as long as the call.
         let call = |made| unsafe { attend(query.as_ptr(), key.as_ptr(), value.as_ptr(), c_int::from(causal), made) };
         let made = self.made(call)?;
-        // SAFETY: a tensor on the heap, as torch-sys has them, and nobody else's.
+        // SAFETY: a tensor on the heap, as torch-sys has them, and not shared.
         Ok(unsafe { Tensor::from_ptr(made.cast()) })
     }
 
@@ -327,7 +327,7 @@ impl CudaEvent {
         self.helper.check(unsafe { (self.helper.functions.event_wait)(self.handle) })
     }
 
-    /// Has `stream` wait for it before it begins what it is given from here on. It may be set anew at once.
+    /// Has `stream` wait for it before it begins what it is given from here on. It may be set again at once.
     #[expect(unsafe_code, reason = "a call into the helper")]
     pub(super) fn wait(&self, stream: &Stream) -> Forward<()> {
         // SAFETY: as above.
@@ -357,7 +357,7 @@ impl CudaEvent {
 impl Drop for CudaEvent {
     #[expect(unsafe_code, reason = "a call into the helper")]
     fn drop(&mut self) {
-        // SAFETY: the handle is an event's, and nobody uses it after this.
+        // SAFETY: the handle is an event's, and it is not used after this.
         unsafe { (self.helper.functions.event_drop)(self.handle) }
     }
 }
@@ -395,7 +395,7 @@ impl CudaGraph {
 impl Drop for CudaGraph {
     #[expect(unsafe_code, reason = "a call into the helper")]
     fn drop(&mut self) {
-        // SAFETY: the handle is a graph's, and nobody uses it after this.
+        // SAFETY: the handle is a graph's, and it is not used after this.
         unsafe { (self.helper.functions.graph_drop)(self.handle) }
     }
 }

@@ -177,7 +177,7 @@ impl<'a, N: Copy> Output<'a, N> {
 
     fn write(&self, at: usize, row: &[N]) {
         assert!(at + row.len() <= self.count, "a row beyond the tensor");
-        // SAFETY: it is inside the tensor, as was just seen, and nobody else's.
+        // SAFETY: it is inside the tensor, as was just seen, and not shared.
         #[expect(unsafe_code, reason = "memory that threads share")]
         unsafe {
             self.numbers.add(at).copy_from_nonoverlapping(row.as_ptr(), row.len());

@@ -182,7 +182,7 @@ impl Kernels {
         if let (Some(usage), true) = (&self.usage, there) {
             usage.called_a_kernel();
         }
-        // SAFETY: tensors on the heap, as torch-sys has them, and nobody else's.
+        // SAFETY: tensors on the heap, as torch-sys has them, and not shared.
         Ok(there.then(|| made.map(|made| unsafe { Tensor::from_ptr(made.cast()) })))
     }
 }

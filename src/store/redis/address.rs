@@ -109,7 +109,7 @@ async fn master(info: ConnectionInfo, name: &str) -> RedisResult<Option<(String,
         .set_response_timeout(Some(CONNECT_TIMEOUT));
     let mut db: MultiplexedConnection =
         Client::open(info)?.get_multiplexed_async_connection_with_config(&config).await?;
-    redis::cmd("SENTINEL_PORT").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut db).await
+    redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).query_async(&mut db).await
 }
 
 fn wants_password(error: &RedisError) -> bool {

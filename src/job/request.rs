@@ -33,6 +33,9 @@ impl JobRequest {
     pub const LOCAL_ID: &'static str = "local_test";
 
     /// Reads a job from its JSON text.
+    ///
+    /// # Errors
+    /// The text is no JSON object, has no input, or an id that is no text.
     pub fn from_json(text: &str) -> Result<Self, JobRequestError> {
         let Value::Object(mut job) = serde_json::from_str(text)? else { return Err(JobRequestError::NotAnObject) };
         let input = job.remove("input").filter(|input| !input.is_null()).ok_or(JobRequestError::NoInput)?;

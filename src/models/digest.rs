@@ -48,11 +48,17 @@ impl Digest {
     }
 
     /// Of the file at `path`; `seen` is told how many bytes were read, each time that some were.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn of_file(path: &Path, seen: impl FnMut(u64)) -> io::Result<Self> {
         Self::of(&mut whole::open(path)?, seen)
     }
 
     /// Of all that comes from `source`; `seen` is told how many bytes came, each time that some did.
+    ///
+    /// # Errors
+    /// The source cannot be read.
     pub fn of(source: &mut impl Read, seen: impl FnMut(u64)) -> io::Result<Self> {
         Ok(hash(source, seen)?.digest())
     }

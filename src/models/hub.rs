@@ -78,6 +78,9 @@ impl Hub {
     }
 
     /// What `repository` has at `revision`, a branch, a tag or a commit.
+    ///
+    /// # Errors
+    /// The hub does not answer, refuses, or answers something else than a hub does.
     pub async fn list(&self, repository: &Repository, revision: &str) -> Result<Listing, PullError> {
         let mut url = self.at(&["api", "models", &repository.owner, &repository.name, "revision", revision]);
         url.set_query(Some("blobs=true"));

@@ -74,6 +74,9 @@ pub struct Item {
 
 impl What {
     /// Reads what was asked for.
+    ///
+    /// # Errors
+    /// The text is none of the three.
     pub fn parse(text: &str) -> Result<Self, PullError> {
         let wrong = || PullError::What(text.to_owned());
         if text.contains("://") {
@@ -113,6 +116,9 @@ impl PullPlan {
 }
 
 /// Asks the hub, or the file's host, and says what a pull will do.
+///
+/// # Errors
+/// What was asked for does not go together, is not there, or is no model that loads.
 pub async fn plan(hub: &Hub, order: Order) -> Result<PullPlan, PullError> {
     let plan = match What::parse(&order.what)? {
         What::File(url) => of_file(hub, url, &order).await?,

@@ -27,6 +27,9 @@ pub type Watch = Arc<dyn Fn(usize, Seen) + Send + Sync>;
 /// Fetches what `plan` tells of, `jobs` files at once, and has all of it checked and together when it is done.
 ///
 /// Dropping the future ends it; what came is kept for the next.
+///
+/// # Errors
+/// Another process pulls it, the disk lacks room, or a file does not come as it was published.
 pub async fn pull(
     hub: &Hub,
     plan: &PullPlan,

@@ -49,6 +49,9 @@ pub enum UnusableRepository {
 }
 
 /// Picks the files to fetch; of weights those of `variant` (as in `model.fp16.safetensors`), else the full ones, else `fp16`.
+///
+/// # Errors
+/// The repository has no whole model of a family that loads, or has it as a pickle.
 pub fn choose<'a>(files: &'a [RemoteFile], variant: Option<&str>) -> Result<Vec<&'a RemoteFile>, UnusableRepository> {
     if let Some((_, family)) =
         FOREIGN_PARTS.iter().find(|(part, _)| files.iter().any(|file| file.path.as_str().starts_with(part)))

@@ -108,6 +108,9 @@ impl Staged {
     }
 
     /// Moves it to its place, and says where that is.
+    ///
+    /// # Errors
+    /// The folder cannot get its name, or there is one of that name by now.
     pub fn settle(self) -> Result<PathBuf, PullError> {
         let Staging { folder, place, .. } = self.0;
         fs::rename(&folder, &place).map_err(|cause| match cause.kind() {
@@ -123,6 +126,9 @@ impl Staged {
     }
 
     /// Removes it: it is no model.
+    ///
+    /// # Errors
+    /// The folder cannot be removed.
     pub fn discard(self) -> Result<(), PullError> {
         fs::remove_dir_all(&self.0.folder).map_err(PullError::disk(&self.0.folder))
     }

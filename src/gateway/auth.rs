@@ -10,8 +10,9 @@ use sha2::{Digest, Sha256};
 use crate::store::Store;
 
 use super::api_keys::{Role, sent_key};
+use super::peer::ClientId;
 use super::reply::ApiError;
-use super::{Gateway, encoding};
+use super::{Gateway, encoding, peer};
 
 /// What a route asks for: the part of its path after the endpoint.
 fn operation(route: &str) -> &str {
@@ -32,12 +33,18 @@ async fn check<S: Store>(
     let endpoint = gateway.endpoint(name).map_or(name, |endpoint| &endpoint.id);
     gateway.keys.allow(role, endpoint, &request)?;
     encoding::plain(request.headers())?;
+    // A key that was not asked for says nothing: anybody could send another with each request.
+    let key = (!gateway.keys.is_open()).then(|| Sha256::digest(sent_key(request.headers())).into());
+    let address = peer::address().filter(|_| role == Role::Worker || key.is_none());
+    let client = ClientId { key, address };
+    peer::identify(client);
     if role == Role::Worker || !gateway.settings.limits {
         return Ok(next.run(request).await);
     }
     let operation = operation(route.as_str());
     let mut asked = Sha256::new();
-    for part in [endpoint.as_bytes(), operation.as_bytes(), sent_key(request.headers())] {
+    let address = client.address.map(|address| address.to_string()).unwrap_or_default();
+    for part in [endpoint.as_bytes(), operation.as_bytes(), key.as_ref().map_or(address.as_bytes(), |key| key)] {
         asked.update(part.len().to_le_bytes());
         asked.update(part);
     }

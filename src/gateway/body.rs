@@ -1,12 +1,19 @@
-//! Bodies, taken whole: for what is not small there has to be room first.
+//! Bodies, taken whole: for what is not small there has to be room as it comes.
+
+use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, HttpBody};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::CONTENT_LENGTH;
 use futures_util::StreamExt;
+use tokio::select;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::memory_budget::{MemoryBudget, Reservation, UNCOUNTED_BYTES};
 use super::reply::ApiError;
+
+/// What has to come within that time, in bytes, of a body that holds memory for which others wait.
+const MIN_BODY_PROGRESS: (usize, Duration) = (64 << 10, Duration::from_secs(3));
 
 /// A body that is to come, and how many bytes it says that it has.
 pub(super) struct IncomingBody {
@@ -34,38 +41,52 @@ pub(super) struct WholeBody {
 
 impl IncomingBody {
     /// The whole body, of at most so many bytes.
-    pub(super) async fn whole(self, room: &MemoryBudget, most: usize) -> Result<WholeBody, ApiError> {
+    pub(super) async fn whole(self, budget: &MemoryBudget, most: usize) -> Result<WholeBody, ApiError> {
         let mut rest = self.body.into_data_stream();
         let large = || ApiError::TooLarge(format!("the body is larger than {most} bytes"));
-        let (mut bytes, mut held) = (Vec::new(), Reservation::default());
-        let mut has = UNCOUNTED_BYTES;
-        if let Some(length) = self.length {
-            if length > most {
-                return refuse(rest, most, large()).await;
-            }
-            match room.reserve(length).await {
-                Ok(room) => held = room,
-                Err(fault) => return refuse(rest, most, fault).await,
-            }
-            has = length.max(UNCOUNTED_BYTES);
-            bytes.reserve_exact(length);
+        // One that does not say how much it is may be all.
+        let end = self.length.unwrap_or(most);
+        if end > most {
+            return refuse(rest, most, large()).await;
         }
-        while let Some(data) = rest.next().await {
+        let (mut bytes, mut held, mut room) = (Vec::new(), Reservation::default(), UNCOUNTED_BYTES);
+        let (mut check, mut before) = (interval(MIN_BODY_PROGRESS.1), 0);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let data = select! {
+                biased;
+                data = rest.next() => data,
+                _ = check.tick() => {
+                    if held.bytes() > 0 && bytes.len().saturating_sub(before) < MIN_BODY_PROGRESS.0 && budget.is_pressed() {
+                        return Err(ApiError::Busy);
+                    }
+                    before = bytes.len();
+                    continue;
+                }
+            };
+            let Some(data) = data else { break };
             let data = data.map_err(|error| ApiError::BadRequest(format!("the body did not arrive: {error}")))?;
             let length = bytes.len() + data.len();
             if length > most {
                 return Err(large());
             }
-            if length > has {
-                // It does not say how much it is, so it may be all.
-                match room.reserve(most).await {
-                    Ok(room) => held = room,
-                    Err(fault) => return refuse(rest, most, fault).await,
+            if length > room {
+                match budget.grow(&mut held, length, end.max(length)).await {
+                    Ok(bytes) => room = bytes,
+                    Err(fault) => {
+                        drop((bytes, held));
+                        return refuse(rest, most, fault).await;
+                    }
                 }
-                has = most;
+                check.reset();
+                before = length;
+            }
+            if length > bytes.capacity() {
+                bytes.reserve_exact(room.min(end).max(length) - bytes.len());
             }
             bytes.extend_from_slice(&data);
         }
+        bytes.shrink_to_fit();
         held.shrink(bytes.len());
         Ok(WholeBody { bytes, held })
     }
@@ -86,11 +107,17 @@ async fn refuse<T>(mut rest: BodyDataStream, most: usize, fault: ApiError) -> Re
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::sync::Arc;
 
     use bytes::Bytes;
     use futures_util::{FutureExt, stream};
 
+    use tokio::task::JoinSet;
+    use tokio::time::{Instant, sleep};
+    use tokio_util::sync::CancellationToken;
+
     use super::super::memory_budget::MemoryBudgets;
+    use super::super::peer::{self, ClientId};
     use super::*;
 
     const MAX: usize = 100_000;
@@ -103,8 +130,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_has_room_for_what_it_says_or_for_all_that_it_may_be_until_it_is_whole() {
-        let rooms = MemoryBudgets::new(2 * MAX);
+    async fn a_large_body_has_room_for_what_it_says_or_for_all_that_it_may_be_until_it_is_whole() {
+        let rooms = MemoryBudgets::new(2 * MAX, &CancellationToken::new());
         let room = &rooms.jobs;
         for (parts, says) in [(vec![40_000, 20_000], Some(60_000)), (vec![10_000; 6], None)] {
             let whole = sent(parts, says).await.whole(room, MAX).await.unwrap();
@@ -129,9 +156,81 @@ mod tests {
         }
     }
 
+    const MIB: usize = 1 << 20;
+
+    /// A body of which so much comes, as its receiver is ready for it, and then no more.
+    fn stalls(comes: usize, says: usize) -> IncomingBody {
+        let part = || Ok::<_, Infallible>(Bytes::from(vec![b'x'; 16 << 10]));
+        let parts = stream::iter(std::iter::repeat_with(part).take(comes >> 14)).chain(stream::pending());
+        IncomingBody { body: Body::from_stream(parts), length: Some(says) }
+    }
+
+    /// Ends as a body does that is wanted by such a client.
+    fn read(
+        body: IncomingBody,
+        client: &str,
+        budgets: &Arc<MemoryBudgets>,
+    ) -> impl Future<Output = Result<usize, ApiError>> + Send + use<> {
+        let (client, budgets) = (ClientId::named(client), budgets.clone());
+        let whole = async move { Ok(body.whole(&budgets.results, 64 * MIB).await?.bytes.len()) };
+        peer::on_behalf_of(client, whole)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_holds_what_has_come_of_it() {
+        let budgets = Arc::new(MemoryBudgets::new(256 * MIB, &CancellationToken::new()));
+        for (comes, holds) in [(0, 0), (UNCOUNTED_BYTES, 0), (2 * UNCOUNTED_BYTES, 96 << 10), (8 * MIB, 12 * MIB)] {
+            let mut body = Box::pin(read(stalls(comes, 64 * MIB), "a", &budgets));
+            assert!(body.as_mut().now_or_never().is_none());
+            let held = 256 * MIB - budgets.results.free();
+            assert!((comes.min(holds)..=holds).contains(&held), "{comes}: {held}");
+        }
+        assert_eq!(budgets.results.free(), 256 * MIB);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn very_many_bodies_of_one_client_come_whole() {
+        let budgets = Arc::new(MemoryBudgets::new(16 * MIB, &CancellationToken::new()));
+        let mut reading = JoinSet::new();
+        for _ in 0..60 {
+            let parts = stream::iter([Ok::<_, Infallible>(()); 60]).then(async |_| {
+                sleep(Duration::from_millis(10)).await;
+                Ok::<_, Infallible>(Bytes::from(vec![b'x'; 50_000]))
+            });
+            let body = IncomingBody { body: Body::from_stream(parts), length: Some(3_000_000) };
+            reading.spawn(read(body, "a", &budgets));
+        }
+        while let Some(read) = reading.join_next().await {
+            assert_eq!(read.unwrap().unwrap(), 3_000_000);
+        }
+        assert_eq!(budgets.results.free(), 16 * MIB);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_stalls_keeps_its_memory_only_until_another_wants_it() {
+        let budgets = Arc::new(MemoryBudgets::new(256 * MIB, &CancellationToken::new()));
+        let mut stalled = JoinSet::new();
+        for _ in 0..60 {
+            stalled.spawn(read(stalls(8 * MIB, 64 * MIB), "evil", &budgets));
+        }
+        sleep(Duration::from_secs(60)).await;
+        let honest = |client: &'static str, bytes: usize| read(stalls_never(bytes), client, &budgets);
+        let began = Instant::now();
+        assert_eq!(honest("good", 20 * MIB).now_or_never().unwrap().unwrap(), 20 * MIB, "another client does not wait");
+        assert_eq!(honest("evil", 10 * MIB).await.unwrap(), 10 * MIB);
+        assert!(began.elapsed() < Duration::from_secs(30), "nor does the same for long: {:?}", began.elapsed());
+        stalled.shutdown().await;
+        assert_eq!(budgets.results.free(), 256 * MIB);
+    }
+
+    fn stalls_never(bytes: usize) -> IncomingBody {
+        let parts = stream::iter((0..bytes >> 14).map(|_| Ok::<_, Infallible>(Bytes::from(vec![b'x'; 16 << 10]))));
+        IncomingBody { body: Body::from_stream(parts), length: Some(bytes) }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_is_small_never_waits_and_what_is_large_is_refused_once_it_has_come() {
-        let rooms = MemoryBudgets::new(MAX);
+        let rooms = MemoryBudgets::new(MAX, &CancellationToken::new());
         let all = rooms.jobs.reserve(MAX).await.unwrap();
         for says in [None, Some(UNCOUNTED_BYTES)] {
             let small = sent(vec![UNCOUNTED_BYTES / 2; 2], says).await;

@@ -1,5 +1,21 @@
-//! Memory for what is under way: bodies that have not come whole, jobs and results that are not yet kept, answers that were not read yet. Each kind
-//! has so much of it over all who ask, and who finds none waits a while.
+//! Memory for what is under way: bodies that have not come whole, jobs and results that are not yet kept, answers that nobody has taken. Each kind
+//! has so much of it over all who ask. Who finds none waits a while, and not on once the gateway closes.
+//!
+//! Shares. A client may hold as much as it leaves free (a dynamic threshold, after Choudhury and Hahne, "Dynamic queue length thresholds for
+//! shared-memory packet switches", 1998): one alone half of the memory, two a third each. So there is always some for whoever comes next, and
+//! none has to be set apart for those who are not there. A client that holds nothing may have more than that, or an answer larger than half
+//! of the memory would never be read.
+//!
+//! Bodies. They hold what has come of them, in steps, and not what they say that they will be: who sends the head of a large body and stops there
+//! holds nothing. A body that holds a part and waits for more could wait for one that does the same. It cannot for ever:
+//! * Steps leave a quarter of the memory free, and only bodies whose whole length fits into that quarter get any. Larger ones, of which there
+//!   are some only where little memory is set, wait for all of it while they hold nothing.
+//! * A body that gets no further step waits for all that it lacks, which is less than a quarter, and waits no second time.
+//! * So whoever waits lacks only what those hold who lack nothing. These end: their senders have to move, and are cut off if they stall while
+//!   somebody waits because of them ([`MemoryBudget::is_pressed`]).
+//!
+//! What a client's bodies lack may go beyond its share, up to a quarter of the memory at once: otherwise many bodies of one client would keep
+//! each other from ending.
 
 use std::num::NonZero;
 use std::panic::resume_unwind;
@@ -7,13 +23,18 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::select;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::blocking::blocking;
 
+pub(super) use super::memory_pool::Reservation;
+
+use super::memory_pool::SharedPool;
+use super::peer;
 use super::reply::ApiError;
 
 /// Bytes that take no room: most bodies and answers have fewer, and go their way whatever becomes of large ones. How many of them there may be,
@@ -22,6 +43,9 @@ pub(super) const UNCOUNTED_BYTES: usize = 16 << 10;
 
 /// Bytes that are read or written at once, where that is asked for; more hold up others.
 const INLINE_BYTES: usize = 64 << 10;
+
+/// By how much a body grows, of which more may come: half of what has come, within these bounds.
+const STEP_RANGE: (usize, usize) = (64 << 10, 4 << 20);
 
 /// How long clients wait for room. Longer than one that does not move keeps its own, and shorter than the minute of proxies.
 const CLIENT_WAIT: Duration = Duration::from_secs(45);
@@ -45,13 +69,14 @@ pub(super) struct MemoryBudgets {
 }
 
 impl MemoryBudgets {
-    /// Budgets of so many bytes each.
-    pub(super) fn new(bytes: usize) -> Self {
+    /// Budgets of so many bytes each, for which nobody waits on once the gateway is `closing`.
+    pub(super) fn new(bytes: usize, closing: &CancellationToken) -> Self {
+        let budget = |longest_wait| MemoryBudget::new(bytes, longest_wait, closing.clone());
         Self {
-            jobs: MemoryBudget::new(bytes, CLIENT_WAIT),
-            answers: MemoryBudget::new(bytes, CLIENT_WAIT),
-            results: MemoryBudget::new(bytes, WORKER_WAIT),
-            messages: MemoryBudget::new(bytes, CLIENT_WAIT),
+            jobs: budget(CLIENT_WAIT),
+            answers: budget(CLIENT_WAIT),
+            results: budget(WORKER_WAIT),
+            messages: budget(CLIENT_WAIT),
             tasks: TaskTracker::new(),
         }
     }
@@ -63,15 +88,20 @@ impl MemoryBudgets {
         held: Reservation,
         work: impl Future<Output = T> + Send + 'static,
     ) -> T {
-        if held.0.is_none() {
+        if held.bytes() == 0 {
             return work.await;
         }
-        let task = self.tasks.spawn(async move {
+        let held_on = async move {
             let done = work.await;
             drop(held);
             done
-        });
-        match task.await {
+        };
+        self.finish(held_on).await
+    }
+
+    /// What `work` comes to, which goes on to its end even if nobody waits for it any more.
+    pub(super) async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        match self.tasks.spawn(work).await {
             Ok(done) => done,
             Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
             // The runtime ends, and this task with it.
@@ -83,31 +113,56 @@ impl MemoryBudgets {
 /// The budget of one kind.
 #[derive(Debug)]
 pub(super) struct MemoryBudget {
-    free: Arc<Semaphore>,
-    bytes: usize,
-    wait: Duration,
+    pool: SharedPool,
+    longest_wait: Duration,
+    closing: CancellationToken,
     heavy: Arc<Semaphore>,
 }
 
 impl MemoryBudget {
-    fn new(bytes: usize, wait: Duration) -> Self {
+    fn new(bytes: usize, longest_wait: Duration, closing: CancellationToken) -> Self {
         // One processor of two is left to what is small.
         let heavy = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
-        let bytes = bytes.min(u32::MAX as usize);
-        Self { free: Arc::new(Semaphore::new(bytes)), bytes, wait, heavy: Arc::new(Semaphore::new(heavy)) }
+        Self { pool: SharedPool::new(bytes), longest_wait, closing, heavy: Arc::new(Semaphore::new(heavy)) }
     }
 
-    /// Reserves so many bytes, as soon as there are; of more than there ever is, all. Who came first has it first.
+    /// Reserves so many bytes for the current client, as soon as there are; of more than there ever is, all.
     pub(super) async fn reserve(&self, bytes: usize) -> Result<Reservation, ApiError> {
         if bytes <= UNCOUNTED_BYTES {
             return Ok(Reservation::default());
         }
-        // No larger than the room, which fits.
-        let bytes = bytes.min(self.bytes) as u32;
-        match timeout(self.wait, self.free.clone().acquire_many_owned(bytes)).await {
-            Ok(Ok(permit)) => Ok(Reservation(Some(permit))),
-            _ => Err(ApiError::Busy),
+        self.granted(self.pool.ask_whole(peer::client(), bytes.min(self.pool.bytes()))).await
+    }
+
+    /// Reserves more for a body of which `length` bytes are there and that has `most` at the end. Returns for how many there is room now.
+    pub(super) async fn grow(&self, held: &mut Reservation, length: usize, most: usize) -> Result<usize, ApiError> {
+        let (client, before) = (peer::client(), held.bytes());
+        if before == 0 && most > self.pool.largest_by_steps() {
+            *held = self.reserve(most).await?;
+            return Ok(most);
         }
+        let step = (length + (length / 2).clamp(STEP_RANGE.0, STEP_RANGE.1)).min(most);
+        if let Some(more) = self.pool.step(client, step.saturating_sub(before)) {
+            held.add(more);
+            return Ok(step);
+        }
+        held.add(self.granted(self.pool.ask_rest(client, most.saturating_sub(before))).await?);
+        Ok(most)
+    }
+
+    async fn granted(&self, grant: oneshot::Receiver<Reservation>) -> Result<Reservation, ApiError> {
+        let _waits = peer::waits_for_memory();
+        select! {
+            biased;
+            Ok(held) = grant => Ok(held),
+            () = sleep(self.longest_wait) => Err(ApiError::Busy),
+            () = self.closing.cancelled() => Err(ApiError::Busy),
+        }
+    }
+
+    /// Whether somebody waits because of what the current client holds.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.pool.is_pressed(peer::client())
     }
 
     /// What `work` on so many bytes comes to: of many, where it holds up no other request, and only some at the same time.
@@ -128,39 +183,7 @@ impl MemoryBudget {
     /// Bytes that are free.
     #[cfg(test)]
     pub(super) fn free(&self) -> usize {
-        self.free.available_permits()
-    }
-}
-
-/// Bytes that somebody has reserved. Dropping it gives it back.
-#[derive(Debug, Default)]
-pub(super) struct Reservation(Option<OwnedSemaphorePermit>);
-
-impl Reservation {
-    /// A text that has the room for as long as anybody has the text.
-    pub(super) fn by(self, text: String) -> Bytes {
-        match self.0 {
-            Some(_) => Bytes::from_owner(ReservedText { text, _held: self }),
-            None => text.into(),
-        }
-    }
-
-    /// Gives back what is more than so many bytes need.
-    pub(super) fn shrink(&mut self, bytes: usize) {
-        if let Some(permit) = &mut self.0 {
-            drop(permit.split(permit.num_permits().saturating_sub(bytes)));
-        }
-    }
-}
-
-struct ReservedText {
-    text: String,
-    _held: Reservation,
-}
-
-impl AsRef<[u8]> for ReservedText {
-    fn as_ref(&self) -> &[u8] {
-        self.text.as_bytes()
+        self.pool.free()
     }
 }
 
@@ -171,9 +194,13 @@ mod tests {
 
     use super::*;
 
+    fn budget(bytes: usize) -> MemoryBudget {
+        MemoryBudget::new(bytes, Duration::from_secs(9), CancellationToken::new())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_room_waits_in_line_and_not_for_ever() {
-        let room = MemoryBudget::new(100_000, Duration::from_secs(9));
+        let room = budget(100_000);
         let first = room.reserve(80_000).await.unwrap();
         assert!(room.reserve(UNCOUNTED_BYTES).now_or_never().is_some(), "what is small needs none");
         let began = Instant::now();
@@ -181,14 +208,27 @@ mod tests {
             sleep(Duration::from_secs(5)).await;
             drop(first);
         });
-        assert_eq!(large.unwrap().0.unwrap().num_permits(), 100_000, "all that there is");
+        assert_eq!(large.unwrap().bytes(), 100_000, "all that there is");
         assert!(matches!(small, Err(ApiError::Busy)), "though it would have fitted: it came later");
         assert_eq!((began.elapsed().as_secs(), room.free()), (9, 100_000));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_on_when_the_gateway_closes() {
+        let closing = CancellationToken::new();
+        let rooms = MemoryBudgets::new(100_000, &closing);
+        let _all = rooms.results.reserve(100_000).await.unwrap();
+        let began = Instant::now();
+        let (waited, ()) = tokio::join!(rooms.results.reserve(100_000), async {
+            sleep(Duration::from_secs(2)).await;
+            closing.cancel();
+        });
+        assert!(matches!(waited, Err(ApiError::Busy)) && began.elapsed().as_secs() == 2);
+    }
+
     #[tokio::test]
     async fn a_text_has_its_room_as_long_as_anybody_has_it() {
-        let room = MemoryBudget::new(100_000, Duration::from_secs(9));
+        let room = budget(100_000);
         let mut held = room.reserve(60_000).await.unwrap();
         held.shrink(50_000);
         held.shrink(50_001);
@@ -203,7 +243,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_store_goes_on_with_keeps_its_room_though_nobody_waits() {
-        let rooms = MemoryBudgets::new(100_000);
+        let rooms = MemoryBudgets::new(100_000, &CancellationToken::new());
         let held = rooms.jobs.reserve(60_000).await.unwrap();
         let (go, goes) = tokio::sync::oneshot::channel::<()>();
         let (done, ends) = tokio::sync::oneshot::channel::<()>();
@@ -223,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn long_work_is_done_elsewhere_and_only_some_of_it_at_once() {
-        let room = MemoryBudget::new(1 << 20, Duration::from_secs(9));
+        let room = budget(1 << 20);
         let here = std::thread::current().id();
         let thread = || std::thread::current().id();
         assert_eq!(room.work(INLINE_BYTES, thread).await, here);

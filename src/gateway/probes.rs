@@ -13,6 +13,9 @@ use crate::store::Store;
 use super::Gateway;
 use super::reply::RawJson;
 
+/// The probes that are answered however many connections there are.
+pub(super) const PATHS: [&str; 2] = ["/healthz", "/readyz"];
+
 /// For the store to answer.
 const READY_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -43,6 +43,8 @@ pub(super) enum ApiError {
     UnsupportedMediaType(String),
     #[error("the body is encoded ({0}): send it as it is, without Content-Encoding or with identity")]
     ContentEncoding(String),
+    #[error("the transfer coding ({0}) is not known here: send the body as it is, with Content-Length or chunked")]
+    TransferEncoding(String),
     #[error("there is no endpoint {0:?} here")]
     NoEndpoint(String),
     #[error("there is no job {0:?}: it never was, or its result is no longer kept")]
@@ -59,6 +61,8 @@ pub(super) enum ApiError {
     StoreFull,
     #[error("too much is being sent or read at the moment; nothing was changed")]
     Busy,
+    #[error("as many connections are open as may be; nothing was changed")]
+    Crowded,
     #[error("the queue cannot be reached at the moment; nothing was changed")]
     Store(StoreError),
 }
@@ -93,7 +97,8 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::StoreFull | Self::Busy | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TransferEncoding(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::StoreFull | Self::Busy | Self::Crowded | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -136,7 +141,7 @@ impl IntoResponse for ApiError {
             tell_failed(error);
         }
         let mut reply = (self.status(), RawJson(self.body())).into_response();
-        if matches!(self, Self::StoreFull | Self::Busy | Self::Store(_) | Self::TooManyRequests(_)) {
+        if matches!(self, Self::StoreFull | Self::Busy | Self::Crowded | Self::Store(_) | Self::TooManyRequests(_)) {
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         reply

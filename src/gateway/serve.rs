@@ -1,10 +1,11 @@
 //! The sockets of a gateway: who may hold one, and for how long.
 
-mod activity;
+pub(super) mod activity;
 mod connection_limit;
 mod min_rate;
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -13,7 +14,9 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::response::Response;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
@@ -33,13 +36,17 @@ use tracing::{debug, warn};
 
 use crate::store::Store;
 
-use super::{Gateway, metrics, request_id, uri};
+use super::reply::ApiError;
+use super::{Gateway, metrics, peer, probes, request_id, uri};
 use activity::ConnectionActivity;
 use connection_limit::{ConnectionLimit, ConnectionPermit};
 use min_rate::MinRate;
 
-/// Bytes that are read ahead or written at once on a connection, the head of a request among them.
-const BUFFER_BYTES: usize = 64 << 10;
+/// Bytes that are read ahead or written at once on a connection, and of the head of a request. Counted nowhere, so they are few.
+const BUFFER_BYTES: usize = 16 << 10;
+
+/// For the head of a guest's request.
+const GUEST_HEAD: Duration = Duration::from_secs(5);
 
 /// After an error that is not of one connection, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -49,16 +56,19 @@ pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, st
     let (closing, routes, keep) = (gateway.closing.clone(), service(&gateway), gateway.settings.keep_alive);
     let limit = ConnectionLimit::new(gateway.settings.connections);
     let answering = async {
-        let mut connections = JoinSet::new();
+        let (mut connections, mut arrived) = (JoinSet::new(), None);
         loop {
             select! {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
-                accepted = accept(&listener, &limit) => match accepted {
-                    Ok((stream, _)) => {
+                accepted = accept(&listener, &limit, &mut arrived) => match accepted {
+                    Ok((stream, from)) => {
                         // Answers are small: none should wait for the next.
                         let _ = stream.set_nodelay(true);
-                        connections.spawn(connection(stream, routes.clone(), keep, closing.clone(), limit.join(&closing)));
+                        let place = limit.join(&closing);
+                        let activity = place.activity.clone();
+                        let served = connection(stream, routes.clone(), keep, closing.clone(), place);
+                        connections.spawn(peer::on_connection(Some(from.ip()), activity, served));
                     }
                     Err(cause) => {
                         warn!("no connection can be taken: {cause}");
@@ -67,7 +77,7 @@ pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, st
                 }
             }
         }
-        drop(listener);
+        drop((listener, arrived));
         closing.cancel();
         while connections.join_next().await.is_some() {}
     };
@@ -77,10 +87,20 @@ pub async fn serve<S: Store>(listener: TcpListener, gateway: Arc<Gateway<S>>, st
     }
 }
 
-/// The next connection, once there is room for one.
-async fn accept(listener: &TcpListener, limit: &ConnectionLimit) -> io::Result<(TcpStream, SocketAddr)> {
+/// The next connection, once there is room for it. It waits where the caller has it, who may give up and ask again.
+async fn accept(
+    listener: &TcpListener,
+    limit: &ConnectionLimit,
+    arrived: &mut Option<(TcpStream, SocketAddr)>,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    if arrived.is_none() {
+        *arrived = Some(listener.accept().await?);
+    }
     limit.room().await;
-    listener.accept().await
+    match arrived.take() {
+        Some(arrived) => Ok(arrived),
+        None => listener.accept().await,
+    }
 }
 
 /// The routes as a server needs them, which hears paths as the Python SDK writes them.
@@ -108,16 +128,18 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
     R: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send,
 {
-    // The routes are always ready: to wait for that would move every request once more.
     let activity = place.activity.clone();
     let stream = activity.on(stream);
+    // A guest is heard once, and soon.
+    let keep = if place.guest.is_some() { keep.min(GUEST_HEAD) } else { keep };
+    let (cut, guest, place) = (place.cut.clone(), place.guest.clone(), Arc::new(place));
     let seen = activity.clone();
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
         let activity = seen.clone();
         activity.working();
         let of = activity.clone();
         let body = |body: Incoming| if body.is_end_stream() { Body::empty() } else { in_time(Body::new(body), of) };
-        let answer = routes.clone().call(request.map(body));
+        let answer = answered(place.clone(), routes.clone(), request.map(body));
         async move { answer.await.map(|reply| reply.map(|body| activity.answered(body))) }
     });
     let served = http1::Builder::new()
@@ -126,9 +148,18 @@ where
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), answer);
     let mut served = pin!(served);
+    let dismissed = async {
+        match guest {
+            // One that asks gives way by an answer.
+            Some(guest) => guest.cancelled_owned().await,
+            None => pending().await,
+        }
+        activity.peers_turn().await;
+    };
     let ended = select! {
         ended = served.as_mut() => ended,
-        () = place.cut.cancelled() => {
+        () = dismissed => return debug!("a connection gave way to another"),
+        () = cut.cancelled() => {
             if !closing.is_cancelled() {
                 return debug!("a connection that did not move was cut off for another");
             }
@@ -142,6 +173,21 @@ where
     if let Err(cause) = ended {
         debug!("a connection ended early: {cause}");
     }
+}
+
+/// What the routes answer; to a guest, if it asks how the gateway is, or as soon as it has a place of its own.
+async fn answered<R>(place: Arc<ConnectionPermit>, mut routes: R, request: Request) -> Result<Response, Infallible>
+where
+    R: Service<Request, Response = Response, Error = Infallible>,
+{
+    // The routes are always ready: to wait for that would move every request once more.
+    if place.guest.is_none() {
+        return routes.call(request).await;
+    }
+    let may = probes::PATHS.contains(&request.uri().path()) || place.become_resident().await;
+    let mut reply = if may { routes.call(request).await? } else { ApiError::Crowded.into_response() };
+    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    Ok(reply)
 }
 
 /// A body that fails when too little more of it comes.
@@ -235,8 +281,8 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn half_requests_lock_nobody_out() {
+    /// A gateway of four connections, and what ends it.
+    async fn small_gateway() -> (SocketAddr, CancellationToken, JoinSet<()>) {
         let settings = GatewaySettings { connections: 4, ..GatewaySettings::default() };
         let store = Arc::new(MemoryStore::new(settings.rules.clone()));
         let gateway = Gateway::new(store, Course::new(Arc::new(SystemClock)), settings);
@@ -244,17 +290,61 @@ mod tests {
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, gateway, stop.clone()));
+        (address, stop, serving)
+    }
+
+    /// What a new connection is answered, within a minute.
+    async fn answer(address: SocketAddr, request: &str) -> String {
+        let mut honest = TcpStream::connect(address).await.unwrap();
+        honest.write_all(format!("{request}Host: localhost\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = timeout(Duration::from_mins(1), honest.read_to_string(&mut answer));
+        read.await.unwrap().unwrap();
+        answer
+    }
+
+    const PROBE: &str = "GET /healthz HTTP/1.1\r\nConnection: close\r\n";
+
+    #[tokio::test]
+    async fn half_requests_lock_nobody_out() {
+        let (address, stop, mut serving) = small_gateway().await;
         let mut halves = Vec::new();
         for _ in 0..8 {
             let mut half = TcpStream::connect(address).await.unwrap();
             half.write_all(b"GET /healthz HT").await.unwrap();
             halves.push(half);
         }
-        let mut honest = TcpStream::connect(address).await.unwrap();
-        honest.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        timeout(Duration::from_mins(1), honest.read_to_string(&mut answer)).await.unwrap().unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let probed = answer(address, PROBE).await;
+        assert!(probed.starts_with("HTTP/1.1 200"), "{probed}");
+        let asks = "GET /v2/stable-diffusion-v1/health HTTP/1.1\r\nConnection: close\r\n";
+        let asked = answer(address, asks).await;
+        assert!(asked.starts_with("HTTP/1.1 200"), "{asked}");
+        stop.cancel();
+        timeout(Duration::from_mins(1), serving.join_next()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn probes_are_answered_while_all_connections_are_worked_for() {
+        let (address, stop, mut serving) = small_gateway().await;
+        let asks = "POST /v2/stable-diffusion-v1/run HTTP/1.1\r\nConnection: close\r\nContent-Length: 11\r\n";
+        let mut submits = TcpStream::connect(address).await.unwrap();
+        submits.write_all(format!("{asks}Host: localhost\r\n\r\n{{\"input\":1}}").as_bytes()).await.unwrap();
+        let mut submitted = String::new();
+        submits.read_to_string(&mut submitted).await.unwrap();
+        let id = submitted.split('"').find(|part| part.ends_with("-l1")).unwrap();
+        let mut polls = Vec::new();
+        for _ in 0..8 {
+            let mut poll = TcpStream::connect(address).await.unwrap();
+            let path = format!("/v2/stable-diffusion-v1/status-sync/{id}?wait=300000");
+            poll.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+            polls.push(poll);
+        }
+        for probe in [PROBE, &PROBE.replace("healthz", "readyz"), &PROBE.replace("Connection: close\r\n", "")] {
+            let probed = answer(address, probe).await;
+            assert!(probed.starts_with("HTTP/1.1 200"), "{probed}");
+        }
+        let asked = answer(address, "GET /v2/stable-diffusion-v1/health HTTP/1.1\r\n").await;
+        assert!(asked.starts_with("HTTP/1.1 503") && asked.contains("as many connections"), "{asked}");
         stop.cancel();
         timeout(Duration::from_mins(1), serving.join_next()).await.unwrap();
     }

@@ -54,11 +54,12 @@ impl<S: Store> Gateway<S> {
     }
 
     pub(super) fn new(store: Arc<S>, course: Course, settings: GatewaySettings) -> Arc<Self> {
+        let closing = CancellationToken::new();
         Arc::new(Self {
             store,
             began: course.now(),
             course,
-            budgets: MemoryBudgets::new(settings.in_flight),
+            budgets: MemoryBudgets::new(settings.in_flight, &closing),
             keys: ApiKeys::new(settings.keys.clone(), settings.local_worker_key.clone()),
             settings,
             notifier: Arc::default(),
@@ -66,7 +67,7 @@ impl<S: Store> Gateway<S> {
             limits: ClientLimits::new(S::SHARED),
             receivers: Arc::default(),
             http: HttpMetrics::default(),
-            closing: CancellationToken::new(),
+            closing,
         })
     }
 

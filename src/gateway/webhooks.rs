@@ -15,9 +15,10 @@ use crate::net;
 use crate::queue::{self, JobState, Record, Transition, WebhookOutcome};
 use crate::store::Store;
 
+use super::peer::ClientId;
 use super::receivers::{CallPermit, MustWait, Receiver};
 use super::reply::ApiError;
-use super::{Gateway, log_failure};
+use super::{Gateway, log_failure, peer};
 
 /// From a job's end, while a receiver that is paused may still come back. What is due later is tried no more than it would be otherwise.
 const MAX_PAUSED: Duration = Duration::from_hours(1);
@@ -101,7 +102,9 @@ impl<S: Store> Gateway<S> {
         if record.state == JobState::Cancelled && !caller.cancelled {
             return WebhookOutcome::Accepted.into();
         }
-        let body = match self.webhook_body(endpoint, record).await {
+        let Receiver { by, host } = receiver(hook);
+        let whose = ClientId::named(&format!("{} {host}", by.unwrap_or_default()));
+        let body = match peer::on_behalf_of(whose, self.webhook_body(endpoint, record)).await {
             Ok(body) => body,
             Err(ApiError::Store(error)) => return WebhookOutcome::Failed(error.to_string()).into(),
             Err(fault @ ApiError::Busy) => return WebhookOutcome::Failed(fault.to_string()).into(),

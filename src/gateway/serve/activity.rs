@@ -25,11 +25,23 @@ const MAX_CLOSING_TIME: Duration = Duration::from_secs(20);
 
 /// Of one connection.
 #[derive(Debug, Clone, Default)]
-pub(super) struct ConnectionActivity(Arc<ActivityState>);
+pub(in crate::gateway) struct ConnectionActivity(Arc<ActivityState>);
+
+/// The answer of a connection waits for memory until this is dropped.
+#[derive(Debug)]
+pub(in crate::gateway) struct MemoryWait(ConnectionActivity);
+
+impl Drop for MemoryWait {
+    fn drop(&mut self) {
+        self.0.0.waits_for_memory.store(false, Ordering::Relaxed);
+    }
+}
 
 #[derive(Debug, Default)]
 struct ActivityState {
     ours: AtomicBool,
+    /// An answer waits for memory that peers hold: it is no work that others have to wait for.
+    waits_for_memory: AtomicBool,
     moved: AtomicU64,
 }
 
@@ -51,6 +63,17 @@ impl ConnectionActivity {
         }
     }
 
+    /// Until the guard is dropped the answer waits for memory.
+    pub(in crate::gateway) fn waits_for_memory(&self) -> MemoryWait {
+        self.0.waits_for_memory.store(true, Ordering::Relaxed);
+        MemoryWait(self.clone())
+    }
+
+    /// Whether the gateway itself has something to do.
+    fn is_ours(&self) -> bool {
+        self.0.ours.load(Ordering::Relaxed) && !self.0.waits_for_memory.load(Ordering::Relaxed)
+    }
+
     pub(super) fn moved(&self, bytes: u64) {
         self.0.moved.fetch_add(bytes, Ordering::Relaxed);
     }
@@ -62,7 +85,15 @@ impl ConnectionActivity {
 
     /// Whether it is the peer's turn, and too little has moved since that was `before`.
     pub(super) fn stalled(&self, before: u64) -> bool {
-        !self.0.ours.load(Ordering::Relaxed) && self.moved_so_far() - before < MIN_PROGRESS.0
+        !self.is_ours() && self.moved_so_far() - before < MIN_PROGRESS.0
+    }
+
+    /// Ends when it is the peer's turn.
+    pub(super) async fn peers_turn(&self) {
+        const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+        while self.0.ours.load(Ordering::Relaxed) {
+            sleep(LOOK_INTERVAL).await;
+        }
     }
 
     /// Ends when the peer has had its turn and did not move, or has moved for long enough.
@@ -71,7 +102,7 @@ impl ConnectionActivity {
         loop {
             let before = self.moved_so_far();
             sleep(MIN_PROGRESS.1).await;
-            let long = began.elapsed() >= MAX_CLOSING_TIME && !self.0.ours.load(Ordering::Relaxed);
+            let long = began.elapsed() >= MAX_CLOSING_TIME && !self.is_ours();
             if long || self.stalled(before) {
                 return;
             }
@@ -183,5 +214,21 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for CountedStream<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_memory_is_waited_for_itself() {
+        let activity = ConnectionActivity::default();
+        activity.working();
+        assert!(!activity.stalled(0));
+        let waits = activity.waits_for_memory();
+        assert!(activity.stalled(0), "others may have its place");
+        drop(waits);
+        assert!(!activity.stalled(0));
     }
 }

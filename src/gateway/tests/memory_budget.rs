@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 
 use super::*;
+use crate::gateway::{ApiKey, Role};
 
 const ROOM: usize = 1 << 20;
 
@@ -148,23 +149,75 @@ async fn between_events_there_are_signs_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn uploads_that_never_end_keep_nobody_from_small_jobs_and_no_worker_from_its_result() {
+async fn uploads_that_never_end_keep_nobody_from_large_jobs_and_no_worker_from_its_result() {
     let house = house();
-    let endless = |bytes: usize| {
-        let parts = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![b' '; 9]))]);
-        let request = Request::post("/v2/stable-diffusion-v1/run").header("content-length", bytes);
+    let endless = |comes: usize| {
+        let parts = futures_util::stream::iter([Ok::<_, std::io::Error>(Bytes::from(vec![b' '; comes]))]);
+        let request = Request::post("/v2/stable-diffusion-v1/run").header("content-length", LARGE);
         let body = Body::from_stream(parts.chain(futures_util::stream::pending()));
         Box::pin(house.sends(request.body(body).unwrap()))
     };
-    let mut first = endless(LARGE);
-    assert!(first.as_mut().now_or_never().is_none());
     let job = format!(r#"{{"input":{}}}"#, text());
-    assert_eq!(house.post("/run", &job).await.0, 503, "it would not fit");
-    house.large().await;
-    drop(first);
+    let mut heads: Vec<_> = (0..90).map(|_| endless(9)).collect();
+    assert!(heads.iter_mut().all(|head| head.now_or_never().is_none()));
+    assert_eq!(house.gateway.budgets.jobs.free(), ROOM, "what has not come takes none");
     house.run(&job).await;
+    let mut stalled = endless(LARGE / 2);
+    assert!(stalled.as_mut().now_or_never().is_none() && house.gateway.budgets.jobs.free() < LARGE);
+    house.large().await;
+    let began = tokio::time::Instant::now();
+    let ((status, refused), _) = tokio::join!(stalled, house.run(&job));
+    assert!(status == 503 && refused.contains("too much"), "{refused}");
+    assert!(began.elapsed().as_secs() <= 6, "it held what another waited for: {:?}", began.elapsed());
     assert_eq!(house.gateway.budgets.jobs.free(), ROOM, "given back once it is kept");
     assert_eq!(house.gateway.budgets.results.free(), ROOM);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_none_of_its_answers_keeps_no_other_key_from_its_own() {
+    let keys = ["evil", "good"].map(|key| ApiKey::new(key, Role::User, None));
+    let house = TestGateway::with(GatewaySettings {
+        in_flight: 3 << 20,
+        keys: [&keys[..], &[ApiKey::new("work", Role::Worker, None)]].concat(),
+        ..GatewaySettings::default()
+    });
+    let ask = |key: &str, method: &str, path: &str, body: &str| {
+        let request = Request::builder().method(method).uri(format!("/v2/stable-diffusion-v1{path}"));
+        house.sends(request.header("authorization", key).body(Body::from(body.to_owned())).unwrap())
+    };
+    let id: Value = serde_json::from_str(&ask("good", "POST", "/run", r#"{"input":1}"#).await.1).unwrap();
+    let id = id["id"].as_str().unwrap();
+    ask("work", "GET", "/job-take/w1", "").await;
+    ask("work", "POST", &format!("/job-done/w1/{id}"), &format!(r#"{{"output":{}}}"#, text())).await;
+    let status = format!("/status/{id}");
+    let mut unread = JoinSet::new();
+    for _ in 0..30 {
+        let request = Request::get(format!("/v2/stable-diffusion-v1{status}")).header("authorization", "evil");
+        let asks = service(&house.gateway).oneshot(request.body(Body::empty()).unwrap());
+        unread.spawn(peer::on_connection(None, ConnectionActivity::default(), async move {
+            let _unread = asks.await.unwrap();
+            std::future::pending::<()>().await;
+        }));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let free = house.gateway.budgets.answers.free();
+    assert!(free >= 3 << 19, "{free}");
+    let (status, object) = tokio::time::timeout(Duration::from_secs(9), ask("good", "GET", &status, "")).await.unwrap();
+    assert!(status == 200 && object.len() > LARGE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_memory_is_told_so_when_the_gateway_closes() {
+    let house = house();
+    let id = house.large().await;
+    let _all = house.gateway.budgets.answers.reserve(ROOM).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let status = format!("/status/{id}");
+    let (waited, ()) = tokio::join!(house.get(&status), async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        house.gateway.closing.cancel();
+    });
+    assert_eq!((waited.0, began.elapsed().as_secs()), (503, 2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,8 +16,9 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use super::serve::activity::ConnectionActivity;
 use super::serve::service;
-use super::{Gateway, GatewaySettings};
+use super::{Gateway, GatewaySettings, peer};
 use crate::clock::{Course, FakeClock, WallClock};
 use crate::date::UnixTime;
 use crate::store::MemoryStore;
@@ -78,11 +79,11 @@ impl TestGateway {
 
     fn sends(&self, request: Request<Body>) -> impl Future<Output = Reply> + Send + 'static {
         let answer = service(&self.gateway).oneshot(request);
-        async move {
+        peer::on_connection(None, ConnectionActivity::default(), async move {
             let reply = answer.await.unwrap();
             let status = reply.status().as_u16();
             (status, String::from_utf8(to_bytes(reply.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap())
-        }
+        })
     }
 
     async fn get(&self, path: &str) -> Reply {

@@ -9,6 +9,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::to_raw_value;
@@ -29,6 +30,9 @@ const SYNC_WAIT: (u64, u64, u64) = (1_000, 300_000, 90_000);
 
 /// Warnings of `/health`, at most.
 const MAX_WARNINGS: usize = 10;
+
+/// Jobs that are purged at once.
+const PURGE_BATCH: usize = 64;
 
 /// How long `/stream` waits for a chunk, if its client does not say.
 const DEFAULT_STREAM_WAIT: u64 = 5_000;
@@ -118,6 +122,26 @@ impl<S: Store> Gateway<S> {
     pub(super) async fn workers(&self, endpoint: &Endpoint) -> Result<WorkerCounts, ApiError> {
         let busy = self.store.busy_workers(&endpoint.id, self.registry.ids(&endpoint.id)).await?;
         Ok(self.registry.counts(&endpoint.id, |worker| busy.contains(worker), self.now()))
+    }
+
+    /// Removes the jobs that wait, many at once, as a store writes many as fast as one. Returns how many there were; those that were removed by the
+    /// time that the gateway closes.
+    async fn purge_waiting(self: Arc<Self>, endpoint: String) -> Result<usize, ApiError> {
+        let (mut removed, now) = (0, self.now());
+        // A worker may have been faster.
+        let waiting = move |record: &mut Record| match record.state {
+            JobState::InQueue => record.cancel(now),
+            _ => Transition::Unchanged,
+        };
+        for ids in self.store.ids_in_state(&endpoint, JobState::InQueue).await?.chunks(PURGE_BATCH) {
+            if self.closing.is_cancelled() {
+                break;
+            }
+            let changes = ids.iter().map(|id| self.store.change(&endpoint, id, waiting, Vec::new(), None));
+            let done = try_join_all(changes).await?;
+            removed += done.iter().flatten().filter(|(_, transition)| *transition != Transition::Unchanged).count();
+        }
+        Ok(removed)
     }
 
     /// Lets a client's wish happen to a job that it can see.
@@ -254,17 +278,8 @@ pub(super) async fn retry<S: Store>(
 }
 
 pub(super) async fn purge<S: Store>(State(gateway): State<Arc<Gateway<S>>>, Path(name): Path<String>) -> Reply {
-    let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
-    let mut removed = 0;
-    for id in gateway.store.ids_in_state(&endpoint.id, JobState::InQueue).await? {
-        // A worker may have been faster.
-        let waiting = move |record: &mut Record| match record.state {
-            JobState::InQueue => record.cancel(now),
-            _ => Transition::Unchanged,
-        };
-        let done = gateway.store.change(&endpoint.id, &id, waiting, Vec::new(), None).await?;
-        removed += usize::from(done.is_some_and(|(_, transition)| transition != Transition::Unchanged));
-    }
+    let endpoint = gateway.endpoint(&name)?.id.clone();
+    let removed = gateway.budgets.finish(gateway.clone().purge_waiting(endpoint)).await?;
     Ok(RawJson(json!({ "removed": removed, "status": "completed" }).to_string()))
 }
 

@@ -50,7 +50,7 @@ pub(super) struct ClientLimits(Arc<LimitState>);
 
 #[derive(Debug)]
 struct LimitState {
-    meters: Mutex<HashMap<ClientKey, Meter>>,
+    meters: Mutex<Meters>,
     /// There are, if other gateways count, too.
     others: Option<OtherGateways>,
     /// What others know this gateway by.
@@ -79,8 +79,15 @@ struct Meter {
     open: u64,
 }
 
-/// Meters that count nothing are thrown away when there are so many.
-const MAX_METERS: usize = 4096;
+/// Meters of clients. Those that count nothing are thrown away when there are twice as many as were left the last time, and more than this.
+const MIN_METERS: usize = 4096;
+
+#[derive(Debug, Default)]
+struct Meters {
+    by_client: HashMap<ClientKey, Meter>,
+    /// How many were left.
+    left: usize,
+}
 
 impl ClientLimits {
     /// Those of one gateway, which may have others beside it.
@@ -94,10 +101,8 @@ impl ClientLimits {
         let allowance = allowance(operation);
         let mut meters = self.meters();
         let window = now.as_millis() / RATE_WINDOW.as_millis() as u64;
-        if meters.len() >= MAX_METERS && !meters.contains_key(&asked) {
-            meters.retain(|_, meter| meter.open > 0 || meter.window + 1 >= window);
-        }
-        let meter = meters.entry(asked).or_default();
+        meters.forget_idle(window);
+        let meter = meters.by_client.entry(asked).or_default();
         meter.turn_to(window);
         if meter.rate(now) >= allowance.rate {
             return Err(allowance.too_often(operation));
@@ -140,16 +145,16 @@ impl ClientLimits {
     pub(super) fn take_closed(&self) -> Vec<(ClientKey, u64)> {
         let closed = self.0.others.as_ref().map(|others| take(&mut *locked(&others.closed))).unwrap_or_default();
         let meters = self.meters();
-        closed.into_iter().map(|asked| (asked, meters.get(&asked).map_or(0, |meter| meter.open))).collect()
+        closed.into_iter().map(|asked| (asked, meters.by_client.get(&asked).map_or(0, |meter| meter.open))).collect()
     }
 
     /// Of whom requests are open, and how many.
     pub(super) fn all_open(&self) -> Vec<(ClientKey, u64)> {
         let meters = self.meters();
-        meters.iter().filter(|(_, meter)| meter.open > 0).map(|(asked, meter)| (*asked, meter.open)).collect()
+        meters.by_client.iter().filter(|(_, meter)| meter.open > 0).map(|(asked, meter)| (*asked, meter.open)).collect()
     }
 
-    fn meters(&self) -> MutexGuard<'_, HashMap<ClientKey, Meter>> {
+    fn meters(&self) -> MutexGuard<'_, Meters> {
         locked(&self.0.meters)
     }
 }
@@ -169,6 +174,15 @@ impl Allowance {
 
     fn too_many(self, operation: &str) -> ApiError {
         ApiError::TooManyRequests(format!("more than {} requests to {operation} at once", self.at_once))
+    }
+}
+
+impl Meters {
+    fn forget_idle(&mut self, window: u64) {
+        if self.by_client.len() >= MIN_METERS.max(2 * self.left) {
+            self.by_client.retain(|_, meter| meter.open > 0 || meter.window + 1 >= window);
+            self.left = self.by_client.len();
+        }
     }
 }
 
@@ -198,7 +212,7 @@ pub(super) struct RequestPermit {
 
 impl Drop for RequestPermit {
     fn drop(&mut self) {
-        if let Some(meter) = self.limits.meters().get_mut(&self.asked) {
+        if let Some(meter) = self.limits.meters().by_client.get_mut(&self.asked) {
             meter.open = meter.open.saturating_sub(1);
         }
         if let Some(others) = &self.limits.0.others {
@@ -218,7 +232,7 @@ impl RequestPermit {
 
     /// Gives the place back of a request that others do not let pass: it was none.
     pub(super) fn refused(self, operation: &str, why: Admission) -> ApiError {
-        if let Some(meter) = self.limits.meters().get_mut(&self.asked) {
+        if let Some(meter) = self.limits.meters().by_client.get_mut(&self.asked) {
             meter.now = meter.now.saturating_sub(1);
         }
         match why {
@@ -264,6 +278,27 @@ mod tests {
     }
 
     #[test]
+    fn very_many_clients_are_looked_through_seldom_and_forgotten_in_the_end() {
+        let limits = ClientLimits::new(false);
+        let ask = |number: u32, millis| {
+            let mut who = WHO;
+            who[..4].copy_from_slice(&number.to_le_bytes());
+            drop(limits.admit(who, "status", at(millis)).unwrap());
+        };
+        let mut looks = 0;
+        for number in 0..40_000 {
+            let before = limits.meters().left;
+            ask(number, 0);
+            looks += u32::from(limits.meters().left != before);
+        }
+        assert_eq!(looks, 4, "at 4, 8, 16 and 32 thousand");
+        for number in 40_000..70_000 {
+            ask(number, 60_000);
+        }
+        assert!(limits.meters().by_client.len() <= 30_000);
+    }
+
+    #[test]
     fn what_is_open_counts_until_it_is_answered() {
         let limits = ClientLimits::new(false);
         let ask = || limits.admit(WHO, "requests", at(0));
@@ -276,7 +311,7 @@ mod tests {
         assert!(ask().is_err(), "its body is still to come");
         drop(late);
         drop((two, ask().unwrap().held_by(Response::new(Body::from("all of it")))));
-        assert_eq!(limits.meters()[&WHO].open, 0);
+        assert_eq!(limits.meters().by_client[&WHO].open, 0);
     }
 
     #[test]
@@ -294,7 +329,11 @@ mod tests {
         assert!(
             matches!(two.refused("requests", Admission::TooOften), ApiError::TooManyRequests(why) if why.contains("in 10 s"))
         );
-        assert_eq!((limits.take_closed(), limits.meters()[&WHO].now), (vec![(WHO, 0)], 1), "the refused one was none");
+        assert_eq!(
+            (limits.take_closed(), limits.meters().by_client[&WHO].now),
+            (vec![(WHO, 0)], 1),
+            "the refused one was none"
+        );
         assert!(!limits.is_alone());
         limits.go_on_alone();
         assert!(limits.is_alone());

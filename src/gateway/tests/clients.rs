@@ -2,10 +2,11 @@
 
 use axum::body::Body;
 use axum::http::Request;
+use futures_util::FutureExt;
 
 use super::*;
 use crate::gateway::{ApiKey, Role};
-use crate::store::Store;
+use crate::store::{SqliteStore, Store};
 
 const START: &str = r#"{"input":{"prompt":"p"}}"#;
 
@@ -168,6 +169,53 @@ async fn an_encoded_body_is_refused_wherever_one_is_read() {
     for coding in ["", "Identity"] {
         assert_eq!(send("/run", coding).await.0, 200);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_coding_that_is_not_known_is_not_taken_for_the_body() {
+    let house = TestGateway::new();
+    for (coding, status) in [("gzip, chunked", 501), ("chunked", 200), ("Chunked", 200)] {
+        let request = Request::post("/v2/stable-diffusion-v1/run").header("transfer-encoding", coding);
+        let (code, reply) = house.sends(request.body(Body::from(r#"{"input":1}"#)).unwrap()).await;
+        assert!(code == status && (code == 200 || reply.contains("gzip, chunked")), "{coding}: {code} {reply}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_keys_another_word_with_each_request_is_no_other_client() {
+    let house = TestGateway::new();
+    let ask = |key: String| {
+        let request = Request::get("/v2/stable-diffusion-v1/status/x").header("authorization", key);
+        house.sends(request.body(Body::empty()).unwrap())
+    };
+    let mut codes = std::collections::BTreeMap::new();
+    for number in 0..2100 {
+        *codes.entry(ask(number.to_string()).await.0).or_insert(0) += 1;
+    }
+    assert_eq!(codes, [(404, 2000), (429, 100)].into());
+}
+
+#[tokio::test]
+async fn a_purge_goes_on_though_its_client_has_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = GatewaySettings::default();
+    let store = SqliteStore::open(&folder.path().join("queue.db"), settings.rules.clone(), None).unwrap();
+    let gateway = Gateway::open(Arc::new(store), Arc::new(crate::clock::SystemClock), settings).await.unwrap();
+    let ask = |path: &str, body: &str| {
+        let request = Request::post(format!("/v2/stable-diffusion-v1/{path}"));
+        service(&gateway).oneshot(request.body(Body::from(body.to_owned())).unwrap())
+    };
+    for _ in 0..100 {
+        ask("run", r#"{"input":1}"#).await.unwrap();
+    }
+    drop(ask("purge-queue", "").now_or_never());
+    let counts = async || gateway.store.counts("stable-diffusion-v1").await.unwrap();
+    while counts().await.in_queue > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    ask("run", r#"{"input":1}"#).await.unwrap();
+    let purged = to_bytes(ask("purge-queue", "").await.unwrap().into_body(), usize::MAX).await.unwrap();
+    assert_eq!(purged, r#"{"removed":1,"status":"completed"}"#);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ mod clock;
 mod db_thread;
 mod keys;
 mod lists;
+mod open_file;
 mod payloads;
 mod request;
 mod reserve;
@@ -32,6 +33,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::time::Instant;
 use tracing::warn;
 
+use crate::blocking::blocking;
 use crate::date::UnixTime;
 use crate::disk::private;
 use crate::queue::{JobState, Record, Rules, Submission, Transition};
@@ -44,6 +46,7 @@ use super::{
 };
 pub use backup::BackupSummary;
 use db_thread::DbThread;
+use open_file::OpenFile;
 use reserve::DiskReserve;
 use status_cache::StatusCache;
 use tables::Tables;
@@ -60,6 +63,7 @@ pub struct SqliteStore {
     path: PathBuf,
     rules: Rules,
     reserve: Arc<DiskReserve>,
+    file: Arc<OpenFile>,
     writer: DbThread,
     readers: [DbThread; READERS],
     next: AtomicUsize,
@@ -90,11 +94,13 @@ impl SqliteStore {
             Ok(db)
         };
         let (db, cache) = (open()?, Arc::new(StatusCache::new()));
+        let file = OpenFile::at(path).map_err(|cause| StoreError::Failed(format!("{}: {cause}", path.display())))?;
         let log = schema::writes(&db)?;
         let writer = DbThread::writer(db, cache.clone(), move || log.sync_data())?;
         let readers = [DbThread::reader("store-reader-0", open()?)?, DbThread::reader("store-reader-1", open()?)?];
         let (sender, reserve) = (Arc::new(EventSender::new()), Arc::new(DiskReserve::new(path, reserve)));
-        Ok(Self { path: path.to_owned(), rules, reserve, writer, readers, next: AtomicUsize::new(0), cache, sender })
+        let (path, file, next) = (path.to_owned(), Arc::new(file), AtomicUsize::new(0));
+        Ok(Self { path, rules, reserve, file, writer, readers, next, cache, sender })
     }
 
     /// Writes, and tells the news of it once it is on disk.
@@ -164,6 +170,8 @@ impl Store for SqliteStore {
     async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
         let (endpoint, now) = (endpoint.to_owned(), Instant::now());
         let (reserve, sender) = (self.reserve.clone(), self.sender.clone());
+        // Of a job that was taken its client is told that it is kept.
+        self.file.check()?;
         let written = self.write(move |jobs| {
             // Here, where it may block.
             reserve.check(jobs.db, now)?;
@@ -293,7 +301,12 @@ impl Store for SqliteStore {
 
     async fn reclaim_space(&self) -> Result<(), StoreError> {
         let (rules, cache) = (self.rules.clone(), self.cache.clone());
-        let work = move |db: &Connection| Ok((Tables { db, rules: &rules, cache: &cache }.shrink()?, Vec::new()));
+        let file = self.file.clone();
+        let work = move |db: &Connection| {
+            // Told, and heard by who submits or asks whether it is ready; nothing else ends with it.
+            let _ = file.look();
+            Ok((Tables { db, rules: &rules, cache: &cache }.shrink()?, Vec::new()))
+        };
         self.written(self.writer.call_unsynced(work).await)
     }
 
@@ -303,7 +316,17 @@ impl Store for SqliteStore {
             let jobs = Tables { db, rules: &rules, cache: &cache };
             Ok((jobs.sync_clock(on, wall)?, Vec::new()))
         };
-        self.written(self.writer.call_unsynced(work).await)
+        match self.written(self.writer.call_unsynced(work).await) {
+            // It is kept as soon as there is room. A queue that is full can be served all the same: what is in it is to be read.
+            Err(StoreError::NoSpace(_)) => self.look(move |jobs| Ok(jobs.clock(on, wall)?.1.on)).await,
+            done => done,
+        }
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        let file = self.file.clone();
+        self.look(move |jobs| jobs.next_due()).await?;
+        blocking(move || file.look()).await
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {

@@ -52,6 +52,52 @@ async fn only_its_owner_reads_a_queue_that_was_open_to_others_before() {
 }
 
 #[tokio::test]
+async fn a_full_disk_keeps_no_gateway_from_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, "queue.db");
+    submit(&store, &["a"]).await;
+    assert_eq!(store.sync_clock(None, at(100)).await.unwrap(), at(100));
+    // Whatever is kept of the time takes a page more, and there is none.
+    let fill = |db: &Connection| {
+        let pages: i64 = db.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+        let more = "CREATE TEMP TRIGGER more AFTER DELETE ON time BEGIN INSERT INTO parts VALUES ('', '', 9, zeroblob(99999)); END";
+        Ok(db.execute_batch(more)?)
+    };
+    store.writer.call(fill).await.unwrap();
+    assert_eq!(store.sync_clock(None, at(900)).await.unwrap(), at(900), "as it follows from what was kept");
+    assert!(store.read(EP, "a").await.unwrap().is_some());
+    let room = |db: &Connection| Ok(db.execute_batch("PRAGMA max_page_count = 100000")?);
+    store.writer.call(room).await.unwrap();
+    assert_eq!(store.sync_clock(Some(at(901)), at(902)).await.unwrap(), at(901));
+    assert_eq!(store.sync_clock(None, at(902)).await.unwrap(), at(901), "kept now");
+}
+
+#[tokio::test]
+async fn a_file_that_was_removed_or_replaced_takes_no_jobs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, aside) = (folder.path().join("queue.db"), folder.path().join("aside"));
+    let store = open(&folder, "queue.db");
+    submit(&store, &["a"]).await;
+    store.ready().await.unwrap();
+    fs::rename(&path, &aside).unwrap();
+    let replaced = || fs::copy(&aside, &path).unwrap();
+    for replace in [false, true] {
+        if replace {
+            replaced();
+        }
+        let why = store.ready().await.unwrap_err().to_string();
+        assert!(why.contains("removed or replaced") && why.contains("queue.db"), "{why}");
+        assert!(store.submit(EP, job("b", false, at(1))).await.is_err());
+    }
+    assert!(store.read(EP, "a").await.unwrap().is_some(), "what is there can still be read");
+    fs::rename(&aside, &path).unwrap();
+    store.reclaim_space().await.unwrap();
+    submit(&store, &["b"]).await;
+    store.ready().await.unwrap();
+}
+
+#[tokio::test]
 async fn jobs_that_are_over_leave_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, "queue.db");

@@ -140,7 +140,7 @@ fn file(flags: &Flags, environment: &Environment, faults: &mut Vec<ConfigFault>)
         },
         Err(cause) if named_by.is_none() && cause.kind() == io::ErrorKind::NotFound => {}
         Err(cause) => {
-            faults.push(ConfigFault::File { path, origin: named_by.unwrap_or("the working directory"), cause })
+            faults.push(ConfigFault::File { path, origin: named_by.unwrap_or("the working directory"), cause });
         }
     }
     None

@@ -1,4 +1,4 @@
-//! LinearCombination combinations of a sampler's state, the model's output and fresh noise: what the update of a step is made of.
+//! Linear combinations of a sampler's state, the model's output and fresh noise: what the update of a step is made of.
 
 use std::ops::{Add, Div, Mul, Sub};
 

@@ -114,7 +114,13 @@ impl SharedPool {
     /// Gives to those in line what they may have now.
     fn serve(&self, mut shares: MutexGuard<'_, Shares>) {
         let (mut behind, mut gone) = (HashSet::new(), Vec::new());
-        for Waiting { client, demand, granted } in take(&mut shares.waiting) {
+        let mut waiting = take(&mut shares.waiting);
+        // A body that lacks little ends soon, and does not wait for those that lack much and may stall. The others keep their order.
+        waiting.sort_by_key(|waiting| match waiting.demand {
+            Demand::Rest(bytes) => bytes,
+            Demand::Whole(_) => usize::MAX,
+        });
+        for Waiting { client, demand, granted } in waiting {
             if granted.is_closed() {
                 continue;
             }
@@ -320,9 +326,11 @@ mod tests {
         let first = granted(pool.ask_rest(one, 60 * MIB)).unwrap();
         assert!(granted(pool.ask_rest(one, 60 * MIB)).is_none(), "only a quarter of the memory beyond its share");
         assert!(granted(pool.ask_rest(one, 4 * MIB)).is_some() && granted(pool.ask_rest(other, 60 * MIB)).is_some());
-        let mut second = pool.ask_rest(one, 60 * MIB);
+        let (mut second, mut small) = (pool.ask_rest(one, 60 * MIB), pool.ask_rest(one, 10 * MIB));
         let mut first = first;
         first.shrink(0);
-        assert_eq!(second.try_recv().unwrap().bytes(), 60 * MIB, "what was given back is no longer counted");
+        assert!(second.try_recv().is_err(), "the smaller one is first, though it came later");
+        assert_eq!(small.try_recv().unwrap().bytes(), 10 * MIB, "what was given back is no longer counted");
+        assert_eq!(second.try_recv().unwrap().bytes(), 60 * MIB);
     }
 }

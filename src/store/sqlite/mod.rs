@@ -170,10 +170,10 @@ impl Store for SqliteStore {
     async fn submit(&self, endpoint: &str, job: Submission) -> Result<(), StoreError> {
         let (endpoint, now) = (endpoint.to_owned(), Instant::now());
         let (reserve, sender) = (self.reserve.clone(), self.sender.clone());
-        // Of a job that was taken its client is told that it is kept.
-        self.file.check()?;
+        let file = self.file.clone();
         let written = self.write(move |jobs| {
             // Here, where it may block.
+            file.look()?;
             reserve.check(jobs.db, now)?;
             jobs.insert(&endpoint, &job)?;
             // Who takes it asks the same thread. So it is on its way before its client has an answer, and often written with it.

@@ -38,12 +38,7 @@ impl OpenFile {
                 tracing::info!("the queue's file is at {} again", self.path.display());
             }
         }
-        self.check()
-    }
-
-    /// What was seen at the last look.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
-        if self.lost.load(Ordering::Relaxed) { Err(StoreError::Failed(self.why())) } else { Ok(()) }
+        if lost { Err(StoreError::Failed(self.why())) } else { Ok(()) }
     }
 
     fn why(&self) -> String {

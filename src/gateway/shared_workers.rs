@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use tokio::select;
 use tokio::time::sleep;
+use tracing::warn;
 
 use crate::store::{Store, WorkerView};
 
 use super::worker_registry::WorkerSignal;
-use super::{Gateway, log_failure};
+use super::{Endpoint, Gateway, log_failure};
 
 /// How often others' views are read if nothing is told of them.
 const READ_INTERVAL: Duration = Duration::from_secs(2);
@@ -23,6 +24,17 @@ impl<S: Store> Gateway<S> {
         let (now, urgent) = (self.now(), matches!(sign, WorkerSignal::Unfit(_)));
         if self.registry.record(endpoint, worker, sign, now) {
             self.show_worker(endpoint, worker, urgent).await;
+        }
+    }
+
+    /// Several workers are seen to have one id.
+    pub(super) async fn mark_shared_id(&self, endpoint: &Endpoint, worker: &str) {
+        if self.registry.mark_shared_id(&endpoint.id, worker) {
+            warn!(
+                endpoint = endpoint.id,
+                worker, "several workers ask under one id: give each a RUNPOD_POD_ID of its own, or none"
+            );
+            self.show_worker(&endpoint.id, worker, true).await;
         }
     }
 

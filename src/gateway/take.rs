@@ -86,23 +86,12 @@ impl<S: Store> Gateway<S> {
     ) -> Result<Vec<String>, ApiError> {
         let until = Instant::now() + self.settings.poll_hold;
         self.record_signal(&endpoint.id, worker, WorkerSignal::JobPoll).await;
-        let (_poll, several) = self.registry.polls_for_jobs(&endpoint.id, worker);
-        if several {
-            warn!(
-                endpoint = endpoint.id,
-                worker, "several workers ask under one id: give each a RUNPOD_POD_ID of its own, or none"
-            );
-            self.show_worker(&endpoint.id, worker, true).await;
+        let (_poll, others) = self.registry.polls_for_jobs(&endpoint.id, worker);
+        if others {
+            self.mark_shared_id(endpoint, worker).await;
         }
-        // Of several it is another that has something in hand.
-        let alone = !self.registry.has_shared_id(&endpoint.id, worker);
-        if alone
-            && query.job_in_progress.as_deref() == Some("0")
-            && self.registry.reports_job_count(&endpoint.id, worker)
-        {
-            self.abandon_jobs(endpoint.id.clone(), worker.to_owned(), "its worker says that it has nothing in hand")
-                .await;
-        }
+        let idle = query.job_in_progress.as_deref() == Some("0") && self.registry.reports_job_count(&endpoint.id, worker);
+        let mut doubt = if idle { self.worker_idle(&endpoint.id, worker).await } else { None };
         let waiter = self.notifier.take(&endpoint.id);
         if !self.registry.may_take_jobs(&endpoint.id, worker, self.now()) {
             // Held in full, or it would ask again at once.
@@ -126,10 +115,15 @@ impl<S: Store> Gateway<S> {
             let handed =
                 self.store.take(&endpoint.id, ClaimRequest { claim, max_jobs: most, max_bytes: bytes }).await?;
             if handed.is_empty() {
-                if self.woken(notified, until).await {
+                let again = doubt.map(|date| Instant::now() + self.now().until(date)).filter(|again| *again < until);
+                if self.woken(notified, again.unwrap_or(until)).await {
                     continue;
                 }
-                return Ok(Vec::new());
+                if again.is_none() || self.closing.is_cancelled() {
+                    return Ok(Vec::new());
+                }
+                doubt = self.worker_idle(&endpoint.id, worker).await;
+                continue;
             }
             let jobs = self.readable(endpoint, worker, handed, appetite.reads).await?;
             // Behind one that is too large there may be others.

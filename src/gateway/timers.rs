@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::date::UnixTime;
-use crate::queue::{Record, Rules, Transition};
+use crate::queue::{Attempt, Record, Rules, Transition};
 use crate::store::Store;
 
 use super::api_keys::Access;
@@ -117,43 +117,65 @@ impl<S: Store> Gateway<S> {
             let Some(held) = log_failure("workers", self.store.held_by(&endpoint, &worker).await) else { continue };
             if self.registry.forget(&endpoint, &worker, !held.is_empty(), now) {
                 self.show_worker(&endpoint, &worker, false).await;
-                // It may have gone over to another gateway, which what it holds shows.
-                let lives = move |record: &Record| {
-                    record.attempt.as_ref().is_some_and(|attempt| attempt.last_sign().until(now) < GONE_AFTER)
+                let (rules, by) = (self.settings.rules.clone(), worker.clone());
+                let gone = move |record: &mut Record| {
+                    // It may have gone over to another gateway, which what it holds shows.
+                    let last_sign = record.attempt.as_ref().map(Attempt::last_sign);
+                    if last_sign.is_some_and(|last_sign| last_sign.until(now) < GONE_AFTER) {
+                        return Transition::Unchanged;
+                    }
+                    record.abandon(&by, "its worker is gone", &rules, now)
                 };
-                self.abandon_jobs_unless(lives, endpoint, worker, "its worker is gone").await;
+                self.take_back(&endpoint, &worker, gone).await;
             }
         }
     }
 
     /// All that a worker holds is lost to it.
-    pub(super) async fn abandon_jobs(&self, endpoint: String, worker: String, why: &'static str) {
-        self.abandon_jobs_unless(|_| false, endpoint, worker, why).await;
+    pub(super) async fn abandon_jobs(&self, endpoint: &str, worker: &str, why: &'static str) {
+        let (rules, now, by) = (self.settings.rules.clone(), self.now(), worker.to_owned());
+        self.take_back(endpoint, worker, move |record| record.abandon(&by, why, &rules, now)).await;
     }
 
-    async fn abandon_jobs_unless(
+    /// A worker says that it has nothing in hand. Returns when what it holds is to be looked at again, if its word is doubted.
+    pub(super) async fn worker_idle(&self, endpoint: &str, worker: &str) -> Option<UnixTime> {
+        // Of several it is another that has something in hand.
+        if self.registry.has_shared_id(endpoint, worker) {
+            return None;
+        }
+        let (rules, now, by) = (self.settings.rules.clone(), self.now(), worker.to_owned());
+        let why = "its worker says that it has nothing in hand";
+        let kept = self.take_back(endpoint, worker, move |record| record.report_idle(&by, why, &rules, now)).await;
+        let doubted =
+            |record: &Record| record.attempt.as_ref().map(|attempt| attempt.idle_doubted_until(&self.settings.rules));
+        kept.iter().filter_map(doubted).min()
+    }
+
+    /// Lets an event happen to all that a worker holds, which may take it from the worker. Returns what it goes on holding.
+    async fn take_back(
         &self,
-        kept: impl Fn(&Record) -> bool + Copy + Send + Sync + 'static,
-        endpoint: String,
-        worker: String,
-        why: &'static str,
-    ) {
-        for id in log_failure("workers", self.store.held_by(&endpoint, &worker).await).unwrap_or_default() {
-            let (rules, now, by) = (self.settings.rules.clone(), self.now(), worker.clone());
+        endpoint: &str,
+        worker: &str,
+        event: impl Fn(&mut Record) -> Transition + Clone + Send + Sync + 'static,
+    ) -> Vec<Record> {
+        let mut kept = Vec::new();
+        for id in log_failure("workers", self.store.held_by(endpoint, worker).await).unwrap_or_default() {
             // Whether it was there when it was lost: a job that never arrived counts against no worker.
             let arrived = Arc::new(AtomicBool::new(false));
-            let seen = arrived.clone();
-            let forsaken = move |record: &mut Record| {
+            let (seen, event) = (arrived.clone(), event.clone());
+            let noted = move |record: &mut Record| {
                 seen.store(record.attempt.as_ref().is_some_and(|attempt| attempt.arrived), Ordering::Relaxed);
-                if kept(record) { Transition::Unchanged } else { record.abandon(&by, why, &rules, now) }
+                event(record)
             };
             let done =
-                log_failure("workers", self.store.change(&endpoint, &id, forsaken, Vec::new(), None).await).flatten();
-            if done.is_some_and(|(_, transition)| transition != Transition::Unchanged)
-                && arrived.load(Ordering::Relaxed)
-            {
-                self.worker_lost_job(&endpoint, &worker).await;
+                log_failure("workers", self.store.change(endpoint, &id, noted, Vec::new(), None).await).flatten();
+            let Some((record, turn)) = done else { continue };
+            if record.holder() == Some(worker) {
+                kept.push(record);
+            } else if turn != Transition::Unchanged && arrived.load(Ordering::Relaxed) {
+                self.worker_lost_job(endpoint, worker).await;
             }
         }
+        kept
     }
 }

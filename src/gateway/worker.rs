@@ -115,7 +115,7 @@ pub(super) async fn ping<S: Store>(
         let why = format!("{}: {}", query.check.unwrap_or_default(), query.reason.unwrap_or_default());
         warn!(worker, cause = why, "a worker says that it is not fit");
         gateway.record_signal(&endpoint.id, &worker, WorkerSignal::Unfit(&why)).await;
-        gateway.abandon_jobs(endpoint.id.clone(), worker, "its worker is not fit").await;
+        gateway.abandon_jobs(&endpoint.id, &worker, "its worker is not fit").await;
         return Ok(StatusCode::OK.into_response());
     }
     gateway
@@ -124,14 +124,17 @@ pub(super) async fn ping<S: Store>(
     let named = query.job_id.unwrap_or_default();
     let several = gateway.registry.has_shared_id(&endpoint.id, &worker);
     for id in gateway.store.held_by(&endpoint.id, &worker).await? {
-        let (worker, rules) = (worker.clone(), gateway.settings.rules.clone());
+        let (by, rules) = (worker.clone(), gateway.settings.rules.clone());
         let named = named.split(',').any(|name| name == id);
         if several && !named {
             // Another of them has it.
             continue;
         }
-        let beat = move |record: &mut Record| record.heartbeat(&worker, named, &rules, now);
-        gateway.store.change(&endpoint.id, &id, beat, Vec::new(), None).await?;
+        let beat = move |record: &mut Record| record.heartbeat(&by, named, &rules, now);
+        let beaten = gateway.store.change(&endpoint.id, &id, beat, Vec::new(), None).await?;
+        if beaten.and_then(|(record, _)| record.attempt).is_some_and(|attempt| attempt.contradicts_idle_report()) {
+            gateway.mark_shared_id(endpoint, &worker).await;
+        }
     }
     gateway.remind(endpoint, &worker, &named).await?;
     Ok(StatusCode::OK.into_response())

@@ -144,7 +144,7 @@ impl WorkerRegistry {
         self.polls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It polls for jobs; a worker has one poll at a time. Returns also whether this shows, for the first time, that several have its id.
+    /// It polls for jobs; a worker has one poll at a time. Returns also whether another is open, so that several have its id.
     pub(super) fn polls_for_jobs(&self, endpoint: &str, worker: &str) -> (OpenPoll<'_>, bool) {
         let key = (endpoint.to_owned(), worker.to_owned());
         let others = {
@@ -152,8 +152,13 @@ impl WorkerRegistry {
             let open = polls.entry(key.clone()).or_default();
             replace(open, *open + 1)
         };
-        let new = others > 0 && !replace(&mut self.workers().entry(key.clone()).or_default().several, true);
-        (OpenPoll { registry: self, worker: key }, new)
+        (OpenPoll { registry: self, worker: key }, others > 0)
+    }
+
+    /// Several have its id. Returns whether that is new.
+    pub(super) fn mark_shared_id(&self, endpoint: &str, worker: &str) -> bool {
+        let mut workers = self.workers();
+        !replace(&mut workers.entry((endpoint.to_owned(), worker.to_owned())).or_default().several, true)
     }
 
     /// Whether several have its id, so that what one of them does not name another may well have.
@@ -364,11 +369,12 @@ mod tests {
         let (one, first) = registry.polls_for_jobs("e", "w");
         drop(one);
         let (one, second) = registry.polls_for_jobs("e", "w");
-        assert!(!first && !second && !registry.has_shared_id("e", "w"), "one after the other");
+        assert!(!first && !second, "one after the other");
         assert!(!registry.polls_for_jobs("e", "v").1 && !registry.polls_for_jobs("f", "w").1);
         assert!(registry.polls_for_jobs("e", "w").1);
         drop(one);
-        assert!(!registry.polls_for_jobs("e", "w").1, "that is known");
+        assert!(!registry.polls_for_jobs("e", "w").1);
+        assert!(registry.mark_shared_id("e", "w") && !registry.mark_shared_id("e", "w"), "that is known");
         assert_eq!((registry.shared_ids("e"), registry.shared_ids("f")), (vec!["w".to_owned()], vec![]));
         assert!(registry.polls().is_empty());
         registry.record("e", "w", WorkerSignal::JobPoll, at(0));

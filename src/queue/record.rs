@@ -147,12 +147,29 @@ pub struct Attempt {
     /// The last word on its progress.
     #[serde(rename = "progressed")]
     pub last_progress: Option<UnixTime>,
+    /// When its worker first said that it has nothing in hand, though there was a sign of the job shortly before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported_idle: Option<UnixTime>,
 }
+
+/// How long a heartbeat that names a job may have been on its way when its worker said that it has none.
+const HEARTBEAT_DELAY: Duration = Duration::from_secs(2);
 
 impl Attempt {
     /// The last sign that its worker has it, its handing out the first.
     pub fn last_sign(&self) -> UnixTime {
         self.last_heartbeat.into_iter().chain(self.last_progress).fold(self.began, UnixTime::max)
+    }
+
+    /// Until when a worker's word that it has nothing is doubted, because of a sign of the job: another worker under its id may have it,
+    /// and would name it in a heartbeat by then.
+    pub fn idle_doubted_until(&self, rules: &Rules) -> UnixTime {
+        self.last_sign() + rules.lost_after / 2
+    }
+
+    /// Whether its worker named it long after it said that it has nothing: then those are two workers under one id.
+    pub fn contradicts_idle_report(&self) -> bool {
+        self.reported_idle.zip(self.last_heartbeat).is_some_and(|(idle, named)| idle + HEARTBEAT_DELAY <= named)
     }
 
     /// When it is taken for lost, if no sign comes until then.

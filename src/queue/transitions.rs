@@ -1,6 +1,7 @@
 //! What happens to a job.
 
 use std::mem::replace;
+use std::time::Duration;
 
 use crate::date::UnixTime;
 
@@ -30,6 +31,9 @@ pub struct Finish<'a> {
     pub output: bool,
 }
 
+/// Within this time a worker that has a job has named it: heartbeats are ten seconds apart.
+const FIRST_HEARTBEAT: Duration = Duration::from_secs(11);
+
 /// Attempts that may come to nothing for free, without a sign that their workers ever got the job. After those it is lost like others:
 /// a job that ends its worker, or a result that its worker cannot send, may be done with before a heartbeat names it, each time again.
 const FREE_ATTEMPTS: usize = 2;
@@ -58,14 +62,16 @@ impl Record {
             last_heartbeat: None,
             missed_heartbeats: 0,
             last_progress: None,
+            reported_idle: None,
         });
         Transition::Changed
     }
 
     /// A heartbeat of a worker names the job, or does not.
     ///
-    /// One that does not may have been on its way when the job was handed out; of two that do not, the second was not. A job that has
-    /// arrived and is no longer named is on its way back, or lost: time will tell.
+    /// One that does not may have been on its way when the job was handed out, or may be another worker's under the same id; of two that
+    /// do not, the second was not, if whoever has the job had the time to name it. A job that has arrived and is no longer named is on its
+    /// way back, or lost: time will tell.
     pub fn heartbeat(&mut self, worker: &str, named: bool, rules: &Rules, now: UnixTime) -> Transition {
         let Some(attempt) = self.held_by(worker) else { return Transition::Unchanged };
         let first = !replace(&mut attempt.sends_heartbeats, true);
@@ -76,12 +82,27 @@ impl Record {
             }
             (false, true) => return if first { Transition::Changed } else { Transition::Unchanged },
             (false, false) if attempt.missed_heartbeats == 0 => attempt.missed_heartbeats = 1,
+            (false, false) if attempt.began + FIRST_HEARTBEAT > now => return Transition::Unchanged,
             (false, false) => self.missing("it never arrived", rules, now),
         }
         Transition::Changed
     }
 
-    /// A worker is gone, or says that it has no job.
+    /// A worker says that it has nothing in hand. Of a job of which there was a sign shortly before that may be the word of another worker
+    /// under its id, and is only noted.
+    pub fn report_idle(&mut self, worker: &str, why: &str, rules: &Rules, now: UnixTime) -> Transition {
+        let Some(attempt) = self.held_by(worker) else { return Transition::Unchanged };
+        if attempt.idle_doubted_until(rules) <= now {
+            self.missing(why, rules, now);
+        } else if attempt.reported_idle.is_some() {
+            return Transition::Unchanged;
+        } else {
+            attempt.reported_idle = Some(now);
+        }
+        Transition::Changed
+    }
+
+    /// A worker is gone, or cannot work.
     pub fn abandon(&mut self, worker: &str, why: &str, rules: &Rules, now: UnixTime) -> Transition {
         if self.held_by(worker).is_none() {
             return Transition::Unchanged;
@@ -232,6 +253,7 @@ impl Record {
             last_heartbeat: None,
             missed_heartbeats: 0,
             last_progress: None,
+            reported_idle: None,
         });
     }
 

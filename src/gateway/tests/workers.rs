@@ -67,6 +67,43 @@ async fn workers_that_share_an_id_do_not_forsake_each_other_s_jobs() {
     assert_eq!(house.field(&id, "status").await, "COMPLETED");
 }
 
+/// No two polls are ever open at once: each begins while the ones before work.
+#[tokio::test(start_paused = true)]
+async fn workers_that_share_an_id_and_begin_one_after_another_do_not_take_each_other_s_jobs() {
+    let house = House::new();
+    let (first, second) = (house.run(START).await, house.run(START).await);
+    let beat = async |named: &str| house.get(&format!("/ping/w?runpod_version=1.12.0&job_id={named}")).await;
+    let warnings = async || serde_json::from_str::<Value>(&house.get("/health").await.1).unwrap()["warnings"].take();
+    // Before a heartbeat has named any job.
+    for id in [&first, &second] {
+        beat("").await;
+        assert_eq!(house.take("w").await, *id);
+        house.clock.advance(Duration::from_secs(1));
+    }
+    for _ in 0..4 {
+        beat("").await;
+        assert_eq!(house.get("/job-take/w?job_in_progress=0").await.0, 204);
+        house.clock.advance(Duration::from_secs(1));
+    }
+    assert_eq!(warnings().await, Value::Null, "it may be one whose jobs did not arrive");
+    beat(&first).await;
+    assert!(warnings().await[0].as_str().unwrap().contains("\"w\""));
+    for _ in 0..3 {
+        beat(&first).await;
+        beat(&second).await;
+        house.clock.advance(Duration::from_secs(10));
+        assert_eq!(house.get("/job-take/w?job_in_progress=0").await.0, 204);
+    }
+    for id in [&first, &second] {
+        assert_eq!(
+            (house.field(id, "status").await, house.field(id, "retries").await),
+            ("IN_PROGRESS".into(), Value::Null)
+        );
+        house.post(&format!("/job-done/w/{id}"), r#"{"output":1}"#).await;
+        assert_eq!(house.field(id, "status").await, "COMPLETED");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_what_waits() {
     let house = TestGateway::new();
@@ -107,6 +144,7 @@ async fn a_job_that_its_worker_would_not_read_fails_with_its_size() {
         assert!(status == 200 && jobs.contains(&large), "who says nothing gets it");
         for _ in 0..2 {
             house.get("/ping/w1").await;
+            house.clock.advance(Duration::from_secs(11));
         }
         let (small, bytes) = (house.run(r#"{"input":"x"}"#).await, jobs.trim_matches(['[', ']']).len() + 2);
         let (status, jobs) = reads(bytes - 1).await;
@@ -149,6 +187,7 @@ async fn what_never_arrived_is_handed_out_again() {
     house.take("w1").await;
     for _ in 0..2 {
         assert_eq!(house.get("/ping/w1?gpu=X&runpod_version=1.12.0").await.0, 200);
+        house.clock.advance(Duration::from_secs(11));
     }
     assert_eq!((house.field(&id, "status").await, house.field(&id, "retries").await), ("IN_QUEUE".into(), Value::Null));
     assert_eq!(house.take("w2").await, id);
@@ -235,7 +274,13 @@ async fn a_worker_that_says_it_has_nothing_has_lost_what_it_had() {
     assert_eq!(house.get(&format!("/ping/w1?job_id={id}&runpod_version=1.12.0")).await.0, 200);
     house.take("w1").await;
     assert_eq!(house.get(&format!("/ping/w1?job_id={id}&runpod_version=1.12.0")).await.0, 200);
-    assert_eq!(house.take("w1").await, id, "the same, anew");
+    // Held until no other worker under its id can have the job.
+    let poll = tokio::spawn(house.asks("GET", "/job-take/w1?job_in_progress=0", ""));
+    tokio::time::sleep(Duration::from_secs(19)).await;
+    assert_eq!(house.field(&id, "retries").await, Value::Null);
+    house.clock.advance(Duration::from_secs(20));
+    let (status, job) = poll.await.unwrap();
+    assert!(status == 200 && job.contains(&id), "the same, anew: {job}");
     assert_eq!(house.field(&id, "retries").await, 1);
 }
 

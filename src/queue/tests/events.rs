@@ -9,6 +9,7 @@ enum Event {
     Start(u8),
     Beat(u8, bool),
     Forsaken(u8),
+    Idle(u8),
     Progress(u8),
     Finish(u8, bool),
     Cancel,
@@ -22,6 +23,7 @@ fn events() -> impl Strategy<Value = Vec<(Event, u64)>> {
         3 => worker.clone().prop_map(Event::Start),
         3 => (worker.clone(), any::<bool>()).prop_map(|(worker, named)| Event::Beat(worker, named)),
         1 => worker.clone().prop_map(Event::Forsaken),
+        1 => worker.clone().prop_map(Event::Idle),
         1 => worker.clone().prop_map(Event::Progress),
         1 => (worker, any::<bool>()).prop_map(|(worker, well)| Event::Finish(worker, well)),
         1 => Just(Event::Cancel),
@@ -38,6 +40,7 @@ fn apply(job: &mut Record, event: &Event, now: UnixTime) -> Transition {
         Event::Start(worker) => job.start(&taking(&name(worker), now)),
         Event::Beat(worker, named) => job.heartbeat(&name(worker), *named, &rules, now),
         Event::Forsaken(worker) => job.abandon(&name(worker), "gone", &rules, now),
+        Event::Idle(worker) => job.report_idle(&name(worker), "it has nothing", &rules, now),
         Event::Progress(worker) => job.progress(&name(worker), now),
         Event::Finish(worker, well) => {
             job.finish(Finish { error: (!well).then(|| "e".into()), ..done(&name(worker)) }, now)

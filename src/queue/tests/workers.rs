@@ -19,6 +19,48 @@ fn what_never_arrived_waits_again_and_counts_as_no_retry() {
     assert_eq!((job.state, job.retries), (JobState::InQueue, 0));
 }
 
+/// Of many workers under one id, each sends heartbeats that name its own jobs alone.
+#[test]
+fn a_job_may_go_unnamed_until_its_worker_has_had_time_to_name_it() {
+    let mut job = held("w1");
+    assert_eq!(job.heartbeat("w1", false, &Rules::default(), at(2)), Transition::Changed);
+    for second in 3..12 {
+        assert_eq!(job.heartbeat("w1", false, &Rules::default(), at(second)), Transition::Unchanged);
+    }
+    assert_eq!(job.heartbeat("w1", true, &Rules::default(), at(11)), Transition::Changed);
+    assert_eq!(job.heartbeat("w1", false, &Rules::default(), at(13)), Transition::Unchanged);
+    assert_eq!((job.state, job.failed_attempts.len()), (JobState::InProgress, 0));
+}
+
+#[test]
+fn a_worker_that_says_it_has_nothing_is_believed_when_no_heartbeat_says_otherwise() {
+    let rules = Rules::default();
+    let deny = |job: &mut Record, second| job.report_idle("w1", "it has nothing", &rules, at(second));
+    let mut unnamed = held("w1");
+    assert_eq!(deny(&mut unnamed, 2), Transition::Changed, "noted");
+    assert_eq!(deny(&mut unnamed, 20), Transition::Unchanged);
+    assert_eq!(
+        (unnamed.state, unnamed.report_idle("w2", "it", &rules, at(21))),
+        (JobState::InProgress, Transition::Unchanged)
+    );
+    assert_eq!(deny(&mut unnamed, 21), Transition::Changed);
+    assert_eq!((unnamed.state, unnamed.retries), (JobState::InQueue, 0), "it may never have arrived");
+
+    let mut job = held("w1");
+    assert_eq!(job.heartbeat("w1", true, &rules, at(9)), Transition::Changed);
+    assert_eq!(deny(&mut job, 10), Transition::Changed);
+    let attempt = |job: &Record| job.attempt.clone().unwrap();
+    assert_eq!((attempt(&job).idle_doubted_until(&rules), attempt(&job).contradicts_idle_report()), (at(29), false));
+    let mut other = job.clone();
+    assert_eq!(deny(&mut job, 29), Transition::Changed);
+    assert_eq!((job.state, job.retries), (JobState::InQueue, 1));
+    assert_eq!(other.heartbeat("w1", true, &rules, at(11)), Transition::Changed);
+    assert!(!attempt(&other).contradicts_idle_report(), "it may have been on its way");
+    assert_eq!(other.heartbeat("w1", true, &rules, at(19)), Transition::Changed);
+    assert!(attempt(&other).contradicts_idle_report(), "those are two");
+    assert_eq!((deny(&mut other, 29), other.state), (Transition::Unchanged, JobState::InProgress));
+}
+
 #[test]
 fn a_job_that_is_never_seen_to_arrive_is_lost_in_the_end() {
     let (rules, mut job) = (Rules::default(), job());
@@ -29,7 +71,7 @@ fn a_job_that_is_never_seen_to_arrive_is_lost_in_the_end() {
     }
     assert_eq!(job.start(&taking("w1", at(3))), Transition::Changed);
     assert_eq!(job.heartbeat("w1", false, &rules, at(4)), Transition::Changed);
-    assert_eq!(job.heartbeat("w1", false, &rules, at(5)), Transition::Changed);
+    assert_eq!(job.heartbeat("w1", false, &rules, at(14)), Transition::Changed);
     assert_eq!((job.state, job.error.as_deref()), (JobState::Failed, Some("job timed out after 1 retries")));
 }
 

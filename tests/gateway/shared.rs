@@ -93,6 +93,38 @@ fn what_one_gateway_knows_of_a_worker_another_knows_too() {
 }
 
 #[test]
+fn workers_under_one_id_are_seen_to_be_several_though_each_asks_another_gateway() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
+    let url = server.url();
+    let store = [("LATENTD_STORE", url.as_str())];
+    let (one, other) = (Gateway::start(folder.path(), &store), Gateway::start(folder.path(), &store));
+    let beat = |gateway: &Gateway, named: &str| {
+        gateway.asks("", "GET", &format!("/ping/w?job_id={named}&runpod_version=1.12.0"), "")
+    };
+    for gateway in [&one, &other] {
+        beat(gateway, "");
+    }
+    let id = one.json("POST", "/run", r#"{"input":1}"#)["id"].as_str().unwrap().to_owned();
+    assert_eq!(one.json("GET", "/job-take/w?job_in_progress=0", "")["id"].as_str(), Some(&*id));
+    beat(&one, &id);
+    thread::scope(|scope| {
+        let poll = scope.spawn(|| other.json("GET", "/job-take/w?job_in_progress=0", ""));
+        let began = Instant::now();
+        for gateway in [&one, &other] {
+            while !gateway.json("GET", "/health", "")["warnings"].is_array() {
+                beat(&one, &id);
+                thread::sleep(Duration::from_millis(100));
+                assert!(began.elapsed() < Duration::from_secs(15), "nobody warns");
+            }
+        }
+        let second = one.json("POST", "/run", r#"{"input":2}"#);
+        assert_eq!(poll.join().unwrap()["id"], second["id"]);
+    });
+    let job = one.json("GET", &format!("/status/{id}"), "");
+    assert_eq!((job["status"].as_str(), job["retries"].as_u64()), (Some("IN_PROGRESS"), None));
+}
+
+#[test]
 fn a_gateway_outlives_its_redis() {
     let folder = tempfile::tempdir().unwrap();
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
@@ -110,7 +142,7 @@ fn lay_certificates(folder: &Path) {
     let new = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
     fs::write(folder.join("names"), "subjectAltName = IP:127.0.0.1").unwrap();
     for words in [
-        format!("req -x509 {new} -subj /CN=CA -keyout ca.key -out ca.pem"),
+        format!("req -x509 {new} -subj /CN=CA -addext subjectAltName=IP:127.0.0.1 -keyout ca.key -out ca.pem"),
         format!("req {new} -subj /CN=redis -keyout redis.key -out asked.pem"),
         "x509 -req -in asked.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out redis.pem".into(),
     ] {
@@ -133,14 +165,21 @@ fn a_redis_with_tls_is_used_if_its_certificate_is_believed() {
     let gateway = Gateway::start(folder.path(), &[("LATENTD_STORE", &url), ("SSL_CERT_FILE", &ca)]);
     let id = gateway.json("POST", "/run", r#"{"input":1}"#)["id"].as_str().unwrap().to_owned();
     assert_eq!(gateway.json("GET", "/job-take/w1?", "")["id"].as_str(), Some(&*id));
-    let told = refuses(folder.path(), &url);
+    let told = refuses(folder.path(), &url, &[]);
     assert!(told.contains("does not believe its certificate") && told.contains("SSL_CERT_FILE"), "{told}");
+    // A CA's own, as `openssl req -x509` makes one if nobody says otherwise.
+    let files = ["--tls-cert-file", &ca, "--tls-key-file", &at("ca.key"), "--tls-ca-cert-file", &ca];
+    let server = Server::start(&[&tls[..], &files[..]].concat());
+    let url = format!("rediss://:s3cret@127.0.0.1:{}", server.port());
+    let told = refuses(folder.path(), &url, &[("SSL_CERT_FILE", &ca)]);
+    assert!(told.contains("it is that of a CA") && told.contains("CA:FALSE"), "{told}");
 }
 
 /// What a gateway says that does not begin with this store.
-fn refuses(folder: &Path, url: &str) -> String {
+fn refuses(folder: &Path, url: &str, variables: &[(&str, &str)]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
     command.arg("gateway").current_dir(folder).env_clear();
+    command.envs(variables.iter().copied());
     let ended = command.env("LATENTD_LISTEN", "127.0.0.1:0").env("LATENTD_STORE", url).output().unwrap();
     let told = String::from_utf8(ended.stderr).unwrap();
     let place = url.replace(":s3cret@", "***@");
@@ -153,5 +192,5 @@ fn refuses(folder: &Path, url: &str) -> String {
 fn without_its_redis_a_gateway_does_not_begin_and_says_why() {
     let (folder, mut server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
     server.kill();
-    refuses(folder.path(), &format!("redis://:s3cret@127.0.0.1:{}", server.port()));
+    refuses(folder.path(), &format!("redis://:s3cret@127.0.0.1:{}", server.port()), &[]);
 }

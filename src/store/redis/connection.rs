@@ -27,6 +27,15 @@ const MIN_VERSION: u32 = 7;
 /// disk does not take its snapshots; one that has fewer replicas than it should; one that lost its master; one that reads its disk.
 const REFUSALS: [&str; 5] = ["READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "LOADING"];
 
+/// Why a certificate is not believed, as rustls says it, and what helps.
+const UNTRUSTED: [(&str, &str); 2] = [
+    ("UnknownIssuer", "add its CA's to those of the system, or name a PEM file in SSL_CERT_FILE"),
+    (
+        "CaUsedAsEndEntity",
+        "it is that of a CA, as openssl req -x509 makes it; make it with -addext basicConstraints=critical,CA:FALSE, or have a CA sign another",
+    ),
+];
+
 /// Asks a Redis.
 pub(super) struct Connection {
     server: RedisAddress,
@@ -44,6 +53,15 @@ struct ServerConnection {
     db: ConnectionManager,
     /// Tells it from those before.
     number: u64,
+}
+
+impl ServerConnection {
+    /// Whether it can be used at all. One that was lost and then was refused, as without its user (NOAUTH, WRONGPASS) or with too many
+    /// clients, answers everything with that, and does not try again by itself.
+    async fn is_open(&self) -> bool {
+        let ping = redis::cmd("PING").query_async::<()>(&mut self.db.clone()).await;
+        ping.is_ok()
+    }
 }
 
 impl fmt::Debug for Connection {
@@ -123,19 +141,20 @@ impl Connection {
         self.twice(ask).await
     }
 
-    /// Once more when the connection was lost, with or without its answer, and when the server took no writes.
+    /// Once more when the connection was lost, with or without its answer, and when the server took no writes or no connection.
     async fn twice<T, F>(&self, ask: impl Fn(ConnectionManager, bool) -> F + Send) -> Result<T, StoreError>
     where
         F: Future<Output = RedisResult<T>> + Send,
     {
         let line = self.line.read().await.clone();
-        let mut answer = ask(line.db, false).await;
+        let mut answer = ask(line.db.clone(), false).await;
         let again = match &answer {
             Err(error) if refusal(error).is_some() => self.renew(line.number).await,
             Err(error) if error.is_io_error() && !error.is_timeout() => {
                 // One that has an address finds the way back by itself.
                 !self.server.moves() || self.renew(line.number).await
             }
+            Err(error) if !error.is_io_error() && !line.is_open().await => self.renew(line.number).await,
             _ => false,
         };
         if again {
@@ -214,9 +233,12 @@ fn failed(server: &RedisAddress, error: &RedisError) -> StoreError {
         _ if error.is_timeout() => format!("no answer within {} s", REDIS_TIMEOUT.as_secs()),
         _ => refusal(error).unwrap_or_else(|| error.to_string()),
     };
-    if why.contains("UnknownIssuer") {
-        let what = "this machine does not believe its certificate: add its CA's to those of the system, or name a PEM file in SSL_CERT_FILE";
-        return StoreError::Failed(format!("{server}: {what} ({why})"));
+    for (sign, what) in UNTRUSTED {
+        if why.contains(sign) {
+            return StoreError::Failed(format!(
+                "{server}: this machine does not believe its certificate: {what} ({why})"
+            ));
+        }
     }
     StoreError::Failed(format!("{server}: {why}"))
 }

@@ -79,4 +79,9 @@ async fn a_user_who_may_not_ask_info_will_do_and_so_will_a_socket() {
     let store = RedisStore::open(&url, Rules::default()).await.unwrap();
     assert_eq!(store.counts(EP).await.unwrap().completed, 1);
     store.take(EP, claim_request("w", 1, 1)).await.unwrap();
+    let mut user = pipe();
+    user.cmd("ACL").arg(&["SETUSER", "me", "-eval", "-evalsha"]);
+    RedisStore::on(&server).await.link.ask::<()>(user.ignore()).await.unwrap();
+    let error = why(store.ready().await);
+    assert!(error.contains("NOPERM") || error.contains("no permissions"), "without scripts it is of no use: {error}");
 }

@@ -68,6 +68,35 @@ async fn a_redis_that_was_away_is_used_again_and_who_waits_looks_again() {
     while events.next().await != Some(StoreEvent::JobQueued(EP.into())) {}
 }
 
+/// As when Redis begins anew and whoever makes its users comes a moment later, or when it has no place for a connection for a while.
+#[tokio::test]
+async fn a_redis_that_refused_the_connection_for_a_while_is_used_again() {
+    let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let root = RedisStore::on(&server).await;
+    let make = async || {
+        let mut user = pipe();
+        user.cmd("ACL").arg(&["SETUSER", "me", "on", ">word", "~latentd:*", "&latentd:*", "+@all", "-@dangerous"]);
+        root.link.ask::<()>(user.ignore()).await.unwrap();
+    };
+    make().await;
+    let url = format!("redis://me:word@127.0.0.1:{}", server.port());
+    let store = RedisStore::open(&url, Rules::default()).await.unwrap();
+    submit(&store, &["a"]).await;
+    server.kill();
+    server.start_again();
+    for _ in 0..3 {
+        let error = why(store.submit(EP, job("b", false, at(1))).await);
+        assert!(error.contains("WRONGPASS") || error.contains("Password authentication failed"), "{error}");
+        assert!(store.ready().await.is_err());
+    }
+    make().await;
+    // A look for it has just failed.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    store.submit(EP, job("b", false, at(1))).await.unwrap();
+    store.ready().await.unwrap();
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b"]);
+}
+
 #[tokio::test]
 async fn a_full_memory_refuses_jobs_and_keeps_results() {
     let server = Server::start(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);

@@ -26,6 +26,14 @@ pub(super) fn part(path: &Path) -> PathBuf {
     with(path, ".part")
 }
 
+/// Refuses what is there and no file: a named pipe would be waited for without end.
+fn only_file(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => Err(io::Error::other(format!("{} is no file", path.display()))),
+        _ => Ok(()),
+    }
+}
+
 fn with(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(ending);
@@ -42,6 +50,9 @@ impl PartialFile {
         // A process that was killed while it put files in their places.
         if path.exists() && !part.exists() {
             fs::rename(path, &part)?;
+        }
+        for there in [&part, &note] {
+            only_file(there)?;
         }
         let told = fs::read_to_string(&note).unwrap_or_default();
         let (known, tag) = told.split_once('\n').unwrap_or_default();
@@ -142,6 +153,20 @@ mod tests {
         assert_eq!(part.finish().unwrap(), whole.digest());
         part.remove().unwrap();
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w");
+        for there in ["w.part", "w.from"] {
+            let pipe = folder.path().join(there);
+            assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+            let error = Part::open(&path, "sha256:1").unwrap_err().to_string();
+            assert!(error.contains(there) && error.contains("is no file"), "{error}");
+            fs::remove_file(pipe).unwrap();
+        }
     }
 
     #[test]

@@ -139,13 +139,18 @@ fn hook(rest: &Members) -> Result<Option<JobWebhook>, SubmissionError> {
             continue;
         }
         return match url.split_once("://") {
-            Some(("http" | "https", host)) if !host.is_empty() && url.len() <= MAX_URL_BYTES => {
+            Some((scheme, host)) if is_http(scheme) && !host.is_empty() && url.len() <= MAX_URL_BYTES => {
                 Ok(Some(JobWebhook::new(url, headers)))
             }
             _ => Err(wrong_hook(key)),
         };
     }
     Ok(None)
+}
+
+/// Schemes are spelled in any case (RFC 3986, 3.1).
+fn is_http(scheme: &str) -> bool {
+    ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
 }
 
 fn url_of(hook: &Map<String, Value>, key: &str) -> Result<String, SubmissionError> {
@@ -292,6 +297,7 @@ mod tests {
         let hook = |body: Value| read(&body).unwrap().record.webhook;
         assert_eq!(hook(json!({"input": 1, "webhook": ""})), None);
         assert_eq!(hook(json!({"input": 1, "webhook": "", "webhookV2": "http://v"})).unwrap().url, "http://v");
+        assert_eq!(hook(json!({"input": 1, "webhook": "HTTPS://u/A"})).unwrap().url, "HTTPS://u/A");
         let hook = hook(json!({"input": 1, "webhook": {"url": "http://u", "headers": {"A": "b"}}})).unwrap();
         assert_eq!((&*hook.url, &*hook.headers), ("http://u", &[("A".to_owned(), "b".to_owned())][..]));
     }

@@ -20,6 +20,9 @@ fn operation(route: &str) -> &str {
     rest.split_once('/').map_or(rest, |(operation, _)| operation)
 }
 
+/// Bytes of a worker's id, which is remembered with all that is known of the worker.
+const MAX_WORKER_ID_BYTES: usize = 255;
+
 async fn check<S: Store>(
     gateway: &Gateway<S>,
     role: Role,
@@ -33,6 +36,9 @@ async fn check<S: Store>(
     let endpoint = gateway.endpoint(name).map_or(name, |endpoint| &endpoint.id);
     gateway.keys.allow(role, endpoint, &request)?;
     encoding::plain(request.headers())?;
+    if path.iter().any(|(key, worker)| key == "worker" && worker.len() > MAX_WORKER_ID_BYTES) {
+        return Err(ApiError::BadRequest(format!("the worker's id should have at most {MAX_WORKER_ID_BYTES} bytes")));
+    }
     // A key that was not asked for says nothing: anybody could send another with each request.
     let key = (!gateway.keys.is_open()).then(|| Sha256::digest(sent_key(request.headers())).into());
     let address = peer::address().filter(|_| role == Role::Worker || key.is_none());

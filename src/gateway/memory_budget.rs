@@ -60,6 +60,8 @@ pub(super) struct MemoryBudgets {
     pub(super) jobs: MemoryBudget,
     /// For what they are to read.
     pub(super) answers: MemoryBudget,
+    /// For what workers take.
+    pub(super) takes: MemoryBudget,
     /// For what workers bring.
     pub(super) results: MemoryBudget,
     /// For what webhooks are told.
@@ -75,6 +77,7 @@ impl MemoryBudgets {
         Self {
             jobs: budget(CLIENT_WAIT),
             answers: budget(CLIENT_WAIT),
+            takes: budget(WORKER_WAIT),
             results: budget(WORKER_WAIT),
             messages: budget(CLIENT_WAIT),
             tasks: TaskTracker::new(),

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::http::header::ALLOW;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, head, post};
 
 use crate::store::Store;
 
@@ -55,8 +56,8 @@ impl<S: Store> Gateway<S> {
             .route(&at("/runsync"), post(client::runsync::<S>))
             .route(&at("/status/{id}"), get(client::status::<S>).post(client::status::<S>))
             .route(&at("/status-sync/{id}"), get(client::status_sync::<S>).post(client::status_sync::<S>))
-            .route(&at("/stream/{id}"), get(client::stream::<S>).post(client::stream::<S>))
-            .route(&at("/cancel/{id}"), post(client::cancel::<S>).get(client::cancel::<S>))
+            .route(&at("/stream/{id}"), get(client::stream::<S>).post(client::stream::<S>).merge(no_head("GET, POST")))
+            .route(&at("/cancel/{id}"), post(client::cancel::<S>).get(client::cancel::<S>).merge(no_head("GET, POST")))
             .route(&at("/retry/{id}"), post(client::retry::<S>))
             .route(&at("/purge-queue"), post(client::purge::<S>))
             .route(&at("/health"), get(client::health::<S>))
@@ -64,13 +65,18 @@ impl<S: Store> Gateway<S> {
             .route(&at("/history/{id}"), get(history::history::<S>))
             .route_layer(from_fn_with_state(self.clone(), auth::user::<S>));
         let workers = Router::new()
-            .route(&at("/job-take/{worker}"), get(take::take::<S>))
-            .route(&at("/job-take-batch/{worker}"), get(take::take_batch::<S>))
+            .route(&at("/job-take/{worker}"), get(take::take::<S>).merge(no_head("GET")))
+            .route(&at("/job-take-batch/{worker}"), get(take::take_batch::<S>).merge(no_head("GET")))
             .route(&at("/job-done/{worker}/{id}"), post(worker::done::<S>))
             .route(&at("/job-stream/{worker}/{id}"), post(worker::stream::<S>))
-            .route(&at("/job-stop/{worker}"), get(worker::stops::<S>))
+            .route(&at("/job-stop/{worker}"), get(worker::stops::<S>).merge(no_head("GET")))
             .route(&at("/ping/{worker}"), any(worker::ping::<S>))
             .route_layer(from_fn_with_state(self.clone(), auth::worker::<S>));
         clients.merge(workers).layer(axum::Extension(version)).with_state(self)
     }
+}
+
+/// Refuses HEAD where GET acts: who asks for a head alone would take jobs, stops or parts of a result, and not get them.
+fn no_head<S: Store>(methods: &'static str) -> MethodRouter<Arc<Gateway<S>>> {
+    head(async move || ([(ALLOW, methods)], ApiError::NoMethod))
 }

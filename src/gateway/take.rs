@@ -7,15 +7,16 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use crate::date::UnixTime;
 use crate::queue::{Claim, Finish, Members, Record};
 use crate::store::{ClaimRequest, ClaimedJob, Store};
 
+use super::memory_budget::Reservation;
 use super::reply::{ApiError, RawJson};
-use super::worker::{WorkerQuery, nothing};
+use super::worker::{WorkerQuery, nothing, short};
 use super::worker_registry::{GONE_AFTER, WorkerSignal};
 use super::{Endpoint, Gateway};
 
@@ -28,6 +29,9 @@ const MAX_BYTES_PER_TAKE: usize = 32 << 20;
 /// In this header, workers of ours say how many bytes of a reply they read.
 const READS_HEADER: &str = "x-latentd-take-bytes";
 
+/// Bytes of a job beside what its client sent: its id, and how long it has waited.
+const JOB_FRAME_BYTES: usize = 64 << 10;
+
 /// What a worker takes at once.
 struct TakeLimits {
     /// Jobs.
@@ -37,9 +41,14 @@ struct TakeLimits {
 }
 
 impl TakeLimits {
-    fn new(jobs: usize, headers: &HeaderMap) -> Self {
-        let reads = headers.get(READS_HEADER).and_then(|most| most.to_str().ok()).and_then(|most| most.parse().ok());
-        Self { jobs, reads: reads.unwrap_or(usize::MAX) }
+    /// Limits as a worker says them, where a submission has so many bytes at most. One that reads less than that is refused, as a job fails
+    /// that its worker does not read, and others may well read it.
+    fn new(jobs: usize, headers: &HeaderMap, largest: usize) -> Result<Self, ApiError> {
+        let Some(reads) = headers.get(READS_HEADER) else { return Ok(Self { jobs, reads: usize::MAX }) };
+        let least = largest.saturating_add(JOB_FRAME_BYTES);
+        let reads = reads.to_str().ok().and_then(|reads| reads.parse().ok()).filter(|reads| *reads >= least);
+        let wrong = || ApiError::BadRequest(format!("{READS_HEADER} should be a number of bytes, {least} at least"));
+        Ok(Self { jobs, reads: reads.ok_or_else(wrong)? })
     }
 }
 
@@ -50,8 +59,9 @@ pub(super) async fn take<S: Store>(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
-    let jobs = gateway.hand_out(endpoint, &worker, &query, &TakeLimits::new(1, &headers)).await?;
-    Ok(jobs.into_iter().next().map_or_else(nothing, |job| gateway.jobs(job)))
+    let limits = TakeLimits::new(1, &headers, gateway.largest_job())?;
+    let (jobs, held) = gateway.hand_out(endpoint, &worker, &query, &limits).await?;
+    Ok(jobs.into_iter().next().map_or_else(nothing, |job| gateway.jobs(job, held)))
 }
 
 pub(super) async fn take_batch<S: Store>(
@@ -62,65 +72,91 @@ pub(super) async fn take_batch<S: Store>(
 ) -> Result<Response, ApiError> {
     let endpoint = gateway.endpoint(&name)?;
     let most = query.batch_size.as_deref().and_then(|most| most.parse().ok()).unwrap_or(1).clamp(1, MAX_JOBS_PER_TAKE);
-    let jobs = gateway.hand_out(endpoint, &worker, &query, &TakeLimits::new(most, &headers)).await?;
-    Ok(if jobs.is_empty() { nothing() } else { gateway.jobs(format!("[{}]", jobs.join(","))) })
+    let limits = TakeLimits::new(most, &headers, gateway.largest_job())?;
+    let (jobs, held) = gateway.hand_out(endpoint, &worker, &query, &limits).await?;
+    Ok(if jobs.is_empty() { nothing() } else { gateway.jobs(format!("[{}]", jobs.join(",")), held) })
 }
 
 impl<S: Store> Gateway<S> {
     /// Jobs as a reply, which tells workers of ours whether their webhooks are called for them.
-    fn jobs(&self, jobs: String) -> Response {
-        let mut reply = RawJson(jobs).into_response();
+    fn jobs(&self, jobs: String, mut held: Reservation) -> Response {
+        held.shrink(jobs.len());
+        let mut reply = RawJson(held.by(jobs)).into_response();
         if self.settings.webhooks.is_some() {
             reply.headers_mut().insert("x-latentd-webhooks", HeaderValue::from_static("gateway"));
         }
         reply
     }
 
-    /// Jobs for a worker as it gets them, as soon as there are any; none when its poll has been held long enough.
+    /// Bytes that a submission may have.
+    fn largest_job(&self) -> usize {
+        self.settings.max_input.0.max(self.settings.max_input.1)
+    }
+
+    /// Room for as much as may be handed out at once; none, if there is none before the poll has been held long enough.
+    async fn room_for_jobs(&self, limits: &TakeLimits, until: Instant) -> Option<Reservation> {
+        let batch = if limits.jobs > 1 { MAX_BYTES_PER_TAKE } else { 0 };
+        tokio::select! {
+            held = self.budgets.takes.reserve(batch.max(self.largest_job())) => held.ok(),
+            () = sleep_until(until) => None,
+            () = self.closing.cancelled() => None,
+        }
+    }
+
+    /// What a worker claims now.
+    fn claim(&self, endpoint: &Endpoint, worker: &str, query: &WorkerQuery) -> Claim {
+        let at = self.now();
+        // One that this gateway has not known for long may have sent its heartbeats to another, or to the one before.
+        let sends_heartbeats =
+            self.registry.sends_heartbeats(&endpoint.id, worker) || self.began.until(at) < GONE_AFTER;
+        Claim { worker: worker.to_owned(), gpu: query.vram_gb.as_deref().map(short), sends_heartbeats, at }
+    }
+
+    /// Jobs for a worker as it gets them, as soon as there are any, and the room that they have; none when its poll has been held long enough.
     async fn hand_out(
         &self,
         endpoint: &Endpoint,
         worker: &str,
         query: &WorkerQuery,
         appetite: &TakeLimits,
-    ) -> Result<Vec<String>, ApiError> {
+    ) -> Result<(Vec<String>, Reservation), ApiError> {
+        let none = || Ok((Vec::new(), Reservation::default()));
         let until = Instant::now() + self.settings.poll_hold;
         self.record_signal(&endpoint.id, worker, WorkerSignal::JobPoll).await;
         let (_poll, others) = self.registry.polls_for_jobs(&endpoint.id, worker);
         if others {
             self.mark_shared_id(endpoint, worker).await;
         }
-        let idle = query.job_in_progress.as_deref() == Some("0") && self.registry.reports_job_count(&endpoint.id, worker);
+        let idle =
+            query.job_in_progress.as_deref() == Some("0") && self.registry.reports_job_count(&endpoint.id, worker);
         let mut doubt = if idle { self.worker_idle(&endpoint.id, worker).await } else { None };
         let waiter = self.notifier.take(&endpoint.id);
         if !self.registry.may_take_jobs(&endpoint.id, worker, self.now()) {
             // Held in full, or it would ask again at once.
             self.woken(std::future::pending(), until).await;
-            return Ok(Vec::new());
+            return none();
         }
         loop {
             let mut notified = pin!(waiter.notified());
             // In line before it looks: of two jobs that come while two polls look, each finds one.
             notified.as_mut().enable();
+            let Some(held) = self.room_for_jobs(appetite, until).await else { return none() };
             if !self.registry.may_take_jobs(&endpoint.id, worker, self.now()) {
-                return Ok(Vec::new());
+                return none();
             }
-            let now = self.now();
-            // One that this gateway has not known for long may have sent its heartbeats to another, or to the one before.
-            let sends_heartbeats =
-                self.registry.sends_heartbeats(&endpoint.id, worker) || self.began.until(now) < GONE_AFTER;
-            let claim = Claim { worker: worker.to_owned(), gpu: query.vram_gb.clone(), sends_heartbeats, at: now };
             // Half of what it reads: a reply has more in it than payloads.
-            let (most, bytes) = (appetite.jobs, MAX_BYTES_PER_TAKE.min(appetite.reads / 2));
-            let handed =
-                self.store.take(&endpoint.id, ClaimRequest { claim, max_jobs: most, max_bytes: bytes }).await?;
+            let max_bytes = MAX_BYTES_PER_TAKE.min(appetite.reads / 2);
+            let request =
+                ClaimRequest { claim: self.claim(endpoint, worker, query), max_jobs: appetite.jobs, max_bytes };
+            let handed = self.store.take(&endpoint.id, request).await?;
             if handed.is_empty() {
+                drop(held);
                 let again = doubt.map(|date| Instant::now() + self.now().until(date)).filter(|again| *again < until);
                 if self.woken(notified, again.unwrap_or(until)).await {
                     continue;
                 }
                 if again.is_none() || self.closing.is_cancelled() {
-                    return Ok(Vec::new());
+                    return none();
                 }
                 doubt = self.worker_idle(&endpoint.id, worker).await;
                 continue;
@@ -128,7 +164,7 @@ impl<S: Store> Gateway<S> {
             let jobs = self.readable(endpoint, worker, handed, appetite.reads).await?;
             // Behind one that is too large there may be others.
             if !jobs.is_empty() {
-                return Ok(jobs);
+                return Ok((jobs, held));
             }
         }
     }
@@ -148,7 +184,7 @@ impl<S: Store> Gateway<S> {
             handed.into_iter().map(job).collect()
         };
 
-        for (job, id) in self.budgets.results.work(weighs, write).await {
+        for (job, id) in self.budgets.takes.work(weighs, write).await {
             let bytes = job.len() + "[]".len();
             if bytes <= reads {
                 jobs.push(job);

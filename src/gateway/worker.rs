@@ -112,14 +112,18 @@ pub(super) async fn ping<S: Store>(
 ) -> Result<Response, ApiError> {
     let (endpoint, now) = (gateway.endpoint(&name)?, gateway.now());
     if query.status.as_deref() == Some("unhealthy") {
-        let why = format!("{}: {}", query.check.unwrap_or_default(), query.reason.unwrap_or_default());
+        let why = format!("{}: {}", short(&query.check.unwrap_or_default()), short(&query.reason.unwrap_or_default()));
         warn!(worker, cause = why, "a worker says that it is not fit");
         gateway.record_signal(&endpoint.id, &worker, WorkerSignal::Unfit(&why)).await;
         gateway.abandon_jobs(&endpoint.id, &worker, "its worker is not fit").await;
         return Ok(StatusCode::OK.into_response());
     }
     gateway
-        .record_signal(&endpoint.id, &worker, WorkerSignal::Heartbeat(&query.runpod_version.unwrap_or_default()))
+        .record_signal(
+            &endpoint.id,
+            &worker,
+            WorkerSignal::Heartbeat(&short(&query.runpod_version.unwrap_or_default())),
+        )
         .await;
     let named = query.job_id.unwrap_or_default();
     let several = gateway.registry.has_shared_id(&endpoint.id, &worker);
@@ -132,13 +136,18 @@ pub(super) async fn ping<S: Store>(
         }
         let beat = move |record: &mut Record| record.heartbeat(&by, named, &rules, now);
         let beaten = gateway.store.change(&endpoint.id, &id, beat, Vec::new(), None).await?;
-        if beaten.and_then(|(record, _)| record.attempt).is_some_and(|attempt| attempt.contradicts_idle_report()) {
+        if named
+            && beaten.and_then(|(record, _)| record.attempt).is_some_and(|attempt| attempt.contradicts_idle_report())
+        {
             gateway.mark_shared_id(endpoint, &worker).await;
         }
     }
     gateway.remind(endpoint, &worker, &named).await?;
     Ok(StatusCode::OK.into_response())
 }
+
+/// Characters of a worker's version, of its GPU's memory, and of why it is not fit: they are kept as long as the worker or its jobs.
+const MAX_WORD_CHARS: usize = 255;
 
 /// How long after a job's end a worker may go on naming it: its result, or word of its stop, may be on its way.
 const STOP_GRACE: Duration = Duration::from_secs(15);
@@ -226,6 +235,11 @@ impl<S: Store> Gateway<S> {
         }
         Ok(known.is_some())
     }
+}
+
+/// What is remembered of a word that a worker query.
+pub(super) fn short(word: &str) -> String {
+    word.chars().take(MAX_WORD_CHARS).collect()
 }
 
 fn failure(why: String) -> (WorkerPost, Reservation) {

@@ -163,7 +163,7 @@ mod tests {
         for there in ["w.part", "w.from"] {
             let pipe = folder.path().join(there);
             assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-            let error = Part::open(&path, "sha256:1").unwrap_err().to_string();
+            let error = PartialFile::open(&path, "sha256:1").unwrap_err().to_string();
             assert!(error.contains(there) && error.contains("is no file"), "{error}");
             fs::remove_file(pipe).unwrap();
         }

@@ -114,7 +114,7 @@ fn workers_under_one_id_are_seen_to_be_several_though_each_asks_another_gateway(
             while !gateway.json("GET", "/health", "")["warnings"].is_array() {
                 beat(&one, &id);
                 thread::sleep(Duration::from_millis(100));
-                assert!(began.elapsed() < Duration::from_secs(15), "nobody warns");
+                assert!(began.elapsed() < Duration::from_secs(15), "there is no warning");
             }
         }
         let second = one.json("POST", "/run", r#"{"input":2}"#);
@@ -167,7 +167,7 @@ fn a_redis_with_tls_is_used_if_its_certificate_is_believed() {
     assert_eq!(gateway.json("GET", "/job-take/w1?", "")["id"].as_str(), Some(&*id));
     let told = refuses(folder.path(), &url, &[]);
     assert!(told.contains("does not believe its certificate") && told.contains("SSL_CERT_FILE"), "{told}");
-    // A CA's own, as `openssl req -x509` makes one if nobody says otherwise.
+    // A CA's own, as `openssl req -x509` makes one by default.
     let files = ["--tls-cert-file", &ca, "--tls-key-file", &at("ca.key"), "--tls-ca-cert-file", &ca];
     let server = Server::start(&[&tls[..], &files[..]].concat());
     let url = format!("rediss://:s3cret@127.0.0.1:{}", server.port());

@@ -40,6 +40,30 @@ async fn a_job_is_seen_on_its_way() {
     assert!(old.contains(&format!(r#""gpu":"0","id":"{id}",{input}"#)), "{old}");
 }
 
+/// What looks with HEAD whether a URL is there, as proxies and browsers do, takes nothing away.
+#[tokio::test(start_paused = true)]
+async fn a_head_does_nothing() {
+    let house = TestGateway::new();
+    let id = house.run(START).await;
+    let head = async |path: &str| {
+        let request = Request::head(format!("/v2/stable-diffusion-v1{path}")).body(Body::empty()).unwrap();
+        let reply = service(&house.gateway).oneshot(request).await.unwrap();
+        (reply.status().as_u16(), reply.headers().get("allow").map(|allow| allow.to_str().unwrap().to_owned()))
+    };
+    let refused = |methods: &str| (405, Some(methods.to_owned()));
+    for path in ["/job-take/w1?", "/job-take-batch/w1?", "/job-stop/w1?"] {
+        assert_eq!(head(path).await, refused("GET"), "{path}");
+    }
+    assert_eq!(house.take("w1").await, id);
+    assert_eq!(house.post(&format!("/job-stream/w1/{id}"), r#"{"output":7}"#).await.0, 200);
+    for operation in ["stream", "cancel"] {
+        assert_eq!(head(&format!("/{operation}/{id}")).await, refused("GET, POST"));
+    }
+    assert_eq!(head(&format!("/status/{id}")).await, (200, None));
+    assert!(house.get(&format!("/stream/{id}")).await.1.contains(r#"{"output":7}"#));
+    assert_eq!(house.field(&id, "status").await, "IN_PROGRESS");
+}
+
 #[tokio::test(start_paused = true)]
 async fn runsync_answers_at_the_end_or_when_its_time_is_over() {
     let house = TestGateway::new();

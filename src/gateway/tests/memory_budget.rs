@@ -59,6 +59,28 @@ async fn who_waits_for_a_job_holds_none_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn jobs_that_their_workers_do_not_read_are_bounded_together() {
+    let house = house();
+    let job = format!(r#"{{"input":{}}}"#, text());
+    let ids = [house.run(&job).await, house.run(&job).await];
+    let unread = house.unread("/job-take/w1?", "*/*").await;
+    assert_eq!(house.get("/job-take/w2?").await.0, 204, "its poll ends as ever");
+    assert_eq!(house.field(&ids[1], "status").await, "IN_QUEUE");
+    let ((status, jobs), ()) = tokio::join!(house.get("/job-take-batch/w2?batch_size=9"), async {
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        drop(unread);
+    });
+    assert!(status == 200 && jobs.contains(&ids[1]));
+    assert_eq!(house.gateway.budgets.takes.free(), ROOM);
+    let mut polls = JoinSet::new();
+    for worker in 0..9 {
+        polls.spawn(house.asks("GET", &format!("/job-take/w{worker}?"), ""));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!((polls.len(), house.gateway.budgets.takes.free()), (9, ROOM), "who waits for a job holds nothing");
+}
+
+#[tokio::test(start_paused = true)]
 async fn answers_that_nobody_reads_are_bounded_together_and_small_ones_go_on() {
     let house = house();
     let (large, small) = (house.large().await, house.run(r#"{"input":1}"#).await);

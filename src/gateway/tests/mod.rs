@@ -50,7 +50,11 @@ impl TestGateway {
 
     /// Another gateway on its store.
     fn beside(&self) -> Self {
-        let gateway = Gateway::new(self.store.clone(), Course::new(self.clock.clone()), GatewaySettings::default());
+        self.beside_with(GatewaySettings::default())
+    }
+
+    fn beside_with(&self, settings: GatewaySettings) -> Self {
+        let gateway = Gateway::new(self.store.clone(), Course::new(self.clock.clone()), settings);
         let mut tasks = JoinSet::new();
         tasks.spawn(gateway.clone().run());
         Self { gateway, store: self.store.clone(), clock: self.clock.clone(), tasks }

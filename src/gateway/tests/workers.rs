@@ -70,7 +70,7 @@ async fn workers_that_share_an_id_do_not_forsake_each_other_s_jobs() {
 /// No two polls are ever open at once: each begins while the ones before work.
 #[tokio::test(start_paused = true)]
 async fn workers_that_share_an_id_and_begin_one_after_another_do_not_take_each_other_s_jobs() {
-    let house = House::new();
+    let house = TestGateway::new();
     let (first, second) = (house.run(START).await, house.run(START).await);
     let beat = async |named: &str| house.get(&format!("/ping/w?runpod_version=1.12.0&job_id={named}")).await;
     let warnings = async || serde_json::from_str::<Value>(&house.get("/health").await.1).unwrap()["warnings"].take();
@@ -131,30 +131,70 @@ async fn a_batch_is_no_larger_than_its_worker_reads() {
     }
 }
 
+/// One worker's word must not fail what others can read.
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_reads_less_than_a_job_may_have_is_refused_and_its_jobs_wait() {
+    let house = TestGateway::new();
+    let reads = |path: &str, bytes: &str| {
+        let request = Request::builder().uri(format!("/v2/stable-diffusion-v1{path}"));
+        house.sends(request.header("x-latentd-take-bytes", bytes).body(Body::empty()).unwrap())
+    };
+    let (id, least) = (house.run(START).await, (20 << 20) + (64 << 10));
+    for path in ["/job-take/w1", "/job-take-batch/w1?batch_size=9"] {
+        for bytes in ["0", "1", "-1", "all", &(least - 1).to_string()] {
+            let (status, why) = reads(path, bytes).await;
+            let says = format!("x-latentd-take-bytes should be a number of bytes, {least} at least");
+            assert!(status == 400 && why.contains(&says), "{status} {why}");
+        }
+    }
+    assert_eq!(house.field(&id, "status").await, "IN_QUEUE");
+    assert!(reads("/job-take/w1", &least.to_string()).await.1.contains(&id));
+}
+
+/// As a gateway on the same queue that takes larger jobs may have queued it.
 #[tokio::test(start_paused = true)]
 async fn a_job_that_its_worker_would_not_read_fails_with_its_size() {
     for path in ["/job-take/w1", "/job-take-batch/w1?batch_size=9"] {
-        let house = TestGateway::new();
+        let first = TestGateway::new();
+        let house = first.beside_with(GatewaySettings { max_input: (1000, 1000), ..GatewaySettings::default() });
         let reads = |bytes: usize| {
             let request = Request::builder().uri(format!("/v2/stable-diffusion-v1{path}"));
             house.sends(request.header("x-latentd-take-bytes", bytes).body(Body::empty()).unwrap())
         };
-        let large = house.run(&format!(r#"{{"input":"{}"}}"#, "x".repeat(1000))).await;
+        let large = first.run(&format!(r#"{{"input":"{}"}}"#, "x".repeat(100_000))).await;
         let (status, jobs) = house.get(path).await;
         assert!(status == 200 && jobs.contains(&large), "who says nothing gets it");
         for _ in 0..2 {
             house.get("/ping/w1").await;
             house.clock.advance(Duration::from_secs(11));
         }
-        let (small, bytes) = (house.run(r#"{"input":"x"}"#).await, jobs.trim_matches(['[', ']']).len() + 2);
-        let (status, jobs) = reads(bytes - 1).await;
+        let small = house.run(r#"{"input":"x"}"#).await;
+        let (status, jobs) = reads(80_000).await;
         assert!(status == 200 && jobs.contains(&small) && !jobs.contains(&large), "{jobs}");
-        let error = format!("the job is too large: it has {bytes} bytes, and its worker reads {} at most", bytes - 1);
-        assert_eq!(
-            (house.field(&large, "status").await, house.field(&large, "error").await),
-            ("FAILED".into(), error.into())
+        let error = house.field(&large, "error").await;
+        let error = error.as_str().unwrap_or_default();
+        assert_eq!(house.field(&large, "status").await, "FAILED");
+        assert!(
+            error.starts_with("the job is too large: it has 100") && error.ends_with("its worker reads 80000 at most")
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_of_a_worker_is_short() {
+    let house = TestGateway::new();
+    let (long, longest) = ("w".repeat(256), "w".repeat(255));
+    for path in ["ping/", "job-take/", "job-take-batch/", "job-stop/"] {
+        let (status, why) = house.get(&format!("/{path}{long}?")).await;
+        assert!(status == 400 && why.contains("the worker's id should have at most 255 bytes"), "{status} {why}");
+    }
+    assert_eq!(house.post(&format!("/job-done/{long}/x"), r#"{"output":1}"#).await.0, 400);
+    let word = "x".repeat(20_000);
+    assert_eq!(house.get(&format!("/ping/{longest}?runpod_version={word}")).await.0, 200);
+    let unfit = format!("/ping/{longest}?status=unhealthy&check={word}&reason={word}");
+    assert_eq!(house.get(&unfit).await.0, 200);
+    let known = house.gateway.registry.export("stable-diffusion-v1", &longest).unwrap();
+    assert!(known.len() < 2000, "{}", known.len());
 }
 
 #[tokio::test(start_paused = true)]
@@ -275,10 +315,11 @@ async fn a_worker_that_says_it_has_nothing_has_lost_what_it_had() {
     house.take("w1").await;
     assert_eq!(house.get(&format!("/ping/w1?job_id={id}&runpod_version=1.12.0")).await.0, 200);
     // Held until no other worker under its id can have the job.
+    house.clock.advance(Duration::from_secs(5));
     let poll = tokio::spawn(house.asks("GET", "/job-take/w1?job_in_progress=0", ""));
-    tokio::time::sleep(Duration::from_secs(19)).await;
+    tokio::time::sleep(Duration::from_secs(14)).await;
     assert_eq!(house.field(&id, "retries").await, Value::Null);
-    house.clock.advance(Duration::from_secs(20));
+    house.clock.advance(Duration::from_secs(15));
     let (status, job) = poll.await.unwrap();
     assert!(status == 200 && job.contains(&id), "the same, anew: {job}");
     assert_eq!(house.field(&id, "retries").await, 1);

@@ -68,7 +68,7 @@ async fn a_redis_that_was_away_is_used_again_and_who_waits_looks_again() {
     while events.next().await != Some(StoreEvent::JobQueued(EP.into())) {}
 }
 
-/// As when Redis begins anew and whoever makes its users comes a moment later, or when it has no place for a connection for a while.
+/// As when Redis starts again and whoever makes its users comes a moment later, or when it has no place for a connection for a while.
 #[tokio::test]
 async fn a_redis_that_refused_the_connection_for_a_while_is_used_again() {
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);

@@ -1,4 +1,4 @@
-//! ClientLimits of clients over all gateways on a store.
+//! Limits of clients over all gateways on a store.
 //!
 //! Each gateway counts for itself first, and goes on alone while the store does not answer.
 

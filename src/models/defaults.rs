@@ -30,7 +30,7 @@ pub enum DefaultsFileError {
         /// Which.
         path: PathBuf,
         /// What is wrong.
-        cause: DefaultsError,
+        cause: Box<DefaultsError>,
     },
 }
 
@@ -51,7 +51,10 @@ pub fn defaults(model: &Path) -> Result<Defaults, DefaultsFileError> {
         Ok(Recognised::Other(_)) | Err(_) => Contract::Sd1,
     };
     match whole::read(&path, FILE_BYTES) {
-        Ok(text) => Defaults::from_json(&text, usual).map_err(|cause| DefaultsFileError::Content { path, cause }),
+        Ok(text) => Defaults::from_json(&text, usual).map_err(|cause| {
+            let cause = Box::new(cause);
+            DefaultsFileError::Content { path, cause }
+        }),
         Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(usual.into())
         }

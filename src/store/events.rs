@@ -21,7 +21,7 @@ pub enum StoreEvent {
     /// A gateway tells of a worker what others should know at once.
     #[serde(rename = "Workers")]
     WorkersChanged,
-    /// Events were missed_heartbeats: whoever waits looks again.
+    /// Events were missed: whoever waits looks again.
     #[serde(rename = "Much")]
     Lagged,
 }

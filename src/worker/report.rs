@@ -77,13 +77,14 @@ impl<K: Sink> Reporter<K> {
                 event = rendering.next(), if more => match event? {
                     Some(RenderEvent::Progress(latest)) => progress = Some(latest),
                     Some(RenderEvent::Preview(latest)) => preview.new = Some(latest),
-                    Some(RenderEvent::Image(png)) => match self.target.clone() {
-                        Some(target) => self.upload(target, png, &mut links),
-                        None => {
+                    Some(RenderEvent::Image(png)) => {
+                        if let Some(target) = self.target.clone() {
+                            self.upload(target, png, &mut links);
+                        } else {
                             let image = self.part(png.seed, encode::base64(&png.file), &mut parts).await;
                             images.insert(png.index, image);
                         }
-                    },
+                    }
                     None => more = false,
                 },
             }

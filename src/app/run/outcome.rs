@@ -37,7 +37,7 @@ impl Outcome {
         match self.result {
             Ok(drawn) => {
                 let image = |png: &Png| Image { image: encode::base64(&png.file), seed: png.seed };
-                let images = drawn.images.iter().map(|png| image(png)).collect();
+                let images = drawn.images.iter().map(image).collect();
                 Report::completed(self.id, images, self.timings, drawn.warnings)
             }
             Err(failure) => Report::failed(self.id, &failure.error, failure.errors, self.timings),

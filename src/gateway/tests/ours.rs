@@ -304,7 +304,7 @@ async fn an_answer_has_the_name_of_its_request() {
     };
     assert_eq!(ask(&[("x-request-id", "from-a-proxy")]).await, "from-a-proxy");
     let (one, other) = (ask(&[]).await, ask(&[("x-request-id", &"x".repeat(999))]).await);
-    assert!(one != other && [&one, &other].map(|name| name.len()) == [36, 36], "{one} {other}");
+    assert!(one != other && [&one, &other].map(String::len) == [36, 36], "{one} {other}");
     let refused =
         service(&house.gateway).oneshot(request("POST", "/health", &[("x-request-id", "a")], "")).await.unwrap();
     assert_eq!((refused.status().as_u16(), &refused.headers()["x-request-id"]), (405, &"a".parse().unwrap()));

@@ -316,11 +316,11 @@ async fn a_worker_that_says_it_has_nothing_has_lost_what_it_had() {
     assert_eq!(house.get(&format!("/ping/w1?job_id={id}&runpod_version=1.12.0")).await.0, 200);
     // Held until no other worker under its id can have the job.
     house.clock.advance(Duration::from_secs(5));
-    let poll = tokio::spawn(house.asks("GET", "/job-take/w1?job_in_progress=0", ""));
-    tokio::time::sleep(Duration::from_secs(14)).await;
-    assert_eq!(house.field(&id, "retries").await, Value::Null);
-    house.clock.advance(Duration::from_secs(15));
-    let (status, job) = poll.await.unwrap();
+    let ((status, job), ()) = tokio::join!(house.get("/job-take/w1?job_in_progress=0"), async {
+        tokio::time::sleep(Duration::from_secs(14)).await;
+        assert_eq!(house.field(&id, "retries").await, Value::Null);
+        house.clock.advance(Duration::from_secs(15));
+    });
     assert!(status == 200 && job.contains(&id), "the same, anew: {job}");
     assert_eq!(house.field(&id, "retries").await, 1);
 }

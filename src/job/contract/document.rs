@@ -45,8 +45,7 @@ impl Field {
             Kind::Shade(_) => {
                 json!({ "type": "string", "enum": Shade::ALL.iter().map(|shade| shade.name()).collect::<Vec<_>>() })
             }
-            Kind::Image(_) => json!({ "type": "string" }),
-            Kind::Name(..) => json!({ "type": "string" }),
+            Kind::Image(_) | Kind::Name(..) => json!({ "type": "string" }),
         };
         schema["description"] = match &self.kind {
             Kind::Image(_) => format!("{}; {}", self.meaning, self.allowed(contract, "")).into(),

@@ -83,7 +83,7 @@ impl RedisStore {
             }
             // What the versions before wrote is read as it is.
             Some(format) if format < STORE_VERSION => {
-                link.ask(pipe().set(keys::format(), STORE_VERSION).ignore()).await?
+                let () = link.ask(pipe().set(keys::format(), STORE_VERSION).ignore()).await?;
             }
             Some(_) => {}
         }

@@ -325,7 +325,7 @@ impl Store for SqliteStore {
 
     async fn ready(&self) -> Result<(), StoreError> {
         let file = self.file.clone();
-        self.look(move |jobs| jobs.next_due()).await?;
+        self.look(|tables| tables.next_due().map(drop)).await?;
         blocking(move || file.look()).await
     }
 

@@ -147,17 +147,22 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_is_woken_by_each_event_and_by_the_end() {
-        let (sender, events) = channel();
-        let send = async {
-            for done in 0..3 {
-                tokio::task::yield_now().await;
+        let (sender, mut events) = channel();
+        let waits = tokio::task::yield_now;
+        for done in 0..3 {
+            let send = async {
+                waits().await;
                 sender.send(Event::Progress(Progress { done, total: 3 }));
-            }
-            tokio::task::yield_now().await;
+            };
+            let (event, ()) = tokio::join!(events.next(), send);
+            assert_eq!(names(&[event.unwrap()]), [format!("progress {done}")]);
+        }
+        let end = async move {
+            waits().await;
             drop(sender);
         };
-        let (received, ()) = tokio::join!(received(events), send);
-        assert_eq!(names(&received), ["progress 0", "progress 1", "progress 2"]);
+        let (event, ()) = tokio::join!(events.next(), end);
+        assert!(event.is_none());
     }
 
     #[test]

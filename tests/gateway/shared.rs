@@ -93,6 +93,7 @@ fn what_one_gateway_knows_of_a_worker_another_knows_too() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "heartbeats have a pace")]
 fn workers_under_one_id_are_seen_to_be_several_though_each_asks_another_gateway() {
     let (folder, server) = (tempfile::tempdir().unwrap(), Server::start(&[]));
     let url = server.url();

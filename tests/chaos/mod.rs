@@ -107,14 +107,16 @@ async fn no_job_is_lost() {
     assert_eq!(worker.drain(), Some(0));
     // A result whose answer was lost, or that was still refused when `worker.drain` was over, is the next worker's to send.
     broker.calm();
-    let mut heir = Worker::start(&broker.base, &folder);
-    let began = Instant::now();
-    while !worker::files(&folder).is_empty() {
-        heir.check();
-        assert!(began.elapsed() < LONG, "{:?} is not sent: {}", worker::files(&folder), heir.last_words());
-        sleep(Duration::from_millis(50)).await;
+    if !worker::files(&folder).is_empty() {
+        let mut heir = Worker::start(&broker.base, &folder);
+        let began = Instant::now();
+        while !worker::files(&folder).is_empty() {
+            heir.check();
+            assert!(began.elapsed() < LONG, "{:?} is not sent: {}", worker::files(&folder), heir.last_words());
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(heir.drain(), Some(0));
     }
-    assert_eq!(heir.drain(), Some(0));
     assert_empty(&folder);
     println!("{count} jobs, {KILLS} kills: {tally:?}");
 }

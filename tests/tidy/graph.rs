@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::items::items;
-use crate::known::Breach;
 use crate::layers::Place;
 use crate::lex::tokens;
 use crate::paths::{Named, paths};
@@ -175,7 +174,7 @@ fn way<'a>(uses: &'a BTreeMap<String, Vec<Edge>>, from: &str, to: &str) -> Optio
 }
 
 /// The circles of files: the shortest through each use, once.
-pub(crate) fn circles(files: &[(Place<'_>, &str)]) -> Vec<Breach> {
+pub(crate) fn circles(files: &[(Place<'_>, &str)]) -> Vec<String> {
     let uses = Crate::new(files).uses();
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
@@ -187,8 +186,7 @@ pub(crate) fn circles(files: &[(Place<'_>, &str)]) -> Vec<Breach> {
             if seen.insert(members.clone()) {
                 let steps: Vec<_> =
                     steps.iter().map(|(file, (_, line, what))| format!("{file}:{line} names {what}")).collect();
-                let what = format!("a circle of {} files: {}", members.len(), steps.join(", "));
-                found.push(Breach { files: members.into_iter().collect(), what });
+                found.push(format!("a circle of {} files: {}", members.len(), steps.join(", ")));
             }
         }
     }
@@ -202,7 +200,7 @@ mod tests {
     fn found(files: &[(&'static str, &str)]) -> Vec<String> {
         let all = [("src/lib.rs", "pub mod a;")].into_iter().chain(files.iter().copied());
         let placed: Vec<_> = all.filter_map(|(path, code)| Some((Place::of(path)?, code))).collect();
-        circles(&placed).into_iter().map(|breach| breach.what).collect()
+        circles(&placed)
     }
 
     #[test]

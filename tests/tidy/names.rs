@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::items::items;
-use crate::known::Breach;
 use crate::paths::paths;
 
 /// Names that several types may have, and why.
@@ -13,7 +12,7 @@ const TYPES: [(&str, &str); 0] = [];
 const CONSTANTS: [(&str, &str); 0] = [];
 
 /// Names that more than one file of `src` gives to a public type, or to a constant.
-pub(crate) fn shared(files: &[(&str, &str)]) -> Vec<Breach> {
+pub(crate) fn shared(files: &[(&str, &str)]) -> Vec<String> {
     let (mut types, mut constants) = (BTreeMap::new(), BTreeMap::new());
     for &(path, code) in files {
         for item in items(code) {
@@ -35,29 +34,23 @@ fn several<'a>(
     kind: &'a str,
     places: Places<'a>,
     allowed: &'a [(&str, &str)],
-) -> impl Iterator<Item = Breach> + use<'a> {
+) -> impl Iterator<Item = String> + use<'a> {
     places.into_iter().filter_map(move |(name, places)| {
         let one_file = places.iter().all(|(path, _)| *path == places[0].0);
         let allowed = allowed.iter().any(|(other, _)| *other == name);
         let lines: Vec<_> = places.iter().map(|(path, line)| format!("{path}:{line}")).collect();
-        let what = format!("{kind} {name} is of {} files: {}", places.len(), lines.join(", "));
-        (!one_file && !allowed).then(|| Breach { files: places.into_iter().map(|(path, _)| path).collect(), what })
+        (!one_file && !allowed).then(|| format!("{kind} {name} is of {} files: {}", places.len(), lines.join(", ")))
     })
 }
 
 /// Imports of a type under a name that does not end as its own does: `Mutex as StdMutex` tells which, `Mutex as Cell` hides what.
-pub(crate) fn hidden(path: &str, code: &str) -> Vec<Breach> {
+pub(crate) fn hidden(path: &str, code: &str) -> Vec<String> {
     let imports = paths(code, &[]).into_iter().filter_map(|named| {
         let (import, own) = (named.import?, named.segments.last()?.clone());
         let type_like = own.starts_with(char::is_uppercase) && own.contains(char::is_lowercase);
         let hides = type_like && import.name != "_" && !import.name.ends_with(&own);
-        hides.then(|| Breach {
-            files: vec![path.to_owned()],
-            what: format!(
-                "{path}:{}: {own} as {}: the other name ends as its own does, if it needs one",
-                named.line, import.name
-            ),
-        })
+        let why = "the other name ends as its own does, if it needs one";
+        hides.then(|| format!("{path}:{}: {own} as {}: {why}", named.line, import.name))
     });
     imports.collect()
 }
@@ -65,10 +58,6 @@ pub(crate) fn hidden(path: &str, code: &str) -> Vec<Breach> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn what(breaches: Vec<Breach>) -> Vec<String> {
-        breaches.into_iter().map(|breach| breach.what).collect()
-    }
 
     #[test]
     fn types_and_constants_of_one_name_are_found() {
@@ -89,16 +78,15 @@ mod tests {
         let expected =
             ["type One is of 2 files: src/a.rs:1, src/b.rs:2", "constant MOST is of 2 files: src/a.rs:1, src/c.rs:1"];
         let found = shared(&files);
-        assert_eq!(found[0].files, ["src/a.rs", "src/b.rs"]);
-        assert_eq!(what(found), expected);
+        assert_eq!(found, expected);
     }
 
     #[test]
     fn names_that_hide_a_type_are_found() {
-        let found = what(hidden(
+        let found = hidden(
             "src/a.rs",
             "\nuse a::{Be as C, d::Do as StdDo, PI as P, E as _, f as g, h::H}; pub use i::Is as J;",
-        ));
+        );
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
             found[0].starts_with("src/a.rs:2: Be as C: ") && found[1].starts_with("src/a.rs:2: Is as J: "),

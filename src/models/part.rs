@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use super::digest::{Digest, Hasher, hash};
@@ -26,10 +27,12 @@ pub(super) fn part(path: &Path) -> PathBuf {
     with(path, ".part")
 }
 
-/// Refuses what is there and no file: a named pipe would be waited for without end.
+/// Refuses a named pipe, which would be waited for without end, and a socket.
 fn only_file(path: &Path) -> io::Result<()> {
-    match fs::metadata(path) {
-        Ok(there) if !there.is_file() => Err(io::Error::other(format!("{} is no file", path.display()))),
+    match fs::metadata(path).map(|there| there.file_type()) {
+        Ok(kind) if kind.is_fifo() || kind.is_socket() => {
+            Err(io::Error::other(format!("{} is no file", path.display())))
+        }
         _ => Ok(()),
     }
 }
@@ -155,7 +158,6 @@ mod tests {
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
     }
 
-    #[cfg(unix)]
     #[test]
     fn what_is_no_file_is_not_waited_for() {
         let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use crate::lex::tokens;
 
-/// Code lines that a file may have, tests and comments apart.
+/// Code lines that a file may have, comments and the tests at its end apart.
 const LONGEST: usize = 300;
 
 /// Words that put work off. In two pieces, so that this file does not hold them.
@@ -34,7 +34,7 @@ pub(crate) fn header(path: &str, source: &str) -> Option<String> {
     (!says).then(|| format!("{path}:1: the first line of a file says what it holds: `//! …`"))
 }
 
-/// Too many lines of shipped code.
+/// Too many lines of code.
 pub(crate) fn length(path: &str, code: &str) -> Option<String> {
     let lines = code.lines().filter(|line| !line.trim().is_empty()).count();
     (lines > LONGEST).then(|| format!("{path}: {lines} lines of code, {LONGEST} at most: split it by what it does"))

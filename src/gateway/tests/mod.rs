@@ -3,15 +3,20 @@
 mod browsers;
 mod clients;
 mod clocks;
+mod events;
 mod memory_budget;
-mod ours;
+mod metrics;
+mod openapi;
+mod results;
+mod submissions;
+mod takes;
 mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::http::Request;
+use axum::http::{HeaderMap, Request};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
@@ -22,6 +27,14 @@ use super::{Gateway, GatewaySettings, peer};
 use crate::clock::{Course, FakeClock, WallClock};
 use crate::date::UnixTime;
 use crate::store::MemoryStore;
+
+const START: &str = r#"{"input":{"prompt":"p"},"webhook":"https://a.example","s3Config":{"accessId":"a"}}"#;
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Request<Body> {
+    let request = Request::builder().method(method).uri(format!("/v2/stable-diffusion-v1{path}"));
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.body(Body::from(body.to_owned())).unwrap()
+}
 
 /// A gateway that runs as long as this lives.
 struct TestGateway {
@@ -88,6 +101,10 @@ impl TestGateway {
             let status = reply.status().as_u16();
             (status, String::from_utf8(to_bytes(reply.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap())
         })
+    }
+
+    async fn head(&self, request: Request<Body>) -> HeaderMap {
+        service(&self.gateway).oneshot(request).await.unwrap().headers().clone()
     }
 
     async fn get(&self, path: &str) -> Reply {

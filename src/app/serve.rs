@@ -22,9 +22,6 @@ use crate::config::{Config, ConfigError, QueueConfig, Secret, ServedModel};
 use crate::stop::Stop;
 use crate::telemetry::Telemetry;
 
-/// What our own gateway takes of a result.
-const MAX_RESULT: u64 = 64 << 20;
-
 /// For clients to be answered that still wait when the worker has ended.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
@@ -33,10 +30,8 @@ pub(super) fn execute(config: &Config) -> Exit {
     let (models, loras) = (config.models(), config.loras());
     [models.as_ref().err(), loras.as_ref().err()].into_iter().flatten().for_each(complain);
     let models = models.and_then(|models| loras.map(|_| models));
-    let mut config = config.clone();
-    config.worker.max_bytes.get_or_insert(MAX_RESULT);
     running(until_stopped(async |stop| {
-        watched(&config, async |telemetry| both(&config, models, telemetry, stop).await).await
+        watched(config, async |telemetry| both(config, models, telemetry, stop).await).await
     }))
 }
 
@@ -72,6 +67,6 @@ pub(super) fn again() -> Exit {
         Ok(program) => Command::new(program).args(env::args_os().skip(1)).exec(),
         Err(cause) => cause,
     };
-    error!("latentd serve cannot be started anew: {cause}");
+    error!("latentd serve cannot be restarted: {cause}");
     Exit::Restart
 }

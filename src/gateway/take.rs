@@ -78,13 +78,12 @@ pub(super) async fn take_batch<S: Store>(
 }
 
 impl<S: Store> Gateway<S> {
-    /// Jobs as a reply, which tells workers of ours whether their webhooks are called for them.
+    /// Jobs as a reply, which tells workers of latentd who calls webhooks.
     fn jobs(&self, jobs: String, mut held: Reservation) -> Response {
         held.shrink(jobs.len());
         let mut reply = RawJson(held.by(jobs)).into_response();
-        if self.settings.webhooks.is_some() {
-            reply.headers_mut().insert("x-latentd-webhooks", HeaderValue::from_static("gateway"));
-        }
+        let caller = if self.settings.webhooks.is_some() { "gateway" } else { "worker" };
+        reply.headers_mut().insert("x-latentd-webhooks", HeaderValue::from_static(caller));
         reply
     }
 

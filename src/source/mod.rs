@@ -36,8 +36,17 @@ pub trait JobSource: Send + Sync + 'static {
 pub struct Taken {
     /// One by one.
     pub jobs: Vec<Result<Delivered, NotAJob>>,
-    /// Whether the queue is a gateway of our own, which calls webhooks itself and takes larger results than others.
+    /// What the answer says of its queue.
+    pub queue: QueueInfo,
+}
+
+/// What a queue says of itself in an answer. RunPod's own says nothing, so the default is true of it.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct QueueInfo {
+    /// Whether it is a gateway of latentd, which takes larger results than others.
     pub gateway: bool,
+    /// Whether it calls webhooks itself.
+    pub calls_webhooks: bool,
 }
 
 /// There was no answer that jobs could be in.

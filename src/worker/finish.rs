@@ -19,6 +19,7 @@ use crate::deliver::spool::{EntryHeader, SpoolEntry};
 use crate::deliver::webhook::WebhookRequest;
 use crate::deliver::{FailureReason, FinalState, JobResult, Sink, StatusObject, Undelivered, WorkerWebhooks, fitting};
 use crate::job::Delivered;
+use crate::source::QueueInfo;
 use crate::telemetry::metrics::{self, JobStage};
 use crate::telemetry::traces;
 
@@ -31,7 +32,7 @@ const MIN_DELIVERY: Duration = Duration::from_secs(30);
 /// For a delivery, whatever time the job had: who waits for longer asks again.
 const MAX_DELIVERY: Duration = Duration::from_hours(24);
 
-/// Bytes that the hosted platform takes, by how a job was submitted; and those that a gateway of our own takes.
+/// Bytes that the hosted platform takes, by how a job was submitted; and those that a gateway of latentd takes.
 const RUN_MAX_BYTES: u64 = 10 << 20;
 const RUNSYNC_MAX_BYTES: u64 = 20 << 20;
 const GATEWAY_MAX_BYTES: u64 = 64 << 20;
@@ -49,8 +50,8 @@ pub(super) struct FinishedJob<'a> {
     pub(super) began: Instant,
     /// What it has from then on.
     pub(super) time: Option<Duration>,
-    /// Whether its queue is a gateway of our own.
-    pub(super) gateway: bool,
+    /// What its queue says of itself.
+    pub(super) queue: QueueInfo,
 }
 
 impl FinishedJob<'_> {
@@ -89,7 +90,7 @@ pub(super) async fn finish<K: Sink>(
     done: JobResult,
 ) -> metrics::JobOutcome {
     let done = JobResult { stop_pod: worker.options.refresh, ..done };
-    let most = worker.options.max_bytes.unwrap_or_else(|| usual(&finished.id, finished.gateway));
+    let most = worker.options.max_bytes.unwrap_or_else(|| usual(&finished.id, finished.queue));
     let (done, body) = fitting(done, most);
     let (state, ended) = (Some(done.state()), job_metrics::ended(&done));
     let (time, body) = (left(finished.time, finished.began.elapsed()), Bytes::from(body));
@@ -119,8 +120,8 @@ fn left(time: Option<Duration>, elapsed: Duration) -> Duration {
 }
 
 /// Bytes that a result may have where no setting says how many.
-fn usual(id: &str, gateway: bool) -> u64 {
-    match gateway {
+fn usual(id: &str, queue: QueueInfo) -> u64 {
+    match queue.gateway {
         true => GATEWAY_MAX_BYTES,
         false if id.starts_with("sync-") => RUNSYNC_MAX_BYTES,
         false => RUN_MAX_BYTES,
@@ -136,7 +137,7 @@ async fn webhook<K: Sink>(
     wait: Duration,
 ) -> Option<SpoolEntry<WebhookRequest>> {
     let (job, WorkerWebhooks { outbox, always, cancelled, worker }) = (finished.job?, delivery.webhooks.as_ref()?);
-    let to = job.webhook.as_ref().filter(|_| *always || !finished.gateway)?;
+    let to = job.webhook.as_ref().filter(|_| *always || !finished.queue.calls_webhooks)?;
     let (id, input, took) = (&finished.id, &job.input, finished.began.elapsed());
     let delay = job.delay().unwrap_or_default();
     let ended = StatusObject { id, input, webhook: &to.url, done, delay, took, worker };
@@ -307,7 +308,7 @@ fn fresh(body: Bytes) -> Bytes {
 mod tests {
     use std::time::Duration;
 
-    use super::{left, usual};
+    use super::{QueueInfo, left, usual};
 
     #[test]
     fn a_delivery_has_what_is_left_of_its_job_within_reason() {
@@ -319,7 +320,8 @@ mod tests {
 
     #[test]
     fn queues_take_results_of_their_own_sizes() {
-        assert_eq!([usual("a-u1", false), usual("sync-a", false)], [10 << 20, 20 << 20]);
-        assert_eq!([usual("a-u1", true), usual("sync-a", true)], [64 << 20; 2]);
+        let (platform, gateway) = (QueueInfo::default(), QueueInfo { gateway: true, calls_webhooks: false });
+        assert_eq!([usual("a-u1", platform), usual("sync-a", platform)], [10 << 20, 20 << 20]);
+        assert_eq!([usual("a-u1", gateway), usual("sync-a", gateway)], [64 << 20; 2]);
     }
 }

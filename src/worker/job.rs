@@ -23,6 +23,7 @@ use crate::blocking::blocking;
 use crate::deliver::{FailureReason, JobResult, Sink};
 use crate::engine::host::HostError;
 use crate::job::{Code, Delivered, Image, JobError, NotAJob, Offer, Policy, Timings};
+use crate::source::QueueInfo;
 use crate::telemetry::metrics::JobOutcome;
 
 /// What a job is worked on with.
@@ -31,8 +32,8 @@ pub(super) struct TakenJob {
     pub(super) guard: InFlightGuard,
     /// `None` if the queue handed out more than was asked for: then one is waited for.
     pub(super) slot: Option<OwnedSemaphorePermit>,
-    /// Whether the queue is a gateway of our own.
-    pub(super) gateway: bool,
+    /// What its queue says of itself.
+    pub(super) queue: QueueInfo,
 }
 
 /// Before the end of its time a job that is stopped may have run out of it by the clock of its queue.
@@ -96,8 +97,7 @@ async fn until_delivered<K: Sink>(worker: Arc<WorkerState<K>>, job: Result<Deliv
         Err(fault) => JobEnd::Deliver(Box::new(JobResult::failed(fault.why))),
     };
     let (time, streamed) = (limit.map(|limit| limit.time), streamed.load(Ordering::Relaxed));
-    let finished =
-        FinishedJob { id: id.clone(), job: job.as_deref().ok(), streamed, began, time, gateway: taken.gateway };
+    let finished = FinishedJob { id: id.clone(), job: job.as_deref().ok(), streamed, began, time, queue: taken.queue };
     let ended = match end {
         JobEnd::Deliver(done) => {
             explain(&id, batch, done.error.as_ref());

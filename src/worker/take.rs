@@ -15,7 +15,7 @@ use super::state::WorkerState;
 use crate::deliver::Sink;
 use crate::job::{Delivered, NotAJob};
 use crate::net::{Pauses, jitter};
-use crate::source::{JobSource, NextPoll, TakeError, Taken};
+use crate::source::{JobSource, NextPoll, QueueInfo, TakeError, Taken};
 
 /// After errors.
 const TAKE_RETRY: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(15) };
@@ -48,12 +48,12 @@ pub(super) async fn until_stopped<S: JobSource, K: Sink>(
             why = start.over() => return Err(why),
         };
         let pause = match taken {
-            Ok(Taken { jobs: taken, gateway }) => {
+            Ok(Taken { jobs: taken, queue }) => {
                 *start = StartDeadline::Answered;
                 failures = 0;
                 let mut begun = false;
                 for job in taken {
-                    begun |= accept(worker, jobs, job, slots.pop(), gateway);
+                    begun |= accept(worker, jobs, job, slots.pop(), queue);
                 }
                 idle(&mut quick, begun || asked.elapsed() >= LONG_POLL)
             }
@@ -144,7 +144,7 @@ fn accept<K: Sink>(
     jobs: &TaskTracker,
     job: Result<Delivered, NotAJob>,
     slot: Option<OwnedSemaphorePermit>,
-    gateway: bool,
+    queue: QueueInfo,
 ) -> bool {
     let (id, batch) = match &job {
         Ok(job) => (&job.id, job.batch_id.as_deref()),
@@ -162,6 +162,6 @@ fn accept<K: Sink>(
         warn!(id, batch, "the job is in hand already, and is not begun again");
         return false;
     };
-    jobs.spawn(job::work(Arc::clone(worker), job, TakenJob { guard, slot, gateway }));
+    jobs.spawn(job::work(Arc::clone(worker), job, TakenJob { guard, slot, queue }));
     true
 }

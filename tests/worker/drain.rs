@@ -9,7 +9,7 @@ use std::time::Duration;
 use latentd::deliver::spool::Spool;
 use latentd::engine::fake::Fake;
 use latentd::job::Delivered;
-use latentd::source::{JobSource, TakeError, Taken};
+use latentd::source::{JobSource, QueueInfo, TakeError, Taken};
 use latentd::stop::Stop;
 use latentd::telemetry::Telemetry;
 use latentd::telemetry::health::Phase;
@@ -81,7 +81,7 @@ impl JobSource for Late {
     async fn take(&self, _: usize, _: bool, enough: &CancellationToken) -> Result<Taken, TakeError> {
         enough.cancelled().await;
         let job = Delivered::from_value(json!({"id": "late", "input": input("a")}));
-        Ok(Taken { jobs: vec![job], gateway: false })
+        Ok(Taken { jobs: vec![job], queue: QueueInfo::default() })
     }
 
     async fn heartbeat(&self, held: impl Fn() -> Vec<String> + Send + Sync) -> Infallible {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use latentd::source::{JobSource, NextPoll, Taken};
+use latentd::source::{JobSource, NextPoll, QueueInfo, Taken};
 use serde_json::json;
 use tokio::select;
 use tokio_util::sync::CancellationToken;
@@ -49,15 +49,16 @@ async fn every_answer_to_a_poll_has_its_meaning() {
 }
 
 #[tokio::test]
-async fn a_gateway_of_our_own_says_so() {
+async fn a_gateway_says_that_it_is_one_and_who_calls_webhooks() {
     let queue = Queue::start().await;
     let told = |more| Reply::Answer { status: 200, kind: "application/json", more, body: b"[]".to_vec() };
     for more in ["", "X-Latentd-Webhooks: gateway\r\n", "x-latentd-webhooks: worker\r\n"] {
         queue.answer("take", told(more));
     }
     let (source, enough) = (source(&queue), CancellationToken::new());
-    for gateway in [false, true, false] {
-        assert_eq!(source.take(1, false, &enough).await.unwrap(), Taken { jobs: vec![], gateway });
+    for (gateway, calls_webhooks) in [(false, false), (true, true), (true, false)] {
+        let queue = QueueInfo { gateway, calls_webhooks };
+        assert_eq!(source.take(1, false, &enough).await.unwrap(), Taken { jobs: vec![], queue });
     }
 }
 

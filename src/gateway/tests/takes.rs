@@ -1,6 +1,8 @@
 //! How workers take jobs: polls, batches, how much they read.
 
+use super::super::WebhookCaller;
 use super::*;
+use crate::net::{Client, Guard};
 
 #[tokio::test(start_paused = true)]
 async fn a_job_comes_as_it_was_sent_and_says_how_long_it_waited() {
@@ -12,6 +14,21 @@ async fn a_job_comes_as_it_was_sent_and_says_how_long_it_waited() {
     );
     assert_eq!(house.get("/job-take/w1&job_in_progress=0").await, (200, job), "a path without `?`");
     assert_eq!(house.get("/job-take/w1?gpu=X&job_in_progress=1").await, (204, String::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_come_with_who_calls_webhooks() {
+    let client = Client::new(Guard::new(Vec::new())).unwrap();
+    for (webhooks, caller) in
+        [(None, "worker"), (Some(WebhookCaller { client, signer: None, cancelled: true }), "gateway")]
+    {
+        let house = TestGateway::with(GatewaySettings { webhooks, ..GatewaySettings::default() });
+        for path in ["/job-take/w1", "/job-take-batch/w1?batch_size=9"] {
+            house.run(START).await;
+            let headers = house.head(request("GET", path, &[], "")).await;
+            assert_eq!(headers["x-latentd-webhooks"], caller, "{path}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

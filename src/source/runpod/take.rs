@@ -7,7 +7,7 @@ use tokio::select;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::super::{NextPoll, TakeError, Taken};
+use super::super::{NextPoll, QueueInfo, TakeError, Taken};
 use super::queue::{BACK_OFF, POLL_TIMEOUT, RunPodSource};
 use super::wire;
 use crate::net::{Answer, Call, FetchError, Reason};
@@ -17,6 +17,9 @@ const MAX_TAKE_ANSWER: u64 = 256 << 20;
 
 /// In this header, a gateway of ours hears of [`MAX_TAKE_ANSWER`]; for other queues it means nothing.
 const MAX_TAKE_ANSWER_HEADER: &str = "x-latentd-take-bytes";
+
+/// In this header, a gateway of latentd says who calls webhooks.
+const WEBHOOKS_HEADER: &str = "x-latentd-webhooks";
 
 /// Polls once.
 pub(super) async fn take(
@@ -108,7 +111,7 @@ fn interpret(answer: &Answer) -> PollResult {
             PollResult::Error(retry(format!("the queue answered with {:?}, not with JSON", answer.content_type)))
         }
         200 => match wire::jobs(&answer.body) {
-            Ok(jobs) => PollResult::Jobs(Taken { jobs, gateway: is_gateway(answer) }),
+            Ok(jobs) => PollResult::Jobs(Taken { jobs, queue: queue_info(answer) }),
             Err(why) => PollResult::Error(retry(why)),
         },
         // 400 is what the hosted platform answers to workers that it is about to put to sleep.
@@ -135,9 +138,10 @@ fn too_large(queue: &RunPodSource, most: usize) -> TakeError {
     ))
 }
 
-/// By this header, an answer is known as that of a gateway of our own.
-fn is_gateway(answer: &Answer) -> bool {
-    answer.headers.get("x-latentd-webhooks").is_some_and(|value| value == "gateway")
+/// A gateway of latentd says in a header whether it (`gateway`) or its workers (`worker`) call webhooks.
+fn queue_info(answer: &Answer) -> QueueInfo {
+    let caller = answer.headers.get(WEBHOOKS_HEADER);
+    QueueInfo { gateway: caller.is_some(), calls_webhooks: caller.is_some_and(|caller| caller == "gateway") }
 }
 
 fn nothing(why: String) -> TakeError {

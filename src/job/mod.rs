@@ -16,7 +16,7 @@ mod spec;
 mod validate;
 
 pub use code::Code;
-pub use contract::{Catalog, Choices, Contract, Defaults, DefaultsError, Draft, Field, Kind, Output, Table};
+pub use contract::{Catalog, Choices, Contract, Defaults, DefaultsError, Draft, Field, Kind, Table};
 pub use delivered::{Delivered, HEADER_BYTES, HEADERS, NotAJob, Policy, Webhook};
 pub use error::{Complaint, Complaints, JobError};
 pub use family::Family;

@@ -24,13 +24,13 @@ pub(super) fn examine(config: &Config, as_json: bool) -> Exit {
 
 fn line(check: &Check) -> String {
     let Check { name, verdict, found, advice } = check;
-    let spool_key = match verdict {
+    let status = match verdict {
         Verdict::Ok => "ok",
         Verdict::Warn => "warn",
         Verdict::Fail => "FAIL",
     };
     let advice = advice.as_ref().map(|advice| format!("\n{:14}→ {advice}", "")).unwrap_or_default();
-    format!("{spool_key:<5}{name:<9}{found}{advice}")
+    format!("{status:<5}{name:<9}{found}{advice}")
 }
 
 fn conclusion(fit: bool) -> &'static str {

@@ -11,7 +11,7 @@ use crate::sampler::Sampler;
 
 macro_rules! contracts {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $table:path;)*) => {
-        /// What an endpoint takes and gives.
+        /// What an endpoint takes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Contract {
             $($(#[$doc])* $variant,)*

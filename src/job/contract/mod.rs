@@ -1,4 +1,4 @@
-//! Contracts: what a client may ask for and how the answer looks, as tables.
+//! Contracts: what a client may ask for, as tables.
 //!
 //! From a contract's table are made the check of an input ([`crate::job::validate`]), the OpenAPI schema of inputs, the form of the page
 //! and the table of docs/jobs.md.
@@ -8,7 +8,6 @@ mod document;
 mod draft;
 mod field;
 mod list;
-mod output;
 mod sd1;
 mod table;
 
@@ -17,5 +16,4 @@ pub use draft::Draft;
 pub(super) use field::FieldFault;
 pub use field::{Catalog, Choices, Field, Kind};
 pub use list::Contract;
-pub use output::Output;
 pub use table::Table;

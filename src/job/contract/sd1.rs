@@ -1,7 +1,6 @@
 //! The contract of the Stable Diffusion v1 endpoint: each documented value works, and nothing else does.
 
 use super::field::{Catalog, Choices, Default, Field, Kind};
-use super::output::Output;
 use super::table::Table;
 use crate::sampler::Sampler;
 
@@ -15,7 +14,6 @@ pub(super) static TABLE: Table = Table {
         sampler_aliases: &[("KLMS", Sampler::KLms)],
     },
     needs: &[("mask", "init_image")],
-    output: Output::Images,
 };
 
 static FIELDS: [Field; 19] = [

@@ -1,7 +1,6 @@
 //! A contract, as a table.
 
 use super::field::{Choices, Field};
-use super::output::Output;
 
 /// A contract, as a table.
 #[derive(Debug)]
@@ -12,6 +11,4 @@ pub struct Table {
     pub choices: Choices,
     /// Fields that may not be sent without another: which, and the other.
     pub needs: &'static [(&'static str, &'static str)],
-    /// What comes of a job.
-    pub output: Output,
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use latentd::config::{Config, Environment, Flags, StoreLocation};
 use latentd::gateway::GatewaySettings;
-use latentd::job::{Offer, validate};
+use latentd::job::{Contract, Offer, OfferedModel, validate};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -186,7 +186,7 @@ fn the_hub_s_tests_are_jobs_that_are_accepted() {
     assert!(tests.len() >= 3 && tests.iter().all(|test| !test.name.is_empty() && test.timeout >= 1000));
     assert!(!config.gpu_type_id.is_empty() && config.gpu_count == 1);
     assert_eq!(config.allowed_cuda_versions, ["13.0"]);
-    let offer = Offer { models: vec!["m".into()], ..Offer::default() };
+    let offer = Offer { models: vec![OfferedModel::new("m", Contract::Sd1)], ..Offer::default() };
     for test in &tests {
         validate(&test.input, &offer, 0).map_err(|complaints| complaints.texts()).unwrap();
     }

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -110,6 +111,18 @@ fn the_doctor_draws_and_says_what_is_missing() {
     assert_eq!(ill.status.code(), Some(1));
     let said = String::from_utf8(ill.stdout).unwrap();
     assert!(said.contains("FAIL model") && said.contains("no model_index.json"), "{said}");
+
+    let odd = folder.path().join("odd");
+    fs::create_dir(&odd).unwrap();
+    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/models/miniature")).unwrap() {
+        let file = file.unwrap();
+        symlink(file.path(), odd.join(file.file_name())).unwrap();
+    }
+    fs::write(odd.join("latentd.json"), r#"{"defaults": {"width": 500}}"#).unwrap();
+    let ill = latentd(folder.path(), &["doctor", "--model", "./odd"]).output().unwrap();
+    assert_eq!(ill.status.code(), Some(1));
+    let said = String::from_utf8(ill.stdout).unwrap();
+    assert!(said.contains("FAIL defaults") && said.contains("defaults.width is 500"), "{said}");
 }
 
 #[test]

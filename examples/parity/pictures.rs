@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Ticket};
-use latentd::job::{Img2Img, LoadedImage, Mask, Offer, Picture, Shade, Spec, validate};
+use latentd::job::{Contract, Img2Img, LoadedImage, Mask, Offer, OfferedModel, Picture, Shade, Spec, validate};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -114,7 +114,7 @@ pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
         "num_outputs": case.num_outputs,
         "seed": case.seed,
     });
-    let offer = Offer { models: vec![case.model.clone().into()], ..Offer::default() };
+    let offer = Offer { models: vec![OfferedModel::new(&case.model, Contract::Sd1)], ..Offer::default() };
     let spec = validate(&input, &offer, 0).with_context(|| case.file.clone())?;
     Ok(spec.with_start(case.start.as_ref().map(|begun| begun.read(dir)).transpose()?))
 }

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use latentd::date::UnixTime;
 use latentd::deliver::upload::UploadTarget;
 use latentd::intake::{Intake, IntakeLimits};
-use latentd::job::{Contract, Delivered, ImageSource, Img2Img, Offer, validate};
+use latentd::job::{Contract, Delivered, ImageSource, Img2Img, Offer, OfferedModel, validate};
 use latentd::net::{self, Client, Guard, Url, shown};
 use latentd::queue::{
     Claim, Finish, Payloads, Record, StatusView, SubmissionContext, WorkerPost, parse_job_done, parse_submission,
@@ -39,7 +39,7 @@ pub const TARGETS: [(&str, Target); 9] = [
 /// An input is a job within the documented bounds, or a few complaints.
 pub fn job_input(data: &[u8]) {
     let Ok(input) = serde_json::from_slice::<Value>(data) else { return };
-    let offer = Offer { models: vec!["emoji".into()], loras: vec!["ink".into()] };
+    let offer = Offer { models: vec![OfferedModel::new("emoji", Contract::Sd1)], loras: vec!["ink".into()] };
     match validate(&input, &offer, 7) {
         Ok(spec) => {
             assert!([spec.size.width, spec.size.height].iter().all(|side| Contract::Sd1.sides().contains(side)));
@@ -182,7 +182,7 @@ pub fn picture(data: &[u8]) {
     thread_local!(static TOOLS: OnceCell<(tokio::runtime::Runtime, Intake)> = const { OnceCell::new() });
     let image = ImageSource::Inline(BASE64_STANDARD.encode(data));
     let input = serde_json::json!({"prompt": "p", "width": 128, "height": 256});
-    let offer = Offer { models: vec!["m".into()], loras: Vec::new() };
+    let offer = Offer { models: vec![OfferedModel::new("m", Contract::Sd1)], loras: Vec::new() };
     let spec =
         validate(&input, &offer, 0).expect("a job").with_start(Some(Img2Img { image, strength: 1.0, mask: None }));
     let brought = TOOLS.with(|tools| {

@@ -94,7 +94,7 @@ pub async fn pictures(pool: &EnginePool, models: &[OfferedModel]) -> Result<Vec<
         let engines = pool.engines(name).await.map_err(|cause| unfit(cause.to_string()))?;
         for engine in &engines {
             let host: &Host = engine.borrow();
-            let took = picture::draw(host, name, model.defaults.smallest()).await.map_err(unfit)?;
+            let took = picture::draw(host, model, model.defaults.smallest()).await.map_err(unfit)?;
             info!(check = "picture", model = name, ms = took.as_millis() as u64, "fit: it draws");
             if number == 0 {
                 rooms.push(room(host, model).await);
@@ -109,7 +109,7 @@ async fn room(host: &Host, model: &OfferedModel) -> EngineCapacity {
     let (rows, before) = (host.most_rows(), host.memory());
     let Some(before) = before.filter(|_| rows > 2) else { return EngineCapacity { rows, images: None } };
     let size = model.defaults.size();
-    if let Err(cause) = picture::draw(host, &model.name, size).await {
+    if let Err(cause) = picture::draw(host, model, size).await {
         let Size { width, height } = size;
         warn!(
             check = "picture",

@@ -9,9 +9,13 @@ use crate::models::{DefaultsFileError, defaults};
 /// # Errors
 /// The file of a model's defaults cannot be used.
 pub(super) fn models(models: &[ServedModel]) -> Result<Vec<OfferedModel>, DefaultsFileError> {
-    let offered = |served: &ServedModel| {
-        let defaults = defaults(&served.model.path)?;
-        Ok(OfferedModel { name: served.model.name.clone(), defaults })
-    };
-    models.iter().map(offered).collect()
+    models.iter().map(model).collect()
+}
+
+/// The same of one model.
+///
+/// # Errors
+/// As for [`models`].
+pub(super) fn model(served: &ServedModel) -> Result<OfferedModel, DefaultsFileError> {
+    Ok(OfferedModel::new(&served.model.name, defaults(&served.model.path)?))
 }

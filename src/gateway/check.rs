@@ -3,7 +3,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::job::{Flat, Offer, OfferedModel, validate};
+use crate::job::{Contract, Flat, Offer, OfferedModel, validate};
 
 use super::reply::ApiError;
 
@@ -39,7 +39,10 @@ impl Handler {
         let Flat { value: input, more } =
             Flat::read(input).map_err(|error| ApiError::BadRequest(format!("`input` cannot be read: {error}")))?;
         let named = |key: &str| input.get(key).and_then(Value::as_str).into_iter();
-        let models = models.clone().unwrap_or_else(|| named("model").map(OfferedModel::from).collect());
+        let models = models.clone().unwrap_or_else(|| {
+            // Of a model that is not known here, its worker checks what it has of its own.
+            named("model").map(|name| OfferedModel::new(name, Contract::Sd1)).collect()
+        });
         let offer = Offer { models, loras: named("lora").map(str::to_owned).collect() };
         // With so many keys that not all were kept, some are wrong.
         validate(&input, &offer, 0).map(drop).map_err(|complaints| ApiError::Invalid(complaints.and(more)))

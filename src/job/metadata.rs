@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    use crate::job::{Img2Img, Lora, Mask, Offer, Picture, Shade, Size, validate};
+    use crate::job::{Contract, Img2Img, Lora, Mask, Offer, OfferedModel, Picture, Shade, Size, validate};
 
     fn spec() -> Spec {
         Spec {
@@ -167,7 +167,7 @@ mod tests {
     fn the_json_draws_the_same_image_again() {
         let [_, (keyword, text)] = text_chunks(&spec(), 2);
         assert_eq!(keyword, "latentd");
-        let offer = Offer { models: vec!["miniature".into()], ..Offer::default() };
+        let offer = Offer { models: vec![OfferedModel::new("miniature", Contract::Sd1)], ..Offer::default() };
         let again = validate(&serde_json::from_str(&text).unwrap(), &offer, 0).unwrap();
         assert_eq!(again.with_start(None), Spec { num_outputs: 1, seed: 1, ..spec() });
     }

@@ -29,10 +29,10 @@ pub struct OfferedModel {
     pub defaults: Defaults,
 }
 
-/// With the defaults of the SD v1 contract.
-impl<S: Into<String>> From<S> for OfferedModel {
-    fn from(name: S) -> Self {
-        Self { name: name.into(), defaults: Contract::Sd1.into() }
+impl OfferedModel {
+    /// A model that jobs call `name`, with `defaults`, which may be those of a contract.
+    pub fn new(name: impl Into<String>, defaults: impl Into<Defaults>) -> Self {
+        Self { name: name.into(), defaults: defaults.into() }
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
     use crate::sampler::Sampler;
 
     fn offer() -> Offer {
-        Offer { models: vec!["miniature".into()], loras: vec!["ink".into(), "wool".into()] }
+        Offer { models: vec![OfferedModel::new("miniature", Contract::Sd1)], loras: vec!["ink".into(), "wool".into()] }
     }
 
     fn check(input: &Value) -> Result<Spec<ImageSource>, Vec<String>> {
@@ -362,8 +362,10 @@ mod tests {
         let text =
             br#"{"defaults": {"num_inference_steps": 20, "guidance_scale": 5, "width": 256, "scheduler": "DDIM"}}"#;
         let defaults = Defaults::from_json(text, Contract::Sd1).unwrap();
-        let offer =
-            Offer { models: vec!["first".into(), OfferedModel { name: "emoji".into(), defaults }], ..Offer::default() };
+        let offer = Offer {
+            models: vec![OfferedModel::new("first", Contract::Sd1), OfferedModel::new("emoji", defaults)],
+            ..Offer::default()
+        };
         let meant = |input: Value| {
             let spec = validate(&input, &offer, 0).unwrap();
             (spec.model, spec.steps, spec.guidance_scale, spec.size.width, spec.sampler)

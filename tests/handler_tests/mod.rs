@@ -11,7 +11,7 @@ use latentd::app::run::{Outcome, RenderContext, perform};
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::intake::{Intake, IntakeLimits};
-use latentd::job::{JobRequest, Offer};
+use latentd::job::{Contract, JobRequest, Offer, OfferedModel};
 use latentd::net::{Client, Guard};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ async fn outcome(job: &str) -> Outcome {
     let request = JobRequest::from_json(job).unwrap();
     let limits = IntakeLimits { bytes: 20 << 20, pixels: 50_000_000, time: Duration::from_secs(30) };
     let intake = Intake::new(Client::new(Guard::default()).unwrap(), limits);
-    let offer = Offer { models: vec!["emoji".into()], ..Offer::default() };
+    let offer = Offer { models: vec![OfferedModel::new("emoji", Contract::Sd1)], ..Offer::default() };
     let context = RenderContext { offer, entropy: 40264, log_prompts: false, intake };
     let start = async |_| Ok(Host::start("engine-test", || Ok::<_, &str>(Fake::default())).await?);
     perform(request, &context, start, CancellationToken::new(), |_| ()).await

@@ -10,7 +10,9 @@ use base64::prelude::BASE64_STANDARD;
 use latentd::app::run::{RenderContext, perform};
 use latentd::engine::host::Host;
 use latentd::intake::{Intake, IntakeLimits};
-use latentd::job::{Code, ImageSource, Img2Img, JobError, JobRequest, Mask, Offer, Shade, Spec};
+use latentd::job::{
+    Code, Contract, ImageSource, Img2Img, JobError, JobRequest, Mask, Offer, OfferedModel, Shade, Spec,
+};
 use serde_json::json;
 use tokio::join;
 use tokio_util::sync::CancellationToken;
@@ -150,7 +152,7 @@ async fn an_interrupt_ends_a_fetch() {
     let server = Server::start(|_, _| (Vec::new(), Then::Silence)).await;
     let cancel = CancellationToken::new();
     let context = RenderContext {
-        offer: Offer { models: vec!["m".into()], ..Offer::default() },
+        offer: Offer { models: vec![OfferedModel::new("m", Contract::Sd1)], ..Offer::default() },
         entropy: 1,
         log_prompts: false,
         intake: intake(),

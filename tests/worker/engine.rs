@@ -19,7 +19,7 @@ use latentd::engine::host::Host;
 use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
 use latentd::engine::{Engine, EngineLoad, Event, Memory, Picture, Poisoned, Progress, Ticket};
 use latentd::intake::{Intake, IntakeLimits};
-use latentd::job::{JobError, Spec};
+use latentd::job::{Contract, JobError, OfferedModel, Spec};
 use latentd::net::{Client, Guard, Trusted};
 use latentd::source::runpod::{RunPodSource, Urls};
 use latentd::stop::Stop;
@@ -240,7 +240,7 @@ async fn watched<E: Engine + Send + 'static>(engine: E, telemetry: &Telemetry) -
     Resources {
         pool: Arc::new(pool),
         intake: Intake::new(Client::new(Guard::default()).unwrap(), limits),
-        models: vec!["m".into()],
+        models: vec![OfferedModel::new("m", Contract::Sd1)],
         loras: Arc::new(Vec::new),
         log_prompts: false,
     }

@@ -10,7 +10,7 @@ use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
 use latentd::engine::{Engine, EngineLoad, Event, Memory, Poisoned, Ticket};
-use latentd::job::{Code, JobError, OfferedModel, Spec};
+use latentd::job::{Code, Contract, JobError, OfferedModel, Spec};
 use latentd::worker::slots;
 
 use crate::worker::engine::source;
@@ -130,7 +130,7 @@ fn pool(fault: Option<&'static str>) -> EnginePool {
 
 #[tokio::test]
 async fn every_engine_draws_before_the_first_job() {
-    let models = [OfferedModel::from("m")];
+    let models = [OfferedModel::new("m", Contract::Sd1)];
     let rooms = pictures(&pool(None), &models).await.unwrap();
     // An image takes 1 GiB of the 10, so that rows are what decides: eight images an engine, and one more job.
     assert_eq!((rooms.len(), slots(&rooms)), (2, 17));
@@ -142,7 +142,7 @@ async fn every_engine_draws_before_the_first_job() {
         let unfit = pictures(&pool(Some(fault)), &models).await.unwrap_err();
         assert!(unfit.check == "picture" && unfit.why.starts_with(why), "{fault}: {unfit}");
     }
-    let unfit = pictures(&pool(None), &["other".into()]).await.unwrap_err();
+    let unfit = pictures(&pool(None), &[OfferedModel::new("other", Contract::Sd1)]).await.unwrap_err();
     assert!(unfit.why.contains("there is no model"), "{unfit}");
 }
 

@@ -7,6 +7,7 @@ use latentd::deliver::spool::Spool;
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
+use latentd::job::{Contract, OfferedModel};
 use latentd::telemetry::Telemetry;
 use latentd::worker::{Resources, WorkerEnd, WorkerOptions};
 
@@ -25,7 +26,11 @@ async fn a_client_hears_which_model_cannot_be_had_and_nothing_of_this_machine() 
         Box::pin(async { Ok(vec![Host::start("e", || Err::<Fake, _>("/srv/models/torn: no tensor w")).await?]) })
     });
     let pool = Arc::new(EnginePool::new(vec![ModelSpec { name: "torn".into(), bytes: 1 }], None, start));
-    let resources = Resources { pool, models: vec!["torn".into()], ..resources(Patient::default()).await };
+    let resources = Resources {
+        pool,
+        models: vec![OfferedModel::new("torn", Contract::Sd1)],
+        ..resources(Patient::default()).await
+    };
     queue.job("j1", input("a")).job("j2", input("b"));
     let worker = work(&queue, resources, 1);
     for post in queue.until("done", 2).await {

@@ -35,13 +35,13 @@ mod tests {
 
     use super::*;
     use crate::app::cli::{Cli, Command};
-    use crate::job::{Offer, validate};
+    use crate::job::{Contract, Offer, OfferedModel, validate};
 
     #[test]
     fn each_kind_of_job_is_one_that_a_worker_takes() {
         let cli = Cli::try_parse_from(["latentd", "bench"]).unwrap();
         let Some(Command::Bench(args)) = cli.command else { panic!("another command") };
-        let offer = Offer { models: vec!["m".into()], ..Offer::default() };
+        let offer = Offer { models: vec![OfferedModel::new("m", Contract::Sd1)], ..Offer::default() };
         let jobs = mixed(&args);
         assert!(jobs.len() >= KINDS.len());
         for job in jobs {

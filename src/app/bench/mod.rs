@@ -12,7 +12,7 @@ use tokio::runtime;
 use tokio::sync::oneshot;
 
 use super::cli::BenchArgs;
-use super::{Exit, complain, engine, run, say, usage};
+use super::{Exit, complain, engine, offer, run, say, usage};
 use crate::config::{Config, ServedModel};
 use crate::engine::torch::{Target, TorchEngine, device::rates};
 use crate::job::Offer;
@@ -83,7 +83,7 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
     host.warm().await;
 
     let context = RenderContext {
-        offer: Offer { models: vec![name.clone().into()], ..Offer::default() },
+        offer: Offer { models: vec![offer::model(served)?], ..Offer::default() },
         entropy: 7,
         log_prompts: false,
         intake: run::intake(config)?,

@@ -7,16 +7,16 @@ use tokio::time::timeout;
 
 use crate::engine::Event;
 use crate::engine::host::Host;
-use crate::job::{Offer, Size, validate};
+use crate::job::{Offer, OfferedModel, Size, validate};
 
 /// For one: a device that hangs answers nothing at all.
 const TIMEOUT: Duration = Duration::from_mins(10);
 
-/// Draws a picture of `size` in one step with the model of this name; how long it took.
+/// Draws a picture of `size` in one step with `model`; how long it took.
 ///
 /// # Errors
 /// Why there is none.
-pub async fn draw(host: &Host, model: &str, size: Size) -> Result<Duration, String> {
+pub async fn draw(host: &Host, model: &OfferedModel, size: Size) -> Result<Duration, String> {
     let began = Instant::now();
     match timeout(TIMEOUT, drawn(host, model, size)).await {
         Ok(drawn) => drawn.map(|()| began.elapsed()),
@@ -24,10 +24,10 @@ pub async fn draw(host: &Host, model: &str, size: Size) -> Result<Duration, Stri
     }
 }
 
-async fn drawn(host: &Host, model: &str, Size { width, height }: Size) -> Result<(), String> {
+async fn drawn(host: &Host, model: &OfferedModel, Size { width, height }: Size) -> Result<(), String> {
     let input =
         json!({"prompt": "a test", "width": width, "height": height, "num_inference_steps": 1, "scheduler": "DDIM"});
-    let offer = Offer { models: vec![model.into()], ..Offer::default() };
+    let offer = Offer { models: vec![model.clone()], ..Offer::default() };
     let spec = validate(&input, &offer, 0).map_err(|cause| cause.to_string())?.with_start(None);
     let mut events = host.submit(spec).await.map_err(|cause| cause.to_string())?;
     let mut images = 0;

@@ -6,12 +6,11 @@ use std::thread::available_parallelism;
 use tokio::runtime;
 
 use super::super::checks::{Check, Verdict, device, disk, hashes, memory, picture, weights};
-use super::super::{engine, fitness};
+use super::super::{engine, fitness, offer};
 use crate::config::weights::bytes;
 use crate::config::{Config, ServedModel};
 use crate::engine::torch;
 use crate::engine::torch::device::multiplies_bf16;
-use crate::job::{Contract, Defaults};
 
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let mut checks = vec![libtorch(), processor()];
@@ -91,8 +90,14 @@ fn model(config: &Config, models: &[ServedModel], served: &ServedModel) -> Vec<C
         };
         let (at, took) = (served.model.path.display(), host.load_time().as_millis());
         let loaded = Check::ok("model", format!("{name} from {at}, loaded in {took} ms"));
-        let size = Defaults::from(Contract::Sd1).smallest();
-        let drawn = match picture::draw(&host, name, size).await {
+        let offered = match offer::model(served) {
+            Ok(offered) => offered,
+            Err(cause) => {
+                return vec![loaded, failed("defaults", cause.to_string(), "mend or remove the file named here")];
+            }
+        };
+        let size = offered.defaults.smallest();
+        let drawn = match picture::draw(&host, &offered, size).await {
             Ok(took) => {
                 Check::ok("picture", format!("{}×{} in one step took {} ms", size.width, size.height, took.as_millis()))
             }

@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
     use crate::engine::fake::Fake;
-    use crate::job::Code;
+    use crate::job::{Code, Contract, OfferedModel};
     use outcome::exit;
 
     fn request() -> JobRequest {
@@ -168,7 +168,7 @@ mod tests {
         let limits = IntakeLimits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(10) };
         let intake = Intake::new(Client::new(Guard::new(vec!["127.0.0.1/32".parse().unwrap()])).unwrap(), limits);
         RenderContext {
-            offer: Offer { models: vec!["m".into()], ..Offer::default() },
+            offer: Offer { models: vec![OfferedModel::new("m", Contract::Sd1)], ..Offer::default() },
             entropy: 40264,
             log_prompts: false,
             intake,

@@ -188,7 +188,7 @@ mod tests {
     fn the_form_begins_with_the_defaults_of_the_models_that_are_known() {
         let text = br#"{"defaults": {"num_inference_steps": 20}, "placeholder": "a red apple"}"#;
         let defaults = Defaults::from_json(text, Contract::Sd1).unwrap();
-        let models = vec![OfferedModel { name: "emoji".into(), defaults }, "plain".into()];
+        let models = vec![OfferedModel::new("emoji", defaults), OfferedModel::new("plain", Contract::Sd1)];
         let handler = Handler::Latentd { models: Some(models) };
         let endpoints: Vec<Endpoint> = GatewaySettings::default()
             .endpoints

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::gateway::{ApiKey, Endpoint, Handler, Role};
-use crate::job::OfferedModel;
+use crate::job::{Contract, OfferedModel};
 use crate::queue::Rules;
 use crate::store::Store;
 
@@ -33,7 +33,7 @@ async fn a_bad_input_is_told_at_once_and_never_queued() {
     assert_eq!(house.post("/runsync", &deep).await.0, 400);
     house.run(r#"{"input":{"prompt":"p","lora":"ink","model":"any"}}"#).await;
     assert_eq!(house.store.counts("stable-diffusion-v1").await.unwrap().in_queue, 1);
-    let known = checking(Some(vec!["sd".into()]));
+    let known = checking(Some(vec![OfferedModel::new("sd", Contract::Sd1)]));
     let (status, reply) = known.post("/run", r#"{"input":{"prompt":"p","model":"any"}}"#).await;
     assert!(status == 400 && reply.contains("only sd is"), "{reply}");
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use tch::TchError;
 
 use crate::engine::tokenizer::TokenizerError;
+use crate::job::{Code, JobError};
 use crate::sampler::ScheduleError;
 
 /// What a forward pass gives: a tensor, or libtorch's complaint.
@@ -58,6 +59,17 @@ impl TorchError {
     pub(super) fn first_line(&self) -> &str {
         let (Self::OutOfMemory(text) | Self::Cuda(text) | Self::CudaLibrary(text) | Self::Other(text)) = self;
         text.lines().next().unwrap_or_default()
+    }
+}
+
+/// libtorch failed while a job was worked on; the engine itself is sound, unless its device is lost.
+impl From<TorchError> for JobError {
+    fn from(cause: TorchError) -> Self {
+        if cause.is_device_lost() {
+            return Self::engine_lost(cause.first_line());
+        }
+        let code = if cause.is_out_of_memory() { Code::OutOfMemory } else { Code::EngineError };
+        Self { code, message: cause.first_line().to_owned(), field: None }
     }
 }
 

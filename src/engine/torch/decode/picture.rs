@@ -27,10 +27,11 @@ impl From<TchError> for DecodeError {
 impl From<DecodeError> for JobError {
     fn from(cause: DecodeError) -> Self {
         match cause {
-            DecodeError::Torch(cause) => {
+            DecodeError::Torch(cause) if cause.is_out_of_memory() => {
                 let message = format!("out of memory while decoding: {}", cause.first_line());
                 Self { code: Code::OutOfMemory, message, field: None }
             }
+            DecodeError::Torch(cause) => cause.into(),
             DecodeError::NotFinite(kind) => {
                 let message =
                     format!("the picture has values that are no numbers; the model may need more than {kind:?}");
@@ -82,5 +83,22 @@ fn read(model: &Model, height: u32, width: u32, bytes: &Tensor) -> Result<Pictur
     match pixels.pop() {
         Some(1) => Ok(Picture { width: width * factor, height: height * factor, pixels }),
         _ => Err(DecodeError::NotFinite(model.vae.kind())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_that_failed_says_what_happened() {
+        for (text, code, message) in [
+            ("out of memory", Code::OutOfMemory, "out of memory while decoding: Internal torch error: out of memory"),
+            ("shapes do not fit\nframe #0", Code::EngineError, "Internal torch error: shapes do not fit"),
+            ("CUDA error: lost", Code::EngineLost, "Internal torch error: CUDA error: lost"),
+        ] {
+            let error = JobError::from(DecodeError::from(TchError::Torch(text.to_owned())));
+            assert!(error.code == code && error.message.ends_with(message), "{error:?}");
+        }
     }
 }

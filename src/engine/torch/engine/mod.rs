@@ -152,14 +152,10 @@ impl TorchEngine {
     }
 
     /// Memory ran out for `chosen`: what no lane draws with goes first, then there are fewer rows from now on, and if there
-    /// was but one lane, its job fails.
-    fn make_room(&mut self, chosen: &[usize]) -> Events {
+    /// was but one lane, its job fails with what libtorch said.
+    fn make_room(&mut self, chosen: &[usize], cause: TorchError) -> Events {
         if self.warm_up.rows().is_some() {
-            let message = "out of memory".to_owned();
-            return vec![(
-                warm_up_plan::TICKET,
-                Event::Failed(JobError { code: Code::OutOfMemory, message, field: None }),
-            )];
+            return vec![(warm_up_plan::TICKET, Event::Failed(cause.into()))];
         }
         if self.release() {
             return Events::new();
@@ -170,12 +166,14 @@ impl TorchEngine {
             let lane = &self.active[*only];
             let (ticket, Key { height, width, .. }) = (lane.id.ticket, lane.stage().key);
             let factor = self.model.vae.factor();
-            let message = format!("out of memory: one image of {}×{} does not fit", width * factor, height * factor);
+            let (width, height, cause) = (width * factor, height * factor, cause.first_line());
+            let message = format!("out of memory: one image of {width}×{height} does not fit: {cause}");
             self.forget(ticket);
             return vec![(ticket, Event::Failed(JobError { code: Code::OutOfMemory, message, field: None }))];
         }
         self.most_pixels = rows / 2 * lanes.map(|lane| area(lane.stage().key)).max().unwrap_or(1);
-        warn!(rows, most_rows = rows / 2, "out of memory; going on with fewer rows an evaluation");
+        let cause = cause.first_line();
+        warn!(rows, most_rows = rows / 2, cause, "out of memory; going on with fewer rows an evaluation");
         Events::new()
     }
 
@@ -229,7 +227,7 @@ impl Engine for TorchEngine {
         let output = match self.predict(&chosen) {
             Ok(output) => output,
             Err(cause) if cause.is_out_of_memory() => {
-                events.extend(self.make_room(&chosen));
+                events.extend(self.make_room(&chosen, cause));
                 return Ok(events);
             }
             Err(cause) => return Err(poisoned(cause)),
@@ -273,16 +271,37 @@ fn area(key: Key) -> usize {
     (key.height * key.width) as usize
 }
 
-/// libtorch failed while a job was let in; the engine itself is sound, unless its device is lost.
+/// libtorch failed while a job was let in.
 fn failed(cause: impl Into<TorchError>) -> JobError {
-    let cause = cause.into();
-    if cause.is_device_lost() {
-        return JobError::engine_lost(cause.first_line());
-    }
-    let code = if cause.is_out_of_memory() { Code::OutOfMemory } else { Code::EngineError };
-    JobError { code, message: cause.first_line().to_owned(), field: None }
+    cause.into().into()
 }
 
 fn poisoned(cause: impl Into<TorchError>) -> Poisoned {
     Poisoned { reason: cause.into().first_line().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use tch::Device;
+
+    use super::*;
+    use crate::engine::torch::Target;
+    use crate::job::Size;
+
+    #[test]
+    fn a_job_that_runs_out_of_memory_hears_what_libtorch_said() {
+        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures/tiny");
+        let target = Target { device: Device::Cpu, kind: Kind::Float };
+        let mut engine = TorchEngine::new(Model::load(&tiny, Path::new("unused"), target).unwrap());
+        let shape = warm_up_plan::Shape { size: Size { width: 128, height: 64 }, rows: 2, decode: false };
+        engine.admit(Ticket(1), &warm_up_plan::spec(shape, 1)).unwrap();
+        let cause = TorchError::OutOfMemory("tried to allocate 2 GiB\nframe #0".into());
+        let events = engine.make_room(&[0], cause);
+        let [(Ticket(1), Event::Failed(error))] = events.as_slice() else { panic!("{events:?}") };
+        let message = "out of memory: one image of 128×64 does not fit: tried to allocate 2 GiB";
+        assert_eq!((error.code, error.message.as_str()), (Code::OutOfMemory, message));
+    }
 }

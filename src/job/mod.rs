@@ -1,5 +1,6 @@
 //! Jobs: what is asked, checked, and answered. No I/O, no clock.
 
+pub mod checkpoint;
 mod code;
 mod contract;
 mod delivered;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::disk::whole;
 use crate::job::Family;
+use crate::job::checkpoint::{OtherCheckpoint, TEXT_ENCODER_PREFIX, UNET_PREFIX};
 
 /// Bytes of a configuration.
 pub(super) const CONFIG_BYTES: u64 = 1 << 20;
@@ -73,11 +74,10 @@ fn of_file(path: &Path) -> io::Result<Recognised> {
     file.take(length).read_to_end(&mut header)?;
     let tensors: Map<String, Value> = serde_json::from_slice(&header)?;
     let holds = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
-    Ok(match () {
-        () if holds("conditioner.embedders.") => Recognised::Other("sdxl"),
-        () if holds("cond_stage_model.model.") => Recognised::Other("sd2"),
-        () if holds("model.diffusion_model.") && holds("cond_stage_model.") => Recognised::Loads(Family::Sd1),
-        () => Recognised::Other("other"),
+    Ok(match OtherCheckpoint::of(holds) {
+        Some(other) => Recognised::Other(other.family),
+        None if holds(UNET_PREFIX) && holds(TEXT_ENCODER_PREFIX) => Recognised::Loads(Family::Sd1),
+        None => Recognised::Other("other"),
     })
 }
 

@@ -11,7 +11,8 @@ use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::conditioning::Conditioning;
 use crate::sampler::{Level, NoiseSchedule, Plan};
 
-/// Networks, what they are told, and the rows that they do; shared by the lanes of a job.
+/// Networks, what they are told, and the rows that they do; shared by the lanes of a job. Today a job has one stage: no family that loads
+/// has a refiner.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct Stage {
     /// What lanes must have in common to share an evaluation.

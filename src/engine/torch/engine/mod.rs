@@ -75,7 +75,7 @@ impl TorchEngine {
     /// An engine on `model` with nothing to do.
     pub fn new(model: Model) -> Self {
         let (active, jobs) = (Vec::new(), HashMap::new());
-        let usual_area = model.family.defaults().latents.iter().product();
+        let usual_area = model.family.usual_latents().iter().product();
         let loras = LoraCache::new(&model);
         let prompts = ConditioningCache::default();
         let (decodes, context) = (DecodeQueue::plain(model.target), DeviceContext::plain(model.target.device));
@@ -285,8 +285,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::Path;
 
-    use tch::Device;
-
     use super::*;
     use crate::engine::torch::Target;
     use crate::job::Size;
@@ -294,8 +292,7 @@ mod tests {
     #[test]
     fn a_job_that_runs_out_of_memory_hears_what_libtorch_said() {
         let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures/tiny");
-        let target = Target { device: Device::Cpu, kind: Kind::Float };
-        let mut engine = TorchEngine::new(Model::load(&tiny, Path::new("unused"), target).unwrap());
+        let mut engine = TorchEngine::new(Model::load(&tiny, Path::new("unused"), Target::REFERENCE).unwrap());
         let shape = warm_up_plan::Shape { size: Size { width: 128, height: 64 }, rows: 2, decode: false };
         engine.admit(Ticket(1), &warm_up_plan::spec(shape, 1)).unwrap();
         let cause = TorchError::OutOfMemory("tried to allocate 2 GiB\nframe #0".into());

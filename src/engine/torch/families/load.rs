@@ -13,15 +13,7 @@ use crate::engine::torch::device::cpu;
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::LoadError;
 use crate::job::Family;
-
-/// Checkpoints that are none of ours, by what only they have: a prefix of their tensors' names, and what they are.
-const OTHER_FAMILIES: [(&str, &str); 2] = [
-    ("conditioner.embedders.", "an SDXL checkpoint"),
-    ("cond_stage_model.model.", "an SD 2 checkpoint (OpenCLIP text encoder)"),
-];
-
-/// What tensors' names begin with in every checkpoint of the original code: UNet, autoencoder, text encoder.
-const PARTS: [&str; 3] = ["model.diffusion_model.", "first_stage_model.", "cond_stage_model."];
+use crate::job::checkpoint::{AUTOENCODER_PREFIX, OtherCheckpoint, TEXT_ENCODER_PREFIX, UNET_PREFIX};
 
 impl Model {
     /// Loads a diffusers folder or a single-file `.safetensors` checkpoint. The latter brings no tokenizer: one beside it
@@ -98,10 +90,10 @@ fn unknown(source: &ModelSource) -> LoadError {
         }
         ModelSource::File { path, weights } => {
             let holds = |prefix: &str| weights.shapes().any(|(name, _)| name.starts_with(prefix));
-            let foreign = OTHER_FAMILIES.iter().find(|(prefix, _)| holds(prefix));
-            let missing = PARTS.iter().find(|part| !holds(part));
-            let reason = match (foreign, missing) {
-                (Some((_, what)), _) => format!("this is {what}; only {ours} checkpoints are supported"),
+            let parts = [UNET_PREFIX, AUTOENCODER_PREFIX, TEXT_ENCODER_PREFIX];
+            let missing = parts.iter().find(|part| !holds(part));
+            let reason = match (OtherCheckpoint::of(holds), missing) {
+                (Some(other), _) => format!("this is {}; only {ours} checkpoints are supported", other.title),
                 (None, Some(part)) => format!("no tensor begins with {part}, so this is no whole {ours} checkpoint"),
                 (None, None) => format!("this is no {ours} checkpoint"),
             };

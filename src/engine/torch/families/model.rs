@@ -74,8 +74,8 @@ pub(in crate::engine::torch) trait ModelFamily: Debug + Sync {
     /// What LoRA files begin the names of its modules with.
     fn lora_prefixes(&self) -> LoraPrefixes;
 
-    /// What its models are made for.
-    fn defaults(&self) -> FamilyDefaults;
+    /// Height and width of the latents of a picture of the size that its models are made for.
+    fn usual_latents(&self) -> [usize; 2];
 }
 
 /// Prefixes of all parts that a LoRA may change.
@@ -102,13 +102,6 @@ impl PartPrefixes {
     pub(in crate::engine::torch) fn has(&self, mark: &str) -> bool {
         self.flat.starts_with(mark) || self.dotted.iter().any(|prefix| prefix.starts_with(mark))
     }
-}
-
-/// What the models of a family are made for.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::engine::torch) struct FamilyDefaults {
-    /// Height and width of the latents that a picture of the usual size has.
-    pub(in crate::engine::torch) latents: [usize; 2],
 }
 
 /// A model, ready to draw.

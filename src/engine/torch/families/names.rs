@@ -1,5 +1,7 @@
 //! Names of tensors: what modules here ask for (diffusers' names) and what files call the same thing.
 
+use crate::job::checkpoint::{AUTOENCODER_PREFIX, UNET_PREFIX};
+
 /// A diffusers `unet/` or `text_encoder/` file and the older spellings that transformers has used.
 pub(in crate::engine::torch) fn text_encoder(name: &str) -> Vec<String> {
     vec![format!("text_model.{name}"), name.to_owned()]
@@ -20,7 +22,7 @@ pub(in crate::engine::torch) fn autoencoder(name: &str) -> Vec<String> {
 /// as it is, and no file has it.
 pub(in crate::engine::torch) fn original_unet(name: &str, levels: &[(usize, bool)]) -> String {
     let told = unet_name(name, levels).unwrap_or_else(|| name.to_owned());
-    format!("model.diffusion_model.{told}")
+    format!("{UNET_PREFIX}{told}")
 }
 
 fn unet_name(name: &str, levels: &[(usize, bool)]) -> Option<String> {
@@ -82,7 +84,7 @@ fn unet_resnet(rest: &[&str]) -> Option<String> {
 /// The KL autoencoder's name in a single-file checkpoint of `levels` levels, whose decoder counts them backwards.
 pub(in crate::engine::torch) fn original_autoencoder(name: &str, levels: usize) -> String {
     let told = autoencoder_name(name, levels).unwrap_or_else(|| name.to_owned());
-    format!("first_stage_model.{told}")
+    format!("{AUTOENCODER_PREFIX}{told}")
 }
 
 fn autoencoder_name(name: &str, levels: usize) -> Option<String> {

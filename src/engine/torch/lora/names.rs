@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::engine::torch::families::PartPrefixes;
 use crate::engine::torch::families::names::original_unet;
 use crate::engine::torch::networks::unet::Unet;
+use crate::job::checkpoint::UNET_PREFIX;
 
 /// A part of a model that LoRA files know.
 #[derive(Debug, Clone)]
@@ -55,7 +56,7 @@ impl LoraPart {
         let flat = |name: &str| format!("{flat}_{}", name.replace('.', "_"));
         let original = self.levels.as_ref().map(|levels| {
             let original = original_unet(&format!("{module}.weight"), levels);
-            flat(original.trim_start_matches("model.diffusion_model.").trim_end_matches(".weight"))
+            flat(original.trim_start_matches(UNET_PREFIX).trim_end_matches(".weight"))
         });
         let flat: Vec<String> = [flat(module)].into_iter().chain(original).collect();
         let nested: Vec<String> = dotted.iter().map(|prefix| format!("{prefix}{module}")).collect();

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use memmap2::Mmap;
 use tch::Kind;
 
 use super::single_file::{self, Layout};
@@ -14,6 +16,7 @@ use crate::engine::torch::error::LoadError;
 use crate::engine::torch::families::model::{LoadedAutoencoder, Model, ModelFamily};
 use crate::engine::torch::families::names;
 use crate::engine::torch::families::part::Part;
+use crate::engine::torch::families::source::ModelSource;
 use crate::engine::torch::networks::clip_text::{ClipTextConfig, ClipTextModel};
 use crate::engine::torch::networks::unet::{Unet, UnetConfig};
 use crate::engine::torch::networks::vae::Autoencoder;
@@ -33,44 +36,65 @@ pub(super) const fn autoencoder(kind: Kind) -> Part {
     Part::of_diffusers("vae", kind)
 }
 
-/// A model from a folder in diffusers layout.
-pub(super) fn folder(
+/// What a model is made of.
+struct ModelParts {
+    tokenizer: Tokenizer,
+    text_encoder: ClipTextModel,
+    unet: Unet,
+    vae: Autoencoder,
+    schedule: NoiseSchedule,
+    maps: Vec<Arc<Mmap>>,
+}
+
+/// A model of `family` from `source`; `clip_tokenizer` is that of a checkpoint which has none beside it.
+pub(super) fn model(
     family: &'static dyn ModelFamily,
-    folder: &Path,
+    source: ModelSource,
+    clip_tokenizer: &Path,
     target: Target,
     context: &DeviceContext,
 ) -> Result<Model, LoadError> {
-    let part = text_encoder(target.kind);
+    let (parts, path) = match source {
+        ModelSource::Folder { path, .. } => (folder(&path, target.kind, context)?, path),
+        ModelSource::File { path, weights } => (file(&path, weights, clip_tokenizer, target.kind)?, path),
+    };
+    let model = Model {
+        family,
+        tokenizers: vec![parts.tokenizer],
+        text_encoders: vec![parts.text_encoder],
+        unet: parts.unet,
+        vae: parts.vae,
+        schedule: Rc::new(parts.schedule),
+        target,
+        path,
+        maps: parts.maps,
+    };
+    check_parts_fit(&model)?;
+    Ok(model)
+}
+
+/// Those of a folder in diffusers layout.
+fn folder(folder: &Path, kind: Kind, context: &DeviceContext) -> Result<ModelParts, LoadError> {
+    let part = text_encoder(kind);
     let text_weights = part.weights(folder, context)?.renamed(Box::new(names::text_encoder));
     let text_config = ClipTextConfig::read(&part.config(folder)?)?;
-    let text = ClipTextModel::load(&text_weights.root(part.kind), &text_config)?;
+    let text_encoder = ClipTextModel::load(&text_weights.root(part.kind), &text_config)?;
 
-    let part = unet(target.kind);
+    let part = unet(kind);
     let unet_weights = part.weights(folder, context)?;
     let unet_config = part.config(folder)?;
     unet_config.word("_class_name", &["UNet2DConditionModel"])?;
     let unet = Unet::load(&unet_weights.root(part.kind), &UnetConfig::read(&unet_config)?)?;
 
-    let (vae_weights, vae) = read_autoencoder(folder, target.kind, context)?;
+    let (vae_weights, vae) = read_autoencoder(folder, kind, context)?;
 
     let mut maps = Vec::new();
     for part in [text_weights, unet_weights, vae_weights] {
         maps.extend(part.finish(|name| name.ends_with(".position_ids"))?);
     }
     let scheduler = folder.join("scheduler").join("scheduler_config.json");
-    let model = Model {
-        family,
-        tokenizers: vec![Tokenizer::from_folder(&folder.join("tokenizer"))?],
-        text_encoders: vec![text],
-        unet,
-        vae,
-        schedule: Rc::new(read_schedule(&scheduler)?),
-        target,
-        path: folder.to_owned(),
-        maps,
-    };
-    check_parts_fit(&model)?;
-    Ok(model)
+    let tokenizer = Tokenizer::from_folder(&folder.join("tokenizer"))?;
+    Ok(ModelParts { tokenizer, text_encoder, unet, vae, schedule: read_schedule(&scheduler)?, maps })
 }
 
 /// The autoencoder of a folder, and its weights, which may hold more than was asked for.
@@ -91,14 +115,8 @@ pub(super) fn folder_autoencoder(
     Ok((vae, weights.finish(|_| true)?))
 }
 
-/// A model from a checkpoint; its tokenizer is one beside it (`tokenizer/`), else `clip_tokenizer`.
-pub(super) fn file(
-    family: &'static dyn ModelFamily,
-    path: &Path,
-    weights: Weights,
-    clip_tokenizer: &Path,
-    target: Target,
-) -> Result<Model, LoadError> {
+/// Those of a checkpoint; its tokenizer is one beside it (`tokenizer/`), else `clip_tokenizer`.
+fn file(path: &Path, weights: Weights, clip_tokenizer: &Path, kind: Kind) -> Result<ModelParts, LoadError> {
     let layout = Layout::of(&weights);
     let prefix = layout.text_prefix();
     let text_config = ClipTextConfig::read(&layout.text_encoder())?;
@@ -114,26 +132,14 @@ pub(super) fn file(
             _ => names::original_unet(name.trim_start_matches("unet/"), &levels),
         }]
     }));
-    let text = ClipTextModel::load(&weights.part("text/", text_encoder(target.kind).kind), &text_config)?;
-    let unet = Unet::load(&weights.part("unet/", unet(target.kind).kind), &unet_config)?;
-    let vae = Autoencoder::load(&weights.part("vae/", autoencoder(target.kind).kind), &autoencoder_config)?;
+    let text_encoder = ClipTextModel::load(&weights.part("text/", kind), &text_config)?;
+    let unet = Unet::load(&weights.part("unet/", kind), &unet_config)?;
+    let vae = Autoencoder::load(&weights.part("vae/", kind), &autoencoder_config)?;
     let beside = path.with_file_name("tokenizer");
     let tokenizer = Tokenizer::from_folder(if beside.is_dir() { &beside } else { clip_tokenizer })?;
-    let schedule = Rc::new(parse_schedule(path, single_file::SCHEDULER)?);
+    let schedule = parse_schedule(path, single_file::SCHEDULER)?;
     let maps = weights.finish(single_file::harmless)?;
-    let model = Model {
-        family,
-        tokenizers: vec![tokenizer],
-        text_encoders: vec![text],
-        unet,
-        vae,
-        schedule,
-        target,
-        path: path.to_owned(),
-        maps,
-    };
-    check_parts_fit(&model)?;
-    Ok(model)
+    Ok(ModelParts { tokenizer, text_encoder, unet, vae, schedule, maps })
 }
 
 /// The autoencoder of a checkpoint alone.

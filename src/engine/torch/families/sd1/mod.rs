@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tch::Kind;
 
-use super::model::{FamilyDefaults, LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes};
+use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes};
 use super::source::ModelSource;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
@@ -61,10 +61,7 @@ impl ModelFamily for Sd1 {
         target: Target,
         context: &DeviceContext,
     ) -> Result<Model, LoadError> {
-        match source {
-            ModelSource::Folder { path, .. } => load::folder(&Self, &path, target, context),
-            ModelSource::File { path, weights } => load::file(&Self, &path, weights, clip_tokenizer, target),
-        }
+        load::model(&Self, source, clip_tokenizer, target, context)
     }
 
     fn load_autoencoder(
@@ -87,7 +84,7 @@ impl ModelFamily for Sd1 {
         LORA_PREFIXES
     }
 
-    fn defaults(&self) -> FamilyDefaults {
-        FamilyDefaults { latents: [64, 64] }
+    fn usual_latents(&self) -> [usize; 2] {
+        [64, 64]
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Weights;
+use crate::job::checkpoint::{AUTOENCODER_PREFIX, OtherCheckpoint, TEXT_ENCODER_PREFIX, UNET_PREFIX};
 
 /// SD 1.5's `scheduler/scheduler_config.json`, which every descendant inherits.
 pub(super) const SCHEDULER: &str = r#"{
@@ -16,15 +17,14 @@ pub(super) const SCHEDULER: &str = r#"{
     "steps_offset": 1, "set_alpha_to_one": false, "skip_prk_steps": true, "clip_sample": false
 }"#;
 
-/// What tensors' names of the text encoder begin with, and those of later families' `OpenCLIP`.
-const TEXT_ENCODER: &str = "cond_stage_model.";
-const OPEN_CLIP: &str = "cond_stage_model.model.";
+/// What the names of the text encoder's tensors begin with.
+const CLIP_PREFIX: &str = "cond_stage_model.transformer.";
 
 /// Whether a checkpoint has all parts of an SD v1 model, and none that only other families have.
 pub(super) fn is_whole(weights: &Weights) -> bool {
     let holds = |prefix: &str| weights.shapes().any(|(name, _)| name.starts_with(prefix));
-    let parts = ["model.diffusion_model.", "first_stage_model.", TEXT_ENCODER];
-    parts.iter().all(|part| holds(part)) && !holds(OPEN_CLIP) && !holds("conditioner.embedders.")
+    let parts = [UNET_PREFIX, AUTOENCODER_PREFIX, TEXT_ENCODER_PREFIX];
+    parts.into_iter().all(holds) && OtherCheckpoint::of(holds).is_none()
 }
 
 /// The tensors of a checkpoint by name.
@@ -49,7 +49,7 @@ impl<'a> Layout<'a> {
 
     /// The UNet's configuration, as its `config.json` would say it.
     pub(super) fn unet(&self) -> ConfigFile {
-        let key = |name: &str| format!("model.diffusion_model.{name}");
+        let key = |name: &str| format!("{UNET_PREFIX}{name}");
         let levels = self.levels();
         let mut output = 0;
         let mut attends_up = Vec::new();
@@ -77,7 +77,7 @@ impl<'a> Layout<'a> {
     fn levels(&self) -> Vec<Level> {
         let mut levels = vec![Level::default()];
         for n in 1.. {
-            let key = |name: &str| format!("model.diffusion_model.input_blocks.{n}.{name}");
+            let key = |name: &str| format!("{UNET_PREFIX}input_blocks.{n}.{name}");
             if self.shapes.contains_key(&key("0.op.weight")) {
                 levels.push(Level::default());
             } else if let (Some(shape), Some(level)) =
@@ -95,7 +95,7 @@ impl<'a> Layout<'a> {
 
     /// The autoencoder's configuration.
     pub(super) fn autoencoder(&self) -> ConfigFile {
-        let key = |name: &str| format!("first_stage_model.{name}");
+        let key = |name: &str| format!("{AUTOENCODER_PREFIX}{name}");
         let levels = self.count(&key("encoder.down."));
         let channels: Vec<usize> =
             (0..levels).map(|i| self.size(&key(&format!("encoder.down.{i}.block.0.conv1.weight")), 0)).collect();
@@ -131,7 +131,7 @@ impl<'a> Layout<'a> {
     pub(super) fn text_prefix(&self) -> &'static str {
         let usual = "cond_stage_model.transformer.text_model.";
         let found = self.shapes.keys().any(|name| name.starts_with(usual));
-        if found { usual } else { "cond_stage_model.transformer." }
+        if found { usual } else { CLIP_PREFIX }
     }
 
     fn config(&self, value: Value) -> ConfigFile {
@@ -153,8 +153,7 @@ impl<'a> Layout<'a> {
 
 /// Tensors of single-file checkpoints that inference has no use for: training state, schedules, other components.
 pub(super) fn harmless(name: &str) -> bool {
-    const PARTS: [&str; 3] = ["model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."];
-    !PARTS.iter().any(|part| name.starts_with(part))
+    ![UNET_PREFIX, AUTOENCODER_PREFIX, CLIP_PREFIX].iter().any(|part| name.starts_with(part))
         || name.ends_with(".position_ids")
         || name.starts_with("first_stage_model.loss.")
 }

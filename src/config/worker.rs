@@ -18,7 +18,7 @@ pub struct WorkerConfig {
     pub send_timings: bool,
     /// Whether it asks to be replaced after one job.
     pub refresh: bool,
-    /// Bytes that a result may have; `None` is what the hosted platform takes.
+    /// Bytes that a result may have; `None` is what the queue takes: a gateway of latentd more than the hosted platform.
     pub max_bytes: Option<u64>,
 }
 

@@ -81,9 +81,9 @@ impl Drop for JobEventSender {
 pub struct JobEvents(Arc<Shared>);
 
 impl JobEvents {
-    /// The next event: [`Event::Admitted`] first, then images as they are done, then [`Event::Finished`] or [`Event::Failed`]; between them the
-    /// latest preview and the latest progress, where there is a new one. `None` when the engine has stopped, or nothing follows. Nothing is
-    /// lost if this is dropped before it is ready.
+    /// The next event: [`Event::Admitted`] first, then images as they are done, then [`Event::Finished`] or [`Event::Failed`]. The latest preview
+    /// and the latest progress come when none of these waits, so they may come after the end. `None` when nothing follows, or the engine has
+    /// stopped. Nothing is lost if this is dropped before it is ready.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             {

@@ -119,7 +119,7 @@ impl Host {
         self.ended.cancelled().await;
     }
 
-    /// How long the engine took to build: weights, device, warm-up.
+    /// How long the engine took to build: its device is set up and its weights are loaded. It warms up later.
     pub fn load_time(&self) -> Duration {
         self.load
     }

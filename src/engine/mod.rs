@@ -64,9 +64,9 @@ pub enum Event {
         /// The image.
         picture: Picture,
     },
-    /// Every image was delivered; nothing follows.
+    /// Every image was told of, and the engine tells no more of the job.
     Finished(EngineTimings),
-    /// The job ended without all of its images; nothing follows.
+    /// The job ended without all of its images, and the engine tells no more of it.
     Failed(JobError),
 }
 

@@ -13,7 +13,7 @@ use super::digest::{Digest, Hasher, hash};
 #[derive(Debug)]
 pub(super) struct PartialFile {
     path: PathBuf,
-    note: PathBuf,
+    identity_file: PathBuf,
     /// What names the state of the file; empty if only the host's tag does.
     identity: String,
     tag: String,
@@ -49,22 +49,22 @@ impl PartialFile {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let (part, note) = (part(path), with(path, ".from"));
+        let (part, identity_file) = (part(path), with(path, ".from"));
         // A process that was killed while it put files in their places.
         if path.exists() && !part.exists() {
             fs::rename(path, &part)?;
         }
-        for there in [&part, &note] {
+        for there in [&part, &identity_file] {
             only_file(there)?;
         }
-        let told = fs::read_to_string(&note).unwrap_or_default();
+        let told = fs::read_to_string(&identity_file).unwrap_or_default();
         let (known, tag) = told.split_once('\n').unwrap_or_default();
         let tag = tag.trim_end();
         let usable = told.ends_with('\n') && known == identity && !(identity.is_empty() && tag.is_empty());
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&part)?;
         let mut whole = Self {
             path: path.to_owned(),
-            note,
+            identity_file,
             identity: identity.to_owned(),
             tag: if usable { tag.to_owned() } else { String::new() },
             hasher: Hasher::default(),
@@ -96,7 +96,7 @@ impl PartialFile {
             self.file.set_len(0)?;
         }
         (self.hasher, self.len, self.tag) = (Hasher::default(), 0, tag.replace(['\r', '\n'], ""));
-        fs::write(&self.note, format!("{}\n{}\n", self.identity, self.tag))
+        fs::write(&self.identity_file, format!("{}\n{}\n", self.identity, self.tag))
     }
 
     /// Adds bytes.
@@ -115,7 +115,7 @@ impl PartialFile {
 
     /// Removes all of it.
     pub(super) fn remove(self) -> io::Result<()> {
-        fs::remove_file(&self.note)?;
+        fs::remove_file(&self.identity_file)?;
         fs::remove_file(part(&self.path))
     }
 }

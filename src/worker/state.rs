@@ -44,7 +44,7 @@ pub struct WorkerOptions {
     pub refresh: bool,
     /// Whether results have timings and warnings.
     pub send_timings: bool,
-    /// Bytes that a result may have; `None` is what the hosted platform takes.
+    /// Bytes that a result may have; `None` is what the queue takes: a gateway of latentd more than the hosted platform.
     pub max_bytes: Option<u64>,
 }
 

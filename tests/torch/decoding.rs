@@ -1,4 +1,4 @@
-//! Pictures that are developed beside the evaluations are those that are developed between them, to the bit; they come in the order in which
+//! Pictures that are decoded beside the evaluations are those that are decoded between them, to the bit; they come in the order in which
 //! they were begun, and the engine waits for them only when it has nothing else to do. The decoder here is one that any device can have.
 
 use std::rc::Rc;

@@ -69,11 +69,11 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
     let (tell, told) = oneshot::channel();
     let (settings, model, sizes) = (warming(config, args), served.model.clone(), args.sizes.clone());
     let build = move || -> anyhow::Result<TorchEngine> {
-        let lanes = engine::load(&settings, &model, settings.device)?;
-        let work: Vec<u64> = sizes.iter().map(|size| lanes.model().multiplications(*size)).collect();
+        let engine = engine::load(&settings, &model, settings.device)?;
+        let work: Vec<u64> = sizes.iter().map(|size| engine.model().multiplications(*size)).collect();
         // Who asked waits for the engine, and hears it then.
-        let _ = tell.send((work, lanes.usage()));
-        Ok(lanes)
+        let _ = tell.send((work, engine.usage()));
+        Ok(engine)
     };
     let host = engine::host((config, config.device), (0, Metrics::default()), build).await?;
     drop(ahead);

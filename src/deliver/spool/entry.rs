@@ -155,7 +155,7 @@ impl<H> Drop for SpoolEntry<H> {
     }
 }
 
-/// Names the job and where the letter lies; bodies are pictures, and notes may hold what a stranger keeps secret.
+/// Names the job and where the letter lies; bodies are pictures, and headers may hold what a stranger keeps secret.
 impl<H: EntryHeader> fmt::Debug for SpoolEntry<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = match &self.storage {

@@ -37,6 +37,7 @@ pub(super) struct LetterHead<H> {
     format: u32,
     /// Milliseconds since 1970 after which it is not waited for.
     pub(super) deadline: u64,
+    // Letters that lie on disks have it under this name.
     #[serde(rename = "note")]
     pub(super) header: H,
 }
@@ -167,7 +168,7 @@ mod tests {
 
         #[test]
         fn what_was_changed_or_cut_off_is_no_letter(at in any::<prop::sample::Index>(), flip in 1..=255_u8) {
-            let (_folder, path) = written("note", b"some body");
+            let (_folder, path) = written("header", b"some body");
             let whole = fs::read(&path).unwrap();
             let mut changed = whole.clone();
             changed[at.index(whole.len())] ^= flip;
@@ -179,7 +180,7 @@ mod tests {
 
         #[test]
         fn what_is_no_letter_is_refused(garbage in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let (_folder, path) = written("note", b"");
+            let (_folder, path) = written("header", b"");
             fs::write(&path, garbage).unwrap();
             prop_assert!(LetterHead::<String>::read(&path).is_err());
         }

@@ -5,7 +5,7 @@
 //! what a worker left is sent by the next that starts, whichever it is. Within there is a folder a kind, a [`SpoolKind`]. What no process comes
 //! for is removed after 7 days.
 //!
-//! Delivery is at least once: who dies between arrival and removal sends again. A letter holds a body and a note, which
+//! Delivery is at least once: who dies between arrival and removal sends again. A letter holds a body and a header, which
 //! says where it goes; no key to a queue or bucket is ever part of either.
 
 mod capacity;

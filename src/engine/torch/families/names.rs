@@ -2,7 +2,7 @@
 
 use crate::job::checkpoint::{AUTOENCODER_PREFIX, UNET_PREFIX};
 
-/// A diffusers `unet/` or `text_encoder/` file and the older spellings that transformers has used.
+/// In a `text_encoder/` file of diffusers: transformers has written it both with and without `text_model.`.
 pub(in crate::engine::torch) fn text_encoder(name: &str) -> Vec<String> {
     vec![format!("text_model.{name}"), name.to_owned()]
 }

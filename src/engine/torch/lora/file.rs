@@ -52,7 +52,8 @@ impl LoraFile {
                 return Err(fault(format!("tensor {tensor} is one of {kind}; only LoRA for {family} is supported")));
             }
         }
-        let metadata = weights.note(peft::KEY).map(PeftMetadata::read).transpose().map_err(fault)?.unwrap_or_default();
+        let metadata =
+            weights.header_metadata(peft::KEY).map(PeftMetadata::read).transpose().map_err(fault)?.unwrap_or_default();
         Ok(Self { weights, shapes, metadata })
     }
 

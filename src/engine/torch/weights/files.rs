@@ -77,8 +77,8 @@ impl Weights {
             .flat_map(|file| file.metadata.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())))
     }
 
-    /// What the first file says about itself under `key`.
-    pub(in crate::engine::torch) fn note(&self, key: &str) -> Option<&str> {
+    /// The value of `key` in `__metadata__` of the first file's header.
+    pub(in crate::engine::torch) fn header_metadata(&self, key: &str) -> Option<&str> {
         self.files[0].metadata.metadata().as_ref()?.get(key).map(String::as_str)
     }
 

@@ -211,6 +211,6 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<GatewaySettings, N
             }),
             WebhookDelivery::Worker | WebhookDelivery::Off => None,
         },
-        ..GatewaySettings::default()
+        ..usual
     })
 }

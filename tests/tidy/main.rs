@@ -100,8 +100,11 @@ fn none(faults: impl IntoIterator<Item = String>) {
     assert!(faults.is_empty(), "{} breaches of the house's rules:\n{}", faults.len(), faults.join("\n"));
 }
 
+/// The text of the file at `path`, which must be there: a rule about a file that is gone would hold for ever.
 fn file<'a>(files: &'a [File], path: &str) -> &'a str {
-    files.iter().find(|file| file.path == path).map_or("", |file| file.text.as_str())
+    let found = files.iter().find(|file| file.path == path);
+    assert!(found.is_some(), "there is no {path}");
+    found.map_or("", |file| &file.text)
 }
 
 #[test]
@@ -203,6 +206,12 @@ fn changelog_and_map_are_kept() {
     folders.sort_unstable();
     folders.dedup();
     none(folders.into_iter().filter_map(|folder| text::map(file(&files, text::MAP), folder)));
+}
+
+#[test]
+#[should_panic(expected = "there is no a.md")]
+fn a_file_that_is_gone_is_a_fault() {
+    file(&[File { path: "b.md".into(), text: String::new() }], "a.md");
 }
 
 #[test]

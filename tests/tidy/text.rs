@@ -71,19 +71,24 @@ pub(crate) fn undone(path: &str, code: &str) -> Vec<String> {
     faults.collect()
 }
 
+/// Lines of a Markdown page outside of fenced code blocks, each with its number, from 1.
+pub(crate) fn prose(page: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut fenced = false;
+    (1..).zip(page.lines()).filter(move |(_, line)| {
+        let fence = line.trim_start().starts_with("```");
+        fenced ^= fence;
+        !fence && !fenced
+    })
+}
+
 /// Targets of the links of a Markdown page, each with its line, code left out.
 pub(crate) fn links(page: &str) -> Vec<(usize, String)> {
-    let mut fenced = false;
     let mut links = Vec::new();
-    for (index, line) in page.lines().enumerate() {
-        if line.trim_start().starts_with("```") {
-            fenced = !fenced;
-        } else if !fenced {
-            let prose: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
-            let inline = prose.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
-            let defined = prose.strip_prefix('[').and_then(|rest| rest.split_once("]: ")).map(|(_, target)| target);
-            links.extend(inline.chain(defined).map(|target| (index + 1, target.trim().to_owned())));
-        }
+    for (number, line) in prose(page) {
+        let prose: String = line.split('`').step_by(2).collect::<Vec<_>>().join("`");
+        let inline = prose.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next());
+        let defined = prose.strip_prefix('[').and_then(|rest| rest.split_once("]: ")).map(|(_, target)| target);
+        links.extend(inline.chain(defined).map(|target| (number, target.trim().to_owned())));
     }
     links
 }

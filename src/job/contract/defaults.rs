@@ -139,7 +139,8 @@ fn contract(value: &Value) -> Result<Contract, DefaultsError> {
 
 fn placeholder(value: &Value) -> Result<String, DefaultsError> {
     let text = value.as_str().filter(|text| text.len() <= PLACEHOLDER_BYTES && !text.chars().any(char::is_control));
-    text.map(str::to_owned).ok_or_else(|| wrong("placeholder", "a line of text of at most 200 bytes"))
+    text.map(str::to_owned)
+        .ok_or_else(|| wrong("placeholder", &format!("a line of text of at most {PLACEHOLDER_BYTES} bytes")))
 }
 
 /// The fields, if a model may set each of them and the contract takes its value.

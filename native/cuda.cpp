@@ -65,7 +65,7 @@ struct Graph {
 } // namespace
 
 // What the functions below look like; another number is another interface.
-EXPORT int latentd_cuda_interface() { return 3; }
+EXPORT int latentd_cuda_interface() { return 4; }
 
 // The libtorch that this was built for: C++ has no stable interface from one to the next.
 EXPORT const char *latentd_cuda_torch() { return TORCH_VERSION; }

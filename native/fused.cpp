@@ -133,7 +133,7 @@ EXPORT int latentd_cuda_geglu(const at::Tensor *x, void **made) {
 }
 
 // Adds `bias` and, if given, `x` and `other` to `y`: images [rows, channels, height, width], biases [channels]. Gives `y`.
-EXPORT int latentd_cuda_join(const at::Tensor *y, const at::Tensor *x, const at::Tensor *bias, const at::Tensor *other, void **made) {
+EXPORT int latentd_cuda_add_residual(const at::Tensor *y, const at::Tensor *x, const at::Tensor *bias, const at::Tensor *other, void **made) {
   return guarded([&] {
     const auto from = x ? x->contiguous(at::MemoryFormat::ChannelsLast) : at::Tensor();
     x = x ? &from : nullptr;
@@ -142,7 +142,9 @@ EXPORT int latentd_cuda_join(const at::Tensor *y, const at::Tensor *x, const at:
       return;
     }
     const Image its = image(*y);
-    give(*y, [&](void *stream) { return latentd_kernel_join(&its, data(x), data(bias), data(other), y->mutable_data_ptr(), stream); });
+    give(*y, [&](void *stream) {
+      return latentd_kernel_add_residual(&its, data(x), data(bias), data(other), y->mutable_data_ptr(), stream);
+    });
     *made = new at::Tensor(*y);
   });
 }

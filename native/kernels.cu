@@ -36,6 +36,6 @@ int latentd_kernel_geglu(const Image *image, const void *x, void *y, void *strea
   BY_KIND(image->kind, UNKNOWN, geglu, *image, x, y, stream);
 }
 
-int latentd_kernel_join(const Image *image, const void *x, const void *bias, const void *other, void *y, void *stream) {
-  BY_KIND(image->kind, UNKNOWN, join, *image, x, bias, other, y, stream);
+int latentd_kernel_add_residual(const Image *image, const void *x, const void *bias, const void *other, void *y, void *stream) {
+  BY_KIND(image->kind, UNKNOWN, add_residual, *image, x, bias, other, y, stream);
 }

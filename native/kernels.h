@@ -57,5 +57,5 @@ int latentd_kernel_add_layer_norm(const AddLayerNorm *norm, void *stream);
 int latentd_kernel_geglu(const Image *image, const void *x, void *y, void *stream);
 
 // y += x + bias[channels] + other[channels]; `x` and `other` may be none. At most MOST_NUMBERS in y.
-int latentd_kernel_join(const Image *image, const void *x, const void *bias, const void *other, void *y, void *stream);
+int latentd_kernel_add_residual(const Image *image, const void *x, const void *bias, const void *other, void *y, void *stream);
 }

@@ -49,17 +49,17 @@ template <typename T> struct Geglu : Plain<T, 2> {
   }
 };
 
-template <typename T> struct Join : Plain<T, 2> {
+template <typename T> struct AddResidual : Plain<T, 2> {
   const void *x, *bias, *other;
   void *y;
 
-  Join(const Image &image, const void *x, const void *bias, const void *other, void *y)
+  AddResidual(const Image &image, const void *x, const void *bias, const void *other, void *y)
       : Plain<T, 2>(image), x(x), bias(bias), other(other), y(y) {}
 
   DEVICE void phase(Step<0>, Place place, Nothing &) const {
-    Pack<T> sums[Join::HELD], more[Join::HELD], mine[Join::HELD], its[Join::HELD];
+    Pack<T> sums[AddResidual::HELD], more[AddResidual::HELD], mine[AddResidual::HELD], its[AddResidual::HELD];
     UNROLL
-    for (int i = 0; i < Join::HELD; i++) {
+    for (int i = 0; i < AddResidual::HELD; i++) {
       const unsigned at = this->at(place, i), channel = at % this->width;
       const bool there = at < this->packs;
       sums[i] = load_if<T>(there, y, at);
@@ -68,7 +68,7 @@ template <typename T> struct Join : Plain<T, 2> {
       its[i] = load_if<T>(there && other, other, channel);
     }
     UNROLL
-    for (int i = 0; i < Join::HELD; i++) {
+    for (int i = 0; i < AddResidual::HELD; i++) {
       if (this->at(place, i) < this->packs) {
         for (unsigned j = 0; j < Pack<T>::SIZE; j++) {
           const float added = wide(mine[i].at[j]) + wide(its[i].at[j]);
@@ -85,8 +85,8 @@ template <typename T> int geglu(const Image &image, const void *x, void *y, void
   return run(kernel, kernel.grid(), stream);
 }
 
-template <typename T> int join(const Image &image, const void *x, const void *bias, const void *other, void *y, void *stream) {
-  const Join<T> kernel(image, x, bias, other, y);
+template <typename T> int add_residual(const Image &image, const void *x, const void *bias, const void *other, void *y, void *stream) {
+  const AddResidual<T> kernel(image, x, bias, other, y);
   return run(kernel, kernel.grid(), stream);
 }
 

@@ -132,7 +132,7 @@ class Estimate:
         self.convolution("conv3x3", after, after, side)
         if before != after:
             self.convolution("conv1x1 shortcut", before, after, side, 1)
-        self.moving("join", 3 * self.rows * after * side * side * NUMBER)
+        self.moving("residual", 3 * self.rows * after * side * side * NUMBER)
 
     def transformer(self, channels: int, side: int, depth: int) -> None:
         places = side * side
@@ -155,7 +155,7 @@ class Estimate:
             self.linear("linear feed-forward", m, channels, 4 * channels)
             self.moving("LayerNorm with residual" if number < depth - 1 else "residual", (4 if number < depth - 1 else 3) * numbers)
         self.lead(channels, side)
-        self.moving("join", 3 * numbers)
+        self.moving("residual", 3 * numbers)
 
     def lead(self, channels: int, side: int, bias: bool = False) -> None:
         if self.unet.linear:

@@ -12,7 +12,7 @@ use crate::sd15;
 const GOLDEN: &str = "tests/golden/kernels/sd-1.5.txt";
 const HEADER: &str = "# What a GPU of compute capability 9.0 is given for one evaluation of SD 1.5 in f16, 512x512, one guided image: two rows.
 # A call of a library is a kernel or several, which nobody here can count.
-# UPDATE_GOLDEN=1 cargo test --release --test imaginary_gpu writes it anew.
+# UPDATE_GOLDEN=1 cargo test --release --test imaginary_gpu writes it again.
 ";
 
 /// The golden file of `counts`.
@@ -55,7 +55,7 @@ fn an_evaluation_of_sd_1_5_is_so_many_kernels() {
     let written = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         found == written,
-        "{GOLDEN} has other kernels; UPDATE_GOLDEN=1 writes it anew if they are meant:\n{}",
+        "{GOLDEN} has other kernels; UPDATE_GOLDEN=1 writes it again if they are meant:\n{}",
         differences(&written, &found)
     );
 }

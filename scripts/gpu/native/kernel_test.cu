@@ -155,16 +155,16 @@ void layer_norms(Found &found, Kind kind) {
   }
 }
 
-void joins(Found &found, Kind kind) {
+void residuals(Found &found, Kind kind) {
   for (int64_t channels : {8, 24, 320}) {
     for (int64_t pixels : {1, 65, 1025}) {
       const Image image{3, pixels, channels, kind};
       const size_t count = image.rows * pixels * channels;
       const Tensor x(kind, count, 1), y(kind, count, 1), bias(kind, channels, 1), other(kind, channels, 1);
       const bool two = pixels > 1, image_too = pixels != 65;
-      finish(latentd_kernel_join(&image, image_too ? x.at() : nullptr, bias.at(), two ? other.at() : nullptr, y.at(), stream), "join");
+      finish(latentd_kernel_add_residual(&image, image_too ? x.at() : nullptr, bias.at(), two ? other.at() : nullptr, y.at(), stream), "residual");
       char what[80];
-      std::snprintf(what, sizeof what, "join of %ld pixels, %ld channels", long(pixels), long(channels));
+      std::snprintf(what, sizeof what, "residual of %ld pixels, %ld channels", long(pixels), long(channels));
       compare(found, y, kind, what,
               [&](size_t i) { return y[i] + (image_too ? x[i] : 0) + bias[i % channels] + (two ? other[i % channels] : 0); });
     }
@@ -180,7 +180,7 @@ int main() {
     void (*run)(Found &, Kind);
   };
   bool sound = true;
-  for (const Test &test : {Test{"group norm", group_norms}, Test{"layer norm", layer_norms}, Test{"GEGLU", geglus}, Test{"join", joins}}) {
+  for (const Test &test : {Test{"group norm", group_norms}, Test{"layer norm", layer_norms}, Test{"GEGLU", geglus}, Test{"residual", residuals}}) {
     for (Kind kind : {F16, F32, BF16}) {
       Found found;
       test.run(found, kind);

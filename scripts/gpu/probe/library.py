@@ -69,9 +69,9 @@ def geglu(x: Tensor) -> Tensor:
     return y
 
 
-def join(y: Tensor, x: Tensor, bias: Tensor) -> Tensor:
+def add_residual(y: Tensor, x: Tensor, bias: Tensor) -> Tensor:
     """Adds image and bias to y."""
-    check(kernels.latentd_kernel_join(ctypes.byref(as_image(y)), pointer(x), pointer(bias), None, pointer(y), stream()))
+    check(kernels.latentd_kernel_add_residual(ctypes.byref(as_image(y)), pointer(x), pointer(bias), None, pointer(y), stream()))
     return y
 
 

@@ -16,7 +16,7 @@ use crate::engine::torch::device::target;
 use crate::engine::torch::error::{DeviceError, Forward};
 
 /// The interface that this file knows, and the libtorch that `tch` was written for.
-const INTERFACE: c_int = 3;
+const INTERFACE: c_int = 4;
 const LIBTORCH: &str = "2.11.0";
 
 /// Why there is no helper.

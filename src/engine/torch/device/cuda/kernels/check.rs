@@ -21,7 +21,7 @@ impl Kernels {
         let mut worst = 0.0_f64;
         // An image that takes one launch, and one that takes two; of pixels that do not come out even.
         let norms = [self.norms(kind, &self.image(kind, [13, 21])?)?, self.norms(kind, &self.image(kind, [33, 37])?)?];
-        let rest = [self.gates(kind)?, self.joins(kind)?, self.biases(kind)?];
+        let rest = [self.gates(kind)?, self.residuals(kind)?, self.biases(kind)?];
         let [sum, normalised] = self.sums(kind)?;
         for (ours, theirs) in norms.into_iter().chain(rest).chain([sum, normalised]) {
             let ours = ours.ok_or_else(|| TchError::Torch("a kernel does not take what it is for".into()))?;
@@ -56,7 +56,7 @@ impl Kernels {
         Ok((self.geglu(&x)?, halves[0].f_mul(&halves[1].f_gelu("none")?)?))
     }
 
-    fn joins(&self, kind: Kind) -> Forward<Compared> {
+    fn residuals(&self, kind: Kind) -> Forward<Compared> {
         let (y, x, bias) = (self.image(kind, [13, 21])?, self.image(kind, [13, 21])?, self.random(&[CHANNELS], kind)?);
         let twice = by_channel(&bias)?.f_mul_scalar(2)?;
         let theirs = wide(&y)?.f_add(&wide(&x)?)?.f_add(&twice)?;

@@ -47,7 +47,7 @@ pub(super) struct KernelFunctions {
     group_norm: unsafe extern "C" fn(Given, Given, Given, Given, Given, i64, f64, c_int, *mut Handle) -> Status,
     add_layer_norm: unsafe extern "C" fn(Given, Given, Given, Given, f64, *mut Handle) -> Status,
     geglu: unsafe extern "C" fn(Given, *mut Handle) -> Status,
-    join: unsafe extern "C" fn(Given, Given, Given, Given, *mut Handle) -> Status,
+    add_residual: unsafe extern "C" fn(Given, Given, Given, Given, *mut Handle) -> Status,
 }
 
 impl KernelFunctions {
@@ -64,7 +64,7 @@ impl KernelFunctions {
                 group_norm: *library.get(b"latentd_cuda_group_norm\0")?,
                 add_layer_norm: *library.get(b"latentd_cuda_add_layer_norm\0")?,
                 geglu: *library.get(b"latentd_cuda_geglu\0")?,
-                join: *library.get(b"latentd_cuda_join\0")?,
+                add_residual: *library.get(b"latentd_cuda_add_residual\0")?,
             })
         }
     }
@@ -162,7 +162,7 @@ impl Kernels {
     ) -> Forward<Option<Tensor>> {
         let (x, other) = (given(x), given(other));
         // SAFETY: as above.
-        self.made_one(|made| unsafe { (self.functions.join)(y.as_ptr(), x, bias.as_ptr(), other, made) })
+        self.made_one(|made| unsafe { (self.functions.add_residual)(y.as_ptr(), x, bias.as_ptr(), other, made) })
     }
 
     fn made_one(&self, call: impl FnOnce(*mut Handle) -> Status) -> Forward<Option<Tensor>> {

@@ -62,7 +62,8 @@ pub(super) fn of_folder(read: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> io::Resul
     })
 }
 
-fn of_file(path: &Path) -> io::Result<Recognised> {
+/// Of a `.safetensors` file, of whatever name.
+pub(super) fn of_file(path: &Path) -> io::Result<Recognised> {
     let mut file = whole::open(path)?;
     let mut length = [0; 8];
     file.read_exact(&mut length)?;

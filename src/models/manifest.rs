@@ -26,13 +26,13 @@ const KNOWN: [(&str, &str); 5] = [
     ("realistic-vision-5.1", include_str!("../../models/manifests/realistic-vision-5.1.json")),
 ];
 
-/// What is told of a model. Everything but `family` may be unknown.
+/// What is told of a model. Everything but the family of one that is there may be unknown.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// What it is to people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub title: Option<String>,
-    /// The architecture, such as `sd1`.
+    /// The architecture, such as `sd1`; empty before the files have come that tell it.
     pub family: String,
     /// What its publisher allows, as a name or an SPDX expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]

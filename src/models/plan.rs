@@ -12,7 +12,6 @@ use super::persist::persist;
 use super::place::RelativePath;
 use super::remote::RemoteFile;
 use super::select::{UnusableRepository, choose};
-use crate::job::Family;
 use crate::net::{DownloadError, Resume, Url};
 
 /// The revision where none is named.
@@ -49,7 +48,7 @@ pub enum What {
 pub struct PullPlan {
     /// What the model will be called.
     pub name: String,
-    /// What is known of it. The revision is the commit.
+    /// What is known of it before it is fetched. The revision is the commit.
     pub about: Manifest,
     /// Its files.
     pub items: Vec<Item>,
@@ -132,7 +131,7 @@ pub async fn plan(hub: &Hub, order: Order) -> Result<PullPlan, PullError> {
         }
         What::Repository(repository, revision) => {
             let name = order.name.clone().unwrap_or_else(|| repository.name().to_owned());
-            let about = Manifest { family: Family::Sd1.name().to_owned(), ..Manifest::default() };
+            let about = Manifest::default();
             let revision = order.revision.clone().or(revision).unwrap_or_else(|| DEFAULT_REVISION.to_owned());
             of_repository(hub, name, about, &repository, &revision, order.variant.as_deref()).await?
         }
@@ -231,7 +230,7 @@ async fn of_file(hub: &Hub, mut url: Url, order: &Order) -> Result<PullPlan, Pul
     }
     let path = RelativePath::parse(&format!("{name}{ENDING}")).ok_or_else(|| PullError::Name(name.clone()))?;
     let sha256 = order.sha256.or(linked);
-    let about = Manifest { family: Family::Sd1.name().to_owned(), url: Some(bare(&url)), ..Manifest::default() };
+    let about = Manifest { url: Some(bare(&url)), ..Manifest::default() };
     let item = Item { path, url, bytes: answer.total, sha256, blob: None };
     Ok(PullPlan { name, about, items: vec![item], page: None })
 }

@@ -1,6 +1,7 @@
 //! Carries a plan out: all files, several at once, into a folder that becomes the model.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::digest::Digest;
 use super::error::PullError;
-use super::family::{CONFIG_BYTES, Recognised, of_folder};
+use super::family::{CONFIG_BYTES, Recognised, of_file, of_folder};
 use super::fetch::{Seen, WantedFile, fetch};
 use super::hub::Hub;
 use super::manifest::Manifest;
@@ -47,10 +48,11 @@ pub async fn pull(
     for group in [small, large] {
         let wants = group.into_iter().map(|(number, item)| (number, want(plan, item, &staging))).collect();
         files.extend(fetch_all(hub.downloads(), wants, jobs, watch).await?);
-        judge(plan, &staging)?;
+        refuse_other_family(plan, &staging)?;
     }
     let time = Timestamp::from_millisecond(now.as_millis() as i64).unwrap_or_default();
-    let about = Manifest { pulled: Some(format!("{time:.0}")), ..plan.about.clone() };
+    let family = recognised(plan, &staging).unwrap_or(Recognised::Other("other")).to_string();
+    let about = Manifest { family, pulled: Some(format!("{time:.0}")), ..plan.about.clone() };
     files.sort_by_key(|(number, ..)| *number);
     let path = |number: usize| plan.items[number].path.clone();
     let files: Vec<(RelativePath, u64, Digest)> =
@@ -106,20 +108,25 @@ async fn fetch_all(
     }
 }
 
-/// Refuses a repository whose configuration tells of a family that does not load.
-fn judge(plan: &PullPlan, staging: &Staging) -> Result<(), PullError> {
-    let read = |place: &str| {
-        let item = plan.items.iter().find(|item| item.path.as_str() == place);
-        item.map_or_else(
-            || Err(std::io::ErrorKind::NotFound.into()),
-            |item| whole::read(&part(&staging.file(&item.path)), CONFIG_BYTES),
-        )
-    };
-    match of_folder(&read) {
-        Ok(Recognised::Other(name)) => {
-            Err(PullError::Family(plan.about.repository.clone().unwrap_or_default(), name.to_owned()))
+/// Refuses a repository whose configuration tells of a family that does not load. A single file is judged by who loads it.
+fn refuse_other_family(plan: &PullPlan, staging: &Staging) -> Result<(), PullError> {
+    match (&plan.about.repository, recognised(plan, staging)) {
+        (Some(repository), Some(Recognised::Other(name))) => {
+            Err(PullError::Family(repository.clone(), name.to_owned()))
         }
-        // A file that says nothing of itself is judged by who loads it.
         _ => Ok(()),
     }
+}
+
+/// What the files that have come tell of the family; `None` if they do not.
+fn recognised(plan: &PullPlan, staging: &Staging) -> Option<Recognised> {
+    let arrived = |item: &Item| part(&staging.file(&item.path));
+    if plan.about.repository.is_none() {
+        return of_file(&arrived(plan.items.first()?)).ok();
+    }
+    let read = |place: &str| {
+        let item = plan.items.iter().find(|item| item.path.as_str() == place);
+        item.map_or_else(|| Err(io::ErrorKind::NotFound.into()), |item| whole::read(&arrived(item), CONFIG_BYTES))
+    };
+    of_folder(&read).ok()
 }

@@ -1,10 +1,11 @@
 //! Pulls that end well.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
 use latentd::models::{Manifest, Order, PullError};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::models_pull::hub::{
@@ -25,7 +26,7 @@ async fn a_repository_becomes_a_model_that_says_where_it_came_from() {
     assert!(server.asked().iter().all(|request| request.header("authorization").is_empty()));
     let about = Manifest::read(&models.path().join("small")).unwrap().unwrap();
     assert_eq!((about.repository.as_deref(), about.revision.as_deref()), (Some("o/small"), Some(COMMIT)));
-    assert_eq!(about.licence.as_deref(), Some("creativeml-openrail-m"));
+    assert_eq!((about.family.as_str(), about.licence.as_deref()), ("sd1", Some("creativeml-openrail-m")));
     assert_eq!(about.pulled.as_deref(), Some("2026-11-18T11:06:40Z"));
     let unet = about.files.iter().find(|listed| listed.path.as_str() == UNET).unwrap();
     assert_eq!((unet.bytes, unet.sha256.to_string()), (Some(file(UNET).len() as u64), sha256(&file(UNET))));
@@ -97,6 +98,23 @@ async fn the_file_at_a_url_gets_a_folder_of_its_own() {
         let about = fs::read_to_string(folder.join("model.json")).unwrap();
         assert!(about.contains("/dir/My%20Model.safetensors\"") && !about.contains("s3cret"), "{about}");
         assert_eq!(fs::read_to_string(folder.join("SHA256SUMS")).unwrap(), format!("{sum}  My-20Model.safetensors\n"));
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_of_the_family_that_its_tensors_tell() {
+    for (names, family) in [
+        (&["model.diffusion_model.a", "cond_stage_model.transformer.b"][..], "sd1"),
+        (&["model.diffusion_model.a", "conditioner.embedders.0.b"], "sdxl"),
+        (&["a"], "other"),
+    ] {
+        let header = json!(names.iter().map(|name| (*name, json!({}))).collect::<BTreeMap<_, _>>()).to_string();
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+        let server = Server::start(move |_, _| said("200 OK", "", &bytes)).await;
+        let models = tempfile::tempdir().unwrap();
+        pull_order(&server.url(""), models.path(), None, order(&server.url("/a.safetensors"))).await.ended.unwrap();
+        let about = Manifest::read(&models.path().join("a")).unwrap().unwrap();
+        assert_eq!(about.family, family, "{names:?}");
     }
 }
 

@@ -257,7 +257,7 @@ fn survives(store: &str, folder: &Path, kills: u64) {
         assert_eq!((&health["completed"], &health["failed"]), (&json!(ended), &json!(0)), "each job ends once");
         // Polls in the air end with it.
         drop(gateway);
-        println!("{kills} kills, {} jobs submitted, {ended} ended, {} given anew", jobs.len(), health["retried"]);
+        println!("{kills} kills, {} jobs submitted, {ended} ended, {} given again", jobs.len(), health["retried"]);
     });
     scene.check();
 }

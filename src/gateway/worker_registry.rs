@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_to_be_started_anew_gets_nothing() {
+    fn who_is_to_be_restarted_gets_nothing() {
         let registry = WorkerRegistry::default();
         assert!(registry.may_take_jobs("e", "w", at(0)));
         registry.ban("e", "w", at(0));

@@ -65,7 +65,7 @@ async fn a_file_goes_on_where_its_connection_was_cut() {
 }
 
 #[tokio::test]
-async fn a_host_without_ranges_begins_anew() {
+async fn a_host_without_ranges_begins_from_nothing() {
     let server = hub_but(|number, _| match number {
         0 => announced("200 OK", "", file(UNET).len(), &file(UNET)[..70_000], Then::Close),
         _ => said("200 OK", "", &file(UNET)),
@@ -115,7 +115,7 @@ async fn what_is_longer_than_the_file_is_removed() {
 }
 
 #[tokio::test]
-async fn a_part_that_the_host_does_not_have_is_fetched_anew() {
+async fn a_part_that_the_host_does_not_have_is_fetched_again() {
     let server = hub_but(|number, request| match number {
         0 => said("416 Range Not Satisfiable", "", b""),
         _ => behaved(request),

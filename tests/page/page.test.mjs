@@ -145,10 +145,11 @@ test("what is wrong is said beside what it is about", async () => {
   await (await card(page, "FAILED")).getByText("out of memory; the device is lost").waitFor();
   const answer = (status, body, headers = {}) => page.route("**/run", (route) => route.fulfill({ status, headers, json: body }), { times: 1 });
   const errors = ["width does not meet the constraints.", "Unexpected input. bogus is not a valid input option."];
-  await answer(400, { error: errors.join("; "), errors });
+  await answer(400, { error: errors.join("; "), errors, hints: ["bogus: did you mean mask?", "width: use 128 or 256"] });
   await draw(page);
   await page.locator("#fault-width").getByText("does not meet").waitFor();
-  assert.equal(await page.locator("#said").textContent(), errors[1]);
+  assert.equal(await page.locator("#fault-width").textContent(), `${errors[0]} (use 128 or 256)`);
+  assert.equal(await page.locator("#said").textContent(), `${errors[1]} (did you mean mask?)`);
   await answer(400, { error: "seed does not meet the constraints.; prompt should be <class 'str'> type, not <class 'int'>." });
   await draw(page);
   await page.locator("#fault-prompt").getByText("should be").waitFor();
@@ -252,7 +253,7 @@ test("a picture to begin from is dropped, pasted or chosen, and a mask painted o
     return { shade: job.input.mask_repaint, paste: job.input.mask_paste, input: job.input, seen: job.input.mask && await bright(page, job.input.mask, places) };
   };
   const first = await sent();
-  assert.deepEqual([first.shade, first.paste, first.seen], ["black", undefined, [0, 255, 255]], "black is drawn anew");
+  assert.deepEqual([first.shade, first.paste, first.seen], ["black", undefined, [0, 255, 255]], "black is redrawn");
   await stroke([0.4, 0.05], [0.4, 0.05]);
   await move([0.7, 0.4]);
   await page.shot("desktop-mask");
@@ -268,7 +269,7 @@ test("a picture to begin from is dropped, pasted or chosen, and a mask painted o
   await page.locator("#mask_repaint").selectOption("white");
   await page.locator("#mask_paste").check();
   const white = await sent();
-  assert.deepEqual([white.shade, white.paste, white.seen], ["white", true, [0, 255, 255]], "white is drawn anew");
+  assert.deepEqual([white.shade, white.paste, white.seen], ["white", true, [0, 255, 255]], "white is redrawn");
   await page.getByRole("button", { name: "Clear" }).click();
   const clear = await sent();
   assert.deepEqual([clear.seen, clear.shade, clear.paste], [undefined, undefined, undefined], "nothing is painted: no mask");

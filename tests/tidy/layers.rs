@@ -41,7 +41,7 @@ const CONFINED: [(&str, &[&str], &str); 14] = [
     ("redis", &["store/redis"], "Redis stays in its store"),
     ("std::env", &["config", "app/serve"], "the environment is read once, where every value is checked"),
     ("std::time::SystemTime", &["clock"], "the wall clock is a seam that tests replace"),
-    ("std::process::Command", &["app/serve"], "the binary starts no other programs; serve begins itself anew"),
+    ("std::process::Command", &["app/serve"], "the binary starts no other programs; serve restarts itself"),
 ];
 
 /// Paths, the folders that may not name them, and why.

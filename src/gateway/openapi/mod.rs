@@ -61,7 +61,7 @@ pub(super) const ROUTES: &[Route] = &[
     route("post", "/stream/{id}", "The same, as some clients ask").query(&[WAIT]).reply("Stream"),
     route("post", "/cancel/{id}", "Ends a job that nobody needs").reply("Submitted"),
     route("get", "/cancel/{id}", "The same").reply("Submitted"),
-    route("post", "/retry/{id}", "Queues a job anew that has FAILED or TIMED_OUT").reply("Submitted"),
+    route("post", "/retry/{id}", "Queues a job again that has FAILED or TIMED_OUT").reply("Submitted"),
     route("post", "/purge-queue", "Cancels all jobs that wait").reply("Purged"),
     route("get", "/health", "How many jobs and workers there are").reply("Health"),
     route("get", "/requests", "A page of all jobs, without inputs and outputs").query(&[("offset", "jobs to leave out"), ("limit", "jobs of the page, 1 to 100; 10 if it is not said"), ("status", "only jobs that stand so")]).reply("Requests"),

@@ -3,11 +3,11 @@
 import { read } from "./json.js";
 import { askForKey, bearer } from "./key.js";
 
-/** A request that did not succeed: why, in words; each complaint about the input; seconds to wait, if it says. */
+/** A request that did not succeed: why, in words; each complaint about the input; what may be sent instead; seconds to wait, if it says. */
 export class Refused extends Error {
-  constructor(status, said, errors = [], after = undefined) {
+  constructor(status, said, { errors = [], hints = [], after } = {}) {
     super(said);
-    Object.assign(this, { status, errors, after });
+    Object.assign(this, { status, errors, hints, after });
   }
   /** Whether the same may succeed a little later. */
   get passes() {
@@ -58,7 +58,8 @@ async function understood(reply) {
   if (reply.ok) return said;
   const errors = complaints(said);
   const text = reply.status === 429 ? tooMany(reply) : errors.join(" ") || `The gateway answered ${reply.status}.`;
-  throw new Refused(reply.status, text, errors, Number(reply.headers.get("Retry-After")) || undefined);
+  const hints = Array.isArray(said.hints) ? said.hints.map(String) : [];
+  throw new Refused(reply.status, text, { errors, hints, after: Number(reply.headers.get("Retry-After")) || undefined });
 }
 
 function tooMany(reply) {

@@ -96,7 +96,7 @@ function changed() {
 /** An input in a few words. */
 export function facts(input) {
   const words = [`${input.width} × ${input.height}`, input.scheduler, `${input.num_inference_steps} steps`, `guidance ${input.guidance_scale}`];
-  if (input.init_image) words.push(`${input.mask ? "masked picture" : "picture"}, ${Math.round(input.prompt_strength * 100)} % anew`);
+  if (input.init_image) words.push(`${input.mask ? "masked picture" : "picture"}, ${Math.round(input.prompt_strength * 100)} % redrawn`);
   if (input.model) words.push(input.model);
   if (input.lora) words.push(`LoRA ${input.lora} × ${input.lora_scale}`);
   if (input.seed) words.push(`seed ${input.seed}`);
@@ -200,13 +200,13 @@ export function show(faults) {
   (names.length ? field(names[0]) : undefined)?.focus?.();
 }
 
-/** Complaints of the API by the field that each is about; the others as one text. */
-export function sorted(texts) {
+/** Complaints of the API by the field that each is about, with its hint if there is one; the others as one text. */
+export function sorted(texts, hints = []) {
   const [faults, rest] = [{}, []];
   for (const text of texts.flatMap(pieces)) {
     const name = named(text);
-    if (name && !faults[name]) faults[name] = text;
-    else rest.push(text);
+    if (name && !faults[name]) faults[name] = hinted(text, hints);
+    else rest.push(hinted(text, hints));
   }
   return { faults, rest: rest.join(" ") };
 }
@@ -217,7 +217,17 @@ function pieces(text) {
   return parts.every(named) ? parts : [text];
 }
 
+/** A complaint, and what may be sent instead if one of the hints, `field: hint`, says it. */
+function hinted(text, hints) {
+  const start = `${first(text)}: `;
+  const hint = hints.find((hint) => hint.startsWith(start));
+  return hint ? `${text} (${hint.slice(start.length)})` : text;
+}
+
 function named(text) {
-  const name = /^(?:Unexpected input\. )?(\w+)/.exec(text)?.[1];
+  const name = first(text);
   return name && by(`fault-${name}`) ? name : undefined;
 }
+
+/** The field that a complaint begins with. */
+const first = (text) => /^(?:Unexpected input\. )?(\w+)/.exec(text)?.[1];

@@ -56,8 +56,8 @@ async function draw() {
 }
 
 /** Says why a job was not taken: beside the fields that are at fault, and what is about none of them beside the button. */
-function refused({ status, errors, message }) {
-  const { faults, rest } = status === 400 ? form.sorted(errors) : { faults: {}, rest: message };
+function refused({ status, errors, hints, message }) {
+  const { faults, rest } = status === 400 ? form.sorted(errors, hints) : { faults: {}, rest: message };
   form.show(faults);
   tell(by("said"), rest);
 }

@@ -1,4 +1,4 @@
-// A mask, painted over the picture to begin from. What is painted is drawn anew, whatever colour it is sent in.
+// A mask, painted over the picture to begin from. What is painted is redrawn, whatever colour it is sent in.
 
 import { by, element } from "./dom.js";
 

@@ -126,7 +126,7 @@ async fn a_job_that_its_worker_would_not_read_fails_with_its_size() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_to_be_started_anew_or_is_not_fit_gets_no_job() {
+async fn who_is_to_be_restarted_or_is_not_fit_gets_no_job() {
     let house = TestGateway::new();
     let id = house.run(START).await;
     house.take("w1").await;
@@ -141,7 +141,7 @@ async fn who_is_to_be_started_anew_or_is_not_fit_gets_no_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn open_polls_of_who_is_to_be_started_anew_end_at_once() {
+async fn open_polls_of_who_is_to_be_restarted_end_at_once() {
     let house = TestGateway::new();
     let id = house.run(START).await;
     house.take("w1").await;

@@ -213,6 +213,6 @@ async fn a_worker_that_says_it_has_nothing_has_lost_what_it_had() {
         assert_eq!(house.field(&id, "retries").await, Value::Null);
         house.clock.advance(Duration::from_secs(15));
     });
-    assert!(status == 200 && job.contains(&id), "the same, anew: {job}");
+    assert!(status == 200 && job.contains(&id), "the same, again: {job}");
     assert_eq!(house.field(&id, "retries").await, 1);
 }

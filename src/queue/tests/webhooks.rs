@@ -26,7 +26,7 @@ fn what_is_over_is_forgotten_once_its_hook_was_told() {
 }
 
 #[test]
-fn a_hook_is_tried_three_times_and_tells_each_end_anew() {
+fn a_hook_is_tried_three_times_and_tells_each_new_end() {
     let mut job = held("w1");
     job.webhook = Some(JobWebhook::new("https://a.example", Vec::new()));
     assert_eq!(job.finish(Finish { error: Some("e".into()), ..done("w1") }, at(2)), Transition::Changed);

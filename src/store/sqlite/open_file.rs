@@ -33,7 +33,7 @@ impl OpenFile {
         };
         if self.lost.swap(lost, Ordering::Relaxed) != lost {
             if lost {
-                tracing::error!("{}; put it back, or start anew", self.why());
+                tracing::error!("{}; put it back, or restart with a new one", self.why());
             } else {
                 tracing::info!("the queue's file is at {} again", self.path.display());
             }

@@ -144,7 +144,7 @@ fn large(id: &str, kib: usize) -> Submission {
 }
 
 #[tokio::test]
-async fn how_a_job_stands_is_read_anew_when_it_changed_here_or_in_another_process() {
+async fn how_a_job_stands_is_read_again_when_it_changed_here_or_in_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let (store, path) = (open(&folder, "queue.db"), folder.path().join("queue.db"));
     submit(&store, &["a"]).await;

@@ -111,6 +111,6 @@ fn at_latents(repainted: &[bool], picture: &Picture, factor: u32, context: &Devi
     let (width, factor) = (picture.width as usize, factor as usize);
     let rows = repainted.chunks_exact(width).step_by(factor);
     let mask: Vec<f32> =
-        rows.flat_map(|row| row.iter().step_by(factor)).map(|&anew| f32::from(u8::from(anew))).collect();
+        rows.flat_map(|row| row.iter().step_by(factor)).map(|&repainted| f32::from(u8::from(repainted))).collect();
     context.upload(&mask, &[1, 1, -1, (width / factor) as i64])
 }

@@ -143,7 +143,7 @@ async fn who_refuses_writes_is_not_ready_and_is_used_when_it_takes_them_again() 
 }
 
 #[tokio::test]
-async fn who_refuses_writes_is_connected_to_anew_once_a_second() {
+async fn who_refuses_writes_is_connected_to_again_once_a_second() {
     let server = Server::start(&[]);
     let store = RedisStore::on(&server).await;
     tell::<()>(&server, "CONFIG SET min-replicas-to-write 1").await;

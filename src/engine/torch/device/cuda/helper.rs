@@ -31,7 +31,7 @@ pub enum HelperError {
         folders: Vec<String>,
     },
     /// It is there, and cannot be used.
-    #[error("the CUDA helper {path} cannot be used: {reason}; scripts/setup-cuda-helper builds it anew")]
+    #[error("the CUDA helper {path} cannot be used: {reason}; scripts/setup-cuda-helper builds it again")]
     Unusable {
         /// The file.
         path: PathBuf,

@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Environment, Flags};
-    use crate::net::Trusted;
+    use crate::net::TrustedClient;
 
     fn config(variables: &[(&str, &str)]) -> Config {
         let environment: Environment =
@@ -101,7 +101,7 @@ mod tests {
         let at = folder.path().to_str().unwrap();
         let config = config(&[("LATENTD_QUEUE", "http://q/v2/e"), ("LATENTD_SPOOL__DIR", at)]);
         let queue = config.queue().unwrap();
-        let sink = RunPodSink::new(Trusted::new(None).unwrap(), &queue.done, None, "w").unwrap();
+        let sink = RunPodSink::new(TrustedClient::new(None).unwrap(), &queue.done, None, "w").unwrap();
         let metrics = Metrics::default();
         let mut opening = pin!(open(&config, &queue, "w", sink, &metrics));
         select! {

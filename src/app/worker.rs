@@ -17,7 +17,7 @@ use crate::deliver::runpod::RunPodSink;
 use crate::engine::pool::EnginePool;
 use crate::job::{Code, OfferedModel};
 use crate::models::DefaultsFileError;
-use crate::net::{NoUrl, Trusted};
+use crate::net::{InvalidUrl, TrustedClient};
 use crate::source::runpod::{RunPodSource, Urls};
 use crate::stop::Stop;
 use crate::telemetry::Telemetry;
@@ -178,8 +178,8 @@ fn ends(
     telemetry: &Telemetry,
 ) -> Result<(RunPodSource, RunPodSink), String> {
     let key = queue.key.as_ref().map(Secret::reveal);
-    let http = Trusted::through(key, &config.net.proxies).map_err(|cause| cause.to_string())?;
-    let named = |(setting, cause): (&str, NoUrl)| format!("{setting}: {cause}");
+    let http = TrustedClient::through(key, &config.net.proxies).map_err(|cause| cause.to_string())?;
+    let named = |(setting, cause): (&str, InvalidUrl)| format!("{setting}: {cause}");
     let urls = Urls::new(&queue.take, queue.ping.as_deref(), id).map_err(named)?;
     let sink = RunPodSink::new(http.clone(), &queue.done, queue.stream.as_deref(), id).map_err(named)?;
     let source = RunPodSource::new(http, urls, queue.interval);

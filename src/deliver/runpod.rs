@@ -9,11 +9,11 @@ use tracing::warn;
 
 use super::{Payload, Sink, Undelivered};
 use crate::hex;
-use crate::net::{self, Answer, Call, FetchError, NoUrl, Pauses, Reason, Template, Trusted, Url, jitter};
+use crate::net::{self, Answer, Backoff, Call, FetchError, InvalidUrl, Reason, Template, TrustedClient, Url, jitter};
 use crate::telemetry::Metrics;
 
 /// Between tries.
-const RESULT_RETRY: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(30) };
+const RESULT_RETRY: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(30) };
 
 /// For one try: a large body over a slow line.
 const RESULT_TIMEOUT: Duration = Duration::from_mins(2);
@@ -27,7 +27,7 @@ const PROGRESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The result routes of a queue, as one worker sees them.
 #[derive(Debug)]
 pub struct RunPodSink {
-    http: Trusted,
+    http: TrustedClient,
     done: Template,
     stream: Option<Template>,
     spool_key: String,
@@ -39,7 +39,12 @@ impl RunPodSink {
     ///
     /// # Errors
     /// A template that makes no URL, with the name of its setting.
-    pub fn new(http: Trusted, done: &str, stream: Option<&str>, worker: &str) -> Result<Self, (&'static str, NoUrl)> {
+    pub fn new(
+        http: TrustedClient,
+        done: &str,
+        stream: Option<&str>,
+        worker: &str,
+    ) -> Result<Self, (&'static str, InvalidUrl)> {
         // Queries tell of the worker's machine.
         let digest = Sha256::digest(done.split('?').next().unwrap_or_default());
         let spool_key = hex::encode(&digest[..8]);

@@ -11,7 +11,7 @@ use super::limits::plausible;
 use super::part::PartialFile;
 use super::persist::PAUSES;
 use super::place::RelativePath;
-use crate::net::{DownloadError, Downloads, Resume, Url, jitter};
+use crate::net::{DownloadClient, DownloadError, Resume, Url, jitter};
 
 /// Tries in a row that bring nothing more.
 const FRUITLESS_TRIES: u32 = 5;
@@ -80,7 +80,7 @@ impl WantedFile {
 
 /// Fetches the file to its part and gives its size and hash. What an earlier try left is gone on with.
 pub(super) async fn fetch(
-    downloads: &Downloads,
+    downloads: &DownloadClient,
     want: &WantedFile,
     seen: impl Fn(Seen) + Send + Sync,
 ) -> Result<(u64, Digest), PullError> {
@@ -112,7 +112,7 @@ pub(super) async fn fetch(
 
 /// One try, from where the last one ended.
 async fn attempt(
-    downloads: &Downloads,
+    downloads: &DownloadClient,
     want: &WantedFile,
     part: &mut PartialFile,
     seen: &(impl Fn(Seen) + Send + Sync),
@@ -133,7 +133,7 @@ async fn attempt(
 
 /// Receives the rest of the file, and the hash that its host knows of it, if it does.
 async fn receive(
-    downloads: &Downloads,
+    downloads: &DownloadClient,
     want: &WantedFile,
     part: &mut PartialFile,
     seen: &(impl Fn(Seen) + Send + Sync),

@@ -8,7 +8,7 @@ use super::error::PullError;
 use super::persist::persist;
 use super::place::RelativePath;
 use super::remote::RemoteFile;
-use crate::net::{DownloadError, Downloads, Url};
+use crate::net::{DownloadClient, DownloadError, Url};
 
 /// Bytes of the answer: a repository of ten thousand files has less.
 const LISTING_BYTES: u64 = 16 << 20;
@@ -24,7 +24,7 @@ pub struct Repository {
 #[derive(Debug, Clone)]
 pub struct Hub {
     endpoint: Url,
-    downloads: Downloads,
+    downloads: DownloadClient,
 }
 
 /// What a repository has.
@@ -63,12 +63,12 @@ impl std::fmt::Display for Repository {
 
 impl Hub {
     /// The hub at `endpoint`, called with `downloads`.
-    pub fn new(endpoint: Url, downloads: Downloads) -> Self {
+    pub fn new(endpoint: Url, downloads: DownloadClient) -> Self {
         Self { endpoint, downloads }
     }
 
     /// What calls it.
-    pub fn downloads(&self) -> &Downloads {
+    pub fn downloads(&self) -> &DownloadClient {
         &self.downloads
     }
 
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn urls_hold_what_they_are_made_of() {
-        let hub = |endpoint: &str| Hub::new(endpoint.parse().unwrap(), Downloads::new(None).unwrap());
+        let hub = |endpoint: &str| Hub::new(endpoint.parse().unwrap(), DownloadClient::new(None).unwrap());
         let repository = Repository::parse("a/b").unwrap();
         let file = |endpoint| {
             hub(endpoint).file(&repository, "c0", &RelativePath::parse("unet/x y#?.bin").unwrap()).to_string()

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::net::{DownloadError, Pauses, jitter};
+use crate::net::{Backoff, DownloadError, jitter};
 
 /// Times that something small is asked for.
 const SMALL_TRIES: u32 = 3;
 
 /// Between tries.
-pub(super) const PAUSES: Pauses = Pauses { first: Duration::from_millis(200), most: Duration::from_secs(15) };
+pub(super) const PAUSES: Backoff = Backoff { first: Duration::from_millis(200), most: Duration::from_secs(15) };
 
 /// Asks again a few times where that may help: for what is small, and comes whole or not at all.
 pub(super) async fn persist<T>(call: impl AsyncFn() -> Result<T, DownloadError>) -> Result<T, DownloadError> {

@@ -20,7 +20,7 @@ use super::plan::{Item, PullPlan};
 use super::staging::{Staged, Staging};
 use crate::clock::UnixTime;
 use crate::disk::whole;
-use crate::net::Downloads;
+use crate::net::DownloadClient;
 
 /// Is told what becomes of each file of a plan, by its number.
 pub type Watch = Arc<dyn Fn(usize, Seen) + Send + Sync>;
@@ -75,7 +75,7 @@ fn want(plan: &PullPlan, item: &Item, staging: &Staging) -> WantedFile {
 
 /// Size and hash of each file, by its number. The first that fails ends all.
 async fn fetch_all(
-    downloads: &Downloads,
+    downloads: &DownloadClient,
     mut wants: VecDeque<(usize, WantedFile)>,
     jobs: usize,
     watch: &Watch,

@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_mins(1);
 
 /// Fetches from hosts that the operator trusts.
 #[derive(Clone)]
-pub struct Downloads {
+pub struct DownloadClient {
     http: reqwest::Client,
     key: Option<(Url, HeaderValue)>,
     trusts: bool,
@@ -97,7 +97,7 @@ impl DownloadError {
     }
 }
 
-impl Downloads {
+impl DownloadClient {
     /// A client that sends `key`, if there is one, as a bearer token to the origin of its URL.
     ///
     /// # Errors
@@ -109,7 +109,7 @@ impl Downloads {
     /// The same, and uses `proxies`.
     ///
     /// # Errors
-    /// As for [`Downloads::new`].
+    /// As for [`DownloadClient::new`].
     pub fn through(key: Option<(&Url, &str)>, proxies: &Proxies) -> Result<Self, NoClient> {
         let bearer = |(url, key): (&Url, &str)| {
             let value = HeaderValue::from_str(&format!("Bearer {key}"));
@@ -245,9 +245,9 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     Some((first, total))
 }
 
-impl fmt::Debug for Downloads {
+impl fmt::Debug for DownloadClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Downloads").finish_non_exhaustive()
+        f.debug_struct("DownloadClient").finish_non_exhaustive()
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_key_is_for_one_origin_and_shown_to_nobody() {
         let url = |text: &str| text.parse::<Url>().unwrap();
-        let downloads = Downloads::new(Some((&url("https://hub.example/mirror"), "s3cret"))).unwrap();
+        let downloads = DownloadClient::new(Some((&url("https://hub.example/mirror"), "s3cret"))).unwrap();
         assert!(downloads.key_for(&url("https://hub.example/a/b")).is_some());
         for other in ["http://hub.example/a", "https://hub.example:8443/a", "https://cdn.hub.example/a"] {
             assert!(downloads.key_for(&url(other)).is_none(), "{other}");

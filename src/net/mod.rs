@@ -15,17 +15,17 @@ mod tls;
 mod trusted;
 
 pub use client::{Client, FetchLimits};
-pub use download::{DownloadError, Downloads, Incoming, Refusal, Resume};
+pub use download::{DownloadClient, DownloadError, Incoming, Refusal, Resume};
 pub use error::{FetchError, NoClient, Reason};
 pub use guard::{Guard, Refused};
 pub use message::{Message, Reply};
 pub use proxy::{Proxies, Proxy};
 pub use reqwest::Url;
-pub use retry::{Pauses, jitter};
+pub use retry::{Backoff, jitter};
 pub use shown::shown;
-pub use template::{NoUrl, Template, base};
+pub use template::{InvalidUrl, Template, base};
 
-pub use trusted::{Answer, Call, Trusted};
+pub use trusted::{Answer, Call, TrustedClient};
 
 /// The host of a URL, with its port where it names one: what may be told of it.
 pub fn host(url: &str) -> Option<String> {

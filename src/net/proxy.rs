@@ -59,7 +59,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    use super::super::{Call, Client, Downloads, Resume, Trusted};
+    use super::super::{Call, Client, DownloadClient, Resume, TrustedClient};
     use super::*;
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
     async fn what_the_operator_names_is_called_through_its_proxy() {
         let (proxies, heard) = proxy().await;
         let url = |text: &str| text.parse::<Url>().unwrap();
-        let trusted = Trusted::through(None, &proxies).unwrap();
+        let trusted = TrustedClient::through(None, &proxies).unwrap();
         let call = async |url: &Url| {
             trusted.call(Call { url, body: None, headers: &[], time: Duration::from_secs(9), most: 9 }).await
         };
@@ -105,7 +105,7 @@ mod tests {
         let queue = url("https://queue.example/a");
         let (answer, line) = tokio::join!(call(&queue), heard());
         assert_eq!((answer.is_err(), line.as_str()), (true, "CONNECT queue.example:443 HTTP/1.1"));
-        let (downloads, hub) = (Downloads::through(None, &proxies).unwrap(), url("http://hub.example/b"));
+        let (downloads, hub) = (DownloadClient::through(None, &proxies).unwrap(), url("http://hub.example/b"));
         let (answer, line) = tokio::join!(downloads.open(&hub, Resume::default()), heard());
         assert_eq!((answer.is_err(), line.as_str()), (true, "GET http://hub.example/b HTTP/1.1"));
     }
@@ -115,7 +115,7 @@ mod tests {
         let (proxies, heard) = proxy().await;
         let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let here: Url = format!("http://{}/", host.local_addr().unwrap()).parse().unwrap();
-        let trusted = Trusted::through(None, &proxies).unwrap();
+        let trusted = TrustedClient::through(None, &proxies).unwrap();
         let call = |url| Call { url, body: None, headers: &[], time: Duration::from_secs(9), most: 9 };
         let outside: Url = "http://direct.example:1/".parse().unwrap();
         tokio::select! {

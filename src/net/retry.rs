@@ -12,16 +12,16 @@ const FIRST_RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// What a server may ask us to wait.
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// Pauses that double from `first` to `most`.
+/// Exponential backoff: pauses that double from `first` to `most`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pauses {
+pub struct Backoff {
     /// After the first failure, at most.
     pub first: Duration,
     /// However many failures there were.
     pub most: Duration,
 }
 
-impl Pauses {
+impl Backoff {
     /// The pause after `failures`, at least one.
     ///
     /// The server's own wish (`told`) is a lower bound as far as it is reasonable, that is up to `most`. `jitter`, 0 to 1, shortens
@@ -43,7 +43,7 @@ pub fn jitter() -> f64 {
 /// so that clients that failed together do not come back together.
 pub(super) fn pause(failures: u32, told: Duration, jitter: f64) -> Option<Duration> {
     (failures < MAX_FETCH_TRIES)
-        .then(|| Pauses { first: FIRST_RETRY_PAUSE, most: MAX_RETRY_PAUSE }.after(failures, told, jitter))
+        .then(|| Backoff { first: FIRST_RETRY_PAUSE, most: MAX_RETRY_PAUSE }.after(failures, told, jitter))
 }
 
 #[cfg(test)]

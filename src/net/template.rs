@@ -11,7 +11,7 @@ pub struct Template(String);
 /// A text becomes no URL that could be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct NoUrl(String);
+pub struct InvalidUrl(String);
 
 impl Template {
     /// A template of this text.
@@ -51,11 +51,11 @@ impl Template {
     ///
     /// # Errors
     /// It is none of a host that speaks http or https; the message names no secret.
-    pub fn url(&self) -> Result<Url, NoUrl> {
-        let url: Url = self.0.parse().map_err(|cause| NoUrl(format!("it is no URL: {cause}")))?;
+    pub fn url(&self) -> Result<Url, InvalidUrl> {
+        let url: Url = self.0.parse().map_err(|cause| InvalidUrl(format!("it is no URL: {cause}")))?;
         match url.scheme() {
             "http" | "https" => Ok(url),
-            other => Err(NoUrl(format!("{other}: is neither http nor https"))),
+            other => Err(InvalidUrl(format!("{other}: is neither http nor https"))),
         }
     }
 }
@@ -65,13 +65,13 @@ impl Template {
 ///
 /// # Errors
 /// As for [`Template::url`]; or it has more than scheme, host, port and path.
-pub fn base(text: &str) -> Result<Url, NoUrl> {
+pub fn base(text: &str) -> Result<Url, InvalidUrl> {
     let mut url = Template::new(text).url()?;
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     let bare =
         url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-    if bare { Ok(url) } else { Err(NoUrl("it has a user, a password, a query or a fragment".into())) }
+    if bare { Ok(url) } else { Err(InvalidUrl("it has a user, a password, a query or a fragment".into())) }
 }
 
 /// `text` with all but letters, digits and `plain` as `%XX`.

@@ -26,7 +26,7 @@ const DRAINED: u64 = 64 << 10;
 
 /// Calls hosts that the operator trusts.
 #[derive(Clone)]
-pub struct Trusted {
+pub struct TrustedClient {
     gets: reqwest::Client,
     posts: reqwest::Client,
     headers: HeaderMap,
@@ -62,7 +62,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Trusted {
+impl TrustedClient {
     /// A client that sends `key`, if there is one, raw as `Authorization`.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ impl Trusted {
     /// The same, and uses `proxies`.
     ///
     /// # Errors
-    /// As for [`Trusted::new`].
+    /// As for [`TrustedClient::new`].
     pub fn through(key: Option<&str>, proxies: &Proxies) -> Result<Self, NoClient> {
         let mut headers = HeaderMap::new();
         if let Some(key) = key {
@@ -142,8 +142,8 @@ fn with_body(attempt: redirect::Attempt<'_>) -> redirect::Action {
     }
 }
 
-impl fmt::Debug for Trusted {
+impl fmt::Debug for TrustedClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trusted").finish_non_exhaustive()
+        f.debug_struct("TrustedClient").finish_non_exhaustive()
     }
 }

@@ -27,7 +27,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::net::{self, Call, NoClient, Proxies, Trusted, Url};
+use crate::net::{self, Call, NoClient, Proxies, TrustedClient, Url};
 
 /// What only our spans have in common.
 const TARGET: &str = "latentd::trace";
@@ -73,7 +73,7 @@ impl Traces {
         let url = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|cause| NoTraces::Exporter(cause.to_string()))?;
-        let http = Trusted::through(None, proxies)?;
+        let http = TrustedClient::through(None, proxies)?;
         let post = Exporter { http, runtime: Mutex::new(runtime), failing: AtomicBool::new(false) };
         let exporter = SpanExporter::builder().with_http().with_http_client(post).with_endpoint(url);
         let exporter =
@@ -109,7 +109,7 @@ impl Traces {
 /// Our own HTTP client for the exporter. The exporter has a thread, so calls may block it; connections live in `runtime`,
 /// which runs while a call does.
 struct Exporter {
-    http: Trusted,
+    http: TrustedClient,
     runtime: Mutex<Runtime>,
     /// Whether the last export failed: an outage is one line of the log.
     failing: AtomicBool,

@@ -14,11 +14,11 @@ use super::job::{self, TakenJob};
 use super::state::WorkerState;
 use crate::deliver::Sink;
 use crate::job::{Delivered, NotAJob};
-use crate::net::{Pauses, jitter};
+use crate::net::{Backoff, jitter};
 use crate::source::{JobSource, NextPoll, QueueInfo, TakeError, Taken};
 
 /// After errors.
-const TAKE_RETRY: Pauses = Pauses { first: Duration::from_secs(1), most: Duration::from_secs(15) };
+const TAKE_RETRY: Backoff = Backoff { first: Duration::from_secs(1), most: Duration::from_secs(15) };
 
 /// An answer that began no job and came sooner than this was no long poll.
 const LONG_POLL: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use latentd::clock::UnixTime;
 use latentd::models::{Hub, Order, PullError, Seen, Watch, plan, pull};
-use latentd::net::{Downloads, Url};
+use latentd::net::{DownloadClient, Url};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -119,7 +119,7 @@ pub(crate) async fn pull_small(endpoint: &str, models: &Path) -> Outcome {
 /// Pulls what `order` asks for.
 pub(crate) async fn pull_order(endpoint: &str, models: &Path, token: Option<&str>, order: Order) -> Outcome {
     let endpoint: Url = endpoint.parse().unwrap();
-    let downloads = Downloads::new(token.map(|token| (&endpoint, token))).unwrap();
+    let downloads = DownloadClient::new(token.map(|token| (&endpoint, token))).unwrap();
     let hub = Hub::new(endpoint, downloads);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let watch: Watch = {

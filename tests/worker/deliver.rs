@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use latentd::deliver::runpod::RunPodSink;
 use latentd::deliver::{Payload, Sink};
-use latentd::net::Trusted;
+use latentd::net::TrustedClient;
 
 use crate::worker::engine::sink;
 use crate::worker::queue::{Asked, Queue, Reply, status};
@@ -133,7 +133,7 @@ async fn a_success_is_one_whatever_its_body() {
         assert_eq!((posts.len(), failure), (1, None));
     }
     let server = Server::start(|_, _| Answer::Whole("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}".into())).await;
-    let done = RunPodSink::new(Trusted::new(None).unwrap(), &server.url("/$ID"), None, "w").unwrap();
+    let done = RunPodSink::new(TrustedClient::new(None).unwrap(), &server.url("/$ID"), None, "w").unwrap();
     done.done(parcel(LONG)).await.unwrap();
     assert_eq!(server.asked().len(), 1);
 }

@@ -20,7 +20,7 @@ use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
 use latentd::engine::{Engine, EngineLoad, Event, Memory, Picture, Poisoned, Progress, Ticket};
 use latentd::intake::{Intake, IntakeLimits};
 use latentd::job::{Contract, JobError, OfferedModel, Spec};
-use latentd::net::{Client, Guard, Trusted};
+use latentd::net::{Client, Guard, TrustedClient};
 use latentd::source::runpod::{RunPodSource, Urls};
 use latentd::stop::Stop;
 use latentd::telemetry::{Metrics, Telemetry};
@@ -251,12 +251,12 @@ pub(crate) fn source(queue: &Queue) -> RunPodSource {
     let base = queue.base();
     let (take, ping) = (format!("{base}/job-take/$ID?gpu=X"), format!("{base}/ping/$RUNPOD_POD_ID?gpu=X"));
     let urls = Urls::new(&take, Some(&ping), "pod-abc").unwrap();
-    RunPodSource::new(Trusted::new(Some("KEY123")).unwrap(), urls, Duration::from_millis(100))
+    RunPodSource::new(TrustedClient::new(Some("KEY123")).unwrap(), urls, Duration::from_millis(100))
 }
 
 /// `queue` as a place for results.
 pub(crate) fn sink(queue: &Queue) -> RunPodSink {
     let route = |name: &str| format!("{}/{name}/$RUNPOD_POD_ID/$ID?gpu=X", queue.base());
-    let http = Trusted::new(Some("KEY123")).unwrap();
+    let http = TrustedClient::new(Some("KEY123")).unwrap();
     RunPodSink::new(http, &route("job-done"), Some(&route("job-stream")), "pod-abc").unwrap()
 }

@@ -15,7 +15,7 @@ use crate::clock::{SystemClock, WallClock};
 use crate::config::Config;
 use crate::models::size;
 use crate::models::{Hub, Order, PullError, PullPlan, Seen, Watch, plan, pull};
-use crate::net::{Downloads, NoClient};
+use crate::net::{DownloadClient, NoClient};
 
 /// Why nothing was pulled.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ async fn carry_out(args: PullArgs, config: &Config) -> Result<(), Failure> {
     let endpoint = config.hub.endpoint.clone();
     let token = config.hub.token().map_err(Failure::Token)?;
     let key = token.as_ref().map(|token| (&endpoint, token.reveal()));
-    let hub = Hub::new(endpoint.clone(), Downloads::through(key, &config.net.proxies)?);
+    let hub = Hub::new(endpoint.clone(), DownloadClient::through(key, &config.net.proxies)?);
     let PullArgs { what, revision, variant, name, jobs, sha256 } = args;
     let plan = plan(&hub, Order { what, revision, variant, name, sha256 }).await?;
     let place = config.models_dir.join(&plan.name);

@@ -1,6 +1,6 @@
 //! The URLs of a worker, from the templates that it was given.
 
-use crate::net::{NoUrl, Template, Url};
+use crate::net::{InvalidUrl, Template, Url};
 
 /// How a template names the worker's place.
 const WORKER_PLACEHOLDER: &str = "$RUNPOD_POD_ID";
@@ -26,7 +26,7 @@ impl Urls {
     ///
     /// # Errors
     /// A template that makes no URL, with the name of its setting.
-    pub fn new(take: &str, ping: Option<&str>, worker: &str) -> Result<Self, (&'static str, NoUrl)> {
+    pub fn new(take: &str, ping: Option<&str>, worker: &str) -> Result<Self, (&'static str, InvalidUrl)> {
         let take = Template::new(take).fill(ID_PLACEHOLDER, worker).fill(WORKER_PLACEHOLDER, worker);
         take.url().map_err(|cause| ("runpod.get_job", cause))?;
         let ping = ping.map(|ping| Template::new(ping).fill(WORKER_PLACEHOLDER, worker));
@@ -37,7 +37,7 @@ impl Urls {
     }
 
     /// For `most` jobs at once; `batch` says whether the queue knows how.
-    pub(super) fn take(&self, most: usize, batch: bool, busy: bool) -> Result<Url, NoUrl> {
+    pub(super) fn take(&self, most: usize, batch: bool, busy: bool) -> Result<Url, InvalidUrl> {
         let take = match (most, batch) {
             (0 | 1, _) | (_, false) => self.take.clone(),
             (most, true) => self.take.exchange(TAKE_PATH, "/job-take-batch/").with("batch_size", &most.to_string()),
@@ -56,7 +56,7 @@ impl Urls {
     }
 
     /// With the jobs in hand; `None` where no heartbeat is wanted.
-    pub(super) fn ping(&self, jobs: &[String]) -> Result<Option<Url>, NoUrl> {
+    pub(super) fn ping(&self, jobs: &[String]) -> Result<Option<Url>, InvalidUrl> {
         let Some(mut ping) = self.ping.clone() else { return Ok(None) };
         if !jobs.is_empty() {
             ping = ping.with("job_id", &listed(jobs));
@@ -65,7 +65,7 @@ impl Urls {
     }
 
     /// With what makes the worker unfit; `None` where no heartbeat is wanted.
-    pub(super) fn unhealthy(&self, check: &str, reason: &str) -> Result<Option<Url>, NoUrl> {
+    pub(super) fn unhealthy(&self, check: &str, reason: &str) -> Result<Option<Url>, InvalidUrl> {
         let Some(ping) = self.ping.clone() else { return Ok(None) };
         let ping = ping.with("status", "unhealthy").with("check", check).with("reason", reason);
         ping.with(VERSION.0, VERSION.1).url().map(Some)

@@ -142,10 +142,15 @@ impl<'a, N> Sequences<'a, N> {
     fn of(tensor: &'a Tensor, heads: usize) -> Self {
         let (size, stride) = (tensor.size(), tensor.stride());
         let last: i64 = size.iter().zip(&stride).map(|(size, stride)| (size - 1) * stride).sum();
-        let count = if size.contains(&0) { 0 } else { last as usize + 1 };
-        // SAFETY: `N` is the tensor's kind; its memory goes as far as its last element and stays for as long as the reference.
-        #[expect(unsafe_code, reason = "the memory of a tensor")]
-        let numbers = unsafe { slice::from_raw_parts(tensor.data_ptr().cast::<N>(), count) };
+        let numbers: &[N] = if size.contains(&0) {
+            &[] // A tensor without elements may have no memory, and its pointer be null.
+        } else {
+            // SAFETY: `N` is the tensor's kind; its memory goes as far as its last element and stays for as long as the reference.
+            #[expect(unsafe_code, reason = "the memory of a tensor")]
+            unsafe {
+                slice::from_raw_parts(tensor.data_ptr().cast::<N>(), last as usize + 1)
+            }
+        };
         let [batch, length, channels] = [0, 1, 2].map(|dimension| size[dimension] as usize);
         let strides = [0, 1].map(|dimension| stride[dimension] as usize);
         Self { numbers, batch, length, heads, width: channels / heads, strides }

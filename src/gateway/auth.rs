@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{MatchedPath, RawPathParams, Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use crate::store::Store;
@@ -12,7 +12,7 @@ use crate::store::Store;
 use super::api_keys::{Role, sent_key};
 use super::peer::ClientId;
 use super::reply::ApiError;
-use super::{Gateway, encoding, peer};
+use super::{Gateway, encoding, metrics, peer};
 
 /// What a route asks for: the part of its path after the endpoint.
 fn operation(route: &str) -> &str {
@@ -64,8 +64,9 @@ pub(super) async fn user<S: Store>(
     path: RawPathParams,
     request: Request,
     next: Next,
-) -> Result<Response, ApiError> {
-    check(&gateway, Role::User, &route, &path, request, next).await
+) -> Response {
+    let reply = check(&gateway, Role::User, &route, &path, request, next).await;
+    metrics::with_route(reply.into_response(), route)
 }
 
 pub(super) async fn worker<S: Store>(
@@ -74,8 +75,9 @@ pub(super) async fn worker<S: Store>(
     path: RawPathParams,
     request: Request,
     next: Next,
-) -> Result<Response, ApiError> {
-    check(&gateway, Role::Worker, &route, &path, request, next).await
+) -> Response {
+    let reply = check(&gateway, Role::Worker, &route, &path, request, next).await;
+    metrics::with_route(reply.into_response(), route)
 }
 
 #[cfg(test)]

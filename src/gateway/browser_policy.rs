@@ -10,9 +10,12 @@ use std::net::IpAddr;
 use axum::extract::Request;
 use axum::http::header::{AsHeaderName, CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::reply::ApiError;
+
+/// Where a browser's request comes from, beside where it goes to (Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// What our own page sends along. A foreign one cannot without a preflight, which is granted to listed origins alone.
 const PAGE_HEADER: &str = "x-latentd-page";
@@ -37,7 +40,7 @@ fn text(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
 impl BrowserPolicy {
     /// The origin of a request, if it is one that is listed.
     pub(super) fn granted(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let origin = headers.get(ORIGIN)?;
+        let origin = headers.get(ORIGIN).filter(|_| !self.origins.is_empty())?;
         self.origins.iter().any(|listed| listed.as_bytes() == origin.as_bytes()).then(|| origin.clone())
     }
 
@@ -55,14 +58,18 @@ impl BrowserPolicy {
         if !api {
             return Ok(());
         }
-        let (site, origin) = (text(headers, "sec-fetch-site"), text(headers, ORIGIN));
+        let (site, origin) = (text(headers, SEC_FETCH_SITE), text(headers, ORIGIN));
+        if site.is_none() && origin.is_none() {
+            // No browser's: nothing but `Host` is to be looked at.
+            return Ok(());
+        }
         if !granted && let Some(who) = self.foreign(headers, site, origin) {
             return Err(ApiError::ForeignOrigin(format!(
                 "a page of another origin asks ({who}): without keys only those may that gateway.cors (LATENTD_GATEWAY__CORS) lists"
             )));
         }
         let kind = text(headers, CONTENT_TYPE).and_then(|kind| kind.split(';').next()).map(str::trim);
-        match kind.filter(|_| request.method() == Method::POST && (site.is_some() || origin.is_some())) {
+        match kind.filter(|_| request.method() == Method::POST) {
             Some(kind) if FORM_TYPES.iter().any(|form| form.eq_ignore_ascii_case(kind)) => {
                 Err(ApiError::UnsupportedMediaType(format!(
                     "from a browser this route takes application/json, and not {kind}: send it as `Content-Type`"

@@ -1,7 +1,6 @@
 //! Requests that browsers carry: answered, refused, or asked before (CORS), as the policy says.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
@@ -27,7 +26,7 @@ const CORS_HEADERS: [(HeaderName, &str); 3] = [
 
 /// Asks the routes, if what browsers say of the request permits it.
 pub(super) async fn ask<S: Store>(
-    gateway: Arc<Gateway<S>>,
+    gateway: &Gateway<S>,
     mut routes: Router,
     request: Request,
 ) -> Result<Response, Infallible> {

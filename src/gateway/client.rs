@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -95,7 +94,7 @@ impl<S: Store> Gateway<S> {
         let digest = job.record.idempotency.as_ref().map(|sent| sent.digest.clone());
         let end = sync.then(|| self.notifier.end(&endpoint.id, &id).notified_owned());
         let (store, of) = (self.store.clone(), endpoint.id.clone());
-        match (self.budgets.keep(held, async move { store.submit(&of, job).await }).await, digest) {
+        match (self.budgets.keep(held, Box::pin(async move { store.submit(&of, job).await })).await, digest) {
             (Ok(()), _) => Ok((id, JobState::InQueue, end)),
             (Err(StoreError::Duplicate), Some(digest)) => {
                 let record = self.again(endpoint, &id, &digest).await?;
@@ -194,7 +193,7 @@ pub(super) async fn run<S: Store>(
 /// The head of the reply comes at once, with the job's id in `X-Job-Id`: who gives up waiting can ask for the job later.
 pub(super) async fn runsync<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
-    Extension(version): Extension<Version>,
+    version: Version,
     Path(name): Path<String>,
     asked: TimesQuery,
     headers: HeaderMap,
@@ -213,7 +212,7 @@ pub(super) async fn runsync<S: Store>(
 
 pub(super) async fn status<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
-    Extension(version): Extension<Version>,
+    version: Version,
     Path((name, id)): Path<(String, String)>,
 ) -> Reply<Bytes> {
     let endpoint = gateway.endpoint(&name)?;
@@ -222,7 +221,7 @@ pub(super) async fn status<S: Store>(
 
 pub(super) async fn status_sync<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
-    Extension(version): Extension<Version>,
+    version: Version,
     Path((name, id)): Path<(String, String)>,
     asked: TimesQuery,
 ) -> Result<Response, ApiError> {
@@ -234,7 +233,7 @@ pub(super) async fn status_sync<S: Store>(
 
 pub(super) async fn stream<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
-    Extension(version): Extension<Version>,
+    version: Version,
     Path((name, id)): Path<(String, String)>,
     asked: TimesQuery,
     headers: HeaderMap,

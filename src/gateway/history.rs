@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use serde::Deserialize;
@@ -40,7 +39,7 @@ pub(super) struct RequestsQuery {
 /// The jobs of an endpoint, a page of them, without inputs and outputs.
 pub(super) async fn requests<S: Store>(
     State(gateway): State<Arc<Gateway<S>>>,
-    Extension(version): Extension<Version>,
+    version: Version,
     Path(name): Path<String>,
     page: Result<Query<RequestsQuery>, QueryRejection>,
 ) -> Result<RawJson, ApiError> {

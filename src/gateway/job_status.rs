@@ -1,5 +1,6 @@
 //! What is seen of a job: its status object, out of the store at one stroke.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +25,7 @@ pub(super) fn view(version: Version, endpoint: &Endpoint) -> StatusView {
 
 /// What is seen of a job, with the room that it has.
 pub(super) struct JobStatus {
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
     pub(super) object: String,
     pub(super) held: Reservation,
 }
@@ -89,7 +90,7 @@ impl<S: Store> Gateway<S> {
         let asked = parts.clone();
         let (_, found, held) = self.load(room, endpoint, &record.id, move |_| asked.clone()).await?;
         let parts = parts.into_iter().zip(found).collect();
-        let (_, object) = object(room, record.clone(), StatusView::Webhook, parts).await;
+        let (_, object) = object(room, Arc::new(record.clone()), StatusView::Webhook, parts).await;
         Ok(held.by(object))
     }
 
@@ -100,18 +101,17 @@ impl<S: Store> Gateway<S> {
         endpoint: &str,
         id: &str,
         wanted: impl PayloadSelection + Clone,
-    ) -> Result<(Record, Vec<Option<Bytes>>, Reservation), ApiError> {
+    ) -> Result<(Arc<Record>, Vec<Option<Bytes>>, Reservation), ApiError> {
         let (mut most, mut held) = (UNCOUNTED_BYTES, Reservation::default());
         loop {
-            let found = self.store.find(endpoint, id, wanted.clone(), most).await?;
-            match found.ok_or_else(|| ApiError::NoJob(id.to_owned()))? {
-                (record, LoadedPayloads::Read(parts)) => return Ok((record, parts, held)),
-                (_, LoadedPayloads::Large(bytes)) => {
-                    // First what it had room for when it was smaller: who has some and waits for more could wait for another who does.
-                    drop(held);
-                    (most, held) = (bytes, room.reserve(bytes).await?);
-                }
-            }
+            most = match self.store.find(endpoint, id, wanted.clone(), most).await? {
+                None => return Err(ApiError::NoJob(id.to_owned())),
+                Some((record, LoadedPayloads::Read(parts))) => return Ok((record, parts, held)),
+                Some((_, LoadedPayloads::Large(bytes))) => bytes,
+            };
+            // First what it had room for when it was smaller: who has some and waits for more could wait for another who does.
+            drop(held);
+            held = room.reserve(most).await?;
         }
     }
 }
@@ -128,12 +128,12 @@ fn wanted(record: &Record, view: StatusView) -> Vec<PayloadKind> {
     all.into_iter().filter(|(_, wanted)| *wanted).map(|(part, _)| part).collect()
 }
 
-async fn object(
+fn object(
     room: &MemoryBudget,
-    record: Record,
+    record: Arc<Record>,
     view: StatusView,
     parts: Vec<(PayloadKind, Option<Bytes>)>,
-) -> (Record, String) {
+) -> impl Future<Output = (Arc<Record>, String)> + Send {
     let bytes = parts.iter().flat_map(|(_, body)| body).map(Bytes::len).sum();
     let write = move || {
         let of = |part| parts.iter().find(|(of, _)| *of == part).and_then(|(_, body)| json(body.as_ref()?));
@@ -146,7 +146,7 @@ async fn object(
         let object = queue::status(&record, view, payloads);
         (record, object)
     };
-    room.work(bytes, write).await
+    room.work(bytes, write)
 }
 
 /// What a store keeps is JSON.

@@ -23,8 +23,9 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, Either, ready};
 use tokio::select;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,7 +34,7 @@ use crate::blocking::blocking;
 
 pub(super) use super::memory_pool::Reservation;
 
-use super::memory_pool::SharedPool;
+use super::memory_pool::{Grant, SharedPool};
 use super::peer;
 use super::reply::ApiError;
 
@@ -86,11 +87,7 @@ impl MemoryBudgets {
 
     /// What `work` comes to, which has that room until it ends; even if no request waits for it, because a store goes on with what it was
     /// asked for.
-    pub(super) async fn keep<T: Send + 'static>(
-        &self,
-        held: Reservation,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> T {
+    pub(super) async fn keep<T: Send + 'static>(&self, held: Reservation, work: BoxFuture<'static, T>) -> T {
         if held.bytes() == 0 {
             return work.await;
         }
@@ -119,14 +116,14 @@ pub(super) struct MemoryBudget {
     pool: SharedPool,
     longest_wait: Duration,
     closing: CancellationToken,
-    heavy: Arc<Semaphore>,
+    cpu_slots: Arc<Semaphore>,
 }
 
 impl MemoryBudget {
     fn new(bytes: usize, longest_wait: Duration, closing: CancellationToken) -> Self {
         // One processor of two is left to what is small.
-        let heavy = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
-        Self { pool: SharedPool::new(bytes), longest_wait, closing, heavy: Arc::new(Semaphore::new(heavy)) }
+        let cpu_slots = available_parallelism().map_or(1, NonZero::get).div_ceil(2);
+        Self { pool: SharedPool::new(bytes), longest_wait, closing, cpu_slots: Arc::new(Semaphore::new(cpu_slots)) }
     }
 
     /// Reserves so many bytes for the current client, as soon as there are; of more than there ever is, all.
@@ -134,7 +131,7 @@ impl MemoryBudget {
         if bytes <= UNCOUNTED_BYTES {
             return Ok(Reservation::default());
         }
-        self.granted(self.pool.ask_whole(peer::client(), bytes.min(self.pool.bytes()))).await
+        Box::pin(self.granted(self.pool.ask_whole(peer::client(), bytes.min(self.pool.bytes())))).await
     }
 
     /// Reserves more for a body of which `length` bytes are there and that has `most` at the end. Returns for how many there is room now.
@@ -149,15 +146,15 @@ impl MemoryBudget {
             held.add(more);
             return Ok(step);
         }
-        held.add(self.granted(self.pool.ask_rest(client, most.saturating_sub(before))).await?);
+        held.add(Box::pin(self.granted(self.pool.ask_rest(client, most.saturating_sub(before)))).await?);
         Ok(most)
     }
 
-    async fn granted(&self, grant: oneshot::Receiver<Reservation>) -> Result<Reservation, ApiError> {
+    async fn granted(&self, grant: Grant) -> Result<Reservation, ApiError> {
         let _waits = peer::waits_for_memory();
         select! {
             biased;
-            Ok(held) = grant => Ok(held),
+            held = grant => Ok(held),
             () = sleep(self.longest_wait) => Err(ApiError::Busy),
             () = self.closing.cancelled() => Err(ApiError::Busy),
         }
@@ -169,15 +166,24 @@ impl MemoryBudget {
     }
 
     /// What `work` on so many bytes comes to: of many, where it holds up no other request, and only some at the same time.
-    pub(super) async fn work<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(super) fn work<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = T> + Send {
         if bytes <= INLINE_BYTES {
-            return work();
+            Either::Left(ready(work()))
+        } else {
+            Either::Right(Box::pin(self.work_off_thread(work)))
         }
+    }
+
+    async fn work_off_thread<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         // It is never closed.
-        let heavy = self.heavy.clone().acquire_owned().await.ok();
+        let cpu_slot = self.cpu_slots.clone().acquire_owned().await.ok();
         blocking(move || {
             let done = work();
-            drop(heavy);
+            drop(cpu_slot);
             done
         })
         .await
@@ -254,14 +260,14 @@ mod tests {
             let _ = goes.await;
             let _ = done.send(());
         };
-        assert!(rooms.keep(held, work).now_or_never().is_none());
+        assert!(rooms.keep(held, Box::pin(work)).now_or_never().is_none());
         assert_eq!(rooms.jobs.free(), 40_000);
         go.send(()).unwrap();
         ends.await.unwrap();
         while rooms.jobs.free() < 100_000 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(rooms.keep(Reservation::default(), async { 3 }).await, 3);
+        assert_eq!(rooms.keep(Reservation::default(), Box::pin(async { 3 })).await, 3);
     }
 
     #[tokio::test]
@@ -271,9 +277,10 @@ mod tests {
         let thread = || std::thread::current().id();
         assert_eq!(room.work(INLINE_BYTES, thread).await, here);
         assert_ne!(room.work(INLINE_BYTES + 1, thread).await, here);
-        let heavy = room.heavy.clone().acquire_many_owned(room.heavy.available_permits() as u32).await.unwrap();
+        let slots = room.cpu_slots.available_permits() as u32;
+        let taken = room.cpu_slots.clone().acquire_many_owned(slots).await.unwrap();
         assert!(room.work(INLINE_BYTES + 1, thread).now_or_never().is_none());
-        drop(heavy);
+        drop(taken);
         room.work(INLINE_BYTES + 1, thread).await;
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::mem::take;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -82,21 +85,21 @@ impl SharedPool {
     }
 
     /// Stands in line for so many bytes, for something whole.
-    pub(super) fn ask_whole(&self, client: ClientId, bytes: usize) -> oneshot::Receiver<Reservation> {
+    pub(super) fn ask_whole(&self, client: ClientId, bytes: usize) -> Grant {
         self.ask(client, Demand::Whole(bytes))
     }
 
     /// Stands in line for so many bytes, which a body lacks.
-    pub(super) fn ask_rest(&self, client: ClientId, bytes: usize) -> oneshot::Receiver<Reservation> {
+    pub(super) fn ask_rest(&self, client: ClientId, bytes: usize) -> Grant {
         self.ask(client, Demand::Rest(bytes))
     }
 
-    fn ask(&self, client: ClientId, demand: Demand) -> oneshot::Receiver<Reservation> {
+    fn ask(&self, client: ClientId, demand: Demand) -> Grant {
         let (granted, grant) = oneshot::channel();
         let mut shares = self.shares();
         shares.waiting.push(Waiting { client, demand, granted });
         self.serve(shares);
-        grant
+        Grant { grant, pool: self.clone() }
     }
 
     /// Whether somebody waits because of what this client holds.
@@ -152,6 +155,9 @@ impl SharedPool {
 
     /// Takes back what a client does not need any longer.
     fn take_back(&self, client: ClientId, part: Share) {
+        if part.bytes == 0 {
+            return;
+        }
         let mut shares = self.shares();
         shares.free += part.bytes;
         if let Some(share) = shares.held.get_mut(&client) {
@@ -183,6 +189,35 @@ impl Shares {
 
     fn allow_rest(&self, client: ClientId, bytes: usize, most: usize) -> bool {
         bytes <= self.free && self.of(client).completing + bytes <= most
+    }
+}
+
+/// A place in line. It ends with what was asked for; who drops it before leaves the line, and whoever is behind moves up.
+#[derive(Debug)]
+pub(super) struct Grant {
+    grant: oneshot::Receiver<Reservation>,
+    pool: SharedPool,
+}
+
+impl Future for Grant {
+    type Output = Reservation;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reservation> {
+        match Pin::new(&mut self.grant).poll(context) {
+            Poll::Ready(Ok(given)) => Poll::Ready(given),
+            // The other end is in the line, which is dropped with the pool, and that not before this.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        // What was given and not received is given back by being dropped.
+        if !self.grant.is_terminated() {
+            self.grant.close();
+            self.pool.serve(self.pool.shares());
+        }
     }
 }
 
@@ -254,12 +289,14 @@ impl AsRef<[u8]> for ReservedText {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     const MIB: usize = 1 << 20;
 
-    fn granted(mut grant: oneshot::Receiver<Reservation>) -> Option<Reservation> {
-        grant.try_recv().ok()
+    fn granted(grant: Grant) -> Option<Reservation> {
+        grant.now_or_never()
     }
 
     #[test]
@@ -292,11 +329,22 @@ mod tests {
         assert!(pool.is_pressed(a) && pool.is_pressed(b));
         drop(gone);
         drop(all);
-        let large = large.try_recv().unwrap();
-        assert!(small.try_recv().is_err(), "of one client who came first is first");
+        let large = (&mut large).now_or_never().unwrap();
+        assert!((&mut small).now_or_never().is_none(), "of one client who came first is first");
         drop(large);
-        assert!(small.try_recv().is_ok());
+        assert!((&mut small).now_or_never().is_some());
         assert!(pool.free() == 16 * MIB && !pool.is_pressed(b));
+    }
+
+    #[test]
+    fn who_is_behind_one_that_leaves_moves_up_though_nothing_is_given_back() {
+        let pool = SharedPool::new(16 * MIB);
+        let (a, b) = (ClientId::named("a"), ClientId::named("b"));
+        let _held = granted(pool.ask_whole(a, 12 * MIB)).unwrap();
+        let (large, mut small) = (pool.ask_whole(b, 16 * MIB), pool.ask_whole(b, 4 * MIB));
+        assert!((&mut small).now_or_never().is_none());
+        drop(large);
+        assert!(small.now_or_never().is_some());
     }
 
     #[test]
@@ -309,9 +357,7 @@ mod tests {
         assert!(pool.step(client, MIB).is_none());
         let mut waiting: Vec<_> = (0..bodies.len()).map(|_| pool.ask_rest(client, 60 * MIB)).collect();
         while !bodies.is_empty() {
-            let at = waiting
-                .iter_mut()
-                .position(|grant| !matches!(grant.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+            let at = waiting.iter_mut().position(|grant| grant.now_or_never().is_some());
             // It was given, and is dropped here as when a body has ended.
             waiting.remove(at.unwrap());
             bodies.pop();
@@ -326,11 +372,11 @@ mod tests {
         let first = granted(pool.ask_rest(one, 60 * MIB)).unwrap();
         assert!(granted(pool.ask_rest(one, 60 * MIB)).is_none(), "only a quarter of the memory beyond its share");
         assert!(granted(pool.ask_rest(one, 4 * MIB)).is_some() && granted(pool.ask_rest(other, 60 * MIB)).is_some());
-        let (mut second, mut small) = (pool.ask_rest(one, 60 * MIB), pool.ask_rest(one, 10 * MIB));
+        let (mut second, small) = (pool.ask_rest(one, 60 * MIB), pool.ask_rest(one, 10 * MIB));
         let mut first = first;
         first.shrink(0);
-        assert!(second.try_recv().is_err(), "the smaller one is first, though it came later");
-        assert_eq!(small.try_recv().unwrap().bytes(), 10 * MIB, "what was given back is no longer counted");
-        assert_eq!(second.try_recv().unwrap().bytes(), 60 * MIB);
+        assert!((&mut second).now_or_never().is_none(), "the smaller one is first, though it came later");
+        assert_eq!(small.now_or_never().unwrap().bytes(), 10 * MIB, "what was given back is no longer counted");
+        assert_eq!(second.now_or_never().unwrap().bytes(), 60 * MIB);
     }
 }

@@ -25,10 +25,11 @@ impl<S: Store> Gateway<S> {
             .route("/docs", get(openapi::page))
             .route("/docs/page.css", get(openapi::style))
             .route("/docs/page.js", get(openapi::script))
-            .with_state(self.clone());
+            .with_state(self.clone())
+            .merge(page::routes(&self.settings.endpoints))
+            .route_layer(from_fn(metrics::note_route));
         let both = [Version::V1, Version::V2];
         let router = both.into_iter().fold(probes, |router, version| router.merge(self.clone().operations(version)));
-        let router = router.merge(page::routes(&self.settings.endpoints)).route_layer(from_fn(metrics::note_route));
         router.fallback(async || ApiError::NoRoute).method_not_allowed_fallback(async || ApiError::NoMethod)
     }
 
@@ -72,7 +73,7 @@ impl<S: Store> Gateway<S> {
             .route(&at("/job-stop/{worker}"), get(worker::stops::<S>).merge(no_head("GET")))
             .route(&at("/ping/{worker}"), any(worker::ping::<S>))
             .route_layer(from_fn_with_state(self.clone(), auth::worker::<S>));
-        clients.merge(workers).layer(axum::Extension(version)).with_state(self)
+        clients.merge(workers).with_state(self)
     }
 }
 

@@ -30,14 +30,13 @@ use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceBuilder};
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower::Service;
 use tracing::{debug, warn};
 
 use crate::store::Store;
 
 use super::reply::ApiError;
-use super::{Gateway, metrics, peer, probes, request_id, uri};
+use super::{Gateway, metrics, peer, probes, uri};
 use activity::ConnectionActivity;
 use connection_limit::{ConnectionLimit, ConnectionPermit};
 use min_rate::MinRate;
@@ -108,18 +107,13 @@ pub(super) fn service<S: Store>(
     gateway: &Arc<Gateway<S>>,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + use<S> {
     let settings = &gateway.settings;
-    let home =
-        settings.endpoints.first().filter(|_| settings.serve_at_root).map(|endpoint| format!("/v2/{}", endpoint.id));
+    let home = settings.endpoints.first().filter(|_| settings.serve_at_root);
+    let home: Option<Arc<str>> = home.map(|endpoint| format!("/v2/{}", endpoint.id).into());
     let (gateway, routes) = (gateway.clone(), gateway.routes());
-    let answer = tower::service_fn(move |request| {
+    tower::service_fn(move |request| {
         let request = uri::at_home(uri::cut(request), home.as_deref());
         metrics::count(gateway.clone(), routes.clone(), request)
-    });
-    ServiceBuilder::new()
-        .map_request(request_id::checked)
-        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
-        .layer(PropagateRequestIdLayer::x_request_id())
-        .service(answer)
+    })
 }
 
 /// Answers what comes on a connection; the head of each request has to be there by `keep` after the answer before.
@@ -180,13 +174,13 @@ async fn answered<R>(place: Arc<ConnectionPermit>, mut routes: R, request: Reque
 where
     R: Service<Request, Response = Response, Error = Infallible>,
 {
+    let is_guest = place.guest.is_some();
+    let may_ask = !is_guest || probes::PATHS.contains(&request.uri().path()) || Box::pin(place.become_resident()).await;
     // The routes are always ready: to wait for that would move every request once more.
-    if place.guest.is_none() {
-        return routes.call(request).await;
+    let mut reply = if may_ask { routes.call(request).await? } else { ApiError::Crowded.into_response() };
+    if is_guest {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    let may = probes::PATHS.contains(&request.uri().path()) || place.become_resident().await;
-    let mut reply = if may { routes.call(request).await? } else { ApiError::Crowded.into_response() };
-    reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(reply)
 }
 

@@ -1,6 +1,10 @@
 //! What a gateway is set to.
 
+use std::convert::Infallible;
 use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 
 use crate::deliver::webhook::Signer;
 use crate::net::Client;
@@ -101,6 +105,15 @@ impl Version {
             Self::V1 => "/v1",
             Self::V2 => "/v2",
         }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Version {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let is_v1 = parts.uri.path().starts_with(Self::V1.prefix());
+        Ok(if is_v1 { Self::V1 } else { Self::V2 })
     }
 }
 

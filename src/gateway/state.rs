@@ -17,6 +17,7 @@ use super::metrics::HttpMetrics;
 use super::notifier::Notifier;
 use super::receivers::Receivers;
 use super::reply::ApiError;
+use super::request_id::RequestIds;
 use super::settings::{Endpoint, GatewaySettings};
 use super::worker_registry::WorkerRegistry;
 
@@ -34,6 +35,7 @@ pub struct Gateway<S> {
     pub(super) receivers: Arc<Receivers>,
     pub(super) budgets: MemoryBudgets,
     pub(super) http: HttpMetrics,
+    pub(super) request_ids: RequestIds,
     pub(super) keys: ApiKeys,
     /// Cancelled when long polls are to end: nothing more is handed out.
     pub(super) closing: CancellationToken,
@@ -67,6 +69,7 @@ impl<S: Store> Gateway<S> {
             limits: ClientLimits::new(S::SHARED),
             receivers: Arc::default(),
             http: HttpMetrics::default(),
+            request_ids: RequestIds::default(),
             closing,
         })
     }

@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
@@ -14,7 +15,7 @@ use crate::date::UnixTime;
 use crate::queue::{Claim, Finish, Members, Record};
 use crate::store::{ClaimRequest, ClaimedJob, Store};
 
-use super::memory_budget::Reservation;
+use super::memory_budget::{Reservation, UNCOUNTED_BYTES};
 use super::reply::{ApiError, RawJson};
 use super::worker::{WorkerQuery, nothing, short};
 use super::worker_registry::{GONE_AFTER, WorkerSignal};
@@ -27,7 +28,7 @@ const MAX_JOBS_PER_TAKE: usize = 256;
 const MAX_BYTES_PER_TAKE: usize = 32 << 20;
 
 /// In this header, workers of ours say how many bytes of a reply they read.
-const READS_HEADER: &str = "x-latentd-take-bytes";
+const TAKE_BYTES: &str = "x-latentd-take-bytes";
 
 /// Bytes of a job beside what its client sent: its id, and how long it has waited.
 const JOB_FRAME_BYTES: usize = 64 << 10;
@@ -37,18 +38,32 @@ struct TakeLimits {
     /// Jobs.
     jobs: usize,
     /// Bytes of a reply that it reads; the largest number, if it does not say.
-    reads: usize,
+    max_reply_bytes: usize,
 }
 
 impl TakeLimits {
     /// Limits as a worker says them, where a submission has so many bytes at most. One that reads less than that is refused, as a job fails
     /// that its worker does not read, and others may well read it.
     fn new(jobs: usize, headers: &HeaderMap, largest: usize) -> Result<Self, ApiError> {
-        let Some(reads) = headers.get(READS_HEADER) else { return Ok(Self { jobs, reads: usize::MAX }) };
+        let Some(bytes) = headers.get(TAKE_BYTES) else { return Ok(Self { jobs, max_reply_bytes: usize::MAX }) };
         let least = largest.saturating_add(JOB_FRAME_BYTES);
-        let reads = reads.to_str().ok().and_then(|reads| reads.parse().ok()).filter(|reads| *reads >= least);
-        let wrong = || ApiError::BadRequest(format!("{READS_HEADER} should be a number of bytes, {least} at least"));
-        Ok(Self { jobs, reads: reads.ok_or_else(wrong)? })
+        let bytes = bytes.to_str().ok().and_then(|bytes| bytes.parse().ok()).filter(|bytes| *bytes >= least);
+        let wrong = || ApiError::BadRequest(format!("{TAKE_BYTES} should be a number of bytes, {least} at least"));
+        Ok(Self { jobs, max_reply_bytes: bytes.ok_or_else(wrong)? })
+    }
+
+    /// Bytes of the payloads in a reply with several: half of what is read, as a reply has more in it. None, if one job is all.
+    fn batch_bytes(&self) -> usize {
+        if self.jobs > 1 { MAX_BYTES_PER_TAKE.min(self.max_reply_bytes / 2) } else { 0 }
+    }
+}
+
+/// When it is dropped, the poll that waits longest looks for jobs: whoever was woken for one and waits for room may leave without it.
+struct WakesNext<'a>(&'a Notify);
+
+impl Drop for WakesNext<'_> {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 
@@ -92,11 +107,11 @@ impl<S: Store> Gateway<S> {
         self.settings.max_input.0.max(self.settings.max_input.1)
     }
 
-    /// Room for as much as may be handed out at once; none, if there is none before the poll has been held long enough.
-    async fn room_for_jobs(&self, limits: &TakeLimits, until: Instant) -> Option<Reservation> {
-        let batch = if limits.jobs > 1 { MAX_BYTES_PER_TAKE } else { 0 };
+    /// Room for a job of so many bytes, and for those behind it if several may be handed out at once; none, if there is none before the poll has
+    /// been held long enough.
+    async fn room_for_jobs(&self, limits: &TakeLimits, large: usize, until: Instant) -> Option<Reservation> {
         tokio::select! {
-            held = self.budgets.takes.reserve(batch.max(self.largest_job())) => held.ok(),
+            held = self.budgets.takes.reserve(large.max(limits.batch_bytes())) => held.ok(),
             () = sleep_until(until) => None,
             () = self.closing.cancelled() => None,
         }
@@ -117,7 +132,7 @@ impl<S: Store> Gateway<S> {
         endpoint: &Endpoint,
         worker: &str,
         query: &WorkerQuery,
-        appetite: &TakeLimits,
+        limits: &TakeLimits,
     ) -> Result<(Vec<String>, Reservation), ApiError> {
         let none = || Ok((Vec::new(), Reservation::default()));
         let until = Instant::now() + self.settings.poll_hold;
@@ -135,21 +150,27 @@ impl<S: Store> Gateway<S> {
             self.woken(std::future::pending(), until).await;
             return none();
         }
+        // Most jobs need no room: a picture's prompt is short.
+        let (mut held, mut max_bytes) = (Reservation::default(), UNCOUNTED_BYTES);
         loop {
             let mut notified = pin!(waiter.notified());
             // In line before it looks: of two jobs that come while two polls look, each finds one.
             notified.as_mut().enable();
-            let Some(held) = self.room_for_jobs(appetite, until).await else { return none() };
             if !self.registry.may_take_jobs(&endpoint.id, worker, self.now()) {
                 return none();
             }
-            // Half of what it reads: a reply has more in it than payloads.
-            let max_bytes = MAX_BYTES_PER_TAKE.min(appetite.reads / 2);
-            let request =
-                ClaimRequest { claim: self.claim(endpoint, worker, query), max_jobs: appetite.jobs, max_bytes };
-            let handed = self.store.take(&endpoint.id, request).await?;
-            if handed.is_empty() {
+            let request = ClaimRequest { claim: self.claim(endpoint, worker, query), max_jobs: limits.jobs, max_bytes };
+            let (handed, large) = self.store.take(&endpoint.id, request).await?;
+            if let Some(bytes) = large {
+                // First what it had room for when another job was next: who has some and waits for more could wait for another who does.
                 drop(held);
+                let _others = WakesNext(&waiter);
+                let Some(room) = Box::pin(self.room_for_jobs(limits, bytes, until)).await else { return none() };
+                (held, max_bytes) = (room, bytes.max(limits.batch_bytes()));
+                continue;
+            }
+            if handed.is_empty() {
+                (held, max_bytes) = (Reservation::default(), UNCOUNTED_BYTES);
                 let again = doubt.map(|date| Instant::now() + self.now().until(date)).filter(|again| *again < until);
                 if self.woken(notified, again.unwrap_or(until)).await {
                     continue;
@@ -160,11 +181,12 @@ impl<S: Store> Gateway<S> {
                 doubt = self.worker_idle(&endpoint.id, worker).await;
                 continue;
             }
-            let jobs = self.readable(endpoint, worker, handed, appetite.reads).await?;
+            let jobs = self.readable(endpoint, worker, handed, limits.max_reply_bytes).await?;
             // Behind one that is too large there may be others.
             if !jobs.is_empty() {
                 return Ok((jobs, held));
             }
+            (held, max_bytes) = (Reservation::default(), UNCOUNTED_BYTES);
         }
     }
 
@@ -174,7 +196,7 @@ impl<S: Store> Gateway<S> {
         endpoint: &Endpoint,
         worker: &str,
         handed: Vec<ClaimedJob>,
-        reads: usize,
+        max_reply_bytes: usize,
     ) -> Result<Vec<String>, ApiError> {
         let (mut jobs, now) = (Vec::with_capacity(handed.len()), self.now());
         let weighs = handed.iter().map(ClaimedJob::bytes).sum();
@@ -185,11 +207,12 @@ impl<S: Store> Gateway<S> {
 
         for (job, id) in self.budgets.takes.work(weighs, write).await {
             let bytes = job.len() + "[]".len();
-            if bytes <= reads {
+            if bytes <= max_reply_bytes {
                 jobs.push(job);
                 continue;
             }
-            let why = format!("the job is too large: it has {bytes} bytes, and its worker reads {reads} at most");
+            let why =
+                format!("the job is too large: it has {bytes} bytes, and its worker reads {max_reply_bytes} at most");
             warn!(endpoint = endpoint.id, id, "{why}");
             let worker = worker.to_owned();
             let fail = move |record: &mut Record| {

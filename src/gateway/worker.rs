@@ -187,7 +187,8 @@ impl<S: Store> Gateway<S> {
         held: Reservation,
     ) -> Result<Option<(Record, Transition)>, StoreError> {
         let (store, endpoint, id) = (self.store.clone(), endpoint.id.clone(), id.to_owned());
-        self.budgets.keep(held, async move { store.change(&endpoint, &id, event, parts, chunk).await }).await
+        let change = async move { store.change(&endpoint, &id, event, parts, chunk).await };
+        self.budgets.keep(held, Box::pin(change)).await
     }
 
     /// Keeps a word on a job's progress. Returns whether there is such a job.

@@ -14,7 +14,7 @@ use super::events::{EventSender, StoreEvent, Subscription};
 use super::page::{JobPage, PageQuery};
 use super::{
     ClaimRequest, ClaimedJob, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind,
-    PayloadSelection, Store, StoreError, TakenChunks,
+    PayloadSelection, Store, StoreError, TakenChunks, TakenJobs,
 };
 
 /// Jobs in memory.
@@ -164,7 +164,7 @@ impl Store for MemoryStore {
         Ok(self.at(endpoint, |jobs| {
             let job = jobs.jobs.get(id)?;
             let parts = wanted(&job.record).iter().map(|part| job.parts.get(part).cloned()).collect();
-            Some((job.record.clone(), LoadedPayloads::of(parts, most)))
+            Some((job.record.clone().into(), LoadedPayloads::of(parts, most)))
         }))
     }
 
@@ -192,10 +192,10 @@ impl Store for MemoryStore {
         }))
     }
 
-    async fn take(&self, endpoint: &str, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+    async fn take(&self, endpoint: &str, request: ClaimRequest) -> Result<TakenJobs, StoreError> {
         let mut all_events = Vec::new();
         let handed = self.at(endpoint, |jobs| {
-            let (mut handed, mut left) = (Vec::new(), request.max_bytes);
+            let (mut handed, mut large, mut left) = (Vec::new(), None, request.max_bytes);
             for id in jobs.line(JobState::InQueue) {
                 if handed.len() == request.max_jobs {
                     break;
@@ -206,16 +206,17 @@ impl Store for MemoryStore {
                 let part = |part| job.parts.get(&part).cloned().unwrap_or_default();
                 let (input, rest) = (part(PayloadKind::Input), part(PayloadKind::Rest));
                 let bytes = input.len() + rest.len();
-                if bytes > left && !handed.is_empty() {
+                if bytes > left {
+                    large = handed.is_empty().then_some(bytes);
                     break;
                 }
-                left = left.saturating_sub(bytes);
+                left -= bytes;
                 let start = |record: &mut Record| record.start(&request.claim);
                 let Some((record, Transition::Changed, events)) = jobs.change(endpoint, &id, start) else { continue };
                 all_events.extend(events);
                 handed.push(ClaimedJob { record, input, rest });
             }
-            handed
+            (handed, large)
         });
         self.sender.publish(all_events);
         Ok(handed)

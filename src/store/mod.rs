@@ -38,7 +38,7 @@ pub use shared::{Admission, RateCheck, WorkerView};
 pub use sqlite::{BackupSummary, SqliteStore};
 pub use types::{
     ClaimRequest, ClaimedJob, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind,
-    PayloadSelection, StoreError, TakenChunks,
+    PayloadSelection, StoreError, TakenChunks, TakenJobs,
 };
 
 /// Keeps the jobs of endpoints. Where nothing else is said, an error is that the disk or the server fails, which has changed nothing that was
@@ -91,11 +91,8 @@ pub trait Store: Debug + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<(Record, Transition)>, StoreError>> + Send;
 
     /// Hands out the jobs that wait longest, until the next is too many or too heavy; those of low priority when no other waits.
-    fn take(
-        &self,
-        endpoint: &str,
-        request: ClaimRequest,
-    ) -> impl Future<Output = Result<Vec<ClaimedJob>, StoreError>> + Send;
+    fn take(&self, endpoint: &str, request: ClaimRequest)
+    -> impl Future<Output = Result<TakenJobs, StoreError>> + Send;
 
     /// The ids of the jobs that a worker holds.
     fn held_by(&self, endpoint: &str, worker: &str) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;

@@ -1,5 +1,7 @@
 //! What goes into stores and comes out of them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -47,9 +49,12 @@ pub struct ClaimRequest {
     pub claim: Claim,
     /// Jobs that it takes at most.
     pub max_jobs: usize,
-    /// Bytes of payloads that it takes at most, all jobs together; the first is handed out whatever it weighs.
+    /// Bytes of payloads that it takes at most, all jobs together.
     pub max_bytes: usize,
 }
+
+/// Jobs that are handed to a worker; if there are none because the next one has more bytes than were asked for, how many it has.
+pub type TakenJobs = (Vec<ClaimedJob>, Option<usize>);
 
 /// A key that opens an endpoint. The key itself is known to its holder alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +94,7 @@ pub trait JobEvent: Fn(&mut Record) -> Transition + Send + Sync + 'static {}
 impl<F: Fn(&mut Record) -> Transition + Send + Sync + 'static> JobEvent for F {}
 
 /// A job, and payloads of it.
-pub type JobWithPayloads = (Record, LoadedPayloads);
+pub type JobWithPayloads = (Arc<Record>, LoadedPayloads);
 
 /// Payloads that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

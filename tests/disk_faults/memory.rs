@@ -36,7 +36,7 @@ async fn submit(store: &SqliteStore, id: &str) -> Result<(), StoreError> {
 
 async fn take(store: &SqliteStore) -> Result<Vec<String>, StoreError> {
     let claim = Claim { worker: "w".into(), gpu: None, sends_heartbeats: false, at: NOW };
-    let handed = store.take(EP, ClaimRequest { claim, max_jobs: 9, max_bytes: usize::MAX }).await?;
+    let (handed, _) = store.take(EP, ClaimRequest { claim, max_jobs: 9, max_bytes: usize::MAX }).await?;
     Ok(handed.into_iter().map(|job| job.record.id).collect())
 }
 

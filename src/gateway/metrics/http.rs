@@ -1,6 +1,8 @@
 //! Requests, counted.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -21,6 +23,15 @@ pub(in crate::gateway) struct HttpMetrics {
     pub(super) registry: Registry,
     requests: Family<Labels<3>, Counter>,
     seconds: Family<Labels<1>, Histogram>,
+    /// Those of the families above, found without a label being written for each request.
+    routes: RwLock<HashMap<String, Arc<RouteMetrics>>>,
+}
+
+/// Requests of one route.
+struct RouteMetrics {
+    seconds: Histogram,
+    /// By method and status: few of each.
+    requests: Mutex<Vec<(&'static str, StatusCode, Counter)>>,
 }
 
 impl Default for HttpMetrics {
@@ -35,7 +46,7 @@ impl Default for HttpMetrics {
         );
         let help = "From the head of a request to that of its answer, by route";
         registry.register("http_request_seconds", help, seconds.clone());
-        Self { registry, requests, seconds }
+        Self { registry, requests, seconds, routes: RwLock::default() }
     }
 }
 
@@ -47,9 +58,29 @@ impl fmt::Debug for HttpMetrics {
 
 impl HttpMetrics {
     pub(super) fn answered(&self, route: &str, method: &'static str, status: StatusCode, time: Duration) {
+        let metrics = self.of(route);
+        metrics.seconds.observe(time.as_secs_f64());
+        let mut requests = metrics.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((.., counter)) = requests.iter().find(|(other, code, _)| *other == method && *code == status) {
+            counter.inc();
+            return;
+        }
         let labels =
             [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.as_str().to_owned())];
-        self.requests.get_or_create(&labels).inc();
-        self.seconds.get_or_create(&[("route", route.to_owned())]).observe(time.as_secs_f64());
+        let counter = self.requests.get_or_create_owned(&labels);
+        counter.inc();
+        requests.push((method, status, counter));
+    }
+
+    fn of(&self, route: &str) -> Arc<RouteMetrics> {
+        if let Some(known) = self.routes.read().unwrap_or_else(PoisonError::into_inner).get(route) {
+            return known.clone();
+        }
+        let new = || {
+            let seconds = self.seconds.get_or_create_owned(&[("route", route.to_owned())]);
+            Arc::new(RouteMetrics { seconds, requests: Mutex::default() })
+        };
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        routes.entry(route.to_owned()).or_insert_with(new).clone()
     }
 }

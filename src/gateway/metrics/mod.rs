@@ -19,13 +19,13 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::time::Instant;
-use tower_http::request_id::RequestId;
 use tracing::debug;
 
 use crate::store::{Counts, Store};
 use crate::telemetry::exposition;
 
 use super::reply::ApiError;
+use super::request_id::X_REQUEST_ID;
 use super::worker_registry::WorkerCounts;
 use super::{Endpoint, Gateway, browsers};
 pub(super) use http::HttpMetrics;
@@ -34,28 +34,33 @@ use http::Labels;
 /// The route of a request that has none.
 const UNMATCHED: &str = "unmatched";
 
-/// Has a request answered, and counts it.
+/// Has a request answered, names it and counts it.
 pub(super) async fn count<S: Store>(
     gateway: Arc<Gateway<S>>,
     routes: Router,
     request: Request,
 ) -> Result<Response, Infallible> {
     let (began, method) = (Instant::now(), known(request.method()));
-    let id = request.extensions().get::<RequestId>().cloned();
-    let reply = browsers::ask(gateway.clone(), routes, request).await?;
+    let id = gateway.request_ids.of(request.headers());
+    let mut reply = browsers::ask(&gateway, routes, request).await?;
     let (time, status) = (began.elapsed(), reply.status());
     let route = reply.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str);
     gateway.http.answered(route, method, status, time);
-    let request = id.as_ref().and_then(|id| id.header_value().to_str().ok());
-    debug!(request, method, route, status = status.as_u16(), ms = time.as_millis() as u64, "a request was answered");
+    let (request, ms) = (id.to_str().ok(), time.as_millis() as u64);
+    debug!(request, method, route, status = status.as_u16(), ms, "a request was answered");
+    reply.headers_mut().insert(X_REQUEST_ID, id);
     Ok(reply)
 }
 
-/// Notes with an answer which route gave it.
-pub(super) async fn note_route(route: MatchedPath, request: Request, next: Next) -> Response {
-    let mut reply = next.run(request).await;
+/// An answer that says which route gave it.
+pub(super) fn with_route(mut reply: Response, route: MatchedPath) -> Response {
     reply.extensions_mut().insert(route);
     reply
+}
+
+/// Has a route answer, and noted with its answer; where nothing else is done with all requests of a route.
+pub(super) async fn note_route(route: MatchedPath, request: Request, next: Next) -> Response {
+    with_route(next.run(request).await, route)
 }
 
 /// A method by name; those that no route has are one, as anybody can make up more.

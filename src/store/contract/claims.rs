@@ -5,8 +5,8 @@ use super::*;
 async fn jobs_are_handed_out_in_line(store: impl Store) {
     submit(&store, &["low-1", "a", "b", "c"]).await;
     assert_eq!(store.submit(EP, job("a", false, at(1))).await, Err(StoreError::Duplicate));
-    assert!(store.take("another", claim_request("w", 9, 1)).await.unwrap().is_empty());
-    let first = store.take(EP, claim_request("w1", 2, 1)).await.unwrap();
+    assert!(store.take("another", claim_request("w", 9, 1)).await.unwrap().0.is_empty());
+    let first = store.take(EP, claim_request("w1", 2, 1)).await.unwrap().0;
     assert_eq!(ids(&first), ["a", "b"]);
     assert_eq!(first[0].input, r#"{"n": "a", "big": 36893488147419103232}"#);
     assert_eq!(first[0].rest, r#"{"policy":{"lowPriority": false},"x":1}"#);
@@ -23,7 +23,7 @@ async fn jobs_are_handed_out_in_line(store: impl Store) {
         ["b", "c", "d", "low-1"],
         "what was lost is first"
     );
-    assert_eq!(ids(&store.take(EP, claim_request("w2", 9, 3)).await.unwrap()), ["b", "c", "d", "low-1"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w2", 9, 3)).await.unwrap().0), ["b", "c", "d", "low-1"]);
     assert_eq!(store.held_by(EP, "w1").await.unwrap(), ["a"]);
 }
 
@@ -34,11 +34,14 @@ async fn jobs_are_handed_out_by_weight(store: impl Store) {
     submit(&store, &["a", "b", "c", "d"]).await;
     let one = r#"{"n": "a", "big": 36893488147419103232}{"policy":{"lowPriority": false},"x":1}"#.len();
     let by_weight = |bytes| ClaimRequest { max_bytes: bytes, ..claim_request("w1", 9, 1) };
-    let handed = store.take(EP, by_weight(2 * one)).await.unwrap();
+    let handed = store.take(EP, by_weight(2 * one)).await.unwrap().0;
     assert_eq!((ids(&handed), handed[0].bytes()), (vec!["a", "b"], one));
     assert_eq!(store.ids_in_state(EP, JobState::InQueue).await.unwrap(), ["e", "c", "d"], "the others wait as before");
-    assert_eq!(ids(&store.take(EP, by_weight(2 * one - 1)).await.unwrap()), ["c"]);
-    assert_eq!(ids(&store.take(EP, by_weight(0)).await.unwrap()), ["d"], "one is handed out, whatever it weighs");
+    assert_eq!(store.take(EP, by_weight(one - 1)).await.unwrap(), (Vec::new(), Some(one)), "the next weighs more");
+    let (handed, large) = store.take(EP, by_weight(2 * one - 1)).await.unwrap();
+    assert_eq!((ids(&handed), large), (vec!["c"], None), "the one behind is for the next take");
+    assert_eq!(ids(&store.take(EP, by_weight(one)).await.unwrap().0), ["d"]);
+    assert_eq!(store.take(EP, by_weight(0)).await.unwrap(), (Vec::new(), None), "none waits");
 }
 
 async fn what_has_expired_is_handed_to_nobody_and_is_in_nobody_s_way(store: impl Store) {
@@ -46,7 +49,7 @@ async fn what_has_expired_is_handed_to_nobody_and_is_in_nobody_s_way(store: impl
     short.record.expires = at(10);
     store.submit(EP, short).await.unwrap();
     submit(&store, &["b"]).await;
-    assert_eq!(ids(&store.take(EP, claim_request("w1", 1, 10)).await.unwrap()), ["b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w1", 1, 10)).await.unwrap().0), ["b"]);
 }
 
 async fn as_many_jobs_wait_as_may(store: impl Store) {
@@ -60,7 +63,7 @@ async fn as_many_jobs_wait_as_may(store: impl Store) {
         "one that is there is no other"
     );
     store.submit("another", job("g", false, at(1))).await.unwrap();
-    store.take(EP, claim_request("w1", 2, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 2, 1)).await.unwrap().0;
     submit(&store, &["g", "h"]).await;
     assert_eq!(store.submit(EP, job("i", false, at(1))).await, refused);
     let lose = |record: &mut Record| record.abandon("w1", "gone", &Rules::default(), at(2));
@@ -74,7 +77,7 @@ async fn as_many_jobs_wait_as_may(store: impl Store) {
 
 async fn who_works_in_vain_is_told_once(store: impl Store) {
     submit(&store, &["a", "b"]).await;
-    store.take(EP, claim_request("w1", 2, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 2, 1)).await.unwrap().0;
     for id in ["b", "a"] {
         store.change(EP, id, |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
     }

@@ -9,7 +9,7 @@ async fn what_was_answered_is_there_when_the_file_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     let store = in_folder(&folder);
     submit(&store, &["a", "b"]).await;
-    let taken = store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
+    let taken = store.take(EP, claim_request("w1", 1, 1)).await.unwrap().0;
     drop(store);
     let store = in_folder(&folder);
     assert_eq!(store.read(EP, "a").await.unwrap().as_ref(), Some(&taken[0].record));

@@ -10,7 +10,7 @@ async fn what_is_wanted_of_a_job_is_found_in_that_order(store: impl Store) {
     };
     let (record, parts) = store.find(EP, "a", wanted, 0).await.unwrap().unwrap();
     assert_eq!((record.state, parts), (JobState::InQueue, LoadedPayloads::Read(Vec::new())));
-    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap().0;
     store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap();
     let input = store.payload(EP, "a", PayloadKind::Input).await.unwrap();
     let bytes = 3 + input.as_ref().unwrap().len();
@@ -18,10 +18,10 @@ async fn what_is_wanted_of_a_job_is_found_in_that_order(store: impl Store) {
     for _ in 0..2 {
         // Whether or not the record is known from a look before.
         let large = store.find(EP, "a", wanted, bytes - 1).await.unwrap().unwrap();
-        assert_eq!(large, (known.clone(), LoadedPayloads::Large(bytes)));
+        assert_eq!(large, (known.clone().into(), LoadedPayloads::Large(bytes)));
     }
     let found = store.find(EP, "a", wanted, bytes).await.unwrap().unwrap();
-    assert_eq!(found, (known, LoadedPayloads::Read(vec![None, Some("[1]".into()), input])));
+    assert_eq!(found, (known.into(), LoadedPayloads::Read(vec![None, Some("[1]".into()), input])));
     assert_eq!(
         store.find(EP, "a", wanted, 2).await.unwrap().unwrap().1,
         LoadedPayloads::Large(bytes),
@@ -35,7 +35,7 @@ async fn jobs_are_listed_a_page_at_a_time(store: impl Store) {
     submit(&store, &["low-a", "b", "c"]).await;
     store.submit(EP, job("d", false, at(7))).await.unwrap();
     assert_eq!(store.next_submitted(EP).await.unwrap(), Some(at(0)));
-    assert_eq!(ids(&store.take(EP, claim_request("w1", 2, 8)).await.unwrap()), ["b", "c"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w1", 2, 8)).await.unwrap().0), ["b", "c"]);
     assert_eq!(store.next_submitted(EP).await.unwrap(), Some(at(7)), "of low priority is last");
     store.change(EP, "c", end("w1", true, 9), output("[1]"), None).await.unwrap();
     let page = async |states: &[JobState], offset, limit| {

@@ -38,8 +38,8 @@ const UNTRUSTED: [(&str, &str); 2] = [
 
 /// Asks a Redis.
 pub(super) struct Connection {
-    server: RedisAddress,
-    line: RwLock<ServerConnection>,
+    address: RedisAddress,
+    server: RwLock<ServerConnection>,
     /// When another server was last looked for. Held meanwhile.
     looked: Mutex<Option<Instant>>,
     sender: Arc<EventSender>,
@@ -66,34 +66,34 @@ impl ServerConnection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Connection({})", self.server)
+        write!(f, "Connection({})", self.address)
     }
 }
 
 impl Connection {
-    /// Connects, and has all news told to `teller` from now on.
+    /// Connects, and has all news told to `sender` from now on.
     pub(super) async fn open(url: &str, sender: Arc<EventSender>) -> Result<Self, StoreError> {
-        let (server, heard) = (RedisAddress::parse(url)?, Arc::new(AtomicBool::new(false)));
-        let db = connect(&server, &sender, &heard).await.map_err(|error| failed(&server, &error))?;
-        let line = RwLock::new(ServerConnection { db, number: 0 });
-        let link = Self { server, line, looked: Mutex::default(), sender, heard };
-        link.check().await?;
-        Ok(link)
+        let (address, heard) = (RedisAddress::parse(url)?, Arc::new(AtomicBool::new(false)));
+        let db = connect(&address, &sender, &heard).await.map_err(|error| failed(&address, &error))?;
+        let server = RwLock::new(ServerConnection { db, number: 0 });
+        let connection = Self { address, server, looked: Mutex::default(), sender, heard };
+        connection.check().await?;
+        Ok(connection)
     }
 
     /// Whether it is a Redis that can be used, and what is to be known of it.
     async fn check(&self) -> Result<(), StoreError> {
-        let mut db = self.line.read().await.db.clone();
+        let mut db = self.server.read().await.db.clone();
         let info: String = match redis::cmd("INFO").arg("everything").query_async(&mut db).await {
             Err(error) if error.code() == Some("NOPERM") => {
                 tracing::warn!(
                     "{} lets this user not ask INFO: whether it is of version {MIN_VERSION} or later, and keeps jobs when its memory is full and when it \
                      ends, is not known",
-                    self.server
+                    self.address
                 );
                 return Ok(());
             }
-            Err(error) => return Err(failed(&self.server, &error)),
+            Err(error) => return Err(failed(&self.address, &error)),
             Ok(info) => info,
         };
         let says =
@@ -101,22 +101,22 @@ impl Connection {
         let version = says("redis_version");
         if version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major < MIN_VERSION) {
             let why =
-                format!("{}: its version is {version:?}, and {MIN_VERSION} is the oldest that will do", self.server);
+                format!("{}: its version is {version:?}, and {MIN_VERSION} is the oldest that will do", self.address);
             return Err(StoreError::Failed(why));
         }
         if says("cluster_enabled") == "1" {
-            return Err(StoreError::Failed(format!("{}: it is a cluster, which is not spoken here", self.server)));
+            return Err(StoreError::Failed(format!("{}: it is a cluster, which is not spoken here", self.address)));
         }
         if says("maxmemory_policy") != "noeviction" {
             let policy = says("maxmemory_policy");
             tracing::warn!(
                 policy,
                 "{} throws jobs away when its memory is full: set maxmemory-policy noeviction",
-                self.server
+                self.address
             );
         }
         if says("aof_enabled") != "1" {
-            tracing::warn!("{} forgets jobs when it ends: set appendonly yes", self.server);
+            tracing::warn!("{} forgets jobs when it ends: set appendonly yes", self.address);
         }
         Ok(())
     }
@@ -146,22 +146,27 @@ impl Connection {
     where
         F: Future<Output = RedisResult<T>> + Send,
     {
-        let line = self.line.read().await.clone();
-        let mut answer = ask(line.db.clone(), false).await;
-        let again = match &answer {
-            Err(error) if refusal(error).is_some() => self.renew(line.number).await,
-            Err(error) if error.is_io_error() && !error.is_timeout() => {
-                // One that has an address finds the way back by itself.
-                !self.server.moves() || self.renew(line.number).await
+        let mut again = false;
+        loop {
+            let server = self.server.read().await.clone();
+            match ask(server.db.clone(), again).await {
+                // Boxed: it is rare, and larger than all else.
+                Err(error) if !again && Box::pin(self.is_mended(&server, &error)).await => again = true,
+                answer => return answer.map_err(|error| failed(&self.address, &error)),
             }
-            Err(error) if !error.is_io_error() && !line.is_open().await => self.renew(line.number).await,
-            _ => false,
-        };
-        if again {
-            let line = self.line.read().await.clone();
-            answer = ask(line.db, true).await;
         }
-        answer.map_err(|error| failed(&self.server, &error))
+    }
+
+    /// Whether there is hope after an error: it was one of the connection or of the server, and there is another by now.
+    async fn is_mended(&self, server: &ServerConnection, error: &RedisError) -> bool {
+        if refusal(error).is_some() {
+            return self.renew(server.number).await;
+        }
+        if !error.is_io_error() {
+            return !server.is_open().await && self.renew(server.number).await;
+        }
+        // One that has an address finds the way back by itself.
+        !error.is_timeout() && (!self.address.moves() || self.renew(server.number).await)
     }
 
     /// Connects again, because the connection of this number is of no use: its name may lead to another server by now. Returns whether there
@@ -169,21 +174,21 @@ impl Connection {
     async fn renew(&self, number: u64) -> bool {
         let began = Instant::now();
         let mut looked = self.looked.lock().await;
-        if self.line.read().await.number != number {
+        if self.server.read().await.number != number {
             return true;
         }
         if looked.is_some_and(|looked| looked + RECONNECT_PAUSE > began) {
             return false;
         }
-        let found = connect(&self.server, &self.sender, &self.heard).await;
+        let found = connect(&self.address, &self.sender, &self.heard).await;
         *looked = Some(Instant::now());
         match found {
             Ok(db) => {
-                *self.line.write().await = ServerConnection { db, number: number + 1 };
+                *self.server.write().await = ServerConnection { db, number: number + 1 };
                 true
             }
             Err(error) => {
-                tracing::warn!(cause = %error, "{} is looked for and cannot be reached", self.server);
+                tracing::warn!(cause = %error, "{} is looked for and cannot be reached", self.address);
                 false
             }
         }

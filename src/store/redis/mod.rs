@@ -37,8 +37,8 @@ use super::page::{JobPage, PageQuery};
 use super::shared::{Admission, RateCheck, WorkerView};
 use super::space_warning::SpaceWarning;
 use super::{
-    ClaimRequest, ClaimedJob, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind,
-    PayloadSelection, Store, StoreError, TakenChunks,
+    ClaimRequest, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind, PayloadSelection, Store,
+    StoreError, TakenChunks, TakenJobs,
 };
 use connection::Connection;
 use keys::EndpointKeys;
@@ -190,7 +190,7 @@ impl Store for RedisStore {
             let parts = wanted(&seen.record);
             let bytes = parts.iter().filter_map(|part| sizes.get(*part as usize)).sum();
             if bytes > most {
-                return Ok(Some((seen.record, LoadedPayloads::Large(bytes))));
+                return Ok(Some((seen.record.into(), LoadedPayloads::Large(bytes))));
             }
             let found: Option<Vec<Option<Vec<u8>>>> = if all.is_empty() {
                 // What is not wanted is large.
@@ -200,7 +200,7 @@ impl Store for RedisStore {
             };
             if let Some(found) = found {
                 let parts = found.into_iter().map(|part| part.map(Bytes::from)).collect();
-                return Ok(Some((seen.record, LoadedPayloads::Read(parts))));
+                return Ok(Some((seen.record.into(), LoadedPayloads::Read(parts))));
             }
         }
     }
@@ -233,7 +233,7 @@ impl Store for RedisStore {
         }
     }
 
-    async fn take(&self, endpoint: &str, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+    async fn take(&self, endpoint: &str, request: ClaimRequest) -> Result<TakenJobs, StoreError> {
         self.hand_out(EndpointKeys(endpoint), &request).await
     }
 

@@ -5,13 +5,13 @@
 -- KEYS: the lines of those that wait and of those in progress, the jobs that the worker holds, the timers.
 -- ARGV: what the keys of jobs begin with; how many are wanted, at which place to begin, from 0, and at how many to look at most; the
 -- date; the taking; what the versions begin with that jobs get; where news are told, and the endpoint as JSON; for how many milliseconds a
--- worker's first sign of a job is waited for; whether this was asked before and the answer lost; how many bytes of payloads are wanted, and
--- whether the first job is handed out whatever it weighs.
--- Returns the place to go on at, whether anybody is there, and of each job its record, input and rest.
+-- worker's first sign of a job is waited for; whether this was asked before and the answer lost; how many bytes of payloads are wanted.
+-- Returns the place to go on at, whether there may be more, of each job its record, input and rest, and how many bytes the next one has, if it
+-- has too many.
 local jobs, most, at, look, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local taking, version, news, endpoint = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local lost, handed, told = tonumber(ARGV[10]), {}, {}
-local left, any = tonumber(ARGV[12]), ARGV[13] == '1'
+local left, large = tonumber(ARGV[12]), false
 
 if ARGV[11] == '1' then
     local versions, by = {}, {}
@@ -27,7 +27,7 @@ if ARGV[11] == '1' then
         handed[place] = by[found]
     end
     if #handed > 0 then
-        return { at, 0, handed }
+        return { at, 0, handed, false }
     end
 end
 
@@ -42,11 +42,11 @@ while #handed < most and look > 0 and behind == 1 do
         look = look - 1
         if record and record.expires > now then
             local bytes = #(found[2] or '') + #(found[3] or '')
-            if bytes > left and not any then
-                behind = 0
+            if bytes > left then
+                large, behind = bytes, 0
                 break
             end
-            left, any = left - bytes, false
+            left = left - bytes
             local patience = record.patience.secs * 1000 + math.floor(record.patience.nanos / 1000000)
             local late = now + math.min(patience, lost)
             redis.call('HSET', jobs .. id, 'v', string.format('%s%04d', version, #handed), 't', taking)
@@ -65,4 +65,4 @@ end
 if #told > 0 then
     redis.call('PUBLISH', news, '[' .. table.concat(told, ',') .. ']')
 end
-return { at, behind, handed }
+return { at, behind, handed, large }

@@ -6,7 +6,7 @@ use redis::{Script, ScriptInvocation};
 
 use crate::queue::JobState;
 
-use super::super::{ClaimRequest, ClaimedJob, StoreError};
+use super::super::{ClaimRequest, ClaimedJob, StoreError, TakenJobs};
 use super::RedisStore;
 use super::keys::{self, EndpointKeys};
 use super::records::read;
@@ -24,20 +24,19 @@ struct TakeCall<'a> {
     version: String,
     most: usize,
     bytes: usize,
-    /// Whether the first job is handed out whatever it weighs.
-    any: bool,
     from: usize,
     /// For how long the first sign of a job is waited for.
     lost: Duration,
 }
 
-/// The place to go on at, whether anybody is there, and of each job that is handed out its record, input and rest.
-type TakeReply = (usize, bool, Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)>);
+/// The place to go on at, whether there may be more, of each job that is handed out its record, input and rest, and how many bytes the next
+/// one has, if it has too many.
+type TakeReply = (usize, bool, Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)>, Option<usize>);
 
 impl TakeCall<'_> {
     /// As the script takes it; `again`, if it may have run already.
     fn by<'s>(&self, script: &'s Script, again: bool) -> Result<ScriptInvocation<'s>, StoreError> {
-        let Self { keys, request, taking, version, most, bytes, any, from, lost } = self;
+        let Self { keys, request, taking, version, most, bytes, from, lost } = self;
         let mut take = script.key(keys.line(JobState::InQueue));
         take.key(keys.line(JobState::InProgress)).key(keys.held(&request.claim.worker)).key(keys.due());
         take.arg(keys.jobs())
@@ -51,8 +50,7 @@ impl TakeCall<'_> {
             .arg(json(&keys.0)?)
             .arg(u64::try_from(lost.as_millis()).unwrap_or(u64::MAX))
             .arg(again)
-            .arg(bytes)
-            .arg(any);
+            .arg(bytes);
         Ok(take)
     }
 }
@@ -63,19 +61,19 @@ impl RedisStore {
         &self,
         keys: EndpointKeys<'_>,
         request: &ClaimRequest,
-    ) -> Result<Vec<ClaimedJob>, StoreError> {
+    ) -> Result<TakenJobs, StoreError> {
         let taking = json(&request.claim)?;
-        let (mut handed, mut from, mut behind, mut bytes) = (Vec::new(), 0, true, request.max_bytes);
+        let (mut handed, mut large) = (Vec::new(), None);
+        let (mut from, mut behind, mut bytes) = (0, true, request.max_bytes);
         while behind && handed.len() < request.max_jobs {
             let lost = if request.claim.sends_heartbeats { self.rules.lost_after } else { Duration::MAX };
             let most = request.max_jobs - handed.len();
-            let (version, any) = (version(), handed.is_empty());
-            let ask = TakeCall { keys, request, taking: &taking, version, most, bytes, any, from, lost };
+            let ask = TakeCall { keys, request, taking: &taking, version: version(), most, bytes, from, lost };
             let answer: Result<TakeReply, _> =
                 self.link.run_or(&ask.by(&self.take, false)?, &ask.by(&self.take, true)?).await;
             match answer {
-                Ok((next, more, jobs)) => {
-                    (from, behind) = (next, more);
+                Ok((next, more, jobs, too_large)) => {
+                    (from, behind, large) = (next, more, too_large);
                     for (record, input, rest) in jobs {
                         let record = read(&record, Some(&taking))?;
                         let (input, rest) = (input.unwrap_or_default().into(), rest.unwrap_or_default().into());
@@ -89,7 +87,9 @@ impl RedisStore {
                 Err(_) => break,
             }
         }
-        Ok(handed)
+        // Behind others it waits for the next take.
+        let large = large.filter(|_| handed.is_empty());
+        Ok((handed, large))
     }
 }
 
@@ -105,15 +105,21 @@ mod tests {
         let server = Server::start(&[]);
         let (store, keys) = (RedisStore::on(&server).await, EndpointKeys(EP));
         submit(&store, &["a", "b", "c", "d"]).await;
-        assert_eq!(ids(&store.take(EP, claim_request("w", 1, 1)).await.unwrap()), ["a"]);
+        assert_eq!(ids(&store.take(EP, claim_request("w", 1, 1)).await.unwrap().0), ["a"]);
         let (request, taking) = (claim_request("w", 2, 2), json(&claim_request("w", 2, 2).claim).unwrap());
         let lost = store.rules.lost_after;
-        let ask = || {
-            let (version, bytes, any) = (version(), usize::MAX, true);
-            TakeCall { keys, request: &request, taking: &taking, version, most: 2, bytes, any, from: 0, lost }
+        let ask = || TakeCall {
+            keys,
+            request: &request,
+            taking: &taking,
+            version: version(),
+            most: 2,
+            bytes: usize::MAX,
+            from: 0,
+            lost,
         };
         let taken = async |ask: &TakeCall<'_>, again: bool| {
-            let (.., jobs): TakeReply = store.link.run(&ask.by(&store.take, again).unwrap()).await.unwrap();
+            let (.., jobs, _): TakeReply = store.link.run(&ask.by(&store.take, again).unwrap()).await.unwrap();
             let ids = jobs.into_iter().map(|(record, input, _)| {
                 assert!(input.is_some());
                 read(&record, Some(&taking)).unwrap().id

@@ -80,33 +80,36 @@ impl DbThread {
     }
 
     /// Has something done, which is on the disk when it is answered. It is done even if the answer is no longer waited for.
-    pub(super) async fn call<T: Send + 'static>(
+    pub(super) fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.send(false, work).await
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
+        self.send(false, work)
     }
 
     /// Has something done that a crash of the machine may undo: it is on the disk with what is asked for next, and outlives the process.
-    pub(super) async fn call_unsynced<T: Send + 'static>(
+    pub(super) fn call_unsynced<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.send(true, work).await
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
+        self.send(true, work)
     }
 
-    async fn send<T: Send + 'static>(
+    /// Boxed before it is waited for: the work, which may have a whole job in it, would be part of each future around this one.
+    fn send<T: Send + 'static>(
         &self,
         loose: bool,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
         let (reply, answer) = oneshot::channel();
-        let request = Box::new(Call { work: Some(work), loose, done: None, reply });
-        match &self.requests {
-            Some(requests) => requests.send(request).await.map_err(|_| closed())?,
-            None => return Err(closed()),
+        let request: Box<dyn DbRequest> = Box::new(Call { work: Some(work), loose, done: None, reply });
+        async move {
+            match &self.requests {
+                Some(requests) => requests.send(request).await.map_err(|_| closed())?,
+                None => return Err(closed()),
+            }
+            answer.await.unwrap_or_else(|_| Err(closed()))
         }
-        answer.await.unwrap_or_else(|_| Err(closed()))
     }
 }
 

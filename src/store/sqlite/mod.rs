@@ -41,8 +41,8 @@ use crate::queue::{JobState, Record, Rules, Submission, Transition};
 use super::events::{EventSender, StoreEvent, Subscription};
 use super::page::{JobPage, PageQuery};
 use super::{
-    ClaimRequest, ClaimedJob, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind,
-    PayloadSelection, Store, StoreError, TakenChunks,
+    ClaimRequest, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind, PayloadSelection, Store,
+    StoreError, TakenChunks, TakenJobs,
 };
 pub use backup::BackupSummary;
 use db_thread::DbThread;
@@ -104,12 +104,13 @@ impl SqliteStore {
     }
 
     /// Writes, and tells the news of it once it is on disk.
-    async fn write<T: Send + 'static>(
+    fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Tables<'_>) -> Result<(T, Vec<StoreEvent>), StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
         let (rules, cache) = (self.rules.clone(), self.cache.clone());
-        self.written(self.writer.call(move |db| work(&Tables { db, rules: &rules, cache: &cache })).await)
+        let done = self.writer.call(move |db| work(&Tables { db, rules: &rules, cache: &cache }));
+        async move { self.written(done.await) }
     }
 
     fn written<T>(&self, done: Result<(T, Vec<StoreEvent>), StoreError>) -> Result<T, StoreError> {
@@ -122,13 +123,37 @@ impl SqliteStore {
         }
     }
 
-    async fn look<T: Send + 'static>(
+    fn look<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Tables<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    ) -> impl Future<Output = Result<T, StoreError>> + Send {
         let (rules, cache) = (self.rules.clone(), self.cache.clone());
         let reader = &self.readers[self.next.fetch_add(1, Ordering::Relaxed) % READERS];
-        reader.call(move |db| work(&Tables { db, rules: &rules, cache: &cache })).await
+        reader.call(move |db| work(&Tables { db, rules: &rules, cache: &cache }))
+    }
+
+    /// [`Store::find`] of a job that the cache does not know, which gave the number `at` for it.
+    async fn find_in_file(
+        &self,
+        endpoint: &str,
+        id: &str,
+        wanted: impl PayloadSelection,
+        most: usize,
+        at: u64,
+    ) -> Result<Option<JobWithPayloads>, StoreError> {
+        let (of, name) = (endpoint.to_owned(), id.to_owned());
+        let read = self.look(move |jobs| jobs.find(&of, &name, wanted, most)).await?;
+        let (read, large) = match read {
+            Some((record, Ok(parts))) => (Some((Arc::new(record), parts)), None),
+            Some((record, Err(bytes))) => (Some((Arc::new(record), Vec::new())), Some(bytes)),
+            None => (None, None),
+        };
+        // Of what is large the record alone.
+        self.cache.insert(endpoint, id, at, read.as_ref()).await;
+        Ok(read.map(|(record, parts)| {
+            let parts = parts.into_iter().map(|(_, body)| body).collect();
+            (record, large.map_or(LoadedPayloads::Read(parts), LoadedPayloads::Large))
+        }))
     }
 
     /// Writes a copy of the store in the file `from` to the new file `to`, as it is when that begins: what was answered by then is in it.
@@ -186,7 +211,7 @@ impl Store for SqliteStore {
     }
 
     async fn read(&self, endpoint: &str, id: &str) -> Result<Option<Record>, StoreError> {
-        Ok(self.find(endpoint, id, |_| Vec::new(), 0).await?.map(|(record, _)| record))
+        Ok(self.find(endpoint, id, |_| Vec::new(), 0).await?.map(|(record, _)| Arc::unwrap_or_clone(record)))
     }
 
     async fn find(
@@ -196,23 +221,11 @@ impl Store for SqliteStore {
         wanted: impl PayloadSelection,
         most: usize,
     ) -> Result<Option<JobWithPayloads>, StoreError> {
-        let at = match self.cache.get(endpoint, id, &wanted) {
-            Ok((record, parts)) => return Ok(Some((record, LoadedPayloads::of(parts, most)))),
-            Err(at) => at,
-        };
-        let (of, name) = (endpoint.to_owned(), id.to_owned());
-        let read = self.look(move |jobs| jobs.find(&of, &name, wanted, most)).await?;
-        let (read, large) = match read {
-            Some((record, Ok(parts))) => (Some((record, parts)), None),
-            Some((record, Err(bytes))) => (Some((record, Vec::new())), Some(bytes)),
-            None => (None, None),
-        };
-        // Of what is large the record alone.
-        self.cache.insert(endpoint, id, at, read.as_ref()).await;
-        Ok(read.map(|(record, parts)| {
-            let parts = parts.into_iter().map(|(_, body)| body).collect();
-            (record, large.map_or(LoadedPayloads::Read(parts), LoadedPayloads::Large))
-        }))
+        match self.cache.get(endpoint, id, &wanted) {
+            Ok((record, parts)) => Ok(Some((record, LoadedPayloads::of(parts, most)))),
+            // Boxed: what is asked often is known.
+            Err(at) => Box::pin(self.find_in_file(endpoint, id, wanted, most, at)).await,
+        }
     }
 
     async fn change(
@@ -234,7 +247,7 @@ impl Store for SqliteStore {
                     let body = |part| parts.iter().rfind(|(given, _)| *given == part).map(|(_, body)| body.clone());
                     jobs.cache.insert_pending(
                         &endpoint,
-                        (record.clone(), END_PAYLOADS.map(|part| (part, body(part))).into()),
+                        (Arc::new(record.clone()), END_PAYLOADS.map(|part| (part, body(part))).into()),
                     );
                 }
             }
@@ -244,7 +257,7 @@ impl Store for SqliteStore {
     }
 
     /// It may be lost in a crash of the machine: then the job waits again, and the result of who has it is as good as any.
-    async fn take(&self, endpoint: &str, request: ClaimRequest) -> Result<Vec<ClaimedJob>, StoreError> {
+    async fn take(&self, endpoint: &str, request: ClaimRequest) -> Result<TakenJobs, StoreError> {
         let (endpoint, rules, cache) = (endpoint.to_owned(), self.rules.clone(), self.cache.clone());
         let work = move |db: &Connection| Tables { db, rules: &rules, cache: &cache }.take(&endpoint, &request);
         self.written(self.writer.call_unsynced(work).await)

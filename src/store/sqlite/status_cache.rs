@@ -4,7 +4,7 @@
 //! file meanwhile waits for that.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -22,10 +22,10 @@ const MAX_JOB_BYTES: usize = 16 << 10;
 const MAX_CHANGES: usize = 4096;
 
 /// A job with some of its payloads, of which there may be none.
-pub(super) type CachedRead = (Record, Vec<(PayloadKind, Option<Bytes>)>);
+pub(super) type CachedRead = (Arc<Record>, Vec<(PayloadKind, Option<Bytes>)>);
 
 /// The same, of what was asked for.
-type CacheHit = (Record, Vec<Option<Bytes>>);
+type CacheHit = (Arc<Record>, Vec<Option<Bytes>>);
 
 /// What was read, and what changed since.
 #[derive(Debug)]
@@ -181,7 +181,10 @@ mod tests {
     use crate::date::UnixTime;
 
     fn read(id: &str) -> CachedRead {
-        (Record::new(id, UnixTime::EPOCH), vec![(PayloadKind::Input, Some("1".into())), (PayloadKind::Output, None)])
+        (
+            Record::new(id, UnixTime::EPOCH).into(),
+            vec![(PayloadKind::Input, Some("1".into())), (PayloadKind::Output, None)],
+        )
     }
 
     fn input(_: &Record) -> Vec<PayloadKind> {
@@ -215,7 +218,7 @@ mod tests {
         let text = || "x".repeat(MAX_JOB_BYTES);
         let kept = |alter: &dyn Fn(&mut Record)| {
             let (cache, mut small) = (StatusCache::new(), read("a"));
-            alter(&mut small.0);
+            alter(Arc::make_mut(&mut small.0));
             cache.insert("e", "a", 1, Some(&small)).now_or_never().unwrap();
             cache.get("e", "a", input).is_ok()
         };

@@ -8,7 +8,7 @@ use crate::queue::{JobState, Record, Rules, Submission, Transition};
 
 use super::super::effects::{Tally, effects};
 use super::super::events::StoreEvent;
-use super::super::{ClaimRequest, ClaimedJob, PayloadKind, StoreError};
+use super::super::{ClaimRequest, ClaimedJob, PayloadKind, StoreError, TakenJobs};
 use super::status_cache::StatusCache;
 
 /// The tables, through a connection.
@@ -160,8 +160,9 @@ impl Tables<'_> {
         &self,
         endpoint: &str,
         request: &ClaimRequest,
-    ) -> Result<(Vec<ClaimedJob>, Vec<StoreEvent>), StoreError> {
-        let (mut handed, mut all_events, mut left) = (Vec::new(), Vec::new(), request.max_bytes);
+    ) -> Result<(TakenJobs, Vec<StoreEvent>), StoreError> {
+        let (mut handed, mut large) = (Vec::new(), None);
+        let (mut all_events, mut left) = (Vec::new(), request.max_bytes);
         // One that has expired waits only to be forgotten.
         let text = "SELECT id, record FROM jobs WHERE endpoint = ?1 AND state = ?2 AND gone = 0 AND expires > ?3 ORDER BY low, place LIMIT ?4";
         let most = i64::try_from(request.max_jobs).unwrap_or(-1);
@@ -170,24 +171,36 @@ impl Tables<'_> {
         // Before anything is changed: one that cannot be read undoes nothing of others.
         let waiting: Vec<Record> = rows.iter().map(|(id, record)| read(id, record)).collect::<Result<_, _>>()?;
         for (record, (id, _)) in waiting.into_iter().zip(rows) {
-            let text = "SELECT part, body FROM parts WHERE endpoint = ?1 AND id = ?2 AND part <= ?3";
-            let given = params![endpoint, id, PayloadKind::Rest as u8];
-            let given = self.rows(text, given, |row| Ok((row.get::<_, u8>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
-            let (mut input, mut rest) = (Bytes::new(), Bytes::from_static(b"{}"));
-            for (part, body) in given {
-                *(if part == PayloadKind::Rest as u8 { &mut rest } else { &mut input }) = body.into();
-            }
-            let bytes = input.len() + rest.len();
-            if bytes > left && !handed.is_empty() {
-                break;
-            }
-            left = left.saturating_sub(bytes);
+            let (input, rest) = match self.submitted(endpoint, &id, left)? {
+                Ok(given) => given,
+                Err(bytes) => {
+                    large = handed.is_empty().then_some(bytes);
+                    break;
+                }
+            };
+            left = left.saturating_sub(input.len() + rest.len());
             let start = |record: &mut Record| record.start(&request.claim);
             let (record, Transition::Changed, events) = self.follow(endpoint, record, start, true)? else { continue };
             all_events.extend(events);
             handed.push(ClaimedJob { record, input, rest });
         }
-        Ok((handed, all_events))
+        Ok(((handed, large), all_events))
+    }
+
+    /// What a client sent, [`PayloadKind::Input`] and [`PayloadKind::Rest`], if it has at most so many bytes; else how many, and none is read.
+    fn submitted(&self, endpoint: &str, id: &str, most: usize) -> Result<Result<(Bytes, Bytes), usize>, StoreError> {
+        let text = "SELECT part, length(body), CASE WHEN length(body) <= ?4 THEN body END FROM parts \
+                    WHERE endpoint = ?1 AND id = ?2 AND part <= ?3";
+        let values = params![endpoint, id, PayloadKind::Rest as u8, i64::try_from(most).unwrap_or(i64::MAX)];
+        let read = |row: &Row<'_>| {
+            Ok((row.get::<_, u8>(0)?, row.get::<_, i64>(1)? as usize, row.get::<_, Option<Vec<u8>>>(2)?))
+        };
+        let (mut input, mut rest, mut bytes) = (Bytes::new(), Bytes::from_static(b"{}"), 0);
+        for (part, length, body) in self.rows(text, values, read)? {
+            bytes += length;
+            *(if part == PayloadKind::Rest as u8 { &mut rest } else { &mut input }) = body.unwrap_or_default().into();
+        }
+        Ok(if bytes > most { Err(bytes) } else { Ok((input, rest)) })
     }
 
     pub(super) fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {

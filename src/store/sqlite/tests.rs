@@ -81,7 +81,7 @@ async fn jobs_that_are_over_leave_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, "queue.db");
     submit(&store, &["a", "b", "low-c", "d"]).await;
-    store.take(EP, claim_request("w", 2, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 2, 1)).await.unwrap().0;
     store.change(EP, "a", |record: &mut Record| record.part("w"), Vec::new(), Some("1".into())).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     store.change(EP, "low-c", |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
@@ -105,10 +105,10 @@ async fn a_take_that_a_crash_has_undone_costs_no_result() {
     submit(&store, &["a", "b"]).await;
     let path = |name: &str| folder.path().join(name);
     SqliteStore::backup(&path("queue.db"), &path("crashed.db")).unwrap();
-    assert_eq!(ids(&store.take(EP, claim_request("w1", 2, 1)).await.unwrap()), ["a", "b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w1", 2, 1)).await.unwrap().0), ["a", "b"]);
     // The machine comes back with what was synced before, and the worker goes on.
     let store = open(&folder, "crashed.db");
-    assert_eq!(ids(&store.take(EP, claim_request("w2", 1, 2)).await.unwrap()), ["a"], "it is handed out again");
+    assert_eq!(ids(&store.take(EP, claim_request("w2", 1, 2)).await.unwrap().0), ["a"], "it is handed out again");
     for (id, transition) in [("a", Transition::Stop("w2".into())), ("b", Transition::Changed)] {
         let (record, done) = store.change(EP, id, end("w1", true, 3), output("[1]"), None).await.unwrap().unwrap();
         assert_eq!((record.state, done), (JobState::Completed, transition), "{id}");
@@ -116,7 +116,7 @@ async fn a_take_that_a_crash_has_undone_costs_no_result() {
     }
     let (_, late) = store.change(EP, "a", end("w2", true, 4), output("[2]"), None).await.unwrap().unwrap();
     assert_eq!(late, Transition::Unchanged);
-    assert!(store.take(EP, claim_request("w2", 9, 5)).await.unwrap().is_empty(), "none is drawn once more");
+    assert!(store.take(EP, claim_request("w2", 9, 5)).await.unwrap().0.is_empty(), "none is drawn once more");
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn what_a_worker_never_comes_to_hear_is_forgotten_after_a_day() {
     let day = 24 * 3600;
     for (id, worker, seconds) in [("a", "w1", 0), ("b", "w2", 10), ("c", "w3", day + 5)] {
         store.submit(EP, job(id, false, at(seconds))).await.unwrap();
-        store.take(EP, claim_request(worker, 1, seconds)).await.unwrap();
+        store.take(EP, claim_request(worker, 1, seconds)).await.unwrap().0;
         store.change(EP, id, move |record: &mut Record| record.cancel(at(seconds)), Vec::new(), None).await.unwrap();
     }
     let mut heard = Vec::new();
@@ -153,7 +153,7 @@ async fn how_a_job_stands_is_read_again_when_it_changed_here_or_in_another_proce
         (known, store.read(EP, "a").await.unwrap().unwrap().state)
     };
     assert_eq!([stands().await, stands().await], [(false, JobState::InQueue), (true, JobState::InQueue)]);
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
     assert_eq!([stands().await, stands().await], [(false, JobState::InProgress), (true, JobState::InProgress)]);
     open(&folder, "queue.db").change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     store.reclaim_space().await.unwrap();

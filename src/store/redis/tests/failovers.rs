@@ -101,7 +101,7 @@ async fn a_name_that_leads_to_another_server_is_looked_up_again() {
     leads.store(second.port(), Ordering::Relaxed);
     until("it is found", async || store.submit(EP, job("c", false, at(1))).await.is_ok()).await;
     store.ready().await.unwrap();
-    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b", "c"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap().0), ["a", "b", "c"]);
     assert_eq!(timeout(SOON, events.next()).await.unwrap(), Some(StoreEvent::Lagged));
     // At once, now that the last look was a while ago.
     sleep(Duration::from_millis(1100)).await;
@@ -139,7 +139,7 @@ async fn who_refuses_writes_is_not_ready_and_is_used_when_it_takes_them_again() 
     tell::<()>(&server, "BGSAVE").await;
     says(&server, "rdb_last_bgsave_status:ok").await;
     submit(&store, &["b"]).await;
-    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap().0), ["a", "b"]);
 }
 
 #[tokio::test]
@@ -184,6 +184,6 @@ async fn sentinels_say_where_it_is_and_where_it_has_gone() {
     first.kill();
     assert!(why(store.submit(EP, job("b", false, at(1))).await).contains("\"main\" of the Sentinels"));
     until("another is found", async || store.submit(EP, job("b", false, at(1))).await.is_ok()).await;
-    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap().0), ["a", "b"]);
     assert_eq!(tell::<Vec<redis::Value>>(&second, "ROLE").await[0], redis::Value::BulkString(b"master".to_vec()));
 }

@@ -25,7 +25,7 @@ async fn gateways_that_take_at_once_hand_out_each_job_once_and_in_order() {
         takers.spawn(async move {
             let mut taken = Vec::new();
             loop {
-                let handed = store.take(EP, claim_request(&format!("w{number}"), 1 + number % 3, 1)).await.unwrap();
+                let handed = store.take(EP, claim_request(&format!("w{number}"), 1 + number % 3, 1)).await.unwrap().0;
                 if handed.is_empty() {
                     return taken;
                 }
@@ -47,7 +47,7 @@ async fn of_changes_at_once_none_is_lost() {
     let server = Server::start(&[]);
     let stores = [Arc::new(RedisStore::on(&server).await), Arc::new(RedisStore::on(&server).await)];
     submit(&*stores[0], &["a"]).await;
-    stores[1].take(EP, claim_request("w", 1, 1)).await.unwrap();
+    stores[1].take(EP, claim_request("w", 1, 1)).await.unwrap().0;
     let mut changes = JoinSet::new();
     for (number, store) in stores.iter().cycle().take(60).cloned().enumerate() {
         let chunk = Some(Bytes::from(format!("{number:02}")));
@@ -70,7 +70,7 @@ async fn who_asks_again_because_the_answer_was_lost_is_heard_once() {
         assert_eq!(store.link.run::<u8>(&entry).await.unwrap(), 0);
     }
     assert_eq!(store.submit(EP, new).await, Err(StoreError::Duplicate), "of somebody else");
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
     let seen = store.seen(keys, "a").await.unwrap().unwrap();
     let (mut after, chunk) = (seen.record.clone(), Bytes::from("1"));
     let transition = after.part("w");
@@ -99,7 +99,7 @@ async fn a_line_of_jobs_that_have_expired_is_in_nobody_s_way() {
         short.record.expires = at(if number % 550 == 549 { 100 } else { 10 });
         store.submit(EP, short).await.unwrap();
     }
-    assert_eq!(ids(&store.take(EP, claim_request("w", 3, 10)).await.unwrap()), ["j0549", "j1099"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 3, 10)).await.unwrap().0), ["j0549", "j1099"]);
     assert_eq!(store.counts(EP).await.unwrap(), Counts { in_queue: 1098, in_progress: 2, ..Counts::default() });
 }
 
@@ -111,7 +111,7 @@ async fn news_reach_other_gateways() {
     submit(&one, &["a"]).await;
     let heard = timeout(Duration::from_secs(5), events.next()).await.unwrap();
     assert_eq!(heard, Some(StoreEvent::JobQueued(EP.into())));
-    assert_eq!(ids(&other.take(EP, claim_request("w", 1, 1)).await.unwrap()), ["a"]);
+    assert_eq!(ids(&other.take(EP, claim_request("w", 1, 1)).await.unwrap().0), ["a"]);
 }
 
 #[tokio::test]
@@ -119,7 +119,7 @@ async fn jobs_that_are_over_leave_nothing_behind() {
     let server = Server::start(&[]);
     let store = RedisStore::on(&server).await;
     submit(&store, &["a", "b", "low-c", "d"]).await;
-    store.take(EP, claim_request("w", 2, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 2, 1)).await.unwrap().0;
     let part = |record: &mut Record| record.part("w");
     store.change(EP, "a", part, Vec::new(), Some("1".into())).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();

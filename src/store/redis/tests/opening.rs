@@ -16,7 +16,7 @@ async fn jobs_of_the_version_before_are_taken_and_go_on() {
     let store = RedisStore::on(&server).await;
     let _: () = store.link.ask(pipe().set(keys::format(), 1).ignore()).await.unwrap();
     submit(&store, &["a"]).await;
-    let taken = store.take(EP, claim_request("w", 1, 1)).await.unwrap();
+    let taken = store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
     // As it was written then: a record that says so itself.
     let record = serde_json::to_string(&taken[0].record).unwrap();
     let mut ask = pipe();
@@ -73,12 +73,12 @@ async fn a_user_who_may_not_ask_info_will_do_and_so_will_a_socket() {
     submit(&store, &["a", "b"]).await;
     store.ready().await.unwrap();
     store.sync_clock(None, UnixTime::EPOCH).await.unwrap();
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     let url = format!("redis+unix://{}?user=me&pass=p%40ss%2Fw%3Ard", folder.join("redis.sock").display());
     let store = RedisStore::open(&url, Rules::default()).await.unwrap();
     assert_eq!(store.counts(EP).await.unwrap().completed, 1);
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
     let mut user = pipe();
     user.cmd("ACL").arg(&["SETUSER", "me", "-eval", "-evalsha"]);
     RedisStore::on(&server).await.link.ask::<()>(user.ignore()).await.unwrap();

@@ -18,7 +18,7 @@ async fn what_was_answered_is_there_after_a_kill() {
     let mut server = Server::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = Arc::new(RedisStore::on(&server).await);
     submit(&*store, &["a", "b"]).await;
-    let taken = store.take(EP, claim_request("w", 2, 1)).await.unwrap();
+    let taken = store.take(EP, claim_request("w", 2, 1)).await.unwrap().0;
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     let mut submits = JoinSet::new();
     for row in 0..4 {
@@ -61,7 +61,7 @@ async fn a_redis_that_was_away_is_used_again_and_who_waits_looks_again() {
     assert!(error.starts_with(&format!("Redis at 127.0.0.1:{}/0: ", server.port())), "{error}");
     assert!(!why(store.take(EP, claim_request("w", 1, 1)).await).is_empty());
     server.start_again();
-    assert_eq!(ids(&store.take(EP, claim_request("w", 1, 1)).await.unwrap()), ["a"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 1, 1)).await.unwrap().0), ["a"]);
     let heard = timeout(Duration::from_secs(5), events.next()).await.unwrap();
     assert_eq!(heard, Some(StoreEvent::Lagged));
     submit(&store, &["c"]).await;
@@ -94,7 +94,7 @@ async fn a_redis_that_refused_the_connection_for_a_while_is_used_again() {
     tokio::time::sleep(Duration::from_millis(1100)).await;
     store.submit(EP, job("b", false, at(1))).await.unwrap();
     store.ready().await.unwrap();
-    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap().0), ["a", "b"]);
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_full_memory_refuses_jobs_and_keeps_results() {
     let server = Server::start(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);
     let store = RedisStore::on(&server).await;
     submit(&store, &["a", "b"]).await;
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
     let large = |id: &str| {
         let mut job = job(id, false, at(1));
         job.input = serde_json::value::to_raw_value(&"x".repeat(1 << 20)).unwrap();
@@ -122,7 +122,7 @@ async fn a_full_memory_refuses_jobs_and_keeps_results() {
     let parts = vec![(PayloadKind::Output, result.clone())];
     store.change(EP, "a", end("w", true, 2), parts, None).await.unwrap();
     assert_eq!(store.payload(EP, "a", PayloadKind::Output).await.unwrap(), Some(result));
-    assert_eq!(ids(&store.take(EP, claim_request("w", 2, 2)).await.unwrap()), ["b", "l0"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 2, 2)).await.unwrap().0), ["b", "l0"]);
     assert!(!why(store.submit(EP, large("m")).await).is_empty());
     // What is over makes room.
     let later = at(25 * 3600);

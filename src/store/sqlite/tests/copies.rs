@@ -8,7 +8,7 @@ async fn a_copy_has_what_was_answered_before_it_began_while_more_comes() {
     let (store, answered, enough) =
         (Arc::new(open(&folder, "queue.db")), Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
     submit(&*store, &["done", "held"]).await;
-    store.take(EP, claim_request("w", 2, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 2, 1)).await.unwrap().0;
     store.change(EP, "done", end("w", true, 2), output("[1]"), None).await.unwrap();
     let mut submits = JoinSet::new();
     for client in 0..4 {
@@ -54,7 +54,7 @@ async fn a_copy_has_what_was_answered_before_it_began_while_more_comes() {
         (copy.held_by(EP, "w").await.unwrap(), copy.counts(EP).await.unwrap().completed),
         (vec!["held".into()], 1)
     );
-    let all = copy.take(EP, claim_request("w2", usize::MAX, 2)).await.unwrap();
+    let all = copy.take(EP, claim_request("w2", usize::MAX, 2)).await.unwrap().0;
     assert_eq!(ids(&all).len() as u64, copied.jobs - 2, "it is a queue that goes on");
 }
 

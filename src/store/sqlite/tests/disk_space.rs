@@ -38,7 +38,7 @@ async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room()
     let folder = tempfile::tempdir().unwrap();
     let (store, path) = (open(&folder, "queue.db"), folder.path().join("queue.db"));
     submit(&store, &["a", "b"]).await;
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
     let before = rows(&path);
     room_for(&store, 20).await;
     let why = |refused: Result<_, StoreError>| match refused {
@@ -57,7 +57,7 @@ async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room()
         (vec!["a".into()], 0)
     );
     // What there is room for goes on.
-    assert_eq!(ids(&store.take(EP, claim_request("w", 2, 2)).await.unwrap()), ["b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 2, 2)).await.unwrap().0), ["b"]);
     store.change(EP, "b", end("w", true, 3), output("[2]"), None).await.unwrap();
     room_for(&store, 1000).await;
     store.change(EP, "a", end("w", true, 3), result.clone(), None).await.unwrap();
@@ -97,7 +97,7 @@ async fn new_jobs_leave_what_is_kept_free_and_results_may_use_it() {
     let store = SqliteStore::open(&path, Rules::default(), Some(u64::MAX)).unwrap();
     let refused = store.submit(EP, job("b", false, at(1))).await;
     assert!(matches!(&refused, Err(StoreError::NoSpace(why)) if why.contains("gateway.min_free")), "{refused:?}");
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     assert_eq!(store.ids_in_state(EP, JobState::InQueue).await.unwrap(), [""; 0]);
 }
@@ -139,7 +139,7 @@ async fn a_file_gives_back_what_it_needs_no_more() {
     assert!(left < 8 << 20, "{left}");
     assert!(store.payload(EP, "a", PayloadKind::Input).await.unwrap().is_some());
     submit(&store, &["b"]).await;
-    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a", "b"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap().0), ["a", "b"]);
 }
 
 #[tokio::test]
@@ -152,5 +152,5 @@ async fn a_file_of_the_versions_before_learns_to_shrink() {
     assert_eq!(kind(), 0);
     let store = open(&folder, "queue.db");
     assert_eq!(kind(), 2);
-    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap()), ["a"]);
+    assert_eq!(ids(&store.take(EP, claim_request("w", 9, 1)).await.unwrap().0), ["a"]);
 }

@@ -1,6 +1,5 @@
 //! What one client can take of the gateway's memory.
 
-use axum::body::BodyDataStream;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 
@@ -27,14 +26,6 @@ impl TestGateway {
         self.take("w1").await;
         assert_eq!(self.post(&format!("/job-done/w1/{id}"), &format!(r#"{{"output":{}}}"#, text())).await.0, 200);
         id
-    }
-
-    /// An answer whose body was not read yet.
-    async fn unread(&self, path: &str, accept: &str) -> BodyDataStream {
-        let request = Request::get(format!("/v2/stable-diffusion-v1{path}")).header("accept", accept);
-        let reply = service(&self.gateway).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
-        assert_eq!(reply.status(), 200);
-        reply.into_body().into_data_stream()
     }
 }
 

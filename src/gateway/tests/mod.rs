@@ -4,6 +4,7 @@ mod browsers;
 mod clients;
 mod clocks;
 mod events;
+mod large_jobs;
 mod memory_budget;
 mod metrics;
 mod openapi;
@@ -15,7 +16,7 @@ mod workers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::{HeaderMap, Request};
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -101,6 +102,14 @@ impl TestGateway {
             let status = reply.status().as_u16();
             (status, String::from_utf8(to_bytes(reply.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap())
         })
+    }
+
+    /// An answer whose body was not read yet.
+    async fn unread(&self, path: &str, accept: &str) -> BodyDataStream {
+        let request = Request::get(format!("/v2/stable-diffusion-v1{path}")).header("accept", accept);
+        let reply = service(&self.gateway).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(reply.status(), 200);
+        reply.into_body().into_data_stream()
     }
 
     async fn head(&self, request: Request<Body>) -> HeaderMap {

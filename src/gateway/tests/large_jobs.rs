@@ -1,0 +1,122 @@
+//! Jobs that need memory on their way to a worker: who waits for it, how much they hold, and that no job is forgotten meanwhile.
+
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::peer::ClientId;
+use super::*;
+use crate::gateway::memory_budget::Reservation;
+
+const MIB: usize = 1 << 20;
+
+/// Bytes of a job's input; a tenth of [`MIB`].
+const LARGE: usize = 100 << 10;
+
+const TAKES: [&str; 2] = ["/job-take/w1?", "/job-take-batch/w1?batch_size=9"];
+
+fn gateway(in_flight: usize) -> TestGateway {
+    TestGateway::with(GatewaySettings { in_flight, ..GatewaySettings::default() })
+}
+
+impl TestGateway {
+    /// Queues a job with an input of so many bytes. Returns its id.
+    async fn run_large(&self, bytes: usize) -> String {
+        self.run(&format!(r#"{{"input":"{}"}}"#, "x".repeat(bytes))).await
+    }
+
+    /// So many bytes for jobs on their way to workers, held by another client.
+    async fn another_holds(&self, bytes: usize) -> Reservation {
+        let reserved = self.gateway.budgets.takes.reserve(bytes);
+        peer::on_behalf_of(ClientId::named("another"), reserved).await.unwrap()
+    }
+
+    fn held(&self, in_flight: usize) -> usize {
+        in_flight - self.gateway.budgets.takes.free()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_jobs_are_handed_out_though_another_holds_all_memory() {
+    let gateway = gateway(MIB);
+    let _all = gateway.another_holds(MIB).await;
+    for path in TAKES {
+        let id = gateway.run(START).await;
+        let (status, jobs) = gateway.get(path).now_or_never().unwrap();
+        assert!(status == 200 && jobs.contains(&id), "{path}: {status} {jobs}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_job_waits_for_memory_and_holds_as_much_as_it_has_until_it_is_read() {
+    let gateway = gateway(MIB);
+    for path in TAKES {
+        let (id, all, began) = (gateway.run_large(LARGE).await, gateway.another_holds(MIB).await, Instant::now());
+        let (unread, ()) = tokio::join!(gateway.unread(path, "*/*"), async {
+            sleep(Duration::from_secs(9)).await;
+            assert_eq!(gateway.field(&id, "status").await, "IN_QUEUE");
+            drop(all);
+        });
+        assert_eq!(began.elapsed().as_secs(), 9, "{path}");
+        let held = gateway.held(MIB);
+        assert!((LARGE..LARGE + 1000).contains(&held), "{path}: {held}");
+        let read = to_bytes(Body::from_stream(unread), usize::MAX).await.unwrap();
+        assert!(String::from_utf8_lossy(&read).contains(&id) && gateway.held(MIB) > 0, "{path}");
+        drop(read);
+        gateway.run_large(LARGE).await;
+        let unread = gateway.unread(path, "*/*").await;
+        assert!(gateway.held(MIB) >= LARGE);
+        drop(unread);
+        assert_eq!(gateway.held(MIB), 0, "{path}: nobody read it");
+    }
+}
+
+/// As more jobs may come with it.
+#[tokio::test(start_paused = true)]
+async fn a_large_job_of_a_batch_waits_for_what_a_batch_may_have() {
+    let (all, batch) = (64 * MIB, 32 * MIB);
+    let gateway = gateway(all);
+    for (path, free, waits) in [(TAKES[0], LARGE + 100, false), (TAKES[1], batch, false), (TAKES[1], batch - 1, true)] {
+        let (id, held) = (gateway.run_large(LARGE).await, gateway.another_holds(all - free).await);
+        let (status, jobs) = gateway.get(path).await;
+        assert_eq!((status, jobs.contains(&id)), if waits { (204, false) } else { (200, true) }, "{path}, {free}");
+        assert_eq!(gateway.held(all), held.bytes(), "{path}, {free}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_leaves_without_the_large_job_it_was_woken_for_wakes_the_next() {
+    // By the end of its hold, after 20 seconds, and because its client goes away.
+    for (client_stays, status) in [(60, Some(204)), (10, None)] {
+        let gateway = gateway(MIB);
+        let (all, began) = (gateway.another_holds(MIB).await, Instant::now());
+        let first = timeout(Duration::from_secs(client_stays), gateway.get("/job-take/w1?"));
+        let second = async {
+            sleep(Duration::from_secs(5)).await;
+            (gateway.get("/job-take/w2?").await, began.elapsed().as_secs())
+        };
+        let submits = async {
+            sleep(Duration::from_secs(6)).await;
+            let id = gateway.run_large(LARGE).await;
+            sleep(Duration::from_secs(16)).await;
+            drop(all);
+            id
+        };
+        let (first, (second, ended), id) = tokio::join!(first, second, submits);
+        assert_eq!(first.ok().map(|(status, _)| status), status);
+        assert!(second.0 == 200 && second.1.contains(&id), "{} {}", second.0, second.1);
+        assert_eq!(ended, 22, "as soon as there is memory");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_larger_than_all_memory_for_jobs_takes_all_of_it() {
+    let gateway = gateway(MIB);
+    for path in TAKES {
+        let id = gateway.run_large(2 * MIB).await;
+        let unread = gateway.unread(path, "*/*").await;
+        assert_eq!(gateway.held(MIB), MIB, "{path}");
+        let job = to_bytes(Body::from_stream(unread), usize::MAX).await.unwrap();
+        assert!(job.len() > 2 * MIB && String::from_utf8_lossy(&job).contains(&id), "{path}");
+    }
+    assert_eq!(gateway.held(MIB), 0);
+}

@@ -101,13 +101,17 @@ impl ConnectionLimit {
         }
     }
 
-    /// Makes a guest one of those who stay, if there is a place.
+    /// Makes a guest one of those who stay, if there is a place and it was not told to give way: its connection ends then.
     fn settle(&self, number: u64) -> bool {
         let mut open = self.open();
         if open.residents() >= self.most - self.guests {
             return false;
         }
-        let guest = open.all.get_mut(&number).and_then(|member| member.guest.take());
+        let Some(member) = open.all.get_mut(&number) else { return false };
+        if member.guest.as_ref().is_some_and(CancellationToken::is_cancelled) {
+            return false;
+        }
+        let guest = member.guest.take();
         open.guests -= usize::from(guest.is_some());
         true
     }
@@ -269,5 +273,19 @@ mod tests {
         drop(places);
         assert!(second.become_resident().await);
         assert_eq!(limit.open().residents(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_was_told_to_give_way_does_so_though_there_is_a_place_by_then() {
+        let (limit, open) = (ConnectionLimit::new(4), CancellationToken::new());
+        let places = [(); 3].map(|()| limit.join(&open));
+        let guest = limit.join(&open);
+        assert!(limit.dismiss_guest());
+        drop(places);
+        // Of what is ready at once, any may be looked at first.
+        assert!(!limit.settle(guest.number) && !guest.become_resident().await);
+        assert_eq!(limit.open().guests, 1);
+        drop(guest);
+        assert_eq!(limit.open().guests, 0);
     }
 }

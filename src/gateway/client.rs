@@ -298,7 +298,7 @@ pub(super) async fn health<S: Store>(State(gateway): State<Arc<Gateway<S>>>, Pat
     let several =
         |id| format!("several workers ask under the id {id:?}: give each a RUNPOD_POD_ID of its own, or none");
     let warnings: Vec<String> =
-        gateway.registry.shared_ids(&endpoint.id).iter().take(MAX_WARNINGS).map(several).collect();
+        gateway.registry.shared_ids(&endpoint.id, gateway.now()).iter().take(MAX_WARNINGS).map(several).collect();
     if !warnings.is_empty() {
         health["warnings"] = warnings.into();
     }

@@ -1,7 +1,7 @@
 //! What gateways on a store tell each other of workers.
 //!
 //! Each writes down what it has seen itself, so that none overwrites what another has; what is true of a worker is what all of them saw
-//! together, as [`super::fleet`] has it.
+//! together, as [`super::worker_registry`] has it.
 
 use std::future::pending;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl<S: Store> Gateway<S> {
 
     /// Several workers are seen to have one id.
     pub(super) async fn mark_shared_id(&self, endpoint: &Endpoint, worker: &str) {
-        if self.registry.mark_shared_id(&endpoint.id, worker) {
+        if self.registry.mark_shared_id(&endpoint.id, worker, self.now()) {
             warn!(
                 endpoint = endpoint.id,
                 worker, "several workers ask under one id: give each a RUNPOD_POD_ID of its own, or none"
@@ -71,13 +71,13 @@ impl<S: Store> Gateway<S> {
         if !S::SHARED {
             return pending().await;
         }
-        let news = self.notifier.workers();
+        let changed = self.notifier.workers();
         loop {
             for endpoint in &self.settings.endpoints {
                 self.learn(&endpoint.id).await;
             }
             select! {
-                () = news.notified() => {}
+                () = changed.notified() => {}
                 () = sleep(READ_INTERVAL) => {}
             }
         }

@@ -140,7 +140,7 @@ impl<S: Store> Gateway<S> {
     /// A worker says that it has nothing in hand. Returns when what it holds is to be looked at again, if its word is doubted.
     pub(super) async fn worker_idle(&self, endpoint: &str, worker: &str) -> Option<UnixTime> {
         // Of several it is another that has something in hand.
-        if self.registry.has_shared_id(endpoint, worker) {
+        if self.registry.has_shared_id(endpoint, worker, self.now()) {
             return None;
         }
         let (rules, now, by) = (self.settings.rules.clone(), self.now(), worker.to_owned());
@@ -169,10 +169,10 @@ impl<S: Store> Gateway<S> {
             };
             let done =
                 log_failure("workers", self.store.change(endpoint, &id, noted, Vec::new(), None).await).flatten();
-            let Some((record, turn)) = done else { continue };
+            let Some((record, transition)) = done else { continue };
             if record.holder() == Some(worker) {
                 kept.push(record);
-            } else if turn != Transition::Unchanged && arrived.load(Ordering::Relaxed) {
+            } else if transition != Transition::Unchanged && arrived.load(Ordering::Relaxed) {
                 self.worker_lost_job(endpoint, worker).await;
             }
         }

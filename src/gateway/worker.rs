@@ -126,7 +126,7 @@ pub(super) async fn ping<S: Store>(
         )
         .await;
     let named = query.job_id.unwrap_or_default();
-    let several = gateway.registry.has_shared_id(&endpoint.id, &worker);
+    let several = gateway.registry.has_shared_id(&endpoint.id, &worker, now);
     for id in gateway.store.held_by(&endpoint.id, &worker).await? {
         let (by, rules) = (worker.clone(), gateway.settings.rules.clone());
         let named = named.split(',').any(|name| name == id);

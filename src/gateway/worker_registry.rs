@@ -15,6 +15,10 @@ pub(super) const GONE_AFTER: Duration = Duration::from_secs(30);
 /// A worker that is to be restarted gets no job for so long, unless it is gone before.
 const BAN_TIME: Duration = Duration::from_mins(10);
 
+/// An id counts as shared for so long after two workers were last seen under it: as long as an attempt may take by default, as two that both
+/// work may not poll meanwhile.
+const SHARED_ID_TIME: Duration = Duration::from_mins(10);
+
 /// Jobs that a worker may lose within the time of a ban before it gets no more for as long.
 const MAX_LOSSES: usize = 3;
 
@@ -80,9 +84,9 @@ struct Worker {
     #[serde(rename = "beats")]
     sends_heartbeats: bool,
     version: String,
-    /// Whether it was seen to be several that have one id: what one of them has in hand, another knows nothing of.
+    /// Until when several workers count as having its id: what one of them has in hand, another knows nothing of.
     #[serde(default)]
-    several: bool,
+    shared_id_until: Option<UnixTime>,
     /// Why it cannot work, if it said so.
     unfit: Option<String>,
     /// Until when it gets no job.
@@ -155,15 +159,19 @@ impl WorkerRegistry {
         (OpenPoll { registry: self, worker: key }, others > 0)
     }
 
-    /// Several have its id. Returns whether that is new.
-    pub(super) fn mark_shared_id(&self, endpoint: &str, worker: &str) -> bool {
+    /// Several are seen to have its id. Returns whether that is new.
+    pub(super) fn mark_shared_id(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
         let mut workers = self.workers();
-        !replace(&mut workers.entry((endpoint.to_owned(), worker.to_owned())).or_default().several, true)
+        let worker = workers.entry((endpoint.to_owned(), worker.to_owned())).or_default();
+        let new = !worker.has_shared_id(now);
+        worker.shared_id_until = Some(now + SHARED_ID_TIME);
+        new
     }
 
     /// Whether several have its id, so that what one of them does not name another may well have.
-    pub(super) fn has_shared_id(&self, endpoint: &str, worker: &str) -> bool {
-        self.workers().get(&(endpoint.to_owned(), worker.to_owned())).is_some_and(|worker| worker.several)
+    pub(super) fn has_shared_id(&self, endpoint: &str, worker: &str, now: UnixTime) -> bool {
+        let workers = self.workers();
+        workers.get(&(endpoint.to_owned(), worker.to_owned())).is_some_and(|worker| worker.has_shared_id(now))
     }
 
     /// The workers of an endpoint.
@@ -172,11 +180,11 @@ impl WorkerRegistry {
     }
 
     /// The ids of an endpoint that several workers have.
-    pub(super) fn shared_ids(&self, endpoint: &str) -> Vec<String> {
+    pub(super) fn shared_ids(&self, endpoint: &str, now: UnixTime) -> Vec<String> {
         let workers = self.workers();
         workers
             .iter()
-            .filter(|((of, _), worker)| of == endpoint && worker.several)
+            .filter(|((of, _), worker)| of == endpoint && worker.has_shared_id(now))
             .map(|((_, id), _)| id.clone())
             .collect()
     }
@@ -322,8 +330,12 @@ impl Worker {
         self.banned = self.banned.max(other.banned);
         self.asked |= other.asked;
         self.sends_heartbeats |= other.sends_heartbeats;
-        self.several |= other.several;
+        self.shared_id_until = self.shared_id_until.max(other.shared_id_until);
         self.unfit = self.unfit.take().or(other.unfit);
+    }
+
+    fn has_shared_id(&self, now: UnixTime) -> bool {
+        self.shared_id_until.is_some_and(|until| now < until)
     }
 
     fn is_silent(&self, now: UnixTime) -> bool {
@@ -374,13 +386,37 @@ mod tests {
         assert!(registry.polls_for_jobs("e", "w").1);
         drop(one);
         assert!(!registry.polls_for_jobs("e", "w").1);
-        assert!(registry.mark_shared_id("e", "w") && !registry.mark_shared_id("e", "w"), "that is known");
-        assert_eq!((registry.shared_ids("e"), registry.shared_ids("f")), (vec!["w".to_owned()], vec![]));
         assert!(registry.polls().is_empty());
-        registry.record("e", "w", WorkerSignal::JobPoll, at(0));
-        other.merge("e", "w", &registry.export("e", "w").unwrap(), at(0));
-        assert!(other.has_shared_id("e", "w"));
-        assert!(registry.forget("e", "w", false, at(30)) && !registry.has_shared_id("e", "w"), "and those are gone");
+        assert!(
+            registry.mark_shared_id("e", "w", at(0)) && !registry.mark_shared_id("e", "w", at(9)),
+            "that is known by then"
+        );
+        let shared = |endpoint| registry.shared_ids(endpoint, at(9));
+        assert_eq!((shared("e"), shared("f")), (vec!["w".to_owned()], vec![]));
+        registry.record("e", "w", WorkerSignal::JobPoll, at(9));
+        other.merge("e", "w", &registry.export("e", "w").unwrap(), at(9));
+        assert!(other.has_shared_id("e", "w", at(608)) && !other.has_shared_id("e", "w", at(609)));
+        assert!(registry.forget("e", "w", false, at(39)), "and those are gone");
+        assert!(!registry.has_shared_id("e", "w", at(39)));
+    }
+
+    #[test]
+    fn an_id_that_only_one_worker_has_any_longer_is_trusted_again() {
+        let registry = WorkerRegistry::default();
+        registry.mark_shared_id("e", "w", at(0));
+        registry.mark_shared_id("e", "w", at(300));
+        assert!(registry.has_shared_id("e", "w", at(899)) && registry.shared_ids("e", at(899)) == ["w"]);
+        assert!(!registry.has_shared_id("e", "w", at(900)) && registry.shared_ids("e", at(900)).is_empty());
+        assert!(registry.mark_shared_id("e", "w", at(900)), "which is new again");
+    }
+
+    #[test]
+    fn what_gateways_of_other_versions_say_of_a_worker_is_understood() {
+        let registry = WorkerRegistry::default();
+        let before = r#"{"worker":{"seen":1000000,"asked":true,"beats":true,"version":"1.12.0","several":true,"unfit":null,"banned":null},
+            "losses":{"dates":[],"brought":null}}"#;
+        assert!(registry.merge("e", "w", before, at(0)));
+        assert!(registry.sends_heartbeats("e", "w") && !registry.has_shared_id("e", "w", at(0)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod history;
 mod idempotency;
 mod job_status;
 mod limits;
+mod log_throttle;
 mod long_poll;
 mod memory_budget;
 mod memory_pool;

@@ -1,6 +1,5 @@
 //! Replies: JSON always, exactly 200 for success, `{"error": …}` for everything else.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,14 +7,15 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use tokio::time::Instant;
 
 use crate::job::Complaints;
 use crate::queue::{JobState, SubmissionError};
 use crate::store::StoreError;
 
-/// Between words that the store fails.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
+use super::log_throttle::LogThrottle;
+
+/// While the store is away every request fails, and the log is to be read.
+static STORE_FAILURES: LogThrottle = LogThrottle::new(Duration::from_secs(1));
 
 /// A JSON text as a reply.
 pub(super) struct RawJson<T = String>(pub(super) T);
@@ -137,24 +137,16 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if let Self::Store(error) = &self {
-            tell_failed(error);
+        if let Self::Store(error) = &self
+            && STORE_FAILURES.passes()
+        {
+            tracing::error!(cause = %error, "a request failed at the store; others may have, too");
         }
         let mut reply = (self.status(), RawJson(self.body())).into_response();
         if matches!(self, Self::StoreFull | Self::Busy | Self::Crowded | Self::Store(_) | Self::TooManyRequests(_)) {
             reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         reply
-    }
-}
-
-/// Says that the store fails, once a second at most: while it is away every request fails, and the log is to be read.
-fn tell_failed(error: &StoreError) {
-    static LAST_LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
-    let (now, mut said) = (Instant::now(), LAST_LOGGED.lock().unwrap_or_else(PoisonError::into_inner));
-    if said.is_none_or(|said| now.duration_since(said) >= LOG_INTERVAL) {
-        *said = Some(now);
-        tracing::error!(cause = %error, "a request failed at the store; others may have, too");
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a gateway holds, and what all of its routes ask of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use crate::store::{Store, StoreError};
 
 use super::api_keys::{Access, ApiKeys};
 use super::limits::ClientLimits;
+use super::log_throttle::LogThrottle;
 use super::memory_budget::MemoryBudgets;
 use super::metrics::HttpMetrics;
 use super::notifier::Notifier;
@@ -34,6 +36,8 @@ pub struct Gateway<S> {
     pub(super) limits: ClientLimits,
     pub(super) receivers: Arc<Receivers>,
     pub(super) budgets: MemoryBudgets,
+    /// Of polls for jobs that found no memory.
+    pub(super) no_memory_warnings: LogThrottle,
     pub(super) http: HttpMetrics,
     pub(super) request_ids: RequestIds,
     pub(super) keys: ApiKeys,
@@ -62,6 +66,7 @@ impl<S: Store> Gateway<S> {
             began: course.now(),
             course,
             budgets: MemoryBudgets::new(settings.in_flight, &closing),
+            no_memory_warnings: LogThrottle::new(Duration::from_mins(1)),
             keys: ApiKeys::new(settings.keys.clone(), settings.local_worker_key.clone()),
             settings,
             notifier: Arc::default(),

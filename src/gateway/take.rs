@@ -107,12 +107,18 @@ impl<S: Store> Gateway<S> {
         self.settings.max_input.0.max(self.settings.max_input.1)
     }
 
-    /// Room for a job of so many bytes, and for those behind it if several may be handed out at once; none, if there is none before the poll has
+    /// Memory for a job of so many bytes, and for those behind it if several may be handed out at once; none, if there is none before the poll has
     /// been held long enough.
-    async fn room_for_jobs(&self, limits: &TakeLimits, large: usize, until: Instant) -> Option<Reservation> {
+    async fn memory_for_jobs(&self, endpoint: &Endpoint, bytes: usize, until: Instant) -> Option<Reservation> {
         tokio::select! {
-            held = self.budgets.takes.reserve(large.max(limits.batch_bytes())) => held.ok(),
-            () = sleep_until(until) => None,
+            held = self.budgets.takes.reserve(bytes) => held.ok(),
+            () = sleep_until(until) => {
+                if self.no_memory_warnings.passes() {
+                    let endpoint = &endpoint.id;
+                    warn!(endpoint, bytes, "no memory for a job that a worker polls for, which goes on waiting: workers are slow to read theirs");
+                }
+                None
+            }
             () = self.closing.cancelled() => None,
         }
     }
@@ -165,8 +171,11 @@ impl<S: Store> Gateway<S> {
                 // First what it had room for when another job was next: who has some and waits for more could wait for another who does.
                 drop(held);
                 let _others = WakesNext(&waiter);
-                let Some(room) = Box::pin(self.room_for_jobs(limits, bytes, until)).await else { return none() };
-                (held, max_bytes) = (room, bytes.max(limits.batch_bytes()));
+                max_bytes = bytes.max(limits.batch_bytes());
+                let Some(memory) = Box::pin(self.memory_for_jobs(endpoint, max_bytes, until)).await else {
+                    return none();
+                };
+                held = memory;
                 continue;
             }
             if handed.is_empty() {

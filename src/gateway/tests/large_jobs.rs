@@ -1,7 +1,10 @@
 //! Jobs that need memory on their way to a worker: who waits for it, how much they hold, and that no job is forgotten meanwhile.
 
+use std::io::{Seek, read_to_string};
+
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::subscriber::set_default;
 
 use super::peer::ClientId;
 use super::*;
@@ -106,6 +109,22 @@ async fn a_poll_that_leaves_without_the_large_job_it_was_woken_for_wakes_the_nex
         assert!(second.0 == 200 && second.1.contains(&id), "{} {}", second.0, second.1);
         assert_eq!(ended, 22, "as soon as there is memory");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_says_once_a_minute_that_polls_end_without_a_job_for_lack_of_memory() {
+    let gateway = gateway(MIB);
+    let _all = gateway.another_holds(MIB).await;
+    gateway.run_large(LARGE).await;
+    let log = Arc::new(tempfile::tempfile().unwrap());
+    let _logging = set_default(tracing_subscriber::fmt().with_writer(log.clone()).finish());
+    // For twenty seconds each.
+    for _ in 0..4 {
+        assert_eq!(gateway.get("/job-take/w1?").await.0, 204);
+    }
+    (&*log).rewind().unwrap();
+    let lines = read_to_string(&*log).unwrap();
+    assert_eq!(lines.matches("no memory for a job").count(), 2, "{lines}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,8 @@
 //! Bodies, taken whole: for what is not small there has to be room as it comes.
 
+use std::error::Error;
+use std::io;
+use std::iter::successors;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, HttpBody};
@@ -65,7 +68,7 @@ impl IncomingBody {
                 }
             };
             let Some(data) = data else { break };
-            let data = data.map_err(|error| ApiError::BadRequest(format!("the body did not arrive: {error}")))?;
+            let data = data.map_err(unread)?;
             let length = bytes.len() + data.len();
             if length > most {
                 return Err(large());
@@ -89,6 +92,17 @@ impl IncomingBody {
         bytes.shrink_to_fit();
         held.shrink(bytes.len());
         Ok(WholeBody { bytes, held })
+    }
+}
+
+/// Why a body did not come whole. One that was too slow may be sent again: workers give up on what is refused as wrong.
+fn unread(error: axum::Error) -> ApiError {
+    let mut causes = successors(Some(&error as &(dyn Error + 'static)), |error| (*error).source());
+    let timed_out = |cause: &io::Error| cause.kind() == io::ErrorKind::TimedOut;
+    if causes.any(|cause| cause.downcast_ref().is_some_and(timed_out)) {
+        ApiError::TooSlow
+    } else {
+        ApiError::BadRequest(format!("the body did not arrive: {error}"))
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) enum ApiError {
     NoJob(String),
     #[error("{0}")]
     TooLarge(String),
+    #[error("too little of the body came for too long; nothing was changed")]
+    TooSlow,
     #[error("{0}: ask again later, or more slowly")]
     TooManyRequests(String),
     #[error("there is no such route")]
@@ -95,6 +97,7 @@ impl ApiError {
             Self::UnsupportedMediaType(_) | Self::ContentEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::NoEndpoint(_) | Self::NoJob(_) | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooManyRequests(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::TransferEncoding(_) => StatusCode::NOT_IMPLEMENTED,

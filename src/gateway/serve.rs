@@ -184,7 +184,7 @@ where
     Ok(reply)
 }
 
-/// A body that fails when too little more of it comes.
+/// A body that fails with [`io::ErrorKind::TimedOut`] when too little more of it comes.
 fn in_time(body: Body, activity: ConnectionActivity) -> Body {
     Body::from_stream(unfold(Some((body.into_data_stream(), activity, MinRate::default())), async |rest| {
         let (mut rest, activity, mut rate) = rest?;
@@ -198,7 +198,7 @@ fn in_time(body: Body, activity: ConnectionActivity) -> Body {
                 Some((data.map_err(io::Error::other), Some((rest, activity, rate))))
             }
             Ok(None) => None,
-            Err(_) => Some((Err(io::Error::new(io::ErrorKind::TimedOut, "too little of it came for too long")), None)),
+            Err(_) => Some((Err(io::ErrorKind::TimedOut.into()), None)),
         }
     }))
 }
@@ -395,6 +395,29 @@ mod tests {
         assert!(slow(vec![0, 31], 2).await.is_err());
         assert!(slow(vec![1; 40], 2).await.is_err(), "drop by drop");
         assert_eq!(slow(vec![20; 9], 128 << 10).await.unwrap().len(), 9 * (128 << 10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_a_body_too_slowly_is_told_so_and_may_send_it_again() {
+        let settings = GatewaySettings::default();
+        let store = Arc::new(MemoryStore::new(settings.rules.clone()));
+        let gateway = Gateway::new(store, Course::new(Arc::new(SystemClock)), settings);
+        let never = CancellationToken::new();
+        for path in ["run", "job-done/w1/j1", "job-stream/w1/j1"] {
+            let (ours, theirs) = duplex(16 * 1024);
+            let place = ConnectionLimit::new(1).join(&never);
+            let served = connection(ours, service(&gateway), KEEP_ALIVE, never.clone(), place);
+            let asks = async {
+                let head = format!("POST /v2/stable-diffusion-v1/{path} HTTP/1.1\r\nHost: localhost\r\n");
+                let mut stream = says(theirs, &format!("{head}Content-Length: 99\r\n\r\n{{")).await;
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.unwrap();
+                answer
+            };
+            let ((), answer) = tokio::join!(served, asks);
+            let why = "too little of the body came for too long; nothing was changed";
+            assert!(answer.starts_with("HTTP/1.1 408") && answer.contains(why), "{path}: {answer}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,7 +33,6 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::blocking::blocking;
 use crate::date::UnixTime;
 use crate::disk::private;
 use crate::queue::{JobState, Record, Rules, Submission, Transition};
@@ -338,8 +337,11 @@ impl Store for SqliteStore {
 
     async fn ready(&self) -> Result<(), StoreError> {
         let file = self.file.clone();
-        self.look(|tables| tables.next_due().map(drop)).await?;
-        blocking(move || file.look()).await
+        self.look(move |tables| {
+            file.look()?;
+            tables.next_due().map(drop)
+        })
+        .await
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {

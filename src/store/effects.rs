@@ -11,6 +11,17 @@ pub(super) enum Tally {
     Retried,
 }
 
+impl Tally {
+    /// What it is kept under.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Retried => "retried",
+        }
+    }
+}
+
 /// What follows from a record's change.
 #[derive(Debug, PartialEq)]
 pub(super) struct Effects {
@@ -26,7 +37,7 @@ pub(super) struct Effects {
     pub(super) events: Vec<StoreEvent>,
 }
 
-/// What follows when `before` has become `after` by a `turn` that was not nothing.
+/// What follows when `before` has become `after` by a `transition` that is not [`Transition::Unchanged`].
 pub(super) fn effects(endpoint: &str, before: &Record, after: &Record, transition: &Transition) -> Effects {
     let (endpoint_, id) = (|| endpoint.to_owned(), || after.id.clone());
     let became = |state: JobState| before.state != state && after.state == state;

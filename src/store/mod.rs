@@ -41,6 +41,11 @@ pub use types::{
     PayloadSelection, StoreError, TakenChunks, TakenJobs,
 };
 
+/// A value as the stores keep it.
+fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
+}
+
 /// Keeps the jobs of endpoints. Where nothing else is said, an error is that the disk or the server fails, which has changed nothing that was
 /// answered before.
 pub trait Store: Debug + Send + Sync + 'static {

@@ -12,7 +12,7 @@ use super::super::{Counts, StoreError};
 use super::RedisStore;
 use super::keys::{self, EndpointKeys};
 use super::records::{Raw, stored_job};
-use super::write::{CLAIM_FIELD, tally_name};
+use super::write::CLAIM_FIELD;
 
 impl RedisStore {
     async fn endpoints(&self) -> Result<Vec<String>, StoreError> {
@@ -41,7 +41,7 @@ impl RedisStore {
 
     pub(super) async fn count_jobs(&self, keys: EndpointKeys<'_>) -> Result<Counts, StoreError> {
         type Ever = (Option<u64>, Option<u64>, Option<u64>);
-        let tallies = [Tally::Completed, Tally::Failed, Tally::Retried].map(tally_name);
+        let tallies = [Tally::Completed, Tally::Failed, Tally::Retried].map(Tally::name);
         let mut ask = pipe();
         ask.zcard(keys.line(JobState::InQueue)).zcard(keys.line(JobState::InProgress));
         ask.cmd("HMGET").arg(keys.counters()).arg(&tallies);

@@ -38,12 +38,12 @@ use super::shared::{Admission, RateCheck, WorkerView};
 use super::space_warning::SpaceWarning;
 use super::{
     ClaimRequest, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind, PayloadSelection, Store,
-    StoreError, TakenChunks, TakenJobs,
+    StoreError, TakenChunks, TakenJobs, json,
 };
 use connection::Connection;
 use keys::EndpointKeys;
 use records::{Raw, stored_job};
-use write::{CLAIM_FIELD, JobChange, JobWrite, StoredJob, beyond, json, millis, version};
+use write::{CLAIM_FIELD, JobChange, JobWrite, StoredJob, beyond, millis, version};
 
 /// The version of what is kept.
 const STORE_VERSION: u32 = 3;
@@ -310,8 +310,7 @@ impl Store for RedisStore {
     }
 
     async fn add_key(&self, key: KeyRecord) -> Result<(), StoreError> {
-        let text = serde_json::to_string(&key).map_err(|error| StoreError::Failed(error.to_string()))?;
-        let (new,): (bool,) = self.link.ask(pipe().hset_nx(keys::opening(), &key.name, text)).await?;
+        let (new,): (bool,) = self.link.ask(pipe().hset_nx(keys::opening(), &key.name, json(&key)?)).await?;
         if new { Ok(()) } else { Err(StoreError::Duplicate) }
     }
 

@@ -6,11 +6,12 @@ use redis::{Script, ScriptInvocation};
 
 use crate::queue::JobState;
 
+use super::super::json;
 use super::super::{ClaimRequest, ClaimedJob, StoreError, TakenJobs};
 use super::RedisStore;
 use super::keys::{self, EndpointKeys};
 use super::records::read;
-use super::write::{json, millis, version};
+use super::write::{millis, version};
 
 /// Jobs that the script looks at before others may ask Redis.
 const SCAN_LIMIT: usize = 512;

@@ -7,9 +7,9 @@ use uuid::Uuid;
 use crate::date::UnixTime;
 use crate::queue::{Record, Rules, Transition};
 
-use super::super::effects::{Effects, Tally};
+use super::super::effects::Effects;
 use super::super::events::StoreEvent;
-use super::super::{PayloadKind, StoreError};
+use super::super::{PayloadKind, StoreError, json};
 use super::keys::{self, EndpointKeys};
 
 /// Jobs of low priority are behind all others: no line was ever so long.
@@ -98,7 +98,7 @@ impl<'a> JobWrite<'a> {
             write.index(before, Some((after, score)));
         }
         for tally in &effects.tallies {
-            write.commands.push(words!["HINCRBY", keys.counters(), tally_name(*tally), "1"]);
+            write.commands.push(words!["HINCRBY", keys.counters(), tally.name(), "1"]);
         }
         if let Transition::Stop(worker) = transition {
             write.commands.push(words!["RPUSH", keys.stops(worker), id]);
@@ -183,16 +183,4 @@ pub(super) const fn beyond(record: &Record) -> u64 {
 /// As sorted sets have it: a number with 53 bits.
 pub(super) fn millis(date: UnixTime) -> u64 {
     date.as_millis().min((1 << 53) - 1)
-}
-
-pub(super) const fn tally_name(tally: Tally) -> &'static str {
-    match tally {
-        Tally::Completed => "completed",
-        Tally::Failed => "failed",
-        Tally::Retried => "retried",
-    }
-}
-
-pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }

@@ -2,8 +2,9 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use super::super::json;
 use super::super::{KeyRecord, StoreError};
-use super::tables::{Tables, json};
+use super::tables::Tables;
 
 impl Tables<'_> {
     pub(super) fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {

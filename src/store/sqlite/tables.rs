@@ -6,9 +6,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::date::UnixTime;
 use crate::queue::{JobState, Record, Rules, Submission, Transition};
 
-use super::super::effects::{Tally, effects};
+use super::super::effects::effects;
 use super::super::events::StoreEvent;
-use super::super::{ClaimRequest, ClaimedJob, PayloadKind, StoreError, TakenJobs};
+use super::super::{ClaimRequest, ClaimedJob, PayloadKind, StoreError, TakenJobs, json};
 use super::status_cache::StatusCache;
 
 /// The tables, through a connection.
@@ -16,16 +16,6 @@ pub(super) struct Tables<'a> {
     pub(super) db: &'a Connection,
     pub(super) rules: &'a Rules,
     pub(super) cache: &'a StatusCache,
-}
-
-impl Tally {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-            Self::Retried => "retried",
-        }
-    }
 }
 
 /// Milliseconds that a worker may take to ask what it works on in vain: a day, as in Redis.
@@ -254,10 +244,6 @@ fn waits(record: &Record) -> bool {
 
 pub(super) fn millis(date: UnixTime) -> i64 {
     date.as_millis().try_into().unwrap_or(i64::MAX)
-}
-
-pub(super) fn json(value: &impl serde::Serialize) -> Result<String, StoreError> {
-    serde_json::to_string(value).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 pub(super) fn read(id: &str, record: &str) -> Result<Record, StoreError> {

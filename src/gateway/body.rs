@@ -1,4 +1,4 @@
-//! Bodies, taken whole: for what is not small there has to be room as it comes.
+//! Bodies, taken whole: for what is not small there has to be memory as it comes.
 
 use std::error::Error;
 use std::io;
@@ -35,7 +35,7 @@ impl<S: Sync> FromRequest<S> for IncomingBody {
     }
 }
 
-/// A body that came, and the room that it has.
+/// A body that came, and the memory that it holds.
 #[derive(Debug)]
 pub(super) struct WholeBody {
     pub(super) bytes: Vec<u8>,
@@ -52,7 +52,7 @@ impl IncomingBody {
         if end > most {
             return refuse(rest, most, large()).await;
         }
-        let (mut bytes, mut held, mut room) = (Vec::new(), Reservation::default(), UNCOUNTED_BYTES);
+        let (mut bytes, mut held, mut reserved) = (Vec::new(), Reservation::default(), UNCOUNTED_BYTES);
         let (mut check, mut before) = (interval(MIN_BODY_PROGRESS.1), 0);
         check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -68,14 +68,14 @@ impl IncomingBody {
                 }
             };
             let Some(data) = data else { break };
-            let data = data.map_err(unread)?;
+            let data = data.map_err(|error| unread(&error))?;
             let length = bytes.len() + data.len();
             if length > most {
                 return Err(large());
             }
-            if length > room {
+            if length > reserved {
                 match budget.grow(&mut held, length, end.max(length)).await {
-                    Ok(bytes) => room = bytes,
+                    Ok(bytes) => reserved = bytes,
                     Err(fault) => {
                         drop((bytes, held));
                         return refuse(rest, most, fault).await;
@@ -85,7 +85,7 @@ impl IncomingBody {
                 before = length;
             }
             if length > bytes.capacity() {
-                bytes.reserve_exact(room.min(end).max(length) - bytes.len());
+                bytes.reserve_exact(reserved.min(end).max(length) - bytes.len());
             }
             bytes.extend_from_slice(&data);
         }
@@ -96,8 +96,8 @@ impl IncomingBody {
 }
 
 /// Why a body did not come whole. One that was too slow may be sent again: workers give up on what is refused as wrong.
-fn unread(error: axum::Error) -> ApiError {
-    let mut causes = successors(Some(&error as &(dyn Error + 'static)), |error| (*error).source());
+fn unread(error: &axum::Error) -> ApiError {
+    let mut causes = successors(Some(error as &(dyn Error + 'static)), |error| (*error).source());
     let timed_out = |cause: &io::Error| cause.kind() == io::ErrorKind::TimedOut;
     if causes.any(|cause| cause.downcast_ref().is_some_and(timed_out)) {
         ApiError::TooSlow
@@ -145,13 +145,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_large_body_has_room_for_what_it_says_or_for_all_that_it_may_be_until_it_is_whole() {
-        let rooms = MemoryBudgets::new(2 * MAX, &CancellationToken::new());
-        let room = &rooms.jobs;
+        let budgets = MemoryBudgets::new(2 * MAX, &CancellationToken::new());
+        let budget = &budgets.jobs;
         for (parts, says) in [(vec![40_000, 20_000], Some(60_000)), (vec![10_000; 6], None)] {
-            let whole = sent(parts, says).await.whole(room, MAX).await.unwrap();
-            assert_eq!((whole.bytes.len(), room.free()), (60_000, 2 * MAX - 60_000), "{says:?}");
+            let whole = sent(parts, says).await.whole(budget, MAX).await.unwrap();
+            assert_eq!((whole.bytes.len(), budget.free()), (60_000, 2 * MAX - 60_000), "{says:?}");
         }
-        assert_eq!(room.free(), 2 * MAX, "given back");
+        assert_eq!(budget.free(), 2 * MAX, "given back");
         let endless = |says| async move {
             let parts = stream::iter([Ok::<_, Infallible>(Bytes::from(vec![b'x'; 20_000]))]).chain(stream::pending());
             let body = Body::from_stream(parts);
@@ -159,13 +159,13 @@ mod tests {
         };
         for (says, held) in [(Some(60_000), 60_000), (None, MAX)] {
             let waits = endless(says).await;
-            let mut waits = Box::pin(waits.whole(room, MAX));
+            let mut waits = Box::pin(waits.whole(budget, MAX));
             assert!(waits.as_mut().now_or_never().is_none());
-            assert_eq!(room.free(), 2 * MAX - held);
+            assert_eq!(budget.free(), 2 * MAX - held);
         }
-        assert_eq!(room.free(), 2 * MAX, "given back");
+        assert_eq!(budget.free(), 2 * MAX, "given back");
         for (parts, says) in [(vec![MAX], Some(MAX + 1)), (vec![MAX, 1], None), (vec![MAX, 1], Some(9))] {
-            let refused = sent(parts, says).await.whole(room, MAX).await.unwrap_err();
+            let refused = sent(parts, says).await.whole(budget, MAX).await.unwrap_err();
             assert!(matches!(refused, ApiError::TooLarge(_)), "{refused}");
         }
     }
@@ -244,15 +244,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_small_never_waits_and_what_is_large_is_refused_once_it_has_come() {
-        let rooms = MemoryBudgets::new(MAX, &CancellationToken::new());
-        let all = rooms.jobs.reserve(MAX).await.unwrap();
+        let budgets = MemoryBudgets::new(MAX, &CancellationToken::new());
+        let all = budgets.jobs.reserve(MAX).await.unwrap();
         for says in [None, Some(UNCOUNTED_BYTES)] {
             let small = sent(vec![UNCOUNTED_BYTES / 2; 2], says).await;
-            assert_eq!(small.whole(&rooms.jobs, MAX).now_or_never().unwrap().unwrap().bytes.len(), UNCOUNTED_BYTES);
+            assert_eq!(small.whole(&budgets.jobs, MAX).now_or_never().unwrap().unwrap().bytes.len(), UNCOUNTED_BYTES);
             let large = sent(vec![UNCOUNTED_BYTES; 3], says.map(|_| 3 * UNCOUNTED_BYTES)).await;
-            assert!(matches!(large.whole(&rooms.jobs, MAX).await, Err(ApiError::Busy)));
+            assert!(matches!(large.whole(&budgets.jobs, MAX).await, Err(ApiError::Busy)));
         }
-        assert!(rooms.results.reserve(MAX).now_or_never().is_some(), "workers have room of their own");
+        assert!(budgets.results.reserve(MAX).now_or_never().is_some(), "workers have room of their own");
         drop(all);
     }
 }

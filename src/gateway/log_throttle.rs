@@ -36,7 +36,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_line_passes_in_each_interval() {
-        let throttle = LogThrottle::new(Duration::from_secs(60));
+        let throttle = LogThrottle::new(Duration::from_mins(1));
         assert!(throttle.passes() && !throttle.passes());
         advance(Duration::from_secs(59)).await;
         assert!(!throttle.passes(), "and what did not pass does not count");

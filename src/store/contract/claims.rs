@@ -63,7 +63,7 @@ async fn as_many_jobs_wait_as_may(store: impl Store) {
         "one that is there is no other"
     );
     store.submit("another", job("g", false, at(1))).await.unwrap();
-    store.take(EP, claim_request("w1", 2, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w1", 2, 1)).await.unwrap();
     submit(&store, &["g", "h"]).await;
     assert_eq!(store.submit(EP, job("i", false, at(1))).await, refused);
     let lose = |record: &mut Record| record.abandon("w1", "gone", &Rules::default(), at(2));
@@ -77,7 +77,7 @@ async fn as_many_jobs_wait_as_may(store: impl Store) {
 
 async fn who_works_in_vain_is_told_once(store: impl Store) {
     submit(&store, &["a", "b"]).await;
-    store.take(EP, claim_request("w1", 2, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w1", 2, 1)).await.unwrap();
     for id in ["b", "a"] {
         store.change(EP, id, |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
     }

@@ -10,7 +10,7 @@ async fn what_is_wanted_of_a_job_is_found_in_that_order(store: impl Store) {
     };
     let (record, parts) = store.find(EP, "a", wanted, 0).await.unwrap().unwrap();
     assert_eq!((record.state, parts), (JobState::InQueue, LoadedPayloads::Read(Vec::new())));
-    store.take(EP, claim_request("w1", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap();
     let input = store.payload(EP, "a", PayloadKind::Input).await.unwrap();
     let bytes = 3 + input.as_ref().unwrap().len();

@@ -4,7 +4,7 @@ use super::*;
 
 async fn an_end_is_kept_with_its_output_and_the_first_counts(store: impl Store) {
     submit(&store, &["a"]).await;
-    store.take(EP, claim_request("w1", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     let (record, transition) = store.change(EP, "a", end("w1", true, 5), output("[1]"), None).await.unwrap().unwrap();
     assert_eq!((record.state, transition), (JobState::Completed, Transition::Changed));
     let (record, transition) = store.change(EP, "a", end("w2", false, 6), output("[2]"), None).await.unwrap().unwrap();
@@ -17,7 +17,7 @@ async fn an_end_is_kept_with_its_output_and_the_first_counts(store: impl Store) 
 
 async fn a_retry_forgets_what_came_of_it_and_waits_at_the_end(store: impl Store) {
     submit(&store, &["a", "b"]).await;
-    store.take(EP, claim_request("w1", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     let chunk = Some(Bytes::from_static(b"1"));
     store.change(EP, "a", |record: &mut Record| record.part("w1"), Vec::new(), chunk).await.unwrap();
     store.change(EP, "a", end("w1", false, 5), output("[1]"), None).await.unwrap();
@@ -32,7 +32,7 @@ async fn a_retry_forgets_what_came_of_it_and_waits_at_the_end(store: impl Store)
 
 async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
     submit(&store, &["a"]).await;
-    store.take(EP, claim_request("w1", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     for text in ["11", "22", "333", "4"] {
         store.change(EP, "a", |record: &mut Record| record.part("w1"), Vec::new(), Some(text.into())).await.unwrap();
     }
@@ -55,7 +55,7 @@ async fn a_stream_is_drained_once_and_by_size(store: impl Store) {
 
 async fn what_is_due_is_found_and_what_is_over_is_erased(store: impl Store) {
     submit(&store, &["a", "b"]).await;
-    store.take(EP, claim_request("w1", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     assert_eq!(store.next_due().await.unwrap(), Some(at(31)));
     assert!(store.due(at(30), 9).await.unwrap().is_empty());
     assert_eq!(store.due(at(31), 9).await.unwrap(), [(EP.to_owned(), "a".to_owned())]);
@@ -77,7 +77,7 @@ async fn news_come_after_what_they_tell_of(store: impl Store) {
     let mut events = store.subscribe();
     submit(&store, &["a"]).await;
     assert_eq!(events.next().await, Some(StoreEvent::JobQueued(EP.into())));
-    store.take(EP, claim_request("w1", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w1", 1, 1)).await.unwrap();
     assert_eq!(events.next().await, Some(StoreEvent::JobChanged(EP.into(), "a".into())));
     store.change(EP, "a", |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
     assert_eq!(events.next().await, Some(StoreEvent::JobEnded(EP.into(), "a".into())));

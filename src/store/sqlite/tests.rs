@@ -81,7 +81,7 @@ async fn jobs_that_are_over_leave_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder, "queue.db");
     submit(&store, &["a", "b", "low-c", "d"]).await;
-    store.take(EP, claim_request("w", 2, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w", 2, 1)).await.unwrap();
     store.change(EP, "a", |record: &mut Record| record.part("w"), Vec::new(), Some("1".into())).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     store.change(EP, "low-c", |record: &mut Record| record.cancel(at(2)), Vec::new(), None).await.unwrap();
@@ -126,7 +126,7 @@ async fn what_a_worker_never_comes_to_hear_is_forgotten_after_a_day() {
     let day = 24 * 3600;
     for (id, worker, seconds) in [("a", "w1", 0), ("b", "w2", 10), ("c", "w3", day + 5)] {
         store.submit(EP, job(id, false, at(seconds))).await.unwrap();
-        store.take(EP, claim_request(worker, 1, seconds)).await.unwrap().0;
+        store.take(EP, claim_request(worker, 1, seconds)).await.unwrap();
         store.change(EP, id, move |record: &mut Record| record.cancel(at(seconds)), Vec::new(), None).await.unwrap();
     }
     let mut heard = Vec::new();
@@ -153,7 +153,7 @@ async fn how_a_job_stands_is_read_again_when_it_changed_here_or_in_another_proce
         (known, store.read(EP, "a").await.unwrap().unwrap().state)
     };
     assert_eq!([stands().await, stands().await], [(false, JobState::InQueue), (true, JobState::InQueue)]);
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     assert_eq!([stands().await, stands().await], [(false, JobState::InProgress), (true, JobState::InProgress)]);
     open(&folder, "queue.db").change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     store.reclaim_space().await.unwrap();

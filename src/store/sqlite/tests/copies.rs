@@ -8,7 +8,7 @@ async fn a_copy_has_what_was_answered_before_it_began_while_more_comes() {
     let (store, answered, enough) =
         (Arc::new(open(&folder, "queue.db")), Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
     submit(&*store, &["done", "held"]).await;
-    store.take(EP, claim_request("w", 2, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w", 2, 1)).await.unwrap();
     store.change(EP, "done", end("w", true, 2), output("[1]"), None).await.unwrap();
     let mut submits = JoinSet::new();
     for client in 0..4 {

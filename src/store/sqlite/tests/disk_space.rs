@@ -38,7 +38,7 @@ async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room()
     let folder = tempfile::tempdir().unwrap();
     let (store, path) = (open(&folder, "queue.db"), folder.path().join("queue.db"));
     submit(&store, &["a", "b"]).await;
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     let before = rows(&path);
     room_for(&store, 20).await;
     let why = |refused: Result<_, StoreError>| match refused {
@@ -97,7 +97,7 @@ async fn new_jobs_leave_what_is_kept_free_and_results_may_use_it() {
     let store = SqliteStore::open(&path, Rules::default(), Some(u64::MAX)).unwrap();
     let refused = store.submit(EP, job("b", false, at(1))).await;
     assert!(matches!(&refused, Err(StoreError::NoSpace(why)) if why.contains("gateway.min_free")), "{refused:?}");
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();
     assert_eq!(store.ids_in_state(EP, JobState::InQueue).await.unwrap(), [""; 0]);
 }

@@ -1,6 +1,6 @@
 //! Where results go, and what keeps them until they have arrived.
 //!
-//! A worker has [`DeliveryParts`]. What must arrive is a letter in its [`spool`] before it is first sent, so that the next process sends it
+//! A worker has [`DeliveryParts`]. What must arrive is an entry in its [`spool`] before it is first sent, so that the next process sends it
 //! again: the ends of jobs by [`results`], which a queue takes, and webhooks by the [`outbox`]. Images of jobs that name a bucket, or of
 //! an operator who does, go into it by [`upload`], and links to them into the results.
 

@@ -178,7 +178,7 @@ impl WebhookSender {
         let (most, share) = (self.client.retry.most.max(1), self.share(&host));
         for attempt in 1..=most {
             if entry.deadline() <= self.course.now() {
-                error!(id, webhook, host, "the webhook is given up: nobody waits for it any more");
+                error!(id, webhook, host, "the webhook is given up: its time is over");
                 break;
             }
             match self.attempt(&entry, &share).await {

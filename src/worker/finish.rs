@@ -82,7 +82,7 @@ enum DeliveryOutcome {
     Stopped,
 }
 
-/// Delivers the end of a job; how it ended. Both letters are written before the first is sent: who dies in between tells everybody after all.
+/// Delivers the end of a job; how it ended. Both entries are written before the first is sent: if the worker dies in between, the next process sends them.
 pub(super) async fn finish<K: Sink>(
     worker: &WorkerState<K>,
     guard: &InFlightGuard,

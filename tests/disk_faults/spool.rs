@@ -1,4 +1,4 @@
-//! A worker's letters on a disk that fails.
+//! A worker's entries on a disk that fails.
 
 use std::env;
 use std::path::Path;
@@ -33,11 +33,11 @@ async fn keep(kind: &SpoolKind<ResultHeader>, job: &str) -> SpoolEntry<ResultHea
 
 /// A process of its own, so that its calls can be made to fail: this test, once more.
 #[test]
-fn whatever_call_fails_a_letter_is_there_whole_or_was_said_not_to_be() {
+fn whatever_call_fails_an_entry_is_there_whole_or_was_said_not_to_be() {
     let Some(faults) = Faults::shared() else {
         let (aside, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let faults = Faults::new(aside.path());
-        let name = "disk_faults::spool::whatever_call_fails_a_letter_is_there_whole_or_was_said_not_to_be";
+        let name = "disk_faults::spool::whatever_call_fails_an_entry_is_there_whole_or_was_said_not_to_be";
         let child = Command::new(env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
             .envs(faults.variables(folder.path()))
@@ -52,7 +52,7 @@ fn whatever_call_fails_a_letter_is_there_whole_or_was_said_not_to_be() {
     for (fail, fault) in [(1, Fault::Broken), (1, Fault::Full), (i64::MAX, Fault::Full), (i64::MAX, Fault::Broken)] {
         for pass in 0.. {
             let folder = tempfile::tempdir_in(&root).unwrap();
-            runtime.block_on(letters(folder.path(), &faults, (pass, fail, fault)));
+            runtime.block_on(entries(folder.path(), &faults, (pass, fail, fault)));
             drop(folder);
             if faults.failed() == 0 {
                 assert!(pass > 12, "{pass}: its files are those that were counted");
@@ -63,7 +63,7 @@ fn whatever_call_fails_a_letter_is_there_whole_or_was_said_not_to_be() {
     }
 }
 
-async fn letters(folder: &Path, faults: &Faults, (pass, fail, fault): (i64, i64, Fault)) {
+async fn entries(folder: &Path, faults: &Faults, (pass, fail, fault): (i64, i64, Fault)) {
     let at = format!("{fail} calls after {pass}: {fault:?}");
     let (kind, _) = open(folder);
     faults.arm(pass, fail, fault);
@@ -76,7 +76,7 @@ async fn letters(folder: &Path, faults: &Faults, (pass, fail, fault): (i64, i64,
     goes.done().await;
     faults.mend();
     let again = keep(&kind, "again").await;
-    assert!(again.lasts(), "{at}: the disk takes letters again");
+    assert!(again.lasts(), "{at}: the disk takes entries again");
     drop((stays, changes, again, kind));
 
     let (_tray, left) = open(folder);

@@ -13,7 +13,7 @@ use latentd::worker::WorkerEnd;
 use tokio::sync::Notify;
 
 use crate::worker::engine::{OPTIONS, Patient, Worker, parts, resources, sink};
-use crate::worker::lasting::{letters, spool};
+use crate::worker::lasting::{entries, spool};
 use crate::worker::queue::{LONG, Queue, Reply, status};
 
 /// As an earlier process leaves the end of the job `j0`.
@@ -38,7 +38,7 @@ async fn what_was_left_is_sent_while_the_engine_loads() {
     queue.until("done", 1).await;
     taken.notify_one();
     queue.when(|log| log.last().is_some_and(|asked| asked.route() == "ping" && !asked.path.contains("j0"))).await;
-    assert_eq!((worker.telemetry.health.phase(), letters(root.path(), "results")), (Phase::Loading, 0));
+    assert_eq!((worker.telemetry.health.phase(), entries(root.path(), "results")), (Phase::Loading, 0));
     assert_eq!(queue.asked("take").len(), 0);
     loaded.notify_one();
     queue.until("take", 1).await;
@@ -52,7 +52,7 @@ async fn a_worker_that_cannot_work_sends_what_was_left_before_it_ends() {
     let parts = parts(sink(&queue), spool(root.path()));
     let worker = Worker::when(&queue, parts, Telemetry::default(), async { Err("no device") });
     assert_eq!(worker.came_to().await, Err("no device"));
-    assert_eq!((queue.asked("done").len(), letters(root.path(), "results")), (1, 0));
+    assert_eq!((queue.asked("done").len(), entries(root.path(), "results")), (1, 0));
 }
 
 #[tokio::test]
@@ -72,7 +72,7 @@ async fn a_worker_that_cannot_work_waits_for_no_queue_without_end() {
     tokio::time::pause();
     posted.notify_one();
     assert_eq!(worker.came_to().await, Err("no device"));
-    assert_eq!(letters(root.path(), "results"), 1);
+    assert_eq!(entries(root.path(), "results"), 1);
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_stop_while_the_engine_loads_leaves_the_rest_on_disk() {
     let asked = tokio::time::Instant::now();
     assert_eq!(worker.stop().await, WorkerEnd::Drained);
     assert!(asked.elapsed() < Duration::from_mins(1), "{:?}", asked.elapsed());
-    assert_eq!(letters(root.path(), "results"), 1);
+    assert_eq!(entries(root.path(), "results"), 1);
 }
 
 #[tokio::test]

@@ -24,8 +24,8 @@ pub(crate) fn spool(root: &Path) -> Spool {
     Spool::open(root, 1 << 30).unwrap()
 }
 
-/// How many letters of a kind lie in the spool.
-pub(crate) fn letters(root: &Path, kind: &str) -> usize {
+/// How many entries of a kind lie in the spool.
+pub(crate) fn entries(root: &Path, kind: &str) -> usize {
     fs::read_dir(root.join("0").join(kind)).unwrap().count()
 }
 
@@ -72,7 +72,7 @@ async fn a_worker_killed_before_its_first_post_posts_once_after_its_restart() {
     life.spawn(async move { Worker::at(&there, parts(stuck, spool(&folder)), OPTIONS).await.end().await });
     reached.notified().await;
     kill(life).await;
-    assert_eq!((queue.asked("done").len(), letters(root.path(), "results")), (0, 1));
+    assert_eq!((queue.asked("done").len(), entries(root.path(), "results")), (0, 1));
 
     let answered = Arc::new(Notify::new());
     queue.answer("done", Reply::After(Arc::clone(&answered), Box::new(status(200))));
@@ -89,7 +89,7 @@ async fn a_worker_killed_before_its_first_post_posts_once_after_its_restart() {
     let [post] = &queue.asked("done")[..] else { panic!("{:?}", queue.routes()) };
     assert!(post.path.ends_with("/j1?gpu=X&isStream=true"), "{}", post.path);
     assert_eq!(post.json()["output"].as_array().unwrap().len(), 2);
-    assert_eq!(letters(root.path(), "results"), 0);
+    assert_eq!(entries(root.path(), "results"), 0);
 }
 
 #[tokio::test]
@@ -100,13 +100,13 @@ async fn what_is_not_delivered_when_draining_is_over_is_left_for_the_next_start(
     let worker = Worker::at(&queue, parts(sink(&queue), spool(root.path())), options).await;
     queue.until("done", 1).await;
     assert_eq!(worker.stop().await, WorkerEnd::Drained);
-    assert_eq!(letters(root.path(), "results"), 1);
+    assert_eq!(entries(root.path(), "results"), 1);
 
     let worker = Worker::at(&queue, parts(sink(&queue), spool(root.path())), options).await;
     let posts = queue.until("done", 2).await;
     assert_eq!(posts[0].body, posts[1].body);
     assert_eq!(worker.stop().await, WorkerEnd::Drained);
-    assert_eq!(letters(root.path(), "results"), 0);
+    assert_eq!(entries(root.path(), "results"), 0);
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn a_job_that_is_stopped_while_it_is_delivered_leaves_nothing() {
     now.notify_one();
     queue.until("take", 2).await;
     assert_eq!(worker.stop().await, WorkerEnd::Drained);
-    assert_eq!((letters(root.path(), "results"), queue.asked("done").len()), (0, 1));
+    assert_eq!((entries(root.path(), "results"), queue.asked("done").len()), (0, 1));
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn a_full_spool_takes_no_jobs_until_it_drains() {
     // Its own result fills it as well, and is delivered all the same.
     queue.until("take", 2).await;
     assert_eq!(worker.stop().await, WorkerEnd::Drained);
-    assert_eq!((queue.asked("done").len(), letters(root.path(), "results")), (2, 0));
+    assert_eq!((queue.asked("done").len(), entries(root.path(), "results")), (2, 0));
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn a_result_is_delivered_when_its_queue_comes_back() {
     kept.done().await;
     let posts = queue.asked("done");
     assert!(posts.iter().all(|post| post.body.as_bytes() == body && post.path.ends_with("isStream=true")), "{posts:?}");
-    assert_eq!((posts.len(), letters(root.path(), "results")), (13, 0));
+    assert_eq!((posts.len(), entries(root.path(), "results")), (13, 0));
     assert!((100..400).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }
 

@@ -60,8 +60,8 @@ async fn a_line_names_its_job_and_its_batch_wherever_it_comes_from() {
     assert_eq!(worker.stop().await, WorkerEnd::Drained);
     // What is left can no longer be read when its turn comes.
     let parts = parts(sink(&queue), spool(root.path()));
-    for letter in std::fs::read_dir(root.path().join("0/results")).unwrap() {
-        std::fs::write(letter.unwrap().path(), "").unwrap();
+    for entry in std::fs::read_dir(root.path().join("0/results")).unwrap() {
+        std::fs::write(entry.unwrap().path(), "").unwrap();
     }
     queue.answer("take", job("endless", json!({"id": "j2"})));
     let worker = Worker::at(&queue, parts, options).await;

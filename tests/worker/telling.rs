@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::worker::engine::{OPTIONS, Worker, input, parts, sink};
-use crate::worker::lasting::{letters, spool};
+use crate::worker::lasting::{entries, spool};
 use crate::worker::log::Log;
 use crate::worker::queue::{Queue, Reply, json, status};
 use crate::worker::server::{self, Answer, Request, Server};
@@ -40,7 +40,7 @@ async fn on_a_bare_queue_the_worker_tells_whom_the_job_names() {
     // Draining waits for all attempts.
     assert_eq!(worker.stop().await, WorkerEnd::Drained);
     let asked = server.asked();
-    assert_eq!((asked.len(), letters(root.path(), "webhooks")), (3, 0));
+    assert_eq!((asked.len(), entries(root.path(), "webhooks")), (3, 0));
     for request in &asked {
         assert_eq!((request.target.as_str(), request.header("authorization")), ("/hook?token=t", "Bearer k"));
         assert_eq!(request.header("webhook-id"), asked[0].header("webhook-id"));
@@ -102,13 +102,13 @@ async fn a_webhook_that_is_under_way_survives_a_restart_under_its_id() {
     let first = worker(&queue, root.path(), options).await;
     server.until(1).await;
     assert_eq!(first.stop().await, WorkerEnd::Drained);
-    assert_eq!((letters(root.path(), "results"), letters(root.path(), "webhooks")), (0, 1));
+    assert_eq!((entries(root.path(), "results"), entries(root.path(), "webhooks")), (0, 1));
 
     let second = worker(&queue, root.path(), options).await;
     let asked = server.until(2).await;
     assert_eq!(second.stop().await, WorkerEnd::Drained);
     assert_eq!((asked[0].header("webhook-id"), &asked[0].body), (asked[1].header("webhook-id"), &asked[1].body));
-    assert_eq!((server.asked().len(), queue.asked("done").len(), letters(root.path(), "webhooks")), (2, 1, 0));
+    assert_eq!((server.asked().len(), queue.asked("done").len(), entries(root.path(), "webhooks")), (2, 1, 0));
 }
 
 /// A worker that was to deliver the end of `j1`, of which nothing had arrived when it ended.
@@ -117,7 +117,7 @@ async fn left(queue: &Queue, root: &Path, server: &Server) {
     let first = worker(queue, root, WorkerOptions { drain: Duration::from_millis(100), ..OPTIONS }).await;
     queue.until("done", 1).await;
     assert_eq!(first.stop().await, WorkerEnd::Drained);
-    assert_eq!((server.asked().len(), letters(root, "results"), letters(root, "webhooks")), (0, 1, 1));
+    assert_eq!((server.asked().len(), entries(root, "results"), entries(root, "webhooks")), (0, 1, 1));
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn a_webhook_that_was_left_waits_for_its_result() {
         let asked = server.until(1).await;
         assert_eq!(told(&asked[0])["status"], "COMPLETED");
         assert_eq!(second.stop().await, WorkerEnd::Drained);
-        let left = (letters(root.path(), "results"), letters(root.path(), "webhooks"));
+        let left = (entries(root.path(), "results"), entries(root.path(), "webhooks"));
         assert_eq!((server.asked().len(), left), (1, (0, 0)), "{answer}");
     }
 }
@@ -154,7 +154,7 @@ async fn a_webhook_that_was_left_is_sent_when_nobody_waits_for_its_result() {
     let second = worker(&queue, root.path(), OPTIONS).await;
     server.until(1).await;
     assert_eq!(second.stop().await, WorkerEnd::Drained);
-    assert_eq!((queue.asked("done").len(), letters(root.path(), "webhooks")), (1, 0));
+    assert_eq!((queue.asked("done").len(), entries(root.path(), "webhooks")), (1, 0));
 }
 
 #[tokio::test]
@@ -182,7 +182,7 @@ async fn a_result_that_the_queue_finds_too_large_fails_the_job_for_everybody() {
         assert_eq!((&status["input"], status.get("output")), (&input("a"), None));
         let [finished] = &log.said("Finished.")[..] else { panic!("{}", log.text()) };
         assert_eq!((&finished["id"], &finished["status"]), (&json!("j1"), &json!("FAILED")));
-        assert_eq!((server.asked().len(), letters(root.path(), "webhooks")), (1, 0));
+        assert_eq!((server.asked().len(), entries(root.path(), "webhooks")), (1, 0));
     }
 }
 
@@ -205,7 +205,7 @@ async fn a_worker_without_an_engine_leaves_webhooks_to_the_next() {
     queue.answer("take", json(job(&server, "a"))).answer("take", json(panic));
     let worker = worker(&queue, root.path(), OPTIONS).await;
     assert_eq!(worker.end().await, WorkerEnd::EngineLost);
-    assert_eq!((queue.asked("done").len(), letters(root.path(), "webhooks")), (1, 1));
+    assert_eq!((queue.asked("done").len(), entries(root.path(), "webhooks")), (1, 1));
 }
 
 /// What is told of a job that the queue stops, while it is drawn or while its end is delivered.
@@ -229,7 +229,7 @@ async fn stopped(prompt: &str, changes: Value, cancelled: bool) -> Vec<Value> {
     now.notify_one();
     queue.until("take", 2).await;
     assert_eq!(worker.stop().await, WorkerEnd::Drained);
-    let left = (letters(root.path(), "results"), letters(root.path(), "webhooks"));
+    let left = (entries(root.path(), "results"), entries(root.path(), "webhooks"));
     assert_eq!((left, queue.asked("done").len()), ((0, 0), usize::from(route == "done")), "{prompt}");
     server.asked().iter().map(told).collect()
 }
@@ -282,5 +282,5 @@ async fn nobody_is_told_of_a_job_that_was_given_back() {
     let worker = worker(&queue, root.path(), WorkerOptions { drain: Duration::from_millis(100), ..OPTIONS }).await;
     queue.when(|log| log.iter().any(|asked| asked.path.contains("job_id=j1"))).await;
     assert_eq!(worker.stop().await, WorkerEnd::Drained);
-    assert_eq!((server.asked().len(), letters(root.path(), "webhooks")), (0, 0));
+    assert_eq!((server.asked().len(), entries(root.path(), "webhooks")), (0, 0));
 }

@@ -54,7 +54,7 @@ async fn send(outbox: &Outbox, hook: WebhookRequest) {
     outbox.send(outbox.keep(hook, Duration::ZERO, Bytes::from_static(BODY)).await).await;
 }
 
-fn letters(root: &Path) -> usize {
+fn entries(root: &Path) -> usize {
     std::fs::read_dir(root.join("0/webhooks")).unwrap().count()
 }
 
@@ -89,7 +89,7 @@ async fn a_webhook_is_told_once_with_its_headers_and_a_signature() {
     }
     let signature = asked.header("webhook-signature");
     assert!(signature.starts_with("v1,") && signature.len() == 47, "{signature}");
-    assert_eq!(letters(root.path()), 0);
+    assert_eq!(entries(root.path()), 0);
 }
 
 /// `id` becomes the `requestId` of a log for machines, which names the job.
@@ -140,7 +140,7 @@ async fn three_attempts_are_ten_seconds_apart_and_have_one_id() {
         let asked = server.asked();
         assert_eq!((asked.len(), took.as_secs()), (attempts, seconds), "{answers:?}");
         assert!(asked.iter().all(|request| request.header("webhook-id") == asked[0].header("webhook-id")));
-        assert_eq!(letters(root.path()), 0, "done or given up");
+        assert_eq!(entries(root.path()), 0, "done or given up");
     }
 }
 
@@ -163,7 +163,7 @@ async fn what_was_not_sent_is_sent_after_a_restart() {
     // Within the pause after the first attempt.
     let stopped = tokio::time::timeout(Duration::from_secs(5), deliveries.run(CancellationToken::new())).await;
     assert!(stopped.is_err());
-    assert_eq!((server.asked().len(), letters(root.path())), (1, 1));
+    assert_eq!((server.asked().len(), entries(root.path())), (1, 1));
     // Nothing sends now, and still it is not lost.
     send(&outbox, self::hook(&server.url("/second"), &[])).await;
     drop((spool, outbox));
@@ -172,7 +172,7 @@ async fn what_was_not_sent_is_sent_after_a_restart() {
     drop(outbox);
     deliveries.run(CancellationToken::new()).await;
     let asked = server.asked();
-    assert_eq!((asked.len(), letters(root.path())), (3, 0));
+    assert_eq!((asked.len(), entries(root.path())), (3, 0));
     let again = asked[1..].iter().find(|request| request.target == "/").unwrap();
     assert_eq!((again.header("webhook-id"), again.header("x-own"), again.body.as_slice()), (hook.id(), "kept", BODY));
 }
@@ -188,7 +188,7 @@ async fn what_is_too_old_is_not_sent() {
     let (_spool, outbox, deliveries) = open_at(root.path(), "127.0.0.1/32", NOW + Duration::from_hours(24));
     drop(outbox);
     deliveries.run(CancellationToken::new()).await;
-    assert_eq!((server.asked().len(), letters(root.path())), (0, 0));
+    assert_eq!((server.asked().len(), entries(root.path())), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,7 +200,7 @@ async fn private_addresses_are_not_called_and_not_tried_again() {
     let public = Server::start(move |_, _| moved("307", &target)).await;
     for url in [public.url("/"), "not a url".into(), "file:///etc/passwd".into(), format!("http://[::1]:{port}/")] {
         let took = deliver(root.path(), hook(&url, &[])).await;
-        assert_eq!((took, letters(root.path())), (Duration::ZERO, 0), "{url}");
+        assert_eq!((took, entries(root.path())), (Duration::ZERO, 0), "{url}");
     }
     assert_eq!((public.asked().len(), secret.asked().len()), (1, 0));
 }
@@ -258,7 +258,7 @@ async fn a_slow_receiver_does_not_hold_up_others_however_much_it_is_to_be_told()
         drop(outbox);
     };
     tokio::join!(deliveries.run(CancellationToken::new()), quick);
-    assert_eq!(letters(root.path()), 0);
+    assert_eq!(entries(root.path()), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,7 +271,7 @@ async fn when_it_is_enough_what_was_handed_over_is_sent() {
     let enough = CancellationToken::new();
     enough.cancel();
     deliveries.run(enough).await;
-    assert_eq!((server.asked().len(), letters(root.path())), (2, 0));
+    assert_eq!((server.asked().len(), entries(root.path())), (2, 0));
     send(&outbox, late).await;
-    assert_eq!((server.asked().len(), letters(root.path())), (2, 1), "it is for the next process");
+    assert_eq!((server.asked().len(), entries(root.path())), (2, 1), "it is for the next process");
 }

@@ -23,7 +23,7 @@ impl Capacity {
         let _ = self.used.subscribe().wait_for(|used| *used < self.most).await;
     }
 
-    /// A letter of `size` bytes is there.
+    /// An entry of `size` bytes is there.
     pub(super) fn add(&self, size: u64) {
         self.used.send_modify(|used| *used += size);
     }

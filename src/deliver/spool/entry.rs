@@ -1,4 +1,4 @@
-//! A letter that is kept until it has arrived.
+//! An entry that is kept until it has arrived.
 
 use std::io;
 use std::mem::replace;
@@ -11,26 +11,26 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
+use super::entry_file::{DAMAGED, Damage, EntryHead, sync_dir};
 use super::error::SpoolError;
-use super::letter::{DAMAGED, Damage, LetterHead, sync_dir};
 use super::shared::Shared;
 use crate::blocking::blocking;
 use crate::clock::UnixTime;
 
-/// What stands on a letter: where it goes, and nothing secret that a restart could not do without.
+/// What stands on an entry: where it goes, and nothing secret that a restart could not do without.
 pub trait EntryHeader: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The id of the job it is about, for the logs.
     fn job(&self) -> &str;
 }
 
-/// A letter on its way. Dropped before [`SpoolEntry::done`], it stays on disk for the next process, and counts until then.
+/// An entry on its way. Dropped before [`SpoolEntry::done`], it stays on disk for the next process, and counts until then.
 pub struct SpoolEntry<H> {
     shared: Arc<Shared>,
-    head: LetterHead<H>,
+    head: EntryHead<H>,
     pub(super) storage: Storage,
 }
 
-/// Where the letter is.
+/// Where the entry is.
 pub(super) enum Storage {
     Disk {
         path: PathBuf,
@@ -60,7 +60,7 @@ impl Storage {
 }
 
 impl<H> SpoolEntry<H> {
-    pub(super) fn new(shared: Arc<Shared>, head: LetterHead<H>, storage: Storage) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, head: EntryHead<H>, storage: Storage) -> Self {
         shared.capacity.add(storage.size());
         Self { shared, head, storage }
     }
@@ -93,7 +93,7 @@ impl<H: EntryHeader> SpoolEntry<H> {
             Storage::Gone => return Ok(Bytes::new()),
         };
         let id = self.header().job().to_owned();
-        blocking(move || match LetterHead::<H>::read(&path) {
+        blocking(move || match EntryHead::<H>::read(&path) {
             Ok((_, body)) => Ok(body),
             Err(damage) => {
                 quarantine(&path, &damage, Some(&id));
@@ -103,8 +103,8 @@ impl<H: EntryHeader> SpoolEntry<H> {
         .await
     }
 
-    /// Puts another letter in its place, at once for whoever takes over: one of the two is there whatever happens. What the disk does not
-    /// take is kept in memory, and the letter before stays on disk.
+    /// Puts another entry in its place, at once for whoever takes over: one of the two is there whatever happens. What the disk does not
+    /// take is kept in memory, and the entry before stays on disk.
     pub async fn exchange(self, header: H, body: Bytes) -> Self {
         blocking(move || {
             let mut entry = self;
@@ -155,7 +155,7 @@ impl<H> Drop for SpoolEntry<H> {
     }
 }
 
-/// Names the job and where the letter lies; bodies are pictures, and headers may hold what a stranger keeps secret.
+/// Names the job and where the entry lies; bodies are pictures, and headers may hold what a stranger keeps secret.
 impl<H: EntryHeader> fmt::Debug for SpoolEntry<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = match &self.storage {
@@ -170,12 +170,12 @@ impl<H: EntryHeader> fmt::Debug for SpoolEntry<H> {
 pub(super) fn quarantine(path: &Path, damage: &Damage, id: Option<&str>) {
     let aside = path.with_extension(DAMAGED);
     match fs::rename(path, &aside) {
-        Ok(()) => warn!(id, "{} is no letter: {damage}; it is set aside as {}", path.display(), aside.display()),
-        Err(cause) => warn!(id, "{} is no letter: {damage}; and cannot be set aside: {cause}", path.display()),
+        Ok(()) => warn!(id, "{} is no entry: {damage}; it is set aside as {}", path.display(), aside.display()),
+        Err(cause) => warn!(id, "{} is no entry: {damage}; and cannot be set aside: {cause}", path.display()),
     }
 }
 
-/// Removes the letter about a job.
+/// Removes the entry about a job.
 pub(super) fn remove(path: &Path, id: &str) {
     match fs::remove_file(path) {
         Ok(()) => {}

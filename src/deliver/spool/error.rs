@@ -1,4 +1,4 @@
-//! Why a spool or a letter cannot be used.
+//! Why a spool or an entry cannot be used.
 
 use std::io;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub enum SpoolError {
         /// How many processes it serves.
         processes: usize,
     },
-    /// A letter was whole and no longer is.
+    /// An entry was whole and no longer is.
     #[error("{} is damaged and was set aside: {why}", file.display())]
     Damaged {
         /// Which file.

@@ -1,17 +1,17 @@
-//! Letters on disk: what must reach somebody is written down before it is first sent, and removed when it has arrived.
+//! Entries on disk: what must reach somebody is written down before it is first sent, and removed when it has arrived.
 //!
 //! A spool is a folder. Each process has a numbered folder in it to itself, by a lock that ends with the process, and takes
 //! over what lies in those that no process has. So several workers share `spool.dir`, each with its own `spool.max_bytes`, and
 //! what a worker left is sent by the next that starts, whichever it is. Within there is a folder a kind, a [`SpoolKind`]. What no process comes
 //! for is removed after 7 days.
 //!
-//! Delivery is at least once: who dies between arrival and removal sends again. A letter holds a body and a header, which
+//! Delivery is at least once: who dies between arrival and removal sends again. An entry holds a body and a header, which
 //! says where it goes; no key to a queue or bucket is ever part of either.
 
 mod capacity;
 mod entry;
+mod entry_file;
 mod error;
-mod letter;
 mod process_dir;
 mod shared;
 mod sweep;
@@ -35,7 +35,7 @@ use crate::clock::UnixTime;
 use crate::disk::private::folder as make;
 use capacity::Capacity;
 use entry::{Storage, quarantine, remove};
-use letter::{DRAFT, LETTER, LetterHead, sync_dir};
+use entry_file::{DRAFT, ENTRY, EntryHead, sync_dir};
 use process_dir::{ProcessDir, files};
 use shared::Shared;
 
@@ -60,7 +60,7 @@ impl Spool {
         Ok(Self::with(Some(ProcessDir::take(&all.join(spool_key))?), Some(all.to_owned()), max_bytes))
     }
 
-    /// Where no folder can be had: letters are sent as from one, and end with the process.
+    /// Where no folder can be had: entries are sent as from one, and end with the process.
     pub fn in_memory(max_bytes: u64) -> Self {
         Self::with(None, None, max_bytes)
     }
@@ -71,19 +71,19 @@ impl Spool {
     }
 
     /// Opens the kind called `name`, and returns it with what an earlier process left in it, the most urgent first. What is past its
-    /// deadline is dropped, what cannot be read set aside, and without a folder letters are kept in memory; all of it is logged. Blocks.
-    /// To be opened once: twice would hand out the same letters twice.
+    /// deadline is dropped, what cannot be read set aside, and without a folder entries are kept in memory; all of it is logged. Blocks.
+    /// To be opened once: twice would hand out the same entries twice.
     pub fn open_kind<H: EntryHeader>(&self, name: &str, now: UnixTime) -> (SpoolKind<H>, Vec<SpoolEntry<H>>) {
         let folder = self.0.dir.as_ref().map(|dir| dir.folder.join(name));
         self.0.open.lock().unwrap_or_else(PoisonError::into_inner).extend(folder.clone());
         let kind = SpoolKind { shared: Arc::clone(&self.0), folder, headers: PhantomData };
-        let letters = kind.folder.as_deref().map_or(Ok(Vec::new()), letters);
-        let letters = letters.unwrap_or_else(|cause| {
+        let entries = kind.folder.as_deref().map_or(Ok(Vec::new()), entries);
+        let entries = entries.unwrap_or_else(|cause| {
             // What lies there is for the next process; what comes is written as soon as the disk takes it.
             self.0.say(Err(&cause));
             Vec::new()
         });
-        (kind, letters.into_iter().filter_map(|path| self.load_entry(path, now)).collect())
+        (kind, entries.into_iter().filter_map(|path| self.load_entry(path, now)).collect())
     }
 
     /// Whether there is room for what new work would leave. What is already worked on is kept even if there is none.
@@ -98,7 +98,7 @@ impl Spool {
 
     fn load_entry<H: EntryHeader>(&self, path: PathBuf, now: UnixTime) -> Option<SpoolEntry<H>> {
         let sized = |(head, _)| Ok((head, fs::metadata(&path)?.len()));
-        let (head, size) = match LetterHead::<H>::read(&path).and_then(sized) {
+        let (head, size) = match EntryHead::<H>::read(&path).and_then(sized) {
             Ok(read) => read,
             Err(damage) => {
                 quarantine(&path, &damage, None);
@@ -106,7 +106,7 @@ impl Spool {
             }
         };
         if UnixTime::from_millis(head.deadline) <= now {
-            warn!(id = head.header.job(), "nobody waits any more for what an earlier process left; it is dropped");
+            warn!(id = head.header.job(), "what an earlier process left is no longer waited for; it is dropped");
             remove(&path, head.header.job());
             return None;
         }
@@ -114,16 +114,16 @@ impl Spool {
     }
 }
 
-/// The whole letters in the folder of a kind, which is made if it is not there; drafts are removed.
-fn letters(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// The whole entries in the folder of a kind, which is made if it is not there; drafts are removed.
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
     make(folder)?;
     for draft in files(folder, DRAFT)? {
         fs::remove_file(&draft)?;
     }
-    files(folder, LETTER)
+    files(folder, ENTRY)
 }
 
-/// The letters of one kind.
+/// The entries of one kind.
 #[derive(Debug)]
 pub struct SpoolKind<H> {
     shared: Arc<Shared>,
@@ -132,14 +132,14 @@ pub struct SpoolKind<H> {
 }
 
 impl<H: EntryHeader> SpoolKind<H> {
-    /// Keeps a letter; once this returns, it survives the process. It never fails: what the disk does not take is kept in memory,
+    /// Keeps an entry; once this returns, it survives the process. It never fails: what the disk does not take is kept in memory,
     /// and counts as much there.
     pub async fn keep(&self, header: H, deadline: UnixTime, body: Bytes) -> SpoolEntry<H> {
         let shared = Arc::clone(&self.shared);
-        let head = LetterHead::new(header, deadline.as_millis());
+        let head = EntryHead::new(header, deadline.as_millis());
         let Some(folder) = self.folder.clone() else { return SpoolEntry::new(shared, head, Storage::Memory(body)) };
         blocking(move || {
-            let path = folder.join(name(deadline)).with_extension(LETTER);
+            let path = folder.join(name(deadline)).with_extension(ENTRY);
             let written = make(&folder).and_then(|()| head.write(&path, &body));
             let written = written.and_then(|size| sync_dir(&path).map(|()| size));
             shared.say(written.as_ref().map(|_| ()));
@@ -156,7 +156,7 @@ impl<H: EntryHeader> SpoolKind<H> {
     }
 }
 
-/// A name for a letter that none had before; the most urgent come first.
+/// A name for an entry that none had before; the most urgent come first.
 fn name(deadline: UnixTime) -> String {
     format!("{:016x}-{:016x}", deadline.as_millis(), RandomState::new().hash_one(0))
 }

@@ -9,8 +9,8 @@ use tracing::{info, warn};
 
 use crate::disk::private::{self, folder as make};
 
+use super::entry_file::ENTRY;
 use super::error::SpoolError;
-use super::letter::LETTER;
 
 /// The file that a process locks.
 pub(super) const LOCK: &str = "lock";
@@ -52,7 +52,7 @@ impl ProcessDir {
         }
     }
 
-    /// Moves the letters of a folder that no process has into this one.
+    /// Moves the entries of a folder that no process has into this one.
     fn take_over(&self, other: &Path) {
         if !other.is_dir() {
             return;
@@ -63,7 +63,7 @@ impl ProcessDir {
         });
         match moved {
             Ok(0) => {}
-            Ok(letters) => info!(letters, "took over what another worker left in {}", other.display()),
+            Ok(entries) => info!(entries, "took over what another worker left in {}", other.display()),
             Err(cause) => warn!("what another worker left in {} is left there: {cause}", other.display()),
         }
     }
@@ -71,13 +71,13 @@ impl ProcessDir {
     fn take_over_kind(&self, kind: &Path) -> io::Result<usize> {
         let own = self.folder.join(name(kind)?);
         make(&own)?;
-        let mut letters = 0;
-        for letter in files(kind, LETTER)? {
-            // Names are not used twice, and a letter is in one of the two places whatever happens.
-            fs::rename(&letter, own.join(name(&letter)?))?;
-            letters += 1;
+        let mut entries = 0;
+        for entry in files(kind, ENTRY)? {
+            // Names are not used twice, and an entry is in one of the two places whatever happens.
+            fs::rename(&entry, own.join(name(&entry)?))?;
+            entries += 1;
         }
-        Ok(letters)
+        Ok(entries)
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
         drop((a, c));
         let heir = ProcessDir::take(root.path()).unwrap();
         let names = |dir: &ProcessDir| {
-            let found = files(&dir.folder.join("results"), LETTER).unwrap();
+            let found = files(&dir.folder.join("results"), ENTRY).unwrap();
             found.into_iter().map(|path| path.file_name().unwrap().to_str().unwrap().to_owned()).collect::<Vec<_>>()
         };
         assert_eq!((names(&heir), names(&b)), (vec!["a.letter".into(), "c.letter".into()], vec!["b.letter".into()]));

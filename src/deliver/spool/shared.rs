@@ -1,4 +1,4 @@
-//! What the letters of a spool share: its folder, how full it is, and whether its disk takes letters.
+//! What the entries of a spool share: its folder, how full it is, and whether its disk takes entries.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,19 +12,19 @@ use super::process_dir::ProcessDir;
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// `None` if letters are kept in memory alone.
+    /// `None` if entries are kept in memory alone.
     pub(super) dir: Option<ProcessDir>,
     pub(super) capacity: Capacity,
     /// Where the folders of all queues are, if that is known.
     pub(super) all: Option<PathBuf>,
-    /// Folders of the kinds that were opened: their letters are being delivered.
+    /// Folders of the kinds that were opened: their entries are being delivered.
     pub(super) open: Mutex<Vec<PathBuf>>,
-    /// Whether the disk refused the last letter.
+    /// Whether the disk refused the last entry.
     pub(super) refused: AtomicBool,
 }
 
 impl Shared {
-    /// Says that the disk refuses letters when it begins to, and that it takes them when it does so again.
+    /// Says that the disk refuses entries when it begins to, and that it takes them when it does so again.
     pub(super) fn say(&self, written: Result<(), &io::Error>) {
         let folder = self.dir.as_ref().map(|dir| dir.folder.display()).into_iter();
         let folder = folder.fold(String::new(), |_, folder| folder.to_string());

@@ -1,5 +1,5 @@
-//! Removes what no process will ever come for: letters to a queue that was given up, kinds that are no longer in use, files that were set
-//! aside or never became letters.
+//! Removes what no process will ever come for: entries to a queue that was given up, kinds that are no longer in use, files that were set
+//! aside or never became entries.
 
 use std::convert::Infallible;
 use std::fs;
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::Spool;
-use super::letter::{DAMAGED, DRAFT, LETTER};
+use super::entry_file::{DAMAGED, DRAFT, ENTRY};
 use super::process_dir::{LOCK, ProcessDir, files, folders};
 use super::shared::Shared;
 use crate::blocking::blocking;
@@ -25,7 +25,7 @@ const MAX_AGE_DAYS: u64 = 7;
 const SWEEP_INTERVAL: Duration = Duration::from_hours(24);
 
 impl Spool {
-    /// Removes, now and once a day, what lies there for 7 days and is no letter that somebody has in hand: in the folders of this queue,
+    /// Removes, now and once a day, what lies there for 7 days and is no entry that somebody has in hand: in the folders of this queue,
     /// and of all others that are known, unless a process has them, which then does this itself. What is removed is logged.
     pub async fn tend(&self, clock: &dyn WallClock) -> Infallible {
         loop {
@@ -61,8 +61,8 @@ impl Shared {
     fn sweep_seat(&self, own: &ProcessDir, dir: &Path, now: UnixTime) -> io::Result<()> {
         let mut old = Vec::new();
         for kind in folders(dir)? {
-            for ending in [LETTER, DRAFT, DAMAGED] {
-                if ending != LETTER || !self.open.lock().unwrap_or_else(PoisonError::into_inner).contains(&kind) {
+            for ending in [ENTRY, DRAFT, DAMAGED] {
+                if ending != ENTRY || !self.open.lock().unwrap_or_else(PoisonError::into_inner).contains(&kind) {
                     old.extend(files(&kind, ending)?.into_iter().filter(|file| is_old(file, now)));
                 }
             }
@@ -78,7 +78,7 @@ impl Shared {
         };
         for file in old {
             fs::remove_file(&file)?;
-            warn!("{} lay there for {MAX_AGE_DAYS} days and nobody comes for it: it is removed", file.display());
+            warn!("{} lay there for {MAX_AGE_DAYS} days and no process sends it: it is removed", file.display());
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What the tests of a spool share.
 #![allow(clippy::unwrap_used)]
 
-mod letters;
+mod entries;
 mod process_dirs;
 mod room;
 mod sweep;
@@ -36,7 +36,7 @@ fn later(seconds: u64) -> UnixTime {
     NOW + Duration::from_secs(seconds)
 }
 
-/// A spool that holds 1000 bytes, its kind of letters, and what was left in it.
+/// A spool that holds 1000 bytes, its kind of entries, and what was left in it.
 fn open(root: &Path, now: UnixTime) -> (Spool, SpoolKind<ResultHeader>, Vec<SpoolEntry<ResultHeader>>) {
     let spool = Spool::open(root, 1000).unwrap();
     let (kind, left) = spool.open_kind("results", now);
@@ -54,8 +54,8 @@ fn names(root: &TempDir) -> Vec<String> {
     names
 }
 
-/// A letter's file, as it is between two steps of a process that dies there.
-async fn a_letter(root: &TempDir, job: &str) -> PathBuf {
+/// An entry's file, as it is between two steps of a process that dies there.
+async fn an_entry(root: &TempDir, job: &str) -> PathBuf {
     let (_spool, kind, _) = open(root.path(), NOW);
     let entry = kind.keep(header(job), later(60), Bytes::from_static(b"{}")).await;
     match &entry.storage {

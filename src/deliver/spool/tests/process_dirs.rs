@@ -1,4 +1,4 @@
-//! What belongs to whom, of several workers and kinds of letters.
+//! What belongs to whom, of several workers and kinds of entries.
 
 use super::*;
 
@@ -18,7 +18,7 @@ async fn what_a_dead_worker_left_comes_to_a_living_one() {
 #[tokio::test]
 async fn trays_do_not_mix() {
     let root = tempfile::tempdir().unwrap();
-    a_letter(&root, "j").await;
+    an_entry(&root, "j").await;
     let spool = Spool::open(root.path(), 1000).unwrap();
     assert_eq!(jobs(&spool.open_kind("webhooks", NOW).1), [""; 0]);
     assert_eq!(jobs(&spool.open_kind("results", NOW).1), ["j"]);

@@ -46,7 +46,7 @@ async fn a_disk_that_refuses_is_survived() {
 }
 
 #[tokio::test]
-async fn without_a_folder_letters_are_kept_in_memory() {
+async fn without_a_folder_entries_are_kept_in_memory() {
     let root = tempfile::tempdir().unwrap();
     fs::create_dir_all(root.path().join("0")).unwrap();
     fs::write(root.path().join("0/results"), "a file where a folder should be").unwrap();

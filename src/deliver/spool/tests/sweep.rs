@@ -47,7 +47,7 @@ async fn what_nobody_comes_for_is_removed_after_a_week() {
 
     let spool = Spool::of_queue(root.path(), own, 1000).unwrap();
     let (kind, _) = spool.open_kind::<ResultHeader>("results", LATER);
-    // As long as it is in somebody's hands a letter is theirs, whatever the date is.
+    // As long as it is in somebody's hands an entry is theirs, whatever the date is.
     let held = kind.keep(header("j"), LATER + Duration::from_hours(1), Bytes::from_static(b"body")).await;
     let Storage::Disk { path, .. } = &held.storage else { panic!("{held:?} is not on disk") };
     fs::File::options().write(true).open(path).unwrap().set_modified(UNIX_EPOCH).unwrap();

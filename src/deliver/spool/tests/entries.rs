@@ -1,4 +1,4 @@
-//! Letters through restarts, crashes and damage.
+//! Entries through restarts, crashes and damage.
 
 use proptest::prelude::*;
 
@@ -27,9 +27,9 @@ async fn what_was_not_delivered_comes_back_and_what_was_does_not() {
 }
 
 #[tokio::test]
-async fn whatever_step_a_process_dies_at_its_letters_are_whole_or_not_there() {
+async fn whatever_step_a_process_dies_at_its_entries_are_whole_or_not_there() {
     let root = tempfile::tempdir().unwrap();
-    let path = a_letter(&root, "j").await;
+    let path = an_entry(&root, "j").await;
     let whole = fs::read(&path).unwrap();
 
     // While writing the draft, at every byte of it; and before renaming it.
@@ -42,7 +42,7 @@ async fn whatever_step_a_process_dies_at_its_letters_are_whole_or_not_there() {
     }
     // After renaming it: before it was sent, while it was, and before it was removed.
     assert_eq!(jobs(&open(root.path(), NOW).2), ["j"]);
-    // A draft of a second letter beside it.
+    // A draft of a second entry beside it.
     fs::write(path.with_file_name("x.draft"), "x").unwrap();
     assert_eq!(jobs(&open(root.path(), NOW).2), ["j"]);
     // After removing it.
@@ -53,7 +53,7 @@ async fn whatever_step_a_process_dies_at_its_letters_are_whole_or_not_there() {
 #[tokio::test]
 async fn what_nobody_waits_for_is_dropped() {
     let root = tempfile::tempdir().unwrap();
-    a_letter(&root, "j").await;
+    an_entry(&root, "j").await;
     assert_eq!(jobs(&open(root.path(), later(59)).2), ["j"]);
     assert_eq!(jobs(&open(root.path(), later(60)).2), [""; 0]);
     assert_eq!(names(&root), [""; 0]);
@@ -62,9 +62,9 @@ async fn what_nobody_waits_for_is_dropped() {
 #[tokio::test]
 async fn what_is_damaged_is_set_aside_once_and_stops_nothing() {
     let root = tempfile::tempdir().unwrap();
-    let path = a_letter(&root, "broken").await;
-    a_letter(&root, "whole").await;
-    fs::write(&path, "not a letter").unwrap();
+    let path = an_entry(&root, "broken").await;
+    an_entry(&root, "whole").await;
+    fs::write(&path, "not an entry").unwrap();
     fs::create_dir(path.with_file_name("folder.letter")).unwrap();
     for _ in 0..2 {
         assert_eq!(jobs(&open(root.path(), NOW).2), ["whole"]);
@@ -73,7 +73,7 @@ async fn what_is_damaged_is_set_aside_once_and_stops_nothing() {
 }
 
 #[tokio::test]
-async fn a_letter_that_is_damaged_later_is_told_when_it_is_read() {
+async fn an_entry_that_is_damaged_later_is_told_when_it_is_read() {
     let root = tempfile::tempdir().unwrap();
     let (_spool, kind, _) = open(root.path(), NOW);
     let entry = kind.keep(header("j"), later(60), Bytes::from_static(b"body")).await;
@@ -86,7 +86,7 @@ async fn a_letter_that_is_damaged_later_is_told_when_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_letter_that_is_exchanged_has_its_place() {
+async fn an_entry_that_is_exchanged_has_its_place() {
     let root = tempfile::tempdir().unwrap();
     let (spool, kind, _) = open(root.path(), NOW);
     let entry = kind.keep(header("j"), later(60), vec![0; 1000].into()).await;
@@ -115,10 +115,10 @@ async fn a_letter_that_is_exchanged_has_its_place() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Letters that were kept, some of them delivered, and files of anything among them.
+    /// Entries that were kept, some of them delivered, and files of anything among them.
     #[test]
     fn all_that_was_kept_and_nothing_else_comes_back(
-        letters in proptest::collection::vec((".*", proptest::collection::vec(any::<u8>(), 0..60), 1..5_u64, any::<bool>()), 0..8),
+        entries in proptest::collection::vec((".*", proptest::collection::vec(any::<u8>(), 0..60), 1..5_u64, any::<bool>()), 0..8),
         litter in proptest::collection::vec(("[a-z0-9-]{1,9}", "letter|draft|damaged|txt", proptest::collection::vec(any::<u8>(), 0..90)), 0..4),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -126,7 +126,7 @@ proptest! {
             let root = tempfile::tempdir().unwrap();
             let (spool, kind, _) = open(root.path(), NOW);
             let mut expected = Vec::new();
-            for (job, body, minutes, delivered) in letters {
+            for (job, body, minutes, delivered) in entries {
                 let entry = kind.keep(header(&job), later(60 * minutes), body.clone().into()).await;
                 if delivered {
                     entry.done().await;

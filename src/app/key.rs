@@ -45,7 +45,7 @@ async fn obey(command: KeyCommand, config: &Config, store: &impl Store) -> Resul
             if json { as_json(&keys) } else { as_lines(&keys) }
         }
         KeyCommand::Revoke { name } => match store.remove_key(&name).await {
-            Ok(true) => format!("{name} opens nothing any more, within five seconds"),
+            Ok(true) => format!("{name} is revoked: gateways that run refuse it within five seconds"),
             Ok(false) => return Err(format!("there is no key called {name:?}; `latentd key list` has them")),
             Err(cause) => return Err(cause.to_string()),
         },

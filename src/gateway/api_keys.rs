@@ -77,11 +77,11 @@ impl Access {
                  (LATENTD_WORKER_KEYS)",
             ),
             Self::Closed { users: false, workers: true } => Some(
-                "workers have keys and users have none, so that nobody can submit a job: `latentd key create --role user`, or api_keys \
+                "workers have keys and users have none, so that no job can be submitted: `latentd key create --role user`, or api_keys \
                  (LATENTD_API_KEYS)",
             ),
             Self::Closed { users: false, workers: false } => {
-                Some("the last key is revoked, so that nobody may ask anything: `latentd key create`")
+                Some("the last key is revoked, so that all requests are refused: `latentd key create`")
             }
         }
     }
@@ -175,7 +175,7 @@ pub(super) fn sent_key(headers: &HeaderMap) -> &[u8] {
     headers.get(AUTHORIZATION).map_or(&b""[..], |value| key_of(value.as_bytes()))
 }
 
-/// The docs' own lines send `Bearer <key>` and the bare key alike, and workers the bare one (PROTOCOL 2.1).
+/// The docs' own lines send `Bearer <key>` and the bare key alike, and workers the bare one.
 fn key_of(authorization: &[u8]) -> &[u8] {
     let key = match authorization.split_at_checked("bearer".len()) {
         Some((scheme, key))

@@ -25,7 +25,7 @@ pub fn check(folder: &Path, least: Option<f64>) -> Check {
     match disk::of(folder) {
         Ok(disk) => judge(&at.to_string(), disk.free, disk.all, least),
         Err(cause) => {
-            let found = format!("{at}: nobody says how much is free: {cause}");
+            let found = format!("{at}: how much is free is not known: {cause}");
             Check::not_ok("disk", Verdict::Warn, found, "see whether its file system is whole")
         }
     }

@@ -17,7 +17,7 @@ pub fn check(least: Option<f64>, weights: u64) -> Check {
         None => Check::not_ok(
             "memory",
             Verdict::Warn,
-            "nobody says how much is free",
+            "how much is free is not known",
             "mount /proc, where the kernel tells it",
         ),
     }

@@ -80,7 +80,7 @@ export class Job {
     else if (cause.passes) this.trouble = `${cause.message} Asking again; the job goes on.`;
     else {
       this.state = "GONE";
-      this.errors = [cause.status === 404 ? "The gateway does not know this job any more: it keeps results for a limited time." : cause.message];
+      this.errors = [cause.status === 404 ? "The gateway no longer knows this job: it keeps results for a limited time." : cause.message];
     }
   }
 

@@ -106,8 +106,25 @@ async fn who_asks_too_often_waits() {
     let refused = service(&house.gateway).oneshot(request("POST", "/purge-queue", &[], "")).await.unwrap();
     assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
     assert_eq!(house.get("/health").await.0, 200, "another operation");
-    let waiting: Vec<_> = (0..2).map(|_| house.asks("GET", "/requests", "")).collect();
-    assert!(waiting.len() == 2 && house.get("/requests").await.0 == 200, "what has not begun holds no place");
     house.clock.advance(Duration::from_secs(20));
     assert_eq!(house.post("/purge-queue", "").await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_too_many_requests_open_waits_until_one_is_answered() {
+    let house = TestGateway::new();
+    let id = house.run(START).await;
+    let path = format!("/status-sync/{id}?wait=300000");
+    let mut polls = JoinSet::new();
+    for _ in 0..400 {
+        polls.spawn(house.asks("GET", &path, ""));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(polls.len(), 400, "all are held");
+    let (status, why) = house.get(&path).await;
+    assert!(status == 429 && why.contains("more than 400 requests to status-sync at once"), "{status} {why}");
+    assert_eq!(house.get(&format!("/status/{id}")).await.0, 200, "another operation");
+    house.post(&format!("/cancel/{id}"), "").await;
+    assert!(polls.join_all().await.iter().all(|(status, _)| *status == 200));
+    assert_eq!(house.get(&path).await.0, 200);
 }

@@ -26,15 +26,15 @@ pub enum StoreEvent {
     Lagged,
 }
 
-/// Hears of news.
+/// Receives what happens.
 #[derive(Debug)]
 pub struct Subscription(Receiver<StoreEvent>);
 
 impl Subscription {
-    /// The next news, as long as there can be any.
+    /// The next event, as long as there can be any.
     pub async fn next(&mut self) -> Option<StoreEvent> {
         match self.0.recv().await {
-            Ok(events) => Some(events),
+            Ok(event) => Some(event),
             Err(RecvError::Lagged(_)) => Some(StoreEvent::Lagged),
             Err(RecvError::Closed) => None,
         }
@@ -58,9 +58,9 @@ impl EventSender {
     }
 
     pub(super) fn publish(&self, events: impl IntoIterator<Item = StoreEvent>) {
-        for events in events {
+        for event in events {
             // There may be no listener.
-            let _ = self.0.send(events);
+            let _ = self.0.send(event);
         }
     }
 }

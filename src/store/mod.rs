@@ -1,6 +1,6 @@
 //! Where an endpoint keeps its jobs.
 //!
-//! What may happen to a job, [`crate::queue`] says; a store lets it happen at one stroke, keeps it, and finds jobs again by what they
+//! What may happen to a job, [`crate::queue`] says; a store lets it happen in one step, keeps it, and finds jobs again by what they
 //! are: waiting, held by a worker, due. All stores do the same, which the functions in `contract` hold them to.
 
 mod clock;
@@ -53,13 +53,15 @@ pub trait Store: Debug + Send + Sync + 'static {
     const SHARED: bool = false;
 
     /// Keeps a new job, at the end of its line, unless as many wait there as may. What is answered with `Ok` outlives the process.
+    ///
+    /// # Errors
+    /// [`StoreError::Duplicate`], [`StoreError::QueueFull`] and [`StoreError::NoSpace`], too.
     fn submit(&self, endpoint: &str, job: Submission) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// A job that is there. One that is [gone](Record::hidden) is not, for clients.
+    /// A job that is there. One that is [hidden](Record::hidden) is not, for clients.
     fn read(&self, endpoint: &str, id: &str) -> impl Future<Output = Result<Option<Record>, StoreError>> + Send;
 
-    /// A job, and those of its payloads that it is `wanted` with, in that order, if they have at most so many bytes together; all of one
-    /// moment.
+    /// A job, and those of its payloads that it is `wanted` with, in that order, if they have at most `most` bytes together; all of one moment.
     fn find(
         &self,
         endpoint: &str,
@@ -166,6 +168,9 @@ pub trait Store: Debug + Send + Sync + 'static {
     fn keys(&self) -> impl Future<Output = Result<Vec<KeyRecord>, StoreError>> + Send;
 
     /// Keeps a key whose name is new.
+    ///
+    /// # Errors
+    /// [`StoreError::Duplicate`], too.
     fn add_key(&self, key: KeyRecord) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// Forgets a key. Returns whether there was one of this name.

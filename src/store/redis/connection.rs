@@ -71,7 +71,7 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects, and has all news told to `sender` from now on.
+    /// Connects, and has all events published by `sender` from now on.
     pub(super) async fn open(url: &str, sender: Arc<EventSender>) -> Result<Self, StoreError> {
         let (address, heard) = (RedisAddress::parse(url)?, Arc::new(AtomicBool::new(false)));
         let db = connect(&address, &sender, &heard).await.map_err(|error| failed(&address, &error))?;
@@ -195,7 +195,7 @@ impl Connection {
     }
 }
 
-/// Connects to where the server is now, and listens to news.
+/// Connects to where the server is now, and listens to events.
 async fn connect(
     server: &RedisAddress,
     sender: &Arc<EventSender>,
@@ -218,7 +218,7 @@ async fn connect(
         .set_push_sender(hear)
         .set_automatic_resubscription();
     let mut db = ConnectionManager::new_with_config(server.find().await?, config).await?;
-    db.subscribe(keys::news()).await?;
+    db.subscribe(keys::events()).await?;
     Ok(db)
 }
 
@@ -248,7 +248,7 @@ fn failed(server: &RedisAddress, error: &RedisError) -> StoreError {
     StoreError::Failed(format!("{server}: {why}"))
 }
 
-/// The news of a message; of one that cannot be read, that there are some.
+/// The events of a message; of one that cannot be read, that some were missed.
 fn told(push: &PushInfo) -> Vec<StoreEvent> {
     let text = match push.data.get(1) {
         Some(Value::BulkString(text)) => &text[..],

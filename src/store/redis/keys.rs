@@ -36,8 +36,8 @@ pub(super) fn nothing() -> String {
     format!("{KEY_PREFIX}:nothing")
 }
 
-/// Where news are told.
-pub(super) fn news() -> String {
+/// The channel of events.
+pub(super) fn events() -> String {
     format!("{KEY_PREFIX}:news")
 }
 
@@ -55,7 +55,7 @@ impl EndpointKeys<'_> {
         self.of("job:")
     }
 
-    /// A job: a hash of its version `v`, its score in lines `s`, its record `r`, its parts by number, and the taking `t` since the record
+    /// A job: a hash of its version `v`, its score in lines `s`, its record `r`, its parts by number, and the claim `t` since the record
     /// was written, if it was handed out.
     pub(super) fn job(self, id: &str) -> String {
         self.jobs() + id

@@ -16,7 +16,7 @@ use super::write::CLAIM_FIELD;
 
 impl RedisStore {
     async fn endpoints(&self) -> Result<Vec<String>, StoreError> {
-        let (endpoints,): (Vec<String>,) = self.link.ask(pipe().smembers(keys::endpoints())).await?;
+        let (endpoints,): (Vec<String>,) = self.connection.ask(pipe().smembers(keys::endpoints())).await?;
         Ok(endpoints)
     }
 
@@ -30,7 +30,7 @@ impl RedisStore {
         for endpoint in &endpoints {
             ask.zrangebyscore_limit_withscores(EndpointKeys(endpoint).due(), "-inf", until, 0, most);
         }
-        let found: Vec<Vec<(String, f64)>> = self.link.ask(&ask).await?;
+        let found: Vec<Vec<(String, f64)>> = self.connection.ask(&ask).await?;
         let found = endpoints.into_iter().zip(found);
         let timers = found
             .flat_map(|(endpoint, found)| found.into_iter().map(move |(id, due)| (due as u64, endpoint.clone(), id)));
@@ -45,7 +45,7 @@ impl RedisStore {
         let mut ask = pipe();
         ask.zcard(keys.line(JobState::InQueue)).zcard(keys.line(JobState::InProgress));
         ask.cmd("HMGET").arg(keys.counters()).arg(&tallies);
-        let (in_queue, in_progress, (completed, failed, retried)): (u64, u64, Ever) = self.link.ask(&ask).await?;
+        let (in_queue, in_progress, (completed, failed, retried)): (u64, u64, Ever) = self.connection.ask(&ask).await?;
         let ever = |count: Option<u64>| count.unwrap_or(0);
         Ok(Counts { in_queue, in_progress, completed: ever(completed), failed: ever(failed), retried: ever(retried) })
     }
@@ -55,7 +55,7 @@ impl RedisStore {
         for state in &query.states {
             ask.zcard(keys.line(*state));
         }
-        let counts: Vec<usize> = if query.states.is_empty() { Vec::new() } else { self.link.ask(&ask).await? };
+        let counts: Vec<usize> = if query.states.is_empty() { Vec::new() } else { self.connection.ask(&ask).await? };
         let mut page = JobPage { jobs: Vec::new(), total: counts.iter().sum() };
         let slices = query.slices(&counts);
         if slices.is_empty() {
@@ -65,13 +65,13 @@ impl RedisStore {
         for slice in slices {
             ask.zrange(keys.line(slice.state), slice.offset as isize, (slice.offset + slice.limit - 1) as isize);
         }
-        let ids: Vec<Vec<String>> = self.link.ask(&ask).await?;
+        let ids: Vec<Vec<String>> = self.connection.ask(&ask).await?;
         let mut ask = pipe();
         for id in ids.iter().flatten() {
             ask.cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r", CLAIM_FIELD]);
         }
         if ids.iter().any(|ids| !ids.is_empty()) {
-            let found: Vec<Raw> = self.link.ask(&ask).await?;
+            let found: Vec<Raw> = self.connection.ask(&ask).await?;
             for raw in found {
                 page.jobs.extend(stored_job(raw)?.map(|job| job.record));
             }
@@ -91,7 +91,7 @@ impl RedisStore {
         for worker in &workers {
             ask.exists(keys.held(worker));
         }
-        let hold: Vec<bool> = self.link.ask(&ask).await?;
+        let hold: Vec<bool> = self.connection.ask(&ask).await?;
         Ok(workers.into_iter().zip(hold).filter(|(_, holds)| *holds).map(|(worker, _)| worker).collect())
     }
 }

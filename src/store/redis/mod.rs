@@ -1,7 +1,7 @@
 //! Jobs in a Redis: the store of several gateways.
 //!
 //! The laws of a job are Rust, and Redis cannot run them. So a gateway reads a job with its version, works out what an event makes of it,
-//! and has a script write that at one stroke if the version is still the same; else it begins again with what another gateway has made
+//! and has a script write that in one step if the version is still the same; else it begins again with what another gateway has made
 //! of the job. Versions are never the same twice, so that a gateway that got no answer can ask again and see that it was heard.
 //!
 //! Many take from one line at the same moment, and each would have to begin again. So a job is handed out by one script, which lays beside
@@ -51,7 +51,7 @@ const STORE_VERSION: u32 = 3;
 /// Jobs in a Redis.
 #[derive(Debug)]
 pub struct RedisStore {
-    link: Connection,
+    connection: Connection,
     rules: Rules,
     sender: Arc<EventSender>,
     space_warning: SpaceWarning,
@@ -73,24 +73,24 @@ impl RedisStore {
     /// There is none, it is too old, or it has jobs of a newer latentd. No error has the password in it.
     pub async fn open(url: &str, rules: Rules) -> Result<Self, StoreError> {
         let sender = Arc::new(EventSender::new());
-        let link = Connection::open(url, sender.clone()).await?;
-        let (format,): (Option<u32>,) = link.ask(pipe().get(keys::format())).await?;
+        let connection = Connection::open(url, sender.clone()).await?;
+        let (format,): (Option<u32>,) = connection.ask(pipe().get(keys::format())).await?;
         match format {
-            None => link.ask(pipe().set_nx(keys::format(), STORE_VERSION).ignore()).await?,
+            None => connection.ask(pipe().set_nx(keys::format(), STORE_VERSION).ignore()).await?,
             Some(format) if format > STORE_VERSION => {
                 let why = format!("its jobs are of a newer latentd (version {format}, this one knows {STORE_VERSION})");
                 return Err(StoreError::Failed(why));
             }
             // What the versions before wrote is read as it is.
             Some(format) if format < STORE_VERSION => {
-                let () = link.ask(pipe().set(keys::format(), STORE_VERSION).ignore()).await?;
+                let () = connection.ask(pipe().set(keys::format(), STORE_VERSION).ignore()).await?;
             }
             Some(_) => {}
         }
         // The flags say what may run when the memory is full.
         let script = |flags: &str, text: &str| Script::new(&format!("#!lua{flags}\n{text}"));
         Ok(Self {
-            link,
+            connection,
             rules,
             sender,
             space_warning: SpaceWarning::default(),
@@ -109,7 +109,7 @@ impl RedisStore {
 
     async fn seen(&self, keys: EndpointKeys<'_>, id: &str) -> Result<Option<StoredJob>, StoreError> {
         let (raw,): (Raw,) =
-            self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r", CLAIM_FIELD])).await?;
+            self.connection.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg(&["v", "s", "r", CLAIM_FIELD])).await?;
         stored_job(raw)
     }
 
@@ -124,14 +124,14 @@ impl RedisStore {
         // Bytes would be one text.
         let fields: Vec<u32> = parts.iter().map(|part| *part as u32).collect();
         let (mut found,): (Vec<Option<Vec<u8>>>,) =
-            self.link.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg("v").arg(fields)).await?;
+            self.connection.ask(pipe().cmd("HMGET").arg(keys.job(id)).arg("v").arg(fields)).await?;
         let parts = found.split_off(1);
         Ok((found.pop().flatten().as_deref() == Some(seen.version.as_bytes())).then_some(parts))
     }
 
     /// A place at the end of the line.
     async fn place(&self, keys: EndpointKeys<'_>) -> Result<u64, StoreError> {
-        let (place,): (u64,) = self.link.ask(pipe().hincr(keys.counters(), "place", 1)).await?;
+        let (place,): (u64,) = self.connection.ask(pipe().hincr(keys.counters(), "place", 1)).await?;
         Ok(place)
     }
 
@@ -143,13 +143,13 @@ impl RedisStore {
         enter.arg(keys.0).arg(&record.id).arg(version()).arg(beyond(record));
         enter.arg(self.rules.max_waiting.map_or_else(String::new, |most| most.to_string()));
         enter.arg(millis(record.due(&self.rules))).arg(json(record)?).arg(input.get()).arg(json(rest)?);
-        enter.arg(keys::news()).arg(json(&[StoreEvent::JobQueued(keys.0.to_owned())])?);
+        enter.arg(keys::events()).arg(json(&[StoreEvent::JobQueued(keys.0.to_owned())])?);
         Ok(enter)
     }
 
     /// Writes a new job.
     async fn enter(&self, keys: EndpointKeys<'_>, job: &Submission) -> Result<(), StoreError> {
-        match self.link.run(&self.entry(keys, job)?).await? {
+        match self.connection.run(&self.entry(keys, job)?).await? {
             0 => Ok(()),
             1 => Err(StoreError::Duplicate),
             _ => Err(StoreError::QueueFull(self.rules.max_waiting.unwrap_or_default())),
@@ -185,7 +185,7 @@ impl Store for RedisStore {
         let keys = EndpointKeys(endpoint);
         loop {
             let (raw, sizes, mut all): (Raw, Vec<usize>, Vec<Option<Vec<u8>>>) =
-                self.link.run(self.find.key(keys.job(id)).arg(most)).await?;
+                self.connection.run(self.find.key(keys.job(id)).arg(most)).await?;
             let Some(seen) = stored_job(raw)? else { return Ok(None) };
             let parts = wanted(&seen.record);
             let bytes = parts.iter().filter_map(|part| sizes.get(*part as usize)).sum();
@@ -227,7 +227,7 @@ impl Store for RedisStore {
             let (parts, chunk) = (&parts[..], chunk.as_ref());
             let change = JobChange { after: &after, transition: &transition, effects: &effects, place, parts, chunk };
             let write = JobWrite::change(keys, &self.rules, &seen, &change)?;
-            if self.link.run(&write.by(&self.write)).await? {
+            if self.connection.run(&write.by(&self.write)).await? {
                 return Ok(Some((after, transition)));
             }
         }
@@ -238,13 +238,15 @@ impl Store for RedisStore {
     }
 
     async fn held_by(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
-        let (mut ids,): (Vec<String>,) = self.link.ask(pipe().smembers(EndpointKeys(endpoint).held(worker))).await?;
+        let (mut ids,): (Vec<String>,) =
+            self.connection.ask(pipe().smembers(EndpointKeys(endpoint).held(worker))).await?;
         ids.sort();
         Ok(ids)
     }
 
     async fn ids_in_state(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
-        let (ids,): (Vec<String>,) = self.link.ask(pipe().zrange(EndpointKeys(endpoint).line(state), 0, -1)).await?;
+        let (ids,): (Vec<String>,) =
+            self.connection.ask(pipe().zrange(EndpointKeys(endpoint).line(state), 0, -1)).await?;
         Ok(ids)
     }
 
@@ -275,7 +277,7 @@ impl Store for RedisStore {
 
     async fn take_chunks(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
         let mut drain = self.drain.key(EndpointKeys(endpoint).chunks(id));
-        let (chunks, next): (Vec<Vec<u8>>, Option<usize>) = self.link.run(drain.arg(most)).await?;
+        let (chunks, next): (Vec<Vec<u8>>, Option<usize>) = self.connection.run(drain.arg(most)).await?;
         Ok((chunks.into_iter().map(Bytes::from).collect(), next))
     }
 
@@ -283,7 +285,7 @@ impl Store for RedisStore {
         let key = EndpointKeys(endpoint).stops(worker);
         let mut ask = pipe();
         ask.atomic().lrange(&key, 0, -1).del(&key).ignore();
-        let (ids,): (Vec<String>,) = self.link.ask(&ask).await?;
+        let (ids,): (Vec<String>,) = self.connection.ask(&ask).await?;
         Ok(ids)
     }
 
@@ -292,17 +294,17 @@ impl Store for RedisStore {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        self.link.run(&self.ready.key(keys::nothing())).await
+        self.connection.run(&self.ready.key(keys::nothing())).await
     }
 
     async fn sync_clock(&self, on: Option<UnixTime>, wall: UnixTime) -> Result<UnixTime, StoreError> {
         let mut keep = self.time.key(keys::time());
         keep.arg(on.map_or_else(String::new, |on| millis(on).to_string())).arg(millis(wall));
-        self.link.run(&keep).await.map(UnixTime::from_millis)
+        self.connection.run(&keep).await.map(UnixTime::from_millis)
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        let (texts,): (Vec<String>,) = self.link.ask(pipe().hvals(keys::opening())).await?;
+        let (texts,): (Vec<String>,) = self.connection.ask(pipe().hvals(keys::opening())).await?;
         let read: Result<Vec<KeyRecord>, _> = texts.iter().map(|text| serde_json::from_str(text)).collect();
         let mut found = read.map_err(|error| StoreError::Failed(format!("a key cannot be read: {error}")))?;
         found.sort_by(|one: &KeyRecord, other| one.name.cmp(&other.name));
@@ -310,12 +312,12 @@ impl Store for RedisStore {
     }
 
     async fn add_key(&self, key: KeyRecord) -> Result<(), StoreError> {
-        let (new,): (bool,) = self.link.ask(pipe().hset_nx(keys::opening(), &key.name, json(&key)?)).await?;
+        let (new,): (bool,) = self.connection.ask(pipe().hset_nx(keys::opening(), &key.name, json(&key)?)).await?;
         if new { Ok(()) } else { Err(StoreError::Duplicate) }
     }
 
     async fn remove_key(&self, name: &str) -> Result<bool, StoreError> {
-        let (removed,): (u64,) = self.link.ask(pipe().hdel(keys::opening(), name)).await?;
+        let (removed,): (u64,) = self.connection.ask(pipe().hdel(keys::opening(), name)).await?;
         Ok(removed > 0)
     }
 
@@ -332,7 +334,8 @@ impl Store for RedisStore {
     }
 
     async fn worker_views(&self, endpoint: &str) -> Result<Vec<WorkerView>, StoreError> {
-        let (views,): (Vec<(String, String)>,) = self.link.ask(pipe().hgetall(EndpointKeys(endpoint).views())).await?;
+        let (views,): (Vec<(String, String)>,) =
+            self.connection.ask(pipe().hgetall(EndpointKeys(endpoint).views())).await?;
         Ok(views.into_iter().filter_map(records::view).collect())
     }
 

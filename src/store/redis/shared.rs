@@ -19,7 +19,7 @@ impl RedisStore {
         let mut count = self.meter.key(keys::asked(&asking.asked));
         count.arg(millis(asking.window)).arg(asking.rate).arg(asking.at_once);
         count.arg(&asking.gateway).arg(asking.open).arg(millis(asking.silent));
-        let answer: u8 = self.link.run(&count).await?;
+        let answer: u8 = self.connection.run(&count).await?;
         Ok(match answer {
             0 => Admission::Yes,
             1 => Admission::TooOften,
@@ -41,7 +41,7 @@ impl RedisStore {
         for (_, open) in open {
             say.arg(*open);
         }
-        self.link.run(&say).await
+        self.connection.run(&say).await
     }
 }
 
@@ -59,9 +59,9 @@ impl RedisStore {
         if urgent {
             let events = serde_json::to_string(&[StoreEvent::WorkersChanged])
                 .map_err(|error| StoreError::Failed(error.to_string()))?;
-            ask.publish(keys::news(), events).ignore();
+            ask.publish(keys::events(), events).ignore();
         }
-        self.link.ask(&ask).await
+        self.connection.ask(&ask).await
     }
 }
 

@@ -2,7 +2,7 @@
 --
 -- KEYS: the job, the line of those that wait, the timers, the endpoint's counters, the endpoints.
 -- ARGV: the endpoint and the job's id; its version; what its place in line counts beyond the number; how many may wait, or nothing; when
--- time does something to it; its record, input and rest; where news are told, and the news.
+-- time does something to it; its record, input and rest; the channel of events, and the events.
 -- Returns 0 if it is kept, 1 if there is one of this id, 2 if as many wait as may.
 local found = redis.call('HGET', KEYS[1], 'v')
 if found then

@@ -1,16 +1,16 @@
--- Hands out jobs from the head of a line at one stroke: who asks at the same moment gets those behind.
+-- Hands out jobs from the head of a line in one step: who asks at the same moment gets those behind.
 --
--- What a job becomes thereby is Rust's to say. So the record stays as it is, and the taking is laid beside it, for whoever reads it.
+-- What a job becomes thereby is Rust's to say. So the record stays as it is, and the claim is kept beside it, for whoever reads it.
 --
 -- KEYS: the lines of those that wait and of those in progress, the jobs that the worker holds, the timers.
 -- ARGV: what the keys of jobs begin with; how many are wanted, at which place to begin, from 0, and at how many to look at most; the
--- date; the taking; what the versions begin with that jobs get; where news are told, and the endpoint as JSON; for how many milliseconds a
+-- date; the claim; what the versions begin with that jobs get; the channel of events, and the endpoint as JSON; for how many milliseconds a
 -- worker's first sign of a job is waited for; whether this was asked before and the answer lost; how many bytes of payloads are wanted.
 -- Returns the place to go on at, whether there may be more, of each job its record, input and rest, and how many bytes the next one has, if it
 -- has too many.
 local jobs, most, at, look, now = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local taking, version, news, endpoint = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
-local lost, handed, told = tonumber(ARGV[10]), {}, {}
+local claim, version, channel, endpoint = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local lost, handed, events = tonumber(ARGV[10]), {}, {}
 local left, large = tonumber(ARGV[12]), false
 
 if ARGV[11] == '1' then
@@ -49,20 +49,20 @@ while #handed < most and look > 0 and behind == 1 do
             left = left - bytes
             local patience = record.patience.secs * 1000 + math.floor(record.patience.nanos / 1000000)
             local late = now + math.min(patience, lost)
-            redis.call('HSET', jobs .. id, 'v', string.format('%s%04d', version, #handed), 't', taking)
+            redis.call('HSET', jobs .. id, 'v', string.format('%s%04d', version, #handed), 't', claim)
             redis.call('ZREM', KEYS[1], id)
             redis.call('ZADD', KEYS[2], score, id)
             redis.call('SADD', KEYS[3], id)
             redis.call('ZADD', KEYS[4], 'LT', string.format('%.0f', late), id)
             table.insert(handed, found)
-            table.insert(told, '{"Job":[' .. endpoint .. ',' .. cjson.encode(id) .. ']}')
+            table.insert(events, '{"Job":[' .. endpoint .. ',' .. cjson.encode(id) .. ']}')
         else
             -- It waits only to be forgotten.
             at = at + 1
         end
     end
 end
-if #told > 0 then
-    redis.call('PUBLISH', news, '[' .. table.concat(told, ',') .. ']')
+if #events > 0 then
+    redis.call('PUBLISH', channel, '[' .. table.concat(events, ',') .. ']')
 end
 return { at, behind, handed, large }

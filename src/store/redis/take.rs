@@ -20,7 +20,7 @@ const SCAN_LIMIT: usize = 512;
 struct TakeCall<'a> {
     keys: EndpointKeys<'a>,
     request: &'a ClaimRequest,
-    taking: &'a str,
+    claim: &'a str,
     /// What the versions begin with that jobs get.
     version: String,
     most: usize,
@@ -37,17 +37,11 @@ type TakeReply = (usize, bool, Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)>, 
 impl TakeCall<'_> {
     /// As the script takes it; `again`, if it may have run already.
     fn by<'s>(&self, script: &'s Script, again: bool) -> Result<ScriptInvocation<'s>, StoreError> {
-        let Self { keys, request, taking, version, most, bytes, from, lost } = self;
+        let Self { keys, request, claim, version, most, bytes, from, lost } = self;
         let mut take = script.key(keys.line(JobState::InQueue));
         take.key(keys.line(JobState::InProgress)).key(keys.held(&request.claim.worker)).key(keys.due());
-        take.arg(keys.jobs())
-            .arg(most)
-            .arg(from)
-            .arg(SCAN_LIMIT)
-            .arg(millis(request.claim.at))
-            .arg(taking)
-            .arg(version);
-        take.arg(keys::news())
+        take.arg(keys.jobs()).arg(most).arg(from).arg(SCAN_LIMIT).arg(millis(request.claim.at)).arg(claim).arg(version);
+        take.arg(keys::events())
             .arg(json(&keys.0)?)
             .arg(u64::try_from(lost.as_millis()).unwrap_or(u64::MAX))
             .arg(again)
@@ -63,20 +57,20 @@ impl RedisStore {
         keys: EndpointKeys<'_>,
         request: &ClaimRequest,
     ) -> Result<TakenJobs, StoreError> {
-        let taking = json(&request.claim)?;
+        let claim = json(&request.claim)?;
         let (mut handed, mut large) = (Vec::new(), None);
         let (mut from, mut behind, mut bytes) = (0, true, request.max_bytes);
         while behind && handed.len() < request.max_jobs {
             let lost = if request.claim.sends_heartbeats { self.rules.lost_after } else { Duration::MAX };
             let most = request.max_jobs - handed.len();
-            let ask = TakeCall { keys, request, taking: &taking, version: version(), most, bytes, from, lost };
+            let ask = TakeCall { keys, request, claim: &claim, version: version(), most, bytes, from, lost };
             let answer: Result<TakeReply, _> =
-                self.link.run_or(&ask.by(&self.take, false)?, &ask.by(&self.take, true)?).await;
+                self.connection.run_or(&ask.by(&self.take, false)?, &ask.by(&self.take, true)?).await;
             match answer {
                 Ok((next, more, jobs, too_large)) => {
                     (from, behind, large) = (next, more, too_large);
                     for (record, input, rest) in jobs {
-                        let record = read(&record, Some(&taking))?;
+                        let record = read(&record, Some(&claim))?;
                         let (input, rest) = (input.unwrap_or_default().into(), rest.unwrap_or_default().into());
                         let job = ClaimedJob { record, input, rest };
                         bytes = bytes.saturating_sub(job.bytes());
@@ -107,12 +101,12 @@ mod tests {
         let (store, keys) = (RedisStore::on(&server).await, EndpointKeys(EP));
         submit(&store, &["a", "b", "c", "d"]).await;
         assert_eq!(ids(&store.take(EP, claim_request("w", 1, 1)).await.unwrap().0), ["a"]);
-        let (request, taking) = (claim_request("w", 2, 2), json(&claim_request("w", 2, 2).claim).unwrap());
+        let (request, claim) = (claim_request("w", 2, 2), json(&claim_request("w", 2, 2).claim).unwrap());
         let lost = store.rules.lost_after;
         let ask = || TakeCall {
             keys,
             request: &request,
-            taking: &taking,
+            claim: &claim,
             version: version(),
             most: 2,
             bytes: usize::MAX,
@@ -120,10 +114,10 @@ mod tests {
             lost,
         };
         let taken = async |ask: &TakeCall<'_>, again: bool| {
-            let (.., jobs, _): TakeReply = store.link.run(&ask.by(&store.take, again).unwrap()).await.unwrap();
+            let (.., jobs, _): TakeReply = store.connection.run(&ask.by(&store.take, again).unwrap()).await.unwrap();
             let ids = jobs.into_iter().map(|(record, input, _)| {
                 assert!(input.is_some());
-                read(&record, Some(&taking)).unwrap().id
+                read(&record, Some(&claim)).unwrap().id
             });
             ids.collect::<Vec<_>>()
         };

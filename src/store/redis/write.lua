@@ -1,7 +1,7 @@
--- Lets come true what a gateway has worked out of a job, only if that still is what the gateway saw.
+-- Applies what a gateway has made of a job, only if the job is still as the gateway saw it.
 --
 -- KEYS: the job. ARGV: the version that it had, the version that it gets, and of each command how many words it has, and these.
--- Returns whether it came true.
+-- Returns whether it was applied.
 local found = redis.call('HGET', KEYS[1], 'v')
 if found ~= ARGV[1] then
     -- Who got no answer asks again, and it may be done already.

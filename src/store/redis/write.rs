@@ -27,9 +27,9 @@ pub(super) struct StoredJob {
     pub(super) version: String,
     /// Where it is in lines.
     pub(super) score: u64,
-    /// As it stands, its taking included.
+    /// As it stands, its claim included.
     pub(super) record: Record,
-    /// Whether there is a taking beside the record.
+    /// Whether there is a claim beside the record.
     pub(super) taken: bool,
 }
 
@@ -148,7 +148,7 @@ impl<'a> JobWrite<'a> {
     }
 
     fn publish(&mut self, events: &[StoreEvent]) -> Result<(), StoreError> {
-        self.commands.push(words!["PUBLISH", keys::news(), json(&events)?]);
+        self.commands.push(words!["PUBLISH", keys::events(), json(&events)?]);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use super::request::{DbRequest, Syncs};
 use super::status_cache::StatusCache;
 use super::writer::{join, write};
 
-/// Requests that wait at a desk before whoever asks waits, too.
+/// Requests that a thread has waiting before whoever asks waits, too.
 const MAX_PENDING_REQUESTS: usize = 1024;
 
 struct Call<T, W> {

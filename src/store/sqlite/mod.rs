@@ -102,7 +102,7 @@ impl SqliteStore {
         Ok(Self { path, rules, reserve, file, writer, readers, next, cache, sender })
     }
 
-    /// Writes, and tells the news of it once it is on disk.
+    /// Writes, and publishes what happened once it is on disk.
     fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Tables<'_>) -> Result<(T, Vec<StoreEvent>), StoreError> + Send + 'static,
@@ -122,7 +122,8 @@ impl SqliteStore {
         }
     }
 
-    fn look<T: Send + 'static>(
+    /// Reads on the thread of a reader.
+    fn read_with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Tables<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> impl Future<Output = Result<T, StoreError>> + Send {
@@ -141,7 +142,7 @@ impl SqliteStore {
         at: u64,
     ) -> Result<Option<JobWithPayloads>, StoreError> {
         let (of, name) = (endpoint.to_owned(), id.to_owned());
-        let read = self.look(move |jobs| jobs.find(&of, &name, wanted, most)).await?;
+        let read = self.read_with(move |jobs| jobs.find(&of, &name, wanted, most)).await?;
         let (read, large) = match read {
             Some((record, Ok(parts))) => (Some((Arc::new(record), parts)), None),
             Some((record, Err(bytes))) => (Some((Arc::new(record), Vec::new())), Some(bytes)),
@@ -197,7 +198,7 @@ impl Store for SqliteStore {
         let file = self.file.clone();
         let written = self.write(move |jobs| {
             // Here, where it may block.
-            file.look()?;
+            file.check()?;
             reserve.check(jobs.db, now)?;
             jobs.insert(&endpoint, &job)?;
             // Who takes it asks the same thread. So it is on its way before its client has an answer, and often written with it.
@@ -242,7 +243,7 @@ impl Store for SqliteStore {
             };
             if transition != Transition::Unchanged && !record.is_disposable() {
                 jobs.keep(&endpoint, &id, &parts, chunk.as_ref())?;
-                if events.iter().any(|events| matches!(events, StoreEvent::JobEnded(..))) {
+                if events.iter().any(|event| matches!(event, StoreEvent::JobEnded(..))) {
                     let body = |part| parts.iter().rfind(|(given, _)| *given == part).map(|(_, body)| body.clone());
                     jobs.cache.insert_pending(
                         &endpoint,
@@ -264,36 +265,36 @@ impl Store for SqliteStore {
 
     async fn held_by(&self, endpoint: &str, worker: &str) -> Result<Vec<String>, StoreError> {
         let (endpoint, worker) = (endpoint.to_owned(), worker.to_owned());
-        self.look(move |jobs| jobs.held_by(&endpoint, &worker)).await
+        self.read_with(move |jobs| jobs.held_by(&endpoint, &worker)).await
     }
 
     async fn ids_in_state(&self, endpoint: &str, state: JobState) -> Result<Vec<String>, StoreError> {
         let endpoint = endpoint.to_owned();
-        self.look(move |jobs| jobs.line(&endpoint, state)).await
+        self.read_with(move |jobs| jobs.line(&endpoint, state)).await
     }
 
     async fn page(&self, endpoint: &str, query: PageQuery) -> Result<JobPage, StoreError> {
         let endpoint = endpoint.to_owned();
-        self.look(move |jobs| jobs.page(&endpoint, &query)).await
+        self.read_with(move |jobs| jobs.page(&endpoint, &query)).await
     }
 
     async fn next_submitted(&self, endpoint: &str) -> Result<Option<UnixTime>, StoreError> {
         let endpoint = endpoint.to_owned();
-        self.look(move |jobs| jobs.next_submitted(&endpoint)).await
+        self.read_with(move |jobs| jobs.next_submitted(&endpoint)).await
     }
 
     async fn busy_workers(&self, endpoint: &str, workers: Vec<String>) -> Result<BTreeSet<String>, StoreError> {
         let endpoint = endpoint.to_owned();
-        self.look(move |jobs| jobs.busy_workers(&endpoint, workers)).await
+        self.read_with(move |jobs| jobs.busy_workers(&endpoint, workers)).await
     }
 
     async fn due(&self, now: UnixTime, most: usize) -> Result<Vec<(String, String)>, StoreError> {
-        self.look(move |jobs| jobs.due(now, most)).await
+        self.read_with(move |jobs| jobs.due(now, most)).await
     }
 
     #[expect(clippy::redundant_closure_for_method_calls, reason = "the method by its name is one of a single lifetime")]
     async fn next_due(&self) -> Result<Option<UnixTime>, StoreError> {
-        self.look(|jobs| jobs.next_due()).await
+        self.read_with(|jobs| jobs.next_due()).await
     }
 
     async fn take_chunks(&self, endpoint: &str, id: &str, most: usize) -> Result<TakenChunks, StoreError> {
@@ -308,7 +309,7 @@ impl Store for SqliteStore {
 
     async fn counts(&self, endpoint: &str) -> Result<Counts, StoreError> {
         let endpoint = endpoint.to_owned();
-        self.look(move |jobs| jobs.counts(&endpoint)).await
+        self.read_with(move |jobs| jobs.counts(&endpoint)).await
     }
 
     async fn reclaim_space(&self) -> Result<(), StoreError> {
@@ -316,7 +317,7 @@ impl Store for SqliteStore {
         let file = self.file.clone();
         let work = move |db: &Connection| {
             // Told, and heard by who submits or asks whether it is ready; nothing else ends with it.
-            let _ = file.look();
+            let _ = file.check();
             Ok((Tables { db, rules: &rules, cache: &cache }.shrink()?, Vec::new()))
         };
         self.written(self.writer.call_unsynced(work).await)
@@ -330,22 +331,22 @@ impl Store for SqliteStore {
         };
         match self.written(self.writer.call_unsynced(work).await) {
             // It is kept as soon as there is room. A queue that is full can be served all the same: what is in it is to be read.
-            Err(StoreError::NoSpace(_)) => self.look(move |jobs| Ok(jobs.clock(on, wall)?.1.on)).await,
+            Err(StoreError::NoSpace(_)) => self.read_with(move |jobs| Ok(jobs.clock(on, wall)?.1.on)).await,
             done => done,
         }
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
         let file = self.file.clone();
-        self.look(move |tables| {
-            file.look()?;
+        self.read_with(move |tables| {
+            file.check()?;
             tables.next_due().map(drop)
         })
         .await
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        self.look(|jobs| {
+        self.read_with(|jobs| {
             let keys = jobs.keys()?;
             Ok(keys)
         })

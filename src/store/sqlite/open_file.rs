@@ -24,8 +24,11 @@ impl OpenFile {
         Ok(Self { path: path.to_owned(), identity: identity(path)?, lost: AtomicBool::new(false) })
     }
 
-    /// Looks whether it is still there. Says so when that changes. Blocks.
-    pub(super) fn look(&self) -> Result<(), StoreError> {
+    /// Checks that it is still there. Logs when that changes. Blocks.
+    ///
+    /// # Errors
+    /// It was removed or replaced.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
         // A folder that cannot be read says nothing of what is in it.
         let lost = match identity(&self.path) {
             Ok(found) => found != self.identity,

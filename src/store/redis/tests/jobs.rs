@@ -47,7 +47,7 @@ async fn of_changes_at_once_none_is_lost() {
     let server = Server::start(&[]);
     let stores = [Arc::new(RedisStore::on(&server).await), Arc::new(RedisStore::on(&server).await)];
     submit(&*stores[0], &["a"]).await;
-    stores[1].take(EP, claim_request("w", 1, 1)).await.unwrap().0;
+    stores[1].take(EP, claim_request("w", 1, 1)).await.unwrap();
     let mut changes = JoinSet::new();
     for (number, store) in stores.iter().cycle().take(60).cloned().enumerate() {
         let chunk = Some(Bytes::from(format!("{number:02}")));
@@ -67,10 +67,10 @@ async fn who_asks_again_because_the_answer_was_lost_is_heard_once() {
     let (keys, new) = (EndpointKeys(EP), job("a", false, at(0)));
     let entry = store.entry(keys, &new).unwrap();
     for _ in 0..2 {
-        assert_eq!(store.link.run::<u8>(&entry).await.unwrap(), 0);
+        assert_eq!(store.connection.run::<u8>(&entry).await.unwrap(), 0);
     }
     assert_eq!(store.submit(EP, new).await, Err(StoreError::Duplicate), "of somebody else");
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     let seen = store.seen(keys, "a").await.unwrap().unwrap();
     let (mut after, chunk) = (seen.record.clone(), Bytes::from("1"));
     let transition = after.part("w");
@@ -85,7 +85,7 @@ async fn who_asks_again_because_the_answer_was_lost_is_heard_once() {
     };
     let write = JobWrite::change(keys, &store.rules, &seen, &change).unwrap();
     for _ in 0..2 {
-        assert!(store.link.run::<bool>(&write.by(&store.write)).await.unwrap());
+        assert!(store.connection.run::<bool>(&write.by(&store.write)).await.unwrap());
     }
     assert_eq!(store.take_chunks(EP, "a", 9).await.unwrap(), (vec![chunk], None));
 }
@@ -119,7 +119,7 @@ async fn jobs_that_are_over_leave_nothing_behind() {
     let server = Server::start(&[]);
     let store = RedisStore::on(&server).await;
     submit(&store, &["a", "b", "low-c", "d"]).await;
-    store.take(EP, claim_request("w", 2, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w", 2, 1)).await.unwrap();
     let part = |record: &mut Record| record.part("w");
     store.change(EP, "a", part, Vec::new(), Some("1".into())).await.unwrap();
     store.change(EP, "a", end("w", true, 2), output("[1]"), None).await.unwrap();

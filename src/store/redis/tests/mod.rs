@@ -25,20 +25,20 @@ impl RedisStore {
 
     /// How many keys there are.
     async fn size(&self) -> usize {
-        let (size,): (usize,) = self.link.ask(pipe().cmd("DBSIZE")).await.unwrap();
+        let (size,): (usize,) = self.connection.ask(pipe().cmd("DBSIZE")).await.unwrap();
         size
     }
 
     /// Forgets everything.
     pub(in super::super) async fn erase(&self) {
-        let _: () = self.link.ask(pipe().cmd("FLUSHALL").ignore()).await.unwrap();
+        let _: () = self.connection.ask(pipe().cmd("FLUSHALL").ignore()).await.unwrap();
     }
 }
 
 /// In it is what a server keeps.
 async fn folder(store: &RedisStore) -> PathBuf {
     let (found,): (BTreeMap<String, String>,) =
-        store.link.ask(pipe().cmd("CONFIG").arg("GET").arg("dir")).await.unwrap();
+        store.connection.ask(pipe().cmd("CONFIG").arg("GET").arg("dir")).await.unwrap();
     found["dir"].clone().into()
 }
 

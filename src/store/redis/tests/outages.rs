@@ -76,7 +76,7 @@ async fn a_redis_that_refused_the_connection_for_a_while_is_used_again() {
     let make = async || {
         let mut user = pipe();
         user.cmd("ACL").arg(&["SETUSER", "me", "on", ">word", "~latentd:*", "&latentd:*", "+@all", "-@dangerous"]);
-        root.link.ask::<()>(user.ignore()).await.unwrap();
+        root.connection.ask::<()>(user.ignore()).await.unwrap();
     };
     make().await;
     let url = format!("redis://me:word@127.0.0.1:{}", server.port());
@@ -102,7 +102,7 @@ async fn a_full_memory_refuses_jobs_and_keeps_results() {
     let server = Server::start(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]);
     let store = RedisStore::on(&server).await;
     submit(&store, &["a", "b"]).await;
-    store.take(EP, claim_request("w", 1, 1)).await.unwrap().0;
+    store.take(EP, claim_request("w", 1, 1)).await.unwrap();
     let large = |id: &str| {
         let mut job = job(id, false, at(1));
         job.input = serde_json::value::to_raw_value(&"x".repeat(1 << 20)).unwrap();
@@ -138,11 +138,11 @@ async fn the_clock_of_redis_says_how_long_no_gateway_was_there() {
     let server = Server::start(&[]);
     let store = RedisStore::on(&server).await;
     assert_eq!(store.sync_clock(Some(at(100)), at(5)).await, Ok(at(100)));
-    let (by_redis,): (u64,) = store.link.ask(pipe().hget(keys::time(), "at")).await.unwrap();
+    let (by_redis,): (u64,) = store.connection.ask(pipe().hget(keys::time(), "at")).await.unwrap();
     // As if that had been half an hour ago; then, as if the clock had been set back since.
     for (ago, least, most) in [(1_800_000, 1900, 1960), (-1_800_000, 1900, 1960)] {
         let then = by_redis.checked_sub_signed(ago).unwrap();
-        store.link.ask::<()>(pipe().hset(keys::time(), "at", then).ignore()).await.unwrap();
+        store.connection.ask::<()>(pipe().hset(keys::time(), "at", then).ignore()).await.unwrap();
         let begun = store.sync_clock(None, at(7)).await.unwrap();
         assert!(begun >= at(least) && begun < at(most), "{ago}: {begun:?}");
     }

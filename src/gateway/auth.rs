@@ -55,7 +55,7 @@ async fn check<S: Store>(
         asked.update(part);
     }
     let place = gateway.admit(asked.finalize().into(), operation).await?;
-    Ok(place.held_by(next.run(request).await))
+    Ok(place.release_with_body(next.run(request).await))
 }
 
 pub(super) async fn user<S: Store>(

@@ -15,7 +15,7 @@ use super::{Endpoint, Gateway};
 /// Bytes of chunks in one reply, unless one alone has more.
 const MAX_REPLY_BYTES: usize = 1 << 20;
 
-/// Chunks that were taken off a stream, whether there are more, and the room that they have.
+/// Chunks that were taken off a stream, whether there are more, and the memory that they hold.
 pub(super) type ReservedChunks = (Vec<Bytes>, bool, Reservation);
 
 impl<S: Store> Gateway<S> {
@@ -41,7 +41,7 @@ impl<S: Store> Gateway<S> {
         }
     }
 
-    /// Takes the next chunks off a job's stream, once there is room for them.
+    /// Takes the next chunks off a job's stream, once there is memory for them.
     pub(super) async fn next_chunks(&self, endpoint: &Endpoint, id: &str) -> Result<ReservedChunks, ApiError> {
         let (mut most, mut held) = (UNCOUNTED_BYTES, Reservation::default());
         loop {

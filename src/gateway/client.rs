@@ -1,4 +1,4 @@
-//! What clients ask (PROTOCOL 2.2 to 2.8).
+//! What clients ask.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -248,7 +248,7 @@ pub(super) async fn stream<S: Store>(
     let stands = async move {
         let (state, chunks, held) = waits.chunks_of(&at, &job, wait).await?;
         let chunks: Vec<&str> = chunks.iter().filter_map(|chunk| std::str::from_utf8(chunk).ok()).collect();
-        Ok(held.by(format!(r#"{{"status":"{state}","stream":[{}]}}"#, chunks.join(","))))
+        Ok(held.attach_to(format!(r#"{{"status":"{state}","stream":[{}]}}"#, chunks.join(","))))
     };
     gateway.clone().long_poll(endpoint.clone(), id, stands).await
 }

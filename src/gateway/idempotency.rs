@@ -18,8 +18,8 @@ use super::reply::ApiError;
 /// How long a key is known.
 const KEY_LIFETIME: Duration = Duration::from_hours(24);
 
-/// Letters of a key.
-const MAX_KEY_LENGTH: usize = 255;
+/// Bytes of a key.
+const MAX_KEY_BYTES: usize = 255;
 
 /// Names a submission, among those of one client at one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +45,8 @@ pub(super) fn name(
 ) -> Result<Option<IdempotentId>, ApiError> {
     let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
     let key = key.as_bytes();
-    if key.is_empty() || key.len() > MAX_KEY_LENGTH {
-        return Err(ApiError::BadRequest(format!("`Idempotency-Key` should have 1 to {MAX_KEY_LENGTH} letters")));
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        return Err(ApiError::BadRequest(format!("`Idempotency-Key` should have 1 to {MAX_KEY_BYTES} bytes")));
     }
     let client = sent_key(headers);
     let mut hash = Sha256::new();

@@ -1,4 +1,4 @@
-//! What is seen of a job: its status object, out of the store at one stroke.
+//! What is seen of a job: its status object, out of the store in one step.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) fn view(version: Version, endpoint: &Endpoint) -> StatusView {
     }
 }
 
-/// What is seen of a job, with the room that it has.
+/// What is seen of a job, with the memory that it holds.
 pub(super) struct JobStatus {
     pub(super) record: Arc<Record>,
     pub(super) object: String,
@@ -33,7 +33,7 @@ pub(super) struct JobStatus {
 impl JobStatus {
     /// The status object.
     pub(super) fn object(self) -> Bytes {
-        self.held.by(self.object)
+        self.held.attach_to(self.object)
     }
 }
 
@@ -45,11 +45,11 @@ impl<S: Store> Gateway<S> {
         id: &str,
         version: Version,
     ) -> Result<JobStatus, ApiError> {
-        let (view, room) = (view(version, endpoint), &self.budgets.answers);
-        let (record, parts, held) = self.load(room, &endpoint.id, id, move |record| wanted(record, view)).await?;
+        let (view, budget) = (view(version, endpoint), &self.budgets.answers);
+        let (record, parts, held) = self.load(budget, &endpoint.id, id, move |record| wanted(record, view)).await?;
         self.check_visible(&record)?;
         let parts = wanted(&record, view).into_iter().zip(parts).collect();
-        let (record, object) = object(room, record, view, parts).await;
+        let (record, object) = object(budget, record, view, parts).await;
         Ok(JobStatus { record, object, held })
     }
 
@@ -86,18 +86,18 @@ impl<S: Store> Gateway<S> {
 
     /// What a webhook is told of a job that stood as `record` says.
     pub(super) async fn webhook_body(&self, endpoint: &str, record: &Record) -> Result<Bytes, ApiError> {
-        let (parts, room) = (wanted(record, StatusView::Webhook), &self.budgets.messages);
+        let (parts, budget) = (wanted(record, StatusView::Webhook), &self.budgets.messages);
         let asked = parts.clone();
-        let (_, found, held) = self.load(room, endpoint, &record.id, move |_| asked.clone()).await?;
+        let (_, found, held) = self.load(budget, endpoint, &record.id, move |_| asked.clone()).await?;
         let parts = parts.into_iter().zip(found).collect();
-        let (_, object) = object(room, Arc::new(record.clone()), StatusView::Webhook, parts).await;
-        Ok(held.by(object))
+        let (_, object) = object(budget, Arc::new(record.clone()), StatusView::Webhook, parts).await;
+        Ok(held.attach_to(object))
     }
 
-    /// A job and what is wanted of it, which has room by the time that it is read.
+    /// A job and what is wanted of it, which has memory by the time that it is read.
     async fn load(
         &self,
-        room: &MemoryBudget,
+        budget: &MemoryBudget,
         endpoint: &str,
         id: &str,
         wanted: impl PayloadSelection + Clone,
@@ -109,9 +109,9 @@ impl<S: Store> Gateway<S> {
                 Some((record, LoadedPayloads::Read(parts))) => return Ok((record, parts, held)),
                 Some((_, LoadedPayloads::Large(bytes))) => bytes,
             };
-            // First what it had room for when it was smaller: who has some and waits for more could wait for another who does.
+            // First the memory that it had when it was smaller: who has some and waits for more could wait for another who does.
             drop(held);
-            held = room.reserve(most).await?;
+            held = budget.reserve(most).await?;
         }
     }
 }
@@ -129,7 +129,7 @@ fn wanted(record: &Record, view: StatusView) -> Vec<PayloadKind> {
 }
 
 fn object(
-    room: &MemoryBudget,
+    budget: &MemoryBudget,
     record: Arc<Record>,
     view: StatusView,
     parts: Vec<(PayloadKind, Option<Bytes>)>,
@@ -146,7 +146,7 @@ fn object(
         let object = queue::status(&record, view, payloads);
         (record, object)
     };
-    room.work(bytes, write)
+    budget.work(bytes, write)
 }
 
 /// What a store keeps is JSON.

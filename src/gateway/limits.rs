@@ -1,4 +1,4 @@
-//! How often a client may ask, as the hosted platform limits it (PROTOCOL 2.9): by key, endpoint and operation.
+//! How often a client may ask, as the hosted platform limits it: by key, endpoint and operation.
 
 use std::collections::{BTreeSet, HashMap};
 use std::mem::take;
@@ -241,8 +241,8 @@ impl RequestPermit {
         }
     }
 
-    /// The reply, with which the place is given back: a body that is still to come holds it.
-    pub(super) fn held_by(self, reply: Response) -> Response {
+    /// The reply, with the end of whose body the place is given back; at once, if all of the body is there.
+    pub(super) fn release_with_body(self, reply: Response) -> Response {
         if reply.body().size_hint().exact().is_some() {
             return reply;
         }
@@ -307,10 +307,10 @@ mod tests {
         drop(one);
         let three = ask().unwrap();
         let late = Response::new(Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, std::io::Error>>()));
-        let late = three.held_by(late);
+        let late = three.release_with_body(late);
         assert!(ask().is_err(), "its body is still to come");
         drop(late);
-        drop((two, ask().unwrap().held_by(Response::new(Body::from("all of it")))));
+        drop((two, ask().unwrap().release_with_body(Response::new(Body::from("all of it")))));
         assert_eq!(limits.meters().by_client[&WHO].open, 0);
     }
 

@@ -209,26 +209,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_finds_no_room_waits_in_line_and_not_for_ever() {
-        let room = budget(100_000);
-        let first = room.reserve(80_000).await.unwrap();
-        assert!(room.reserve(UNCOUNTED_BYTES).now_or_never().is_some(), "what is small needs none");
+        let budget = budget(100_000);
+        let first = budget.reserve(80_000).await.unwrap();
+        assert!(budget.reserve(UNCOUNTED_BYTES).now_or_never().is_some(), "what is small needs none");
         let began = Instant::now();
-        let (large, small, ()) = tokio::join!(room.reserve(1 << 30), room.reserve(20_000), async {
+        let (large, small, ()) = tokio::join!(budget.reserve(1 << 30), budget.reserve(20_000), async {
             sleep(Duration::from_secs(5)).await;
             drop(first);
         });
         assert_eq!(large.unwrap().bytes(), 100_000, "all that there is");
         assert!(matches!(small, Err(ApiError::Busy)), "though it would have fitted: it came later");
-        assert_eq!((began.elapsed().as_secs(), room.free()), (9, 100_000));
+        assert_eq!((began.elapsed().as_secs(), budget.free()), (9, 100_000));
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_on_when_the_gateway_closes() {
         let closing = CancellationToken::new();
-        let rooms = MemoryBudgets::new(100_000, &closing);
-        let _all = rooms.results.reserve(100_000).await.unwrap();
+        let budgets = MemoryBudgets::new(100_000, &closing);
+        let _all = budgets.results.reserve(100_000).await.unwrap();
         let began = Instant::now();
-        let (waited, ()) = tokio::join!(rooms.results.reserve(100_000), async {
+        let (waited, ()) = tokio::join!(budgets.results.reserve(100_000), async {
             sleep(Duration::from_secs(2)).await;
             closing.cancel();
         });
@@ -237,50 +237,50 @@ mod tests {
 
     #[tokio::test]
     async fn a_text_has_its_room_as_long_as_anybody_has_it() {
-        let room = budget(100_000);
-        let mut held = room.reserve(60_000).await.unwrap();
+        let budget = budget(100_000);
+        let mut held = budget.reserve(60_000).await.unwrap();
         held.shrink(50_000);
         held.shrink(50_001);
-        assert_eq!(room.free(), 50_000);
-        let text = held.by("text".into());
+        assert_eq!(budget.free(), 50_000);
+        let text = held.attach_to("text".into());
         let part = text.slice(1..2);
         drop(text);
-        assert_eq!((room.free(), &part[..]), (50_000, &b"e"[..]));
+        assert_eq!((budget.free(), &part[..]), (50_000, &b"e"[..]));
         drop(part);
-        assert_eq!(room.free(), 100_000);
+        assert_eq!(budget.free(), 100_000);
     }
 
     #[tokio::test]
     async fn what_a_store_goes_on_with_keeps_its_room_though_nobody_waits() {
-        let rooms = MemoryBudgets::new(100_000, &CancellationToken::new());
-        let held = rooms.jobs.reserve(60_000).await.unwrap();
+        let budgets = MemoryBudgets::new(100_000, &CancellationToken::new());
+        let held = budgets.jobs.reserve(60_000).await.unwrap();
         let (go, goes) = tokio::sync::oneshot::channel::<()>();
         let (done, ends) = tokio::sync::oneshot::channel::<()>();
         let work = async move {
             let _ = goes.await;
             let _ = done.send(());
         };
-        assert!(rooms.keep(held, Box::pin(work)).now_or_never().is_none());
-        assert_eq!(rooms.jobs.free(), 40_000);
+        assert!(budgets.keep(held, Box::pin(work)).now_or_never().is_none());
+        assert_eq!(budgets.jobs.free(), 40_000);
         go.send(()).unwrap();
         ends.await.unwrap();
-        while rooms.jobs.free() < 100_000 {
+        while budgets.jobs.free() < 100_000 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(rooms.keep(Reservation::default(), Box::pin(async { 3 })).await, 3);
+        assert_eq!(budgets.keep(Reservation::default(), Box::pin(async { 3 })).await, 3);
     }
 
     #[tokio::test]
     async fn long_work_is_done_elsewhere_and_only_some_of_it_at_once() {
-        let room = budget(1 << 20);
+        let budget = budget(1 << 20);
         let here = std::thread::current().id();
         let thread = || std::thread::current().id();
-        assert_eq!(room.work(INLINE_BYTES, thread).await, here);
-        assert_ne!(room.work(INLINE_BYTES + 1, thread).await, here);
-        let slots = room.cpu_slots.available_permits() as u32;
-        let taken = room.cpu_slots.clone().acquire_many_owned(slots).await.unwrap();
-        assert!(room.work(INLINE_BYTES + 1, thread).now_or_never().is_none());
+        assert_eq!(budget.work(INLINE_BYTES, thread).await, here);
+        assert_ne!(budget.work(INLINE_BYTES + 1, thread).await, here);
+        let slots = budget.cpu_slots.available_permits() as u32;
+        let taken = budget.cpu_slots.clone().acquire_many_owned(slots).await.unwrap();
+        assert!(budget.work(INLINE_BYTES + 1, thread).now_or_never().is_none());
         drop(taken);
-        room.work(INLINE_BYTES + 1, thread).await;
+        budget.work(INLINE_BYTES + 1, thread).await;
     }
 }

@@ -250,8 +250,8 @@ impl Reservation {
         }
     }
 
-    /// A text that has the memory for as long as anybody has the text.
-    pub(super) fn by(self, text: String) -> Bytes {
+    /// The text, which holds the memory for as long as it or a part of it is there.
+    pub(super) fn attach_to(self, text: String) -> Bytes {
         match self.0 {
             Some(_) => Bytes::from_owner(ReservedText { text, _held: self }),
             None => text.into(),

@@ -1,7 +1,7 @@
 //! The endpoint API: what clients and workers of the hosted platform speak, on a store of our own.
 //!
-//! A request names an endpoint and an operation; what may come of it, [`crate::queue`] says, and the store keeps it. Long polls wait at
-//! the `hub`'s bells. What time does, `timers` brings about.
+//! A request names an endpoint and an operation; what may come of it, [`crate::queue`] says, and the store keeps it. Long polls wait in
+//! the `notifier`. What time does, `timers` brings about.
 
 mod api_keys;
 mod auth;

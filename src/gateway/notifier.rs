@@ -100,14 +100,14 @@ impl Notifier {
     }
 
     /// Wakes for all events, as long as there can be any.
-    pub(super) async fn run(self: Arc<Self>, mut news: Subscription) {
-        while let Some(news) = news.next().await {
-            self.hear(news);
+    pub(super) async fn run(self: Arc<Self>, mut events: Subscription) {
+        while let Some(event) = events.next().await {
+            self.hear(event);
         }
     }
 
-    fn hear(&self, news: StoreEvent) {
-        match news {
+    fn hear(&self, event: StoreEvent) {
+        match event {
             StoreEvent::JobQueued(endpoint) => self.takes.notify(&endpoint, Notify::notify_one),
             StoreEvent::JobChanged(endpoint, id) => self.jobs.notify(&(endpoint, id), Notify::notify_waiters),
             StoreEvent::JobEnded(endpoint, id) => {
@@ -157,9 +157,9 @@ mod tests {
     fn who_waits_for_an_end_sleeps_until_then() {
         let notifier = Notifier::default();
         let (end, job) = (notifier.end("e", "j"), notifier.job("e", "j"));
-        let notified = |news: StoreEvent| {
+        let notified = |event: StoreEvent| {
             let (end, job) = (end.notified(), job.notified());
-            notifier.hear(news);
+            notifier.hear(event);
             (end.now_or_never().is_some(), job.now_or_never().is_some())
         };
         assert_eq!(notified(StoreEvent::JobChanged("e".into(), "j".into())), (false, true));

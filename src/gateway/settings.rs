@@ -46,7 +46,7 @@ pub struct GatewaySettings {
     pub max_input: (usize, usize),
     /// Bytes of a result.
     pub max_result: usize,
-    /// Bytes of bodies and answers that are under way: of jobs, of results, of answers and of webhooks so many each.
+    /// Bytes of what is under way: of submissions, of jobs on their way to workers, of results, of answers and of webhooks so many each.
     pub in_flight: usize,
     /// Who may ask. None: everybody.
     pub keys: Vec<ApiKey>,

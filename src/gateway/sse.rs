@@ -101,7 +101,7 @@ impl<S: Store> JobWatch<S> {
         }
     }
 
-    /// Gets ready what there is to tell: chunks or the status, whose room is given back as they are taken. Returns whether there may be more.
+    /// Gets ready what there is to tell: chunks or the status, whose memory is given back as they are taken. Returns whether there may be more.
     async fn look(&mut self) -> Result<bool, ApiError> {
         // First how it stands, then what is there: whoever has ended brings no more.
         let stood = self.gateway.visible(&self.endpoint, &self.id).await?.state;
@@ -129,7 +129,7 @@ impl<S: Store> JobWatch<S> {
         };
         let (object, digest) = self.gateway.budgets.answers.work(size, prepare).await;
         if self.last != Some(digest) {
-            self.tell("status", held.by(object));
+            self.tell("status", held.attach_to(object));
             self.last = Some(digest);
         }
         (self.state, self.over) = (record.state, ended);
@@ -143,7 +143,7 @@ impl<S: Store> JobWatch<S> {
                 text.push_str(part);
             }
         }
-        self.ready.push_back(held.by(text));
+        self.ready.push_back(held.attach_to(text));
     }
 
     fn tell(&mut self, name: &str, data: Bytes) {

@@ -107,7 +107,7 @@ impl<S: Store> Gateway<S> {
         if gone { Err(ApiError::NoJob(record.id.clone())) } else { Ok(()) }
     }
 
-    /// Whether a bell rang before the time was over and before the gateway closes.
+    /// Whether `waiter` was woken before `until`, and before the gateway closes.
     pub(super) async fn woken(&self, waiter: impl Future<Output = ()> + Send, until: Instant) -> bool {
         tokio::select! {
             () = waiter => true,

@@ -1,4 +1,4 @@
-//! Handing out jobs to the workers that poll for them (PROTOCOL 1.5).
+//! Handing out jobs to the workers that poll for them.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ impl TakeLimits {
     }
 }
 
-/// When it is dropped, the poll that waits longest looks for jobs: whoever was woken for one and waits for room may leave without it.
+/// When it is dropped, the poll that waits longest looks for jobs: whoever was woken for one and waits for memory may leave without it.
 struct WakesNext<'a>(&'a Notify);
 
 impl Drop for WakesNext<'_> {
@@ -96,7 +96,7 @@ impl<S: Store> Gateway<S> {
     /// Jobs as a reply, which tells workers of latentd who calls webhooks.
     fn jobs(&self, jobs: String, mut held: Reservation) -> Response {
         held.shrink(jobs.len());
-        let mut reply = RawJson(held.by(jobs)).into_response();
+        let mut reply = RawJson(held.attach_to(jobs)).into_response();
         let caller = if self.settings.webhooks.is_some() { "gateway" } else { "worker" };
         reply.headers_mut().insert("x-latentd-webhooks", HeaderValue::from_static(caller));
         reply
@@ -132,7 +132,7 @@ impl<S: Store> Gateway<S> {
         Claim { worker: worker.to_owned(), gpu: query.vram_gb.as_deref().map(short), sends_heartbeats, at }
     }
 
-    /// Jobs for a worker as it gets them, as soon as there are any, and the room that they have; none when its poll has been held long enough.
+    /// Jobs for a worker as it gets them, as soon as there are any, and the memory that they hold; none when its poll has been held long enough.
     async fn hand_out(
         &self,
         endpoint: &Endpoint,
@@ -156,7 +156,7 @@ impl<S: Store> Gateway<S> {
             self.woken(std::future::pending(), until).await;
             return none();
         }
-        // Most jobs need no room: a picture's prompt is short.
+        // Most jobs need no memory of the budget: a picture's prompt is short.
         let (mut held, mut max_bytes) = (Reservation::default(), UNCOUNTED_BYTES);
         loop {
             let mut notified = pin!(waiter.notified());
@@ -168,7 +168,7 @@ impl<S: Store> Gateway<S> {
             let request = ClaimRequest { claim: self.claim(endpoint, worker, query), max_jobs: limits.jobs, max_bytes };
             let (handed, large) = self.store.take(&endpoint.id, request).await?;
             if let Some(bytes) = large {
-                // First what it had room for when another job was next: who has some and waits for more could wait for another who does.
+                // First the memory that it had when another job was next: who has some and waits for more could wait for another who does.
                 drop(held);
                 let _others = WakesNext(&waiter);
                 max_bytes = bytes.max(limits.batch_bytes());

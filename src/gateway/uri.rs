@@ -1,7 +1,7 @@
 //! Paths as the Python SDK writes them.
 //!
 //! It appends its parameters with `&`, also to a URL that has no `?` yet: `/job-take/w1&job_in_progress=0`. So a path ends at its first
-//! `&`, and what follows is part of the query (PROTOCOL 1.3).
+//! `&`, and what follows is part of the query.
 
 use axum::http::Request;
 use axum::http::uri::{PathAndQuery, Uri};
@@ -14,7 +14,7 @@ pub(super) fn cut<B>(mut request: Request<B>) -> Request<B> {
     request
 }
 
-/// What the SDK's local server has at its root (PROTOCOL 1.20), and what clients ask beside it.
+/// What the SDK's local server has at its root, and what clients ask beside it.
 const ROOT_OPERATIONS: [&str; 9] =
     ["run", "runsync", "status", "status-sync", "stream", "cancel", "retry", "purge-queue", "health"];
 

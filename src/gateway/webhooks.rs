@@ -1,4 +1,4 @@
-//! Webhooks: whom a job names is told of each of its ends (PROTOCOL 2.12).
+//! Webhooks: whom a job names is told of each of its ends.
 //!
 //! What is to be told lies in the store with the job, so it outlives the process, and one of several gateways tells it. At least once: who
 //! dies after a receiver has answered is followed by another, who sends the same `webhook-id`.

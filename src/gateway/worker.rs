@@ -1,4 +1,4 @@
-//! What workers bring and say (PROTOCOL 1.7 to 1.14).
+//! What workers bring and say.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,9 +97,9 @@ pub(super) async fn stops<S: Store>(
         if !stops.is_empty() {
             return Ok(RawJson(json!({ "jobsToStop": stops }).to_string()).into_response());
         }
-        let rang = gateway.woken(notified, until).await;
+        let woken = gateway.woken(notified, until).await;
         // A worker that is to be restarted ends once its open polls have.
-        if !rang || !gateway.registry.may_take_jobs(&endpoint.id, &worker, gateway.now()) {
+        if !woken || !gateway.registry.may_take_jobs(&endpoint.id, &worker, gateway.now()) {
             return Ok(nothing());
         }
     }
@@ -166,14 +166,14 @@ impl<S: Store> Gateway<S> {
         Ok(())
     }
 
-    /// What a worker brings, read, with the room that it has.
+    /// What a worker brings, read, with the memory that it holds.
     async fn parse_job_done(
         &self,
         body: IncomingBody,
     ) -> Result<(Result<WorkerPost, UnreadableResult>, Reservation), ApiError> {
-        let room = &self.budgets.results;
-        let WholeBody { bytes, held } = body.whole(room, self.settings.max_result).await?;
-        Ok(room.work(bytes.len(), move || (parse_job_done(&bytes), held)).await)
+        let budget = &self.budgets.results;
+        let WholeBody { bytes, held } = body.whole(budget, self.settings.max_result).await?;
+        Ok(budget.work(bytes.len(), move || (parse_job_done(&bytes), held)).await)
     }
 
     /// Lets an event happen to a job for which its worker has brought something.

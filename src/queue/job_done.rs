@@ -41,7 +41,7 @@ const READ_KEYS: [&str; 4] = ["output", "status", "error", "stopPod"];
 /// Bytes of an error that are kept. It is part of the record, which is read whole whenever something happens to its job.
 const MAX_ERROR_BYTES: usize = 64 << 10;
 
-/// Reads such a body, whatever its content type says (PROTOCOL 1.11). Python's `NaN` and infinities are taken for `null`.
+/// Reads such a body, whatever its content type says. Python's `NaN` and infinities are taken for `null`.
 ///
 /// # Errors
 /// It is no JSON object even so.

@@ -34,7 +34,7 @@ pub struct Payloads<'a> {
     pub warnings: Option<&'a RawValue>,
 }
 
-/// Replies have their keys in the order of ASCII (PROTOCOL 2.1), and so have the fields here. Whole milliseconds, as the Go SDK demands.
+/// Replies have their keys in the order of ASCII, and so have the fields here. Whole milliseconds, as the Go SDK demands.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct StatusObject<'a> {
@@ -71,7 +71,7 @@ impl StatusView {
     }
 }
 
-/// The status object (PROTOCOL 2.4), as JSON.
+/// The status object, as JSON.
 pub fn status(record: &Record, view: StatusView, payloads: Payloads<'_>) -> String {
     let millis = |time: std::time::Duration| time.as_millis() as u64;
     let attempt = record.attempt.as_ref();

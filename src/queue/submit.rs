@@ -64,7 +64,7 @@ pub struct SubmissionContext {
     pub wait: Option<u64>,
 }
 
-/// Reads the body of `/run` and `/runsync` (PROTOCOL 2.3).
+/// Reads the body of `/run` and `/runsync`.
 ///
 /// # Errors
 /// It is no job. What is merely out of range is no error.

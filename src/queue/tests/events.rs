@@ -51,7 +51,7 @@ fn apply(job: &mut Record, event: &Event, now: UnixTime) -> Transition {
     }
 }
 
-/// The ways of PROTOCOL 2.5, and those of a result that comes after its attempt was given up.
+/// How jobs move on the hosted platform, and by a result that comes after its attempt was given up.
 fn is_open(from: JobState, to: JobState) -> bool {
     use JobState::{Cancelled, Completed, Failed, InProgress, InQueue, TimedOut};
     matches!(

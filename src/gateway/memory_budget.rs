@@ -38,7 +38,7 @@ use super::memory_pool::{Grant, SharedPool};
 use super::peer;
 use super::reply::ApiError;
 
-/// Bytes that take no room: most bodies and answers have fewer, and go their way whatever becomes of large ones. How many of them there may be,
+/// Bytes that need no reservation: most bodies and answers have fewer, and go their way whatever becomes of large ones. How many of them there may be,
 /// is bounded by how many connections.
 pub(super) const UNCOUNTED_BYTES: usize = 16 << 10;
 
@@ -48,13 +48,13 @@ const INLINE_BYTES: usize = 64 << 10;
 /// By how much a body grows, of which more may come: half of what has come, within these bounds.
 const STEP_RANGE: (usize, usize) = (64 << 10, 4 << 20);
 
-/// How long clients wait for room. Longer than one that does not move keeps its own, and shorter than the minute of proxies.
+/// How long clients wait for memory. Longer than one that does not move keeps its own, and shorter than the minute of proxies.
 const CLIENT_WAIT: Duration = Duration::from_secs(45);
 
 /// How long workers do, with results that cost a GPU's time.
 const WORKER_WAIT: Duration = Duration::from_mins(5);
 
-/// The room of a gateway. No kind can take that of another: whoever sends much keeps no client from reading, and no worker from bringing a result.
+/// The budgets of a gateway. No kind can take the memory of another: whoever sends much keeps no client from reading, and no worker from bringing a result.
 #[derive(Debug)]
 pub(super) struct MemoryBudgets {
     /// For what clients send.
@@ -85,7 +85,7 @@ impl MemoryBudgets {
         }
     }
 
-    /// What `work` comes to, which has that room until it ends; even if no request waits for it, because a store goes on with what it was
+    /// What `work` comes to, which holds that memory until it ends; even if no request waits for it, because a store goes on with what it was
     /// asked for.
     pub(super) async fn keep<T: Send + 'static>(&self, held: Reservation, work: BoxFuture<'static, T>) -> T {
         if held.bytes() == 0 {
@@ -99,7 +99,7 @@ impl MemoryBudgets {
         self.finish(held_on).await
     }
 
-    /// What `work` comes to, which goes on to its end even if nobody waits for it any more.
+    /// What `work` comes to, which goes on to its end even if it is no longer waited for.
     pub(super) async fn finish<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
         match self.tasks.spawn(work).await {
             Ok(done) => done,
@@ -134,7 +134,7 @@ impl MemoryBudget {
         Box::pin(self.granted(self.pool.ask_whole(peer::client(), bytes.min(self.pool.bytes())))).await
     }
 
-    /// Reserves more for a body of which `length` bytes are there and that has `most` at the end. Returns for how many there is room now.
+    /// Reserves more for a body of which `length` bytes are there and that has `most` at the end. Returns how many bytes the body may have now.
     pub(super) async fn grow(&self, held: &mut Reservation, length: usize, most: usize) -> Result<usize, ApiError> {
         let (client, before) = (peer::client(), held.bytes());
         if before == 0 && most > self.pool.largest_by_steps() {

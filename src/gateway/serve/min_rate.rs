@@ -1,4 +1,4 @@
-//! How slow a peer may be: who sends a body or reads an answer drop by drop keeps its room from others.
+//! How slow a peer may be: who sends a body or reads an answer drop by drop keeps its memory from others.
 
 use std::time::Duration;
 

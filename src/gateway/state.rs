@@ -19,7 +19,6 @@ use super::metrics::HttpMetrics;
 use super::notifier::Notifier;
 use super::receivers::Receivers;
 use super::reply::ApiError;
-use super::request_id::RequestIds;
 use super::settings::{Endpoint, GatewaySettings};
 use super::worker_registry::WorkerRegistry;
 
@@ -39,7 +38,6 @@ pub struct Gateway<S> {
     /// Of polls for jobs that found no memory.
     pub(super) no_memory_warnings: LogThrottle,
     pub(super) http: HttpMetrics,
-    pub(super) request_ids: RequestIds,
     pub(super) keys: ApiKeys,
     /// Cancelled when long polls are to end: nothing more is handed out.
     pub(super) closing: CancellationToken,
@@ -74,7 +72,6 @@ impl<S: Store> Gateway<S> {
             limits: ClientLimits::new(S::SHARED),
             receivers: Arc::default(),
             http: HttpMetrics::default(),
-            request_ids: RequestIds::default(),
             closing,
         })
     }

@@ -25,7 +25,7 @@ use crate::store::{Counts, Store};
 use crate::telemetry::exposition;
 
 use super::reply::ApiError;
-use super::request_id::X_REQUEST_ID;
+use super::request_id::{self, X_REQUEST_ID};
 use super::worker_registry::WorkerCounts;
 use super::{Endpoint, Gateway, browsers};
 pub(super) use http::HttpMetrics;
@@ -41,7 +41,7 @@ pub(super) async fn count<S: Store>(
     request: Request,
 ) -> Result<Response, Infallible> {
     let (began, method) = (Instant::now(), known(request.method()));
-    let id = gateway.request_ids.of(request.headers());
+    let id = request_id::of(request.headers());
     let mut reply = browsers::ask(&gateway, routes, request).await?;
     let (time, status) = (began.elapsed(), reply.status());
     let route = reply.extensions().get::<MatchedPath>().map_or(UNMATCHED, MatchedPath::as_str);
@@ -85,7 +85,7 @@ pub(super) async fn metrics<S: Store>(
         gateway.measure(endpoint, &queue).await?;
     }
     queue.paused.set(gateway.receivers.paused(gateway.now()) as i64);
-    let text = exposition::text(&queue.into_registry()) + &exposition::text(&gateway.http.registry);
+    let text = exposition::text(&queue.into_registry()) + &exposition::text(&gateway.http.registry());
     Ok(([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response())
 }
 

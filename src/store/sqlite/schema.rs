@@ -47,6 +47,9 @@ const MIGRATIONS: [&str; 5] = ["
 /// A page that changes often is written to the file once for all of them.
 const CHECKPOINT_PAGES: i64 = 4096;
 
+/// A file that shrinks when it is told to, as `auto_vacuum` says it.
+const INCREMENTAL: u64 = 2;
+
 /// Bytes of a queue that are written in less than seconds.
 const MAX_VACUUM_BYTES: u64 = 64 << 20;
 
@@ -56,8 +59,10 @@ const WAL_LIMIT: i64 = 64 << 20;
 /// Makes the connection what it should be, and the tables those of this version.
 pub(super) fn prepare(db: &Connection) -> Result<(), StoreError> {
     db.busy_timeout(std::time::Duration::from_secs(10))?;
-    // Before the file is there, or with the next `VACUUM`.
-    db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    // Before the file is there, or with the next `VACUUM`. To say it once more would be a write, for which a full disk has no room.
+    if read(db, "auto_vacuum")? != INCREMENTAL {
+        db.pragma_update(None, "auto_vacuum", INCREMENTAL as i64)?;
+    }
     db.pragma_update(None, "journal_mode", "WAL")?;
     // What is answered outlives a power cut.
     db.pragma_update(None, "synchronous", "FULL")?;

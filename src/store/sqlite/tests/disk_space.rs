@@ -34,6 +34,24 @@ async fn a_full_disk_keeps_no_gateway_from_beginning() {
 }
 
 #[tokio::test]
+async fn a_store_that_was_killed_is_opened_without_a_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder, "queue.db");
+    submit(&store, &["a"]).await;
+    // As it lies there while it is open.
+    let copy = tempfile::tempdir().unwrap();
+    for ending in ["", "-wal"] {
+        let name = format!("queue.db{ending}");
+        std::fs::copy(folder.path().join(&name), copy.path().join(&name)).unwrap();
+    }
+    let bytes = |file: &str| std::fs::metadata(copy.path().join(file)).unwrap().len();
+    let before = [bytes("queue.db"), bytes("queue.db-wal")];
+    let opened = open(&copy, "queue.db");
+    assert_eq!([bytes("queue.db"), bytes("queue.db-wal")], before, "there may be no room for more");
+    assert!(opened.read(EP, "a").await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_jobs_loses_nothing_and_goes_on_when_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let (store, path) = (open(&folder, "queue.db"), folder.path().join("queue.db"));

@@ -121,7 +121,7 @@ impl Writer<'_> {
 
     /// Does what is asked. A request that fails changes nothing, or ends the transaction: then all that was done in it is undone.
     fn perform(&mut self, mut request: Box<dyn DbRequest>) {
-        let begun = if self.open.is_empty() { run(self.db, "BEGIN IMMEDIATE") } else { Ok(()) };
+        let begun = if self.open.is_empty() { self.begin() } else { Ok(()) };
         let done = begun.map_err(StoreError::from).and_then(|()| {
             let before = self.db.total_changes();
             request.run(self.db);
@@ -133,6 +133,14 @@ impl Writer<'_> {
         if done.is_err() {
             self.close(done);
         }
+    }
+
+    fn begin(&self) -> rusqlite::Result<()> {
+        // The one before could not even be undone, as there was no memory for that.
+        if !self.db.is_autocommit() {
+            run(self.db, "ROLLBACK")?;
+        }
+        run(self.db, "BEGIN IMMEDIATE")
     }
 
     /// After a sync that failed, the log may have less on the disk than we see in it, and what is added to it would be lost with that. So all of

@@ -99,7 +99,8 @@ impl SharedPool {
         let mut shares = self.shares();
         shares.waiting.push(Waiting { client, demand, granted });
         self.serve(shares);
-        Grant { grant, pool: self.clone() }
+        let whole = matches!(demand, Demand::Whole(_)).then_some(client);
+        Grant { given: grant, pool: self.clone(), whole }
     }
 
     /// Whether somebody waits because of what this client holds.
@@ -195,15 +196,17 @@ impl Shares {
 /// A place in line. It ends with what was asked for; who drops it before leaves the line, and whoever is behind moves up.
 #[derive(Debug)]
 pub(super) struct Grant {
-    grant: oneshot::Receiver<Reservation>,
+    given: oneshot::Receiver<Reservation>,
     pool: SharedPool,
+    /// Whose place it is, if others of that client wait behind it.
+    whole: Option<ClientId>,
 }
 
 impl Future for Grant {
     type Output = Reservation;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reservation> {
-        match Pin::new(&mut self.grant).poll(context) {
+        match Pin::new(&mut self.given).poll(context) {
             Poll::Ready(Ok(given)) => Poll::Ready(given),
             // The other end is in the line, which is dropped with the pool, and that not before this.
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
@@ -214,9 +217,14 @@ impl Future for Grant {
 impl Drop for Grant {
     fn drop(&mut self) {
         // What was given and not received is given back by being dropped.
-        if !self.grant.is_terminated() {
-            self.grant.close();
-            self.pool.serve(self.pool.shares());
+        if !self.given.is_terminated() {
+            self.given.close();
+            let shares = self.pool.shares();
+            let is_next =
+                |other: &Waiting| matches!(other.demand, Demand::Whole(_)) && Some(other.client) == self.whole;
+            if shares.waiting.iter().any(is_next) {
+                self.pool.serve(shares);
+            }
         }
     }
 }

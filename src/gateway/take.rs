@@ -1,11 +1,13 @@
 //! Handing out jobs to the workers that poll for them.
 
+use std::mem::{forget, replace};
 use std::pin::pin;
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -18,7 +20,7 @@ use crate::store::{ClaimRequest, ClaimedJob, Store};
 use super::memory_budget::{Reservation, UNCOUNTED_BYTES};
 use super::reply::{ApiError, RawJson};
 use super::worker::{WorkerQuery, nothing, short};
-use super::worker_registry::{GONE_AFTER, WorkerSignal};
+use super::worker_registry::WorkerSignal;
 use super::{Endpoint, Gateway};
 
 /// Jobs of one reply, whatever a worker asks for.
@@ -107,11 +109,35 @@ impl<S: Store> Gateway<S> {
         self.settings.max_input.0.max(self.settings.max_input.1)
     }
 
-    /// Memory for a job of so many bytes, and for those behind it if several may be handed out at once; none, if there is none before the poll has
-    /// been held long enough.
-    async fn memory_for_jobs(&self, endpoint: &Endpoint, bytes: usize, until: Instant) -> Option<Reservation> {
+    /// Memory to look for jobs with, and how many bytes they may have: for several as much as a batch may have, if that is free. Most jobs need
+    /// none of the budget: a picture's prompt is short.
+    fn memory_at_once(&self, limits: &TakeLimits) -> (Reservation, usize) {
+        let batch = limits.batch_bytes();
+        match self.budgets.takes.reserve(batch).now_or_never() {
+            Some(Ok(held)) if batch > UNCOUNTED_BYTES => (held, batch),
+            _ => (Reservation::default(), UNCOUNTED_BYTES),
+        }
+    }
+
+    /// Memory for a job of so many bytes, or an empty reservation when another job came, which may be next by now; `None`, if neither did before
+    /// the poll has been held long enough.
+    async fn memory_for_job(
+        &self,
+        endpoint: &Endpoint,
+        bytes: usize,
+        until: Instant,
+        polls: &Notify,
+    ) -> Option<Reservation> {
+        let leaves = WakesNext(polls);
         tokio::select! {
+            biased;
             held = self.budgets.takes.reserve(bytes) => held.ok(),
+            () = polls.notified() => {
+                // It stays.
+                forget(leaves);
+                Some(Reservation::default())
+            }
+            () = self.closing.cancelled() => None,
             () = sleep_until(until) => {
                 if self.no_memory_warnings.passes() {
                     let endpoint = &endpoint.id;
@@ -119,7 +145,6 @@ impl<S: Store> Gateway<S> {
                 }
                 None
             }
-            () = self.closing.cancelled() => None,
         }
     }
 
@@ -128,7 +153,7 @@ impl<S: Store> Gateway<S> {
         let at = self.now();
         // One that this gateway has not known for long may have sent its heartbeats to another, or to the one before.
         let sends_heartbeats =
-            self.registry.sends_heartbeats(&endpoint.id, worker) || self.began.until(at) < GONE_AFTER;
+            self.registry.sends_heartbeats(&endpoint.id, worker) || self.began.until(at) < self.registry.gone_after;
         Claim { worker: worker.to_owned(), gpu: query.vram_gb.as_deref().map(short), sends_heartbeats, at }
     }
 
@@ -156,8 +181,7 @@ impl<S: Store> Gateway<S> {
             self.woken(std::future::pending(), until).await;
             return none();
         }
-        // Most jobs need no memory of the budget: a picture's prompt is short.
-        let (mut held, mut max_bytes) = (Reservation::default(), UNCOUNTED_BYTES);
+        let (mut memory, mut passed_on) = (None, false);
         loop {
             let mut notified = pin!(waiter.notified());
             // In line before it looks: of two jobs that come while two polls look, each finds one.
@@ -165,21 +189,26 @@ impl<S: Store> Gateway<S> {
             if !self.registry.may_take_jobs(&endpoint.id, worker, self.now()) {
                 return none();
             }
+            let (held, max_bytes) = memory.take().unwrap_or_else(|| self.memory_at_once(limits));
             let request = ClaimRequest { claim: self.claim(endpoint, worker, query), max_jobs: limits.jobs, max_bytes };
             let (handed, large) = self.store.take(&endpoint.id, request).await?;
             if let Some(bytes) = large {
-                // First the memory that it had when another job was next: who has some and waits for more could wait for another who does.
+                // First the memory that it has: who has some and waits for more could wait for another who does.
                 drop(held);
-                let _others = WakesNext(&waiter);
-                max_bytes = bytes.max(limits.batch_bytes());
-                let Some(memory) = Box::pin(self.memory_for_jobs(endpoint, max_bytes, until)).await else {
+                // And a place in line that is older than the wait for memory.
+                notified.set(waiter.notified());
+                if !replace(&mut passed_on, true) {
+                    // Another poll may have memory for it.
+                    waiter.notify_one();
+                }
+                let Some(held) = Box::pin(self.memory_for_job(endpoint, bytes, until, &waiter)).await else {
                     return none();
                 };
-                held = memory;
+                memory = (held.bytes() > 0).then_some((held, bytes));
                 continue;
             }
             if handed.is_empty() {
-                (held, max_bytes) = (Reservation::default(), UNCOUNTED_BYTES);
+                drop(held);
                 let again = doubt.map(|date| Instant::now() + self.now().until(date)).filter(|again| *again < until);
                 if self.woken(notified, again.unwrap_or(until)).await {
                     continue;
@@ -195,7 +224,6 @@ impl<S: Store> Gateway<S> {
             if !jobs.is_empty() {
                 return Ok((jobs, held));
             }
-            (held, max_bytes) = (Reservation::default(), UNCOUNTED_BYTES);
         }
     }
 

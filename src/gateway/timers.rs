@@ -13,7 +13,6 @@ use crate::queue::{Attempt, Record, Rules, Transition};
 use crate::store::Store;
 
 use super::api_keys::Access;
-use super::worker_registry::GONE_AFTER;
 use super::{Gateway, log_failure};
 
 /// Jobs that are looked at before others are.
@@ -117,11 +116,11 @@ impl<S: Store> Gateway<S> {
             let Some(held) = log_failure("workers", self.store.held_by(&endpoint, &worker).await) else { continue };
             if self.registry.forget(&endpoint, &worker, !held.is_empty(), now) {
                 self.show_worker(&endpoint, &worker, false).await;
-                let (rules, by) = (self.settings.rules.clone(), worker.clone());
+                let (rules, by, gone_after) = (self.settings.rules.clone(), worker.clone(), self.registry.gone_after);
                 let gone = move |record: &mut Record| {
                     // It may have gone over to another gateway, which what it holds shows.
                     let last_sign = record.attempt.as_ref().map(Attempt::last_sign);
-                    if last_sign.is_some_and(|last_sign| last_sign.until(now) < GONE_AFTER) {
+                    if last_sign.is_some_and(|last_sign| last_sign.until(now) < gone_after) {
                         return Transition::Unchanged;
                     }
                     record.abandon(&by, "its worker is gone", &rules, now)

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::date::UnixTime;
 
-/// A worker is gone after so long without a word: two heartbeats of ten seconds, and ten more.
-pub(super) const GONE_AFTER: Duration = Duration::from_secs(30);
+/// A worker is gone after so long without a word, at least: two heartbeats of ten seconds, and ten more.
+const MIN_GONE_AFTER: Duration = Duration::from_secs(30);
 
 /// A worker that is to be restarted gets no job for so long, unless it is gone before.
 const BAN_TIME: Duration = Duration::from_mins(10);
@@ -29,8 +29,10 @@ const SHARE_INTERVAL: Duration = Duration::from_secs(9);
 const FIRST_RELIABLE_SDK: [u32; 3] = [1, 10, 1];
 
 /// Workers by endpoint and id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct WorkerRegistry {
+    /// A worker is gone after so long without a word.
+    pub(super) gone_after: Duration,
     workers: Mutex<BTreeMap<(String, String), Worker>>,
     /// When workers lost jobs that had arrived, since the last that they brought to an end. It outlives a worker that is gone, as one
     /// that crashes again and again comes back under its name.
@@ -119,6 +121,13 @@ pub(super) struct WorkerCounts {
 }
 
 impl WorkerRegistry {
+    /// Where a job without a sign is lost after so long. A worker is gone in three quarters of that, so that one whose heartbeats are to be
+    /// further apart, for which `gateway.lost` is set, is not gone between two.
+    pub(super) fn new(lost_after: Duration) -> Self {
+        let (workers, losses, polls) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { gone_after: MIN_GONE_AFTER.max(lost_after / 4 * 3), workers, losses, polls }
+    }
+
     fn workers(&self) -> MutexGuard<'_, BTreeMap<(String, String), Worker>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -232,7 +241,7 @@ impl WorkerRegistry {
             return true;
         };
         let key = (endpoint.to_owned(), worker.to_owned());
-        let (lives, loses) = (seen.filter(|worker| !worker.is_silent(now)), !lost.is_over(now));
+        let (lives, loses) = (seen.filter(|worker| !worker.is_silent(now, self.gone_after)), !lost.is_over(now));
         let of_use = lives.is_some() || loses;
         if let Some(lives) = lives {
             self.workers().entry(key.clone()).or_default().merge(lives);
@@ -275,13 +284,19 @@ impl WorkerRegistry {
     /// Workers that have not been heard of for so long that they may be gone, endpoint and id.
     pub(super) fn silent(&self, now: UnixTime) -> Vec<(String, String)> {
         let workers = self.workers();
-        workers.iter().filter(|(_, worker)| worker.is_silent(now)).map(|(key, _)| key.clone()).collect()
+        workers
+            .iter()
+            .filter(|(_, worker)| worker.is_silent(now, self.gone_after))
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     /// Takes a worker off the list if it is gone: still silent, and not one that may be silent because it works. Returns whether it was.
     pub(super) fn forget(&self, endpoint: &str, worker: &str, holds: bool, now: UnixTime) -> bool {
         let (mut workers, key) = (self.workers(), (endpoint.to_owned(), worker.to_owned()));
-        let gone = workers.get(&key).is_some_and(|worker| worker.is_silent(now) && (worker.sends_heartbeats || !holds));
+        let gone = workers
+            .get(&key)
+            .is_some_and(|worker| worker.is_silent(now, self.gone_after) && (worker.sends_heartbeats || !holds));
         if gone {
             workers.remove(&key);
         }
@@ -338,8 +353,8 @@ impl Worker {
         self.shared_id_until.is_some_and(|until| now < until)
     }
 
-    fn is_silent(&self, now: UnixTime) -> bool {
-        self.seen.is_none_or(|seen| seen.until(now) >= GONE_AFTER)
+    fn is_silent(&self, now: UnixTime, gone_after: Duration) -> bool {
+        self.seen.is_none_or(|seen| seen.until(now) >= gone_after)
     }
 }
 
@@ -361,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_silent_worker_is_gone_unless_it_may_be_busy() {
-        let registry = WorkerRegistry::default();
+        let registry = WorkerRegistry::new(Duration::ZERO);
         registry.record("e", "beats", WorkerSignal::Heartbeat("1.12.0"), at(0));
         registry.record("e", "works", WorkerSignal::JobPoll, at(0));
         registry.record("e", "lives", WorkerSignal::StopPoll, at(1));
@@ -377,7 +392,7 @@ mod tests {
 
     #[test]
     fn who_polls_twice_at_once_is_several() {
-        let (registry, other) = (WorkerRegistry::default(), WorkerRegistry::default());
+        let (registry, other) = (WorkerRegistry::new(Duration::ZERO), WorkerRegistry::new(Duration::ZERO));
         let (one, first) = registry.polls_for_jobs("e", "w");
         drop(one);
         let (one, second) = registry.polls_for_jobs("e", "w");
@@ -402,7 +417,7 @@ mod tests {
 
     #[test]
     fn an_id_that_only_one_worker_has_any_longer_is_trusted_again() {
-        let registry = WorkerRegistry::default();
+        let registry = WorkerRegistry::new(Duration::ZERO);
         registry.mark_shared_id("e", "w", at(0));
         registry.mark_shared_id("e", "w", at(300));
         assert!(registry.has_shared_id("e", "w", at(899)) && registry.shared_ids("e", at(899)) == ["w"]);
@@ -412,7 +427,7 @@ mod tests {
 
     #[test]
     fn what_gateways_of_other_versions_say_of_a_worker_is_understood() {
-        let registry = WorkerRegistry::default();
+        let registry = WorkerRegistry::new(Duration::ZERO);
         let before = r#"{"worker":{"seen":1000000,"asked":true,"beats":true,"version":"1.12.0","several":true,"unfit":null,"banned":null},
             "losses":{"dates":[],"brought":null}}"#;
         assert!(registry.merge("e", "w", before, at(0)));
@@ -421,7 +436,7 @@ mod tests {
 
     #[test]
     fn who_is_to_be_restarted_gets_nothing() {
-        let registry = WorkerRegistry::default();
+        let registry = WorkerRegistry::new(Duration::ZERO);
         assert!(registry.may_take_jobs("e", "w", at(0)));
         registry.ban("e", "w", at(0));
         assert!(
@@ -435,7 +450,7 @@ mod tests {
 
     #[test]
     fn only_newer_sdks_count_rightly() {
-        let registry = WorkerRegistry::default();
+        let registry = WorkerRegistry::new(Duration::ZERO);
         for (version, counts) in [
             ("1.12.0", true),
             ("1.10.1", true),
@@ -452,7 +467,7 @@ mod tests {
 
     #[test]
     fn health_tells_them_apart() {
-        let registry = WorkerRegistry::default();
+        let registry = WorkerRegistry::new(Duration::ZERO);
         registry.record("e", "new", WorkerSignal::Heartbeat("1.12.0"), at(0));
         registry.record("e", "idle", WorkerSignal::JobPoll, at(0));
         registry.record("e", "busy", WorkerSignal::JobPoll, at(0));
@@ -464,7 +479,7 @@ mod tests {
 
     #[test]
     fn who_crashes_with_every_job_gets_no_more_for_a_while() {
-        let registry = WorkerRegistry::default();
+        let registry = WorkerRegistry::new(Duration::ZERO);
         registry.record("e", "w", WorkerSignal::JobPoll, at(0));
         for second in [0, 100] {
             registry.job_lost("e", "w", at(second));
@@ -482,7 +497,7 @@ mod tests {
 
     #[test]
     fn what_gateways_see_of_a_worker_adds_up() {
-        let (one, other) = (WorkerRegistry::default(), WorkerRegistry::default());
+        let (one, other) = (WorkerRegistry::new(Duration::ZERO), WorkerRegistry::new(Duration::ZERO));
         let hears = |from: &WorkerRegistry, to: &WorkerRegistry, seconds| {
             to.merge("e", "w", &from.export("e", "w").unwrap(), at(seconds))
         };
@@ -510,7 +525,7 @@ mod tests {
 
     #[test]
     fn losses_at_several_gateways_add_up_until_one_is_brought_anywhere() {
-        let (one, other) = (WorkerRegistry::default(), WorkerRegistry::default());
+        let (one, other) = (WorkerRegistry::new(Duration::ZERO), WorkerRegistry::new(Duration::ZERO));
         one.job_lost("e", "w", at(0));
         other.job_lost("e", "w", at(1));
         other.job_lost("e", "w", at(2));

@@ -9,6 +9,7 @@ use tracing::subscriber::set_default;
 use super::peer::ClientId;
 use super::*;
 use crate::gateway::memory_budget::Reservation;
+use crate::gateway::{ApiKey, Role};
 
 const MIB: usize = 1 << 20;
 
@@ -73,17 +74,71 @@ async fn a_large_job_waits_for_memory_and_holds_as_much_as_it_has_until_it_is_re
     }
 }
 
-/// As more jobs may come with it.
 #[tokio::test(start_paused = true)]
-async fn a_large_job_of_a_batch_waits_for_what_a_batch_may_have() {
-    let (all, batch) = (64 * MIB, 32 * MIB);
+async fn a_batch_has_all_jobs_for_which_there_is_memory_and_one_at_least() {
+    let all = 64 * MIB;
     let gateway = gateway(all);
-    for (path, free, waits) in [(TAKES[0], LARGE + 100, false), (TAKES[1], batch, false), (TAKES[1], batch - 1, true)] {
-        let (id, held) = (gateway.run_large(LARGE).await, gateway.another_holds(all - free).await);
-        let (status, jobs) = gateway.get(path).await;
-        assert_eq!((status, jobs.contains(&id)), if waits { (204, false) } else { (200, true) }, "{path}, {free}");
-        assert_eq!(gateway.held(all), held.bytes(), "{path}, {free}");
+    for (input, free, come) in
+        [(600, 64 * MIB, 64..65), (LARGE, 64 * MIB, 64..65), (600, MIB, 20..30), (LARGE, MIB, 1..2)]
+    {
+        for _ in 0..64 {
+            gateway.run_large(input).await;
+        }
+        let held = gateway.another_holds(all - free).await;
+        let (status, jobs) = gateway.get("/job-take-batch/w1?batch_size=64").await;
+        let jobs: Vec<Value> = serde_json::from_str(&jobs).unwrap();
+        assert!(status == 200 && come.contains(&jobs.len()), "{input}, {free}: {}", jobs.len());
+        assert_eq!(gateway.held(all), held.bytes(), "{input}, {free}");
+        drop(held);
+        while gateway.get("/job-take-batch/w2?batch_size=64").await.0 == 200 {}
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_memory_is_in_no_one_s_way() {
+    let gateway = gateway(MIB);
+    let (all, began) = (gateway.another_holds(MIB).await, Instant::now());
+    let large = gateway.run_large(LARGE).await;
+    let first = gateway.get("/job-take/w1?");
+    let second = async {
+        sleep(Duration::from_secs(1)).await;
+        (gateway.get("/job-take/w2?").await, began.elapsed().as_secs())
+    };
+    let jobs = async {
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(gateway.post(&format!("/cancel/{large}"), "").await.0, 200);
+        sleep(Duration::from_secs(1)).await;
+        gateway.run(START).await
+    };
+    let (first, (second, ended), small) = tokio::join!(first, second, jobs);
+    assert_eq!((first.0, second.0, ended), (204, 200, 3), "the small job is for who is there");
+    assert!(second.1.contains(&small), "{}", second.1);
+    drop(all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_job_is_for_a_poll_that_has_memory() {
+    let key = |key, role| ApiKey::new(key, role, None);
+    let keys = vec![key("poor", Role::Worker), key("rich", Role::Worker), key("user", Role::User)];
+    let gateway = TestGateway::with(GatewaySettings { in_flight: MIB, keys, ..GatewaySettings::default() });
+    let began = Instant::now();
+    let poll = |key: &'static str| gateway.sends(request("GET", "/job-take/w1?", &[("authorization", key)], ""));
+    // All that one client may have, and there is as much again.
+    let reserved = gateway.gateway.budgets.takes.reserve(MIB / 2);
+    let _unread = peer::on_behalf_of(ClientId::named("poor"), reserved).await.unwrap();
+    let first = poll("poor");
+    let second = async {
+        sleep(Duration::from_secs(1)).await;
+        (poll("rich").await, began.elapsed().as_secs())
+    };
+    let submits = async {
+        sleep(Duration::from_secs(2)).await;
+        let large = format!(r#"{{"input":"{}"}}"#, "x".repeat(LARGE));
+        gateway.sends(request("POST", "/run", &[("authorization", "user")], &large)).await.0
+    };
+    let (first, (second, ended), queued) = tokio::join!(first, second, submits);
+    assert_eq!((queued, first.0, second.0, ended), (200, 204, 200, 2));
+    assert!(second.1.len() > LARGE);
 }
 
 #[tokio::test(start_paused = true)]

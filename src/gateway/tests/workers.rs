@@ -144,6 +144,22 @@ async fn a_lost_job_is_tried_once_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_whose_heartbeats_are_far_apart_is_not_gone_between_two() {
+    let rules = crate::queue::Rules { lost_after: Duration::from_secs(200), ..crate::queue::Rules::default() };
+    let house = TestGateway::with(GatewaySettings { rules, ..GatewaySettings::default() });
+    let id = house.run(START).await;
+    house.take("w1").await;
+    let ping = format!("/ping/w1?job_id={id}&runpod_version=1.12.0");
+    for _ in 0..3 {
+        assert_eq!(house.get(&ping).await.0, 200);
+        house.pass(60).await;
+        assert_eq!(house.field(&id, "status").await, "IN_PROGRESS");
+    }
+    house.pass(91).await;
+    assert_eq!(house.field(&id, "status").await, "IN_QUEUE", "silent for three quarters of the time of a lost job");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_that_another_gateway_hears_is_not_gone() {
     let house = TestGateway::new();
     let other = house.beside();

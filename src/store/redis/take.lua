@@ -37,15 +37,17 @@ while #handed < most and look > 0 and behind == 1 do
     behind = #line > 0 and 1 or 0
     for place = 1, #line, 2 do
         local id, score = line[place], line[place + 1]
-        local found = redis.call('HMGET', jobs .. id, 'r', '0', '1')
+        local found = { redis.call('HGET', jobs .. id, 'r') }
         local record = found[1] and cjson.decode(found[1])
         look = look - 1
         if record and record.expires > now then
-            local bytes = #(found[2] or '') + #(found[3] or '')
+            -- Measured before it is read: one that is too large is asked for again, and may have megabytes.
+            local bytes = redis.call('HSTRLEN', jobs .. id, '0') + redis.call('HSTRLEN', jobs .. id, '1')
             if bytes > left then
                 large, behind = bytes, 0
                 break
             end
+            found = redis.call('HMGET', jobs .. id, 'r', '0', '1')
             left = left - bytes
             local patience = record.patience.secs * 1000 + math.floor(record.patience.nanos / 1000000)
             local late = now + math.min(patience, lost)

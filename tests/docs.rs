@@ -1,4 +1,4 @@
-//! Pages of `docs/` that follow from something else. `UPDATE_DOCS=1 cargo test --test integration docs::` writes them.
+//! Pages of `docs/` that follow from something else. `UPDATE_DOCS=1 cargo test --release --test integration docs::` writes them.
 
 #![allow(clippy::unwrap_used)]
 
@@ -78,7 +78,7 @@ fn is_written(name: &str, page: &str) {
     }
     let written = fs::read_to_string(&path).unwrap();
     let differs = page.lines().zip(written.lines()).find(|(ours, theirs)| ours != theirs);
-    assert!(page == written, "UPDATE_DOCS=1 cargo test --test integration docs:: writes docs/{name}; {differs:?}");
+    assert!(page == written, "UPDATE_DOCS=1 cargo test --release --test integration docs:: writes docs/{name}; {differs:?}");
 }
 
 #[test]

@@ -78,7 +78,10 @@ fn is_written(name: &str, page: &str) {
     }
     let written = fs::read_to_string(&path).unwrap();
     let differs = page.lines().zip(written.lines()).find(|(ours, theirs)| ours != theirs);
-    assert!(page == written, "UPDATE_DOCS=1 cargo test --release --test integration docs:: writes docs/{name}; {differs:?}");
+    assert!(
+        page == written,
+        "UPDATE_DOCS=1 cargo test --release --test integration docs:: writes docs/{name}; {differs:?}"
+    );
 }
 
 #[test]

@@ -34,7 +34,10 @@ async fn the_document_tells_of_all_routes_and_no_others() {
 fn the_committed_document_is_this_one() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
     let committed: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    assert!(committed == crate::gateway::openapi(None), "UPDATE_DOCS=1 cargo test --release --test integration docs:: writes it");
+    assert!(
+        committed == crate::gateway::openapi(None),
+        "UPDATE_DOCS=1 cargo test --release --test integration docs:: writes it"
+    );
     let text = committed.to_string();
     let names = text.split("#/components/schemas/").skip(1).filter_map(|rest| rest.split('"').next());
     for name in names {

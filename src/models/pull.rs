@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
+use tracing::warn;
 
 use super::digest::Digest;
 use super::error::PullError;
@@ -51,7 +52,11 @@ pub async fn pull(
         refuse_other_family(plan, &staging)?;
     }
     let time = Timestamp::from_millisecond(now.as_millis() as i64).unwrap_or_default();
-    let family = recognised(plan, &staging).unwrap_or(Recognised::Other("other")).to_string();
+    let family = recognised(plan, &staging).unwrap_or_else(|cause| {
+        warn!(%cause, "the files do not tell of which family the model is");
+        Recognised::Other("other")
+    });
+    let family = family.to_string();
     let about = Manifest { family, pulled: Some(format!("{time:.0}")), ..plan.about.clone() };
     files.sort_by_key(|(number, ..)| *number);
     let path = |number: usize| plan.items[number].path.clone();
@@ -110,23 +115,25 @@ async fn fetch_all(
 
 /// Refuses a repository whose configuration tells of a family that does not load. A single file is judged by who loads it.
 fn refuse_other_family(plan: &PullPlan, staging: &Staging) -> Result<(), PullError> {
-    match (&plan.about.repository, recognised(plan, staging)) {
-        (Some(repository), Some(Recognised::Other(name))) => {
-            Err(PullError::Family(repository.clone(), name.to_owned()))
-        }
+    let Some(repository) = &plan.about.repository else { return Ok(()) };
+    match recognised(plan, staging) {
+        Ok(Recognised::Other(name)) => Err(PullError::Family(repository.clone(), name.to_owned())),
         _ => Ok(()),
     }
 }
 
-/// What the files that have come tell of the family; `None` if they do not.
-fn recognised(plan: &PullPlan, staging: &Staging) -> Option<Recognised> {
-    let arrived = |item: &Item| part(&staging.file(&item.path));
+/// What the files that have come tell of the family.
+fn recognised(plan: &PullPlan, staging: &Staging) -> io::Result<Recognised> {
+    let arrived = |item: Option<&Item>| match item {
+        Some(item) => Ok(part(&staging.file(&item.path))),
+        None => Err(io::Error::from(io::ErrorKind::NotFound)),
+    };
     if plan.about.repository.is_none() {
-        return of_file(&arrived(plan.items.first()?)).ok();
+        return of_file(&arrived(plan.items.first())?);
     }
     let read = |place: &str| {
         let item = plan.items.iter().find(|item| item.path.as_str() == place);
-        item.map_or_else(|| Err(io::ErrorKind::NotFound.into()), |item| whole::read(&arrived(item), CONFIG_BYTES))
+        whole::read(&arrived(item)?, CONFIG_BYTES)
     };
-    of_folder(&read).ok()
+    of_folder(&read)
 }

@@ -195,7 +195,7 @@ impl<S: Store> Gateway<S> {
             if let Some(bytes) = large {
                 // First the memory that it has: who has some and waits for more could wait for another who does.
                 drop(held);
-                // And a place in line that is older than the wait for memory.
+                // It leaves the line and joins it again at the end: the poll that is woken next is to be another.
                 notified.set(waiter.notified());
                 if !replace(&mut passed_on, true) {
                     // Another poll may have memory for it.

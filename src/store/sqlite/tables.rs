@@ -177,7 +177,7 @@ impl Tables<'_> {
         Ok(((handed, large), all_events))
     }
 
-    /// What a client sent, [`PayloadKind::Input`] and [`PayloadKind::Rest`], if it has at most so many bytes; else how many, and none is read.
+    /// What a client sent, [`PayloadKind::Input`] and [`PayloadKind::Rest`], if it has at most so many bytes; else how many they are together; a part that is larger alone is not read.
     fn submitted(&self, endpoint: &str, id: &str, most: usize) -> Result<Result<(Bytes, Bytes), usize>, StoreError> {
         let text = "SELECT part, length(body), CASE WHEN length(body) <= ?4 THEN body END FROM parts \
                     WHERE endpoint = ?1 AND id = ?2 AND part <= ?3";

@@ -21,8 +21,9 @@ use crate::store::{JobEvent, Store, StoreError};
 
 use super::body::{IncomingBody, WholeBody};
 use super::reply::{ApiError, RawJson};
+use super::version::Version;
 use super::worker_registry::WorkerCounts;
-use super::{Endpoint, Gateway, Version, idempotency, long_poll, sse};
+use super::{Endpoint, Gateway, idempotency, long_poll, sse};
 
 /// Milliseconds that a client may wait: at least, at most, and if it does not say.
 const SYNC_WAIT: (u64, u64, u64) = (1_000, 300_000, 90_000);

@@ -14,7 +14,8 @@ use crate::store::{JobPage, PageQuery, Store};
 
 use super::job_status::view;
 use super::reply::{ApiError, RawJson};
-use super::{Endpoint, Gateway, Version};
+use super::version::Version;
+use super::{Endpoint, Gateway};
 
 /// Jobs of a page: at most, and by default.
 const PAGE_SIZE: (usize, usize) = (100, 10);

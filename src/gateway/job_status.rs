@@ -13,7 +13,8 @@ use crate::store::{LoadedPayloads, PayloadKind, PayloadSelection, Store};
 
 use super::memory_budget::{MemoryBudget, Reservation, UNCOUNTED_BYTES};
 use super::reply::ApiError;
-use super::{Endpoint, Gateway, Version};
+use super::version::Version;
+use super::{Endpoint, Gateway};
 
 /// For whom a status object is.
 pub(super) fn view(version: Version, endpoint: &Endpoint) -> StatusView {

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::mem::take;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -99,8 +98,7 @@ impl SharedPool {
         let mut shares = self.shares();
         shares.waiting.push(Waiting { client, demand, granted });
         self.serve(shares);
-        let whole = matches!(demand, Demand::Whole(_)).then_some(client);
-        Grant { given: grant, pool: self.clone(), whole }
+        Grant { given: grant, pool: self.clone() }
     }
 
     /// Whether somebody waits because of what this client holds.
@@ -198,8 +196,6 @@ impl Shares {
 pub(super) struct Grant {
     given: oneshot::Receiver<Reservation>,
     pool: SharedPool,
-    /// Whose place it is, if others of that client wait behind it.
-    whole: Option<ClientId>,
 }
 
 impl Future for Grant {
@@ -219,12 +215,7 @@ impl Drop for Grant {
         // What was given and not received is given back by being dropped.
         if !self.given.is_terminated() {
             self.given.close();
-            let shares = self.pool.shares();
-            let is_next =
-                |other: &Waiting| matches!(other.demand, Demand::Whole(_)) && Some(other.client) == self.whole;
-            if shares.waiting.iter().any(is_next) {
-                self.pool.serve(shares);
-            }
+            self.pool.serve(self.pool.shares());
         }
     }
 }

@@ -39,6 +39,7 @@ mod state;
 mod take;
 mod timers;
 mod uri;
+mod version;
 mod webhooks;
 mod worker;
 mod worker_registry;
@@ -54,5 +55,4 @@ pub use serve::serve;
 pub use settings::{Endpoint, GatewaySettings, WebhookCaller};
 pub use state::Gateway;
 
-use settings::Version;
 use state::log_failure;

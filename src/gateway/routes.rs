@@ -10,8 +10,8 @@ use axum::routing::{MethodRouter, any, get, head, post};
 use crate::store::Store;
 
 use super::reply::ApiError;
-use super::settings::Version;
 use super::state::Gateway;
+use super::version::Version;
 use super::{auth, client, history, metrics, openapi, page, probes, take, worker};
 
 impl<S: Store> Gateway<S> {

@@ -23,7 +23,8 @@ use super::job_status::JobStatus;
 use super::long_poll::{KEEP_ALIVE_INTERVAL, UNBUFFERED};
 use super::memory_budget::Reservation;
 use super::reply::ApiError;
-use super::{Endpoint, Gateway, Version};
+use super::version::Version;
+use super::{Endpoint, Gateway};
 
 /// Whether a client asks for events.
 pub(super) fn asked(headers: &HeaderMap) -> bool {

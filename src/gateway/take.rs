@@ -114,7 +114,11 @@ impl<S: Store> Gateway<S> {
     fn memory_at_once(&self, limits: &TakeLimits) -> (Reservation, usize) {
         let batch = limits.batch_bytes();
         match self.budgets.takes.reserve(batch).now_or_never() {
-            Some(Ok(held)) if batch > UNCOUNTED_BYTES => (held, batch),
+            // Of little memory in all it is less than a batch may have.
+            Some(Ok(held)) if held.bytes() > 0 => {
+                let bytes = held.bytes();
+                (held, bytes)
+            }
             _ => (Reservation::default(), UNCOUNTED_BYTES),
         }
     }
@@ -127,11 +131,20 @@ impl<S: Store> Gateway<S> {
         bytes: usize,
         until: Instant,
         polls: &Notify,
+        passed_on: &mut bool,
     ) -> Option<Reservation> {
+        let mut reserved = pin!(self.budgets.takes.reserve(bytes));
+        if let Some(held) = reserved.as_mut().now_or_never() {
+            return held.ok();
+        }
+        if !replace(passed_on, true) {
+            // Another poll may have memory for it.
+            polls.notify_one();
+        }
         let leaves = WakesNext(polls);
         tokio::select! {
             biased;
-            held = self.budgets.takes.reserve(bytes) => held.ok(),
+            held = reserved => held.ok(),
             () = polls.notified() => {
                 // It stays.
                 forget(leaves);
@@ -197,13 +210,8 @@ impl<S: Store> Gateway<S> {
                 drop(held);
                 // It leaves the line and joins it again at the end: the poll that is woken next is to be another.
                 notified.set(waiter.notified());
-                if !replace(&mut passed_on, true) {
-                    // Another poll may have memory for it.
-                    waiter.notify_one();
-                }
-                let Some(held) = Box::pin(self.memory_for_job(endpoint, bytes, until, &waiter)).await else {
-                    return none();
-                };
+                let wait = self.memory_for_job(endpoint, bytes, until, &waiter, &mut passed_on);
+                let Some(held) = Box::pin(wait).await else { return none() };
                 memory = (held.bytes() > 0).then_some((held, bytes));
                 continue;
             }

@@ -14,7 +14,7 @@ use super::events::{EventSender, StoreEvent, Subscription};
 use super::page::{JobPage, PageQuery};
 use super::{
     ClaimRequest, ClaimedJob, Counts, JobEvent, JobWithPayloads, KeyRecord, LoadedPayloads, PayloadKind,
-    PayloadSelection, Store, StoreError, TakenChunks, TakenJobs,
+    PayloadSelection, Store, StoreError, TakenChunks, TakenJobs, json,
 };
 
 /// Jobs in memory.
@@ -140,7 +140,7 @@ impl Store for MemoryStore {
                 return Err(StoreError::QueueFull(most));
             }
             let place = jobs.next_place();
-            let rest = serde_json::to_vec(&rest).map_err(|error| StoreError::Failed(error.to_string()))?;
+            let rest = json(&rest)?;
             let input = Bytes::from(String::from(Box::<str>::from(input)));
             let parts = BTreeMap::from([(PayloadKind::Input, input), (PayloadKind::Rest, rest.into())]);
             jobs.jobs.insert(record.id.clone(), StoredJob { record, place, parts, chunks: VecDeque::new() });

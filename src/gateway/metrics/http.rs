@@ -21,9 +21,6 @@ const ANSWER_SECONDS: [f64; 17] =
 /// As many as threads of a usual machine; more share them.
 const SHARDS: usize = 16;
 
-/// Labels of so many names.
-pub(super) type Labels<const N: usize> = [(&'static str, String); N];
-
 /// Requests, since the process began.
 #[derive(Debug, Clone, Default)]
 pub(in crate::gateway) struct HttpMetrics(Arc<[Shard; SHARDS]>);
@@ -81,10 +78,10 @@ impl HttpMetrics {
     pub(super) fn answered(&self, route: &str, method: &'static str, status: StatusCode, time: Duration) {
         let seconds = time.as_secs_f64();
         let mut routes = self.0[Shard::index()].routes();
-        if !routes.contains_key(route) {
-            routes.insert(route.to_owned(), RouteMetrics::default());
-        }
-        let Some(metrics) = routes.get_mut(route) else { return };
+        let metrics = match routes.get_mut(route) {
+            Some(metrics) => metrics,
+            None => routes.entry(route.to_owned()).or_default(),
+        };
         metrics.add(method, status, 1);
         metrics.buckets[ANSWER_SECONDS.partition_point(|bound| *bound < seconds)] += 1;
         metrics.seconds += seconds;

@@ -29,7 +29,9 @@ use super::request_id::{self, X_REQUEST_ID};
 use super::worker_registry::WorkerCounts;
 use super::{Endpoint, Gateway, browsers};
 pub(super) use http::HttpMetrics;
-use http::Labels;
+
+/// Labels of so many names.
+type Labels<const N: usize> = [(&'static str, String); N];
 
 /// The route of a request that has none.
 const UNMATCHED: &str = "unmatched";

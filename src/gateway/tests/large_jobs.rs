@@ -95,6 +95,17 @@ async fn a_batch_has_all_jobs_for_which_there_is_memory_and_one_at_least() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_has_no_more_bytes_than_all_memory() {
+    let gateway = gateway(4 * MIB);
+    for _ in 0..64 {
+        gateway.run_large(LARGE).await;
+    }
+    let (status, jobs) = gateway.get("/job-take-batch/w1?batch_size=64").await;
+    let jobs: Vec<Value> = serde_json::from_str(&jobs).unwrap();
+    assert_eq!((status, jobs.len()), (200, 4 * MIB / LARGE));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_for_memory_is_in_no_one_s_way() {
     let gateway = gateway(MIB);
     let (all, began) = (gateway.another_holds(MIB).await, Instant::now());

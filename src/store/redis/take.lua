@@ -37,8 +37,8 @@ while #handed < most and look > 0 and behind == 1 do
     behind = #line > 0 and 1 or 0
     for place = 1, #line, 2 do
         local id, score = line[place], line[place + 1]
-        local found = { redis.call('HGET', jobs .. id, 'r') }
-        local record = found[1] and cjson.decode(found[1])
+        local text = redis.call('HGET', jobs .. id, 'r')
+        local record = text and cjson.decode(text)
         look = look - 1
         if record and record.expires > now then
             -- Measured before it is read: one that is too large is asked for again, and may have megabytes.
@@ -47,7 +47,7 @@ while #handed < most and look > 0 and behind == 1 do
                 large, behind = bytes, 0
                 break
             end
-            found = redis.call('HMGET', jobs .. id, 'r', '0', '1')
+            local parts = redis.call('HMGET', jobs .. id, '0', '1')
             left = left - bytes
             local patience = record.patience.secs * 1000 + math.floor(record.patience.nanos / 1000000)
             local late = now + math.min(patience, lost)
@@ -56,7 +56,7 @@ while #handed < most and look > 0 and behind == 1 do
             redis.call('ZADD', KEYS[2], score, id)
             redis.call('SADD', KEYS[3], id)
             redis.call('ZADD', KEYS[4], 'LT', string.format('%.0f', late), id)
-            table.insert(handed, found)
+            table.insert(handed, { text, parts[1], parts[2] })
             table.insert(events, '{"Job":[' .. endpoint .. ',' .. cjson.encode(id) .. ']}')
         else
             -- It waits only to be forgotten.

@@ -35,6 +35,7 @@ pub(crate) fn jobs() -> Jobs {
         start,
         lora: None,
         preview: false,
+        denoising_end: None,
     };
     let start = || Some(Img2Img { image: image.clone(), strength: 0.6, mask: None });
     let both = |sampler: &Sampler| {

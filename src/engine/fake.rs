@@ -124,5 +124,6 @@ pub fn spec(num_outputs: u32, steps: u32) -> Spec {
         start: None,
         lora: None,
         preview: false,
+        denoising_end: None,
     }
 }

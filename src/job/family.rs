@@ -43,6 +43,8 @@ macro_rules! families {
 families! {
     /// Stable Diffusion 1.x and what was trained from it.
     Sd1 = "sd1", "SD v1", "Stable Diffusion v1";
+    /// Stable Diffusion XL: its base model and what was trained from it.
+    Sdxl = "sdxl", "SDXL", "Stable Diffusion XL";
 }
 
 impl Family {
@@ -54,7 +56,7 @@ impl Family {
     /// The contract of its models, unless they name another.
     pub const fn contract(self) -> Contract {
         match self {
-            Self::Sd1 => Contract::Sd1,
+            Self::Sd1 | Self::Sdxl => Contract::Sd1,
         }
     }
 
@@ -87,6 +89,9 @@ mod tests {
             assert_eq!(family.to_string(), family.label());
         }
         assert_eq!((Family::from_name("SD1"), Family::from_name("")), (None, None));
-        assert_eq!((Family::labels().as_str(), Family::titles().as_str()), ("SD v1", "Stable Diffusion v1"));
+        assert_eq!(
+            (Family::labels().as_str(), Family::titles().as_str()),
+            ("SD v1 or SDXL", "Stable Diffusion v1, Stable Diffusion XL")
+        );
     }
 }

@@ -111,6 +111,7 @@ mod tests {
             start: None,
             lora: None,
             preview: false,
+            denoising_end: None,
         }
     }
 

@@ -32,6 +32,9 @@ pub struct Spec<I = LoadedImage> {
     pub num_outputs: u32,
     /// Denoising steps asked for, 1 to 500.
     pub steps: u32,
+    /// The share of the noise, above 0 and below 1, at which denoising ends, because another model would go on; `None` is all of it
+    /// (diffusers' `denoising_end`).
+    pub denoising_end: Option<f64>,
     /// Classifier-free guidance, 0 or more; at 1 and below only the prompt is evaluated.
     pub guidance_scale: f64,
     /// Which sampler.
@@ -160,6 +163,7 @@ impl<I> Spec<I> {
             size,
             num_outputs,
             steps,
+            denoising_end,
             guidance_scale,
             sampler,
             seed,
@@ -175,6 +179,7 @@ impl<I> Spec<I> {
             start,
             num_outputs,
             steps,
+            denoising_end,
             guidance_scale,
             sampler,
             seed,

@@ -202,6 +202,7 @@ mod tests {
                 seed: 40264,
                 lora: None,
                 preview: false,
+                denoising_end: None,
             }
         );
     }

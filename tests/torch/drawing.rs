@@ -46,6 +46,7 @@ pub(crate) fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
         start: None,
         lora: None,
         preview: false,
+        denoising_end: None,
     }
 }
 

@@ -60,6 +60,7 @@ impl Draft {
             start: self.init_image.map(|image| Img2Img { image, strength, mask }),
             num_outputs: self.num_outputs,
             steps: self.steps,
+            denoising_end: None,
             guidance_scale: self.guidance_scale,
             sampler: self.sampler,
             seed: self.seed.unwrap_or(seed),

@@ -112,6 +112,7 @@ pub(super) fn spec(shape: Shape, steps: u32) -> Spec {
         start: None,
         lora: None,
         preview: false,
+        denoising_end: None,
     }
 }
 

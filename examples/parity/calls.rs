@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use latentd::engine::torch::{Model, Target};
+use latentd::engine::torch::{EncodedText, Model, Target};
 use tch::{Kind, Tensor};
 
 use super::report::{Report, Worst};
@@ -26,10 +26,11 @@ pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
         let calls: HashMap<String, Tensor> = Tensor::read_safetensors(&calls).context("calls")?.into_iter().collect();
         let call = |key: &str| calls.get(key).with_context(|| format!("{name}: no {key}"));
 
+        let text = EncodedText { states: call("unet.context")?.shallow_clone(), pooled: None };
         let timesteps = Vec::<f64>::try_from(call("unet.timestep")?.to_kind(Kind::Double))?;
         let results = [
             ("text", model.encode_text(call("text.ids")?)?, call("text.out")?),
-            ("unet", model.predict_noise(call("unet.sample")?, &timesteps, call("unet.context")?)?, call("unet.out")?),
+            ("unet", model.predict_noise(call("unet.sample")?, &timesteps, &text, &[])?, call("unet.out")?),
             ("vae decode", model.decode_latents(call("vae.latents")?)?, call("vae.out")?),
             ("vae encode", model.encode_pixels(call("vae.image")?)?, call("vae.encoded")?),
         ];

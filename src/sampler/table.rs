@@ -3,6 +3,7 @@
 use super::{
     level::Level,
     linear::{LinearCombination, STATE_SLOTS},
+    schedule::NoiseSchedule,
 };
 
 /// All the arithmetic of one sampling run but the model itself.
@@ -49,6 +50,18 @@ impl Plan {
     /// picture, so txt2img gives noise: the reference does so for the σ samplers at one step, which begin at timestep 0.
     pub fn begins_clean(&self) -> bool {
         self.begin.sigma() < 0.1
+    }
+
+    /// The plan up to where the share `end` of the trained timesteps has been gone through, from the noisiest down (diffusers'
+    /// `denoising_end`): rows at a timestep below that are left out.
+    #[must_use]
+    pub fn until(mut self, end: f64, schedule: &NoiseSchedule) -> Self {
+        let trained = schedule.train_steps() as f64;
+        // Halves to even, as Python rounds.
+        let last = (trained - end * trained).round_ties_even();
+        let kept = self.rows.iter().filter(|row| row.timestep >= last).count();
+        self.rows.truncate(kept);
+        self
     }
 
     /// A plan of rows in order. What a sampler remembers beyond its last use is cut away, so that state is never

@@ -168,6 +168,7 @@ proptest! {
         guidance_scale in 0.0..=20.0,
         sampler in prop::sample::select(Sampler::ALL),
         seed in any::<u64>(),
+        denoising_end in proptest::option::of(0.001..0.999),
         start in proptest::option::of((any::<u8>(), 0.0..=1.0)),
         mask in proptest::option::of((any::<u8>(), prop::sample::select(vec![Shade::Black, Shade::White]), any::<bool>())),
     ) {
@@ -177,7 +178,7 @@ proptest! {
         let start = start.map(|(grey, strength)| Img2Img { image: plain(size, grey), strength, mask });
         let (model, lora, preview) = ("m".into(), None, seed.is_multiple_of(2));
         let spec =
-            Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, guidance_scale, sampler, seed, lora, preview };
+            Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, denoising_end, guidance_scale, sampler, seed, lora, preview };
         if let Err(cause) = engine.admit(Ticket(0), &spec) {
             prop_assert!(!cause.message.is_empty());
         } else {

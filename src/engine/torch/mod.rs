@@ -23,3 +23,4 @@ pub use device::Target;
 pub use engine::TorchEngine;
 pub use error::{DeviceError, LoadError};
 pub use families::Model;
+pub use networks::encoded_text::EncodedText;

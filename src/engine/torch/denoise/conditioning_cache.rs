@@ -5,41 +5,65 @@ use std::rc::Rc;
 
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::Forward;
-use crate::engine::torch::families::ModelFamily;
+use crate::engine::torch::families::Model;
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::conditioning::Conditioning;
+use crate::engine::torch::networks::encoded_text::EncodedText;
 
-/// Prompts that are remembered. Of SD 1.5 in f16 one takes 4 MB; the empty negative prompt nearly always hits.
+/// Prompts that are remembered; the empty negative prompt nearly always hits.
 const MAX_PROMPTS: usize = 16;
 
-/// Which networks read it, its tokens for each text encoder, and what came of it.
-type Known = (u64, Vec<Vec<i64>>, Rc<Conditioning>);
+/// Bytes of all of them, beyond the last. Of SD 1.5 in f16 a prompt takes 4 MB, of SDXL 26.
+const MAX_BYTES: usize = 128 << 20;
+
+/// A prompt, and whom it is for.
+#[derive(Debug, PartialEq)]
+pub(in crate::engine::torch) struct Prompt {
+    /// Which networks read it.
+    pub(in crate::engine::torch) networks: u64,
+    /// Ids for each text encoder; none of a prompt that is all zeros to the UNet.
+    pub(in crate::engine::torch) tokens: Option<Vec<Vec<i64>>>,
+    /// What the UNet is told beside its pooled state.
+    pub(in crate::engine::torch) numbers: Vec<f32>,
+}
 
 /// A least-recently-used store of encoded prompts.
 #[derive(Debug, Default)]
 pub(in crate::engine::torch) struct ConditioningCache {
-    known: VecDeque<Known>,
+    known: VecDeque<(Prompt, Rc<Conditioning>)>,
 }
 
 impl ConditioningCache {
-    /// What a prompt of these `tokens`, one list a text encoder, is to `networks`, which are of `family`.
+    /// What `prompt` is to `networks`, which are of `model`.
     pub(in crate::engine::torch) fn encode(
         &mut self,
-        family: &dyn ModelFamily,
+        model: &Model,
         networks: &Networks,
-        tokens: Vec<Vec<i64>>,
+        prompt: Prompt,
         context: &DeviceContext,
     ) -> Forward<Rc<Conditioning>> {
-        let found = self.known.iter().position(|(number, ids, _)| *number == networks.number && *ids == tokens);
+        let found = self.known.iter().position(|(known, _)| *known == prompt);
         let entry = if let Some(entry) = found.and_then(|at| self.known.remove(at)) {
             entry
         } else {
-            let conditioning = Rc::new(family.condition(networks, &tokens, context)?);
-            (networks.number, tokens, conditioning)
+            let text = match &prompt.tokens {
+                Some(tokens) => model.family.encode(networks, tokens, context)?,
+                None => {
+                    let tokens = model.tokens() as i64;
+                    EncodedText::zeros(&networks.unet, tokens, prompt.numbers.len(), model.target.device)?
+                }
+            };
+            let conditioning = text.condition(&networks.unet, &prompt.numbers, context)?;
+            (prompt, Rc::new(conditioning))
         };
-        self.known.truncate(MAX_PROMPTS - 1);
-        let conditioning = Rc::clone(&entry.2);
+        let conditioning = Rc::clone(&entry.1);
         self.known.push_front(entry);
+        self.known.truncate(MAX_PROMPTS);
+        let bytes =
+            |known: &VecDeque<(Prompt, Rc<Conditioning>)>| known.iter().map(|(_, one)| one.bytes()).sum::<usize>();
+        while self.known.len() > 1 && bytes(&self.known) > MAX_BYTES {
+            self.known.pop_back();
+        }
         Ok(conditioning)
     }
 }

@@ -7,6 +7,7 @@ use super::{Job, TorchEngine, failed};
 use crate::batch::Key;
 use crate::engine::tokenizer::{Encoded, Tokenizer};
 use crate::engine::torch::decode::preview::PreviewTimer;
+use crate::engine::torch::denoise::conditioning_cache::Prompt;
 use crate::engine::torch::denoise::init_image::InitImage;
 use crate::engine::torch::denoise::lane::{Lane, LaneId};
 use crate::engine::torch::denoise::stage::{Guidance, SamplerRun, Stage};
@@ -84,8 +85,13 @@ impl TorchEngine {
         spec: &Spec,
         warnings: &mut Vec<String>,
     ) -> Result<SamplerRun, JobError> {
-        let plan = sampler::plan(spec.sampler, &self.model.schedule, spec.steps as usize, spec.first_step() as usize)
+        let schedule = &self.model.schedule;
+        let plan = sampler::plan(spec.sampler, schedule, spec.steps as usize, spec.first_step() as usize)
             .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
+        let plan = match spec.denoising_end {
+            Some(end) => plan.until(end, schedule),
+            None => plan,
+        };
         let (name, steps) = (spec.sampler.name(), spec.steps);
         if plan.rows.is_empty() {
             warnings.push(format!(
@@ -104,26 +110,27 @@ impl TorchEngine {
     }
 
     fn guidance(&mut self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<Guidance, JobError> {
-        let positive = self.condition(networks, ("prompt", &spec.prompt), warnings)?;
+        let positive = self.condition(networks, spec.size, ("prompt", Some(&spec.prompt)), warnings)?;
         // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
         if spec.guidance_scale <= 1.0 {
             return Ok(Guidance { positive, negative: None });
         }
-        // No negative prompt is the empty one.
-        let text = spec.negative_prompt.as_deref().unwrap_or_default();
-        let negative = self.condition(networks, ("negative_prompt", text), warnings)?;
+        let text = spec.negative_prompt.as_deref().or((!self.model.zeros_for_no_negative).then_some(""));
+        let negative = self.condition(networks, spec.size, ("negative_prompt", text), warnings)?;
         Ok(Guidance { positive, negative: Some((negative, spec.guidance_scale)) })
     }
 
-    /// What the text of a field is to `networks`.
+    /// What the text of a field is to `networks`, for a picture of this size; no text is all zeros.
     fn condition(
         &mut self,
         networks: &Networks,
-        (field, text): (&str, &str),
+        size: Size,
+        (field, text): (&str, Option<&str>),
         warnings: &mut Vec<String>,
     ) -> Result<Rc<Conditioning>, JobError> {
-        let tokens = self.tokenize(field, text, warnings)?;
-        self.prompts.encode(self.model.family, networks, tokens, &self.context).map_err(failed)
+        let tokens = text.map(|text| self.tokenize(field, text, warnings)).transpose()?;
+        let prompt = Prompt { networks: networks.number, tokens, numbers: self.model.family.numbers(size) };
+        self.prompts.encode(&self.model, networks, prompt, &self.context).map_err(failed)
     }
 
     fn init_image(&self, spec: &Spec) -> Result<Option<Rc<InitImage>>, JobError> {

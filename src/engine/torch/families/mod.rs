@@ -1,17 +1,20 @@
 //! Families: how a kind of model is recognised, loaded and told what to draw. A family is a folder, and a line in the list here.
 
+mod folder;
 mod load;
 pub(in crate::engine::torch) mod model;
 pub(in crate::engine::torch) mod names;
 mod part;
+mod parts_fit;
 mod sd1;
+mod sdxl;
 mod source;
 
 pub use model::Model;
 pub(in crate::engine::torch) use model::{ModelFamily, PartPrefixes};
 
 /// All that load, in the order in which they are asked.
-pub(in crate::engine::torch) const FAMILIES: [&dyn ModelFamily; 1] = [&sd1::Sd1];
+pub(in crate::engine::torch) const FAMILIES: [&dyn ModelFamily; 2] = [&sd1::Sd1, &sdxl::Sdxl];
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::clip_text::ClipTextModel;
-use crate::engine::torch::networks::conditioning::Conditioning;
+use crate::engine::torch::networks::encoded_text::EncodedText;
 use crate::engine::torch::networks::unet::Unet;
 use crate::engine::torch::networks::vae::Autoencoder;
 use crate::engine::torch::nn::Forward;
@@ -65,11 +65,14 @@ pub(in crate::engine::torch) trait ModelFamily: Debug + Sync {
         context: &DeviceContext,
     ) -> Result<LoadedAutoencoder, LoadError>;
 
-    /// What a prompt is to `networks`. `tokens` are ids for each text encoder.
+    /// What the text encoders of `networks` make of a prompt. `tokens` are ids for each of them.
     ///
     /// # Errors
     /// libtorch's.
-    fn condition(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<Conditioning>;
+    fn encode(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<EncodedText>;
+
+    /// What the UNet is told beside the pooled text, for a picture of this size; none where it is told nothing.
+    fn numbers(&self, size: Size) -> Vec<f32>;
 
     /// What LoRA files begin the names of its modules with.
     fn lora_prefixes(&self) -> LoraPrefixes;
@@ -114,6 +117,8 @@ pub struct Model {
     pub(in crate::engine::torch) unet: Unet,
     pub(in crate::engine::torch) vae: Autoencoder,
     pub(in crate::engine::torch) schedule: Rc<NoiseSchedule>,
+    /// Whether a negative prompt that is not there is all zeros to the UNet, or the empty prompt.
+    pub(in crate::engine::torch) zeros_for_no_negative: bool,
     pub(in crate::engine::torch) target: Target,
     /// Folder or file.
     pub(in crate::engine::torch) path: PathBuf,
@@ -137,15 +142,23 @@ impl Model {
         self.text_encoders[0].forward(ids)
     }
 
-    /// UNet: latents `[batch, channels, height, width]`, one timestep a row, text states `[batch, length, width]`; gives
-    /// the predicted noise in the shape of the latents.
+    /// What all text encoders make of a prompt; `tokens` are ids for each of them.
     ///
     /// # Errors
     /// libtorch's: shapes that do not fit, or no memory.
-    pub fn predict_noise(&self, latents: &Tensor, timesteps: &[f64], states: &Tensor) -> Forward {
-        let conditioning = Conditioning::of_text(self.unet.project_text(states)?);
-        let times = self.unet.embed_times(timesteps, &DeviceContext::plain(self.target.device))?;
-        self.unet.forward(latents, &times, &conditioning)
+    pub fn encode_prompt(&self, tokens: &[Vec<i64>]) -> Forward<EncodedText> {
+        self.family.encode(&self.networks(), tokens, &DeviceContext::plain(self.target.device))
+    }
+
+    /// UNet: latents `[batch, channels, height, width]`, one timestep a row, what is told of the text `[batch, …]`, and, of a family
+    /// whose UNet is told them, as many numbers a row, one row after the other; gives the predicted noise in the shape of the latents.
+    ///
+    /// # Errors
+    /// libtorch's: shapes that do not fit, or no memory.
+    pub fn predict_noise(&self, latents: &Tensor, timesteps: &[f64], text: &EncodedText, numbers: &[f32]) -> Forward {
+        let context = DeviceContext::plain(self.target.device);
+        let conditioning = text.condition(&self.unet, numbers, &context)?;
+        self.unet.forward(latents, &self.unet.embed_times(timesteps, &context)?, &conditioning)
     }
 
     /// Autoencoder, latents in its own scale to pixels around -1 to 1, not clamped.
@@ -170,8 +183,14 @@ impl Model {
     }
 
     /// Tokens of a prompt, begin and end included.
-    fn tokens(&self) -> u64 {
+    pub(in crate::engine::torch) fn tokens(&self) -> u64 {
         self.tokenizers.first().map_or(0, |tokenizer| tokenizer.max_length() as u64)
+    }
+
+    /// The size of a picture that models of its family are made for.
+    pub(in crate::engine::torch) fn usual_size(&self) -> Size {
+        let [height, width] = self.family.usual_latents().map(|side| side as u32 * self.vae.factor());
+        Size { width, height }
     }
 
     /// What lanes draw with where no LoRA changes it.

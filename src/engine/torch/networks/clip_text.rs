@@ -22,6 +22,18 @@ pub(in crate::engine::torch) struct ClipTextConfig {
     heads: i64,
     epsilon: f64,
     activation: Activation,
+    end: EndOfText,
+    /// Width of the pooled text, of an encoder with a projection.
+    projection: i64,
+}
+
+/// How the end of a text is found, where its pooled state is (transformers' `CLIPTextModel`).
+#[derive(Debug, Clone, Copy)]
+enum EndOfText {
+    /// Where the highest id is first: so it was while the end was the last of the vocabulary, and so it is where `eos_token_id` is 2.
+    Highest,
+    /// Where this id is first.
+    Id(i64),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +46,7 @@ enum Activation {
 impl ClipTextConfig {
     pub(in crate::engine::torch) fn read(config: &ConfigFile) -> Result<Self, LoadError> {
         config.word("model_type", &["clip_text_model"])?;
-        // Legacy: transformers finds the end of the text by it, which only the pooled output needs.
-        config.ignore(&["architectures", "bos_token_id", "eos_token_id", "pad_token_id", "projection_dim"]);
+        config.ignore(&["architectures", "bos_token_id", "pad_token_id"]);
         config.ignore(&[
             "torch_dtype",
             "dtype",
@@ -58,6 +69,11 @@ impl ClipTextConfig {
             heads: config.int("num_attention_heads", Some(8))?,
             epsilon: config.float("layer_norm_eps", 1e-5)?,
             activation,
+            end: match config.int("eos_token_id", Some(49407))? {
+                2 => EndOfText::Highest,
+                id => EndOfText::Id(id),
+            },
+            projection: config.int("projection_dim", Some(512))?,
         };
         config.only("use_attention_mask", &json!(false))?;
         if read.width % read.heads != 0 {
@@ -75,6 +91,9 @@ pub(in crate::engine::torch) struct ClipTextModel {
     positions: Rc<Tensor>,
     layers: Vec<Layer>,
     norm: LayerNorm,
+    end: EndOfText,
+    /// To the pooled text; none of an encoder that is used for its states alone.
+    projection: Option<Linear>,
 }
 
 impl ClipTextModel {
@@ -87,7 +106,23 @@ impl ClipTextModel {
             positions: Rc::new(embedding("position_embedding", config.length)?),
             layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
             norm: LayerNorm::load(&at.at("final_layer_norm"), config.width, config.epsilon)?,
+            end: config.end,
+            projection: None,
         })
+    }
+
+    /// The same with `text_projection` beside them (transformers' `CLIPTextModelWithProjection`).
+    pub(in crate::engine::torch) fn load_with_projection(
+        at: &Scope,
+        config: &ClipTextConfig,
+    ) -> Result<Self, LoadError> {
+        let projection = Linear::load(&at.at("text_projection"), config.width, config.projection, false)?;
+        Ok(Self { projection: Some(projection), ..Self::load(at, config)? })
+    }
+
+    /// Width of the pooled text; none without a projection.
+    pub(in crate::engine::torch) fn pooled_width(&self) -> Option<i64> {
+        self.projection.as_ref().map(Linear::outputs)
     }
 
     /// Entries of the vocabulary, width of the states, and most tokens of a text.
@@ -98,21 +133,52 @@ impl ClipTextModel {
 
     /// `ids` is `[batch, length]` of i64, where the weights are; the result `[batch, length, width]`, after the final norm.
     pub(in crate::engine::torch) fn forward(&self, ids: &Tensor) -> Forward {
+        self.norm.forward(&through(&self.layers, self.embed(ids)?)?)
+    }
+
+    /// The state before the last layer, without the final norm (`hidden_states[-2]`), and the pooled text, `[batch, projection]`: the final
+    /// state at token `end`, if there is a projection.
+    pub(in crate::engine::torch) fn forward_penultimate(
+        &self,
+        ids: &Tensor,
+        end: i64,
+    ) -> Forward<(Tensor, Option<Tensor>)> {
+        let (before, last) = self.layers.split_at(self.layers.len().saturating_sub(1));
+        let penultimate = through(before, self.embed(ids)?)?;
+        let pooled = |projection: &Linear| {
+            let state = through(last, penultimate.shallow_clone())?.f_narrow(1, end, 1)?;
+            projection.forward(&self.norm.forward(&state)?)?.f_squeeze_dim(1)
+        };
+        let pooled = self.projection.as_ref().map(pooled).transpose()?;
+        Ok((penultimate, pooled))
+    }
+
+    /// Where the end of the text of `ids` is; 0 if it has none.
+    pub(in crate::engine::torch) fn end_of(&self, ids: &[i64]) -> i64 {
+        let end = match self.end {
+            EndOfText::Highest => ids.iter().max().copied(),
+            EndOfText::Id(id) => Some(id),
+        };
+        ids.iter().position(|id| Some(*id) == end).unwrap_or(0) as i64
+    }
+
+    fn embed(&self, ids: &Tensor) -> Forward {
         let (_, length) = ids.size2()?;
         let tokens = Tensor::f_embedding(&self.tokens, ids, -1, false, false)?;
-        let mut states = tokens.f_add(&self.positions.f_narrow(0, 0, length)?)?;
-        for layer in &self.layers {
-            states = layer.forward(&states)?;
-        }
-        self.norm.forward(&states)
+        tokens.f_add(&self.positions.f_narrow(0, 0, length)?)
     }
 
     /// What a LoRA may change.
     pub(in crate::engine::torch) fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
-        self.layers.iter_mut().flat_map(|layer| {
+        let layers = self.layers.iter_mut().flat_map(|layer| {
             [&mut layer.qkv, &mut layer.out, &mut layer.up, &mut layer.down].into_iter().map(Linear::weight)
-        })
+        });
+        layers.chain(self.projection.as_mut().map(Linear::weight))
     }
+}
+
+fn through(layers: &[Layer], states: Tensor) -> Forward {
+    layers.iter().try_fold(states, |states, layer| layer.forward(&states))
 }
 
 #[derive(Debug, Clone)]

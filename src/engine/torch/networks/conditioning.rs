@@ -21,6 +21,11 @@ impl Conditioning {
         Self { cross_attention, vector: None, concat: None }
     }
 
+    /// Its size.
+    pub(in crate::engine::torch) fn bytes(&self) -> usize {
+        self.tensors().map(|tensor| tensor.numel() * tensor.kind().elt_size_in_bytes()).sum()
+    }
+
     /// Tokens that the cross-attentions see.
     pub(in crate::engine::torch) fn tokens(&self) -> u64 {
         self.cross_attention.first().map_or(0, |text| text.size()[1] as u64)

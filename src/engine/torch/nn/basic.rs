@@ -33,6 +33,11 @@ impl Linear {
         Ok(Self { weight: Weight::stacked(&weights)?, bias: bias.map(Rc::new) })
     }
 
+    /// How wide `y` is.
+    pub(in crate::engine::torch) fn outputs(&self) -> i64 {
+        self.weight.outputs()
+    }
+
     pub(in crate::engine::torch) fn forward(&self, x: &Tensor) -> Forward {
         self.weight.multiply(x, self.bias.as_deref(), None)
     }

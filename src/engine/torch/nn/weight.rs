@@ -48,6 +48,11 @@ impl Weight {
         Ok(Self::of(Tensor::f_cat(&tensors, 0)?, parts))
     }
 
+    /// Outputs of all modules.
+    pub(super) fn outputs(&self) -> i64 {
+        self.parts.iter().map(|(_, outputs)| outputs).sum()
+    }
+
     /// The same in another memory layout.
     pub(super) fn laid_out(self, layout: impl FnOnce(&Tensor) -> Forward) -> Forward<Self> {
         Ok(Self::of(layout(&self.plain()?)?, self.parts))

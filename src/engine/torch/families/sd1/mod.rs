@@ -1,6 +1,5 @@
 //! SD v1 (Rombach et al. 2022): one CLIP text encoder, a UNet that takes its last state, and pictures of 512×512.
 
-mod conditioning;
 mod load;
 mod single_file;
 
@@ -8,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use tch::Kind;
 
+use super::folder;
 use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes};
 use super::source::ModelSource;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::{Forward, LoadError};
 use crate::engine::torch::networks::Networks;
-use crate::engine::torch::networks::conditioning::Conditioning;
-use crate::job::Family;
+use crate::engine::torch::networks::encoded_text::EncodedText;
+use crate::job::{Family, Size};
 
 /// Stable Diffusion 1.x and what was trained from it.
 #[derive(Debug)]
@@ -48,10 +48,7 @@ impl ModelFamily for Sd1 {
 
     fn weight_files(&self, folder: &Path, half: bool) -> Result<Vec<PathBuf>, LoadError> {
         let kind = if half { Kind::Half } else { Kind::Float };
-        [load::text_encoder(kind), load::unet(kind), load::autoencoder(kind)]
-            .iter()
-            .map(|part| part.file(folder))
-            .collect()
+        load::parts(kind).iter().map(|part| part.file(folder)).collect()
     }
 
     fn load(
@@ -71,13 +68,19 @@ impl ModelFamily for Sd1 {
         context: &DeviceContext,
     ) -> Result<LoadedAutoencoder, LoadError> {
         match source {
-            ModelSource::Folder { path, .. } => load::folder_autoencoder(&path, kind, context),
+            ModelSource::Folder { path, .. } => folder::autoencoder_alone(&path, kind, context),
             ModelSource::File { weights, .. } => load::file_autoencoder(weights, kind),
         }
     }
 
-    fn condition(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<Conditioning> {
-        conditioning::condition(networks, tokens, context)
+    /// The last state of its one text encoder, after the final norm.
+    fn encode(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<EncodedText> {
+        let ids = context.upload(&tokens[0], &[1, tokens[0].len() as i64])?;
+        Ok(EncodedText { states: networks.text_encoders[0].forward(&ids)?, pooled: None })
+    }
+
+    fn numbers(&self, _: Size) -> Vec<f32> {
+        Vec::new()
     }
 
     fn lora_prefixes(&self) -> LoraPrefixes {

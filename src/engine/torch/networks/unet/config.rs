@@ -1,4 +1,4 @@
-//! What `unet/config.json` says, as far as SD v1's architecture goes.
+//! What `unet/config.json` says, as far as the architectures of SD v1 and SDXL go.
 
 use serde_json::json;
 
@@ -22,7 +22,16 @@ pub(in crate::engine::torch) struct UnetLevel {
     pub(in crate::engine::torch) attends_up: bool,
 }
 
-/// A UNet of the SD v1 architecture (diffusers' `UNet2DConditionModel`).
+/// What is added to the embedding of the time: a pooled text and some numbers (diffusers' `text_time`; Podell et al. 2023, 2.2).
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine::torch) struct AddedEmbeddingConfig {
+    /// Channels of the embedding of one number.
+    pub(in crate::engine::torch) number: i64,
+    /// Channels of the pooled text and of all numbers together.
+    pub(in crate::engine::torch) inputs: i64,
+}
+
+/// A UNet of the architecture of SD v1 or SDXL (diffusers' `UNet2DConditionModel`).
 #[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct UnetConfig {
     /// Levels from the largest image to the smallest.
@@ -41,6 +50,8 @@ pub(in crate::engine::torch) struct UnetConfig {
     pub(in crate::engine::torch) cosine_first: bool,
     /// Shifts the frequencies of the timestep's embedding.
     pub(in crate::engine::torch) frequency_shift: f64,
+    /// What is added to the embedding of the time; SD v1 adds nothing.
+    pub(in crate::engine::torch) added: Option<AddedEmbeddingConfig>,
 }
 
 const DOWN: [&str; 2] = ["CrossAttnDownBlock2D", "DownBlock2D"];
@@ -65,6 +76,7 @@ impl UnetConfig {
             linear: config.flag("use_linear_projection", false)?,
             cosine_first: config.flag("flip_sin_to_cos", true)?,
             frequency_shift: config.float("freq_shift", 0.0)?,
+            added: Self::added(config)?,
         };
         if let Some(level) = read.levels.iter().find(|level| level.channels % read.groups != 0) {
             return Err(config
@@ -82,6 +94,16 @@ impl UnetConfig {
     /// For each level its residual blocks and whether it attends on the way up: what original names are counted by.
     pub(in crate::engine::torch) fn layers(&self) -> Vec<(usize, bool)> {
         self.levels.iter().map(|level| (level.layers as usize, level.attends_up)).collect()
+    }
+
+    fn added(config: &ConfigFile) -> Result<Option<AddedEmbeddingConfig>, LoadError> {
+        let (number, inputs) = ("addition_time_embed_dim", "projection_class_embeddings_input_dim");
+        if !config.has("addition_embed_type") {
+            config.ignore(&[number, inputs]);
+            return Ok(None);
+        }
+        config.word("addition_embed_type", &["text_time"])?;
+        Ok(Some(AddedEmbeddingConfig { number: config.int(number, None)?, inputs: config.int(inputs, None)? }))
     }
 
     fn levels(config: &ConfigFile) -> Result<Vec<UnetLevel>, LoadError> {
@@ -128,7 +150,6 @@ impl UnetConfig {
     /// Options of `UNet2DConditionModel` that other model families use; each changes the arithmetic.
     fn refuse_other_architectures(config: &ConfigFile) -> Result<(), LoadError> {
         for key in [
-            "addition_embed_type",
             "class_embed_type",
             "encoder_hid_dim_type",
             "encoder_hid_dim",
@@ -161,12 +182,8 @@ impl UnetConfig {
             config.only(key, &value)?;
         }
         // Read by nothing at inference, or only together with an option refused above.
-        config.ignore(&["sample_size", "dropout", "addition_embed_type_num_heads", "addition_time_embed_dim"]);
-        config.ignore(&[
-            "projection_class_embeddings_input_dim",
-            "class_embeddings_concat",
-            "mid_block_only_cross_attention",
-        ]);
+        config.ignore(&["sample_size", "dropout", "addition_embed_type_num_heads"]);
+        config.ignore(&["class_embeddings_concat", "mid_block_only_cross_attention"]);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use tch::{Kind, TchError, Tensor};
 
 pub(in crate::engine::torch) use config::UnetConfig;
 
-use self::time::{TimeEmbedding, TimeProjections};
+use self::time::{AddedEmbedding, TimeEmbedding, TimeProjections};
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
@@ -20,10 +20,11 @@ use crate::engine::torch::nn::{
 };
 use crate::engine::torch::weights::files::Scope;
 
-/// A UNet of any size of the SD v1 architecture. Clones share their tensors.
+/// A UNet of any size of the architecture of SD v1 or SDXL. Clones share their tensors.
 #[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct Unet {
     time: TimeEmbedding,
+    added: Option<AddedEmbedding>,
     time_projections: Linear,
     conv_in: Conv2d,
     down: Vec<Block>,
@@ -45,6 +46,10 @@ impl Unet {
         let up = loader.up(at)?;
         Ok(Self {
             time: TimeEmbedding::load(&at.at("time_embedding"), config)?,
+            added: config
+                .added
+                .map(|added| AddedEmbedding::load(&at.at("add_embedding"), config, added))
+                .transpose()?,
             time_projections: loader.times.stack()?,
             conv_in: Conv2d::load(&at.at("conv_in"), config.latent, first, ConvParams::SAME)?,
             down,
@@ -68,6 +73,11 @@ impl Unet {
         self.config.text
     }
 
+    /// Width of the pooled text beside so many numbers; none where nothing is added to the time.
+    pub(in crate::engine::torch) fn pooled_width(&self, numbers: usize) -> Option<i64> {
+        self.config.added.map(|added| added.inputs - added.number * numbers as i64)
+    }
+
     /// What it computes in.
     pub(in crate::engine::torch) fn kind(&self) -> Kind {
         self.kind
@@ -89,12 +99,28 @@ impl Unet {
         let middle = before.weights().chain(transformer.weights()).chain(after.weights());
         let ends = [self.conv_in.weight(), self.conv_out.weight(), self.time_projections.weight()];
         let blocks = self.down.iter_mut().chain(&mut self.up).flat_map(Block::weights);
-        self.time.weights().into_iter().chain(ends).chain(blocks).chain(middle)
+        let added = self.added.iter_mut().flat_map(AddedEmbedding::weights);
+        self.time.weights().into_iter().chain(added).chain(ends).chain(blocks).chain(middle)
     }
 
     /// `[timesteps, time]` at `context`: what [`Self::forward`] takes as `time`, a row a timestep. Made once a plan.
     pub(in crate::engine::torch) fn embed_times(&self, timesteps: &[f64], context: &DeviceContext) -> Forward {
         self.time.forward(timesteps, context)
+    }
+
+    /// [`Conditioning::vector`], `[rows, time]` at `context`, of the pooled text, `[rows, width]`, and of `numbers`, as many for each row. Made
+    /// once a prompt and size.
+    ///
+    /// # Errors
+    /// libtorch's, or this UNet adds nothing to the time.
+    pub(in crate::engine::torch) fn embed_added(
+        &self,
+        pooled: &Tensor,
+        numbers: &[f32],
+        context: &DeviceContext,
+    ) -> Forward {
+        let added = self.added.as_ref().ok_or_else(|| TchError::Shape(ADDS_NOTHING.into()))?;
+        added.forward(pooled, numbers, context)
     }
 
     /// Keys and values of every cross-attention, from the text encoder's states `[batch, tokens, width]`: [`Conditioning::cross_attention`].
@@ -115,10 +141,14 @@ impl Unet {
         time: &Tensor,
         conditioning: &Conditioning,
     ) -> Forward {
-        if conditioning.vector.is_some() {
-            return Err(TchError::Shape("this UNet adds nothing to the time's embedding".into()));
-        }
-        let times = self.time_projections.forward(time)?;
+        let times = match (&self.added, &conditioning.vector) {
+            (None, None) => self.time_projections.forward(time)?,
+            (Some(_), Some(vector)) => self.time_projections.forward(&time.f_add(vector)?.f_silu_()?)?,
+            (None, Some(_)) => return Err(TchError::Shape(ADDS_NOTHING.into())),
+            (Some(_), None) => {
+                return Err(TchError::Shape("this UNet adds a pooled text to the time's embedding".into()));
+            }
+        };
         let mut text = TextCursor(&conditioning.cross_attention);
         let mut x = match &conditioning.concat {
             Some(concat) => self.conv_in.forward(&channels_last(&Tensor::f_cat(&[sample, concat], 1)?)?)?,
@@ -146,6 +176,8 @@ impl Unet {
         self.conv_out.forward(&self.norm.activate(&x)?)
     }
 }
+
+const ADDS_NOTHING: &str = "this UNet adds nothing to the time's embedding";
 
 /// In the order of the forward pass.
 fn transformers(blocks: &[Block]) -> impl Iterator<Item = &Transformer> {

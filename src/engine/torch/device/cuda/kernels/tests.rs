@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{KernelFunctions, Kernels, Norm};
 use crate::engine::torch::device::random::normal;
-use crate::engine::torch::{Model, Target, device};
+use crate::engine::torch::{EncodedText, Model, Target, device};
 
 const KINDS: [Kind; 3] = [Kind::Float, Kind::Half, Kind::BFloat16];
 
@@ -260,7 +260,8 @@ fn a_model_draws_the_same_by_them() {
     let model = Model::load(&models.join("miniature"), &models.join("clip-tokenizer"), Target::REFERENCE).unwrap();
     let _guard = tch::no_grad_guard();
     let (latents, states) = (random(&[2, 4, 12, 8], Kind::Float), random(&[2, 77, 32], Kind::Float));
-    let predict = || model.predict_noise(&latents, &[741.0, 21.0], &states).unwrap();
+    let text = EncodedText { states, pooled: None };
+    let predict = || model.predict_noise(&latents, &[741.0, 21.0], &text, &[]).unwrap();
     let before = predict();
     let in_use = kernels().install();
     let by_them = predict();

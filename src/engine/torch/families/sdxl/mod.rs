@@ -1,0 +1,100 @@
+//! SDXL (Podell et al. 2023): two CLIP text encoders side by side, a UNet that is also told the pooled text and sizes, and pictures of
+//! 1024×1024.
+
+mod encode;
+mod load;
+
+use std::path::{Path, PathBuf};
+
+use tch::Kind;
+
+use super::folder;
+use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes};
+use super::source::ModelSource;
+use crate::engine::torch::device::context::DeviceContext;
+use crate::engine::torch::device::target::Target;
+use crate::engine::torch::error::{Forward, LoadError};
+use crate::engine::torch::networks::Networks;
+use crate::engine::torch::networks::encoded_text::EncodedText;
+use crate::job::{Family, Size};
+
+/// The base model of Stable Diffusion XL and what was trained from it.
+#[derive(Debug)]
+pub(super) struct Sdxl;
+
+impl ModelFamily for Sdxl {
+    fn family(&self) -> Family {
+        Family::Sdxl
+    }
+
+    fn pipelines(&self) -> &'static [&'static str] {
+        &["StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"]
+    }
+
+    fn recognise(&self, source: &ModelSource) -> bool {
+        match source {
+            ModelSource::Folder { index, .. } => index.word("_class_name", self.pipelines()).is_ok(),
+            ModelSource::File { .. } => false,
+        }
+    }
+
+    fn weight_files(&self, folder: &Path, half: bool) -> Result<Vec<PathBuf>, LoadError> {
+        let kind = if half { Kind::Half } else { Kind::Float };
+        load::parts(folder, kind)?.iter().map(|part| part.file(folder)).collect()
+    }
+
+    fn load(
+        &self,
+        source: ModelSource,
+        _clip_tokenizer: &Path,
+        target: Target,
+        context: &DeviceContext,
+    ) -> Result<Model, LoadError> {
+        load::model(&Self, source, target, context)
+    }
+
+    fn load_autoencoder(
+        &self,
+        source: ModelSource,
+        kind: Kind,
+        context: &DeviceContext,
+    ) -> Result<LoadedAutoencoder, LoadError> {
+        match source {
+            ModelSource::Folder { path, .. } => folder::autoencoder_alone(&path, kind, context),
+            ModelSource::File { path, .. } => Err(load::no_file(&path)),
+        }
+    }
+
+    fn encode(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<EncodedText> {
+        encode::encode(networks, tokens, context)
+    }
+
+    /// The size of the picture that it was trained to take this for, where its upper left corner was cut out, and the size that it is to
+    /// have; each first down, then right.
+    fn numbers(&self, size: Size) -> Vec<f32> {
+        let [height, width] = [size.height, size.width].map(|side| side as f32);
+        vec![height, width, 0.0, 0.0, height, width]
+    }
+
+    fn lora_prefixes(&self) -> LoraPrefixes {
+        LoraPrefixes {
+            unet: PartPrefixes { part: "unet", flat: "lora_unet", dotted: &["unet.", ""] },
+            text_encoders: &[
+                PartPrefixes {
+                    part: "text_encoder",
+                    flat: "lora_te1_text_model",
+                    dotted: &["text_encoder.text_model.", "text_encoder."],
+                },
+                PartPrefixes {
+                    part: "text_encoder_2",
+                    flat: "lora_te2_text_model",
+                    dotted: &["text_encoder_2.text_model.", "text_encoder_2."],
+                },
+            ],
+        }
+    }
+
+    fn usual_latents(&self) -> [usize; 2] {
+        [128, 128]
+    }
+}

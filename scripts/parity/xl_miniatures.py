@@ -228,7 +228,7 @@ def write_sharded(pipe: StableDiffusionXLPipeline, source: Path, out: Path) -> N
     for name in PARTS:
         for file in (out / name).glob("*.safetensors"):
             file.unlink()
-        getattr(pipe, name).save_pretrained(out / name, max_shard_size="100KB")
+        getattr(pipe, name).save_pretrained(out / name, max_shard_size="400KB")
 
 
 def main() -> None:

@@ -1,0 +1,226 @@
+"""Draws whole pictures with diffusers' SDXL pipelines, in f32 on the CPU, a CPU generator for each image.
+
+    xl_pictures.py OUT --list     the names of the parts, a line each
+    xl_pictures.py OUT PART       writes OUT/PART.jsonl (one case a line) and OUT/pictures/N.safetensors
+
+Text to picture: samplers x steps x guidance with a negative prompt, none or an empty one x sizes x outputs x where denoising ends. From pictures:
+samplers x steps and strengths x guidance x outputs. On the miniature `xc` every combination of sampler with steps and guidance, with
+where denoising ends, and with steps and strength; on the others as many as bring every pair of values together. Files and parts are as those of pictures.py.
+"""
+
+import argparse
+import itertools
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
+from PIL import Image
+from safetensors.numpy import save_file
+
+import starts
+import xl_miniatures
+import xl_samplers
+from pictures import LONG, SAMPLERS, SEEDS, pairwise
+from xl_calls import load
+
+STEPS = (1, 2, 7, 20, 50)
+TEXT = "text"
+# Guidance, and the negative prompt: none, an empty one, or a text.
+GUIDES = ((0.0, None), (1.0, TEXT), (5.0, None), (5.0, ""), (5.0, TEXT), (7.5, None), (7.5, TEXT))
+# Width and height; the last is 9 x 13 latents.
+SIZES = ((128, 128), (72, 136), (104, 72))
+OUTPUTS = (1, 3)
+ENDS = (0.2, 0.5, 0.8, 0.98)
+# Steps and strength; a strength that leaves no step is refused by the reference.
+RUNS = ((1, 1.0), (2, 0.99), (2, 1.0), (7, 0.3), (7, 0.99), (20, 0.3), (20, 0.5), (20, 1.0), (50, 0.3), (50, 0.99))
+PROMPTS = (
+    "a red apple on a table",
+    "blue ocean at sunset!, oil painting!!",
+    "",
+    "ein Fuß im Schnee, 東京の夜, 🦊🌲 !",
+    LONG,
+    "A PHOTO   of an astronaut\n",
+    "wow! a cat!!b, 4k, (masterpiece:1.2)",
+)
+NEGATIVES = ("blurry, dark", "low quality!, 悪い", LONG)
+# The miniature with most combinations.
+FULL = "xc"
+# Cases of a part.
+CASES = 160
+# Not `xb.safetensors`, which cannot say what its folder does of timesteps and of none for a negative prompt.
+COPIES = {"xa.safetensors": "xa", "xc-half": "xc", "xd-sharded": "xd"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One job, as the endpoint would be asked."""
+
+    model: str
+    prompt: str
+    negative_prompt: str | None
+    width: int
+    height: int
+    steps: int
+    denoising_end: float | None
+    guidance_scale: float
+    scheduler: str
+    num_outputs: int
+    seed: int
+    file: str
+    start: starts.Start | None = None
+
+
+def case(model: str, number: int, scheduler: str, steps: int, guide: tuple, size: tuple[int, int], outputs: int, end: float | None, strength: float | None = None) -> Case:
+    """A case whose prompts and seed turn with its number."""
+    guidance, negative = guide
+    if negative == TEXT:
+        negative = NEGATIVES[number // 2 % len(NEGATIVES)]
+    start = None if strength is None else starts.start(*size, strength, False, number)
+    file = f"pictures/{model}-{'' if start is None else 'start-'}{number}.safetensors"
+    seed = SEEDS[number // 2 % len(SEEDS)]
+    return Case(model, PROMPTS[number % len(PROMPTS)], negative, *size, steps, end, guidance, scheduler, outputs, seed, file, start)
+
+
+def evaluations(model: str, scheduler: str, steps: int, end: float) -> int:
+    """How many of a sampler's timesteps lie before the end, as the pipelines count."""
+    config = xl_miniatures.SHAPES[model].scheduler
+    found = timesteps(scheduler, tuple(sorted(config.items())), steps)
+    return sum(timestep >= round(1000 - end * 1000) for timestep in found)
+
+
+@cache
+def timesteps(scheduler: str, config: tuple, steps: int) -> list[float]:
+    """What a sampler visits."""
+    found = SAMPLERS[scheduler].from_config(xl_samplers.own(dict(config)).config)
+    found.set_timesteps(steps)
+    return found.timesteps.tolist()
+
+
+def cases(model: str) -> list[Case]:
+    """What is drawn from text with one model."""
+    if model == FULL:
+        whole = [
+            (*row, SIZES[number % 3], OUTPUTS[number // 3 % 5 == 0], None)
+            for number, row in enumerate(itertools.product(SAMPLERS, STEPS, GUIDES))
+        ]
+        ended = [
+            (scheduler, steps, GUIDES[number % len(GUIDES)], SIZES[number % 3], 1, end)
+            for number, (scheduler, steps, end) in enumerate(itertools.product(SAMPLERS, STEPS, ENDS))
+        ]
+        rows = whole + ended
+    else:
+        rows = few((tuple(SAMPLERS), STEPS, GUIDES, SIZES, OUTPUTS, (None, *ENDS)))
+    drawn = [row for row in rows if row[-1] is None or evaluations(model, row[0], row[1], row[-1]) > 0]
+    return [case(model, number, *row) for number, row in enumerate(drawn)]
+
+
+def cases_from_pictures(model: str) -> list[Case]:
+    """The same for jobs that begin from a picture. Sizes turn with the case's number."""
+    if model == FULL:
+        rows = [(*row, GUIDES[number % len(GUIDES)], OUTPUTS[number % 4 == 0]) for number, row in enumerate(itertools.product(SAMPLERS, RUNS))]
+    else:
+        rows = few((tuple(SAMPLERS), RUNS, GUIDES, OUTPUTS))
+    return [
+        case(model, number, scheduler, steps, guide, SIZES[number % 3], outputs, None, strength)
+        for number, (scheduler, (steps, strength), guide, outputs) in enumerate(rows)
+    ]
+
+
+@cache
+def few(factors: tuple[tuple, ...]) -> list[tuple]:
+    """Rows in which every pair of values meets."""
+    return pairwise(factors)
+
+
+@cache
+def from_picture(pipe: StableDiffusionXLPipeline) -> StableDiffusionXLImg2ImgPipeline:
+    """The pipeline that shares a model's parts."""
+    found = StableDiffusionXLImg2ImgPipeline(**pipe.components, force_zeros_for_empty_prompt=pipe.config.force_zeros_for_empty_prompt, add_watermarker=False)
+    found.set_progress_bar_config(disable=True)
+    return found
+
+
+def pixels(pipe: StableDiffusionXLPipeline, config: dict, case: Case, out: Path) -> np.ndarray:
+    """What the reference draws for one case: u8 [outputs, height, width, 3]. `config` is that of the model's own scheduler; files that
+    the case names are under `out`.
+    """
+    scheduler = SAMPLERS[case.scheduler].from_config(config)
+    asked = dict(
+        prompt=case.prompt, negative_prompt=case.negative_prompt, num_inference_steps=case.steps, guidance_scale=case.guidance_scale,
+        denoising_end=case.denoising_end, num_images_per_prompt=case.num_outputs, output_type="np",
+        generator=[torch.Generator().manual_seed((case.seed + i) % 2**64) for i in range(case.num_outputs)],
+    )  # fmt: skip
+    if case.start:
+        pipe = from_picture(pipe)
+        asked |= {"image": Image.open(out / case.start.image), "strength": case.start.strength}
+    else:
+        asked |= {"width": case.width, "height": case.height}
+    pipe.scheduler = scheduler
+    images = pipe(**asked).images
+    # Contiguous, because safetensors writes the bytes as they lie in memory.
+    return np.ascontiguousarray((images * 255).round().astype("uint8"))
+
+
+def draw(out: Path, batch: list[Case]) -> str:
+    """Draws cases of one model; gives a line about how the pictures use their range."""
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    pipe = load(out / "miniatures" / batch[0].model)
+    config, edges, spread = pipe.scheduler.config, [], []
+    for case in batch:
+        image = pixels(pipe, config, case, out)
+        save_file({"image": image}, out / case.file)
+        if case.steps >= 7 and case.denoising_end is None:
+            edges.append(np.mean((image == 0) | (image == 255)))
+            spread.append(image.std())
+    return f"{batch[0].model}: {len(batch)} cases; whole runs of 7 steps and more have {np.mean(edges):.1%} of values at an end, standard deviation {np.mean(spread):.0f}"
+
+
+def parts() -> dict[str, tuple[list[Case], list[dict]]]:
+    """What is drawn and what is listed, by the name of its part. Dealt like cards, so that each part gets slow samplers and fast ones."""
+    found = {}
+    for model in xl_miniatures.SHAPES:
+        drawn = cases(model) + cases_from_pictures(model)
+        copies = [copy for copy, original in COPIES.items() if original == model]
+        count = -(-len(drawn) // CASES)
+        for number in range(count):
+            mine = drawn[number::count]
+            again = [case for case in mine if case in drawn[:12] + drawn[-8:]]
+            lines = [asdict(case) for case in mine] + [asdict(case) | {"model": copy} for copy in copies for case in again]
+            found[f"pictures-{model}" + (f"-{number + 1}" if count > 1 else "")] = (mine, lines)
+    return found
+
+
+def main() -> None:
+    """Draws a part with two processes, and lists it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("part", nargs="?", help="one of those that --list names")
+    parser.add_argument("--list", action="store_true", help="name the parts")
+    arguments = parser.parse_args()
+    diffusers.utils.logging.set_verbosity_error()
+    found = parts()
+    if arguments.list:
+        print("\n".join(found))
+        return
+    if arguments.part not in found:
+        parser.error(f"no part {arguments.part!r}: {', '.join(found)}")
+    out, (mine, lines) = arguments.out, found[arguments.part]
+    (out / "pictures").mkdir(parents=True, exist_ok=True)
+    for case in mine:
+        if case.start:
+            starts.paint(case.start, out)
+    with ProcessPoolExecutor(2) as pool:
+        for line in pool.map(draw, itertools.repeat(out), (mine[::2], mine[1::2])):
+            print(line, flush=True)
+    (out / f"{arguments.part}.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

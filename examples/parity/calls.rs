@@ -20,28 +20,79 @@ pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
     ensure!(!models.is_empty(), "no model under {}", dir.display());
     for path in models {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let model = load(&path)?;
-        let folder = path.with_extension("");
-        let calls = folder.join("calls.safetensors");
-        let calls: HashMap<String, Tensor> = Tensor::read_safetensors(&calls).context("calls")?.into_iter().collect();
-        let call = |key: &str| calls.get(key).with_context(|| format!("{name}: no {key}"));
-
-        let text = EncodedText { states: call("unet.context")?.shallow_clone(), pooled: None };
-        let timesteps = Vec::<f64>::try_from(call("unet.timestep")?.to_kind(Kind::Double))?;
-        let results = [
-            ("text", model.encode_text(call("text.ids")?)?, call("text.out")?),
-            ("unet", model.predict_noise(call("unet.sample")?, &timesteps, &text, &[])?, call("unet.out")?),
-            ("vae decode", model.decode_latents(call("vae.latents")?)?, call("vae.out")?),
-            ("vae encode", model.encode_pixels(call("vae.image")?)?, call("vae.encoded")?),
-        ];
-        for (part, ours, theirs) in results {
-            ensure!(ours.size() == theirs.size(), "{name} {part}: {:?} for {:?}", ours.size(), theirs.size());
-            let mut worst = Worst::default();
-            worst.see(difference(&ours, theirs)?, String::new);
-            report.row(part, &name, &worst, BOUND);
+        if let Err(error) = check_model(&path, &name, report) {
+            report.broken(&name, &error);
         }
     }
     Ok(())
+}
+
+/// A row of figures a part.
+fn check_model(path: &Path, name: &str, report: &mut Report) -> Result<()> {
+    let model = load(path)?;
+    let calls = Calls::read(&path.with_extension("").join("calls.safetensors"))?;
+    let mut results = texts(&model, &calls)?;
+    results.extend([
+        ("unet", unet(&model, &calls)?, calls.get("unet.out")?),
+        ("vae decode", model.decode_latents(calls.get("vae.latents")?)?, calls.get("vae.out")?),
+        ("vae encode", model.encode_pixels(calls.get("vae.image")?)?, calls.get("vae.encoded")?),
+    ]);
+    let mut rows: Vec<(&str, Worst)> = Vec::new();
+    for (part, ours, theirs) in results {
+        ensure!(ours.size() == theirs.size(), "{part}: {:?} for {:?}", ours.size(), theirs.size());
+        if rows.last().is_none_or(|(last, _)| *last != part) {
+            rows.push((part, Worst::default()));
+        }
+        if let Some((_, worst)) = rows.last_mut() {
+            worst.see(difference(&ours, theirs)?, String::new);
+        }
+    }
+    for (part, worst) in rows {
+        report.row(part, name, &worst, BOUND);
+    }
+    Ok(())
+}
+
+/// What text encoders answer: of SD v1 the last states of a batch; of SDXL the states of both and the pooled text, a prompt at a time.
+fn texts<'a>(model: &Model, calls: &'a Calls) -> Result<Vec<(&'static str, Tensor, &'a Tensor)>> {
+    if let Ok(ids) = calls.get("text.ids") {
+        return Ok(vec![("text", model.encode_text(ids)?, calls.get("text.out")?)]);
+    }
+    let (mut states, mut pooled) = (Vec::new(), Vec::new());
+    for number in (0..).take_while(|number| calls.get(&format!("text.{number}.states")).is_ok()) {
+        let call = |key: &str| calls.get(&format!("text.{number}.{key}"));
+        let tokens = |key: &str| -> Result<Vec<i64>> { Ok(Vec::try_from(call(key)?.flatten(0, -1))?) };
+        let text = model.encode_prompt(&[tokens("ids.0")?, tokens("ids.1")?])?;
+        states.push(("states", text.states, call("states")?));
+        pooled.push(("pooled", text.pooled.context("no pooled text")?, call("pooled")?));
+    }
+    ensure!(!states.is_empty(), "no text");
+    Ok(states.into_iter().chain(pooled).collect())
+}
+
+/// What the UNet answers, each row with a time and a text of its own, and of SDXL sizes.
+fn unet(model: &Model, calls: &Calls) -> Result<Tensor> {
+    let timesteps = Vec::<f64>::try_from(calls.get("unet.timestep")?.to_kind(Kind::Double))?;
+    let text = EncodedText {
+        states: calls.get("unet.context")?.shallow_clone(),
+        pooled: calls.get("unet.pooled").ok().map(Tensor::shallow_clone),
+    };
+    let numbers = calls.get("unet.ids").ok().map(|ids| Vec::<f32>::try_from(ids.flatten(0, -1))).transpose()?;
+    Ok(model.predict_noise(calls.get("unet.sample")?, &timesteps, &text, &numbers.unwrap_or_default())?)
+}
+
+/// Inputs and outputs that were recorded.
+struct Calls(HashMap<String, Tensor>);
+
+impl Calls {
+    fn read(path: &Path) -> Result<Self> {
+        let tensors = Tensor::read_safetensors(path).with_context(|| path.display().to_string())?;
+        Ok(Self(tensors.into_iter().collect()))
+    }
+
+    fn get(&self, key: &str) -> Result<&Tensor> {
+        self.0.get(key).with_context(|| format!("no {key} recorded"))
+    }
 }
 
 /// Folders and single files, in order.

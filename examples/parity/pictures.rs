@@ -9,10 +9,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Ticket};
-use latentd::job::{Contract, Img2Img, LoadedImage, Mask, Offer, OfferedModel, Picture, Shade, Spec, validate};
+use latentd::job::{Img2Img, LoadedImage, Mask, Picture, Shade, Size, Spec};
+use latentd::sampler::Sampler;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tch::{Kind, Tensor};
 
 use super::calls;
@@ -33,6 +33,7 @@ pub(crate) struct Case {
     width: u32,
     height: u32,
     steps: u32,
+    denoising_end: Option<f64>,
     guidance_scale: f64,
     scheduler: String,
     num_outputs: u32,
@@ -58,9 +59,10 @@ pub(crate) fn check(dir: &Path, list: &str, report: &mut Report) -> Result<()> {
             let spec = spec(dir, &case)?;
             let [share, most] = compare(&draw(&mut engine, &spec)?, &reference(dir, &case)?)?;
             let place = || {
-                let Spec { steps, guidance_scale, size, num_outputs, .. } = &spec;
+                let Spec { steps, denoising_end, guidance_scale, size, num_outputs, .. } = &spec;
+                let end = denoising_end.map_or(String::new(), |end| format!(" until {end}"));
                 format!(
-                    "{} steps {steps} guidance {guidance_scale} {}x{} n {num_outputs}",
+                    "{} steps {steps}{end} guidance {guidance_scale} {}x{} n {num_outputs}",
                     case.file, size.width, size.height
                 )
             };
@@ -103,20 +105,22 @@ pub(crate) fn path_of(dir: &Path, model: &str) -> PathBuf {
 
 /// The job of a case, with its images from `dir`.
 pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
-    let input = json!({
-        "prompt": case.prompt,
-        "negative_prompt": case.negative_prompt,
-        "width": case.width,
-        "height": case.height,
-        "num_inference_steps": case.steps,
-        "guidance_scale": case.guidance_scale,
-        "scheduler": case.scheduler,
-        "num_outputs": case.num_outputs,
-        "seed": case.seed,
-    });
-    let offer = Offer { models: vec![OfferedModel::new(&case.model, Contract::Sd1)], ..Offer::default() };
-    let spec = validate(&input, &offer, 0).with_context(|| case.file.clone())?;
-    Ok(spec.with_start(case.start.as_ref().map(|begun| begun.read(dir)).transpose()?))
+    let sampler = Sampler::ALL.iter().find(|sampler| sampler.name() == case.scheduler);
+    Ok(Spec {
+        model: case.model.clone(),
+        prompt: case.prompt.clone(),
+        negative_prompt: case.negative_prompt.clone(),
+        size: Size { width: case.width, height: case.height },
+        start: case.start.as_ref().map(|begun| begun.read(dir)).transpose()?,
+        num_outputs: case.num_outputs,
+        steps: case.steps,
+        denoising_end: case.denoising_end,
+        guidance_scale: case.guidance_scale,
+        sampler: *sampler.with_context(|| case.scheduler.clone())?,
+        seed: case.seed,
+        lora: None,
+        preview: false,
+    })
 }
 
 impl Begun {

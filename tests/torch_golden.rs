@@ -1,5 +1,6 @@
 //! Calls and pictures of tiny models, plain and with LoRAs, against what diffusers computed, frozen in
-//! `tests/golden/torch` by `scripts/parity/goldens.py`: the same comparison as `make parity`, without Python.
+//! `tests/golden/torch` by `scripts/parity/goldens.py`, and of SDXL in `tests/golden/torch-xl` by `scripts/parity/xl_goldens.py`: the same
+//! comparison as `make parity`, without Python.
 
 #![cfg(feature = "torch")]
 #![allow(clippy::print_stdout, reason = "the report is a table; cargo shows it when a test fails")]
@@ -18,10 +19,14 @@ use std::process::ExitCode;
 
 use report::Report;
 
-fn within_bounds(check: impl FnOnce(&Path, &mut Report) -> anyhow::Result<()>) {
+/// Folders of goldens.
+const SD1: &str = "torch";
+const SDXL: &str = "torch-xl";
+
+fn within_bounds(folder: &str, check: impl FnOnce(&Path, &mut Report) -> anyhow::Result<()>) {
     tch::set_num_threads(1);
     let mut report = Report::new();
-    if let Err(error) = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch"), &mut report) {
+    if let Err(error) = check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder), &mut report) {
         report.broken("goldens", &error);
     }
     assert_eq!(report.finish(), ExitCode::SUCCESS);
@@ -29,15 +34,25 @@ fn within_bounds(check: impl FnOnce(&Path, &mut Report) -> anyhow::Result<()>) {
 
 #[test]
 fn single_calls_are_the_reference_s() {
-    within_bounds(calls::check);
+    within_bounds(SD1, calls::check);
 }
 
 #[test]
 fn pictures_are_the_reference_s() {
-    within_bounds(|dir, report| pictures::check(dir, "pictures", report));
+    within_bounds(SD1, |dir, report| pictures::check(dir, "pictures", report));
 }
 
 #[test]
 fn loras_change_pictures_as_in_the_reference() {
-    within_bounds(loras::check);
+    within_bounds(SD1, loras::check);
+}
+
+#[test]
+fn single_calls_of_sdxl_are_the_reference_s() {
+    within_bounds(SDXL, calls::check);
+}
+
+#[test]
+fn pictures_of_sdxl_are_the_reference_s() {
+    within_bounds(SDXL, |dir, report| pictures::check(dir, "pictures", report));
 }

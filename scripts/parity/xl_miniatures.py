@@ -170,12 +170,12 @@ def assemble(shape: Shape, folder: Path) -> StableDiffusionXLPipeline:
     size = len(tokenizers[0])
     end = LEGACY_END if shape.legacy_end else size - 1
     texts = [CLIPTextConfig(vocab_size=size, bos_token_id=0, eos_token_id=end, pad_token_id=1, **text) for text in shape.texts]
-    options = {"use_linear_projection": True} | shape.unet
+    options = {"use_linear_projection": True, "sample_size": 16} | shape.unet
     down = options.pop("down")
     width = sum(text.hidden_size for text in texts)
     added = 6 * options["addition_time_embed_dim"] + texts[1].projection_dim
     unet = UNet2DConditionModel(
-        sample_size=16, cross_attention_dim=width, down_block_types=down, up_block_types=tuple(UP[kind] for kind in reversed(down)),
+        cross_attention_dim=width, down_block_types=down, up_block_types=tuple(UP[kind] for kind in reversed(down)),
         addition_embed_type="text_time", projection_class_embeddings_input_dim=added, **options,
     )  # fmt: skip
     pipe = StableDiffusionXLPipeline(

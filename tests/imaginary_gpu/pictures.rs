@@ -82,3 +82,14 @@ fn jobs_of_all_kinds_at_once_and_a_warm_up_ask_for_nothing_that_is_refused() {
     assert!(run.told("warmed up") == 1 && run.log.captures() > 1, "{}", run.stderr);
     assert!(run.log.evaluates_while_decoding());
 }
+
+#[test]
+fn sdxl_is_drawn_and_recorded_too() {
+    for dtype in ["f16", "bf16"] {
+        let run = draw(&[], &["--model", "miniature-xl", "--dtype", dtype, "--set", STEPS]);
+        run.assert_drew(1);
+        assert!(run.log.captures() > 0 && run.log.replays() > 1, "nothing was recorded: {}", run.stderr);
+        assert!(!run.log.reads_numbers_late(), "the host waits for a number in the middle of evaluations");
+        assert_eq!(run.told("WARN"), 0, "{}", run.stderr);
+    }
+}

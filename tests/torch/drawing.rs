@@ -21,9 +21,10 @@ pub(crate) fn engine_in(model: &str, target: Target) -> TorchEngine {
     engine_of(&miniature(model), target)
 }
 
-/// The folder of a tiny model.
+/// The folder of a tiny model, of either family.
 pub(crate) fn miniature(model: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures").join(model)
+    let goldens = if model.ends_with("-xl") { "torch-xl" } else { "torch" };
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(goldens).join("miniatures").join(model)
 }
 
 /// An engine on the model in `folder`.

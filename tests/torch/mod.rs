@@ -8,6 +8,7 @@ mod drawing;
 mod engine;
 mod graphs;
 mod loras;
+mod sdxl;
 mod starts;
 mod upcast;
 mod warm_up;

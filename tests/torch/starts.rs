@@ -47,7 +47,7 @@ fn without_a_step_the_image_goes_through_the_autoencoder() {
     let mut job = begun(Sampler::KLms, 1, 0.8, None);
     job.num_outputs = 2;
     let warnings = engine.admit(Ticket(0), &job).unwrap();
-    assert!(warnings[0].starts_with("prompt_strength leaves none of num_inference_steps = 1"), "{warnings:?}");
+    assert!(warnings[0].starts_with("the strength leaves none of 1 steps"), "{warnings:?}");
     assert!(engine.busy());
     let outcome = finish(&mut engine).remove(&Ticket(0)).unwrap();
     assert_eq!((outcome.pictures.len(), outcome.timings.unwrap().evaluations), (2, 0));

@@ -15,7 +15,7 @@ use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::conditioning::Conditioning;
 use crate::engine::{EngineTimings, Progress, Ticket};
 use crate::job::{Code, JobError, Size, Spec};
-use crate::sampler;
+use crate::sampler::{self, Plan};
 
 /// Characters of a prompt that a warning quotes.
 const MOST_QUOTED: usize = 200;
@@ -92,18 +92,7 @@ impl TorchEngine {
             Some(end) => plan.until(end, schedule),
             None => plan,
         };
-        let (name, steps) = (spec.sampler.name(), spec.steps);
-        if plan.rows.is_empty() {
-            warnings.push(format!(
-                "prompt_strength leaves none of num_inference_steps = {steps}, so the picture is init_image, through the \
-                 autoencoder and back"
-            ));
-        } else if spec.start.is_none() && plan.begins_clean() {
-            warnings.push(format!(
-                "scheduler {name} with num_inference_steps = {steps} begins at a timestep without noise, so the picture \
-                 is noise; take more steps"
-            ));
-        }
+        warnings.extend(doubts(&plan, spec));
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
         let times = networks.unet.embed_times(&timesteps, &self.context).map_err(failed)?;
         SamplerRun::new(plan, Rc::clone(&self.model.schedule), times, &self.context).map_err(failed)
@@ -136,6 +125,24 @@ impl TorchEngine {
     fn init_image(&self, spec: &Spec) -> Result<Option<Rc<InitImage>>, JobError> {
         let init_image = |start| InitImage::of(start, &self.model.vae, &self.context).map(Rc::new);
         spec.start.as_ref().map(init_image).transpose().map_err(failed)
+    }
+}
+
+/// What a client probably did not mean by its steps.
+fn doubts(plan: &Plan, spec: &Spec) -> Option<String> {
+    let (name, steps) = (spec.sampler.name(), spec.steps);
+    match &spec.start {
+        Some(_) if plan.rows.is_empty() => Some(format!(
+            "the strength leaves none of {steps} steps, so the picture is the one that it begins from, through the autoencoder and back"
+        )),
+        None if plan.rows.is_empty() => Some(format!(
+            "high_noise_frac leaves none of num_inference_steps = {steps}, so the picture is noise; take more of it"
+        )),
+        None if plan.begins_clean() => Some(format!(
+            "scheduler {name} with num_inference_steps = {steps} begins at a timestep without noise, so the picture is noise; take more \
+             steps"
+        )),
+        _ => None,
     }
 }
 

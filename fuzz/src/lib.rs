@@ -39,10 +39,16 @@ pub const TARGETS: [(&str, Target); 9] = [
 /// An input is a job within the documented bounds, or a few complaints.
 pub fn job_input(data: &[u8]) {
     let Ok(input) = serde_json::from_slice::<Value>(data) else { return };
-    let offer = Offer { models: vec![OfferedModel::new("emoji", Contract::Sd1)], loras: vec!["ink".into()] };
-    match validate(&input, &offer, 7) {
+    Contract::ALL.iter().for_each(|contract| checked(*contract, &input));
+}
+
+fn checked(contract: Contract, input: &Value) {
+    let offer = Offer { models: vec![OfferedModel::new("emoji", contract)], loras: vec!["ink".into()] };
+    match validate(input, &offer, 7) {
         Ok(spec) => {
-            assert!([spec.size.width, spec.size.height].iter().all(|side| Contract::Sd1.sides().contains(side)));
+            assert!([spec.size.width, spec.size.height].iter().all(|side| contract.sides().contains(*side)));
+            assert!(spec.denoising_end.is_none_or(|end| end > 0.0 && end < 1.0));
+            assert!(offer.warnings(input).iter().all(|warning| warning.ends_with("image_url")));
             assert!((1..=10).contains(&spec.num_outputs) && (1..=500).contains(&spec.steps));
             assert!((0.0..=20.0).contains(&spec.guidance_scale));
             assert!(spec.prompt.len() <= 32 << 10 && spec.model == "emoji");
@@ -177,12 +183,18 @@ pub fn weights(data: &[u8]) {
     }
 }
 
-/// A picture has the size that was asked for, or is refused with the field's name.
+/// A picture has a size that its contract draws, the one that was asked for if that is up to the job, or is refused with the field's name.
 pub fn picture(data: &[u8]) {
-    thread_local!(static TOOLS: OnceCell<(tokio::runtime::Runtime, Intake)> = const { OnceCell::new() });
     let image = ImageSource::Inline(BASE64_STANDARD.encode(data));
+    for contract in Contract::ALL {
+        begun(*contract, image.clone());
+    }
+}
+
+fn begun(contract: Contract, image: ImageSource) {
+    thread_local!(static TOOLS: OnceCell<(tokio::runtime::Runtime, Intake)> = const { OnceCell::new() });
     let input = serde_json::json!({"prompt": "p", "width": 128, "height": 256});
-    let offer = Offer { models: vec![OfferedModel::new("m", Contract::Sd1)], loras: Vec::new() };
+    let offer = Offer { models: vec![OfferedModel::new("m", contract)], loras: Vec::new() };
     let spec =
         validate(&input, &offer, 0).expect("a job").with_start(Some(Img2Img { image, strength: 1.0, mask: None }));
     let brought = TOOLS.with(|tools| {
@@ -191,10 +203,17 @@ pub fn picture(data: &[u8]) {
             let limits = IntakeLimits { bytes: 1 << 20, pixels: 1 << 20, time: Duration::from_secs(1) };
             (runtime, Intake::new(Client::new(Guard::default()).expect("a client"), limits))
         });
-        runtime.block_on(intake.bring(spec))
+        runtime.block_on(intake.bring(spec, contract))
     });
-    match brought.map(|spec| spec.start.expect("a start").image.picture) {
-        Ok(picture) => assert_eq!((picture.width, picture.height), (128, 256)),
-        Err(why) => assert!(why.message.starts_with("init_image"), "{}", why.message),
+    let start = contract.table().start;
+    match brought.map(|(spec, _)| (spec.size, spec.start.expect("a start").image.picture)) {
+        Ok((size, picture)) => {
+            assert_eq!((picture.width, picture.height), (size.width, size.height));
+            let sides = [size.width, size.height];
+            assert!(
+                sides == [128, 256] || start.sets_size && sides.iter().all(|side| contract.sides().contains(*side))
+            );
+        }
+        Err(why) => assert!(why.message.starts_with(start.field), "{}", why.message),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::job::{Image, Timings};
+use crate::job::{Output, OutputPart, Timings};
 
 /// The end of a job. Keys beside those of the SDK are `timings` and `warnings`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -14,7 +14,7 @@ use crate::job::{Image, Timings};
 pub struct JobResult {
     /// Its images.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub output: Option<Vec<Image>>,
+    pub output: Option<Output>,
     /// Why there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<FailureReason>,
@@ -113,12 +113,12 @@ pub fn progress(evaluation: u32, total: u32, preview: Option<&str>) -> Vec<u8> {
 }
 
 /// A part of a result: one image of several.
-pub fn part(image: &Image) -> Vec<u8> {
+pub fn part(output: OutputPart<'_>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Part<'a> {
-        output: &'a Image,
+        output: OutputPart<'a>,
     }
-    text(&Part { output: image })
+    text(&Part { output })
 }
 
 /// Written as it is read, because images are large: no copy of it is made as a [`Value`]. What has text for keys cannot fail.
@@ -181,7 +181,7 @@ impl StatusObject<'_> {
             execution_time: self.took.as_millis() as u64,
             id: self.id,
             input: self.input,
-            output: self.done.and_then(|done| done.output.as_deref()),
+            output: self.done.and_then(|done| done.output.as_ref()),
             status: self.state().name(),
             timings: self.done.and_then(|done| done.timings),
             warnings: self.done.map_or(&[], |done| &done.warnings),
@@ -214,7 +214,7 @@ struct StatusFields<'a> {
     id: &'a str,
     input: &'a Value,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<&'a [Image]>,
+    output: Option<&'a Output>,
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     timings: Option<Timings>,
@@ -228,7 +228,7 @@ struct StatusFields<'a> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::{FailureReason, FinalState, JobResult, StatusObject, fitting, otherwise, part, progress};
-    use crate::job::{Image, Timings};
+    use crate::job::{Image, Output, OutputPart, OutputShape, Timings};
     use serde_json::json;
     use std::time::Duration;
 
@@ -237,7 +237,8 @@ mod tests {
     }
 
     fn drawn() -> JobResult {
-        let output = Some(vec![Image { image: "iVBOR".into(), seed: u64::MAX }]);
+        let images = vec![Image { image: "iVBOR".into(), seed: u64::MAX }];
+        let output = Some(Output { shape: OutputShape::List, images });
         JobResult { output, error: None, timings: None, warnings: Vec::new(), stop_pod: false }
     }
 
@@ -253,7 +254,9 @@ mod tests {
             r#"{"error":"bye","stopPod":true}"#
         );
         let image = Image { image: "iVBOR".into(), seed: 7 };
-        assert_eq!(text(part(&image)), r#"{"output":{"image":"iVBOR","seed":7}}"#);
+        let part = |shape| text(part(OutputPart { shape, image: &image }));
+        assert_eq!(part(OutputShape::List), r#"{"output":{"image":"iVBOR","seed":7}}"#);
+        assert_eq!(part(OutputShape::Object), r#"{"output":{"image_url":"iVBOR","seed":7}}"#);
         let body = r#"{"status":"IN_PROGRESS","output":{"evaluation":3,"total":40}}"#;
         assert_eq!(text(progress(3, 40, None)), body);
         let body = r#"{"status":"IN_PROGRESS","output":{"evaluation":3,"total":40,"preview":"data:,"}}"#;

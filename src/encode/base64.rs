@@ -8,9 +8,17 @@ pub fn base64(bytes: &[u8]) -> String {
     Simd::standard(PAD).encode(bytes)
 }
 
+/// The same after `prefix`, that of a data URI.
+pub fn base64_after(prefix: &str, bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(prefix.len() + bytes.len().div_ceil(3) * 4);
+    text.push_str(prefix);
+    Simd::standard(PAD).encode_string(bytes, &mut text);
+    text
+}
+
 #[cfg(test)]
 mod tests {
-    use super::base64;
+    use super::{base64, base64_after};
 
     /// RFC 4648 §10, and both letters beyond the alphanumeric ones.
     #[test]
@@ -21,6 +29,7 @@ mod tests {
             assert_eq!(base64(plain.as_bytes()), encoded);
         }
         assert_eq!(base64(&[0xfb, 0xef, 0xff]), "++//");
+        assert_eq!(base64_after("data:;base64,", b"foob"), "data:;base64,Zm9vYg==");
     }
 
     /// Long input takes the vectorised way; it must not differ from short input, which does not.

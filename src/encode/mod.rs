@@ -4,6 +4,6 @@ mod base64;
 mod jpeg;
 mod png;
 
-pub use base64::base64;
+pub use base64::{base64, base64_after};
 pub use jpeg::jpeg;
 pub use png::{EncodeError, png};

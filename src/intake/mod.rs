@@ -16,7 +16,7 @@ use tokio::try_join;
 
 use crate::blocking::caught;
 use crate::hex;
-use crate::job::{Code, ImageSource, Img2Img, JobError, LoadedImage, Mask, Size, Spec};
+use crate::job::{Code, Contract, ImageSource, Img2Img, JobError, LoadedImage, Mask, Sides, Size, Spec, StartImage};
 use crate::net::{self, Client, FetchError, Reason};
 use fault::ImageFault;
 
@@ -48,43 +48,61 @@ impl Intake {
         Self { client, limits, decoders: Arc::new(Semaphore::new(DECODERS)) }
     }
 
-    /// Brings in what `spec` begins from, both images at once. Dropping the future ends the fetches.
+    /// Brings in what `spec`, a job of this contract, begins from, both images at once; with warnings about what was changed. Where the
+    /// contract has it so, the size of the job is from then on that of its image. Dropping the future ends the fetches.
     ///
     /// # Errors
     /// `image_fetch_failed` or `image_invalid`, with the field at fault.
-    pub async fn bring(&self, mut spec: Spec<ImageSource>) -> Result<Spec, JobError> {
-        let Some(Img2Img { image, strength, mask }) = spec.start.take() else { return Ok(spec.with_start(None)) };
-        let size = spec.size;
-        let start = match mask {
-            None => Img2Img { image: self.one("init_image", image, size).await?, strength, mask: None },
+    pub async fn bring(
+        &self,
+        mut spec: Spec<ImageSource>,
+        contract: Contract,
+    ) -> Result<(Spec, Vec<String>), JobError> {
+        let Some(Img2Img { image, strength, mask }) = spec.start.take() else {
+            return Ok((spec.with_start(None), Vec::new()));
+        };
+        let StartImage { field, sets_size } = contract.table().start;
+        let fit = if sets_size { Fit::Own(contract.sides()) } else { Fit::To(spec.size) };
+        let ((image, warning), mask) = match mask {
+            None => (self.one(field, image, fit).await?, None),
             // One file serves as both.
-            Some(Mask { image: other, repaint, paste }) if other == image => {
-                let image = self.one("init_image", image, size).await?;
-                Img2Img { image: image.clone(), strength, mask: Some(Mask { image, repaint, paste }) }
+            Some(mask) if mask.image == image => {
+                let image = self.one(field, image, fit).await?;
+                let mask = Mask { image: image.0.clone(), repaint: mask.repaint, paste: mask.paste };
+                (image, Some(mask))
             }
-            Some(Mask { image: other, repaint, paste }) => {
-                let both = try_join!(self.one("init_image", image, size), self.one("mask", other, size));
-                let (image, other) = both?;
-                Img2Img { image, strength, mask: Some(Mask { image: other, repaint, paste }) }
+            Some(mask) => {
+                // No contract has both a mask and pictures in the size of their image.
+                let (image, (other, _)) =
+                    try_join!(self.one(field, image, fit), self.one("mask", mask.image, Fit::To(spec.size)))?;
+                (image, Some(Mask { image: other, repaint: mask.repaint, paste: mask.paste }))
             }
         };
-        Ok(spec.with_start(Some(start)))
+        spec.size = Size { width: image.picture.width, height: image.picture.height };
+        let start = Img2Img { image, strength, mask };
+        Ok((spec.with_start(Some(start)), warning.into_iter().collect()))
     }
 
-    async fn one(&self, field: &'static str, named: ImageSource, size: Size) -> Result<LoadedImage, JobError> {
+    async fn one(
+        &self,
+        field: &'static str,
+        named: ImageSource,
+        fit: Fit,
+    ) -> Result<(LoadedImage, Option<String>), JobError> {
         let IntakeLimits { bytes, pixels, time } = self.limits;
-        match named {
+        let (image, scaled) = match named {
             ImageSource::Url(url) => {
                 let file = self.client.fetch(&url, net::FetchLimits { bytes, time }).await;
                 let file = file.map_err(|cause| not_fetched(field, &cause))?;
-                let read = self.decoding(move || read(&file, size, pixels)).await;
-                read.map_err(|fault| invalid(field, net::host(&url).as_deref(), &fault))
+                let read = self.decoding(move || read(&file, fit, pixels)).await;
+                read.map_err(|fault| invalid(field, net::host(&url).as_deref(), &fault))?
             }
             ImageSource::Inline(text) => {
-                let read = self.decoding(move || read(&inline::decode(&text, bytes)?, size, pixels)).await;
-                read.map_err(|fault| invalid(field, None, &fault))
+                let read = self.decoding(move || read(&inline::decode(&text, bytes)?, fit, pixels)).await;
+                read.map_err(|fault| invalid(field, None, &fault))?
             }
-        }
+        };
+        Ok((image, scaled.map(|scaled| format!("{field} {scaled}"))))
     }
 
     /// Runs `work` where it may take its time. It keeps its permit until it ends, even if its job is gone.
@@ -103,11 +121,30 @@ impl Intake {
     }
 }
 
-/// From a file to what a job begins from.
-fn read(file: &[u8], size: Size, pixels: u64) -> Result<LoadedImage, ImageFault> {
-    let picture = resize::resize(decode::decode(file, pixels)?, size)?;
+/// How large an image is to be.
+#[derive(Debug, Clone, Copy)]
+enum Fit {
+    /// As the job says.
+    To(Size),
+    /// As it is, in sides that may be.
+    Own(Sides),
+}
+
+/// From a file to what a job begins from, and what was done to an image whose own size may not be.
+fn read(file: &[u8], fit: Fit, pixels: u64) -> Result<(LoadedImage, Option<String>), ImageFault> {
+    let picture = decode::decode(file, pixels)?;
+    let (width, height) = picture.dimensions();
+    let (size, scaled) = match fit {
+        Fit::To(size) => (size, false),
+        Fit::Own(sides) => sides.of_image(Size { width, height }),
+    };
+    let picture = resize::resize(picture, size)?;
+    let scaled = scaled.then(|| {
+        let Size { width: to_width, height: to_height } = size;
+        format!("has {width} x {height} pixels and is scaled to {to_width} x {to_height}")
+    });
     let sha256 = hex::encode(Sha256::digest(file));
-    Ok(LoadedImage { picture: Arc::new(picture), sha256 })
+    Ok((LoadedImage { picture: Arc::new(picture), sha256 }, scaled))
 }
 
 fn not_fetched(field: &str, cause: &FetchError) -> JobError {

@@ -56,7 +56,8 @@ impl Family {
     /// The contract of its models, unless they name another.
     pub const fn contract(self) -> Contract {
         match self {
-            Self::Sd1 | Self::Sdxl => Contract::Sd1,
+            Self::Sd1 => Contract::Sd1,
+            Self::Sdxl => Contract::Sdxl,
         }
     }
 

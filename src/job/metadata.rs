@@ -1,22 +1,24 @@
 //! What a finished PNG says about itself.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::spec::{LoadedImage, Spec};
+use super::contract::Contract;
+use super::spec::Spec;
 use crate::sampler::Sampler;
 
-/// The text chunks of image `index` of a job, as keyword and text.
+/// The text chunks of image `index` of a job of this contract, as keyword and text.
 ///
 /// `parameters` is the line format that image tools read. `latentd` is JSON: an input that draws this very image again.
 /// Images that the job began from are named in it by their files' SHA-256: neither a URL nor a picture leaks.
-pub fn text_chunks(spec: &Spec, index: u32) -> [(&'static str, String); 2] {
-    [("parameters", parameters(spec, index)), ("latentd", input(spec, index))]
+pub fn text_chunks(contract: Contract, spec: &Spec, index: u32) -> [(&'static str, String); 2] {
+    let input = (contract.table().input)(spec, index);
+    [("parameters", parameters(spec, index)), ("latentd", input.to_string())]
 }
 
 fn parameters(spec: &Spec, index: u32) -> String {
     let negative = spec.negative_prompt.as_deref().filter(|negative| !negative.is_empty());
     format!(
-        "{}{}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}, Version: latentd {}",
+        "{}{}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}{}, Version: latentd {}",
         spec.prompt,
         negative.map(|negative| format!("\nNegative prompt: {negative}")).unwrap_or_default(),
         spec.steps,
@@ -26,6 +28,7 @@ fn parameters(spec: &Spec, index: u32) -> String {
         spec.size.width,
         spec.size.height,
         quoted(&spec.model),
+        spec.denoising_end.map(|end| format!(", Denoising end: {end}")).unwrap_or_default(),
         spec.start.as_ref().map(|start| format!(", Denoising strength: {}", start.strength)).unwrap_or_default(),
         spec.lora
             .as_ref()
@@ -56,46 +59,18 @@ fn quoted(value: &str) -> String {
     if value.contains([',', ':', '\n']) { json!(value).to_string() } else { value.to_owned() }
 }
 
-fn input(spec: &Spec, index: u32) -> String {
-    let mut input = json!({
-        "prompt": spec.prompt,
-        "negative_prompt": spec.negative_prompt,
-        "width": spec.size.width,
-        "height": spec.size.height,
-        "num_outputs": 1,
-        "num_inference_steps": spec.steps,
-        "guidance_scale": spec.guidance_scale,
-        "scheduler": spec.sampler.name(),
-        "seed": spec.seed_of(index),
-        "model": spec.model,
-    });
-    if let Some(start) = &spec.start {
-        input["init_image"] = digest(&start.image);
-        input["prompt_strength"] = start.strength.into();
-        if let Some(mask) = &start.mask {
-            input["mask"] = digest(&mask.image);
-            input["mask_repaint"] = mask.repaint.name().into();
-            input["mask_paste"] = mask.paste.into();
-        }
-    }
-    if let Some(lora) = &spec.lora {
-        input["lora"] = lora.name.as_str().into();
-        input["lora_scale"] = lora.scale.into();
-    }
-    input.to_string()
-}
-
-fn digest(image: &LoadedImage) -> Value {
-    format!("sha256:{}", image.sha256).into()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
     use std::sync::Arc;
 
-    use crate::job::{Contract, Img2Img, Lora, Mask, Offer, OfferedModel, Picture, Shade, Size, validate};
+    use serde_json::Value;
+
+    use super::*;
+
+    use crate::job::{
+        ImageSource, Img2Img, LoadedImage, Lora, Mask, Offer, OfferedModel, Picture, Shade, Size, validate,
+    };
 
     fn spec() -> Spec {
         Spec {
@@ -118,7 +93,7 @@ mod tests {
     #[test]
     fn parameters_read_as_image_tools_write_them() {
         let tail = concat!("Version: latentd ", env!("CARGO_PKG_VERSION"));
-        let [(keyword, text), _] = text_chunks(&spec(), 0);
+        let [(keyword, text), _] = text_chunks(Contract::Sd1, &spec(), 0);
         assert_eq!(keyword, "parameters");
         assert_eq!(
             text,
@@ -133,7 +108,7 @@ mod tests {
     fn parameters_stay_a_list_whatever_the_model_is_called() {
         let negative_prompt = Some(String::new());
         let spec = Spec { model: "a, b".into(), negative_prompt, sampler: Sampler::Ddpm, ..spec() };
-        let [(_, text), _] = text_chunks(&spec, 0);
+        let [(_, text), _] = text_chunks(Contract::Sd1, &spec, 0);
         assert!(text.starts_with("a red apple\nSteps: 20, Sampler: DDPM, "), "{text}");
         assert!(text.contains(r#", Model: "a, b", "#), "{text}");
     }
@@ -148,7 +123,7 @@ mod tests {
         let start = Img2Img { image: image("aa"), strength: 0.3, mask: Some(mask) };
         let lora = Lora { name: "ink".into(), scale: 0.5 };
         let spec = Spec { model: "m".into(), start: Some(start), lora: Some(lora), ..spec() };
-        let [(_, line), (_, text)] = text_chunks(&spec, 0);
+        let [(_, line), (_, text)] = text_chunks(Contract::Sd1, &spec, 0);
         assert!(line.contains(", Model: m, Denoising strength: 0.3, Lora: ink, Lora scale: 0.5, Version: "), "{line}");
         let input: Value = serde_json::from_str(&text).unwrap();
         for (field, value) in [
@@ -164,9 +139,43 @@ mod tests {
         }
     }
 
+    /// What an input of SDXL is read as.
+    fn read_by_sdxl(text: &str) -> Spec<ImageSource> {
+        let offer = Offer { models: vec![OfferedModel::new("miniature", Contract::Sdxl)], ..Offer::default() };
+        validate(&serde_json::from_str(text).unwrap(), &offer, 0).unwrap()
+    }
+
+    #[test]
+    fn the_json_of_sdxl_draws_the_same_image_again() {
+        let size = Size { width: 72, height: 2048 };
+        for (negative_prompt, denoising_end) in [(None, None), (Some(String::new()), Some(0.8))] {
+            let spec = Spec { negative_prompt, denoising_end, size, ..spec() };
+            let [(_, line), (_, text)] = text_chunks(Contract::Sdxl, &spec, 2);
+            assert_eq!(line.contains(", Denoising end: 0.8, "), denoising_end.is_some(), "{line}");
+            assert_eq!(read_by_sdxl(&text).with_start(None), Spec { num_outputs: 1, seed: 1, ..spec });
+        }
+    }
+
+    #[test]
+    fn the_json_of_sdxl_begins_from_the_same_image_again() {
+        let picture = Picture { width: 72, height: 64, pixels: vec![0; 3 * 72 * 64] };
+        let image = LoadedImage { picture: Arc::new(picture), sha256: "aa".into() };
+        let start = Img2Img { image, strength: 0.3, mask: None };
+        let spec = Spec { num_outputs: 1, size: Size { width: 72, height: 64 }, start: Some(start), ..spec() };
+        let [_, (_, text)] = text_chunks(Contract::Sdxl, &spec, 0);
+        let told: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(told["image_url"], "sha256:aa");
+        // Whoever has the file puts it there.
+        let again = read_by_sdxl(&text.replace("sha256:aa", "http://x/i.png"));
+        let Some(Img2Img { image, strength, mask: None }) = again.start.clone() else { panic!("no start") };
+        assert_eq!((image, strength), (ImageSource::Url("http://x/i.png".into()), 0.3));
+        // Its size is known when it is fetched.
+        assert_eq!(Spec { size: spec.size, ..again }.with_start(spec.start.clone()), spec);
+    }
+
     #[test]
     fn the_json_draws_the_same_image_again() {
-        let [_, (keyword, text)] = text_chunks(&spec(), 2);
+        let [_, (keyword, text)] = text_chunks(Contract::Sd1, &spec(), 2);
         assert_eq!(keyword, "latentd");
         let offer = Offer { models: vec![OfferedModel::new("miniature", Contract::Sd1)], ..Offer::default() };
         let again = validate(&serde_json::from_str(&text).unwrap(), &offer, 0).unwrap();

@@ -17,13 +17,15 @@ mod spec;
 mod validate;
 
 pub use code::Code;
-pub use contract::{Catalog, Choices, Contract, Defaults, DefaultsError, Draft, Field, Kind, Table};
+pub use contract::{
+    Catalog, Choices, Contract, Defaults, DefaultsError, Draft, Field, Kind, OutputShape, Sides, StartImage, Table,
+};
 pub use delivered::{Delivered, HEADER_BYTES, HEADERS, NotAJob, Policy, Webhook};
 pub use error::{Complaint, Complaints, JobError};
 pub use family::Family;
 pub use flat::Flat;
 pub use metadata::text_chunks;
-pub use output::{Image, Report, Timings};
+pub use output::{Image, Output, OutputPart, Report, Timings};
 pub use picture::Picture;
 pub use request::{JobRequest, JobRequestError};
 pub use spec::{ImageSource, Img2Img, LoadedImage, Lora, Mask, Shade, Size, Spec};

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use super::contract::OutputShape;
 use super::error::JobError;
 
 /// The result of a job. Keys are in ascending order, as in the endpoint's replies.
@@ -19,7 +21,7 @@ pub struct Report {
     execution_time: Duration,
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output: Option<Vec<Image>>,
+    output: Option<Output>,
     status: &'static str,
     timings: Timings,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -28,12 +30,63 @@ pub struct Report {
 }
 
 /// One image of a result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// A PNG file in base64, without a data URI's prefix.
+    /// A PNG file, in base64 or as a data URI, as its job's contract has it; or a link to one.
     pub image: String,
     /// The seed that draws this image again.
     pub seed: u64,
+}
+
+/// The images of a job, as its contract has them on the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// What they look like.
+    pub shape: OutputShape,
+    /// In the order of their seeds.
+    pub images: Vec<Image>,
+}
+
+/// One image of several, as it is streamed.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputPart<'a> {
+    /// What it looks like.
+    pub shape: OutputShape,
+    /// The image.
+    pub image: &'a Image,
+}
+
+/// Keys are in ascending order, as in the endpoint's replies. The first image stands in an object twice, and is written so, not copied.
+impl Serialize for Output {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.shape {
+            OutputShape::List => {
+                serializer.collect_seq(self.images.iter().map(|image| OutputPart { shape: self.shape, image }))
+            }
+            OutputShape::Object => {
+                let first = self.images.first();
+                let mut object = serializer.serialize_struct("Output", 4)?;
+                object.serialize_field("image_url", &first.map(|first| &first.image))?;
+                object.serialize_field("images", &self.images.iter().map(|one| &one.image).collect::<Vec<_>>())?;
+                object.serialize_field("seed", &first.map(|first| first.seed))?;
+                object.serialize_field("seeds", &self.images.iter().map(|one| one.seed).collect::<Vec<_>>())?;
+                object.end()
+            }
+        }
+    }
+}
+
+impl Serialize for OutputPart<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let key = match self.shape {
+            OutputShape::List => "image",
+            OutputShape::Object => "image_url",
+        };
+        let mut object = serializer.serialize_struct("OutputPart", 2)?;
+        object.serialize_field(key, &self.image.image)?;
+        object.serialize_field("seed", &self.image.seed)?;
+        object.end()
+    }
 }
 
 /// Where a job's time went; on the wire whole milliseconds.
@@ -69,8 +122,8 @@ pub struct Timings {
 
 impl Report {
     /// The result of a job that has all of its images.
-    pub fn completed(id: String, images: Vec<Image>, timings: Timings, warnings: Vec<String>) -> Self {
-        Self { output: Some(images), warnings, ..Self::new(id, "COMPLETED", timings) }
+    pub fn completed(id: String, output: Output, timings: Timings, warnings: Vec<String>) -> Self {
+        Self { output: Some(output), warnings, ..Self::new(id, "COMPLETED", timings) }
     }
 
     /// The result of a job that failed. `errors` lists the complaints about its input, if it is those that it failed of.
@@ -121,13 +174,29 @@ mod tests {
 
     #[test]
     fn a_completed_job_on_the_wire() {
-        let image = Image { image: "iVBOR".into(), seed: u64::MAX };
-        let report = Report::completed("j".into(), vec![image], timings(), vec!["cut".into()]);
+        let images = vec![Image { image: "iVBOR".into(), seed: u64::MAX }];
+        let output = Output { shape: OutputShape::List, images };
+        let report = Report::completed("j".into(), output, timings(), vec!["cut".into()]);
         let expected = [
             r#"{"delayTime":0,"executionTime":1800,"id":"j","output":[{"image":"iVBOR","seed":18446744073709551615}],"#,
             &format!(r#""status":"COMPLETED","timings":{TIMES},"warnings":["cut"],"workerId":"local"}}"#),
         ];
         assert_eq!(serde_json::to_string(&report).unwrap(), expected.concat());
+    }
+
+    #[test]
+    fn the_images_of_a_job_are_in_the_shape_of_its_contract() {
+        let image = |image: &str, seed| Image { image: image.into(), seed };
+        let images = vec![image("a", u64::MAX), image("b", 0)];
+        let text = |shape| serde_json::to_string(&Output { shape, images: images.clone() }).unwrap();
+        assert_eq!(text(OutputShape::List), r#"[{"image":"a","seed":18446744073709551615},{"image":"b","seed":0}]"#);
+        assert_eq!(
+            text(OutputShape::Object),
+            r#"{"image_url":"a","images":["a","b"],"seed":18446744073709551615,"seeds":[18446744073709551615,0]}"#
+        );
+        let part = |shape| serde_json::to_string(&OutputPart { shape, image: &images[1] }).unwrap();
+        assert_eq!(part(OutputShape::List), r#"{"image":"b","seed":0}"#);
+        assert_eq!(part(OutputShape::Object), r#"{"image_url":"b","seed":0}"#);
     }
 
     #[test]

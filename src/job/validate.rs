@@ -37,10 +37,30 @@ impl OfferedModel {
 }
 
 impl Offer {
+    /// What the model of this name may be asked; the first model's contract if there is none of this name.
+    pub fn contract(&self, model: &str) -> Contract {
+        self.named(Some(model)).map_or(Contract::Sd1, |model| model.defaults.contract)
+    }
+
+    /// What an input that passes [`validate`] says in vain.
+    pub fn warnings(&self, input: &Value) -> Vec<String> {
+        let Some((sent, model)) = input.as_object().and_then(|sent| Some((sent, self.model(sent)?))) else {
+            return Vec::new();
+        };
+        let told =
+            |field: &&Field| sent.get(field.name).is_some_and(|value| model.defaults.of(field).as_ref() != Some(value));
+        let fields = model.defaults.contract.table().fields.iter();
+        let unused = fields.filter(told).filter_map(|field| Some((field.name, unused_with(field, sent)?)));
+        unused.map(|(name, other)| format!("{name} has no effect beside {other}")).collect()
+    }
+
     /// The model of an input: the one that it names, if there is such a one, else the first.
     fn model(&self, sent: &Map<String, Value>) -> Option<&OfferedModel> {
-        let named = sent.get("model").and_then(Value::as_str);
-        self.models.iter().find(|model| Some(model.name.as_str()) == named).or_else(|| self.models.first())
+        self.named(sent.get("model").and_then(Value::as_str))
+    }
+
+    fn named(&self, name: Option<&str>) -> Option<&OfferedModel> {
+        self.models.iter().find(|model| Some(model.name.as_str()) == name).or_else(|| self.models.first())
     }
 
     fn names(&self, of: Catalog) -> Vec<&str> {
@@ -103,16 +123,32 @@ fn read(
     let complain = |text: String, hint| Some(Complaint { field: field.name.into(), text, hint });
     let contract = defaults.contract;
     let value = sent.get(field.name).map(Cow::Borrowed).or_else(|| defaults.of(field).map(Cow::Owned));
+    let choices = &contract.table().choices;
     let Some(value) = value.as_deref() else {
-        return complain(format!("{} is a required input.", field.name), None);
+        let Some(other) = field.optional_with else {
+            return complain(format!("{} is a required input.", field.name), None);
+        };
+        let hint = Some(format!("send it, or {other}"));
+        return if is_sent(sent, other) {
+            None
+        } else {
+            complain(format!("{} is a required input.", field.name), hint)
+        };
     };
-    if let Err(fault) = field.read(&contract.table().choices, value, draft) {
+    let read = if unused_with(field, sent).is_some() {
+        // It is checked, and its default holds.
+        let _ = defaults.of(field).map(|usual| field.read(choices, &usual, draft));
+        field.read(choices, value, &mut Draft::new())
+    } else {
+        field.read(choices, value, draft)
+    };
+    if let Err(fault) = read {
         return complain(fault.sentence(field.name, value), Some(hint(field, contract, fault, value)));
     }
     if value.is_null() {
         return None;
     }
-    let lacks = |needed: &str| sent.get(needed).is_none_or(Value::is_null);
+    let lacks = |needed: &str| !is_sent(sent, needed);
     if let Some((_, needed)) = contract.table().needs.iter().find(|(name, needed)| *name == field.name && lacks(needed))
     {
         return complain(format!("{} was provided without {needed}", field.name), None);
@@ -124,6 +160,16 @@ fn read(
     }
     let near = suggest(name, names.iter().copied()).map(did_you_mean);
     complain(format!("{} {:?} is not offered, {}.", field.name, cut(name), listed(&names)), near)
+}
+
+/// Whether a field is there, and not to say that it is none.
+fn is_sent(sent: &Map<String, Value>, field: &str) -> bool {
+    sent.get(field).is_some_and(|value| !value.is_null())
+}
+
+/// The field of an input beside which `field` has no effect.
+fn unused_with(field: &Field, sent: &Map<String, Value>) -> Option<&'static str> {
+    field.unused_with.filter(|other| is_sent(sent, other))
 }
 
 /// What a client may do about a value.
@@ -154,6 +200,9 @@ fn listed(names: &[&str]) -> String {
         names => format!("only {} are", names.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod sdxl_tests;
 
 #[cfg(test)]
 mod tests {
@@ -212,8 +261,8 @@ mod tests {
         let accepted = [
             ("prompt", json!(["", "x", "🍎\u{0}"])),
             ("negative_prompt", json!([null, "", "n", "n".repeat(32 * 1024)])),
-            ("width", json!(Contract::Sd1.sides())),
-            ("height", json!(Contract::Sd1.sides())),
+            ("width", json!(Contract::Sd1.sides().all())),
+            ("height", json!(Contract::Sd1.sides().all())),
             ("init_image", json!([null, "http://x/i.png", "data:image/png;base64,AA==", "AA=="])),
             ("mask", json!([null])),
             ("prompt_strength", json!([0, 0.5, 0.8, 1, 1.0])),
@@ -464,7 +513,7 @@ mod tests {
 
     /// Inputs that keep to the documentation.
     fn valid_input() -> impl Strategy<Value = Value> {
-        let side = || prop::option::of(prop::sample::select(Contract::Sd1.sides()));
+        let side = || prop::option::of(prop::sample::select(Contract::Sd1.sides().all()));
         (
             (any::<String>(), prop::option::of(prop::option::of(any::<String>()))),
             (side(), side(), prop::option::of(1_u32..=10), prop::option::of(1_u32..=500)),
@@ -495,7 +544,7 @@ mod tests {
         fn nothing_panics_and_every_complaint_names_a_field(input in prop_oneof![any_json(), near_input()]) {
             match validate(&input, &offer(), 7) {
                 Ok(spec) => {
-                    prop_assert!([spec.size.width, spec.size.height].iter().all(|side| Contract::Sd1.sides().contains(side)));
+                    prop_assert!([spec.size.width, spec.size.height].iter().all(|side| Contract::Sd1.sides().contains(*side)));
                     prop_assert!((1..=10).contains(&spec.num_outputs) && (1..=500).contains(&spec.steps));
                     prop_assert!((0.0..=20.0).contains(&spec.guidance_scale));
                 }

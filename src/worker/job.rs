@@ -22,7 +22,7 @@ use super::state::{Resources, WorkerState};
 use crate::blocking::blocking;
 use crate::deliver::{FailureReason, JobResult, Sink};
 use crate::engine::host::HostError;
-use crate::job::{Code, Delivered, Image, JobError, NotAJob, Offer, Policy, Timings};
+use crate::job::{Code, Delivered, JobError, NotAJob, Offer, Output, Policy, Timings};
 use crate::source::QueueInfo;
 use crate::telemetry::metrics::JobOutcome;
 
@@ -40,7 +40,7 @@ pub(super) struct TakenJob {
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// A job that was drawn, with its images as a result holds them, or could not be.
-type Outcome = RenderOutcome<Vec<Image>>;
+type Outcome = RenderOutcome<Output>;
 
 /// How a job ended.
 enum JobEnd {

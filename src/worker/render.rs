@@ -49,16 +49,19 @@ pub async fn render<H: Borrow<Host>, I>(
     let (mut fetch, mut load) = (Duration::ZERO, Duration::ZERO);
     let result = async {
         let spec = validate(input, &context.offer, context.entropy)?;
-        log(id, &spec, context.log_prompts);
+        let contract = context.offer.contract(&spec.model);
+        let mut warnings = context.offer.warnings(input);
         let asked = spec.start.as_ref().map(|_| Instant::now());
         let span = asked.map_or_else(Span::none, |_| traces::fetch());
-        let brought = context.intake.bring(spec).instrument(span).await;
+        let brought = context.intake.bring(spec, contract).instrument(span).await;
         fetch = asked.map_or(Duration::ZERO, |asked| asked.elapsed());
-        let spec = brought?;
+        let (spec, changed) = brought?;
+        warnings.extend(changed);
+        log(id, &spec, context.log_prompts);
         let (host, took) = engine(spec.model.clone()).instrument(traces::load(&spec.model)).await?;
         load = took;
         let events = host.borrow().submit(spec.clone()).await?;
-        read(Rendering::new(spec, events)).await
+        read(Rendering::new(spec, contract, events, warnings)).await
     }
     .await;
     let stages = match &result {
@@ -76,7 +79,7 @@ pub async fn render<H: Borrow<Host>, I>(
     RenderOutcome { result, timings: Timings { fetch, load, total: began.elapsed(), ..stages } }
 }
 
-fn log<I>(id: &str, spec: &Spec<I>, prompts: bool) {
+fn log(id: &str, spec: &Spec, prompts: bool) {
     debug!(
         id,
         prompt = prompts.then_some(&spec.prompt),

@@ -13,7 +13,7 @@ use crate::blocking::caught;
 use crate::encode;
 use crate::engine::host::JobEvents;
 use crate::engine::{EngineTimings, Event, Picture, Progress};
-use crate::job::{Code, JobError, Spec, text_chunks};
+use crate::job::{Code, Contract, JobError, OutputShape, Spec, text_chunks};
 use crate::telemetry::traces;
 
 /// What a job tells on its way.
@@ -43,7 +43,9 @@ pub struct Png {
 pub struct Drawn<I = Vec<Png>> {
     /// All images, as their reader made them, in the order of their seeds.
     pub images: I,
-    /// What the engine cut or changed.
+    /// What its contract says of its result.
+    pub shape: OutputShape,
+    /// What was cut or changed.
     pub warnings: Vec<String>,
     /// In line for the engine.
     pub wait: Duration,
@@ -57,6 +59,7 @@ pub struct Drawn<I = Vec<Png>> {
 #[derive(Debug)]
 pub struct Rendering {
     spec: Spec,
+    contract: Contract,
     events: JobEvents,
     /// Images between the engine and their reader.
     encoding: JoinSet<Result<(Png, Duration), JobError>>,
@@ -66,10 +69,16 @@ pub struct Rendering {
 }
 
 impl Rendering {
-    pub(super) fn new(spec: Spec, events: JobEvents) -> Self {
+    /// What the engine tells of `spec`, a job of `contract` of which `warnings` are known already.
+    pub(super) fn new(spec: Spec, contract: Contract, events: JobEvents, warnings: Vec<String>) -> Self {
         let (wait, engine, png) = (Duration::ZERO, EngineTimings::default(), Duration::ZERO);
-        let drawn = Drawn { images: (), warnings: Vec::new(), wait, engine, png };
-        Self { spec, events, encoding: JoinSet::new(), drawn, span: Some(traces::engine()) }
+        let drawn = Drawn { images: (), shape: contract.table().output, warnings, wait, engine, png };
+        Self { spec, contract, events, encoding: JoinSet::new(), drawn, span: Some(traces::engine()) }
+    }
+
+    /// What the job's contract says of its result.
+    pub fn shape(&self) -> OutputShape {
+        self.drawn.shape
     }
 
     /// How many images the job has.
@@ -92,7 +101,10 @@ impl Rendering {
                     return Ok(Some(RenderEvent::Image(png)));
                 }
                 event = self.events.next(), if self.span.is_some() => match event {
-                    Some(Event::Admitted { waited, warnings }) => (self.drawn.wait, self.drawn.warnings) = (waited, warnings),
+                    Some(Event::Admitted { waited, warnings }) => {
+                        self.drawn.wait = waited;
+                        self.drawn.warnings.extend(warnings);
+                    }
                     Some(Event::Progress(progress)) => return Ok(Some(RenderEvent::Progress(progress))),
                     Some(Event::Preview(picture)) => return Ok(Some(RenderEvent::Preview(picture))),
                     Some(Event::Image { index, seed, picture }) => self.encode(index, seed, picture),
@@ -107,13 +119,13 @@ impl Rendering {
 
     /// The job with what its reader made of its images.
     pub fn drawn<I>(self, images: I) -> Drawn<I> {
-        let Drawn { images: (), warnings, wait, engine, png } = self.drawn;
-        Drawn { images, warnings, wait, engine, png }
+        let Drawn { images: (), shape, warnings, wait, engine, png } = self.drawn;
+        Drawn { images, shape, warnings, wait, engine, png }
     }
 
     /// Encodes where it may take its time: other jobs have heartbeats and deliveries to make.
     fn encode(&mut self, index: u32, seed: u64, picture: Picture) {
-        let chunks = text_chunks(&self.spec, index);
+        let chunks = text_chunks(self.contract, &self.spec, index);
         let span = self.span.as_ref().map_or_else(Span::none, |span| span.in_scope(traces::png));
         let encoded = async move {
             let began = Instant::now();

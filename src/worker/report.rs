@@ -19,7 +19,7 @@ use crate::deliver::upload::{UploadError, UploadTarget, Uploads};
 use crate::deliver::{Payload, Sink, part, progress};
 use crate::encode;
 use crate::engine::{Picture, Progress};
-use crate::job::{Code, Image, JobError};
+use crate::job::{Code, Image, JobError, Output, OutputPart, OutputShape};
 
 /// Between progress updates, and before the first.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,8 +55,9 @@ impl<K: Sink> Reporter<K> {
     /// # Errors
     /// The job failed; or an image is not where it should be, which fails its job: who asked for a link expects no picture in its place.
     /// Others are not waited for.
-    pub(super) async fn report(&self, mut rendering: Rendering) -> Result<Drawn<Vec<Image>>, Failure> {
+    pub(super) async fn report(&self, mut rendering: Rendering) -> Result<Drawn<Output>, Failure> {
         let (mut images, mut links, mut more) = (BTreeMap::new(), Links::new(), true);
+        let shape = rendering.shape();
         let mut parts = self.sink().takes_parts() && rendering.outputs() > 1;
         let (mut progress, mut preview) = (None, Preview::default());
         let mut next = Instant::now() + PROGRESS_INTERVAL;
@@ -66,7 +67,7 @@ impl<K: Sink> Reporter<K> {
                 Some(link) = links.join_next() => {
                     let uploaded = link.map_err(|cause| not_uploaded(&cause))?;
                     let (index, seed, link) = uploaded.map_err(|cause| not_uploaded(&cause))?;
-                    images.insert(index, self.part(seed, link, &mut parts).await);
+                    images.insert(index, self.part(shape, Image { image: link, seed }, &mut parts).await);
                 }
                 () = sleep_until(next), if more && progress.is_some() => {
                     if let Some(progress) = progress.take() {
@@ -81,15 +82,15 @@ impl<K: Sink> Reporter<K> {
                         if let Some(target) = self.target.clone() {
                             self.upload(target, png, &mut links);
                         } else {
-                            let image = self.part(png.seed, encode::base64(&png.file), &mut parts).await;
-                            images.insert(png.index, image);
+                            let image = Image { image: encode::base64_after(shape.prefix(), &png.file), seed: png.seed };
+                            images.insert(png.index, self.part(shape, image, &mut parts).await);
                         }
                     }
                     None => more = false,
                 },
             }
         }
-        Ok(rendering.drawn(images.into_values().collect()))
+        Ok(rendering.drawn(Output { shape, images: images.into_values().collect() }))
     }
 
     fn sink(&self) -> &K {
@@ -108,7 +109,7 @@ impl<K: Sink> Reporter<K> {
     async fn data_uri(&self, picture: Picture) -> Option<String> {
         let file = caught(move || encode::jpeg(&picture)).await?;
         let file = file.inspect_err(|cause| warn!(id = self.id, "a preview cannot be encoded: {cause}")).ok()?;
-        Some(format!("data:image/jpeg;base64,{}", encode::base64(&file)))
+        Some(encode::base64_after("data:image/jpeg;base64,", &file))
     }
 
     fn upload(&self, target: UploadTarget, png: Png, links: &mut Links) {
@@ -117,18 +118,21 @@ impl<K: Sink> Reporter<K> {
         links.spawn(async move { Ok((index, seed, uploads.put(&target, &id, index, file.into()).await?)) });
     }
 
-    /// The image as a result holds it, which is sent at once if `parts` are sent; none is after one that did not arrive, so that a
+    /// The image, which is sent at once if `parts` are sent; none is after one that did not arrive, so that a
     /// result does not wait for one failure after the other.
-    async fn part(&self, seed: u64, image: String, parts: &mut bool) -> Image {
-        let image = Image { image, seed };
+    async fn part(&self, shape: OutputShape, image: Image, parts: &mut bool) -> Image {
         if *parts {
             // Before it is sent: whoever ends this meanwhile must know that the queue may have it.
             self.streamed.store(true, Ordering::Relaxed);
-            let body = part(&image).into();
+            let body = part(OutputPart { shape, image: &image }).into();
             let payload = Payload { id: self.id.clone(), body, streamed: false, time: PART_TIMEOUT };
             if let Err(cause) = self.sink().part(payload).await {
                 *parts = false;
-                warn!(id = self.id, seed, "an image is not streamed, nor the next; they come with the result: {cause}");
+                warn!(
+                    id = self.id,
+                    seed = image.seed,
+                    "an image is not streamed, nor the next; they come with the result: {cause}"
+                );
             }
         }
         image

@@ -36,7 +36,7 @@ fn spec(image: &str, mask: Option<&str>) -> Spec<ImageSource> {
 }
 
 async fn bring(image: &str, mask: Option<&str>) -> Result<Img2Img, JobError> {
-    Ok(intake().bring(spec(image, mask)).await?.start.unwrap())
+    Ok(intake().bring(spec(image, mask), Contract::Sd1).await?.0.start.unwrap())
 }
 
 #[tokio::test]
@@ -61,7 +61,10 @@ async fn images_come_in_at_the_job_s_size_with_the_hash_of_their_file() {
 #[tokio::test]
 async fn a_job_without_images_asks_nobody() {
     let plain = latentd::engine::fake::spec(1, 1).with_start::<ImageSource>(None);
-    assert_eq!(intake().bring(plain).await.unwrap(), latentd::engine::fake::spec(1, 1));
+    for contract in Contract::ALL {
+        let brought = intake().bring(plain.clone(), *contract).await.unwrap();
+        assert_eq!(brought, (latentd::engine::fake::spec(1, 1), Vec::new()));
+    }
 }
 
 #[tokio::test]

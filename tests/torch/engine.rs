@@ -162,7 +162,7 @@ proptest! {
     fn every_accepted_job_runs_or_fails_cleanly(
         prompt in any::<String>(),
         negative_prompt in proptest::option::of(any::<String>()),
-        (width, height) in (prop::sample::select(&Contract::Sd1.sides()[..3]), prop::sample::select(&Contract::Sd1.sides()[..3])),
+        (width, height) in (prop::sample::select(Contract::Sd1.sides().all()[..3].to_vec()), prop::sample::select(Contract::Sd1.sides().all()[..3].to_vec())),
         num_outputs in 1..=3_u32,
         steps in 1..=4_u32,
         guidance_scale in 0.0..=20.0,

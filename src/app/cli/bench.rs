@@ -1,7 +1,5 @@
 //! What `latentd bench` is asked.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
 
 use crate::job::{Contract, Size};
@@ -35,12 +33,17 @@ pub(in crate::app) struct BenchArgs {
 }
 
 fn size(text: &str) -> Result<Size, String> {
-    let sides: BTreeSet<u32> = Contract::ALL.iter().flat_map(|contract| contract.sides()).copied().collect();
-    let side = |text: &str| text.parse().ok().filter(|side| sides.contains(side));
-    let size = text.split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
-    let (width, height) =
-        size.ok_or_else(|| format!("no WIDTHxHEIGHT, each one of {:?}", sides.iter().collect::<Vec<_>>()))?;
-    Ok(Size { width, height })
+    let read = || -> Option<Size> {
+        let (width, height) = text.split_once('x')?;
+        let size = Size { width: width.parse().ok()?, height: height.parse().ok()? };
+        let drawn = |contract: &Contract| [size.width, size.height].iter().all(|side| contract.sides().contains(*side));
+        Contract::ALL.iter().any(drawn).then_some(size)
+    };
+    read().ok_or_else(|| {
+        let sides = |contract: &Contract| format!("for {contract} {}", contract.sides());
+        let sides = Contract::ALL.iter().map(sides).collect::<Vec<_>>();
+        format!("no WIDTHxHEIGHT, each side being {}", sides.join("; "))
+    })
 }
 
 #[cfg(test)]
@@ -50,7 +53,10 @@ mod tests {
     #[test]
     fn a_size_is_one_of_the_api() {
         assert_eq!(size("512x768"), Ok(Size { width: 512, height: 768 }));
-        for wrong in ["512", "512x", "512x500", "x512", "512X512", "512x512x512"] {
+        assert_eq!(size("1024x2048"), Ok(Size { width: 1024, height: 2048 }));
+        let refused = size("100x100").unwrap_err();
+        assert!(refused.ends_with("for sdxl a multiple of 8 from 64 to 2048"), "{refused}");
+        for wrong in ["512", "512x", "512x500", "2056x512", "x512", "512X512", "512x512x512"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }
     }

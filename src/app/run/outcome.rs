@@ -3,7 +3,7 @@
 use super::{Drawn, Failure, Png};
 use crate::app::Exit;
 use crate::encode;
-use crate::job::{Code, Image, JobError, Report, Timings};
+use crate::job::{Code, Image, JobError, Output, Report, Timings};
 
 /// A job that was run, or could not be.
 #[derive(Debug)]
@@ -36,9 +36,11 @@ impl Outcome {
     pub fn report(self) -> Report {
         match self.result {
             Ok(drawn) => {
-                let image = |png: &Png| Image { image: encode::base64(&png.file), seed: png.seed };
-                let images = drawn.images.iter().map(image).collect();
-                Report::completed(self.id, images, self.timings, drawn.warnings)
+                let shape = drawn.shape;
+                let image =
+                    |png: &Png| Image { image: encode::base64_after(shape.prefix(), &png.file), seed: png.seed };
+                let output = Output { shape, images: drawn.images.iter().map(image).collect() };
+                Report::completed(self.id, output, self.timings, drawn.warnings)
             }
             Err(failure) => Report::failed(self.id, &failure.error, failure.errors, self.timings),
         }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::app::cli::RunArgs;
 use crate::disk::whole;
 use crate::encode;
-use crate::job::{JobRequest, JobRequestError};
+use crate::job::{Contract, JobRequest, JobRequestError, Kind};
 
 /// What the SDK reads when nothing else is said.
 const DEFAULT_JOB_FILE: &str = "test_input.json";
@@ -44,13 +44,19 @@ pub(super) fn of_prompt(prompt: &str, fields: &[(String, Value)]) -> Result<JobR
     input.insert("prompt".into(), prompt.into());
     for (key, value) in fields {
         let file = value.as_str().and_then(|text| text.strip_prefix('@'));
-        let value = match file.filter(|_| ["init_image", "mask"].contains(&key.as_str())) {
+        let value = match file.filter(|_| names_image(key)) {
             Some(file) => encode::base64(&bytes(file, SourceError::NoSuchImage(key.clone(), file.to_owned()))?).into(),
             None => value.clone(),
         };
         input.insert(key.clone(), value);
     }
     Ok(JobRequest { id: JobRequest::LOCAL_ID.into(), input: input.into() })
+}
+
+/// Whether a field of any contract is an image: the model that a job names may be of any.
+fn names_image(key: &str) -> bool {
+    let fields = Contract::ALL.iter().filter_map(|contract| contract.field(key));
+    fields.into_iter().any(|field| matches!(field.kind, Kind::Image(_)))
 }
 
 /// The job of a program, as it was given or as it lies in the current folder.
@@ -105,7 +111,7 @@ mod tests {
         fs::write(&file, [0xff, 0xfe]).unwrap();
         let at = |key: &str, file: &str| of_prompt("@a", &[(key.into(), json!(format!("@{file}")))]);
         let file = file.to_str().unwrap();
-        for key in ["init_image", "mask"] {
+        for key in ["init_image", "mask", "image_url"] {
             assert_eq!(at(key, file).unwrap().input, json!({"prompt": "@a", key: "//4="}));
         }
         assert_eq!(at("negative_prompt", "b").unwrap().input["negative_prompt"], "@b");

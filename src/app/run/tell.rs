@@ -112,11 +112,13 @@ mod tests {
     use super::*;
     use crate::app::run::{Drawn, Png};
     use crate::engine::EngineTimings;
+    use crate::job::OutputShape;
 
     fn outcome(id: &str) -> Outcome {
         let images = [1_u8, 2].map(|n| Png { index: u32::from(n) - 1, seed: n.into(), file: vec![n] }).into();
         let engine = EngineTimings::default();
-        let drawn = Drawn { images, warnings: Vec::new(), wait: Duration::ZERO, engine, png: Duration::ZERO };
+        let shape = OutputShape::List;
+        let drawn = Drawn { images, shape, warnings: Vec::new(), wait: Duration::ZERO, engine, png: Duration::ZERO };
         Outcome { id: id.into(), result: Ok(drawn), timings: Timings::default() }
     }
 

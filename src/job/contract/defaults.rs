@@ -109,7 +109,7 @@ impl Defaults {
 
     /// The smallest image.
     pub fn smallest(&self) -> Size {
-        let side = self.contract.sides().first().copied().unwrap_or_default();
+        let side = self.contract.sides().smallest();
         Size { width: side, height: side }
     }
 
@@ -206,8 +206,8 @@ mod tests {
                 r#"{"default": {}}"#,
                 "default is no key that a model may set (did you mean defaults?): there are contract, defaults, placeholder",
             ),
-            (r#"{"contract": "sd9"}"#, r#"contract is "sd9": use sd1"#),
-            (r#"{"contract": 1}"#, "contract is 1: use sd1"),
+            (r#"{"contract": "sd9"}"#, r#"contract is "sd9": use sd1 or sdxl"#),
+            (r#"{"contract": 1}"#, "contract is 1: use sd1 or sdxl"),
             (r#"{"placeholder": 1}"#, "placeholder should be a line of text of at most 200 bytes"),
             (r#"{"placeholder": "a\nb"}"#, "placeholder should be a line of text of at most 200 bytes"),
             (r#"{"defaults": 1}"#, "defaults should be a JSON object"),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::defaults::Defaults;
 use super::field::{Field, Kind};
 use super::list::Contract;
+use super::text::either;
 use crate::job::spec::Shade;
 use crate::sampler::Sampler;
 
@@ -16,9 +17,10 @@ impl Field {
         let quoted = |name: &str| format!("{quote}{name}{quote}");
         match &self.kind {
             Kind::Text(bytes, _) => format!("text of at most {} KiB", bytes / 1024),
-            Kind::Side(_) => either(contract.sides().iter().map(u32::to_string)),
+            Kind::Side(_) => contract.sides().to_string(),
             Kind::Count(range, _) => format!("{} to {}", range.start(), range.end()),
             Kind::Number(range, _) => format!("{} to {}", range.start(), range.end()),
+            Kind::Share(_) => "above 0 and below 1".into(),
             Kind::Sampler(_) => either(contract.samplers().map(|(name, _)| quoted(name))),
             Kind::Seed(_) => "a whole number below 2⁶⁴".into(),
             Kind::Flag(_) => format!("{} or {}", quoted("true"), quoted("false")),
@@ -34,9 +36,10 @@ impl Field {
     fn schema(&self, contract: Contract, defaults: &Defaults) -> Value {
         let mut schema = match &self.kind {
             Kind::Text(bytes, _) => json!({ "type": "string", "maxLength": bytes }),
-            Kind::Side(_) => json!({ "type": "integer", "enum": contract.sides() }),
+            Kind::Side(_) => contract.sides().schema(),
             Kind::Count(range, _) => json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() }),
             Kind::Number(range, _) => json!({ "type": "number", "minimum": range.start(), "maximum": range.end() }),
+            Kind::Share(_) => json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 }),
             Kind::Sampler(_) => {
                 json!({ "type": "string", "enum": contract.samplers().map(|(name, _)| name).collect::<Vec<_>>() })
             }
@@ -67,23 +70,44 @@ impl Defaults {
         let fields = self.contract.table().fields;
         let properties: Map<String, Value> =
             fields.iter().map(|field| (field.name.to_owned(), field.schema(self.contract, self))).collect();
-        let required: Vec<&str> = fields.iter().filter(|field| field.is_required()).map(|field| field.name).collect();
-        json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties })
+        let required: Vec<&str> =
+            fields.iter().filter(|field| field.is_always_required()).map(|field| field.name).collect();
+        let mut schema =
+            json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties });
+        let either: Vec<Value> =
+            fields.iter().filter_map(|field| Some(one_of_two(field.name, field.optional_with?))).collect();
+        if !either.is_empty() {
+            schema["allOf"] = either.into();
+        }
+        schema
     }
 
-    /// What a form needs: the schema of an `input` (without second names of samplers), the fields that are `parts` of another, and the
-    /// `placeholder` of the prompt.
+    /// What a form needs: the schema of an `input` (without second names of samplers), the fields that are `parts` of another, those
+    /// that are `unused` beside another, and the `placeholder` of the prompt.
     pub fn form(&self) -> Value {
         let fields = self.contract.table().fields;
         let mut input = self.schema();
         for field in fields.iter().filter(|field| matches!(field.kind, Kind::Sampler(_))) {
-            let names: Vec<&str> = Sampler::ALL.iter().map(|sampler| sampler.name()).collect();
-            input["properties"][field.name]["enum"] = names.into();
+            let property = &mut input["properties"][field.name];
+            property["enum"] = Sampler::ALL.iter().map(|sampler| sampler.name()).collect();
+            let usual = self.contract.samplers().find(|(name, _)| property["default"] == **name);
+            property["default"] = usual.map(|(_, sampler)| sampler.name()).into();
         }
-        let parts: Map<String, Value> =
-            fields.iter().filter_map(|field| Some((field.name.to_owned(), field.part_of?.into()))).collect();
-        json!({ "input": input, "parts": parts, "placeholder": self.placeholder })
+        let others = |of: fn(&Field) -> Option<&'static str>| -> Map<String, Value> {
+            fields.iter().filter_map(|field| Some((field.name.to_owned(), of(field)?.into()))).collect()
+        };
+        json!({
+            "input": input,
+            "parts": others(|field| field.part_of),
+            "unused": others(|field| field.unused_with),
+            "placeholder": self.placeholder,
+        })
     }
+}
+
+/// The schema of an object that has one of two keys at least.
+fn one_of_two(one: &str, other: &str) -> Value {
+    json!({ "anyOf": [{ "required": [one] }, { "required": [other] }] })
 }
 
 impl Contract {
@@ -92,7 +116,7 @@ impl Contract {
         let mut table = String::from("| field | type and values | default | meaning |\n|---|---|---|---|\n");
         for field in self.table().fields {
             let default = match field.default() {
-                None => "required".into(),
+                None => field.optional_with.map_or("required".into(), |other| format!("required without `{other}`")),
                 Some(Value::Null) => "none".into(),
                 Some(Value::String(text)) => format!("`{text}`"),
                 Some(value) => {
@@ -104,15 +128,6 @@ impl Contract {
             let _ = writeln!(table, "| `{}` | {allowed} | {default} | {meaning} |", field.name);
         }
         table
-    }
-}
-
-/// `a, b or c`.
-fn either(names: impl Iterator<Item = String>) -> String {
-    let names: Vec<String> = names.collect();
-    match names.as_slice() {
-        [names @ .., last] if !names.is_empty() => format!("{} or {last}", names.join(", ")),
-        names => names.concat(),
     }
 }
 
@@ -143,6 +158,41 @@ mod tests {
             (json!(768), json!("KLMS"))
         );
         assert_eq!((&schema["required"], schema["properties"].as_object().unwrap().len()), (&json!(["prompt"]), 19));
+    }
+
+    #[test]
+    fn a_schema_of_sdxl_has_multiples_open_bounds_and_a_choice_of_two_keys() {
+        let schema = Defaults::from(Contract::Sdxl).schema();
+        let field = |name: &str, key: &str| schema["properties"][name][key].clone();
+        assert_eq!((field("width", "minimum"), field("width", "maximum")), (json!(64), json!(2048)));
+        assert_eq!((field("width", "multipleOf"), field("width", "enum")), (json!(8), Value::Null));
+        assert_eq!(field("high_noise_frac", "type"), json!(["number", "null"]));
+        assert_eq!(
+            (field("high_noise_frac", "exclusiveMinimum"), field("high_noise_frac", "exclusiveMaximum")),
+            (json!(0), json!(1))
+        );
+        assert_eq!(field("scheduler", "enum").as_array().unwrap().len(), Sampler::ALL.len() + 5);
+        assert_eq!(schema["required"], json!([]));
+        assert_eq!(schema["allOf"], json!([{"anyOf": [{"required": ["prompt"]}, {"required": ["image_url"]}]}]));
+        let markdown = Contract::Sdxl.markdown();
+        for row in [
+            "| `prompt` | text of at most 32 KiB | required without `image_url` |",
+            "| `width` | a multiple of 8 from 64 to 2048 | `1024` |",
+            "| `high_noise_frac` | above 0 and below 1 | none |",
+        ] {
+            assert!(markdown.contains(row), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_form_knows_what_belongs_together_and_each_sampler_by_one_name() {
+        let text = br#"{"defaults": {"scheduler": "K_EULER"}}"#;
+        let form = Defaults::from_json(text, Contract::Sdxl).unwrap().form();
+        let scheduler = &form["input"]["properties"]["scheduler"];
+        assert_eq!((&scheduler["default"], scheduler["enum"].as_array().unwrap().len()), (&json!("EULER-D"), 12));
+        assert_eq!((&form["parts"]["strength"], &form["parts"]["width"]), (&json!("image_url"), &Value::Null));
+        assert_eq!((&form["unused"]["width"], &form["unused"]["strength"]), (&json!("image_url"), &Value::Null));
+        assert_eq!(Defaults::from(Contract::Sd1).form()["unused"], json!({}));
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub struct Draft {
     pub(super) strength: f64,
     pub(super) num_outputs: u32,
     pub(super) steps: u32,
+    /// Those of a job that begins from an image, where a contract tells them apart.
+    pub(super) image_steps: Option<u32>,
+    pub(super) denoising_end: Option<f64>,
     pub(super) guidance_scale: f64,
     pub(super) sampler: Sampler,
     pub(super) seed: Option<u64>,
@@ -37,6 +40,8 @@ impl Draft {
             strength: 1.0,
             num_outputs: 1,
             steps: 1,
+            image_steps: None,
+            denoising_end: None,
             guidance_scale: 1.0,
             sampler: Sampler::KLms,
             seed: None,
@@ -51,6 +56,7 @@ impl Draft {
     /// The job; `model` draws it if it names none, `seed` is that of one which leaves it open.
     pub(in crate::job) fn finish(self, model: Option<&str>, seed: u64) -> Spec<ImageSource> {
         let (repaint, paste, strength, scale) = (self.repaint, self.paste, self.strength, self.lora_scale);
+        let steps = self.image_steps.filter(|_| self.init_image.is_some()).unwrap_or(self.steps);
         let mask = self.mask.map(|image| Mask { image, repaint, paste });
         Spec {
             model: self.model.or_else(|| model.map(str::to_owned)).unwrap_or_default(),
@@ -59,8 +65,8 @@ impl Draft {
             size: self.size,
             start: self.init_image.map(|image| Img2Img { image, strength, mask }),
             num_outputs: self.num_outputs,
-            steps: self.steps,
-            denoising_end: None,
+            steps,
+            denoising_end: self.denoising_end,
             guidance_scale: self.guidance_scale,
             sampler: self.sampler,
             seed: self.seed.unwrap_or(seed),

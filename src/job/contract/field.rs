@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use serde_json::Value;
 
 use super::draft::Draft;
+use super::sides::Sides;
 use crate::job::form::{self, Json};
 use crate::job::spec::{ImageSource, Shade};
 use crate::sampler::Sampler;
@@ -21,6 +22,10 @@ pub struct Field {
     pub meaning: &'static str,
     /// The field without which it means nothing.
     pub part_of: Option<&'static str>,
+    /// The field beside which it has no effect.
+    pub unused_with: Option<&'static str>,
+    /// The field beside which it may be left out, though it is required otherwise.
+    pub optional_with: Option<&'static str>,
     /// Whether a model may have a default of its own for it.
     pub by_model: bool,
 }
@@ -36,6 +41,8 @@ pub enum Kind {
     Count(RangeInclusive<u32>, fn(&mut Draft, u32)),
     /// A number.
     Number(RangeInclusive<f64>, fn(&mut Draft, f64)),
+    /// A number above 0 and below 1.
+    Share(fn(&mut Draft, Option<f64>)),
     /// The name of a sampler.
     Sampler(fn(&mut Draft, Sampler)),
     /// A seed of 64 bits; a negative one asks for any.
@@ -53,8 +60,8 @@ pub enum Kind {
 /// What several fields of a contract choose from.
 #[derive(Debug)]
 pub struct Choices {
-    /// What width and height may be, in ascending order.
-    pub sides: &'static [u32],
+    /// What width and height may be.
+    pub sides: Sides,
     /// Names of samplers beside their own.
     pub sampler_aliases: &'static [(&'static str, Sampler)],
 }
@@ -105,12 +112,19 @@ impl Field {
         default: Default::None,
         meaning: "",
         part_of: None,
+        unused_with: None,
+        optional_with: None,
         by_model: false,
     };
 
-    /// Whether it must be sent.
+    /// Whether it must be sent, if nothing else may be in its place.
     pub fn is_required(&self) -> bool {
         self.default == Default::Required
+    }
+
+    /// Whether it must be sent, whatever else is.
+    pub fn is_always_required(&self) -> bool {
+        self.is_required() && self.optional_with.is_none()
     }
 
     /// The contract's default, as it would be sent.
@@ -133,7 +147,7 @@ impl Field {
         match &self.kind {
             Kind::Text(bytes, set) => set(draft, self.filtered(value, |text: &String| text.len() <= *bytes)?),
             Kind::Side(set) => {
-                let side = |pixels: i128| choices.sides.iter().copied().find(|side| i128::from(*side) == pixels);
+                let side = |pixels: i128| u32::try_from(pixels).ok().filter(|side| choices.sides.contains(*side));
                 set(draft, required(value, side)?);
             }
             Kind::Count(range, set) => {
@@ -141,6 +155,7 @@ impl Field {
                 set(draft, required(value, count)?);
             }
             Kind::Number(range, set) => set(draft, required(value, |x: f64| range.contains(&x).then_some(x))?),
+            Kind::Share(set) => set(draft, self.filtered(value, |x: &f64| *x > 0.0 && *x < 1.0)?),
             Kind::Sampler(set) => {
                 let named = |name: String| choices.samplers().find(|(known, _)| *known == name);
                 set(draft, required(value, named)?.1);

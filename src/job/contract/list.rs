@@ -5,8 +5,9 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 use super::field::Field;
-use super::sd1;
+use super::sides::Sides;
 use super::table::Table;
+use super::{sd1, sdxl};
 use crate::sampler::Sampler;
 
 macro_rules! contracts {
@@ -41,6 +42,8 @@ macro_rules! contracts {
 contracts! {
     /// The Stable Diffusion v1 endpoint.
     Sd1 = "sd1", sd1::TABLE;
+    /// The Stable Diffusion XL endpoint.
+    Sdxl = "sdxl", sdxl::TABLE;
 }
 
 impl Contract {
@@ -54,8 +57,8 @@ impl Contract {
         self.table().fields.iter().find(|field| field.name == name)
     }
 
-    /// What width and height may be, in ascending order.
-    pub const fn sides(self) -> &'static [u32] {
+    /// What width and height may be.
+    pub const fn sides(self) -> Sides {
         self.table().choices.sides
     }
 
@@ -94,12 +97,17 @@ mod tests {
                 if let Some(default) = field.default() {
                     assert_eq!(field.read(&table.choices, &default, &mut Draft::new()), Ok(()), "{name}: its default");
                 }
-                assert!(field.part_of.is_none_or(|whole| contract.field(whole).is_some()), "{name}");
+                let others = [field.part_of, field.unused_with, field.optional_with];
+                assert!(others.into_iter().flatten().all(|other| contract.field(other).is_some()), "{name}");
+                assert!(field.optional_with.is_none() || field.is_required(), "{name}");
                 assert!(!field.by_model || !field.is_required(), "{name}");
             }
             let fields = table.needs.iter().flat_map(|(name, needed)| [name, needed]);
             assert!(fields.into_iter().all(|name| contract.field(name).is_some()));
-            assert!(contract.sides().is_sorted());
+            assert!(contract.sides().all().is_sorted());
+            // The intake resizes a mask to what the job asks for.
+            assert!(!table.start.sets_size || contract.field("mask").is_none());
+            assert!([table.count, table.start.field].iter().all(|name| contract.field(name).is_some()));
             let names: Vec<&str> = contract.samplers().map(|(name, _)| name).collect();
             assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1), "{names:?}");
             assert_eq!(Contract::from_name(contract.name()), Some(contract));

@@ -9,11 +9,17 @@ mod draft;
 mod field;
 mod list;
 mod sd1;
+mod sdxl;
+mod shape;
+mod sides;
 mod table;
+mod text;
 
 pub use defaults::{Defaults, DefaultsError};
 pub use draft::Draft;
 pub(super) use field::FieldFault;
 pub use field::{Catalog, Choices, Field, Kind};
 pub use list::Contract;
-pub use table::Table;
+pub use shape::OutputShape;
+pub use sides::Sides;
+pub use table::{StartImage, Table};

@@ -1,19 +1,26 @@
 //! The contract of the Stable Diffusion v1 endpoint: each documented value works, and nothing else does.
 
-use super::field::{Catalog, Choices, Default, Field, Kind};
-use super::table::Table;
-use crate::sampler::Sampler;
+use serde_json::{Value, json};
 
-/// Bytes of a prompt. A model reads about 300 of them; the rest would only be counted.
-const PROMPT_BYTES: usize = 32 * 1024;
+use super::field::{Catalog, Choices, Default, Field, Kind};
+use super::shape::OutputShape;
+use super::sides::Sides;
+use super::table::{StartImage, Table};
+use super::text::{PROMPT_BYTES, digest};
+use crate::job::spec::Spec;
+use crate::sampler::Sampler;
 
 pub(super) static TABLE: Table = Table {
     fields: &FIELDS,
     choices: Choices {
-        sides: &[128, 256, 384, 448, 512, 576, 640, 704, 768],
+        sides: Sides::List(&[128, 256, 384, 448, 512, 576, 640, 704, 768]),
         sampler_aliases: &[("KLMS", Sampler::KLms)],
     },
     needs: &[("mask", "init_image")],
+    count: "num_outputs",
+    start: StartImage { field: "init_image", sets_size: false },
+    output: OutputShape::List,
+    input,
 };
 
 static FIELDS: [Field; 19] = [
@@ -161,3 +168,32 @@ static FIELDS: [Field; 19] = [
         ..Field::PLAIN
     },
 ];
+
+fn input(spec: &Spec, index: u32) -> Value {
+    let mut input = json!({
+        "prompt": spec.prompt,
+        "negative_prompt": spec.negative_prompt,
+        "width": spec.size.width,
+        "height": spec.size.height,
+        "num_outputs": 1,
+        "num_inference_steps": spec.steps,
+        "guidance_scale": spec.guidance_scale,
+        "scheduler": spec.sampler.name(),
+        "seed": spec.seed_of(index),
+        "model": spec.model,
+    });
+    if let Some(start) = &spec.start {
+        input["init_image"] = digest(&start.image);
+        input["prompt_strength"] = start.strength.into();
+        if let Some(mask) = &start.mask {
+            input["mask"] = digest(&mask.image);
+            input["mask_repaint"] = mask.repaint.name().into();
+            input["mask_paste"] = mask.paste.into();
+        }
+    }
+    if let Some(lora) = &spec.lora {
+        input["lora"] = lora.name.as_str().into();
+        input["lora_scale"] = lora.scale.into();
+    }
+    input
+}

@@ -1,6 +1,10 @@
 //! A contract, as a table.
 
+use serde_json::Value;
+
 use super::field::{Choices, Field};
+use super::shape::OutputShape;
+use crate::job::spec::Spec;
 
 /// A contract, as a table.
 #[derive(Debug)]
@@ -11,4 +15,21 @@ pub struct Table {
     pub choices: Choices,
     /// Fields that may not be sent without another: which, and the other.
     pub needs: &'static [(&'static str, &'static str)],
+    /// The field that says how many images there are.
+    pub count: &'static str,
+    /// The image that a job may begin from.
+    pub start: StartImage,
+    /// What its results look like.
+    pub output: OutputShape,
+    /// An input that draws image `index` of a job again. Images that it began from are named by their files' SHA-256.
+    pub input: fn(&Spec, u32) -> Value,
+}
+
+/// The image that a job may begin from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StartImage {
+    /// The field that has it.
+    pub field: &'static str,
+    /// Whether it decides how large the pictures are; otherwise it is resized to what the job asks for.
+    pub sets_size: bool,
 }

@@ -1,0 +1,208 @@
+//! The contract of the Stable Diffusion XL endpoint: the fields and defaults of its reference worker, within bounds that the worker leaves
+//! open.
+
+use serde_json::{Value, json};
+
+use super::field::{Catalog, Choices, Default, Field, Kind};
+use super::shape::OutputShape;
+use super::sides::Sides;
+use super::table::{StartImage, Table};
+use super::text::{PROMPT_BYTES, digest};
+use crate::job::spec::Spec;
+use crate::sampler::Sampler;
+
+/// The field of the image to begin from, beside which a few others have no effect.
+const IMAGE: &str = "image_url";
+
+pub(super) static TABLE: Table = Table {
+    fields: &FIELDS,
+    choices: Choices {
+        // The largest picture has 2²² pixels.
+        sides: Sides::Multiples { step: 8, from: 64, to: 2048 },
+        sampler_aliases: &[
+            ("KLMS", Sampler::KLms),
+            ("K_EULER", Sampler::EulerD),
+            ("K_EULER_ANCESTRAL", Sampler::EulerA),
+            ("DPMSolverMultistep", Sampler::DpmM),
+            ("DPMSolverSinglestep", Sampler::DpmS),
+        ],
+    },
+    needs: &[],
+    count: "num_images",
+    start: StartImage { field: IMAGE, sets_size: true },
+    output: OutputShape::Object,
+    input,
+};
+
+static FIELDS: [Field; 18] = [
+    Field {
+        name: "prompt",
+        kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
+        default: Default::Required,
+        meaning: "what to draw; what goes beyond 77 tokens is cut, with a warning",
+        optional_with: Some(IMAGE),
+        ..Field::PLAIN
+    },
+    Field {
+        name: "negative_prompt",
+        kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.negative_prompt = text),
+        default: Default::None,
+        meaning: "what to keep away from; cut as the prompt is. An empty one is read as text, and differs from none",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "width",
+        kind: Kind::Side(|draft, side| draft.size.width = side),
+        default: Default::Count(1024),
+        meaning: "pixels from left to right",
+        unused_with: Some(IMAGE),
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "height",
+        kind: Kind::Side(|draft, side| draft.size.height = side),
+        default: Default::Count(1024),
+        meaning: "pixels from top to bottom",
+        unused_with: Some(IMAGE),
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "num_images",
+        kind: Kind::Count(1..=10, |draft, count| draft.num_outputs = count),
+        default: Default::Count(1),
+        meaning: "how many images",
+        unused_with: Some(IMAGE),
+        ..Field::PLAIN
+    },
+    Field {
+        name: "num_inference_steps",
+        kind: Kind::Count(1..=500, |draft, count| draft.steps = count),
+        default: Default::Count(25),
+        meaning: "denoising steps",
+        unused_with: Some(IMAGE),
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "guidance_scale",
+        kind: Kind::Number(0.0..=20.0, |draft, scale| draft.guidance_scale = scale),
+        default: Default::Number(7.5),
+        meaning: "how strongly the prompt is preferred to the negative prompt; at 1 and below only the prompt is evaluated, in half the time",
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "scheduler",
+        kind: Kind::Sampler(|draft, sampler| draft.sampler = sampler),
+        default: Default::Text(Sampler::Ddim.name()),
+        meaning: "the sampler",
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "seed",
+        kind: Kind::Seed(|draft, seed| draft.seed = seed),
+        default: Default::None,
+        meaning: "without one, or with a negative one, a random one below 65536, as in the original worker. Image i is made from seed + i \
+                  alone, so it can be made again by itself",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "high_noise_frac",
+        kind: Kind::Share(|draft, share| draft.denoising_end = share),
+        default: Default::None,
+        meaning: "the share of the noise at which denoising ends, for another model to go on; the picture is decoded as it is then. \
+                  Without one all of it is made",
+        unused_with: Some(IMAGE),
+        ..Field::PLAIN
+    },
+    Field {
+        name: IMAGE,
+        kind: Kind::Image(|draft, image| draft.init_image = image),
+        default: Default::None,
+        meaning: "an image to begin from; one picture is drawn, in its size",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "strength",
+        kind: Kind::Number(0.0..=1.0, |draft, strength| draft.strength = strength),
+        default: Default::Number(0.3),
+        meaning: "how much of image_url is repainted: 0 nothing, 1 all of it",
+        part_of: Some(IMAGE),
+        ..Field::PLAIN
+    },
+    Field {
+        name: "refiner_inference_steps",
+        kind: Kind::Count(1..=500, |draft, count| draft.image_steps = Some(count)),
+        default: Default::Count(50),
+        meaning: "denoising steps from image_url, of which the last share of strength is made",
+        part_of: Some(IMAGE),
+        by_model: true,
+        ..Field::PLAIN
+    },
+    Field {
+        name: "lora",
+        kind: Kind::Name(Catalog::Loras, |draft, name| draft.lora = name),
+        default: Default::None,
+        meaning: "the name of a LoRA file of the operator's",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "lora_scale",
+        kind: Kind::Number(0.0..=1.0, |draft, scale| draft.lora_scale = scale),
+        default: Default::Number(1.0),
+        meaning: "how much of the LoRA; 0 is none",
+        part_of: Some("lora"),
+        ..Field::PLAIN
+    },
+    Field {
+        name: "model",
+        kind: Kind::Name(Catalog::Models, |draft, name| draft.model = name),
+        default: Default::None,
+        meaning: "the name of the model that draws; left out, the operator's first",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "nsfw",
+        kind: Kind::Flag(|_, _| ()),
+        default: Default::Flag(false),
+        meaning: "is checked, and has no effect yet",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "preview",
+        kind: Kind::Flag(|draft, preview| draft.preview = preview),
+        default: Default::Flag(false),
+        meaning: "whether the progress updates of a worker have a small JPEG of the picture so far, as a data URI",
+        ..Field::PLAIN
+    },
+];
+
+/// From an image its size and the steps from noise follow.
+fn input(spec: &Spec, index: u32) -> Value {
+    let mut input = json!({
+        "prompt": spec.prompt,
+        "negative_prompt": spec.negative_prompt,
+        "guidance_scale": spec.guidance_scale,
+        "scheduler": spec.sampler.name(),
+        "seed": spec.seed_of(index),
+        "model": spec.model,
+    });
+    if let Some(start) = &spec.start {
+        input[IMAGE] = digest(&start.image);
+        input["strength"] = start.strength.into();
+        input["refiner_inference_steps"] = spec.steps.into();
+    } else {
+        input["width"] = spec.size.width.into();
+        input["height"] = spec.size.height.into();
+        input["num_inference_steps"] = spec.steps.into();
+        input["high_noise_frac"] = spec.denoising_end.into();
+    }
+    if let Some(lora) = &spec.lora {
+        input["lora"] = lora.name.as_str().into();
+        input["lora_scale"] = lora.scale.into();
+    }
+    input
+}

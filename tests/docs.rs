@@ -99,7 +99,7 @@ fn the_fields_of_a_job_are_those_of_the_contracts() {
 
 #[test]
 fn the_document_of_the_api_is_that_of_the_gateway() {
-    let document = serde_json::to_string_pretty(&latentd::gateway::openapi(None)).unwrap();
+    let document = serde_json::to_string_pretty(&latentd::gateway::openapi(&[])).unwrap();
     is_written("openapi.json", &format!("{document}\n"));
 }
 

@@ -168,7 +168,7 @@ fn endpoint(configured: &config::EndpointConfig) -> Endpoint {
         id: configured.id.clone(),
         aliases: configured.aliases.clone(),
         handler: match configured.handler {
-            HandlerKind::Latentd => Handler::Latentd { models: None },
+            HandlerKind::Latentd => Handler::Latentd { models: None, contract: configured.contract },
             HandlerKind::External => Handler::External,
         },
         execution_timeout: configured.execution_timeout,
@@ -181,10 +181,10 @@ fn settings(config: &Config, home: Option<&Secret>) -> Result<GatewaySettings, N
     let keys = |keys: &[Secret], role| keys.iter().map(|key| ApiKey::new(key.reveal(), role, None)).collect::<Vec<_>>();
     let usual = GatewaySettings::default();
     let mut endpoints: Vec<Endpoint> = gateway.endpoints.iter().map(endpoint).collect();
-    if let (Some(first), Some(_)) = (endpoints.first_mut(), home) {
+    if let (Some(first), Some(configured), Some(_)) = (endpoints.first_mut(), gateway.endpoints.first(), home) {
         // The worker of this process draws with these, and with no others.
         let models = config.models().ok().and_then(|served| offer::models(&served).ok());
-        first.handler = Handler::Latentd { models };
+        first.handler = Handler::Latentd { models, contract: configured.contract };
     }
     let hooks = &config.webhook;
     let webhooks = WebhookRetry {

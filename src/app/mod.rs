@@ -104,7 +104,7 @@ fn without_engine(as_json: Option<&str>) -> Exit {
 
 /// Prints the document as the repository has it.
 fn openapi() -> Exit {
-    match serde_json::to_string_pretty(&crate::gateway::openapi(None)).map(|text| say(&text)) {
+    match serde_json::to_string_pretty(&crate::gateway::openapi(&[])).map(|text| say(&text)) {
         Ok(Ok(())) => Exit::Done,
         _ => Exit::Failed,
     }

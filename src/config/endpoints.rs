@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Reader;
 use super::setting::Setting;
+use crate::job::Contract;
 
 /// Seconds that an attempt may take where neither job nor configuration says: those of the hosted platform.
 const DEFAULT_EXECUTION_TIMEOUT: u64 = 600;
@@ -20,6 +21,8 @@ pub struct EndpointConfig {
     pub aliases: Vec<String>,
     /// Who works on its jobs.
     pub handler: HandlerKind,
+    /// What its jobs may say, where the gateway does not know the models of its workers.
+    pub contract: Contract,
     /// The memory of its workers' GPUs in GB, for workers that do not say; 0 if it is not known.
     pub gpu: u32,
     /// How long an attempt may take, if a job does not say.
@@ -44,25 +47,33 @@ impl Setting for HandlerKind {
 }
 
 /// An entry of `[[endpoints]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EndpointEntry {
     id: String,
     #[serde(default)]
     aliases: Vec<String>,
     handler: Option<HandlerKind>,
+    contract: Option<String>,
     #[serde(default)]
     gpu: u32,
     execution_timeout: Option<u64>,
 }
 
+impl EndpointEntry {
+    fn contract(&self) -> Option<Contract> {
+        self.contract.as_deref().map_or(Some(Contract::Sd1), Contract::from_name)
+    }
+}
+
 impl Setting for Vec<EndpointEntry> {
-    const ALLOWED: &'static str = "tables with an id and, if need be, aliases, handler (\"latentd\" or \"external\"), gpu (GB) and \
-                                   execution_timeout (seconds, 5 to 604800)";
+    const ALLOWED: &'static str = "tables with an id and, if need be, aliases, handler (\"latentd\" or \"external\"), contract (\"sd1\" or \
+                                   \"sdxl\"), gpu (GB) and execution_timeout (seconds, 5 to 604800)";
     fn read(value: &Value) -> Option<Self> {
         let listed: Self = value.deserialize().ok()?;
         let in_range = |time: u64| (5..=604_800).contains(&time);
-        listed.iter().all(|one| one.execution_timeout.is_none_or(in_range)).then_some(listed)
+        let right = |one: &EndpointEntry| one.execution_timeout.is_none_or(in_range) && one.contract().is_some();
+        listed.iter().all(right).then_some(listed)
     }
 }
 
@@ -75,7 +86,7 @@ impl Reader {
         let (id, handler, mut listed) = (id?, handler?, listed?);
         let key = if listed.is_empty() { "endpoint" } else { "endpoints" };
         if listed.is_empty() {
-            listed.push(EndpointEntry { id, aliases: Vec::new(), handler: None, gpu: 0, execution_timeout: None });
+            listed.push(EndpointEntry { id, ..EndpointEntry::default() });
         }
         let mut names: Vec<&String> = listed.iter().flat_map(|one| one.aliases.iter().chain([&one.id])).collect();
         if let Some(odd) = names.iter().find(|name| !is_plain(name)) {
@@ -87,7 +98,17 @@ impl Reader {
             self.refuse(key, format!("each name once, but {twice:?} is there twice"));
             return None;
         }
+        let own =
+            |one: &&EndpointEntry| one.contract.is_some() && one.handler.unwrap_or(handler) == HandlerKind::External;
+        if let Some(odd) = listed.iter().find(own) {
+            self.refuse(
+                key,
+                format!("a contract only for workers of latentd, which the handler of {:?} is not", odd.id),
+            );
+            return None;
+        }
         let served = |one: EndpointEntry| EndpointConfig {
+            contract: one.contract().unwrap_or(Contract::Sd1),
             handler: one.handler.unwrap_or(handler),
             execution_timeout: Duration::from_secs(one.execution_timeout.unwrap_or(DEFAULT_EXECUTION_TIMEOUT)),
             id: one.id,
@@ -127,7 +148,7 @@ mod tests {
     #[test]
     fn a_list_says_what_it_says_and_the_rest_is_usual() {
         let listed = read(
-            "handler = 'external'\n[[endpoints]]\nid = 'sd'\naliases = ['sd-1.5']\nhandler = 'latentd'\ngpu = 24\nexecution_timeout = 60\n\
+            "handler = 'external'\n[[endpoints]]\nid = 'sd'\naliases = ['sd-1.5']\nhandler = 'latentd'\ncontract = 'sdxl'\ngpu = 24\nexecution_timeout = 60\n\
              [[endpoints]]\nid = 'other'",
         );
         let [first, second] = &listed.unwrap()[..] else { panic!("two") };
@@ -135,11 +156,13 @@ mod tests {
             id: "sd".into(),
             aliases: vec!["sd-1.5".into()],
             handler: HandlerKind::Latentd,
+            contract: Contract::Sdxl,
             gpu: 24,
             execution_timeout: Duration::from_mins(1),
         };
         assert_eq!(first, &wanted);
         assert_eq!((second.id.as_str(), second.handler, second.gpu), ("other", HandlerKind::External, 0));
+        assert_eq!(second.contract, Contract::Sd1);
     }
 
     #[test]
@@ -150,6 +173,8 @@ mod tests {
             ("[[endpoints]]\nid = 'a'\n[[endpoints]]\nid = 'b'\naliases = ['a']", "\"a\" is there twice"),
             ("[[endpoints]]\nid = 'a'\nexecution_timeout = 4", "5 to 604800"),
             ("[[endpoints]]\nname = 'a'", "tables with an id"),
+            ("[[endpoints]]\nid = 'a'\ncontract = 'sd9'", "contract (\"sd1\" or \"sdxl\")"),
+            ("[[endpoints]]\nid = 'a'\nhandler = 'external'\ncontract = 'sdxl'", "the handler of \"a\" is not"),
         ] {
             let refused = read(text).unwrap_err();
             assert!(refused.contains(why), "{refused}");

@@ -14,34 +14,32 @@ pub enum Handler {
     Latentd {
         /// The models that they draw with, if that is known here.
         models: Option<Vec<OfferedModel>>,
+        /// What jobs of models may be asked that are not known here.
+        contract: Contract,
     },
     /// Somebody's own, who check what they get.
     External,
 }
 
 impl Handler {
-    /// The model that draws for jobs which name none, if that is known here.
-    pub(super) fn model(&self) -> Option<&OfferedModel> {
-        self.models().first()
-    }
-
-    /// The models that are known here.
-    pub(super) fn models(&self) -> &[OfferedModel] {
+    /// The models that are known here, first that of jobs which name none; else one without a name.
+    pub(super) fn models(&self) -> Vec<OfferedModel> {
         match self {
-            Self::Latentd { models: Some(models) } => models,
-            Self::Latentd { models: None } | Self::External => &[],
+            Self::Latentd { models: Some(models), .. } if !models.is_empty() => models.clone(),
+            Self::Latentd { contract, .. } => vec![OfferedModel::new("", *contract)],
+            Self::External => vec![OfferedModel::new("", Contract::Sd1)],
         }
     }
 
     /// Checks an input by the rules that its worker will check it by. Whether a LoRA file is there, the worker alone knows.
     pub(super) fn check(&self, input: &RawValue) -> Result<(), ApiError> {
-        let Self::Latentd { models } = self else { return Ok(()) };
+        let Self::Latentd { models, contract } = self else { return Ok(()) };
         let Flat { value: input, more } =
             Flat::read(input).map_err(|error| ApiError::BadRequest(format!("`input` cannot be read: {error}")))?;
         let named = |key: &str| input.get(key).and_then(Value::as_str).into_iter();
         let models = models.clone().unwrap_or_else(|| {
             // Of a model that is not known here, its worker checks what it has of its own.
-            named("model").map(|name| OfferedModel::new(name, Contract::Sd1)).collect()
+            vec![OfferedModel::new(named("model").next().unwrap_or_default(), *contract)]
         });
         let offer = Offer { models, loras: named("lora").map(str::to_owned).collect() };
         // With so many keys that not all were kept, some are wrong.

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::Gateway;
 use super::reply::RawJson;
-use crate::job::{Contract, Defaults, Family, OfferedModel};
+use crate::job::{Contract, Family, OfferedModel};
 use crate::store::Store;
 
 /// A route of an endpoint, in words.
@@ -127,15 +127,15 @@ impl Route {
     }
 }
 
-/// The whole document, with the defaults of `model` for inputs; of those of the contract if it is not known.
-pub fn document(model: Option<&OfferedModel>) -> Value {
+/// The whole document. An input is that of the first of `models` of each contract, with its defaults; of no models, that of every contract.
+pub fn document(models: &[OfferedModel]) -> Value {
     let mut paths = Map::new();
     for route in ROUTES {
         let path = paths.entry(format!("/v2/{{endpoint}}{}", route.path)).or_insert_with(|| json!({}));
         path[route.method] = route.document();
     }
     let mut schemas: Value = serde_json::from_str(include_str!("schemas.json")).unwrap_or_default();
-    schemas["Input"] = input(model);
+    inputs(models, &mut schemas);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -157,19 +157,48 @@ pub fn document(model: Option<&OfferedModel>) -> Value {
     })
 }
 
-/// The schema of an input, from the table of its contract.
-fn input(model: Option<&OfferedModel>) -> Value {
-    let usual = Defaults::from(Contract::Sd1);
-    let mut schema = model.map_or(&usual, |model| &model.defaults).schema();
-    let of = model.map_or_else(String::new, |model| format!(", with the defaults of the model {}", model.name));
-    schema["description"] =
-        format!("of an endpoint whose workers are latentd{of}; other workers have inputs of their own").into();
+/// Adds the schema of an input, from the table of its contract; where there are several contracts, a schema for each.
+fn inputs(models: &[OfferedModel], schemas: &mut Value) {
+    let contracts = Contract::ALL.iter().filter_map(|contract| {
+        let model = models.iter().find(|model| model.defaults.contract == *contract);
+        let usual = models.is_empty().then(|| OfferedModel::new("", *contract));
+        Some((contract, input(&model.cloned().or(usual)?)))
+    });
+    let mut contracts: Vec<_> = contracts.collect();
+    if let ([(_, schema)], false) = (contracts.as_mut_slice(), models.is_empty()) {
+        schemas["Input"] = schema.take();
+        return;
+    }
+    let name = |contract: &Contract| format!("Input.{contract}");
+    let link =
+        |(contract, _): &(&Contract, Value)| json!({ "$ref": format!("#/components/schemas/{}", name(contract)) });
+    schemas["Input"] = json!({
+        "description": "by the contract of the model that draws",
+        "anyOf": contracts.iter().map(link).collect::<Vec<_>>(),
+    });
+    for (contract, schema) in contracts {
+        schemas[name(contract)] = schema;
+    }
+}
+
+fn input(model: &OfferedModel) -> Value {
+    let mut schema = model.defaults.schema();
+    let contract = model.defaults.contract;
+    let of = match model.name.as_str() {
+        "" => String::new(),
+        name => format!(", with the defaults of the model {name}"),
+    };
+    schema["description"] = format!(
+        "of an endpoint whose workers are latentd with a model of the contract {contract}{of}; other workers have inputs of their own"
+    )
+    .into();
     schema
 }
 
 pub(super) async fn json<S: Store>(State(gateway): State<Arc<Gateway<S>>>) -> RawJson {
-    let model = gateway.settings.endpoints.first().and_then(|endpoint| endpoint.handler.model());
-    RawJson(document(model).to_string())
+    let models: Vec<OfferedModel> =
+        gateway.settings.endpoints.iter().flat_map(|endpoint| endpoint.handler.models()).collect();
+    RawJson(document(&models).to_string())
 }
 
 /// A page that shows the document. Nothing of it comes from elsewhere.

@@ -10,6 +10,7 @@ function element(name, text, ...children) {
 /** A schema, in as many words as a line has. */
 function words(schema) {
   if (schema.$ref) return schema.$ref.split("/").pop();
+  if (schema.anyOf) return schema.anyOf.map(words).join(" | ");
   if (schema.const) return JSON.stringify(schema.const);
   if (schema.enum) return schema.enum.join(" | ");
   if (schema.type === "array") return `array of ${words(schema.items)}`;

@@ -72,7 +72,7 @@ export function card(job, { put, begin, gone }) {
 function places({ width, height, num_outputs: count = 1 }) {
   return Array.from({ length: count }, () => {
     const place = element("div", { class: "place" });
-    place.style.aspectRatio = `${width} / ${height}`;
+    if (width) place.style.aspectRatio = `${width} / ${height}`;
     return place;
   });
 }
@@ -117,7 +117,7 @@ function figure({ input }, { image, seed: told }, { put, begin }) {
   } else {
     const [blob, name] = [blobOf(image), fileName(input.prompt, seed)];
     const shown = element("img", { src: URL.createObjectURL(blob), alt: `${input.prompt || "Picture"}, seed ${seed}` });
-    shown.style.aspectRatio = `${input.width} / ${input.height}`;
+    if (input.width) shown.style.aspectRatio = `${input.width} / ${input.height}`;
     root.append(button(shown, () => view(shown), { class: "frame", "aria-label": `Look at the picture of seed ${seed}` }));
     tools.append(
       button("Edit", () => begin(blob, input), { class: "quiet", title: "Begin from this picture" }),

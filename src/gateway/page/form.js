@@ -3,6 +3,7 @@
 import { by, element, tell } from "./dom.js";
 import * as start from "./image.js";
 import * as mask from "./mask.js";
+import { own, ownName } from "./names.js";
 
 const form = by("form");
 /** A seed has 64 bits, which are more than a number of JavaScript's has. */
@@ -10,19 +11,23 @@ const MOST_SEED = 2n ** 64n - 1n;
 /** What the prompt's field shows where the model says nothing. */
 const PLACEHOLDER = by("prompt").placeholder;
 
-const fields = [...form.querySelectorAll("[name]")];
+let fields = [...form.querySelectorAll("[name]")];
 const field = (name) => form.elements.namedItem(name);
 
 /** A seed that nobody chose. The generator sees the low 32 bits of a seed, so more would say nothing. */
 export const newSeed = () => String(crypto.getRandomValues(new Uint32Array(1))[0]);
 
-/** The models of the endpoint that is asked, and the one whose bounds and defaults the form has. */
+/** The models of the endpoint that is asked, by the page’s names of fields, and the one whose bounds and defaults the form has. */
 let models = [];
 let model;
 
+/** What a side of a picture may be. */
+const sides = ({ enum: listed, minimum, maximum, multipleOf: step }) =>
+  listed ?? Array.from({ length: Math.floor((maximum - minimum) / step) + 1 }, (_, index) => minimum + index * step);
+
 /** Takes the models that an endpoint offers, the first of which draws where none is named. */
 export function offer(offered) {
-  models = offered;
+  models = offered.map(own);
   by("models").replaceChildren(...models.filter(({ name }) => name).map(({ name }) => element("option", { value: name })));
   adopt();
 }
@@ -32,31 +37,48 @@ function adopt() {
   const named = field("model").value.trim();
   const next = models.find(({ name }) => name === named) ?? models[0];
   if (next === model) return;
-  const before = model?.input.properties ?? {};
+  const before = model?.properties ?? {};
   model = next;
-  const { properties } = model.input;
-  for (const control of fields) bound(control, properties[control.name], before[control.name]);
+  const { properties } = model;
+  fields = fields.map((control) => bound(control, properties[control.name], before[control.name]));
   for (const slider of form.querySelectorAll("[data-of]")) {
-    const { minimum, maximum } = properties[slider.dataset.of];
+    const { minimum, maximum } = properties[slider.dataset.of] ?? {};
     Object.assign(slider, { min: minimum, max: Math.min(maximum, slider.dataset.most ?? maximum) });
   }
-  start.limit(Math.max(...properties.width.enum, ...properties.height.enum));
+  start.limit(Math.max(...sides(properties.width), ...sides(properties.height)));
+  mask.offer("mask" in properties);
   field("prompt").placeholder = model.placeholder ?? PLACEHOLDER;
   changed();
 }
 
-/** Gives a control the bounds, the choices and the default of a property of the model; it had those of `before`. */
-function bound(control, { minimum, maximum, maxLength, enum: choices, default: usual }, before) {
+/** Gives a control the bounds, the choices and the default of a property of the model; it had those of `before`. Returns the control that has
+ * them, which is another where a choice takes the place of a number. Without a property it is out of sight. */
+function bound(was, property, before) {
+  (was.closest(".field") ?? was.parentElement).hidden = property === undefined;
   // The page shows pictures while they are drawn, unless a person does not want it.
-  if (control.type === "checkbox") return;
+  if (property === undefined || was.type === "checkbox") return was;
+  const { minimum, maximum, multipleOf, maxLength, enum: choices, default: usual } = property;
   const text = String(usual ?? "");
-  const kept = before !== undefined && control.value !== String(before.default ?? "") && (choices?.map(String).includes(control.value) ?? true);
-  const value = kept ? control.value : text;
+  const kept = before !== undefined && was.value !== String(before.default ?? "") && (choices?.map(String).includes(was.value) ?? true);
+  const value = kept ? was.value : text;
+  const control = suited(was, choices);
   if (choices) control.replaceChildren(...choices.map((choice) => element("option", { value: choice, defaultSelected: String(choice) === text }, String(choice))));
   else control.defaultValue = text;
   control.value = value;
-  if (control.type === "number") Object.assign(control, { min: minimum, max: maximum });
+  if (control.type === "number") Object.assign(control, { min: minimum ?? "", max: maximum ?? "" });
+  if (multipleOf !== undefined) control.step = multipleOf;
   if (maxLength !== undefined) control.maxLength = maxLength;
+  return control;
+}
+
+/** A side is chosen where there are few, and typed where there are many: the control itself, or one in its place. */
+function suited(control, choices) {
+  const kind = choices ? "select" : "input";
+  if (control.dataset.kind !== "int" || control.localName === kind) return control;
+  const made = element(kind, { id: control.id, name: control.name, "data-kind": "int", ...(choices ? {} : { type: "number", inputMode: "numeric" }) });
+  if (control.hasAttribute("aria-describedby")) made.setAttribute("aria-describedby", control.getAttribute("aria-describedby"));
+  control.replaceWith(made);
+  return made;
 }
 
 /** Keeps sliders and numbers together, and faults beside their fields. */
@@ -95,7 +117,10 @@ function changed() {
 
 /** An input in a few words. */
 export function facts(input) {
-  const words = [`${input.width} × ${input.height}`, input.scheduler, `${input.num_inference_steps} steps`, `guidance ${input.guidance_scale}`];
+  const size = input.width ? [`${input.width} × ${input.height}`] : [];
+  const steps = input.num_inference_steps ?? input.refiner_inference_steps;
+  const words = [...size, input.scheduler, `${steps} steps`, `guidance ${input.guidance_scale}`];
+  if (input.high_noise_frac) words.push(`ends at ${input.high_noise_frac}`);
   if (input.init_image) words.push(`${input.mask ? "masked picture" : "picture"}, ${Math.round(input.prompt_strength * 100)} % redrawn`);
   if (input.model) words.push(input.model);
   if (input.lora) words.push(`LoRA ${input.lora} × ${input.lora_scale}`);
@@ -103,10 +128,13 @@ export function facts(input) {
   return words;
 }
 
-/** The input, and what is wrong with it by field. A seed that was left open is chosen here, so that the same can be asked for again. */
+/** The names that the model’s contract has for fields. */
+export const wire = () => model.wire;
+
+/** The input, by the page’s names, and what is wrong with it by field. A seed that was left open is chosen here, so that the same can be asked for again. */
 export function read(given = images()) {
   const [input, faults] = [{}, {}];
-  for (const control of fields) {
+  for (const control of fields.filter(({ name }) => name in model.properties)) {
     const { value, fault } = valueOf(control);
     if (fault) faults[control.name] = fault;
     else if (value !== "" || control.name === "prompt") input[control.name] = value;
@@ -115,6 +143,9 @@ export function read(given = images()) {
   for (const [name, need] of Object.entries(model.parts)) {
     if (!(need in input)) { delete input[name]; delete faults[name]; }
   }
+  for (const [name, other] of Object.entries(model.unused)) {
+    if (other in input) { delete input[name]; delete faults[name]; }
+  }
   for (const name of ["mask_paste", "preview"]) if (input[name] === false) delete input[name];
   const { seed = newSeed(), ...rest } = input;
   return { input: { ...rest, seed }, faults };
@@ -122,7 +153,8 @@ export function read(given = images()) {
 
 function images() {
   const init_image = start.uri();
-  return { init_image, mask: init_image && mask.uri(field("mask_repaint").value) };
+  const masked = init_image && "mask" in model.properties;
+  return { init_image, mask: masked && mask.uri(field("mask_repaint").value) };
 }
 
 function valueOf(control) {
@@ -131,10 +163,16 @@ function valueOf(control) {
   if (kind === "seed") return seedOf(control.value.trim());
   if (kind === undefined) return { value: control.name === "prompt" ? control.value : control.value.trim() };
   const value = Number(control.value);
-  const fits = control.value !== "" && Number.isFinite(value) && (kind !== "int" || Number.isInteger(value));
+  if (kind === "share") {
+    if (control.value === "") return { value: "" };
+    return value > 0 && value < 1 ? { value } : { fault: "This should be a number above 0 and below 1, or nothing." };
+  }
+  const { multipleOf: step = 1 } = kind === "int" ? model.properties[control.name] : {};
+  const fits = control.value !== "" && Number.isFinite(value) && (kind !== "int" || value % step === 0);
   const { min, max } = control;
   if (!fits || (min && value < Number(min)) || (max && value > Number(max))) {
-    return { fault: `This should be a ${kind === "int" ? "whole number" : "number"} from ${min} to ${max}.` };
+    const what = step > 1 ? `multiple of ${step}` : kind === "int" ? "whole number" : "number";
+    return { fault: `This should be a ${what} from ${min} to ${max}.` };
   }
   return { value };
 }
@@ -164,14 +202,15 @@ export async function fill(input) {
   changed();
 }
 
-/** A picture was chosen: its shape becomes that of what is drawn. */
+/** A picture was chosen: its shape becomes that of what is drawn, unless it does so by itself. */
 export function shape(width, height) {
-  const sides = [...field("width").options].map((option) => Number(option.value));
+  if (model.unused.width === "init_image") return;
+  const { properties } = model;
   const wanted = Math.log(width / height);
   const area = Number(field("width").value) * Number(field("height").value);
   let best;
-  for (const w of sides) {
-    for (const h of sides) {
+  for (const w of sides(properties.width)) {
+    for (const h of sides(properties.height)) {
       // As the picture is, first of all; then as large as was asked for.
       const cost = Math.abs(Math.log(w / h) - wanted) * 8 + Math.abs(Math.log((w * h) / area));
       if (!best || cost < best.cost) best = { w, h, cost };
@@ -224,10 +263,11 @@ function hinted(text, hints) {
   return hint ? `${text} (${hint.slice(start.length)})` : text;
 }
 
+/** The page’s name of the field that a complaint is about. */
 function named(text) {
-  const name = first(text);
+  const name = ownName(first(text));
   return name && by(`fault-${name}`) ? name : undefined;
 }
 
-/** The field that a complaint begins with. */
+/** The word that a complaint begins with: the name of a field on the wire. */
 const first = (text) => /^(?:Unexpected input\. )?(\w+)/.exec(text)?.[1];

@@ -2,6 +2,7 @@
 
 import { Refused, ask, chosen, complaints } from "./api.js";
 import { write } from "./json.js";
+import { spelled } from "./names.js";
 
 /** Milliseconds between looks at a job: while it waits, while it is drawn, while nobody looks at the page. */
 const PACE = { IN_QUEUE: 1000, IN_PROGRESS: 500, hidden: 3000 };
@@ -12,17 +13,21 @@ const ENDS = ["COMPLETED", "FAILED", "CANCELLED", "TIMED_OUT"];
 /** What any worker may have said in place of a list of texts. */
 const texts = (said) => [said ?? []].flat().map((one) => (typeof one === "string" ? one : JSON.stringify(one)));
 /** What of an output is a picture: a worker that is not ours may bring anything. */
-const pictures = (output) => [output].flat().filter((one) => one?.image && typeof one.image === "string");
+function pictures(output) {
+  const { images, seed, seeds = [seed] } = output ?? {};
+  const all = Array.isArray(images) ? images.map((image, index) => ({ image, seed: seeds[index] })) : [output].flat();
+  return all.filter((one) => one?.image && typeof one.image === "string");
+}
 
 const pause = (time) => new Promise((done) => setTimeout(done, time));
 
 /** Jobs that have not ended, the newest last. */
 export const running = [];
 
-/** A job: its input, the request that submitted it, and how it stands (`state`, as the API words it; `SENDING` before). */
+/** A job: its input, the request that submitted it, by the names `wire` of its contract, and how it stands (`state`, as the API words it; `SENDING` before). */
 export class Job {
-  constructor(input) {
-    Object.assign(this, { input, body: write({ input }), of: chosen(), state: "SENDING", progress: undefined, pictures: [], warnings: [], timings: undefined });
+  constructor(input, wire) {
+    Object.assign(this, { input, body: write({ input: spelled(input, wire) }), of: chosen(), state: "SENDING", progress: undefined, pictures: [], warnings: [], timings: undefined });
     Object.assign(this, { errors: [], trouble: "", began: performance.now(), took: 0, news: () => {} });
   }
 

@@ -34,7 +34,7 @@ async function draw() {
   form.show(faults);
   tell(by("said"), "");
   if (Object.keys(faults).length) return;
-  const job = new Job(input);
+  const job = new Job(input, form.wire());
   try {
     await job.submit();
   } catch (cause) {

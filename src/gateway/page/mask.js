@@ -21,6 +21,9 @@ const pixels = () => context.getImageData(0, 0, canvas.width, canvas.height);
 /** Whether anything is painted. Half of full counts, as it does when black is told from white. */
 const any = () => pixels().data.some((value, index) => index % 4 === 3 && value >= 128);
 
+/** Whether there may be one. */
+export const offer = (may) => { by("painting").hidden = !may; };
+
 /** Says how long the longest side is of what is drawn. */
 export const limit = (side) => { longest = side; };
 

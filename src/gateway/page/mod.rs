@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::Endpoint;
 use crate::hex;
-use crate::job::{Contract, Defaults};
+use crate::job::OfferedModel;
 
 /// A file of the page: its route, its type, its text.
 type File = (&'static str, &'static str, &'static str);
@@ -33,8 +33,8 @@ const FRAME: [File; 3] = [
 ];
 
 /// What it does.
-const MODULES: [File; 13] = modules! {
-    "api.js" "card.js" "curl.js" "dom.js" "form.js" "image.js" "jobs.js" "json.js" "key.js" "main.js" "mask.js" "state.js" "viewer.js"
+const MODULES: [File; 14] = modules! {
+    "api.js" "card.js" "curl.js" "dom.js" "form.js" "image.js" "jobs.js" "json.js" "key.js" "main.js" "mask.js" "names.js" "state.js" "viewer.js"
 };
 
 /// Nothing from elsewhere, no script in the text, no frame around it. Pictures are kept as `data:` and `blob:`.
@@ -61,18 +61,13 @@ pub(super) fn routes(endpoints: &[Endpoint]) -> Router {
 /// What the page cannot know: the names of endpoints, and of each the models that are known here, with the schema of their inputs. The
 /// first is that of jobs which name none; without a name where no model is known.
 fn settings(endpoints: &[Endpoint]) -> String {
-    let usual = Defaults::from(Contract::Sd1);
-    let model = |name: Option<&str>, defaults: &Defaults| {
-        let mut form = defaults.form();
-        form["name"] = name.into();
+    let form = |model: &OfferedModel| {
+        let mut form = model.defaults.form();
+        form["name"] = Some(model.name.as_str()).filter(|name| !name.is_empty()).into();
         form
     };
     let endpoint = |endpoint: &Endpoint| {
-        let known = endpoint.handler.models().iter().map(|known| model(Some(&known.name), &known.defaults));
-        let mut models: Vec<Value> = known.collect();
-        if models.is_empty() {
-            models.push(model(None, &usual));
-        }
+        let models: Vec<Value> = endpoint.handler.models().iter().map(form).collect();
         json!({ "id": endpoint.id, "models": models })
     };
     json!({ "endpoints": endpoints.iter().map(endpoint).collect::<Vec<_>>() }).to_string()
@@ -110,7 +105,7 @@ mod tests {
 
     use super::*;
     use crate::gateway::{GatewaySettings, Handler};
-    use crate::job::OfferedModel;
+    use crate::job::{Contract, Defaults, Kind};
 
     async fn asked(path: &str, tag: Option<&str>) -> Response {
         let mut request = Request::get(path);
@@ -185,11 +180,28 @@ mod tests {
     }
 
     #[test]
+    fn the_form_has_the_fields_of_the_contract_of_its_endpoint_or_model() {
+        let models = vec![OfferedModel::new("sd", Contract::Sd1), OfferedModel::new("xl", Contract::Sdxl)];
+        let usual = &GatewaySettings::default().endpoints[0];
+        let endpoint = |models| Endpoint { handler: Handler::Latentd { models, contract: Contract::Sdxl }, ..usual.clone() };
+        let settings = settings(&[endpoint(None), endpoint(Some(models))]);
+        let settings: Value = serde_json::from_str(&settings).unwrap();
+        let model = |endpoint: usize, model: usize| &settings["endpoints"][endpoint]["models"][model];
+        for xl in [model(0, 0), model(1, 1)] {
+            let width = &xl["input"]["properties"]["width"];
+            assert_eq!((&width["multipleOf"], &width["default"], &width["enum"]), (&json!(8), &json!(1024), &Value::Null));
+            assert_eq!((&xl["unused"]["width"], &xl["parts"]["strength"]), (&json!("image_url"), &json!("image_url")));
+        }
+        assert_eq!((&model(0, 0)["name"], &model(1, 1)["name"]), (&Value::Null, &json!("xl")));
+        assert_eq!(model(1, 0)["input"]["properties"]["num_outputs"]["default"], 1);
+    }
+
+    #[test]
     fn the_form_begins_with_the_defaults_of_the_models_that_are_known() {
         let text = br#"{"defaults": {"num_inference_steps": 20}, "placeholder": "a red apple"}"#;
         let defaults = Defaults::from_json(text, Contract::Sd1).unwrap();
         let models = vec![OfferedModel::new("emoji", defaults), OfferedModel::new("plain", Contract::Sd1)];
-        let handler = Handler::Latentd { models: Some(models) };
+        let handler = Handler::Latentd { models: Some(models), contract: Contract::Sd1 };
         let endpoints: Vec<Endpoint> = GatewaySettings::default()
             .endpoints
             .into_iter()
@@ -205,19 +217,25 @@ mod tests {
     #[test]
     fn every_control_of_the_form_is_a_field_of_the_contract_and_repeats_none_of_its_bounds() {
         let (_, _, page) = FRAME[0];
-        let mut found = 0;
+        let mut found = Vec::new();
         for tag in page.split('<').filter(|tag| tag.contains(" name=\"")) {
             let name = quoted(tag, " name=\"").next().unwrap();
             if name == "viewport" || name.contains('-') {
                 continue;
             }
-            assert!(Contract::Sd1.field(name).is_some(), "{name}");
+            assert!(Contract::ALL.iter().any(|contract| contract.field(name).is_some()), "{name}");
+            found.push(name);
             let copied = [" min=", " max=", " maxlength=", " value="].into_iter().find(|copied| tag.contains(copied));
             assert_eq!(copied, None, "{name}");
-            found += 1;
         }
-        // All but the two images, which are dropped or painted, and one without effect.
-        assert_eq!(found, Contract::Sd1.table().fields.len() - 3);
+        // All but images, which are dropped or painted, and one without effect; by the name that the page has for it.
+        let others = quoted(include_str!("names.js").split("OTHERS = {").nth(1).unwrap().split('}').next().unwrap(), ": \"");
+        let others: Vec<&str> = others.collect();
+        assert_eq!(others, ["num_images", "image_url", "strength"]);
+        for field in Contract::ALL.iter().flat_map(|contract| contract.table().fields) {
+            let has = found.contains(&field.name) || others.contains(&field.name);
+            assert!(has || field.name == "nsfw" || matches!(field.kind, Kind::Image(_)), "{}", field.name);
+        }
     }
 
     #[test]

@@ -236,7 +236,7 @@ async fn who_waits_for_memory_is_told_so_when_the_gateway_closes() {
 #[tokio::test(start_paused = true)]
 async fn of_very_many_complaints_few_are_told() {
     let usual = GatewaySettings::default();
-    let handler = crate::gateway::Handler::Latentd { models: None };
+    let handler = crate::gateway::Handler::Latentd { models: None, contract: crate::job::Contract::Sd1 };
     let endpoints = usual
         .endpoints
         .iter()

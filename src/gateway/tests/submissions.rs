@@ -7,9 +7,9 @@ use crate::queue::Rules;
 use crate::store::Store;
 
 /// Of an endpoint whose inputs are ours to check.
-fn checking(models: Option<Vec<OfferedModel>>) -> TestGateway {
+fn checking(models: Option<Vec<OfferedModel>>, contract: Contract) -> TestGateway {
     let usual = GatewaySettings::default();
-    let handler = Handler::Latentd { models };
+    let handler = Handler::Latentd { models, contract };
     let endpoints = usual.endpoints.iter().map(|endpoint| Endpoint { handler: handler.clone(), ..endpoint.clone() });
     TestGateway::with(GatewaySettings { endpoints: endpoints.collect(), ..usual })
 }
@@ -23,7 +23,7 @@ impl TestGateway {
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_input_is_told_at_once_and_never_queued() {
-    let house = checking(None);
+    let house = checking(None, Contract::Sd1);
     let (status, reply) = house.post("/run", r#"{"input":{"prompt":7,"width":500,"lora":"ink","model":"any"}}"#).await;
     let texts = ["prompt should be <class 'str'> type, not <class 'int'>.", "width does not meet the constraints."];
     let hints = ["prompt: use text of at most 32 KiB", "width: use 128, 256, 384, 448, 512, 576, 640, 704 or 768"];
@@ -33,9 +33,33 @@ async fn a_bad_input_is_told_at_once_and_never_queued() {
     assert_eq!(house.post("/runsync", &deep).await.0, 400);
     house.run(r#"{"input":{"prompt":"p","lora":"ink","model":"any"}}"#).await;
     assert_eq!(house.store.counts("stable-diffusion-v1").await.unwrap().in_queue, 1);
-    let known = checking(Some(vec![OfferedModel::new("sd", Contract::Sd1)]));
+    let known = checking(Some(vec![OfferedModel::new("sd", Contract::Sd1)]), Contract::Sd1);
     let (status, reply) = known.post("/run", r#"{"input":{"prompt":"p","model":"any"}}"#).await;
     assert!(status == 400 && reply.contains("only sd is"), "{reply}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_has_the_fields_of_its_model_s_contract_or_of_its_endpoint_s() {
+    let both = vec![OfferedModel::new("sd", Contract::Sd1), OfferedModel::new("xl", Contract::Sdxl)];
+    let (known, sdxl, sd1) =
+        (checking(Some(both), Contract::Sd1), checking(None, Contract::Sdxl), checking(None, Contract::Sd1));
+    for (house, input, wrong) in [
+        (&known, r#"{"prompt":"p","width":512,"num_outputs":2}"#, None),
+        (&known, r#"{"prompt":"p","model":"xl","width":1000,"num_images":2}"#, None),
+        (&known, r#"{"image_url":"http://x/i.png","model":"xl"}"#, None),
+        (&known, r#"{"prompt":"p","num_images":2}"#, Some("num_images is not a valid input option")),
+        (&known, r#"{"prompt":"p","model":"xl","num_outputs":2}"#, Some("num_outputs is not a valid input option")),
+        (&known, r#"{"prompt":"p","model":"any"}"#, Some("only sd, xl are")),
+        (&sdxl, r#"{"prompt":"p","width":1000,"num_images":2,"scheduler":"K_EULER"}"#, None),
+        (&sdxl, r#"{"prompt":"p","model":"any","high_noise_frac":0.8}"#, None),
+        (&sdxl, r#"{"prompt":"p","width":1001}"#, Some("width: use a multiple of 8 from 64 to 2048")),
+        (&sdxl, "{}", Some("prompt: send it, or image_url")),
+        (&sd1, r#"{"prompt":"p","model":"any","num_images":2}"#, Some("num_images is not a valid input option")),
+    ] {
+        let (status, reply) = house.post("/run", &format!(r#"{{"input":{input}}}"#)).await;
+        let expected = if wrong.is_some() { 400 } else { 200 };
+        assert!(status == expected && reply.contains(wrong.unwrap_or("IN_QUEUE")), "{input}: {status} {reply}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

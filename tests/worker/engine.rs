@@ -184,7 +184,17 @@ impl Worker {
         telemetry: Telemetry,
         ready: impl Future<Output = Result<(Resources, WorkerOptions), &'static str>> + Send + 'static,
     ) -> Self {
-        let (source, stop) = (source(queue).with_metrics(telemetry.metrics.clone()), Stop::default());
+        Self::of(source(queue), parts, telemetry, ready)
+    }
+
+    /// On the queue that `source` takes from, delivering with `parts`, and working with whatever `ready` says.
+    pub(crate) fn of<K: Sink>(
+        source: RunPodSource,
+        parts: DeliveryParts<K>,
+        telemetry: Telemetry,
+        ready: impl Future<Output = Result<(Resources, WorkerOptions), &'static str>> + Send + 'static,
+    ) -> Self {
+        let (source, stop) = (source.with_metrics(telemetry.metrics.clone()), Stop::default());
         let (mut task, seen, stopped) = (JoinSet::new(), telemetry.clone(), stop.clone());
         task.spawn(async move { work(&source, parts, seen, ready, stopped).await });
         Self { stop, hand: Hand::default(), telemetry, task }
@@ -248,7 +258,11 @@ async fn watched<E: Engine + Send + 'static>(engine: E, telemetry: &Telemetry) -
 
 /// `queue` as a source of jobs for the worker `pod-abc`, with heartbeats that tests can wait for.
 pub(crate) fn source(queue: &Queue) -> RunPodSource {
-    let base = queue.base();
+    source_at(&queue.base())
+}
+
+/// The same of the endpoint at this base.
+pub(crate) fn source_at(base: &str) -> RunPodSource {
     let (take, ping) = (format!("{base}/job-take/$ID?gpu=X"), format!("{base}/ping/$RUNPOD_POD_ID?gpu=X"));
     let urls = Urls::new(&take, Some(&ping), "pod-abc").unwrap();
     RunPodSource::new(TrustedClient::new(Some("KEY123")).unwrap(), urls, Duration::from_millis(100))
@@ -256,7 +270,12 @@ pub(crate) fn source(queue: &Queue) -> RunPodSource {
 
 /// `queue` as a place for results.
 pub(crate) fn sink(queue: &Queue) -> RunPodSink {
-    let route = |name: &str| format!("{}/{name}/$RUNPOD_POD_ID/$ID?gpu=X", queue.base());
+    sink_at(&queue.base())
+}
+
+/// The same of the endpoint at this base.
+pub(crate) fn sink_at(base: &str) -> RunPodSink {
+    let route = |name: &str| format!("{base}/{name}/$RUNPOD_POD_ID/$ID?gpu=X");
     let http = TrustedClient::new(Some("KEY123")).unwrap();
     RunPodSink::new(http, &route("job-done"), Some(&route("job-stream")), "pod-abc").unwrap()
 }

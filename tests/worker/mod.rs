@@ -19,6 +19,7 @@ mod pace;
 mod process;
 mod queue;
 mod s3;
+mod sdxl;
 mod secrets;
 mod server;
 mod source;

@@ -183,13 +183,17 @@ mod tests {
     fn the_form_has_the_fields_of_the_contract_of_its_endpoint_or_model() {
         let models = vec![OfferedModel::new("sd", Contract::Sd1), OfferedModel::new("xl", Contract::Sdxl)];
         let usual = &GatewaySettings::default().endpoints[0];
-        let endpoint = |models| Endpoint { handler: Handler::Latentd { models, contract: Contract::Sdxl }, ..usual.clone() };
+        let endpoint =
+            |models| Endpoint { handler: Handler::Latentd { models, contract: Contract::Sdxl }, ..usual.clone() };
         let settings = settings(&[endpoint(None), endpoint(Some(models))]);
         let settings: Value = serde_json::from_str(&settings).unwrap();
         let model = |endpoint: usize, model: usize| &settings["endpoints"][endpoint]["models"][model];
         for xl in [model(0, 0), model(1, 1)] {
             let width = &xl["input"]["properties"]["width"];
-            assert_eq!((&width["multipleOf"], &width["default"], &width["enum"]), (&json!(8), &json!(1024), &Value::Null));
+            assert_eq!(
+                (&width["multipleOf"], &width["default"], &width["enum"]),
+                (&json!(8), &json!(1024), &Value::Null)
+            );
             assert_eq!((&xl["unused"]["width"], &xl["parts"]["strength"]), (&json!("image_url"), &json!("image_url")));
         }
         assert_eq!((&model(0, 0)["name"], &model(1, 1)["name"]), (&Value::Null, &json!("xl")));
@@ -229,7 +233,8 @@ mod tests {
             assert_eq!(copied, None, "{name}");
         }
         // All but images, which are dropped or painted, and one without effect; by the name that the page has for it.
-        let others = quoted(include_str!("names.js").split("OTHERS = {").nth(1).unwrap().split('}').next().unwrap(), ": \"");
+        let others =
+            quoted(include_str!("names.js").split("OTHERS = {").nth(1).unwrap().split('}').next().unwrap(), ": \"");
         let others: Vec<&str> = others.collect();
         assert_eq!(others, ["num_images", "image_url", "strength"]);
         for field in Contract::ALL.iter().flat_map(|contract| contract.table().fields) {

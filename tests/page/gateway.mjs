@@ -2,14 +2,16 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 export class Gateway {
-  static async start(binary, environment = {}) {
+  /** With a configuration file of this text, if there is one. */
+  static async start(binary, environment = {}, configuration = "") {
     const folder = await mkdtemp(join(tmpdir(), "latentd-page-"));
+    await writeFile(join(folder, "latentd.toml"), configuration);
     const gateway = Object.assign(new Gateway(), { binary, environment, folder, listen: "127.0.0.1:0" });
     await gateway.begin();
     return gateway;

@@ -16,11 +16,11 @@ const { chromium } = createRequire(join(PAGE_MODULES, "package.json"))("playwrig
 const PATIENCE = 60_000;
 
 export class House {
-  static async open(environment) {
+  static async open(environment, configuration) {
     const house = new House();
     await mkdir(PAGE_SHOTS, { recursive: true });
     house.browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP rebound.example 127.0.0.1"] });
-    house.gateway = await Gateway.start(LATENTD, environment);
+    house.gateway = await Gateway.start(LATENTD, environment, configuration);
     return house;
   }
 

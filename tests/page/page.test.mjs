@@ -9,7 +9,8 @@ import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 
 import { House, bright, card, draw, give } from "./house.mjs";
-import { PREVIEW } from "./worker.mjs";
+import { picture } from "./pictures.mjs";
+import { PREVIEW, Worker } from "./worker.mjs";
 
 const BIGGEST = "18446744073709551615";
 
@@ -288,6 +289,67 @@ test("a picture to begin from is dropped, pasted or chosen, and a mask painted o
   await page.locator("article.card").first().getByRole("button", { name: "Edit" }).click();
   await page.locator("#begun").waitFor();
   await page.calm();
+});
+
+test("an endpoint of SDXL has its own fields, sides and results", async () => {
+  const endpoints = '[[endpoints]]\nid = "stable-diffusion-v1"\n[[endpoints]]\nid = "sdxl"\ncontract = "sdxl"\n';
+  const own = await House.open({}, endpoints);
+  const drawer = new Worker(`${own.gateway.url}/v2/sdxl`);
+  try {
+    const page = await own.visit();
+    const side = () => page.locator("#width").evaluate(({ localName, min, max, step, value }) => [localName, min, max, step, value]);
+    assert.equal((await side())[0], "select");
+    for (const name of ["#high_noise_frac", "#refiner_inference_steps"]) assert.equal(await page.locator(name).isVisible(), false, name);
+    await page.locator("#num_inference_steps").fill("33");
+    await page.locator("#endpoint").selectOption("sdxl");
+    assert.deepEqual(await side(), ["input", "64", "2048", "8", "1024"]);
+    assert.equal(await page.locator("#num_inference_steps").inputValue(), "33", "what a person changed stays");
+
+    await draw(page, { prompt: "hills", width: 1001 });
+    await page.getByText("This should be a multiple of 8 from 64 to 2048.").waitFor();
+    await draw(page, { width: 136, height: 72, high_noise_frac: 1 });
+    await page.getByText("This should be a number above 0 and below 1, or nothing.").waitFor();
+    await draw(page, { high_noise_frac: 0.8, num_outputs: 2, num_inference_steps: 25, seed: BIGGEST });
+    const job = await drawer.next();
+    assert.deepEqual(job.input, {
+      prompt: "hills", width: 136, height: 72, num_images: 2, num_inference_steps: 25, guidance_scale: 7.5, scheduler: "DDIM", high_noise_frac: 0.8,
+      preview: true, seed: BIGGEST,
+    });
+    const image = (seed) => `data:image/png;base64,${picture(seed, 136, 72).toString("base64")}`;
+    const images = [image("1"), image("2")];
+    await job.finish({ output: { images, image_url: images[0], seed: BIGGEST, seeds: [BIGGEST, "0"] } });
+    const shown = await card(page, "COMPLETED");
+    assert.deepEqual(await shown.locator(".seed output").allTextContents(), [BIGGEST, "0"]);
+    assert.equal(await shown.locator(".frame img").evaluateAll((all) => all.filter((image) => image.naturalWidth === 136).length), 2);
+    await shown.getByText("136 × 72 · DDIM · 25 steps · guidance 7.5 · ends at 0.8").waitFor();
+    await shown.locator("figcaption").nth(1).getByRole("button", { name: "Again" }).click();
+    await page.locator("#draw").click();
+    const alone = await drawer.next();
+    assert.deepEqual([alone.input.num_images, alone.input.seed], [1, "0"]);
+    await alone.finish({ output: { images: [images[1]], image_url: images[1], seed: "0", seeds: ["0"] } });
+    await card(page, "COMPLETED");
+    await page.shot("desktop-sdxl");
+
+    // An image decides about the size: what has no effect beside it is not sent.
+    const uri = await give(page, "drop");
+    assert.equal(await page.getByRole("button", { name: "Paint a mask" }).isVisible(), false);
+    assert.equal(await page.locator("#prompt_strength").inputValue(), "0.3");
+    await draw(page, { prompt: "on the hills", refiner_inference_steps: 20, seed: "7" });
+    const begun = await drawer.next();
+    assert.deepEqual(begun.input, {
+      prompt: "on the hills", guidance_scale: 7.5, scheduler: "DDIM", image_url: uri, strength: 0.3, refiner_inference_steps: 20, preview: true, seed: "7",
+    });
+    await begun.fail(["image_url does not meet the constraints.", "strength does not meet the constraints."]);
+    await card(page, "FAILED");
+    await page.locator("#fault-init_image").getByText("image_url does not meet").waitFor();
+    await page.locator("#fault-prompt_strength").getByText("strength does not meet").waitFor();
+    await page.locator("#endpoint").selectOption("stable-diffusion-v1");
+    assert.deepEqual([(await side())[0], await page.locator("#prompt_strength").inputValue()], ["select", "0.8"]);
+    await page.calm();
+  } finally {
+    await drawer.stop();
+    await own.close();
+  }
 });
 
 test("the curl line of a request draws the same", async () => {

@@ -59,7 +59,8 @@ class Job {
   }
 
   async #post(body) {
-    const text = JSON.stringify(body).replace(/"seed":"(\d+)"/g, '"seed":$1');
+    const bare = (list) => list.replace(/"(\d+)"/g, "$1");
+    const text = JSON.stringify(body).replace(/"seed":"\d+"|"seeds":\[[^\]]*\]/g, bare);
     const url = `${this.worker.base}/job-done/scripted/${this.id}?isStream=false`;
     const ask = () => fetch(url, { method: "POST", body: text, headers: this.worker.headers });
     // A connection that was kept may have been closed meanwhile; the gateway takes the same word twice.

@@ -39,7 +39,9 @@ pub const TARGETS: [(&str, Target); 9] = [
 /// An input is a job within the documented bounds, or a few complaints.
 pub fn job_input(data: &[u8]) {
     let Ok(input) = serde_json::from_slice::<Value>(data) else { return };
-    Contract::ALL.iter().for_each(|contract| checked(*contract, &input));
+    for contract in Contract::ALL {
+        checked(*contract, &input);
+    }
 }
 
 fn checked(contract: Contract, input: &Value) {

@@ -149,7 +149,7 @@ mod tests {
     fn the_json_of_sdxl_draws_the_same_image_again() {
         let size = Size { width: 72, height: 2048 };
         for (negative_prompt, denoising_end) in [(None, None), (Some(String::new()), Some(0.8))] {
-            let spec = Spec { negative_prompt, denoising_end, size, ..spec() };
+            let spec = Spec { negative_prompt, size, denoising_end, ..spec() };
             let [(_, line), (_, text)] = text_chunks(Contract::Sdxl, &spec, 2);
             assert_eq!(line.contains(", Denoising end: 0.8, "), denoising_end.is_some(), "{line}");
             assert_eq!(read_by_sdxl(&text).with_start(None), Spec { num_outputs: 1, seed: 1, ..spec });

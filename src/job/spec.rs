@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::picture::Picture;
 use crate::sampler::Sampler;
 
-/// Width and height of an image in pixels; each is one of its contract's sides.
+/// Width and height of an image in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Size {
     /// Pixels from left to right.
@@ -22,9 +22,10 @@ pub struct Spec<I = LoadedImage> {
     pub model: String,
     /// What to draw.
     pub prompt: String,
-    /// What to keep away from; `None` is the empty prompt.
+    /// What to keep away from; `None` is nothing, which some models tell from the empty prompt.
     pub negative_prompt: Option<String>,
-    /// Size of every image.
+    /// Size of every image, each side one of its contract's. Where the image to begin from sets it, it is that of [`LoadedImage`] once that is
+    /// at hand, and means nothing before.
     pub size: Size,
     /// What to begin from; `None` is pure noise.
     pub start: Option<Img2Img<I>>,
@@ -50,9 +51,9 @@ pub struct Spec<I = LoadedImage> {
 /// An image to begin from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Img2Img<I = LoadedImage> {
-    /// `init_image`.
+    /// The image.
     pub image: I,
-    /// `prompt_strength`: the share of the steps that is made, 0 (none) to 1 (all).
+    /// The share of the steps that is made, 0 (none) to 1 (all).
     pub strength: f64,
     /// What of it to repaint; `None` is all.
     pub mask: Option<Mask<I>>,

@@ -30,29 +30,45 @@ impl HandlerTest {
     }
 }
 
-/// All folders, by their numbers.
-pub(crate) fn folders() -> Result<Vec<PathBuf>, String> {
+/// What the names of folders have in them that are for models of Stable Diffusion XL.
+const SDXL: &str = "-sdxl-";
+
+/// All folders that are for models of Stable Diffusion XL, or for those of v1, by their numbers.
+pub(crate) fn folders(sdxl: bool) -> Result<Vec<PathBuf>, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("handler-tests");
     let all = fs::read_dir(&root).map_err(|cause| format!("{}: {cause}", root.display()))?;
     let mut folders: Vec<PathBuf> = all.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    folders.retain(|folder| folder.to_string_lossy().contains(SDXL) == sdxl);
     folders.sort();
     Ok(folders)
 }
 
 /// A result in the terms of `expect.json`: images are looked into instead of compared.
 pub(crate) fn seen(result: &Value) -> Value {
-    let mut seen = result.clone();
-    seen["images"] = result["output"].as_array().into_iter().flatten().map(look_into).collect();
+    let (mut seen, output) = (result.clone(), &result["output"]);
+    if let Some(images) = output["images"].as_array() {
+        // Not every worker tells all seeds.
+        let seed = |index: usize| if index == 0 { &output["seed"] } else { &output["seeds"][index] };
+        seen["images"] = images.iter().enumerate().map(|(index, image)| look_into_uri(image, seed(index))).collect();
+        seen["image_url"] = look_into_uri(&output["image_url"], &output["seed"]);
+    } else {
+        let images = output.as_array().into_iter().flatten();
+        seen["images"] = images.map(|image| look_into(image["image"].as_str(), &image["seed"])).collect();
+    }
     seen
 }
 
-fn look_into(image: &Value) -> Value {
-    let size = image["image"].as_str().and_then(|file| {
+fn look_into_uri(image: &Value, seed: &Value) -> Value {
+    look_into(image.as_str().and_then(|image| image.strip_prefix("data:image/png;base64,")), seed)
+}
+
+fn look_into(image: Option<&str>, seed: &Value) -> Value {
+    let size = image.and_then(|file| {
         let file = BASE64_STANDARD.decode(file).ok()?;
         let reader = png::Decoder::new(Cursor::new(file)).read_info().ok()?;
         Some((reader.info().width, reader.info().height))
     });
-    json!({"seed": image["seed"], "width": size.map(|size| size.0), "height": size.map(|size| size.1)})
+    json!({"seed": seed, "width": size.map(|size| size.0), "height": size.map(|size| size.1)})
 }
 
 /// Whether all that `expected` says holds of `seen`.

@@ -4,6 +4,7 @@
 
 mod compare;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use compare::{HandlerTest, folders, holds, seen};
@@ -16,25 +17,33 @@ use latentd::net::{Client, Guard};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-async fn outcome(job: &str) -> Outcome {
+async fn outcome(job: &str, model: OfferedModel) -> Outcome {
     let request = JobRequest::from_json(job).unwrap();
     let limits = IntakeLimits { bytes: 20 << 20, pixels: 50_000_000, time: Duration::from_secs(30) };
     let intake = Intake::new(Client::new(Guard::default()).unwrap(), limits);
-    let offer = Offer { models: vec![OfferedModel::new("emoji", Contract::Sd1)], ..Offer::default() };
+    let offer = Offer { models: vec![model], ..Offer::default() };
     let context = RenderContext { offer, entropy: 40264, log_prompts: false, intake };
     let start = async |_| Ok(Host::start("engine-test", || Ok::<_, &str>(Fake::default())).await?);
     perform(request, &context, start, CancellationToken::new(), |_| ()).await
 }
 
-#[tokio::test]
-async fn every_job_ends_as_expected() {
-    let folders = folders().unwrap();
-    assert!(folders.len() >= 50, "the folders are not there");
+async fn end_as_expected(folders: Vec<PathBuf>, model: OfferedModel) {
+    assert!(folders.len() >= 40, "the folders are not there");
     for folder in folders {
         let test = HandlerTest::read(&folder).unwrap();
-        let seen = seen(&json!(outcome(&test.job).await.report()));
+        let seen = seen(&json!(outcome(&test.job, model.clone()).await.report()));
         assert!(holds(&test.expected, &seen), "{}:\nexpected {}\nseen {seen}", test.name, test.expected);
     }
+}
+
+#[tokio::test]
+async fn every_job_ends_as_expected() {
+    end_as_expected(folders(false).unwrap(), OfferedModel::new("emoji", Contract::Sd1)).await;
+}
+
+#[tokio::test]
+async fn every_job_of_sdxl_ends_as_expected() {
+    end_as_expected(folders(true).unwrap(), OfferedModel::new("miniature-xl", Contract::Sdxl)).await;
 }
 
 #[test]

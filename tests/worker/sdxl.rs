@@ -20,7 +20,7 @@ use latentd::net::{Client, Guard};
 use latentd::telemetry::{Metrics, Telemetry};
 use latentd::worker::{Resources, WorkerEnd, WorkerOptions};
 use serde_json::{Value, json};
-use tokio::task::spawn_blocking;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::gateway_process;
@@ -166,7 +166,9 @@ async fn one_worker_has_models_of_both_contracts() {
     let small = json!({"prompt": "p", "width": 128, "height": 128, "num_inference_steps": 1, "seed": 7});
     let with = |more: &[(&str, Value)]| {
         let mut input = small.clone();
-        more.iter().for_each(|(key, value)| input[key] = value.clone());
+        for (key, value) in more {
+            input[key] = value.clone();
+        }
         job(&input)
     };
     let (end, _) = drawn(both(), with(&[("num_outputs", json!(2))]), None).await;
@@ -191,8 +193,9 @@ async fn the_lines_of_the_tutorial_lead_to_a_picture() {
     let curl = async |line: &str, id: &str| -> Value {
         let line = line.replace("https://api.runpod.ai", &format!("http://{address}")).replace("JOB_ID", id);
         let (here, told) = (folder.path().to_owned(), line.clone());
-        let done = spawn_blocking(move || Command::new("bash").args(["-c", &told]).current_dir(here).output());
-        let done = done.await.unwrap().unwrap();
+        let mut asking = JoinSet::new();
+        asking.spawn_blocking(move || Command::new("bash").args(["-c", &told]).current_dir(here).output());
+        let done = asking.join_next().await.unwrap().unwrap().unwrap();
         assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
         serde_json::from_slice(&done.stdout).unwrap()
     };

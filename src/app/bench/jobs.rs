@@ -41,11 +41,13 @@ mod tests {
     fn each_kind_of_job_is_one_that_a_worker_takes() {
         let cli = Cli::try_parse_from(["latentd", "bench"]).unwrap();
         let Some(Command::Bench(args)) = cli.command else { panic!("another command") };
-        let offer = Offer { models: vec![OfferedModel::new("m", Contract::Sd1)], ..Offer::default() };
         let jobs = mixed(&args);
         assert!(jobs.len() >= KINDS.len());
-        for job in jobs {
-            assert!(validate(&job, &offer, 0).is_ok(), "{job}");
+        for contract in Contract::ALL {
+            let offer = Offer { models: vec![OfferedModel::new("m", *contract)], ..Offer::default() };
+            for job in &jobs {
+                assert!(validate(job, &offer, 0).is_ok(), "{contract}: {job}");
+            }
         }
     }
 }

@@ -41,9 +41,9 @@ macro_rules! contracts {
 
 contracts! {
     /// The Stable Diffusion v1 endpoint.
-    Sd1 = "sd1", sd1::TABLE;
+    Sd1 = "sd1", sd1::SD1;
     /// The Stable Diffusion XL endpoint.
-    Sdxl = "sdxl", sdxl::TABLE;
+    Sdxl = "sdxl", sdxl::SDXL;
 }
 
 impl Contract {

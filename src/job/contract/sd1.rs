@@ -10,8 +10,8 @@ use super::text::{PROMPT_BYTES, digest};
 use crate::job::spec::Spec;
 use crate::sampler::Sampler;
 
-pub(super) static TABLE: Table = Table {
-    fields: &FIELDS,
+pub(super) static SD1: Table = Table {
+    fields: &SD1_FIELDS,
     choices: Choices {
         sides: Sides::List(&[128, 256, 384, 448, 512, 576, 640, 704, 768]),
         sampler_aliases: &[("KLMS", Sampler::KLms)],
@@ -23,7 +23,7 @@ pub(super) static TABLE: Table = Table {
     input,
 };
 
-static FIELDS: [Field; 19] = [
+static SD1_FIELDS: [Field; 19] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),

@@ -14,8 +14,8 @@ use crate::sampler::Sampler;
 /// The field of the image to begin from, beside which a few others have no effect.
 const IMAGE: &str = "image_url";
 
-pub(super) static TABLE: Table = Table {
-    fields: &FIELDS,
+pub(super) static SDXL: Table = Table {
+    fields: &SDXL_FIELDS,
     choices: Choices {
         // The largest picture has 2²² pixels.
         sides: Sides::Multiples { step: 8, from: 64, to: 2048 },
@@ -34,7 +34,7 @@ pub(super) static TABLE: Table = Table {
     input,
 };
 
-static FIELDS: [Field; 18] = [
+static SDXL_FIELDS: [Field; 18] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),

@@ -321,7 +321,7 @@ test("an endpoint of SDXL has its own fields, sides and results", async () => {
     const shown = await card(page, "COMPLETED");
     assert.deepEqual(await shown.locator(".seed output").allTextContents(), [BIGGEST, "0"]);
     assert.equal(await shown.locator(".frame img").evaluateAll((all) => all.filter((image) => image.naturalWidth === 136).length), 2);
-    await shown.getByText("136 × 72 · DDIM · 25 steps · guidance 7.5 · ends at 0.8").waitFor();
+    await shown.getByText("136 × 72 · DDIM · 25 steps · guidance 7.5 · ends after 0.8").waitFor();
     await shown.locator("figcaption").nth(1).getByRole("button", { name: "Again" }).click();
     await page.locator("#draw").click();
     const alone = await drawer.next();

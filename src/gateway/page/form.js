@@ -120,7 +120,7 @@ export function facts(input) {
   const size = input.width ? [`${input.width} × ${input.height}`] : [];
   const steps = input.num_inference_steps ?? input.refiner_inference_steps;
   const words = [...size, input.scheduler, `${steps} steps`, `guidance ${input.guidance_scale}`];
-  if (input.high_noise_frac) words.push(`ends at ${input.high_noise_frac}`);
+  if (input.high_noise_frac) words.push(`ends after ${input.high_noise_frac}`);
   if (input.init_image) words.push(`${input.mask ? "masked picture" : "picture"}, ${Math.round(input.prompt_strength * 100)} % redrawn`);
   if (input.model) words.push(input.model);
   if (input.lora) words.push(`LoRA ${input.lora} × ${input.lora_scale}`);

@@ -113,8 +113,8 @@ static SDXL_FIELDS: [Field; 18] = [
         name: "high_noise_frac",
         kind: Kind::Share(|draft, share| draft.denoising_end = share),
         default: Default::None,
-        meaning: "the share of the noise at which denoising ends, for another model to go on; the picture is decoded as it is then. \
-                  Without one all of it is made",
+        meaning: "the share of denoising, from pure noise on, that is made: another model would go on, and the picture is decoded as it is \
+                  then. Without one all of it is made",
         unused_with: Some(IMAGE),
         ..Field::PLAIN
     },

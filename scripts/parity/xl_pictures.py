@@ -4,7 +4,7 @@
     xl_pictures.py OUT PART       writes OUT/PART.jsonl (one case a line) and OUT/pictures/N.safetensors
 
 Text to picture: samplers x steps x guidance with a negative prompt, none or an empty one x sizes x outputs x where denoising ends. From pictures:
-samplers x steps and strengths x guidance x outputs. On the miniature `xc` every combination of sampler with steps and guidance, with
+samplers x steps and strengths x guidance x outputs, and samplers x steps and strengths x outputs with masks. On the miniature `xc` every combination of sampler with steps and guidance, with
 where denoising ends, and with steps and strength; on the others as many as bring every pair of values together. Files and parts are as those of pictures.py.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 import diffusers
 import numpy as np
 import torch
-from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline
-from PIL import Image
+from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
+from PIL import Image, ImageOps
 from safetensors.numpy import save_file
 
 import starts
@@ -39,6 +39,8 @@ OUTPUTS = (1, 3)
 ENDS = (0.2, 0.5, 0.8, 0.98)
 # Steps and strength; a strength that leaves no step is refused by the reference.
 RUNS = ((1, 1.0), (2, 0.99), (2, 1.0), (7, 0.3), (7, 0.99), (20, 0.3), (20, 0.5), (20, 1.0), (50, 0.3), (50, 0.99))
+# The same with a mask.
+MASKED = ((2, 1.0), (7, 0.3), (7, 0.99), (20, 0.5), (20, 1.0))
 PROMPTS = (
     "a red apple on a table",
     "blue ocean at sunset!, oil painting!!",
@@ -76,13 +78,14 @@ class Case:
     start: starts.Start | None = None
 
 
-def case(model: str, number: int, scheduler: str, steps: int, guide: tuple, size: tuple[int, int], outputs: int, end: float | None, strength: float | None = None) -> Case:
+def case(model: str, number: int, scheduler: str, steps: int, guide: tuple, size: tuple[int, int], outputs: int, end: float | None, strength: float | None = None, mask: bool = False) -> Case:
     """A case whose prompts and seed turn with its number."""
     guidance, negative = guide
     if negative == TEXT:
         negative = NEGATIVES[number // 2 % len(NEGATIVES)]
-    start = None if strength is None else starts.start(*size, strength, False, number)
-    file = f"pictures/{model}-{'' if start is None else 'start-'}{number}.safetensors"
+    start = None if strength is None else starts.start(*size, strength, mask, number)
+    kind = "" if start is None else "mask-" if mask else "start-"
+    file = f"pictures/{model}-{kind}{number}.safetensors"
     seed = SEEDS[number // 2 % len(SEEDS)]
     return Case(model, PROMPTS[number % len(PROMPTS)], negative, *size, steps, end, guidance, scheduler, outputs, seed, file, start)
 
@@ -132,6 +135,15 @@ def cases_from_pictures(model: str) -> list[Case]:
     ]
 
 
+def cases_with_masks(model: str) -> list[Case]:
+    """What is drawn with masks; sizes and guidance turn with the case's number."""
+    rows = few((tuple(SAMPLERS), MASKED, OUTPUTS))
+    return [
+        case(model, number, scheduler, steps, GUIDES[number % len(GUIDES)], SIZES[number % 3], outputs, None, strength, True)
+        for number, (scheduler, (steps, strength), outputs) in enumerate(rows)
+    ]
+
+
 @cache
 def few(factors: tuple[tuple, ...]) -> list[tuple]:
     """Rows in which every pair of values meets."""
@@ -139,9 +151,9 @@ def few(factors: tuple[tuple, ...]) -> list[tuple]:
 
 
 @cache
-def from_picture(pipe: StableDiffusionXLPipeline) -> StableDiffusionXLImg2ImgPipeline:
-    """The pipeline that shares a model's parts."""
-    found = StableDiffusionXLImg2ImgPipeline(**pipe.components, force_zeros_for_empty_prompt=pipe.config.force_zeros_for_empty_prompt, add_watermarker=False)
+def sharing(pipe: StableDiffusionXLPipeline, kind: type) -> diffusers.DiffusionPipeline:
+    """A pipeline of another kind with the same parts."""
+    found = kind(**pipe.components, force_zeros_for_empty_prompt=pipe.config.force_zeros_for_empty_prompt, add_watermarker=False)
     found.set_progress_bar_config(disable=True)
     return found
 
@@ -150,19 +162,24 @@ def pixels(pipe: StableDiffusionXLPipeline, config: dict, case: Case, out: Path)
     """What the reference draws for one case: u8 [outputs, height, width, 3]. `config` is that of the model's own scheduler; files that
     the case names are under `out`.
     """
-    scheduler = SAMPLERS[case.scheduler].from_config(config)
     asked = dict(
         prompt=case.prompt, negative_prompt=case.negative_prompt, num_inference_steps=case.steps, guidance_scale=case.guidance_scale,
-        denoising_end=case.denoising_end, num_images_per_prompt=case.num_outputs, output_type="np",
-        generator=[torch.Generator().manual_seed((case.seed + i) % 2**64) for i in range(case.num_outputs)],
+        denoising_end=case.denoising_end, output_type="np",
     )  # fmt: skip
-    if case.start:
-        pipe = from_picture(pipe)
-        asked |= {"image": Image.open(out / case.start.image), "strength": case.start.strength}
-    else:
+    generators = [torch.Generator().manual_seed((case.seed + i) % 2**64) for i in range(case.num_outputs)]
+    if case.start is None or case.start.mask:
         asked |= {"width": case.width, "height": case.height}
-    pipe.scheduler = scheduler
-    images = pipe(**asked).images
+    if case.start:
+        asked |= {"image": Image.open(out / case.start.image), "strength": case.start.strength}
+        pipe = sharing(pipe, StableDiffusionXLInpaintPipeline if case.start.mask else StableDiffusionXLImg2ImgPipeline)
+    pipe.scheduler = SAMPLERS[case.scheduler].from_config(config)
+    if case.start and case.start.mask:
+        mask = Image.open(out / case.start.mask).convert("L")
+        asked["mask_image"] = mask if case.start.repaint == "white" else ImageOps.invert(mask)
+        # Of several outputs the reference draws the image's latents once, from the first generator: asked one by one, each has its own.
+        images = np.concatenate([pipe(generator=[generator], **asked).images for generator in generators])
+    else:
+        images = pipe(generator=generators, num_images_per_prompt=case.num_outputs, **asked).images
     # Contiguous, because safetensors writes the bytes as they lie in memory.
     return np.ascontiguousarray((images * 255).round().astype("uint8"))
 
@@ -194,6 +211,8 @@ def parts() -> dict[str, tuple[list[Case], list[dict]]]:
             again = [case for case in mine if case in drawn[:12] + drawn[-8:]]
             lines = [asdict(case) for case in mine] + [asdict(case) | {"model": copy} for copy in copies for case in again]
             found[f"pictures-{model}" + (f"-{number + 1}" if count > 1 else "")] = (mine, lines)
+        masked = cases_with_masks(model)
+        found[f"pictures-{model}-masks"] = (masked, [asdict(case) for case in masked])
     return found
 
 

@@ -165,7 +165,7 @@ fn the_configuration_knows_where_it_came_from() {
         ("cuda.kernels", json!(true), "default"),
         ("cuda.attention", json!("flash"), "default"),
         ("cuda.rows", json!("auto"), "default"),
-        ("cuda.warm_up", json!(["512x512"]), "default"),
+        ("cuda.warm_up", json!("auto"), "default"),
         ("cuda.helper", json!("auto"), "default"),
         ("log.level", json!("WARN"), "RUNPOD_DEBUG_LEVEL"),
         ("log.format", json!("auto"), "default"),

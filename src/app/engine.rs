@@ -17,6 +17,8 @@ mod with_torch {
     use crate::engine::host::{Host, HostError};
     use crate::engine::pool::{EnginePool, ModelSpec};
     use crate::engine::torch::{self, device};
+    use crate::job::Size;
+    use crate::models::defaults;
     use crate::telemetry::Metrics;
     use crate::worker::Failure;
 
@@ -42,7 +44,7 @@ mod with_torch {
         let model = find(models, &name)?;
         let _ahead = ahead(config, model);
         let mut settings = config.clone();
-        settings.cuda.warm_up.clear();
+        settings.cuda.warm_up = Some(Vec::new());
         Ok(start(&settings, model, config.device, 0, Metrics::default()).await?)
     }
 
@@ -126,7 +128,12 @@ mod with_torch {
         let target = torch::Target::choose(device, config.dtype)?;
         // A checkpoint in one file brings no tokenizer.
         let tokenizer = config.models_dir.join("clip-tokenizer");
-        Ok(torch::TorchEngine::load(&model.path, &tokenizer, target, &config.cuda)?.with_threads_that_suit())
+        let mut cuda = config.cuda.clone();
+        if cuda.warm_up.is_none() {
+            let Size { width, height } = defaults(&model.path)?.size();
+            cuda.warm_up = Some(vec![(width, height)]);
+        }
+        Ok(torch::TorchEngine::load(&model.path, &tokenizer, target, &cuda)?.with_threads_that_suit())
     }
 
     fn find<'a>(models: &'a [ServedModel], name: &str) -> Result<&'a ModelPath, HostError> {

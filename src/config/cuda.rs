@@ -16,10 +16,10 @@ pub struct CudaConfig {
     pub kernels: bool,
     /// Which library attends in half precision.
     pub attention: AttentionBackend,
-    /// Rows of an evaluation at 512×512; `None` is what memory and the measured gain allow.
+    /// Rows of an evaluation at a model's usual size; `None` is what memory and the measured gain allow.
     pub rows: Option<usize>,
-    /// Widths and heights, in pixels, that are made ready for in idle time.
-    pub warm_up: Vec<(u32, u32)>,
+    /// Widths and heights, in pixels, that are made ready for in idle time; `None` is the size of a model's jobs that name none.
+    pub warm_up: Option<Vec<(u32, u32)>>,
     /// The helper library; `None` is the one that is found.
     pub helper: Option<PathBuf>,
     /// Where it is looked for beside libtorch's folder.
@@ -50,18 +50,20 @@ impl Setting for AttentionBackend {
 }
 
 /// Sizes of pictures, such as 512x768.
-impl Setting for Vec<(u32, u32)> {
-    const ALLOWED: &'static str = "a list of sizes such as 512x512, in a text separated by commas, or off";
+impl Setting for Option<Vec<(u32, u32)>> {
+    const ALLOWED: &'static str = "a list of sizes such as 512x512, in a text separated by commas, auto or off";
     fn read(value: &Value) -> Option<Self> {
         let side = |text: &str| text.parse::<u32>().ok().filter(|side| (8..=8192).contains(side));
         let size =
             |text: &str| text.trim().split_once('x').and_then(|(width, height)| Some((side(width)?, side(height)?)));
-        match (value.as_array(), value.as_str()) {
+        let sizes: Option<Vec<_>> = match (value.as_array(), value.as_str()) {
             (Some(sizes), _) => sizes.iter().map(|text| size(text.as_str()?)).collect(),
-            (None, Some("off")) => Some(Self::new()),
+            (None, Some("auto")) => return Some(None),
+            (None, Some("off")) => Some(Vec::new()),
             (None, Some(text)) => text.split(',').map(size).collect(),
             (None, None) => None,
-        }
+        };
+        sizes.map(Some)
     }
 }
 
@@ -90,15 +92,13 @@ mod tests {
 
     #[test]
     fn sizes_are_a_list_or_a_text() {
-        let read = |text: &str| Vec::<(u32, u32)>::read(&Value::from(text));
-        assert_eq!(read("512x512, 768x512"), Some(vec![(512, 512), (768, 512)]));
-        assert_eq!(
-            (read("off"), Vec::<(u32, u32)>::read(&Value::from(Vec::<String>::new()))),
-            (Some(vec![]), Some(vec![]))
-        );
-        assert_eq!(Vec::<(u32, u32)>::read(&Value::from(vec!["64x128"])), Some(vec![(64, 128)]));
+        let read = |value: Value| Option::<Vec<(u32, u32)>>::read(&value);
+        assert_eq!(read("512x512, 768x512".into()), Some(Some(vec![(512, 512), (768, 512)])));
+        assert_eq!(read("auto".into()), Some(None));
+        assert_eq!((read("off".into()), read(Vec::<String>::new().into())), (Some(Some(vec![])), Some(Some(vec![]))));
+        assert_eq!(read(vec!["64x128"].into()), Some(Some(vec![(64, 128)])));
         for wrong in ["", "512", "512x", "x512", "0x512", "512x512,", "-8x8", "512X512", "99999x512"] {
-            assert_eq!(read(wrong), None, "{wrong}");
+            assert_eq!(read(wrong.into()), None, "{wrong}");
         }
     }
 }

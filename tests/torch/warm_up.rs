@@ -18,7 +18,8 @@ const BUCKETS: u32 = [1, 2, 3, 4, 6, 8, 12, 16].len() as u32;
 /// An engine whose evaluations are recorded, with pictures of 128×128 to make ready for.
 fn cold(rows: Option<usize>) -> (TorchEngine, Rc<CaptureCounters>) {
     let counters = Rc::new(CaptureCounters::default());
-    let engine = engine("tiny").with_graphs(Box::new(FakeCapture::new(&counters))).with_warm_up(&[(128, 128)], rows);
+    let engine =
+        engine("tiny").with_graphs(Box::new(FakeCapture::new(&counters))).with_warm_up(Some(&[(128, 128)]), rows);
     (engine, counters)
 }
 
@@ -93,7 +94,7 @@ fn rows_that_do_not_fit_into_memory_are_not_tried_again_and_jobs_are_drawn() {
 
 #[test]
 fn a_size_that_the_model_cannot_draw_is_passed_over() {
-    let mut engine = engine("tiny").with_warm_up(&[(130, 128), (128, 128)], Some(ROWS));
+    let mut engine = engine("tiny").with_warm_up(Some(&[(130, 128), (128, 128)]), Some(ROWS));
     assert!(warm(&mut engine) > 0);
     only(run(&mut engine, &job(1, 7.5)));
 }

@@ -35,12 +35,13 @@ mod tests {
 
     use super::*;
     use crate::app::cli::{Cli, Command};
-    use crate::job::{Contract, Offer, OfferedModel, validate};
+    use crate::job::{Contract, Offer, OfferedModel, Size, validate};
 
     #[test]
     fn each_kind_of_job_is_one_that_a_worker_takes() {
         let cli = Cli::try_parse_from(["latentd", "bench"]).unwrap();
-        let Some(Command::Bench(args)) = cli.command else { panic!("another command") };
+        let Some(Command::Bench(mut args)) = cli.command else { panic!("another command") };
+        args.sizes.push(Size { width: 512, height: 512 });
         let jobs = mixed(&args);
         assert!(jobs.len() >= KINDS.len());
         for contract in Contract::ALL {

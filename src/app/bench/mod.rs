@@ -53,8 +53,8 @@ pub(super) fn execute(args: &BenchArgs, config: &Config) -> Exit {
 /// The settings with the sizes that are measured in place of those that an idle engine would make ready for, if there are any.
 fn warming(config: &Config, args: &BenchArgs) -> Config {
     let mut settings = config.clone();
-    if !settings.cuda.warm_up.is_empty() {
-        settings.cuda.warm_up = args.sizes.iter().map(|size| (size.width, size.height)).collect();
+    if settings.cuda.warm_up.as_ref().is_none_or(|sizes| !sizes.is_empty()) {
+        settings.cuda.warm_up = Some(args.sizes.iter().map(|size| (size.width, size.height)).collect());
     }
     settings
 }
@@ -65,11 +65,17 @@ fn shown(text: &str) -> Exit {
 
 async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> anyhow::Result<Figures> {
     let name = served.model.name.clone();
+    let model = offer::model(served)?;
+    let mut args = args.clone();
+    if args.sizes.is_empty() {
+        args.sizes.push(model.defaults.size());
+    }
+    let args = &args;
     let ahead = engine::ahead(config, &served.model);
     let (tell, told) = oneshot::channel();
-    let (settings, model, sizes) = (warming(config, args), served.model.clone(), args.sizes.clone());
+    let (settings, path, sizes) = (warming(config, args), served.model.clone(), args.sizes.clone());
     let build = move || -> anyhow::Result<TorchEngine> {
-        let engine = engine::load(&settings, &model, settings.device)?;
+        let engine = engine::load(&settings, &path, settings.device)?;
         let work: Vec<u64> = sizes.iter().map(|size| engine.model().multiplications(*size)).collect();
         // Who asked waits for the engine, and hears it then.
         let _ = tell.send((work, engine.usage()));
@@ -83,7 +89,7 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
     host.warm().await;
 
     let context = RenderContext {
-        offer: Offer { models: vec![offer::model(served)?], ..Offer::default() },
+        offer: Offer { models: vec![model], ..Offer::default() },
         entropy: 7,
         log_prompts: false,
         intake: run::intake(config)?,

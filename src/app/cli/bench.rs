@@ -4,10 +4,10 @@ use clap::Args;
 
 use crate::job::{Contract, Size};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(in crate::app) struct BenchArgs {
-    /// Sizes of one image; the first is that of everything else.
-    #[arg(long = "size", value_name = "WIDTHxHEIGHT", value_delimiter = ',', default_value = "512x512", value_parser = size)]
+    /// Sizes of one image, if not that of the model's jobs which name none; the first is that of everything else.
+    #[arg(long = "size", value_name = "WIDTHxHEIGHT", value_delimiter = ',', value_parser = size)]
     pub(in crate::app) sizes: Vec<Size>,
     /// Steps of one image.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]

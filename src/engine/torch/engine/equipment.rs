@@ -41,11 +41,14 @@ impl TorchEngine {
         Self { threads, ..self }
     }
 
-    /// The same with so many rows in an evaluation at 512×512, or, where none are given, as many as memory and what is measured allow; made ready
-    /// in idle time for pictures of `sizes`, width and height.
+    /// The same with so many rows in an evaluation at the usual size of its family, or, where none are given, as many as memory and what is
+    /// measured allow; made ready in idle time for pictures of `sizes`, width and height, or of the usual one.
     #[must_use]
-    pub fn with_warm_up(self, sizes: &[(u32, u32)], rows: Option<usize>) -> Self {
-        let sizes: Vec<Size> = sizes.iter().map(|&(width, height)| Size { width, height }).collect();
+    pub fn with_warm_up(self, sizes: Option<&[(u32, u32)]>, rows: Option<usize>) -> Self {
+        let sizes: Vec<Size> = match sizes {
+            Some(sizes) => sizes.iter().map(|&(width, height)| Size { width, height }).collect(),
+            None => vec![self.model.usual_size()],
+        };
         let warm_up = WarmUp::new(&sizes, rows, self.usual_area, |size| self.latent_area(size));
         let most_pixels = rows.map_or(self.most_pixels, |rows| rows.saturating_mul(self.usual_area));
         Self { most_pixels, warm_up, ..self }
@@ -83,7 +86,7 @@ impl TorchEngine {
         let gpu = open(settings, target);
         let model = Model::load_to(&context(gpu.as_ref(), target), path, clip_tokenizer, target)?;
         let lanes = Self::new(model).on(gpu, settings);
-        Ok(if target.is_cpu() { lanes } else { lanes.with_warm_up(&settings.warm_up, settings.rows) })
+        Ok(if target.is_cpu() { lanes } else { lanes.with_warm_up(settings.warm_up.as_deref(), settings.rows) })
     }
 
     /// The same, and if it is on a GPU, on streams of its own, one for evaluations and one for pictures, with CUDA graphs if `settings` say

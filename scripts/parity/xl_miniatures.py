@@ -40,6 +40,8 @@ class Shape:
     zeros: bool = True  # `force_zeros_for_empty_prompt`
     scheduler: dict = field(default_factory=lambda: xl_samplers.BASE)
     half_exact: bool = False  # weights are rounded to f16, so that a copy in f16 is the same model
+    # What a prompt adds at each attention. Many layers together make sampling from a picture chaotic: rounding then decides what is drawn.
+    attention: float = 1.0
 
     @property
     def factor(self) -> int:
@@ -56,6 +58,7 @@ SHAPES = {
         ),
         unet={"block_out_channels": (64, 64, 128), "down": (PLAIN, CROSS, CROSS), "layers_per_block": 2, "attention_head_dim": (1, 1, 2), "transformer_layers_per_block": (1, 2, 3), "norm_num_groups": 32, "addition_time_embed_dim": 32},
         vae={"block_out_channels": (32, 32, 32, 64), "layers_per_block": 1, "norm_num_groups": 32, "scaling_factor": 0.13025, "force_upcast": True},
+        attention=0.4,
     ),
     "xb": Shape(
         seed=32,
@@ -150,6 +153,9 @@ def build(shape: Shape, folder: Path) -> StableDiffusionXLPipeline:
     for index, name in enumerate(PARTS):
         calibrate.scatter(getattr(pipe, name).eval(), 100 * shape.seed + index)
     unet, vae = pipe.unet, pipe.vae
+    for name, weight in unet.named_parameters():
+        if "attn2.to_out" in name:
+            weight.mul_(shape.attention)
     # `scatter` takes it for a table of embeddings by its name. What prompt and size say through it is kept small, as attention's is.
     for linear, gain in ((unet.add_embedding.linear_1, 1.0), (unet.add_embedding.linear_2, 0.5)):
         linear.weight.mul_(gain / 0.02 / linear.in_features**0.5)

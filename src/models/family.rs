@@ -8,13 +8,20 @@ use serde_json::{Map, Value};
 
 use crate::disk::whole;
 use crate::job::Family;
-use crate::job::checkpoint::{OtherCheckpoint, TEXT_ENCODER_PREFIX, UNET_PREFIX};
+use crate::job::checkpoint::{self, AUTOENCODER_PREFIX, OtherCheckpoint, UNET_PREFIX};
 
 /// Bytes of a configuration.
 pub(super) const CONFIG_BYTES: u64 = 1 << 20;
 
 /// Bytes of a safetensors header: what the format allows.
 const SAFETENSORS_HEADER_BYTES: u64 = 100 << 20;
+
+/// diffusers' pipelines of a base model of SDXL, and of its refiner.
+const SDXL_PIPELINES: [&str; 3] =
+    ["StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline", "StableDiffusionXLInpaintPipeline"];
+
+/// The width of the text that the refiner's UNet takes, which CLIP ViT-bigG alone gives; a base model's is 2048, of both encoders.
+const REFINER_TEXT_WIDTH: u64 = 1280;
 
 /// What a model turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,15 +58,38 @@ pub(super) fn of_folder(read: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> io::Resul
     };
     let (index, unet) = (json("model_index.json")?, json("unet/config.json")?);
     let class = index["_class_name"].as_str().unwrap_or_default();
-    Ok(match (class, unet["in_channels"].as_u64(), unet["cross_attention_dim"].as_u64()) {
-        (class, ..) if class.starts_with("StableDiffusionXL") => Recognised::Other("sdxl"),
-        (class, ..) if !class.starts_with("StableDiffusion") || class.starts_with("StableDiffusion3") => {
-            Recognised::Other("other")
-        }
-        (_, _, Some(1024)) => Recognised::Other("sd2"),
-        (_, Some(9), _) => Recognised::Other("sd1-inpainting"),
-        _ => Recognised::Loads(Family::Sd1),
+    Ok(match (class, unet["cross_attention_dim"].as_u64()) {
+        (class, _) if SDXL_PIPELINES.contains(&class) => of_sdxl_folder(&index, &unet),
+        (class, _) if class.starts_with("StableDiffusionXL") => Recognised::Other("other"),
+        (class, _) if class.starts_with("StableDiffusion3") => Recognised::Other("sd3"),
+        (class, _) if class.starts_with("Flux") => Recognised::Other("flux"),
+        (class, _) if !class.starts_with("StableDiffusion") => Recognised::Other("other"),
+        (_, Some(1024)) => Recognised::Other("sd2"),
+        _ => by_channels(Family::Sd1, unet["in_channels"].as_u64()),
     })
+}
+
+/// Of a folder of one of [`SDXL_PIPELINES`]. Turbo is a base model by all of this.
+fn of_sdxl_folder(index: &Value, unet: &Value) -> Recognised {
+    // The published refiner has all three; a miniature of one has other widths, and not everybody keeps the flag.
+    let without_clip = index.get("text_encoder").is_some_and(|part| part[0].is_null());
+    let aesthetic = index["requires_aesthetics_score"].as_bool() == Some(true);
+    if without_clip || aesthetic || unet["cross_attention_dim"].as_u64() == Some(REFINER_TEXT_WIDTH) {
+        return Recognised::Other("sdxl-refiner");
+    }
+    match unet["addition_embed_type"].as_str() {
+        Some("text_time") => by_channels(Family::Sdxl, unet["in_channels"].as_u64()),
+        _ => Recognised::Other("other"),
+    }
+}
+
+/// A model of `family` whose UNet has so many channels: nine take a mask and a picture beside the latents.
+fn by_channels(family: Family, channels: Option<u64>) -> Recognised {
+    match (family, channels) {
+        (Family::Sd1, Some(9)) => Recognised::Other("sd1-inpainting"),
+        (Family::Sdxl, Some(9)) => Recognised::Other("sdxl-inpainting"),
+        _ => Recognised::Loads(family),
+    }
 }
 
 /// Of a `.safetensors` file, of whatever name.
@@ -75,11 +105,16 @@ pub(super) fn of_file(path: &Path) -> io::Result<Recognised> {
     file.take(length).read_to_end(&mut header)?;
     let tensors: Map<String, Value> = serde_json::from_slice(&header)?;
     let holds = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
-    Ok(match OtherCheckpoint::of(holds) {
-        Some(other) => Recognised::Other(other.family),
-        None if holds(UNET_PREFIX) && holds(TEXT_ENCODER_PREFIX) => Recognised::Loads(Family::Sd1),
-        None => Recognised::Other("other"),
-    })
+    if let Some(other) = OtherCheckpoint::of(holds) {
+        return Ok(Recognised::Other(other.family));
+    }
+    let (family, lacks) = checkpoint::nearest(holds);
+    // Many are passed on without an autoencoder, and are of their family still.
+    if lacks.iter().any(|part| *part != AUTOENCODER_PREFIX) {
+        return Ok(Recognised::Other("other"));
+    }
+    let entry = tensors.get(&format!("{UNET_PREFIX}input_blocks.0.0.weight"));
+    Ok(by_channels(family, entry.and_then(|tensor| tensor["shape"][1].as_u64())))
 }
 
 #[cfg(test)]
@@ -108,26 +143,62 @@ mod tests {
             folder("StableDiffusionInpaintPipeline", &json!({"in_channels": 9, "cross_attention_dim": 768})),
             "sd1-inpainting"
         );
-        assert_eq!(folder("StableDiffusionXLPipeline", &usual), "sdxl");
-        assert_eq!(folder("StableDiffusion3Pipeline", &usual), "other");
-        assert_eq!(folder("FluxPipeline", &usual), "other");
+        assert_eq!(folder("StableDiffusion3Pipeline", &usual), "sd3");
+        assert_eq!(folder("FluxPipeline", &usual), "flux");
+        assert_eq!(folder("KolorsPipeline", &usual), "other");
         let gone = |_: &str| Err(io::ErrorKind::NotFound.into());
         assert!(of_folder(&gone).unwrap_err().to_string().starts_with("model_index.json: "));
+    }
+
+    #[test]
+    fn a_folder_of_sdxl_is_a_base_model_unless_it_says_more() {
+        let unet = |channels: u64, width: u64| json!({"in_channels": channels, "cross_attention_dim": width, "addition_embed_type": "text_time"});
+        let clip = json!(["transformers", "CLIPTextModel"]);
+        let base = json!({"text_encoder": clip, "force_zeros_for_empty_prompt": true});
+        let refiner = json!({"text_encoder": [null, null]});
+        let flag = json!({"text_encoder": clip, "requires_aesthetics_score": true});
+        for (class, index, unet, kind) in [
+            ("StableDiffusionXLPipeline", &base, unet(4, 2048), "sdxl"),
+            ("StableDiffusionXLPipeline", &json!({}), unet(4, 64), "sdxl"),
+            ("StableDiffusionXLImg2ImgPipeline", &base, unet(4, 2048), "sdxl"),
+            ("StableDiffusionXLInpaintPipeline", &base, unet(4, 2048), "sdxl"),
+            ("StableDiffusionXLInpaintPipeline", &base, unet(9, 2048), "sdxl-inpainting"),
+            ("StableDiffusionXLImg2ImgPipeline", &base, unet(4, 1280), "sdxl-refiner"),
+            ("StableDiffusionXLImg2ImgPipeline", &refiner, unet(4, 32), "sdxl-refiner"),
+            ("StableDiffusionXLImg2ImgPipeline", &flag, unet(4, 32), "sdxl-refiner"),
+            ("StableDiffusionXLInstructPix2PixPipeline", &base, unet(8, 2048), "other"),
+            ("StableDiffusionXLControlNetPipeline", &base, unet(4, 2048), "other"),
+            ("StableDiffusionXLPipeline", &base, json!({"in_channels": 4, "cross_attention_dim": 2048}), "other"),
+        ] {
+            let mut index = index.clone();
+            index["_class_name"] = class.into();
+            let read = |place: &str| Ok(if place == "model_index.json" { &index } else { &unet }.to_string().into());
+            assert_eq!(of_folder(&read).unwrap().to_string(), kind, "{index} {unet}");
+        }
     }
 
     #[test]
     fn a_file_is_told_by_its_tensors() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("w.safetensors");
-        let of = |names: &[&str]| {
-            let header: BTreeMap<_, _> = names.iter().map(|name| (name, json!({}))).collect();
+        let with = |names: &[&str], channels: u64| {
+            let tensor = json!({"dtype": "F16", "shape": [320, channels, 3, 3]});
+            let header: BTreeMap<_, _> = names.iter().map(|name| (name, &tensor)).collect();
             let header = json!(header).to_string();
             fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
             recognise(&path).unwrap().to_string()
         };
-        assert_eq!(of(&["model.diffusion_model.a", "cond_stage_model.transformer.b"]), "sd1");
-        assert_eq!(of(&["model.diffusion_model.a", "cond_stage_model.model.b"]), "sd2");
-        assert_eq!(of(&["model.diffusion_model.a", "conditioner.embedders.0.b"]), "sdxl");
+        let of = |names: &[&str]| with(names, 4);
+        let unet = "model.diffusion_model.input_blocks.0.0.weight";
+        let both = ["conditioner.embedders.0.transformer.b", "conditioner.embedders.1.model.c"];
+        assert_eq!(of(&[unet, "cond_stage_model.transformer.b"]), "sd1");
+        assert_eq!(with(&[unet, "cond_stage_model.transformer.b"], 9), "sd1-inpainting");
+        assert_eq!(of(&[unet, "cond_stage_model.model.b"]), "sd2");
+        assert_eq!(of(&[unet, both[0], both[1]]), "sdxl");
+        assert_eq!(with(&[unet, both[0], both[1]], 9), "sdxl-inpainting");
+        assert_eq!(of(&[unet, both[0]]), "other");
+        assert_eq!(of(&[unet, "conditioner.embedders.0.model.b"]), "sdxl-refiner");
+        assert_eq!(of(&["model.diffusion_model.joint_blocks.0.a"]), "sd3");
         assert_eq!(of(&["lora_unet_a"]), "other");
         for bytes in [&b""[..], b"<html><body>", &[1, 0, 0, 0, 0, 0, 0, 0, b'x']] {
             fs::write(&path, bytes).unwrap();

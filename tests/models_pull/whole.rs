@@ -105,7 +105,11 @@ async fn the_file_at_a_url_gets_a_folder_of_its_own() {
 async fn a_file_is_of_the_family_that_its_tensors_tell() {
     for (names, family) in [
         (&["model.diffusion_model.a", "cond_stage_model.transformer.b"][..], "sd1"),
-        (&["model.diffusion_model.a", "conditioner.embedders.0.b"], "sdxl"),
+        (
+            &["model.diffusion_model.a", "conditioner.embedders.0.transformer.b", "conditioner.embedders.1.model.c"],
+            "sdxl",
+        ),
+        (&["model.diffusion_model.a", "conditioner.embedders.0.model.b"], "sdxl-refiner"),
         (&["a"], "other"),
     ] {
         let header = json!(names.iter().map(|name| (*name, json!({}))).collect::<BTreeMap<_, _>>()).to_string();

@@ -13,7 +13,7 @@ use crate::engine::torch::device::cpu;
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::LoadError;
 use crate::job::Family;
-use crate::job::checkpoint::{AUTOENCODER_PREFIX, OtherCheckpoint, TEXT_ENCODER_PREFIX, UNET_PREFIX};
+use crate::job::checkpoint::{self, OtherCheckpoint};
 
 impl Model {
     /// Loads a diffusers folder or a single-file `.safetensors` checkpoint. The latter brings no tokenizer: one beside it
@@ -90,12 +90,12 @@ fn unknown(source: &ModelSource) -> LoadError {
         }
         ModelSource::File { path, weights } => {
             let holds = |prefix: &str| weights.shapes().any(|(name, _)| name.starts_with(prefix));
-            let parts = [UNET_PREFIX, AUTOENCODER_PREFIX, TEXT_ENCODER_PREFIX];
-            let missing = parts.iter().find(|part| !holds(part));
-            let reason = match (OtherCheckpoint::of(holds), missing) {
+            let reason = match (OtherCheckpoint::of(holds), checkpoint::nearest(holds)) {
                 (Some(other), _) => format!("this is {}; only {ours} checkpoints are supported", other.title),
-                (None, Some(part)) => format!("no tensor begins with {part}, so this is no whole {ours} checkpoint"),
-                (None, None) => format!("this is no {ours} checkpoint"),
+                (None, (family, lacks)) => match lacks.first() {
+                    Some(part) => format!("no tensor begins with {part}, so this is no whole {family} checkpoint"),
+                    None => format!("this is no {ours} checkpoint"),
+                },
             };
             LoadError::Path { path: path.clone(), reason }
         }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Weights;
-use crate::job::checkpoint::{AUTOENCODER_PREFIX, OtherCheckpoint, TEXT_ENCODER_PREFIX, UNET_PREFIX};
+use crate::job::Family;
+use crate::job::checkpoint::{self, AUTOENCODER_PREFIX, UNET_PREFIX};
 
 /// SD 1.5's `scheduler/scheduler_config.json`, which every descendant inherits.
 pub(super) const SCHEDULER: &str = r#"{
@@ -22,9 +23,7 @@ const CLIP_PREFIX: &str = "cond_stage_model.transformer.";
 
 /// Whether a checkpoint has all parts of an SD v1 model, and none that only other families have.
 pub(super) fn is_whole(weights: &Weights) -> bool {
-    let holds = |prefix: &str| weights.shapes().any(|(name, _)| name.starts_with(prefix));
-    let parts = [UNET_PREFIX, AUTOENCODER_PREFIX, TEXT_ENCODER_PREFIX];
-    parts.into_iter().all(holds) && OtherCheckpoint::of(holds).is_none()
+    checkpoint::is_whole(Family::Sd1, |prefix| weights.shapes().any(|(name, _)| name.starts_with(prefix)))
 }
 
 /// The tensors of a checkpoint by name.

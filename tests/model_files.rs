@@ -240,6 +240,81 @@ fn weight_files_are_all_or_an_error() {
     assert!(cause.contains("unet") && cause.contains("there is neither"), "{cause}");
 }
 
+/// Splits the UNet of a patient into two files and an index of this name.
+fn shard(patient: &Patient, variant: &str, index: &str) {
+    let bytes = fs::read(patient.path(UNET)).unwrap();
+    let mut halves = [BTreeMap::new(), BTreeMap::new()];
+    for (number, (name, tensor)) in read(&bytes).into_iter().enumerate() {
+        halves[number % 2].insert(name, tensor);
+    }
+    let mut map = serde_json::Map::new();
+    for (number, half) in halves.into_iter().enumerate() {
+        let file = format!("diffusion_pytorch_model{variant}-0000{}-of-00002.safetensors", number + 1);
+        map.extend(half.keys().map(|name| (name.clone(), Value::from(file.as_str()))));
+        fs::write(patient.path("unet").join(file), safetensors::serialize(half, None).unwrap()).unwrap();
+    }
+    fs::write(patient.path("unet").join(index), json!({"metadata": {}, "weight_map": map}).to_string()).unwrap();
+    fs::remove_file(patient.path(UNET)).unwrap();
+}
+
+/// What a model predicts for some input.
+fn prediction(model: &Model) -> Vec<f32> {
+    let text = model.encode_prompt(&[vec![1, 320, 2]]).unwrap();
+    let latents = tch::Tensor::ones([1, 4, 8, 8], (tch::Kind::Float, tch::Device::Cpu));
+    let noise = model.predict_noise(&latents, &[500.0], &text, &[]).unwrap();
+    Vec::try_from(noise.flatten(0, -1)).unwrap()
+}
+
+#[test]
+fn weights_in_several_files_are_those_of_one() {
+    let whole = prediction(&Patient::new().load().unwrap());
+    assert!(whole.iter().all(|value| value.is_finite()) && whole.iter().any(|value| *value != 0.0));
+    for (variant, index) in [
+        ("", "diffusion_pytorch_model.safetensors.index.json"),
+        (".fp16", "diffusion_pytorch_model.safetensors.index.fp16.json"),
+        (".fp16", "diffusion_pytorch_model.safetensors.fp16.index.json"),
+        (".fp16", "diffusion_pytorch_model.fp16.safetensors.index.json"),
+    ] {
+        let patient = Patient::new();
+        shard(&patient, variant, index);
+        assert_eq!(prediction(&patient.load().unwrap()), whole, "{index}");
+        let shards = [1, 2].map(|number| {
+            patient.path(&format!("unet/diffusion_pytorch_model{variant}-0000{number}-of-00002.safetensors"))
+        });
+        for half in [false, true] {
+            let files = Model::files(patient.folder.path(), half).unwrap();
+            assert_eq!(files.len(), 4);
+            assert!(files.windows(2).any(|pair| pair == shards), "in their order: {files:?}");
+        }
+    }
+}
+
+#[test]
+fn an_index_names_what_is_there_and_nowhere_else() {
+    let index = "unet/diffusion_pytorch_model.safetensors.index.json";
+    let patient = Patient::new();
+    shard(&patient, "", "diffusion_pytorch_model.safetensors.index.json");
+    let shard = "unet/diffusion_pytorch_model-00002-of-00002.safetensors";
+    let tensors = fs::read(patient.path(shard)).unwrap();
+    fs::remove_file(patient.path(shard)).unwrap();
+    let complaint = patient.complaint();
+    assert_eq!(complaint, format!("{shard}: it is missing, and {index} names it"));
+    fs::write(patient.path(shard), &tensors[..tensors.len() - 1]).unwrap();
+    assert!(patient.complaint().starts_with(&format!("{shard}: not an intact safetensors file")));
+    for (text, said) in [
+        (
+            r#"{"weight_map": {"a": "../vae/diffusion_pytorch_model.safetensors"}}"#,
+            "use the name of a .safetensors file",
+        ),
+        (r#"{"weight_map": {}}"#, "has no weight_map"),
+        ("{", "is no JSON"),
+    ] {
+        fs::write(patient.path(index), text).unwrap();
+        let complaint = patient.complaint();
+        assert!(complaint.starts_with(&format!("{index}: ")) && complaint.contains(said), "{complaint}");
+    }
+}
+
 #[test]
 fn checkpoints_of_other_families_are_refused_by_name() {
     for (tensor, said) in [

@@ -13,6 +13,7 @@ mod metadata;
 mod output;
 mod picture;
 mod request;
+pub mod sharded;
 mod spec;
 mod validate;
 

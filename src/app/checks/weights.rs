@@ -7,8 +7,9 @@ use std::path::Path;
 use safetensors::tensor::Metadata;
 
 use super::{Check, Verdict};
-use crate::config::weights::files;
+use crate::config::weights::{files, indexes};
 use crate::disk::whole;
+use crate::job::sharded;
 
 /// Bytes of a header: what the format allows.
 const MAX_HEADER: u64 = 100 << 20;
@@ -38,6 +39,7 @@ pub fn check(path: &Path) -> Check {
             Err(fault) => faults.push(format!("{}: {fault}", file.display())),
         }
     }
+    faults.extend(indexes(path).iter().filter_map(|index| missing(index)));
     let advice = "fetch it again";
     match (files.len(), faults.as_slice()) {
         (0, _) => {
@@ -58,6 +60,16 @@ pub fn check(path: &Path) -> Check {
 pub fn sound(path: &Path) -> Result<(), String> {
     let Check { verdict, found, .. } = check(path);
     if verdict == Verdict::Fail { Err(found) } else { Ok(()) }
+}
+
+/// The first of the files that `index` names and that is not there, where others are: without any of them another precision is loaded, and
+/// whether the index can be read is told by who needs it.
+fn missing(index: &Path) -> Option<String> {
+    let shards = sharded::shards(&whole::read(index, sharded::INDEX_BYTES).ok()?).ok()?;
+    let (there, missing): (Vec<_>, Vec<_>) =
+        shards.iter().map(|name| index.with_file_name(name)).partition(|file| file.is_file());
+    let first = missing.first().filter(|_| !there.is_empty())?;
+    Some(format!("{}: it is missing, and {} names it", first.display(), index.display()))
 }
 
 /// Bytes of a file that is as long as its header says.
@@ -120,6 +132,22 @@ mod tests {
             assert_eq!((check.verdict, sound(folder.path())), (Verdict::Fail, Err(check.found.clone())));
             assert!(check.found.contains(fault) && check.found.contains("a.safetensors"), "{fault}: {}", check.found);
         }
+    }
+
+    #[test]
+    fn of_weights_in_several_files_all_are_there_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let index = r#"{"weight_map": {"a": "u-00001-of-00002.safetensors", "b": "u-00002-of-00002.safetensors"}}"#;
+        fs::write(at("u.safetensors.index.json"), index).unwrap();
+        fs::write(at("u.fp16.safetensors"), whole()).unwrap();
+        assert_eq!(sound(folder.path()), Ok(()), "the other precision was not copied");
+        fs::write(at("u-00002-of-00002.safetensors"), whole()).unwrap();
+        let fault = sound(folder.path()).unwrap_err();
+        let (gone, index) = (at("u-00001-of-00002.safetensors"), at("u.safetensors.index.json"));
+        assert_eq!(fault, format!("{}: it is missing, and {} names it", gone.display(), index.display()));
+        fs::write(gone, whole()).unwrap();
+        assert_eq!(sound(folder.path()), Ok(()));
     }
 
     #[test]

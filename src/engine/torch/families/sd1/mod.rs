@@ -9,6 +9,7 @@ use tch::Kind;
 
 use super::folder;
 use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes};
+use super::part;
 use super::source::ModelSource;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
@@ -48,7 +49,7 @@ impl ModelFamily for Sd1 {
 
     fn weight_files(&self, folder: &Path, half: bool) -> Result<Vec<PathBuf>, LoadError> {
         let kind = if half { Kind::Half } else { Kind::Float };
-        load::parts(kind).iter().map(|part| part.file(folder)).collect()
+        part::files(&load::parts(kind), folder)
     }
 
     fn load(

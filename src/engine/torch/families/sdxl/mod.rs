@@ -10,6 +10,7 @@ use tch::Kind;
 
 use super::folder;
 use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes};
+use super::part;
 use super::source::ModelSource;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
@@ -40,7 +41,7 @@ impl ModelFamily for Sdxl {
 
     fn weight_files(&self, folder: &Path, half: bool) -> Result<Vec<PathBuf>, LoadError> {
         let kind = if half { Kind::Half } else { Kind::Float };
-        load::parts(folder, kind)?.iter().map(|part| part.file(folder)).collect()
+        part::files(&load::parts(folder, kind)?, folder)
     }
 
     fn load(

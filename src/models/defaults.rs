@@ -3,15 +3,23 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::family::{Recognised, recognise};
+use serde_json::Value;
+
+use super::family::{CONFIG_BYTES, Recognised, recognise};
 use crate::disk::whole;
-use crate::job::{Contract, Defaults, DefaultsError};
+use crate::job::{Contract, Defaults, DefaultsError, Family};
 
 /// The file in a model's folder.
 const FILE: &str = "latentd.json";
 
 /// Bytes of it.
 const FILE_BYTES: u64 = 64 << 10;
+
+/// What the card of SDXL Turbo asks for: one step at 512×512, without guidance. It is a base model by its parts, and would be drawn with as
+/// one is.
+const TURBO: &[u8] = br#"{"defaults": {
+    "width": 512, "height": 512, "num_inference_steps": 1, "guidance_scale": 0, "scheduler": "EULER-A"
+}}"#;
 
 /// A model's own defaults cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,27 +47,39 @@ pub fn defaults_file(model: &Path) -> PathBuf {
     if model.is_dir() { model.join(FILE) } else { model.with_extension(FILE) }
 }
 
-/// What holds for jobs of the model at `model`; what its contract says if it has no file that says more.
+/// What holds for jobs of the model at `model`: what its file says, else what is known of SDXL Turbo, else what its contract says.
 ///
 /// # Errors
 /// There is such a file, and it cannot be read, or says what it may not.
 pub fn defaults(model: &Path) -> Result<Defaults, DefaultsFileError> {
     let path = defaults_file(model);
+    let told = recognise(model);
     // What does not load has no jobs.
-    let usual = match recognise(model) {
+    let usual = match told {
         Ok(Recognised::Loads(family)) => family.contract(),
         Ok(Recognised::Other(_)) | Err(_) => Contract::Sd1,
     };
-    match whole::read(&path, FILE_BYTES) {
-        Ok(text) => Defaults::from_json(&text, usual).map_err(|cause| {
-            let cause = Box::new(cause);
-            DefaultsFileError::Content { path, cause }
-        }),
+    let text = match whole::read(&path, FILE_BYTES) {
+        Ok(text) => text,
         Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Ok(usual.into())
+            if !matches!(told, Ok(Recognised::Loads(Family::Sdxl)) if is_turbo(model)) {
+                return Ok(usual.into());
+            }
+            TURBO.to_owned()
         }
-        Err(cause) => Err(DefaultsFileError::Unreadable { path, cause }),
-    }
+        Err(cause) => return Err(DefaultsFileError::Unreadable { path, cause }),
+    };
+    Defaults::from_json(&text, usual).map_err(|cause| {
+        let cause = Box::new(cause);
+        DefaultsFileError::Content { path, cause }
+    })
+}
+
+/// Whether a folder of SDXL is of a Turbo model: its scheduler file alone tells.
+fn is_turbo(folder: &Path) -> bool {
+    let text = whole::read(&folder.join("scheduler/scheduler_config.json"), CONFIG_BYTES).unwrap_or_default();
+    let scheduler: Value = serde_json::from_slice(&text).unwrap_or_default();
+    scheduler["_class_name"] == "EulerAncestralDiscreteScheduler" && scheduler["timestep_spacing"] == "trailing"
 }
 
 #[cfg(test)]
@@ -89,6 +109,37 @@ mod tests {
             assert!(error.starts_with(&format!("{} cannot be read: ", path.display())), "{error}");
             fs::remove_dir(&path).unwrap();
         }
+    }
+
+    #[test]
+    fn turbo_is_told_by_its_scheduler() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let scheduler = |class: &str, spacing: &str| {
+            let text = format!(r#"{{"_class_name": "{class}DiscreteScheduler", "timestep_spacing": "{spacing}"}}"#);
+            write("scheduler/scheduler_config.json", &text);
+            defaults(folder.path()).unwrap().told()
+        };
+        write(
+            "unet/config.json",
+            r#"{"in_channels": 4, "cross_attention_dim": 2048, "addition_embed_type": "text_time"}"#,
+        );
+        write("model_index.json", r#"{"_class_name": "StableDiffusionXLPipeline"}"#);
+        let told = scheduler("EulerAncestral", "trailing");
+        let [size, one] = ["width 512, height 512", "num_inference_steps 1, guidance_scale 0, scheduler EULER-A"];
+        assert!(told.contains(size) && told.contains(one), "{told}");
+        assert_eq!(scheduler("Euler", "trailing"), "", "a Lightning model may be of any number of steps");
+        assert_eq!(scheduler("EulerAncestral", "leading"), "");
+        scheduler("EulerAncestral", "trailing");
+        write("latentd.json", "{}");
+        assert_eq!(defaults(folder.path()).unwrap().told(), "", "its own file has the last word");
+        fs::remove_file(folder.path().join("latentd.json")).unwrap();
+        write("model_index.json", r#"{"_class_name": "StableDiffusionPipeline"}"#);
+        assert_eq!(defaults(folder.path()).unwrap().told(), "");
     }
 
     #[test]

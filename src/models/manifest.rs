@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 use super::place::RelativePath;
 use crate::disk::whole;
+use crate::job::Family;
 
 /// The file in a model's folder that says what it is.
 pub const MANIFEST: &str = "model.json";
@@ -18,12 +19,16 @@ pub const MANIFEST: &str = "model.json";
 const MANIFEST_BYTES: u64 = 4 << 20;
 
 /// The manifests of `models/manifests/`, by their file names without the ending.
-const KNOWN: [(&str, &str); 5] = [
+const KNOWN: [(&str, &str); 9] = [
     ("sd-1.5", include_str!("../../models/manifests/sd-1.5.json")),
     ("sd-1.4", include_str!("../../models/manifests/sd-1.4.json")),
     ("dreamshaper-8", include_str!("../../models/manifests/dreamshaper-8.json")),
     ("openjourney", include_str!("../../models/manifests/openjourney.json")),
     ("realistic-vision-5.1", include_str!("../../models/manifests/realistic-vision-5.1.json")),
+    ("sdxl", include_str!("../../models/manifests/sdxl.json")),
+    ("sdxl-turbo", include_str!("../../models/manifests/sdxl-turbo.json")),
+    ("sdxl-refiner", include_str!("../../models/manifests/sdxl-refiner.json")),
+    ("sdxl-vae-fp16-fix", include_str!("../../models/manifests/sdxl-vae-fp16-fix.json")),
 ];
 
 /// What is told of a model. Everything but the family of one that is there may be unknown.
@@ -46,6 +51,12 @@ pub struct Manifest {
     /// The branch, tag or commit; of a model that was pulled, the commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
+    /// Which weights of the repository are pulled where none are asked for, as in `fp16`; of known models alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Where the autoencoder came from, if it is not the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vae: Option<PartSource>,
     /// Where the file came from, if from no repository; without what could be a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -58,6 +69,18 @@ pub struct Manifest {
     /// What a reader should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// Where a part of a model came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartSource {
+    /// The repository, `owner/name`.
+    pub repository: String,
+    /// The commit.
+    pub revision: String,
+    /// What its publisher allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
 }
 
 /// A file of a model.
@@ -73,15 +96,19 @@ pub struct ListedFile {
 }
 
 impl Manifest {
+    /// The family of an autoencoder of SDXL, which is no model.
+    pub(super) const VAE: &str = "sdxl-vae";
+
     /// The model that is known by `name`.
     pub fn known(name: &str) -> Option<Self> {
         let (_, text) = KNOWN.into_iter().find(|(known, _)| *known == name)?;
         serde_json::from_str(text).ok()
     }
 
-    /// The names of all known models.
+    /// The names of the known models that load.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        KNOWN.into_iter().map(|(name, _)| name)
+        let loads = |name: &str| Self::known(name).is_some_and(|known| Family::from_name(&known.family).is_some());
+        KNOWN.into_iter().map(|(name, _)| name).filter(move |name| loads(name))
     }
 
     /// What `model.json` in `folder` says; `None` if there is none.
@@ -124,14 +151,20 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap().trim_end_matches(".json").to_owned())
             .collect();
         files.sort();
-        let mut known: Vec<&str> = Manifest::names().collect();
+        let mut known = KNOWN.map(|(name, _)| name);
         known.sort_unstable();
         assert_eq!(files, known);
         for (name, text) in KNOWN {
             let manifest: Manifest = serde_json::from_str(text).unwrap();
             let written: serde_json::Value = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_value(&manifest).unwrap(), written, "{name}: nothing is misspelt");
-            assert_eq!(manifest.family, "sd1", "{name}");
+            let family = match name {
+                "sdxl-refiner" | "sdxl-vae-fp16-fix" => None,
+                _ if name.starts_with("sdxl") => Some(Family::Sdxl),
+                _ => Some(Family::Sd1),
+            };
+            assert_eq!(Family::from_name(&manifest.family), family, "{name}");
+            assert_eq!(Manifest::names().any(|known| known == name), family.is_some(), "{name}");
             assert!(manifest.repository.is_some() && manifest.revision.is_some(), "{name}");
             assert!(manifest.licence.is_some() && manifest.licence_url.is_some(), "{name}");
             assert_eq!(Manifest::known(name), Some(manifest));

@@ -6,12 +6,14 @@ use std::path::Path;
 use super::digest::Digest;
 use super::error::PullError;
 use super::hub::{Hub, Repository};
+use super::item::Item;
 use super::limits::ENDING;
 use super::manifest::Manifest;
 use super::persist::persist;
 use super::place::RelativePath;
-use super::remote::RemoteFile;
-use super::select::{UnusableRepository, choose};
+use super::select::UnusableRepository;
+use super::snapshot::Snapshot;
+use crate::job::Family;
 use crate::net::{DownloadError, Resume, Url};
 
 /// The revision where none is named.
@@ -26,6 +28,8 @@ pub struct Order {
     pub revision: Option<String>,
     /// Which weights of a repository, as in `fp16`.
     pub variant: Option<String>,
+    /// The repository or the known name of an autoencoder that takes the place of the model's own.
+    pub vae: Option<String>,
     /// What to call it here.
     pub name: Option<String>,
     /// What the file at a URL must hash to.
@@ -36,7 +40,7 @@ pub struct Order {
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
     /// One of the known models, by its name here.
-    Known(String, Manifest),
+    Known(String, Box<Manifest>),
     /// A repository, at a revision if one was named.
     Repository(Repository, Option<String>),
     /// A file.
@@ -52,23 +56,6 @@ pub struct PullPlan {
     pub about: Manifest,
     /// Its files.
     pub items: Vec<Item>,
-    /// The repository's page, for people.
-    pub(super) page: Option<String>,
-}
-
-/// A file of a plan.
-#[derive(Debug, Clone)]
-pub struct Item {
-    /// Where it goes.
-    pub path: RelativePath,
-    /// Where it is.
-    pub url: Url,
-    /// Its size, if that is known.
-    pub bytes: Option<u64>,
-    /// What it must hash to, if that is known.
-    pub sha256: Option<Digest>,
-    /// What names this state of it, if no hash does.
-    pub(super) blob: Option<String>,
 }
 
 impl What {
@@ -83,7 +70,7 @@ impl What {
             return if matches!(url.scheme(), "http" | "https") { Ok(Self::File(url)) } else { Err(wrong()) };
         }
         if let Some(manifest) = Manifest::known(text) {
-            return Ok(Self::Known(text.to_owned(), manifest));
+            return Ok(Self::Known(text.to_owned(), Box::new(manifest)));
         }
         let (repository, revision) = match text.split_once('@') {
             Some((repository, revision)) if !revision.is_empty() => (repository, Some(revision.to_owned())),
@@ -98,14 +85,14 @@ impl PullPlan {
     /// Whether the model in `folder` is what this would fetch, as far as its manifest and its files' sizes say.
     pub fn is_done(&self, folder: &Path) -> bool {
         let Ok(Some(there)) = Manifest::read(folder) else { return false };
-        let of_one_source = (&there.repository, &there.revision, &there.url)
-            == (&self.about.repository, &self.about.revision, &self.about.url);
+        let from =
+            |about: &Manifest| (about.repository.clone(), about.revision.clone(), about.url.clone(), about.vae.clone());
         let has = |item: &Item| {
             let found = there.files.iter().find(|file| file.path == item.path);
             let size = fs::metadata(item.path.within(folder)).ok().map(|file| file.len());
             found.is_some_and(|file| item.sha256.is_none_or(|sha256| sha256 == file.sha256) && file.bytes == size)
         };
-        of_one_source && self.items.iter().all(has)
+        from(&there) == from(&self.about) && self.items.iter().all(has)
     }
 
     /// Bytes of all files, as far as they are known.
@@ -129,22 +116,7 @@ pub async fn plan(hub: &Hub, order: Order) -> Result<PullPlan, PullError> {
         What::Repository(_, Some(_)) if order.revision.is_some() => {
             return Err(PullError::Flag("the revision is named twice: leave out --revision, or what follows the @"));
         }
-        What::Repository(repository, revision) => {
-            let name = order.name.clone().unwrap_or_else(|| repository.name().to_owned());
-            let about = Manifest::default();
-            let revision = order.revision.clone().or(revision).unwrap_or_else(|| DEFAULT_REVISION.to_owned());
-            of_repository(hub, name, about, &repository, &revision, order.variant.as_deref()).await?
-        }
-        What::Known(name, about) => {
-            let name = order.name.clone().unwrap_or(name);
-            let pinned = about.revision.clone();
-            // Hashes are those of the revision that is pinned with them.
-            let about = if order.revision.is_some() { Manifest { files: Vec::new(), ..about } } else { about };
-            let revision = order.revision.clone().or(pinned).unwrap_or_else(|| DEFAULT_REVISION.to_owned());
-            let repository = about.repository.as_deref().and_then(Repository::parse);
-            let repository = repository.ok_or_else(|| PullError::What(order.what.clone()))?;
-            of_repository(hub, name, about, &repository, &revision, order.variant.as_deref()).await?
-        }
+        what => of_repository(hub, what, &order).await?,
     };
     if !is_name(&plan.name) {
         return Err(PullError::Name(plan.name));
@@ -152,48 +124,55 @@ pub async fn plan(hub: &Hub, order: Order) -> Result<PullPlan, PullError> {
     Ok(plan)
 }
 
-async fn of_repository(
-    hub: &Hub,
-    name: String,
-    about: Manifest,
-    repository: &Repository,
-    revision: &str,
-    variant: Option<&str>,
-) -> Result<PullPlan, PullError> {
-    let listing = hub.list(repository, revision).await?;
-    let unfit = |cause: UnusableRepository| PullError::Unfit { repository: repository.to_string(), cause };
-    let chosen = choose(&listing.files, variant).map_err(unfit)?;
-    let item = |remote: &RemoteFile| {
-        let known = about.hash(&remote.path);
-        if let (Some(expected), Some(found)) = (known, remote.sha256)
-            && expected != found
-        {
-            return Err(PullError::Exchanged { file: remote.path.to_string(), expected, found });
+async fn of_repository(hub: &Hub, what: What, order: &Order) -> Result<PullPlan, PullError> {
+    let known_as = match &what {
+        What::Known(name, _) => Some(name.clone()),
+        _ => None,
+    };
+    let (repository, revision, known) = source(what, order.revision.as_deref(), &order.what)?;
+    if known_as.is_some() && Family::from_name(&known.family).is_none() {
+        return Err(match known.family.as_str() {
+            Manifest::VAE => {
+                PullError::Unfit { repository: repository.to_string(), cause: UnusableRepository::Autoencoder }
+            }
+            _ => PullError::Family(repository.to_string(), known.family),
+        });
+    }
+    let name = order.name.clone().or(known_as).unwrap_or_else(|| repository.name().to_owned());
+    let variant = order.variant.clone().or_else(|| known.variant.clone());
+    // What cannot be asked for is told before the hub is called.
+    let vae = order.vae.as_deref().map(|vae| source(What::parse(vae)?, None, vae)).transpose()?;
+    let snapshot = Snapshot::of(hub, repository, &revision, known).await?;
+    let (mut items, mut about) = (snapshot.model(variant.as_deref()).await?, snapshot.about());
+    if let Some((repository, revision, known)) = vae {
+        let vae = Snapshot::of(hub, repository, &revision, known).await?;
+        items.retain(|item| item.path.parts().0 != Some("vae"));
+        items.extend(vae.vae(variant.as_deref()).await?);
+        about.vae = Some(vae.source());
+    }
+    Ok(PullPlan { name, about, items })
+}
+
+/// Which repository is meant, at which revision, and what is known of it. `text` is what people typed.
+fn source(what: What, revision: Option<&str>, text: &str) -> Result<(Repository, String, Manifest), PullError> {
+    let (repository, pinned, known) = match what {
+        What::File(_) => return Err(PullError::Flag("--vae is a repository or a known name, not the URL of a file")),
+        What::Repository(repository, pinned) => (Some(repository), pinned, Manifest::default()),
+        What::Known(_, known) => {
+            // Hashes are those of the revision that is pinned with them.
+            let known = if revision.is_some() { Manifest { files: Vec::new(), ..*known } } else { *known };
+            (known.repository.as_deref().and_then(Repository::parse), known.revision.clone(), known)
         }
-        Ok(Item {
-            path: remote.path.clone(),
-            url: hub.file(repository, &listing.commit, &remote.path),
-            bytes: remote.bytes,
-            sha256: known.or(remote.sha256),
-            blob: remote.blob.clone(),
-        })
     };
-    let items = chosen.into_iter().map(item).collect::<Result<_, _>>()?;
-    let about = Manifest {
-        licence: about.licence.or(listing.licence),
-        repository: Some(repository.to_string()),
-        revision: Some(listing.commit),
-        files: Vec::new(),
-        note: None,
-        ..about
-    };
-    Ok(PullPlan { name, about, items, page: Some(hub.page(repository)) })
+    let repository = repository.ok_or_else(|| PullError::What(text.to_owned()))?;
+    let revision = revision.map(str::to_owned).or(pinned).unwrap_or_else(|| DEFAULT_REVISION.to_owned());
+    Ok((repository, revision, known))
 }
 
 /// One file becomes a folder with that file in it, so that what is known of it has a place.
 async fn of_file(hub: &Hub, mut url: Url, order: &Order) -> Result<PullPlan, PullError> {
-    if order.revision.is_some() || order.variant.is_some() {
-        return Err(PullError::Flag("--revision and --variant are for repositories, not for the URL of a file"));
+    if order.revision.is_some() || order.variant.is_some() || order.vae.is_some() {
+        return Err(PullError::Flag("--revision, --variant and --vae are for repositories, not for the URL of a file"));
     }
     let last = url.path().rsplit('/').next().unwrap_or_default().to_owned();
     let pickle =
@@ -231,8 +210,8 @@ async fn of_file(hub: &Hub, mut url: Url, order: &Order) -> Result<PullPlan, Pul
     let path = RelativePath::parse(&format!("{name}{ENDING}")).ok_or_else(|| PullError::Name(name.clone()))?;
     let sha256 = order.sha256.or(linked);
     let about = Manifest { url: Some(bare(&url)), ..Manifest::default() };
-    let item = Item { path, url, bytes: answer.total, sha256, blob: None };
-    Ok(PullPlan { name, about, items: vec![item], page: None })
+    let item = Item { path, url, bytes: answer.total, sha256, blob: None, page: None };
+    Ok(PullPlan { name, about, items: vec![item] })
 }
 
 /// A URL without what could be a secret.

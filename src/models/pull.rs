@@ -14,10 +14,11 @@ use super::error::PullError;
 use super::family::{CONFIG_BYTES, Recognised, of_file, of_folder};
 use super::fetch::{Seen, WantedFile, fetch};
 use super::hub::Hub;
+use super::item::Item;
 use super::manifest::Manifest;
 use super::part::part;
 use super::place::RelativePath;
-use super::plan::{Item, PullPlan};
+use super::plan::PullPlan;
 use super::staging::{Staged, Staging};
 use crate::clock::UnixTime;
 use crate::disk::whole;
@@ -47,7 +48,7 @@ pub async fn pull(
     let mut files = Vec::new();
     // The configuration first: it tells whether the rest is worth hours.
     for group in [small, large] {
-        let wants = group.into_iter().map(|(number, item)| (number, want(plan, item, &staging))).collect();
+        let wants = group.into_iter().map(|(number, item)| (number, want(item, &staging))).collect();
         files.extend(fetch_all(hub.downloads(), wants, jobs, watch).await?);
         refuse_other_family(plan, &staging)?;
     }
@@ -65,12 +66,11 @@ pub async fn pull(
     staging.complete(about, files)
 }
 
-fn want(plan: &PullPlan, item: &Item, staging: &Staging) -> WantedFile {
-    let revision = plan.about.revision.clone().unwrap_or_default();
+fn want(item: &Item, staging: &Staging) -> WantedFile {
     WantedFile {
         path: item.path.clone(),
         url: item.url.clone(),
-        page: plan.page.clone().map(|page| (page, revision)),
+        page: item.page.clone(),
         file: staging.file(&item.path),
         bytes: item.bytes,
         sha256: item.sha256,

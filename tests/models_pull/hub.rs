@@ -66,6 +66,30 @@ pub(crate) fn listing(files: &[(&str, Vec<u8>)]) -> serde_json::Value {
     json!({"sha": COMMIT, "cardData": {"license": "creativeml-openrail-m"}, "siblings": siblings})
 }
 
+/// Weights in two files, and their index.
+pub(crate) fn shards(folder: &str, stem: &str) -> Vec<(String, Vec<u8>)> {
+    let [first, second] = [1, 2].map(|number| format!("{stem}-0000{number}-of-00002.safetensors"));
+    let index = json!({"metadata": {"total_size": 30}, "weight_map": {"a": second, "b": first}}).to_string();
+    vec![
+        (format!("{folder}/{stem}.safetensors.index.json"), index.into_bytes()),
+        (format!("{folder}/{first}"), weights(20, 4)),
+        (format!("{folder}/{second}"), weights(10, 5)),
+    ]
+}
+
+/// A hub that has `files` of `repository` at `revision`.
+pub(crate) fn answer(repository: &str, revision: &str, files: &[(String, Vec<u8>)], request: &Request) -> Answer {
+    let files: Vec<(&str, Vec<u8>)> = files.iter().map(|(path, bytes)| (path.as_str(), bytes.clone())).collect();
+    if request.target == format!("/api/models/{repository}/revision/{revision}?blobs=true") {
+        return said("200 OK", "", listing(&files).to_string().as_bytes());
+    }
+    let path = request.target.strip_prefix(&format!("/{repository}/resolve/{COMMIT}/"));
+    match path.and_then(|path| files.iter().find(|(name, _)| *name == path)) {
+        Some((path, bytes)) => part(bytes, path, request.from()),
+        None => said("404 Not Found", "X-Error-Code: EntryNotFound\r\n", b""),
+    }
+}
+
 /// What a hub that behaves answers.
 pub(crate) fn behaved(request: &Request) -> Answer {
     if request.target == "/api/models/o/small/revision/main?blobs=true" {

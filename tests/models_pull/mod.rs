@@ -6,5 +6,6 @@ mod breaks;
 mod command;
 mod hub;
 mod refusals;
+mod sdxl;
 mod server;
 mod whole;

@@ -142,7 +142,10 @@ async fn what_cannot_be_asked_for_is_told_without_a_call() {
         (Order { what: "ftp://h/a.safetensors".into(), ..Order::default() }, "neither a repository"),
         (Order { what: "o/r@a".into(), revision: some(), ..Order::default() }, "named twice"),
         (Order { what: "o/r".into(), sha256, ..Order::default() }, "--sha256 is for the URL"),
-        (Order { what: file, revision: some(), ..Order::default() }, "--revision and --variant are for repositories"),
+        (
+            Order { what: file, revision: some(), ..Order::default() },
+            "--revision, --variant and --vae are for repositories",
+        ),
         (Order { what: server.url("/a.ckpt"), ..Order::default() }, "a.ckpt only as a pickle"),
         (Order { what: server.url("/download/17"), ..Order::default() }, "--name"),
     ] {

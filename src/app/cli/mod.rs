@@ -127,7 +127,7 @@ pub(super) enum ModelCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// A repository on the hub, the URL of a .safetensors file, or a known model: sd-1.5, sd-1.4 and others.
+    /// A repository on the hub, the URL of a .safetensors file, or a known model: sd-1.5, sdxl and others.
     #[arg(value_name = "REPO[@REVISION]|URL|NAME")]
     pub(super) what: String,
     /// The branch, tag or commit of the repository, if it is not behind an @.
@@ -136,6 +136,9 @@ pub(super) struct PullArgs {
     /// Half-precision weights, half as large.
     #[arg(long, value_parser = ["fp16"])]
     pub(super) variant: Option<String>,
+    /// An autoencoder that takes the place of the model's own, such as sdxl-vae-fp16-fix.
+    #[arg(long, value_name = "REPO[@REVISION]|NAME")]
+    pub(super) vae: Option<String>,
     /// What to call it here, if not as there.
     #[arg(long)]
     pub(super) name: Option<String>,

@@ -70,8 +70,8 @@ async fn carry_out(args: PullArgs, config: &Config) -> Result<(), Failure> {
     let token = config.hub.token().map_err(Failure::Token)?;
     let key = token.as_ref().map(|token| (&endpoint, token.reveal()));
     let hub = Hub::new(endpoint.clone(), DownloadClient::through(key, &config.net.proxies)?);
-    let PullArgs { what, revision, variant, name, jobs, sha256 } = args;
-    let plan = plan(&hub, Order { what, revision, variant, name, sha256 }).await?;
+    let PullArgs { what, revision, variant, vae, name, jobs, sha256 } = args;
+    let plan = plan(&hub, Order { what, revision, variant, vae, name, sha256 }).await?;
     let place = config.models_dir.join(&plan.name);
     if plan.is_done(&place) {
         // So that a container's start may pull without asking first.
@@ -107,15 +107,21 @@ fn outline(plan: &PullPlan) -> String {
         (.., Some(url)) => url.clone(),
         _ => "a file".to_owned(),
     };
+    let unstated = || "not stated; see where it comes from before you use it".to_owned();
     let licence = match (&about.licence, &about.licence_url) {
         (Some(licence), Some(url)) => format!("{licence} ({url})"),
         (Some(licence), None) => licence.clone(),
-        _ => "not stated; see where it comes from before you use it".to_owned(),
+        _ => unstated(),
     };
+    let vae = about.vae.as_ref().map(|vae| {
+        let licence = vae.licence.clone().unwrap_or_else(unstated);
+        format!("autoencoder: {} at {}\nits licence: {licence}\n", vae.repository, vae.revision)
+    });
     let hashes = plan.items.iter().filter(|item| item.sha256.is_some()).count();
     let title = about.title.as_ref().map(|title| format!("{title}: ")).unwrap_or_default();
     format!(
-        "{title}{source}\nlicence: {licence}\n{} files, {}, hashes published of {hashes}",
+        "{title}{source}\nlicence: {licence}\n{}{} files, {}, hashes published of {hashes}",
+        vae.unwrap_or_default(),
         plan.items.len(),
         size(plan.bytes())
     )

@@ -102,6 +102,20 @@ fn ids_are_the_references() {
     println!("{texts} texts, {folders} folders");
 }
 
+/// SDXL's second tokenizer from the files of its first.
+#[test]
+fn a_text_can_be_filled_up_with_a_token_of_its_own() {
+    let second = Tokenizer::with_pad_token(Path::new("models/clip-tokenizer"), "!").unwrap();
+    assert_eq!(second.vocab_size(), 49408);
+    for (text, ids) in [("a!!b", [320, 0, 0, 321].as_slice()), ("a photo of a cat", &[320, 1125, 539, 320, 2368])] {
+        assert_eq!(second.encode_all(text).unwrap(), ids, "{text}");
+    }
+    let empty = second.encode("").unwrap().ids;
+    assert_eq!((&empty[..2], empty.len()), ([49406, 49407].as_slice(), 77));
+    assert!(empty[2..].iter().all(|id| *id == 0), "{empty:?}");
+    assert_eq!(CLIP.encode_all("a!!b").unwrap(), [320, 748, 321]);
+}
+
 #[test]
 fn clips_own_ids() {
     assert_eq!(CLIP.vocab_size(), 49408);

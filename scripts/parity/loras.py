@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from peft import LoraConfig
 from PIL import Image
 from safetensors.numpy import save_file as save_arrays
@@ -37,6 +37,9 @@ EVERYTHING = "."
 TEXT = r"\.(q|k|v|out)_proj$|\.mlp\.fc[12]$"
 TEXT_ATTENTION = r"_proj$"
 TEXT_OLD = {"q_proj": "to_q_lora", "k_proj": "to_k_lora", "v_proj": "to_v_lora", "out_proj": "to_out_lora"}
+
+# Those of SDXL are among them.
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 COPIES = {"a.safetensors": "a", "b.safetensors": "b", "e-half": "e"}
 SCALES = (1.0, 0.35, 0.7)
@@ -119,15 +122,21 @@ GOLDEN = {
 }
 
 
-def modules(pipe: StableDiffusionPipeline, layout: Layout) -> Iterator[Module]:
+def parts(pipe: DiffusionPipeline) -> list[str]:
+    """What a LoRA may touch, in order."""
+    return ["unet", *(part for part in TEXT_ENCODERS if getattr(pipe, part, None) is not None)]
+
+
+def modules(pipe: DiffusionPipeline, layout: Layout) -> Iterator[Module]:
     """What a file of this layout touches, in order."""
-    for part, pattern in (("unet", layout.unet), ("text_encoder", layout.text)):
+    for part in parts(pipe):
+        pattern = layout.unet if part == "unet" else layout.text
         for name, module in getattr(pipe, part).named_modules():
             if isinstance(module, nn.Linear | nn.Conv2d) and re.search(pattern, name):
                 yield Module(part, name, module.weight)
 
 
-def write(pipe: StableDiffusionPipeline, layout: Layout, file: Path, seed: int) -> dict[Module, Tensor]:
+def write(pipe: DiffusionPipeline, layout: Layout, file: Path, seed: int) -> dict[Module, Tensor]:
     """Writes a LoRA whose change of a weight is about a fifth of that weight; gives the changes."""
     generator = torch.Generator().manual_seed(seed)
     blocks, ranks = list(ldm.unet_blocks(pipe.unet.config)), itertools.cycle(layout.ranks)
@@ -150,9 +159,9 @@ def write(pipe: StableDiffusionPipeline, layout: Layout, file: Path, seed: int) 
     return changes
 
 
-def same(pipe: StableDiffusionPipeline, changes: dict[Module, Tensor], file: Path) -> None:
+def same(pipe: DiffusionPipeline, changes: dict[Module, Tensor], file: Path) -> None:
     """Fails unless the reference changes the very weights that the file was made for, by as much."""
-    layers = {(part, name): module for part in ("unet", "text_encoder") for name, module in getattr(pipe, part).named_modules() if "it" in getattr(module, "lora_A", {})}
+    layers = {(part, name): module for part in parts(pipe) for name, module in getattr(pipe, part).named_modules() if "it" in getattr(module, "lora_A", {})}
     wanted = {(module.part, module.name): change for module, change in changes.items()}
     if layers.keys() != wanted.keys():
         raise SystemExit(f"{file.name}: the reference differs in {sorted(layers.keys() ^ wanted.keys())[:8]}")
@@ -170,8 +179,10 @@ def is_query(name: str) -> bool:
 def notes(touched: list[Module], layout: Layout) -> dict:
     """What diffusers writes of PEFT's configuration: one alpha for most, another for queries."""
     found = {}
-    for part in ("unet", "text_encoder"):
+    for part in ("unet", *TEXT_ENCODERS):
         names = [module.name for module in touched if module.part == part]
+        if not names:
+            continue
         queries = {name: layout.ranks[0] for name in names if is_query(name)}
         config = LoraConfig(r=layout.ranks[0], lora_alpha=layout.noted * layout.ranks[0], target_modules=names, alpha_pattern=queries).to_dict()
         found |= {f"{part}.{key}": sorted(value) if isinstance(value, set) else value for key, value in config.items()}

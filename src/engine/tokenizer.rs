@@ -61,8 +61,21 @@ impl Tokenizer {
     /// # Errors
     /// A file is missing, cannot be read, or does not hold what it should.
     pub fn from_folder(dir: &Path) -> Result<Self, TokenizerError> {
+        Self::read(dir, None)
+    }
+
+    /// The same, but `pad` fills a text up, whatever the files say. A special token is looked for in a text, so where `pad` is typed, it is
+    /// that token: this is how the second tokenizer of SDXL treats `!`.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::from_folder`].
+    pub fn with_pad_token(dir: &Path, pad: &str) -> Result<Self, TokenizerError> {
+        Self::read(dir, Some(pad))
+    }
+
+    fn read(dir: &Path, pad: Option<&str>) -> Result<Self, TokenizerError> {
         let serialized: Option<Serialized> = read_json(&dir.join("tokenizer.json"))?;
-        let special = Special::read(dir, serialized.as_ref())?;
+        let special = Special::read(dir, serialized.as_ref(), pad)?;
         let vocabulary = match serialized {
             Some(serialized) => Vocabulary::of(serialized, &dir.join("tokenizer.json"))?,
             None => Vocabulary::read(dir, &special)?,

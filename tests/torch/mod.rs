@@ -12,3 +12,6 @@ mod sdxl;
 mod starts;
 mod upcast;
 mod warm_up;
+mod xl_loras;
+mod xl_single_file;
+mod xl_twins;

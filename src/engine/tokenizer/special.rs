@@ -73,8 +73,8 @@ impl Token {
 }
 
 impl Special {
-    /// Reads what the folder says about special tokens; `serialized` is its `tokenizer.json`.
-    pub(super) fn read(dir: &Path, serialized: Option<&Serialized>) -> Result<Self, TokenizerError> {
+    /// Reads what the folder says about special tokens; `serialized` is its `tokenizer.json`. With `pad` that is the token to fill up with.
+    pub(super) fn read(dir: &Path, serialized: Option<&Serialized>, pad: Option<&str>) -> Result<Self, TokenizerError> {
         let config = Object::read(dir.join("tokenizer_config.json"))?;
         for side in ["padding_side", "truncation_side"] {
             if let Some("left") = config.get::<String>(side)?.as_deref() {
@@ -88,6 +88,9 @@ impl Special {
             None => Object::read(dir.join("special_tokens_map.json"))?,
         };
         let mut roles = roles(&config, &map)?;
+        for (role, _) in roles.iter_mut().zip(ROLES).filter(|(_, (key, _))| *key == "pad_token") {
+            *role = pad.map(Token::text).or(role.take());
+        }
         let (others, listed) = extras(&[&config, &map])?;
         let named: Vec<&Token> = roles.iter().flatten().chain(&others).chain(&listed).collect();
         let numbered = numbered.map_or_else(|| older_numbered(dir, &named, serialized), Ok)?;

@@ -1,9 +1,11 @@
 //! Families: how a kind of model is recognised, loaded and told what to draw. A family is a folder, and a line in the list here.
 
+mod checkpoint;
 mod folder;
 mod load;
 pub(in crate::engine::torch) mod model;
 pub(in crate::engine::torch) mod names;
+mod open_clip;
 mod part;
 mod parts_fit;
 mod sd1;

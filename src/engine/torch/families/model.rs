@@ -94,8 +94,8 @@ pub(in crate::engine::torch) struct LoraPrefixes {
 pub(in crate::engine::torch) struct PartPrefixes {
     /// diffusers' name of the part, under which PEFT keeps its settings.
     pub(in crate::engine::torch) part: &'static str,
-    /// kohya's, whose names have `_` instead of dots.
-    pub(in crate::engine::torch) flat: &'static str,
+    /// kohya's, whose names have `_` instead of dots, the likeliest first.
+    pub(in crate::engine::torch) flat: &'static [&'static str],
     /// diffusers' and PEFT's, the likeliest first.
     pub(in crate::engine::torch) dotted: &'static [&'static str],
 }
@@ -103,7 +103,7 @@ pub(in crate::engine::torch) struct PartPrefixes {
 impl PartPrefixes {
     /// Whether one of them begins with `mark`.
     pub(in crate::engine::torch) fn has(&self, mark: &str) -> bool {
-        self.flat.starts_with(mark) || self.dotted.iter().any(|prefix| prefix.starts_with(mark))
+        self.flat.iter().chain(self.dotted).any(|prefix| prefix.starts_with(mark))
     }
 }
 

@@ -1,18 +1,19 @@
 //! Names of tensors: what modules here ask for (diffusers' names) and what files call the same thing.
 
+use crate::engine::torch::weights::files::TensorSource;
 use crate::job::checkpoint::{AUTOENCODER_PREFIX, UNET_PREFIX};
 
 /// In a `text_encoder/` file of diffusers: transformers has written it both with and without `text_model.`.
-pub(in crate::engine::torch) fn text_encoder(name: &str) -> Vec<String> {
-    vec![format!("text_model.{name}"), name.to_owned()]
+pub(in crate::engine::torch) fn text_encoder(name: &str) -> Vec<TensorSource> {
+    vec![format!("text_model.{name}").into(), name.to_owned().into()]
 }
 
 /// A diffusers `vae/` file: attention had other names when SD 1.5 was published.
-pub(in crate::engine::torch) fn autoencoder(name: &str) -> Vec<String> {
-    let mut names = vec![name.to_owned()];
+pub(in crate::engine::torch) fn autoencoder(name: &str) -> Vec<TensorSource> {
+    let mut names = vec![name.to_owned().into()];
     if name.contains(".attentions.") {
         let old = [("to_q.", "query."), ("to_k.", "key."), ("to_v.", "value."), ("to_out.0.", "proj_attn.")];
-        names.extend(old.iter().filter(|(new, _)| name.contains(new)).map(|(new, old)| name.replace(new, old)));
+        names.extend(old.iter().filter(|(new, _)| name.contains(new)).map(|(new, old)| name.replace(new, old).into()));
     }
     names
 }
@@ -34,6 +35,8 @@ fn unet_name(name: &str, levels: &[(usize, bool)]) -> Option<String> {
     Some(match parts.as_slice() {
         ["time_embedding", "linear_1", rest] => format!("time_embed.0.{rest}"),
         ["time_embedding", "linear_2", rest] => format!("time_embed.2.{rest}"),
+        ["add_embedding", "linear_1", rest] => format!("label_emb.0.0.{rest}"),
+        ["add_embedding", "linear_2", rest] => format!("label_emb.0.2.{rest}"),
         ["conv_in", rest] => format!("input_blocks.0.0.{rest}"),
         ["conv_norm_out", rest] => format!("out.0.{rest}"),
         ["conv_out", rest] => format!("out.2.{rest}"),
@@ -154,6 +157,25 @@ mod tests {
     }
 
     #[test]
+    fn sdxl_names_are_those_of_its_checkpoint() {
+        let levels = [(2, false), (2, true), (2, true)];
+        for (ours, file) in [
+            ("add_embedding.linear_1.weight", "label_emb.0.0.weight"),
+            ("add_embedding.linear_2.bias", "label_emb.0.2.bias"),
+            ("down_blocks.0.downsamplers.0.conv.weight", "input_blocks.3.0.op.weight"),
+            (
+                "down_blocks.2.attentions.1.transformer_blocks.9.norm1.bias",
+                "input_blocks.8.1.transformer_blocks.9.norm1.bias",
+            ),
+            ("up_blocks.0.upsamplers.0.conv.bias", "output_blocks.2.2.conv.bias"),
+            ("up_blocks.1.upsamplers.0.conv.bias", "output_blocks.5.2.conv.bias"),
+            ("up_blocks.2.resnets.0.norm1.bias", "output_blocks.6.0.in_layers.0.bias"),
+        ] {
+            assert_eq!(original_unet(ours, &levels), format!("model.diffusion_model.{file}"));
+        }
+    }
+
+    #[test]
     fn what_is_no_name_of_such_a_unet_stays_as_it_is() {
         for name in [
             "down_blocks.5.resnets.0.conv1.weight",
@@ -183,7 +205,7 @@ mod tests {
         }
         assert_eq!(
             autoencoder("decoder.mid_block.attentions.0.to_out.0.bias")[1],
-            "decoder.mid_block.attentions.0.proj_attn.bias"
+            "decoder.mid_block.attentions.0.proj_attn.bias".to_owned().into()
         );
     }
 }

@@ -16,7 +16,7 @@ use crate::engine::torch::families::{Model, ModelFamily};
 use crate::engine::torch::networks::Networks;
 use crate::job::{Code, JobError, Lora};
 
-/// Changed models that are remembered. Of SD 1.5 in f16 one takes up to 1 GB beside the model.
+/// Changed models that are remembered. Of SD 1.5 in f16 one takes up to 1 GB beside the model, of SDXL up to 7 GB.
 const MAX_LORAS: usize = 3;
 
 /// A merge that takes longer is worth a word: every job waits for it.

@@ -53,17 +53,17 @@ impl LoraPart {
     /// Every known way to write `module`, such as `mid_block.attentions.0.proj_in` or `encoder.layers.0.mlp.fc1`.
     pub(super) fn spellings(&self, module: &str) -> Vec<Spelling> {
         let PartPrefixes { flat, dotted, .. } = self.prefixes;
-        let flat = |name: &str| format!("{flat}_{}", name.replace('.', "_"));
         let original = self.levels.as_ref().map(|levels| {
             let original = original_unet(&format!("{module}.weight"), levels);
-            flat(original.trim_start_matches(UNET_PREFIX).trim_end_matches(".weight"))
+            original.trim_start_matches(UNET_PREFIX).trim_end_matches(".weight").to_owned()
         });
-        let flat: Vec<String> = [flat(module)].into_iter().chain(original).collect();
+        let names: Vec<&str> = [module].into_iter().chain(original.as_deref()).collect();
+        let flat =
+            flat.iter().flat_map(|prefix| names.iter().map(move |name| format!("{prefix}_{}", name.replace('.', "_"))));
         let nested: Vec<String> = dotted.iter().map(|prefix| format!("{prefix}{module}")).collect();
         let old = nested.iter().flat_map(|name| old_attention(name));
         let old = old.flat_map(|name| spelled(&name, &[["down.weight", "up.weight"]]));
-        flat.iter()
-            .flat_map(|name| spelled(name, &ENDS[..1]))
+        flat.flat_map(|name| spelled(&name, &ENDS[..1]))
             .chain(nested.iter().flat_map(|name| spelled(name, &ENDS[1..])))
             .chain(old)
             .collect()
@@ -182,6 +182,77 @@ mod tests {
         }
         let mlp = downs(&text_encoder(), "encoder.layers.0.mlp.fc1");
         assert!(mlp.iter().all(|name| name.contains("fc1")), "{mlp:?}");
+    }
+
+    /// SDXL: no attention on the level of the largest image, two layers a level.
+    const XL_LEVELS: [(usize, bool); 3] = [(2, false), (2, true), (2, true)];
+
+    #[test]
+    fn modules_of_sdxl_are_known_by_the_names_of_their_own_parts() {
+        let prefixes = FAMILIES[1].lora_prefixes();
+        let unet = LoraPart { levels: Some(XL_LEVELS.into()), prefixes: prefixes.unet };
+        let [first, second] = [0, 1].map(|one| LoraPart::text_encoder(prefixes.text_encoders[one]));
+        let layer = "encoder.layers.3.self_attn.q_proj";
+        for (part, module, names) in [
+            (
+                &unet,
+                "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
+                &[
+                    "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight",
+                    "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight",
+                    "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q.lora_A.weight",
+                ][..],
+            ),
+            (&unet, "mid_block.attentions.0.proj_in", &["lora_unet_middle_block_1_proj_in.lora_down.weight"]),
+            (
+                &unet,
+                "up_blocks.0.attentions.2.transformer_blocks.9.ff.net.0.proj",
+                &["lora_unet_output_blocks_2_1_transformer_blocks_9_ff_net_0_proj.lora_down.weight"],
+            ),
+            (
+                &unet,
+                "up_blocks.2.resnets.2.conv_shortcut",
+                &["lora_unet_output_blocks_8_0_skip_connection.lora_down.weight"],
+            ),
+            (
+                &unet,
+                "add_embedding.linear_1",
+                &["lora_unet_label_emb_0_0.lora_down.weight", "unet.add_embedding.linear_1.lora_A.weight"],
+            ),
+            (&unet, "add_embedding.linear_2", &["lora_unet_label_emb_0_2.lora_down.weight"]),
+            (
+                &first,
+                layer,
+                &[
+                    "lora_te1_text_model_encoder_layers_3_self_attn_q_proj.lora_down.weight",
+                    "text_encoder.text_model.encoder.layers.3.self_attn.q_proj.lora_A.weight",
+                    "text_encoder.encoder.layers.3.self_attn.q_proj.lora_A.weight",
+                    "text_encoder.text_model.encoder.layers.3.self_attn.to_q_lora.down.weight",
+                ],
+            ),
+            (
+                &second,
+                layer,
+                &[
+                    "lora_te2_text_model_encoder_layers_3_self_attn_q_proj.lora_down.weight",
+                    "text_encoder_2.text_model.encoder.layers.3.self_attn.q_proj.lora_A.weight",
+                    "text_encoder_2.encoder.layers.3.self_attn.q_proj.lora_linear_layer.down.weight",
+                ],
+            ),
+            (
+                &second,
+                "text_projection",
+                &["lora_te2_text_projection.lora_down.weight", "text_encoder_2.text_projection.lora_A.weight"],
+            ),
+        ] {
+            let found = downs(part, module);
+            for name in names {
+                assert!(found.iter().any(|known| known == name), "{name} is not among {found:#?}");
+            }
+        }
+        let shared: Vec<String> =
+            downs(&first, layer).into_iter().filter(|name| downs(&second, layer).contains(name)).collect();
+        assert!(shared.is_empty(), "{shared:?} are of both text encoders");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 /// The header's key.
 pub(super) const KEY: &str = "lora_adapter_metadata";
 
-/// Settings of PEFT's `LoraConfig`, each under `unet.` or `text_encoder.`; empty where a file says nothing.
+/// Settings of PEFT's `LoraConfig`, each under the name of its part, such as `unet.`; empty where a file says nothing.
 #[derive(Debug, Default)]
 pub(super) struct PeftMetadata(Map<String, Value>);
 

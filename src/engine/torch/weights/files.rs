@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,12 +12,13 @@ use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
+pub(in crate::engine::torch) use super::source::TensorSource;
 use crate::disk::whole;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::LoadError;
 
-/// Turns the name a module asks for into the names it may have in the file, the likeliest first.
-pub(in crate::engine::torch) type Names = Box<dyn Fn(&str) -> Vec<String>>;
+/// Tells where a file may keep the tensor that a module asks for by name, the likeliest first.
+pub(in crate::engine::torch) type Names = Box<dyn Fn(&str) -> Vec<TensorSource>>;
 
 /// One or more weight files that make one part of a model.
 pub(in crate::engine::torch) struct Weights {
@@ -52,7 +54,7 @@ impl Weights {
     }
 
     fn of(files: Vec<MappedFile>, context: DeviceContext) -> Self {
-        Self { files, names: Box::new(|name| vec![name.to_owned()]), used: RefCell::default(), context }
+        Self { files, names: Box::new(|name| vec![name.to_owned().into()]), used: RefCell::default(), context }
     }
 
     /// The same files read through another naming.
@@ -103,36 +105,33 @@ impl Weights {
         Ok(self.files.iter().filter(|file| file.shared.get()).map(|file| Arc::clone(&file.map)).collect())
     }
 
-    fn find(&self, names: &[String]) -> Option<(&MappedFile, &TensorInfo, String)> {
-        names.iter().find_map(|name| {
-            self.files.iter().find_map(|file| file.metadata.info(name).map(|info| (file, info, name.clone())))
+    fn find<'a>(&self, sources: &'a [TensorSource]) -> Option<(&MappedFile, &TensorInfo, &'a TensorSource)> {
+        sources.iter().find_map(|source| {
+            self.files.iter().find_map(|file| file.metadata.info(&source.name).map(|info| (file, info, source)))
         })
     }
 
     /// The tensor that modules call `name`. `shape` must match but for trailing ones (1×1 convolutions are matrices).
     fn tensor(&self, name: &str, shape: &[i64], kind: Kind) -> Result<Tensor, LoadError> {
-        let names = (self.names)(name);
-        let Some((file, info, found_as)) = self.find(&names) else {
-            let tensor = names.into_iter().next().unwrap_or_else(|| name.to_owned());
+        let sources = (self.names)(name);
+        let Some((file, info, source)) = self.find(&sources) else {
+            let tensor = sources.into_iter().next().map_or_else(|| name.to_owned(), |source| source.name);
             return Err(LoadError::Missing { file: self.path().to_owned(), tensor, expected: shape.to_vec() });
         };
         let found: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
-        if trimmed(&found) != trimmed(shape) {
-            return Err(LoadError::Shape {
-                file: file.path.clone(),
-                tensor: found_as,
-                expected: shape.to_vec(),
-                found: info.shape.clone(),
-            });
+        let expected = source.shape(shape);
+        if trimmed(&found) != trimmed(&expected) {
+            let (tensor, found) = (source.name.clone(), info.shape.clone());
+            return Err(LoadError::Shape { file: file.path.clone(), tensor, expected, found });
         }
-        let view = file.view(&found_as, info)?;
+        let view = source.view(&file.view(&source.name, info)?)?;
         let tensor = self.context.upload_weight(&view)?.f_to_kind(kind)?.f_reshape(shape)?;
         if tensor.device() == Device::Cpu && tensor.data_ptr() == view.data_ptr() {
             file.shared.set(true);
         } else {
-            file.release(info);
+            file.release(source.range(info));
         }
-        self.used.borrow_mut().insert(found_as);
+        self.used.borrow_mut().insert(source.name.clone());
         Ok(tensor)
     }
 }
@@ -176,8 +175,7 @@ impl MappedFile {
 
     /// Gives back the memory that a tensor's bytes were read into, once they are elsewhere: else a model would be in memory twice until it
     /// is loaded. What is wanted again comes from the file again.
-    fn release(&self, info: &TensorInfo) {
-        let (start, end) = info.data_offsets;
+    fn release(&self, Range { start, end }: Range<usize>) {
         if self.on_disk {
             // SAFETY: the pages are those of a file that is mapped for reading: whatever reads them later finds the same bytes.
             #[expect(unsafe_code, reason = "pages of a mapping are dropped")]

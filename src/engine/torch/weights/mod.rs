@@ -2,3 +2,4 @@
 
 pub(in crate::engine::torch) mod config;
 pub(in crate::engine::torch) mod files;
+mod source;

@@ -5,17 +5,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use serde_json::json;
 use tch::Kind;
 
-use super::single_file::{self, Layout};
+use super::single_file;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::LoadError;
+use crate::engine::torch::families::checkpoint::{self, Layout};
 use crate::engine::torch::families::model::{LoadedAutoencoder, Model, ModelFamily};
 use crate::engine::torch::families::part::Part;
 use crate::engine::torch::families::source::ModelSource;
-use crate::engine::torch::families::{folder, names, parts_fit};
+use crate::engine::torch::families::{folder, parts_fit};
 use crate::engine::torch::networks::clip_text::{ClipTextConfig, ClipTextModel};
 use crate::engine::torch::networks::unet::{Unet, UnetConfig};
 use crate::engine::torch::networks::vae::Autoencoder;
@@ -79,26 +81,18 @@ fn of_folder(path: &Path, kind: Kind, context: &DeviceContext) -> Result<ModelPa
 /// Those of a checkpoint; its tokenizer is one beside it (`tokenizer/`), else `clip_tokenizer`.
 fn file(path: &Path, weights: Weights, clip_tokenizer: &Path, kind: Kind) -> Result<ModelParts, LoadError> {
     let layout = Layout::of(&weights);
-    let prefix = layout.text_prefix();
-    let text_config = ClipTextConfig::read(&layout.text_encoder())?;
-    let unet_config = UnetConfig::read(&layout.unet())?;
-    let autoencoder_config = layout.autoencoder();
-    let levels = unet_config.layers();
-    let depth = autoencoder_config.int_list("block_out_channels")?.len();
-
-    let weights = weights.renamed(Box::new(move |name| {
-        vec![match name.split_once('/') {
-            Some(("text", name)) => format!("{prefix}{name}"),
-            Some(("vae", name)) => names::original_autoencoder(name, depth),
-            _ => names::original_unet(name.trim_start_matches("unet/"), &levels),
-        }]
-    }));
+    let prefix = layout.text_prefix(single_file::CLIP_PREFIX);
+    let text_config = ClipTextConfig::read(&layout.text_encoder(&prefix, json!({})))?;
+    let unet_config = UnetConfig::read(&single_file::unet(&layout))?;
+    let autoencoder_config = single_file::autoencoder(&layout);
+    let text = move |name: &str| Some(format!("{prefix}{}", name.strip_prefix("text/")?).into());
+    let weights = checkpoint::renamed(weights, &unet_config, &autoencoder_config, text)?;
     let text_encoder = ClipTextModel::load(&weights.part("text/", kind), &text_config)?;
     let unet = Unet::load(&weights.part("unet/", kind), &unet_config)?;
     let vae = Autoencoder::load(&weights.part("vae/", kind), &autoencoder_config)?;
     let beside = path.with_file_name("tokenizer");
     let tokenizer = Tokenizer::from_folder(if beside.is_dir() { &beside } else { clip_tokenizer })?;
-    let schedule = NoiseSchedule::from_json(single_file::SCHEDULER)
+    let schedule = NoiseSchedule::from_json(single_file::SD15_SCHEDULER)
         .map_err(|cause| LoadError::Schedule { file: path.to_owned(), cause })?;
     let maps = weights.finish(single_file::harmless)?;
     Ok(ModelParts { tokenizer, text_encoder, unet, vae, schedule, maps })
@@ -106,9 +100,6 @@ fn file(path: &Path, weights: Weights, clip_tokenizer: &Path, kind: Kind) -> Res
 
 /// The autoencoder of a checkpoint alone.
 pub(super) fn file_autoencoder(weights: Weights, kind: Kind) -> Result<LoadedAutoencoder, LoadError> {
-    let config = Layout::of(&weights).autoencoder();
-    let depth = config.int_list("block_out_channels")?.len();
-    let weights = weights.renamed(Box::new(move |name| vec![names::original_autoencoder(name, depth)]));
-    let vae = Autoencoder::load(&weights.root(kind), &config)?;
-    Ok((vae, weights.finish(|_| true)?))
+    let config = single_file::autoencoder(&Layout::of(&weights));
+    checkpoint::autoencoder_alone(weights, &config, kind)
 }

@@ -23,10 +23,10 @@ use crate::job::{Family, Size};
 pub(super) struct Sd1;
 
 const LORA_PREFIXES: LoraPrefixes = LoraPrefixes {
-    unet: PartPrefixes { part: "unet", flat: "lora_unet", dotted: &["unet.", ""] },
+    unet: PartPrefixes { part: "unet", flat: &["lora_unet"], dotted: &["unet.", ""] },
     text_encoders: &[PartPrefixes {
         part: "text_encoder",
-        flat: "lora_te_text_model",
+        flat: &["lora_te_text_model"],
         dotted: &["text_encoder.text_model.", "text_encoder."],
     }],
 };

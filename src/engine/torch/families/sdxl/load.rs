@@ -1,6 +1,6 @@
 //! SDXL from a diffusers folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde_json::json;
@@ -10,10 +10,9 @@ use crate::engine::tokenizer::Tokenizer;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::LoadError;
+use crate::engine::torch::families::folder;
 use crate::engine::torch::families::model::{Model, ModelFamily};
 use crate::engine::torch::families::part::Part;
-use crate::engine::torch::families::source::ModelSource;
-use crate::engine::torch::families::{folder, parts_fit};
 use crate::engine::torch::networks::clip_text::ClipTextModel;
 use crate::engine::torch::weights::config::ConfigFile;
 
@@ -23,17 +22,18 @@ use crate::engine::torch::weights::config::ConfigFile;
 /// The autoencoder's configuration cannot be read.
 pub(super) fn parts(folder: &Path, kind: Kind) -> Result<[Part; 4], LoadError> {
     let autoencoder = Part::of_diffusers("vae", kind);
-    let autoencoder = if kind == Kind::Half && overflows(&autoencoder.config(folder)?)? {
-        Part::of_diffusers("vae", Kind::Float)
-    } else {
-        autoencoder
-    };
+    let overflows = kind == Kind::Half && overflows(&autoencoder.config(folder)?)?;
     Ok([
         Part::of_transformers("text_encoder", kind),
         Part::of_transformers("text_encoder_2", kind),
         Part::of_diffusers("unet", kind),
-        autoencoder,
+        Part::of_diffusers("vae", autoencoder_kind(kind, overflows)),
     ])
+}
+
+/// What an autoencoder computes in where the UNet computes in `kind`.
+pub(super) fn autoencoder_kind(kind: Kind, overflows: bool) -> Kind {
+    if kind == Kind::Half && overflows { Kind::Float } else { kind }
 }
 
 /// Whether an autoencoder has activations beyond 65504, where f16 ends: SDXL's own has, and is what diffusers takes one for that does not
@@ -43,17 +43,14 @@ fn overflows(autoencoder: &ConfigFile) -> Result<bool, LoadError> {
     autoencoder.flag("force_upcast", is_kl)
 }
 
-/// A model of `family` from `source`.
+/// A model of `family` from the folder `path`, whose `model_index.json` is `index`.
 pub(super) fn model(
     family: &'static dyn ModelFamily,
-    source: ModelSource,
+    path: PathBuf,
+    index: &ConfigFile,
     target: Target,
     context: &DeviceContext,
 ) -> Result<Model, LoadError> {
-    let (path, index) = match source {
-        ModelSource::Folder { path, index } => (path, index),
-        ModelSource::File { path, .. } => return Err(no_file(&path)),
-    };
     // A refiner goes on with another model's latents, and has one text encoder.
     index.only("requires_aesthetics_score", &json!(false))?;
     let [first, second, unet, autoencoder] = parts(&path, target.kind)?;
@@ -63,7 +60,7 @@ pub(super) fn model(
     let (vae, vae_maps) = folder::autoencoder(&path, autoencoder, context)?;
     maps.extend(second_maps.into_iter().chain(unet_maps).chain(vae_maps));
     let tokenizer = |name: &str| Tokenizer::from_folder(&path.join(name));
-    let model = Model {
+    Ok(Model {
         family,
         tokenizers: vec![tokenizer("tokenizer")?, tokenizer("tokenizer_2")?],
         text_encoders: vec![first, second],
@@ -74,11 +71,5 @@ pub(super) fn model(
         target,
         path,
         maps,
-    };
-    parts_fit::check(&model)?;
-    Ok(model)
-}
-
-pub(super) fn no_file(path: &Path) -> LoadError {
-    LoadError::Path { path: path.to_owned(), reason: "SDXL loads from folders in diffusers layout only".to_owned() }
+    })
 }

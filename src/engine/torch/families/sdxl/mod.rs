@@ -3,15 +3,16 @@
 
 mod encode;
 mod load;
+mod single_file;
 
 use std::path::{Path, PathBuf};
 
 use tch::Kind;
 
-use super::folder;
 use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes};
 use super::part;
 use super::source::ModelSource;
+use super::{folder, parts_fit};
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::{Forward, LoadError};
@@ -35,7 +36,7 @@ impl ModelFamily for Sdxl {
     fn recognise(&self, source: &ModelSource) -> bool {
         match source {
             ModelSource::Folder { index, .. } => index.word("_class_name", self.pipelines()).is_ok(),
-            ModelSource::File { .. } => false,
+            ModelSource::File { weights, .. } => single_file::is_whole(weights),
         }
     }
 
@@ -47,11 +48,16 @@ impl ModelFamily for Sdxl {
     fn load(
         &self,
         source: ModelSource,
-        _clip_tokenizer: &Path,
+        clip_tokenizer: &Path,
         target: Target,
         context: &DeviceContext,
     ) -> Result<Model, LoadError> {
-        load::model(&Self, source, target, context)
+        let model = match source {
+            ModelSource::Folder { path, index } => load::model(&Self, path, &index, target, context)?,
+            ModelSource::File { path, weights } => single_file::model(&Self, path, weights, clip_tokenizer, target)?,
+        };
+        parts_fit::check(&model)?;
+        Ok(model)
     }
 
     fn load_autoencoder(
@@ -62,7 +68,7 @@ impl ModelFamily for Sdxl {
     ) -> Result<LoadedAutoencoder, LoadError> {
         match source {
             ModelSource::Folder { path, .. } => folder::autoencoder_alone(&path, kind, context),
-            ModelSource::File { path, .. } => Err(load::no_file(&path)),
+            ModelSource::File { weights, .. } => single_file::autoencoder_alone(weights, kind),
         }
     }
 
@@ -79,16 +85,17 @@ impl ModelFamily for Sdxl {
 
     fn lora_prefixes(&self) -> LoraPrefixes {
         LoraPrefixes {
-            unet: PartPrefixes { part: "unet", flat: "lora_unet", dotted: &["unet.", ""] },
+            unet: PartPrefixes { part: "unet", flat: &["lora_unet"], dotted: &["unet.", ""] },
             text_encoders: &[
                 PartPrefixes {
                     part: "text_encoder",
-                    flat: "lora_te1_text_model",
+                    flat: &["lora_te1_text_model"],
                     dotted: &["text_encoder.text_model.", "text_encoder."],
                 },
                 PartPrefixes {
                     part: "text_encoder_2",
-                    flat: "lora_te2_text_model",
+                    // Beside `text_model` is the projection to the pooled text.
+                    flat: &["lora_te2_text_model", "lora_te2"],
                     dotted: &["text_encoder_2.text_model.", "text_encoder_2."],
                 },
             ],

@@ -7,7 +7,7 @@ use crate::engine::torch::families::checkpoint::{self, Layout};
 use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Weights;
 use crate::job::Family;
-use crate::job::checkpoint::{self, AUTOENCODER_PREFIX, UNET_PREFIX};
+use crate::job::checkpoint::{AUTOENCODER_PREFIX, UNET_PREFIX, is_whole as has_parts};
 
 /// SD 1.5's `scheduler/scheduler_config.json`, which every descendant inherits.
 pub(super) const SD15_SCHEDULER: &str = r#"{
@@ -23,7 +23,7 @@ pub(super) const CLIP_PREFIX: &str = "cond_stage_model.transformer.";
 
 /// Whether a checkpoint has all parts of an SD v1 model, and none that only other families have.
 pub(super) fn is_whole(weights: &Weights) -> bool {
-    checkpoint::is_whole(Family::Sd1, |prefix| weights.shapes().any(|(name, _)| name.starts_with(prefix)))
+    has_parts(Family::Sd1, |prefix| weights.shapes().any(|(name, _)| name.starts_with(prefix)))
 }
 
 /// The UNet's configuration.

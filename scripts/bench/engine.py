@@ -15,6 +15,10 @@ ROOT = HERE.parents[1]
 PEERS = {"eager": "diffusers", "compiled": "diffusers, compiled", "openvino": "OpenVINO"}
 FIGURES = {"evaluation, ms": 1000.0, "one image, s": 1.0, "its PNG in base64, ms": 1000.0, "ready, s": 1.0, "resident, MiB": 2.0**-20, "GPU memory, MiB": 2.0**-20, "images a minute": 1.0}
 MORE_IS_BETTER = {"images a minute"}
+FAMILIES = {
+    "sd1": {"name": "sd-1.5-random", "script": "sd15.py", "size": "512x512"},
+    "sdxl": {"name": "sdxl-random", "script": "sdxl.py", "size": "1024x1024"},
+}
 
 
 def latentd(options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
@@ -105,8 +109,9 @@ def main() -> None:
     """Rounds of all, in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latentd", type=Path, required=True)
-    parser.add_argument("--model", type=Path, help="a diffusers folder; else SD 1.5 in full size with random weights")
-    parser.add_argument("--size", default="512x512")
+    parser.add_argument("--family", choices=FAMILIES, default="sd1", help="SD 1.5 or SDXL, in full size with random weights, where no model is given")
+    parser.add_argument("--model", type=Path, help="a diffusers folder")
+    parser.add_argument("--size", help="if not the family's own, 512x512 or 1024x1024")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=0, help="jobs of all kinds after that")
@@ -122,11 +127,16 @@ def main() -> None:
         options.peers = [peer for peer in options.peers if peer != "openvino"]
     folder = ROOT / "target" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
+    family = FAMILIES[options.family]
+    options.size = options.size or family["size"]
     if options.model is None:
-        options.model = folder / "sd-1.5-random"
+        options.model = folder / family["name"]
         if not (options.model / "model_index.json").exists():
             print("writing random weights", file=sys.stderr)
-            subprocess.run([sys.executable, str(ROOT / "scripts" / "parity" / "sd15.py"), str(options.model)], check=True)
+            subprocess.run([sys.executable, str(ROOT / "scripts" / "parity" / family["script"]), str(options.model)], check=True)
+    if options.family == "sdxl" and "openvino" in options.peers and not Path(f"{options.model}-openvino/unet.xml").exists():
+        print("converting the UNet for OpenVINO", file=sys.stderr)
+        subprocess.run([sys.executable, str(HERE / "engine_peer.py"), "convert", str(options.model)], check=True)
     jobs = folder / "jobs.json" if options.jobs else None
     figures: dict[str, list[dict[str, float]]] = {peer: [] for peer in ("latentd", *options.peers)}
     for number in range(options.rounds):

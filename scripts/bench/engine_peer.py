@@ -1,6 +1,7 @@
 """Draws with one of latentd's peers and prints what it took, in the words of `latentd bench --json`.
 
     engine_peer.py PEER MODEL --size 512x512 --steps 20 --rounds 3 --dtype f32 --device cpu --job-file JOBS.json --picture PNG
+    engine_peer.py convert MODEL      writes MODEL's UNet for OpenVINO beside the folder: of SDXL it does not fit beside what draws
 """
 
 import argparse
@@ -9,12 +10,13 @@ import io
 import json
 import resource
 import time
+from pathlib import Path
 from typing import Any
 
 BEGUN = time.time()  # imports are a part of a start
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers import schedulers as samplers
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -22,6 +24,7 @@ SAMPLERS = {
     "DDIM": ("DDIMScheduler", {}), "EULER-D": ("EulerDiscreteScheduler", {}), "DPM-M": ("DPMSolverMultistepScheduler", {}),
     "EULER-A": ("EulerAncestralDiscreteScheduler", {}), "PNDM": ("PNDMScheduler", {"skip_prk_steps": True}), "K-LMS": ("LMSDiscreteScheduler", {}),
 }  # fmt: skip
+ADDED = ("text_embeds", "time_ids")
 WARM = 2  # steps of what is drawn first and does not count
 
 
@@ -31,14 +34,14 @@ class Clock:
     def __init__(self, steps: int, device: str) -> None:
         self.steps, self.device, self.ends = steps, device, []
 
-    def __call__(self, pipe: StableDiffusionPipeline, step: int, _: Any, kept: dict) -> dict:
+    def __call__(self, pipe: DiffusionPipeline, step: int, _: Any, kept: dict) -> dict:
         if self.device == "cuda" and step in (0, self.steps - 1):
             torch.cuda.synchronize()
         self.ends.append(time.monotonic())
         return kept
 
 
-def draw(pipe: StableDiffusionPipeline, asked: dict, clock: Clock | None = None) -> tuple[float, float, bytes]:
+def draw(pipe: DiffusionPipeline, asked: dict, clock: Clock | None = None) -> tuple[float, float, bytes]:
     """Draws one job to a PNG in base64; seconds of all, and of what comes after the picture; the PNG."""
     began = time.monotonic()
     name, options = SAMPLERS[asked["scheduler"]]
@@ -57,10 +60,12 @@ def draw(pipe: StableDiffusionPipeline, asked: dict, clock: Clock | None = None)
 class OnOpenVino(torch.nn.Module):
     """A network of a pipeline, run by OpenVINO; shapes are compiled as they come."""
 
-    def __init__(self, network: torch.nn.Module, call: Any, dtype: str) -> None:
+    def __init__(self, network: torch.nn.Module, call: Any, dtype: str, converted: Path | None = None) -> None:
         super().__init__()
         self.config, self.dtype, self.device, self.call = network.config, torch.float32, torch.device("cpu"), call
-        self.network: torch.nn.Module | None = network
+        self.network: torch.nn.Module | None = None if converted else network
+        self.add_embedding = getattr(network, "add_embedding", None)  # the pipeline looks at its width
+        self.file = converted
         self.settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": dtype, "PERFORMANCE_HINT": "LATENCY"}
         self.compiled: dict[tuple, Any] = {}
         self.converted: Any = None
@@ -69,6 +74,8 @@ class OnOpenVino(torch.nn.Module):
         """The network's first output."""
         import openvino
 
+        if self.converted is None and self.file:
+            self.converted = openvino.Core().read_model(self.file)
         if self.converted is None:
             self.converted = openvino.convert_model(Alone(self.network, self.call), example_input=inputs)
             self.network = None
@@ -78,13 +85,19 @@ class OnOpenVino(torch.nn.Module):
             self.compiled[shapes] = openvino.compile_model(self.converted, "CPU", self.settings)
         return torch.from_numpy(self.compiled[shapes]([value.numpy() for value in inputs])[0])
 
-    def forward(self, sample: torch.Tensor, timestep: Any, encoder_hidden_states: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
-        """As the UNet is called."""
-        return (self.run(sample, torch.as_tensor(timestep, dtype=torch.float32).reshape(1), encoder_hidden_states),)
+    def forward(self, sample: torch.Tensor, timestep: Any, encoder_hidden_states: torch.Tensor, added_cond_kwargs: dict | None = None, **_: Any) -> tuple[torch.Tensor]:
+        """As the UNet is called; SDXL's is told the pooled text and sizes."""
+        added = [(added_cond_kwargs or {})[name] for name in ADDED if name in (added_cond_kwargs or {})]
+        return (self.run(sample, torch.as_tensor(timestep, dtype=torch.float32).reshape(1), encoder_hidden_states, *added),)
 
     def decode(self, latents: torch.Tensor, **_: Any) -> tuple[torch.Tensor]:
         """As the autoencoder is called."""
         return (self.run(latents),)
+
+
+def unet_call(unet: torch.nn.Module, sample: torch.Tensor, time: torch.Tensor, text: torch.Tensor, *added: torch.Tensor) -> torch.Tensor:
+    """A call of either family's UNet as a function of tensors."""
+    return unet(sample, time, text, added_cond_kwargs=dict(zip(ADDED, added)) or None, return_dict=False)[0]
 
 
 class Alone(torch.nn.Module):
@@ -98,21 +111,47 @@ class Alone(torch.nn.Module):
         return self.call(self.network, *inputs)
 
 
-def on_openvino(pipe: StableDiffusionPipeline, dtype: str) -> None:
+def on_openvino(pipe: DiffusionPipeline, dtype: str, converted: Path) -> None:
     """UNet and decoder; the text encoder is small."""
-    pipe.unet = OnOpenVino(pipe.unet, lambda unet, sample, time, text: unet(sample, time, text, return_dict=False)[0], dtype)
+    pipe.unet = OnOpenVino(pipe.unet, unet_call, dtype, converted if converted.exists() else None)
     pipe.vae = OnOpenVino(pipe.vae, lambda vae, latents: vae.decode(latents, return_dict=False)[0], dtype)
 
 
-def load(peer: str, options: argparse.Namespace) -> StableDiffusionPipeline:
+def converted_unet(model: str) -> Path:
+    """Where a UNet is that was converted beforehand."""
+    return Path(f"{model}-openvino") / "unet.xml"
+
+
+def convert(model: str) -> None:
+    """Writes a UNet as OpenVINO reads it, for any size."""
+    import openvino
+
+    unet = UNet2DConditionModel.from_pretrained(f"{model}/unet", torch_dtype=torch.float32, local_files_only=True).eval()
+    side, rows = 16, 2
+    inputs = [torch.zeros(rows, unet.config.in_channels, side, side), torch.ones(1), torch.zeros(rows, 77, unet.config.cross_attention_dim)]
+    if unet.config.addition_embed_type == "text_time":
+        ids = 6
+        pooled = unet.config.projection_class_embeddings_input_dim - ids * unet.config.addition_time_embed_dim
+        inputs += [torch.zeros(rows, pooled), torch.zeros(rows, ids)]
+    network = openvino.convert_model(Alone(unet, unet_call), example_input=tuple(inputs))
+    openvino.save_model(network, converted_unet(model), compress_to_fp16=True)
+
+
+def load(peer: str, options: argparse.Namespace) -> DiffusionPipeline:
     """The pipeline as the peer has it."""
     dtype = torch.float32 if peer == "openvino" else DTYPES[options.dtype]
-    pipe = StableDiffusionPipeline.from_pretrained(
-        options.model, torch_dtype=dtype, safety_checker=None, feature_extractor=None, requires_safety_checker=False, local_files_only=True
-    ).to(options.device)
+    with open(f"{options.model}/model_index.json") as file:
+        is_sdxl = json.load(file)["_class_name"] == StableDiffusionXLPipeline.__name__
+    unused = {"add_watermarker": False} if is_sdxl else {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    if peer == "openvino" and converted_unet(options.model).exists():
+        with torch.device("meta"):
+            unused["unet"] = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(f"{options.model}/unet"))
+    pipe = DiffusionPipeline.from_pretrained(options.model, torch_dtype=dtype, local_files_only=True, **unused)
+    if options.device != "cpu":
+        pipe.to(options.device)
     pipe.set_progress_bar_config(disable=True)
     if peer == "openvino":
-        on_openvino(pipe, options.dtype)
+        on_openvino(pipe, options.dtype, converted_unet(options.model))
         return pipe
     for network in (pipe.unet, pipe.vae):
         network.to(memory_format=torch.channels_last)
@@ -127,19 +166,22 @@ def load(peer: str, options: argparse.Namespace) -> StableDiffusionPipeline:
 def main() -> None:
     """One image at a time, then jobs of all kinds one after the other."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("peer", choices=("eager", "compiled", "openvino"))
+    parser.add_argument("peer", choices=("eager", "compiled", "openvino", "convert"))
     parser.add_argument("model")
-    parser.add_argument("--size", required=True)
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--dtype", choices=DTYPES, required=True)
-    parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
+    parser.add_argument("--size", default="512x512")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--dtype", choices=DTYPES, default="f32")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--mode", default="max-autotune", help="of torch.compile on a GPU")
     parser.add_argument("--job-file")
     parser.add_argument("--picture", help="where to write the last one")
     options = parser.parse_args()
     with torch.no_grad():
-        print(json.dumps(measure(options)))
+        if options.peer == "convert":
+            convert(options.model)
+        else:
+            print(json.dumps(measure(options)))
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

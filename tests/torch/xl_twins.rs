@@ -74,7 +74,7 @@ impl Twins {
         let spread = if shape.len() == 1 { 0.1 } else { 1.0 / (shape[1..].iter().product::<i64>() as f64).sqrt() };
         let mut tensor = Tensor::randn(shape, (Kind::Float, Device::Cpu)) * spread;
         if shape.len() == 1 && ours.contains("norm") && ours.ends_with("weight") {
-            tensor = tensor + 1.0;
+            tensor += 1.0;
         }
         self.file.push((file.to_owned(), tensor.shallow_clone()));
         self.part.push((ours.to_owned(), tensor));

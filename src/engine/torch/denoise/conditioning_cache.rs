@@ -46,12 +46,11 @@ impl ConditioningCache {
         let entry = if let Some(entry) = found.and_then(|at| self.known.remove(at)) {
             entry
         } else {
-            let text = match &prompt.tokens {
-                Some(tokens) => model.family.encode(networks, tokens, context)?,
-                None => {
-                    let tokens = model.tokens() as i64;
-                    EncodedText::zeros(&networks.unet, tokens, prompt.numbers.len(), model.target.device)?
-                }
+            let text = if let Some(tokens) = &prompt.tokens {
+                model.family.encode(networks, tokens, context)?
+            } else {
+                let tokens = model.tokens() as i64;
+                EncodedText::zeros(&networks.unet, tokens, prompt.numbers.len(), model.target.device)?
             };
             let conditioning = text.condition(&networks.unet, &prompt.numbers, context)?;
             (prompt, Rc::new(conditioning))

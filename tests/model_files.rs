@@ -196,7 +196,13 @@ fn what_is_not_supported_is_refused_by_name() {
     for (file, key, value, said) in [
         ("unet/config.json", "in_channels", json!(9), "unet/config.json: in_channels = 9 is not supported"),
         ("unet/config.json", "act_fn", json!("mish"), "unet/config.json: act_fn = \"mish\" is not supported"),
-        ("unet/config.json", "addition_embed_type", json!("text_time"), "addition_embed_type = \"text_time\""),
+        ("unet/config.json", "addition_embed_type", json!("text_image"), "addition_embed_type = \"text_image\""),
+        (
+            "unet/config.json",
+            "addition_embed_type",
+            json!("text_time"),
+            "addition_time_embed_dim = null is not supported",
+        ),
         ("unet/config.json", "an_option_of_tomorrow", json!(3), "an_option_of_tomorrow = 3 is not supported"),
         ("unet/config.json", "block_out_channels", json!([]), "block_out_channels = [] is not supported"),
         ("unet/config.json", "block_out_channels", json!([16, 1.5]), "block_out_channels = [16,1.5]"),
@@ -204,7 +210,8 @@ fn what_is_not_supported_is_refused_by_name() {
         ("unet/config.json", "attention_head_dim", json!(5), "attention_head_dim = 5 is not supported"),
         ("vae/config.json", "_class_name", json!("VQModel"), "vae/config.json: _class_name = \"VQModel\""),
         ("text_encoder/config.json", "hidden_act", json!("relu"), "text_encoder/config.json: hidden_act = \"relu\""),
-        ("model_index.json", "_class_name", json!("StableDiffusionXLPipeline"), "model_index.json: _class_name = "),
+        ("model_index.json", "_class_name", json!("StableDiffusion3Pipeline"), "model_index.json: _class_name = "),
+        ("model_index.json", "_class_name", json!("StableDiffusionXLPipeline"), "text_encoder_2: there is neither"),
         ("scheduler/scheduler_config.json", "prediction_type", json!("v_prediction"), "prediction_type"),
     ] {
         let patient = Patient::new();

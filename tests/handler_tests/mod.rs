@@ -4,7 +4,7 @@
 
 mod compare;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use compare::{HandlerTest, folders, holds, seen};
@@ -13,6 +13,7 @@ use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::intake::{Intake, IntakeLimits};
 use latentd::job::{Contract, JobRequest, Offer, OfferedModel};
+use latentd::models::defaults;
 use latentd::net::{Client, Guard};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +44,10 @@ async fn every_job_ends_as_expected() {
 
 #[tokio::test]
 async fn every_job_of_sdxl_ends_as_expected() {
-    end_as_expected(folders(true).unwrap(), OfferedModel::new("miniature-xl", Contract::Sdxl)).await;
+    // Its latentd.json makes pictures small, here as in a worker that has it.
+    let defaults = defaults(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature-xl")).unwrap();
+    assert_eq!(defaults.contract, Contract::Sdxl);
+    end_as_expected(folders(true).unwrap(), OfferedModel::new("miniature-xl", defaults)).await;
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::worker::engine::{Hand, OPTIONS, Worker, input};
 use crate::worker::log::Log;
-use crate::worker::queue::{Asked, Queue, Reply, json, status, text};
+use crate::worker::queue::{Queue, Reply, json, status, text};
 
 /// The body that was posted for a job at last, and whether it said that images were streamed.
 fn done(queue: &Queue, id: &str) -> Option<(Value, bool)> {
@@ -100,10 +100,9 @@ async fn images_of_a_job_of_several_are_streamed() {
     queue.until("done", 1).await;
     worker.stop().await;
     let (body, streamed) = done(&queue, "j1").unwrap();
-    let parts: Vec<Value> = queue.asked("stream").iter().map(Asked::json).collect();
     assert!(streamed);
     // Each is sent when its file is written, which may be after the next one's.
-    let mut whole: Vec<Value> = parts.iter().map(|part| part["output"].clone()).collect();
+    let mut whole: Vec<Value> = queue.asked("stream").iter().map(|part| part.json()["output"].clone()).collect();
     whole.sort_by_key(|image| image["seed"].as_u64());
     assert_eq!(body, json!({"output": whole}));
     assert_eq!(whole.iter().map(|image| image["seed"].as_u64().unwrap()).collect::<Vec<_>>(), [7, 8, 9]);

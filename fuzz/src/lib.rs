@@ -139,16 +139,19 @@ pub fn webhook(data: &[u8]) {
 
 /// A place in a bucket has a host; what is wrong with one is told without a secret.
 pub fn s3_config(data: &[u8]) {
-    let Ok(config) = serde_json::from_slice::<Value>(data) else { return };
+    let Ok(mut config) = serde_json::from_slice::<Value>(data) else { return };
+    let told = told_of_upload(&config);
     let secret = config.get("accessSecret").and_then(Value::as_str).map(str::trim).filter(|text| text.len() > 8);
-    let told = match UploadTarget::of_job(&config) {
-        Ok(Some(place)) => format!("{place:?}"),
-        Ok(None) => return,
+    let Some(secret) = secret.filter(|secret| told.contains(secret)).map(str::to_owned) else { return };
+    // What is told of any other secret has these letters by chance.
+    config["accessSecret"] = "another-0123456789".into();
+    assert!(told_of_upload(&config).contains(&secret), "{told}");
+}
+
+fn told_of_upload(config: &Value) -> String {
+    match UploadTarget::of_job(config) {
+        Ok(place) => format!("{place:?}"),
         Err(why) => why.to_string(),
-    };
-    let apart = |key: &str| config.get(key).is_none_or(|other| !other.to_string().contains(secret.unwrap_or_default()));
-    if let Some(secret) = secret.filter(|_| apart("endpointUrl") && apart("bucketName")) {
-        assert!(!told.contains(secret), "{told}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The engine on libtorch: SD v1 models of any size, evaluated for many images at once.
+//! The engine on libtorch: models of SD v1 and SDXL of any size, evaluated for many images at once.
 //!
 //! Every image is a lane. An evaluation takes the lanes that [`crate::batch`] chooses, makes one call of the UNet for
 //! all of them, and lets each lane apply its own row of its own sampler's table: jobs with other samplers, steps, seeds

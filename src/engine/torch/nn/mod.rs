@@ -1,4 +1,4 @@
-//! The layers that SD v1 is made of, for inference only. Images are `[batch, channels, height, width]` with channels
+//! The layers that SD v1 and SDXL are made of, for inference only. Images are `[batch, channels, height, width]` with channels
 //! last in memory, sequences `[batch, length, channels]`.
 
 mod attention;

@@ -15,7 +15,7 @@ use crate::engine::torch::nn::Forward;
 use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Scope;
 
-/// Either autoencoder of the SD v1 family, which may compute in other numbers than the UNet does. Pixels are `[batch, 3, height, width]` around -1 to 1, latents
+/// Either autoencoder of SD v1 and SDXL, which may compute in other numbers than the UNet does. Pixels are `[batch, 3, height, width]` around -1 to 1, latents
 /// `[batch, channels, height / factor, width / factor]` in the UNet's scale.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct Autoencoder {

@@ -8,10 +8,11 @@ Each file holds inputs and outputs: `text.ids` -> `text.out` (last hidden state 
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline, StableDiffusionPipeline
 from safetensors.torch import save_file
 
 PROMPTS = ["a red apple on the table, fresh coffee in the morning", ""]
@@ -37,9 +38,6 @@ def record(pipe: StableDiffusionPipeline, file: Path, size: tuple[int, int], vae
     sample = torch.randn(3, 4, *size, generator=generator)
     timestep = torch.tensor(TIMESTEPS)
     context = torch.cat([text, text.flip(1)[:1]])
-    latents = torch.randn(2, 4, *vae_size, generator=generator) / pipe.vae.config.scaling_factor
-    image = torch.rand(1, 3, *(side * pipe.vae_scale_factor for side in reversed(vae_size)), generator=generator) * 2 - 1
-    encoded = pipe.vae.encode(image)
     found = {
         "text.ids": ids,
         "text.out": text,
@@ -47,24 +45,38 @@ def record(pipe: StableDiffusionPipeline, file: Path, size: tuple[int, int], vae
         "unet.timestep": timestep,
         "unet.context": context,
         "unet.out": pipe.unet(sample, timestep, context).sample,
+    }
+    save(found | autoencoder(pipe, vae_size, generator), file)
+
+
+def autoencoder(pipe: DiffusionPipeline, size: tuple[int, int], generator: torch.Generator) -> dict[str, torch.Tensor]:
+    """A decoding and an encoding."""
+    latents = torch.randn(2, 4, *size, generator=generator) / pipe.vae.config.scaling_factor
+    image = torch.rand(1, 3, *(side * pipe.vae_scale_factor for side in reversed(size)), generator=generator) * 2 - 1
+    encoded = pipe.vae.encode(image)
+    return {
         "vae.latents": latents,
         "vae.out": pipe.vae.decode(latents).sample,
         "vae.image": image,
         "vae.encoded": encoded.latents if isinstance(pipe.vae, AutoencoderTiny) else encoded.latent_dist.mean,
     }
+
+
+def save(found: dict[str, torch.Tensor], file: Path) -> None:
+    """Writes what was found, and prints how far it spreads."""
     save_file({name: tensor.contiguous() for name, tensor in found.items()}, file)
     print(f"{file.parent.name}: unet {float(found['unet.out'].std()):.3f}, vae {float(found['vae.out'].std()):.3f}")
 
 
-def main() -> None:
-    """Writes the calls of every miniature."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(about: str | None, write: Callable[[Path, Path], None]) -> None:
+    """Writes the calls of every miniature: `write` is given a folder and a file."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     out = parser.parse_args().out
     torch.set_grad_enabled(False)
     for folder in sorted(path.parent for path in out.glob("miniatures/*/model_index.json")):
-        record(load(folder), folder / "calls.safetensors", SIZES.get(folder.name, (16, 24)))
+        write(folder, folder / "calls.safetensors")
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, lambda folder, file: record(load(folder), file, SIZES.get(folder.name, (16, 24))))

@@ -79,7 +79,8 @@ def main() -> None:
         image = pictures.pixels(pipes[case.model], configs[case.model], case, OUT)[0]
         Image.fromarray(image).save(OUT / case.file, optimize=True)
     (OUT / "pictures.jsonl").write_text("".join(json.dumps(asdict(case), ensure_ascii=False) + "\n" for case in drawn), encoding="utf-8")
-    loras.record(OUT, loras.GOLDEN, 1, "png")
+    asked = [case for model, layouts in loras.GOLDEN.items() for case in loras.cases(model, layouts, 1, "png")]
+    loras.record(OUT, loras.GOLDEN, asked, loras.COPIES)
 
 
 if __name__ == "__main__":

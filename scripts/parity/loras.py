@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -189,7 +189,26 @@ def notes(touched: list[Module], layout: Layout) -> dict:
     return found
 
 
-def cases(model: str, names: list[str], each: int, ending: str) -> list[dict]:
+@dataclass(frozen=True)
+class Reference:
+    """How one kind of model is drawn with; functions of modules, as processes are given it."""
+
+    load: Callable[[Path], DiffusionPipeline]
+    case: type
+    pixels: Callable[..., np.ndarray]
+    # What `load_lora_weights` must be told besides.
+    options: Callable[[DiffusionPipeline], dict]
+
+
+def unet_config(pipe: DiffusionPipeline) -> dict:
+    """Without it SD v1's pipeline does not read the block names of single-file checkpoints."""
+    return {"unet_config": pipe.unet.config}
+
+
+SD1 = Reference(load, pictures.Case, pictures.pixels, unet_config)
+
+
+def cases(model: str, names: Iterable[str], each: int, ending: str) -> list[dict]:
     """`each` jobs with every file; everything turns with the number."""
     found = []
     for number, name in enumerate(name for name in names for _ in range(each)):
@@ -204,53 +223,58 @@ def cases(model: str, names: list[str], each: int, ending: str) -> list[dict]:
     return found
 
 
-def draw(out: Path, model: str, layouts: dict[str, Layout], each: int, ending: str) -> list[dict]:
-    """Makes a miniature's files and draws with them; gives the cases."""
+def draw(out: Path, layouts: dict[str, Layout], found: list[dict], reference: Reference) -> None:
+    """Makes a miniature's files and draws the cases with them."""
     torch.set_grad_enabled(False)
     torch.set_num_threads(1)
-    pipe = load(out / "miniatures" / model)
-    config = pipe.scheduler.config
-    found, moved = cases(model, list(layouts), each, ending), []
+    model = found[0]["model"]
+    pipe = reference.load(out / "miniatures" / model)
+    config, moved = pipe.scheduler.config, []
     for seed, (name, layout) in enumerate(layouts.items()):
         file = out / "loras" / f"{model}-{name}.safetensors"
         changes = write(pipe, layout, file, seed)
         mine = [case for case in found if case["lora"] == file.stem]
-        asked = [pictures.Case(**{key: value for key, value in case.items() if not key.startswith("lora")}) for case in mine]
-        plain = pictures.pixels(pipe, config, asked[0], out)
-        pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="it", unet_config=pipe.unet.config)
+        asked = [reference.case(**{key: value for key, value in case.items() if not key.startswith("lora")}) for case in mine]
+        plain = reference.pixels(pipe, config, asked[0], out)
+        pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="it", **reference.options(pipe))
         same(pipe, changes, file)
         for case, one in zip(mine, asked, strict=True):
             pipe.set_adapters(["it"], [case["lora_scale"]])
-            image = pictures.pixels(pipe, config, one, out)
+            image = reference.pixels(pipe, config, one, out)
             if one is asked[0]:
                 moved.append(float(np.abs(image.astype(int) - plain).mean()))
-            if ending == "png":
-                Image.fromarray(image[0]).save(out / case["file"], optimize=True)
-            else:
-                save_arrays({"image": image}, out / case["file"])
+            keep(image, out / case["file"])
         pipe.unload_lora_weights()
     print(f"{model}: {len(found)} cases; a LoRA moves values by {min(moved):.0f} to {max(moved):.0f} of 255", flush=True)
-    return found
 
 
-def record(out: Path, plan: dict[str, dict[str, Layout]], each: int, ending: str) -> None:
-    """Makes the files of `plan`, a miniature's layouts by name, and draws `each` cases with every one."""
+def keep(image: np.ndarray, file: Path) -> None:
+    """Writes pictures, u8 [outputs, height, width, 3]; a PNG has the first alone."""
+    if file.suffix == ".png":
+        Image.fromarray(image[0]).save(file, optimize=True)
+    else:
+        save_arrays({"image": image}, file)
+
+
+def record(out: Path, plan: dict[str, dict[str, Layout]], found: list[dict], copies: dict[str, str], reference: Reference = SD1) -> None:
+    """Makes the files of `plan`, a miniature's layouts by name, and draws what was found with two processes."""
     shutil.rmtree(out / "loras", ignore_errors=True)
     (out / "loras" / "pictures").mkdir(parents=True)
     with ProcessPoolExecutor(2) as pool:
-        found = pool.map(draw, *zip(*((out, model, layouts, each, ending) for model, layouts in plan.items()), strict=True))
-        lines = [case for cases in found for case in cases]
+        for _ in pool.map(draw, *zip(*((out, layouts, [case for case in found if case["model"] == model], reference) for model, layouts in plan.items()), strict=True)):
+            pass
     # Single files are the same models, whose modules the original names are counted from.
-    lines += [case | {"model": copy} for copy, original in COPIES.items() for case in lines if case["model"] == original and case["steps"] == STEPS[0]]
+    lines = found + [case | {"model": copy} for copy, original in copies.items() for case in found if case["model"] == original and case["steps"] == STEPS[0]]
     (out / "loras.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
 
 
-def main() -> None:
-    """Draws everything with two processes, and lists it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def folder(about: str | None) -> Path:
+    """What the command line names."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    record(parser.parse_args().out, LAYOUTS, 6, "safetensors")
+    return parser.parse_args().out
 
 
 if __name__ == "__main__":
-    main()
+    asked = [case for model, layouts in LAYOUTS.items() for case in cases(model, layouts, 6, "safetensors")]
+    record(folder(__doc__), LAYOUTS, asked, COPIES)

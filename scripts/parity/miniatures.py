@@ -114,14 +114,8 @@ def build(shape: Shape, tokenizer: Path) -> StableDiffusionPipeline:
     unet = UNet2DConditionModel(
         sample_size=16, cross_attention_dim=text_config.hidden_size, down_block_types=down, up_block_types=tuple(UP[kind] for kind in reversed(down)), **unet_options
     )
-    if "layers_per_block" in shape.vae:
-        stages = len(shape.vae["block_out_channels"])
-        vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * stages, up_block_types=("UpDecoderBlock2D",) * stages, **shape.vae)
-    else:
-        channels = shape.vae["block_out_channels"]
-        vae = AutoencoderTiny(encoder_block_out_channels=channels, decoder_block_out_channels=channels, **{key: value for key, value in shape.vae.items() if key != "block_out_channels"})
     pipe = StableDiffusionPipeline(
-        vae=vae, text_encoder=CLIPTextModel(text_config), tokenizer=CLIPTokenizer.from_pretrained(tokenizer), unet=unet,
+        vae=autoencoder(shape.vae), text_encoder=CLIPTextModel(text_config), tokenizer=CLIPTokenizer.from_pretrained(tokenizer), unet=unet,
         scheduler=PNDMScheduler.from_pretrained(BOXED / "scheduler"), safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
@@ -133,9 +127,19 @@ def build(shape: Shape, tokenizer: Path) -> StableDiffusionPipeline:
     explained = calibrate.fit_denoiser(unet, draw, batches=24, ridge=1e-4, seed=shape.seed)
     round_weights(unet, shape.half_exact)
     calibrate.spread_pixels(pipe, 16 * shape.factor)
-    round_weights(vae, shape.half_exact)
+    round_weights(pipe.vae, shape.half_exact)
     print(f"  denoiser: {explained:.0%} of the noise explained")
     return pipe
+
+
+def autoencoder(options: dict) -> AutoencoderKL | AutoencoderTiny:
+    """KL where it says how many layers a block has, else tiny."""
+    if "layers_per_block" in options:
+        stages = len(options["block_out_channels"])
+        return AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * stages, up_block_types=("UpDecoderBlock2D",) * stages, **options)
+    channels = options["block_out_channels"]
+    rest = {key: value for key, value in options.items() if key != "block_out_channels"}
+    return AutoencoderTiny(encoder_block_out_channels=channels, decoder_block_out_channels=channels, **rest)
 
 
 def round_weights(module: torch.nn.Module, wanted: bool) -> None:

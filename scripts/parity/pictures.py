@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -139,43 +140,53 @@ def pixels(pipe: diffusers.StableDiffusionPipeline, config: dict, case: Case, ou
     return np.ascontiguousarray((images * 255).round().astype("uint8"))
 
 
-def draw(out: Path, batch: list[Case]) -> str:
+def draw(out: Path, batch: list[Case], load: Callable = load, pixels: Callable = pixels) -> str:
     """Draws cases of one model; gives a line about how the pictures use their range."""
     torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
     pipe = load(out / "miniatures" / batch[0].model)
     config, edges, spread = pipe.scheduler.config, [], []
     for case in batch:
         image = pixels(pipe, config, case, out)
         save_file({"image": image}, out / case.file)
-        if case.steps >= 7:
+        if case.steps >= 7 and not getattr(case, "denoising_end", None):
             edges.append(np.mean((image == 0) | (image == 255)))
             spread.append(image.std())
-    return f"{batch[0].model}: {len(batch)} cases; at 7 steps and more {np.mean(edges):.1%} of values at an end, standard deviation {np.mean(spread):.0f}"
+    return f"{batch[0].model}: {len(batch)} cases; whole runs of 7 steps and more have {np.mean(edges):.1%} of values at an end, standard deviation {np.mean(spread):.0f}"
 
 
-def parts() -> dict[str, tuple[list[Case], list[dict]]]:
-    """What is drawn and what is listed, by the name of its part. Dealt like cards, so that each part gets slow samplers and fast ones."""
+# What is drawn and what is listed, by the name of the part.
+Parts = dict[str, tuple[list[Case], list[dict]]]
+
+
+def deal(model: str, drawn: list[Case], most: int, copies: dict[str, str], again: list[Case]) -> Parts:
+    """One model's parts of at most so many cases, dealt like cards: each gets slow samplers and fast ones. `again` is drawn with copies, too."""
     found = {}
-    for model in (*miniatures.SHAPES, "emoji"):
-        drawn = cases(model, model == FULL) + cases_from_images(model, model == FULL)
-        copies = [copy for copy, original in COPIES.items() if original == model]
-        count = -(-len(drawn) // CASES)
-        for number in range(count):
-            mine = drawn[number::count]
-            again = [case for case in mine if case in drawn[:3] + drawn[-3:]]
-            lines = [asdict(case) for case in mine] + [asdict(case) | {"model": copy} for copy in copies for case in again]
-            found[f"pictures-{model}" + (f"-{number + 1}" if count > 1 else "")] = (mine, lines)
+    names = [copy for copy, original in copies.items() if original == model]
+    count = -(-len(drawn) // most)
+    for number in range(count):
+        mine = drawn[number::count]
+        lines = [asdict(case) for case in mine] + [asdict(case) | {"model": copy} for copy in names for case in mine if case in again]
+        found[f"pictures-{model}" + (f"-{number + 1}" if count > 1 else "")] = (mine, lines)
     return found
 
 
-def main() -> None:
+def parts() -> Parts:
+    """Those of every miniature."""
+    found = {}
+    for model in (*miniatures.SHAPES, "emoji"):
+        drawn = cases(model, model == FULL) + cases_from_images(model, model == FULL)
+        found |= deal(model, drawn, CASES, COPIES, drawn[:3] + drawn[-3:])
+    return found
+
+
+def main(about: str | None, found: Parts, draw: Callable[[Path, list[Case]], str]) -> None:
     """Draws a part with two processes, and lists it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("part", nargs="?", help="one of those that --list names")
     parser.add_argument("--list", action="store_true", help="name the parts")
     arguments = parser.parse_args()
-    found = parts()
     if arguments.list:
         print("\n".join(found))
         return
@@ -193,4 +204,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, parts(), draw)

@@ -7,12 +7,12 @@ of both, side by side) and `text.N.pooled` (`text_embeds` of the second). `unet.
 `unet.ids` (sizes) -> `unet.out`. The autoencoder's are those of calls.py.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
-from safetensors.torch import save_file
+from diffusers import StableDiffusionXLPipeline
+
+import calls
 
 # A `!` is a token of its own kind to the second tokenizer.
 PROMPTS = ("a red apple on the table, fresh coffee in the morning", "", "wow! a cat!!b, 4k !", "one thing after another and " * 20)
@@ -53,9 +53,6 @@ def record(pipe: StableDiffusionXLPipeline, file: Path, size: tuple[int, int] = 
     # A row as none for a prompt has it.
     context[1], pooled[1] = 0, 0
     timestep, ids = torch.tensor(TIMESTEPS), torch.tensor(SIZES)
-    latents = torch.randn(2, 4, *vae_size, generator=generator) / pipe.vae.config.scaling_factor
-    image = torch.rand(1, 3, *(side * pipe.vae_scale_factor for side in reversed(vae_size)), generator=generator) * 2 - 1
-    encoded = pipe.vae.encode(image)
     found |= {
         "unet.sample": sample,
         "unet.timestep": timestep,
@@ -63,24 +60,9 @@ def record(pipe: StableDiffusionXLPipeline, file: Path, size: tuple[int, int] = 
         "unet.pooled": pooled,
         "unet.ids": ids,
         "unet.out": pipe.unet(sample, timestep, context, added_cond_kwargs={"text_embeds": pooled, "time_ids": ids}).sample,
-        "vae.latents": latents,
-        "vae.out": pipe.vae.decode(latents).sample,
-        "vae.image": image,
-        "vae.encoded": encoded.latents if isinstance(pipe.vae, AutoencoderTiny) else encoded.latent_dist.mean,
     }
-    save_file({name: tensor.contiguous() for name, tensor in found.items()}, file)
-    print(f"{file.parent.name}: unet {float(found['unet.out'].std()):.3f}, vae {float(found['vae.out'].std()):.3f}")
-
-
-def main() -> None:
-    """Writes the calls of every miniature."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    out = parser.parse_args().out
-    torch.set_grad_enabled(False)
-    for folder in sorted(path.parent for path in out.glob("miniatures/*/model_index.json")):
-        record(load(folder), folder / "calls.safetensors")
+    calls.save(found | calls.autoencoder(pipe, vae_size, generator), file)
 
 
 if __name__ == "__main__":
-    main()
+    calls.main(__doc__, lambda folder, file: record(load(folder), file))

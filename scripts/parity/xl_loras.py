@@ -5,17 +5,10 @@
 Cases are those of xl_pictures.py with `lora`, the file's name, and `lora_scale`, as loras.py writes them.
 """
 
-import argparse
-import itertools
-import json
-import shutil
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
-from pathlib import Path
 
-import numpy as np
 import torch
-from safetensors.numpy import save_file
+from diffusers import StableDiffusionXLPipeline
 
 import loras
 import xl_pictures
@@ -28,7 +21,6 @@ PROJECTION = "text_projection"
 # Of the second text encoder its projection, too.
 TEXT_ALL = rf"{TEXT}|^{PROJECTION}$"
 COPIES = {"xa.safetensors": "xa", "xc-half": "xc"}
-STEPS = (2, 7, 20)
 CASES = 6
 
 
@@ -90,12 +82,20 @@ LAYOUTS = {
 }  # fmt: skip
 
 
-def cases(model: str, names: list[str]) -> list[dict]:
+def nothing(_pipe: StableDiffusionXLPipeline) -> dict:
+    """This pipeline gives its configuration itself."""
+    return {}
+
+
+SDXL = loras.Reference(load, xl_pictures.Case, xl_pictures.pixels, nothing)
+
+
+def cases(model: str) -> list[dict]:
     """Jobs with every file; everything turns with the number."""
     samplers, found = list(xl_pictures.SAMPLERS), []
-    for number, name in enumerate(name for name in names for _ in range(CASES)):
+    for number, name in enumerate(name for name in LAYOUTS[model] for _ in range(CASES)):
         guide = xl_pictures.GUIDES[(number + len(found)) % len(xl_pictures.GUIDES)]
-        steps = STEPS[number % len(STEPS)]
+        steps = loras.STEPS[number % len(loras.STEPS)]
         row = (samplers[(number * 5 + ord(model[1])) % len(samplers)], steps, guide, xl_pictures.SIZES[number % 3], 1 + 2 * (number % 3 == 2), None)
         case = asdict(xl_pictures.case(model, number, *row))
         case["file"] = f"loras/pictures/{model}-{number}.safetensors"
@@ -103,45 +103,5 @@ def cases(model: str, names: list[str]) -> list[dict]:
     return found
 
 
-def draw(out: Path, model: str) -> list[dict]:
-    """Makes a miniature's files and draws with them; gives the cases."""
-    torch.set_grad_enabled(False)
-    torch.set_num_threads(1)
-    pipe = load(out / "miniatures" / model)
-    config = pipe.scheduler.config
-    found, moved = cases(model, list(LAYOUTS[model])), []
-    for seed, (name, layout) in enumerate(LAYOUTS[model].items()):
-        file = out / "loras" / f"{model}-{name}.safetensors"
-        changes = loras.write(pipe, layout, file, seed)
-        mine = [case for case in found if case["lora"] == file.stem]
-        asked = [xl_pictures.Case(**{key: value for key, value in case.items() if not key.startswith("lora")}) for case in mine]
-        plain = xl_pictures.pixels(pipe, config, asked[0], out)
-        pipe.load_lora_weights(str(file.parent), weight_name=file.name, adapter_name="it")
-        loras.same(pipe, changes, file)
-        for case, one in zip(mine, asked, strict=True):
-            pipe.set_adapters(["it"], [case["lora_scale"]])
-            image = xl_pictures.pixels(pipe, config, one, out)
-            if one is asked[0]:
-                moved.append(float(np.abs(image.astype(int) - plain).mean()))
-            save_file({"image": image}, out / case["file"])
-        pipe.unload_lora_weights()
-    print(f"{model}: {len(found)} cases; a LoRA moves values by {min(moved):.0f} to {max(moved):.0f} of 255", flush=True)
-    return found
-
-
-def main() -> None:
-    """Draws everything with two processes, and lists it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    out = parser.parse_args().out
-    shutil.rmtree(out / "loras", ignore_errors=True)
-    (out / "loras" / "pictures").mkdir(parents=True)
-    with ProcessPoolExecutor(2) as pool:
-        lines = [case for found in pool.map(draw, itertools.repeat(out), LAYOUTS) for case in found]
-    # Single files are the same models, whose modules the original names are counted from.
-    lines += [case | {"model": copy} for copy, name in COPIES.items() for case in lines if case["model"] == name and case["steps"] == STEPS[0]]
-    (out / "loras.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    loras.record(loras.folder(__doc__), LAYOUTS, [case for model in LAYOUTS for case in cases(model)], COPIES, SDXL)

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 import calibrate
 import xl_samplers
 import xl_single_file
-from miniatures import CROSS, PLAIN, UP, cut_tokenizer, publish_text_keys, rewrite, round_weights, write_half
+from miniatures import CROSS, PLAIN, UP, autoencoder, cut_tokenizer, publish_text_keys, rewrite, round_weights, write_half
 
 # What a published configuration says of a text encoder's end token where it means: the largest id.
 LEGACY_END = 2
@@ -190,16 +190,6 @@ def assemble(shape: Shape, folder: Path) -> StableDiffusionXLPipeline:
     )  # fmt: skip
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def autoencoder(options: dict) -> AutoencoderKL | AutoencoderTiny:
-    """KL where it says how many layers a block has, else tiny."""
-    if "layers_per_block" in options:
-        stages = len(options["block_out_channels"])
-        return AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * stages, up_block_types=("UpDecoderBlock2D",) * stages, **options)
-    channels = options["block_out_channels"]
-    rest = {key: value for key, value in options.items() if key != "block_out_channels"}
-    return AutoencoderTiny(encoder_block_out_channels=channels, decoder_block_out_channels=channels, **rest)
 
 
 def said_fields(pipe: StableDiffusionXLPipeline, side: int, batch: int, pull: float, seed: int) -> calibrate.Draw:

@@ -4,16 +4,13 @@
     xl_pictures.py OUT PART       writes OUT/PART.jsonl (one case a line) and OUT/pictures/N.safetensors
 
 Text to picture: samplers x steps x guidance with a negative prompt, none or an empty one x sizes x outputs x where denoising ends. From pictures:
-samplers x steps and strengths x guidance x outputs, and samplers x steps and strengths x outputs with masks. On the miniature `xc` every combination of sampler with steps and guidance, with
-where denoising ends, and with steps and strength; on the others as many as bring every pair of values together. Files and parts are as those of pictures.py.
+samplers x steps and strengths x guidance x outputs, and with masks samplers x steps and strengths x outputs. On the miniature `xc` every
+combination of sampler with steps and guidance, with where denoising ends, and with steps and strength; on the others as many as bring every pair of values together. Files and parts are as those of pictures.py.
 """
 
-import argparse
 import itertools
-import json
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import diffusers
@@ -21,8 +18,8 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLInpaintPipeline, StableDiffusionXLPipeline
 from PIL import Image, ImageOps
-from safetensors.numpy import save_file
 
+import pictures
 import starts
 import xl_miniatures
 import xl_samplers
@@ -184,62 +181,16 @@ def pixels(pipe: StableDiffusionXLPipeline, config: dict, case: Case, out: Path)
     return np.ascontiguousarray((images * 255).round().astype("uint8"))
 
 
-def draw(out: Path, batch: list[Case]) -> str:
-    """Draws cases of one model; gives a line about how the pictures use their range."""
-    torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
-    pipe = load(out / "miniatures" / batch[0].model)
-    config, edges, spread = pipe.scheduler.config, [], []
-    for case in batch:
-        image = pixels(pipe, config, case, out)
-        save_file({"image": image}, out / case.file)
-        if case.steps >= 7 and case.denoising_end is None:
-            edges.append(np.mean((image == 0) | (image == 255)))
-            spread.append(image.std())
-    return f"{batch[0].model}: {len(batch)} cases; whole runs of 7 steps and more have {np.mean(edges):.1%} of values at an end, standard deviation {np.mean(spread):.0f}"
-
-
-def parts() -> dict[str, tuple[list[Case], list[dict]]]:
-    """What is drawn and what is listed, by the name of its part. Dealt like cards, so that each part gets slow samplers and fast ones."""
+def parts() -> pictures.Parts:
+    """Those of every miniature."""
     found = {}
     for model in xl_miniatures.SHAPES:
-        drawn = cases(model) + cases_from_pictures(model)
-        copies = [copy for copy, original in COPIES.items() if original == model]
-        count = -(-len(drawn) // CASES)
-        for number in range(count):
-            mine = drawn[number::count]
-            again = [case for case in mine if case in drawn[:12] + drawn[-8:]]
-            lines = [asdict(case) for case in mine] + [asdict(case) | {"model": copy} for copy in copies for case in again]
-            found[f"pictures-{model}" + (f"-{number + 1}" if count > 1 else "")] = (mine, lines)
-        masked = cases_with_masks(model)
+        drawn, masked = cases(model) + cases_from_pictures(model), cases_with_masks(model)
+        found |= pictures.deal(model, drawn, CASES, COPIES, drawn[:12] + drawn[-8:])
         found[f"pictures-{model}-masks"] = (masked, [asdict(case) for case in masked])
     return found
 
 
-def main() -> None:
-    """Draws a part with two processes, and lists it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("part", nargs="?", help="one of those that --list names")
-    parser.add_argument("--list", action="store_true", help="name the parts")
-    arguments = parser.parse_args()
-    diffusers.utils.logging.set_verbosity_error()
-    found = parts()
-    if arguments.list:
-        print("\n".join(found))
-        return
-    if arguments.part not in found:
-        parser.error(f"no part {arguments.part!r}: {', '.join(found)}")
-    out, (mine, lines) = arguments.out, found[arguments.part]
-    (out / "pictures").mkdir(parents=True, exist_ok=True)
-    for case in mine:
-        if case.start:
-            starts.paint(case.start, out)
-    with ProcessPoolExecutor(2) as pool:
-        for line in pool.map(draw, itertools.repeat(out), (mine[::2], mine[1::2])):
-            print(line, flush=True)
-    (out / f"{arguments.part}.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    diffusers.utils.logging.set_verbosity_error()
+    pictures.main(__doc__, parts(), partial(pictures.draw, load=load, pixels=pixels))

@@ -102,7 +102,7 @@ async fn accept(
     }
 }
 
-/// The routes as a server needs them, which hears paths as the Python SDK writes them.
+/// The routes as a server needs them, which hears paths as the SDKs write them.
 pub(super) fn service<S: Store>(
     gateway: &Arc<Gateway<S>>,
 ) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + use<S> {
@@ -111,7 +111,7 @@ pub(super) fn service<S: Store>(
     let home: Option<Arc<str>> = home.map(|endpoint| format!("/v2/{}", endpoint.id).into());
     let (gateway, routes) = (gateway.clone(), gateway.routes());
     tower::service_fn(move |request| {
-        let request = uri::at_home(uri::cut(request), home.as_deref());
+        let request = uri::at_home(uri::mend(request), home.as_deref());
         metrics::count(gateway.clone(), routes.clone(), request)
     })
 }

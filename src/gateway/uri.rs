@@ -1,13 +1,14 @@
-//! Paths as the Python SDK writes them.
+//! Paths as the SDKs write them.
 //!
-//! It appends its parameters with `&`, also to a URL that has no `?` yet: `/job-take/w1&job_in_progress=0`. So a path ends at its first
-//! `&`, and what follows is part of the query.
+//! The Python SDK appends its parameters with `&`, also to a URL that has no `?` yet: `/job-take/w1&job_in_progress=0`. So a path ends at
+//! its first `&`, and what follows is part of the query. All of them put a slash after their base URL, which may end with one: `/v2//e/run`.
+//! No name is empty here, so slashes in a row are one.
 
 use axum::http::Request;
 use axum::http::uri::{PathAndQuery, Uri};
 
-/// The request with its path cut at the first `&`.
-pub(super) fn cut<B>(mut request: Request<B>) -> Request<B> {
+/// The request with its path cut at the first `&`, and without empty names in it.
+pub(super) fn mend<B>(mut request: Request<B>) -> Request<B> {
     if let Some(uri) = mended(request.uri()) {
         *request.uri_mut() = uri;
     }
@@ -33,11 +34,18 @@ pub(super) fn at_home<B>(mut request: Request<B>, home: Option<&str>) -> Request
 }
 
 fn mended(uri: &Uri) -> Option<Uri> {
-    let (path, more) = uri.path().split_once('&')?;
-    let text = match uri.query() {
-        Some(query) => format!("{path}?{more}&{query}"),
-        None => format!("{path}?{more}"),
-    };
+    let (path, more) = uri.path().split_once('&').map_or((uri.path(), None), |(path, more)| (path, Some(more)));
+    if more.is_none() && !path.contains("//") {
+        return None;
+    }
+    let mut text = path.to_owned();
+    while text.contains("//") {
+        text = text.replace("//", "/");
+    }
+    for (query, mark) in more.into_iter().chain(uri.query()).zip(['?', '&']) {
+        text.push(mark);
+        text.push_str(query);
+    }
     with(uri, text)
 }
 
@@ -52,13 +60,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_ends_at_its_first_ampersand() {
+    fn a_path_ends_at_its_first_ampersand_and_has_no_empty_names() {
         for (sent, meant) in [
             ("/v2/e/job-take/w1&job_in_progress=0", Some("/v2/e/job-take/w1?job_in_progress=0")),
             ("/v2/e/job-done/w/j&a=1&b=2?gpu=x", Some("/v2/e/job-done/w/j?a=1&b=2&gpu=x")),
             ("http://h/v2/e/ping/w&", Some("http://h/v2/e/ping/w?")),
             ("/v2/e/job-take/w1?&job_in_progress=0", None),
             ("/v2/e/health", None),
+            ("/v2//e/run", Some("/v2/e/run")),
+            ("//v2////e//status/j?wait=5", Some("/v2/e/status/j?wait=5")),
+            ("http://h//v2/e//job-take/w&url=http://x?a=//", Some("http://h/v2/e/job-take/w?url=http://x&a=//")),
+            ("/v2/e/run?webhook=http://x", None),
+            ("/v2/e/run/", None),
         ] {
             let uri = mended(&sent.parse().unwrap()).map(|uri| uri.to_string());
             assert_eq!(uri.as_deref(), meant, "{sent}");

@@ -32,6 +32,12 @@ test("a quick job is done when runSync answers", async () => {
   assert.match(done.id, /^sync-/);
 });
 
+test("a base URL may end with a slash", async () => {
+  const slash = runpodSdk(KEY, { baseUrl: `${BUSY}/` }).endpoint(ENDPOINT);
+  const { id } = await slash.run({ input: { say: "x" } });
+  assert.equal((await slash.statusSync(id, 30000)).output, "x");
+});
+
 test("a job may outlast the first wait", async () => {
   const done = await busy.runSync({ input: { sleep: 2.2, say: "late" } }, 1500);
   assert.deepEqual([done.status, done.output], ["COMPLETED", "late"]);

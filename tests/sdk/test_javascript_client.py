@@ -23,7 +23,7 @@ class Client(unittest.TestCase):
                 capture_output=True, text=True, timeout=180, check=False,
             )  # fmt: skip
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-        self.assertIn("pass 9", done.stdout)
+        self.assertIn("pass 10", done.stdout)
 
 
 if __name__ == "__main__":

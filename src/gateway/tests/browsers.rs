@@ -31,7 +31,13 @@ async fn a_foreign_page_changes_nothing_and_reads_nothing() {
     let house = house(Vec::new());
     house.run(r#"{"input":1}"#).await;
     let form = ("content-type", "text/plain");
-    for path in ["/v2/stable-diffusion-v1/run", "/v1/stable-diffusion-v1/runsync", "/run", "/purge-queue"] {
+    for path in [
+        "/v2/stable-diffusion-v1/run",
+        "/v1/stable-diffusion-v1/runsync",
+        "//v2//stable-diffusion-v1/run",
+        "/run",
+        "/purge-queue",
+    ] {
         for headers in [
             &[("origin", "https://evil.example"), form][..],
             &[("sec-fetch-site", "cross-site")],

@@ -18,6 +18,10 @@ const MAX_CALLS_PER_RECEIVER: usize = 32;
 /// Of them by one key, to whatever receivers. Clients without a key share none with those who have one.
 const MAX_CALLS_PER_CLIENT: usize = 128;
 
+/// How many of those that wait for the same share come back at once, and how long after those before them. A receiver that answers is soon called
+/// for all of them, and to ask for many thousands again costs no more than that.
+const TURN: (u32, Duration) = (32, Duration::from_millis(250));
+
 /// Failures in a row that have a receiver paused.
 const FAILURES_BEFORE_PAUSE: u32 = 8;
 
@@ -36,12 +40,12 @@ pub(super) struct Receiver {
     pub(super) host: String,
 }
 
-/// Why a webhook has to wait.
+/// Why a webhook has to wait, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MustWait {
     /// Its receiver or its client has its share of calls, or there are no more.
-    Crowded,
-    /// Its receiver is paused until then.
+    Crowded(UnixTime),
+    /// Its receiver is paused.
     Paused(UnixTime),
 }
 
@@ -51,14 +55,22 @@ pub(super) struct Receivers(Mutex<ReceiverState>);
 
 #[derive(Debug, Default)]
 struct ReceiverState {
-    calls: usize,
-    by_key: HashMap<String, usize>,
+    all: Share,
+    by_key: HashMap<String, Share>,
     receivers: HashMap<Receiver, ReceiverHealth>,
+}
+
+/// Calls that are limited together.
+#[derive(Debug, Default)]
+struct Share {
+    calls: usize,
+    /// When the last turn of those that wait begins, and how many have it.
+    turn: Option<(UnixTime, u32)>,
 }
 
 #[derive(Debug, Default)]
 struct ReceiverHealth {
-    calls: usize,
+    share: Share,
     /// In a row.
     failures: u32,
     paused: Option<UnixTime>,
@@ -71,41 +83,58 @@ pub(super) struct CallPermit {
     receiver: Receiver,
 }
 
+impl Share {
+    /// Whether there is a call to be had of so many; else when to ask again.
+    fn free(&mut self, most: usize, now: UnixTime) -> Result<(), MustWait> {
+        if self.calls < most {
+            return Ok(());
+        }
+        let (begins, before) = match self.turn.filter(|(begins, _)| *begins > now) {
+            Some((begins, before)) if before < TURN.0 => (begins, before),
+            Some((begins, _)) => (begins + TURN.1, 0),
+            None => (now + TURN.1, 0),
+        };
+        self.turn = Some((begins, before + 1));
+        Err(MustWait::Crowded(begins))
+    }
+}
+
 impl Receivers {
     /// A place for a call, if there is one for this receiver now.
     pub(super) fn enter(self: &Arc<Self>, receiver: Receiver, now: UnixTime) -> Result<CallPermit, MustWait> {
         let mut known = self.known();
-        let of_key = receiver.by.as_ref().map_or(0, |by| known.by_key.get(by).copied().unwrap_or(0));
-        if known.calls >= MAX_RECEIVER_CALLS || of_key >= MAX_CALLS_PER_CLIENT {
-            return Err(MustWait::Crowded);
+        known.all.free(MAX_RECEIVER_CALLS, now)?;
+        if let Some(share) = receiver.by.as_ref().and_then(|by| known.by_key.get_mut(by)) {
+            share.free(MAX_CALLS_PER_CLIENT, now)?;
         }
         if known.receivers.len() >= MAX_RECEIVERS {
-            known.receivers.retain(|_, health| health.calls > 0 || health.paused.is_some_and(|until| until > now));
+            known
+                .receivers
+                .retain(|_, health| health.share.calls > 0 || health.paused.is_some_and(|until| until > now));
         }
         let health = known.receivers.entry(receiver.clone()).or_default();
         if let Some(until) = health.paused {
             if until > now {
                 return Err(MustWait::Paused(until));
             }
-            if health.calls > 0 {
+            if health.share.calls > 0 {
                 // One is enough to see whether it lives.
                 return Err(MustWait::Paused(now + PAUSE_RANGE.0));
             }
         }
-        if health.calls >= MAX_CALLS_PER_RECEIVER {
-            return Err(MustWait::Crowded);
-        }
-        health.calls += 1;
-        known.calls += 1;
+        health.share.free(MAX_CALLS_PER_RECEIVER, now)?;
+        health.share.calls += 1;
+        known.all.calls += 1;
         if let Some(by) = &receiver.by {
-            *known.by_key.entry(by.clone()).or_default() += 1;
+            known.by_key.entry(by.clone()).or_default().calls += 1;
         }
         Ok(CallPermit { receivers: self.clone(), receiver })
     }
 
     /// How many are paused.
     pub(super) fn paused(&self, now: UnixTime) -> usize {
-        let paused = |health: &&ReceiverHealth| health.paused.is_some_and(|until| until > now || health.calls > 0);
+        let paused =
+            |health: &&ReceiverHealth| health.paused.is_some_and(|until| until > now || health.share.calls > 0);
         self.known().receivers.values().filter(paused).count()
     }
 
@@ -138,18 +167,18 @@ impl CallPermit {
 impl Drop for CallPermit {
     fn drop(&mut self) {
         let mut known = self.receivers.known();
-        known.calls = known.calls.saturating_sub(1);
+        known.all.calls = known.all.calls.saturating_sub(1);
         if let Some(by) = &self.receiver.by
-            && let Some(calls) = known.by_key.get_mut(by)
+            && let Some(share) = known.by_key.get_mut(by)
         {
-            *calls -= 1;
-            if *calls == 0 {
+            share.calls -= 1;
+            if share.calls == 0 {
                 known.by_key.remove(by);
             }
         }
         if let Some(health) = known.receivers.get_mut(&self.receiver) {
-            health.calls = health.calls.saturating_sub(1);
-            if health.calls == 0 && health.failures == 0 {
+            health.share.calls = health.share.calls.saturating_sub(1);
+            if health.share.calls == 0 && health.failures == 0 {
                 known.receivers.remove(&self.receiver);
             }
         }
@@ -173,19 +202,37 @@ mod tests {
         let receivers = Arc::new(Receivers::default());
         let enter = |by: Option<&str>, host: &str| receivers.enter(receiver(by, host), at(0));
         let silent: Vec<_> = (0..MAX_CALLS_PER_RECEIVER).map(|_| enter(Some("a"), "silent").unwrap()).collect();
-        assert_eq!(enter(Some("a"), "silent").unwrap_err(), MustWait::Crowded);
+        let crowded = MustWait::Crowded(at(0) + TURN.1);
+        assert_eq!(enter(Some("a"), "silent").unwrap_err(), crowded);
         assert!(enter(Some("a"), "other").is_ok() && enter(Some("b"), "silent").is_ok());
         let many: Vec<_> = (0..MAX_CALLS_PER_CLIENT - MAX_CALLS_PER_RECEIVER)
             .map(|n| enter(Some("a"), &n.to_string()).unwrap())
             .collect();
-        assert_eq!(enter(Some("a"), "new").unwrap_err(), MustWait::Crowded);
+        assert_eq!(enter(Some("a"), "new").unwrap_err(), crowded);
         let rest: Vec<_> =
             (0..MAX_RECEIVER_CALLS - MAX_CALLS_PER_CLIENT).map(|n| enter(None, &n.to_string()).unwrap()).collect();
-        assert_eq!(enter(Some("b"), "new").unwrap_err(), MustWait::Crowded);
+        assert_eq!(enter(Some("b"), "new").unwrap_err(), crowded);
         drop((silent, many));
         assert!(enter(Some("a"), "silent").is_ok());
         drop(rest);
         assert!(receivers.known().receivers.is_empty() && receivers.known().by_key.is_empty(), "nothing is left");
+    }
+
+    #[test]
+    fn those_that_find_no_call_come_back_in_turns() {
+        let receivers = Arc::new(Receivers::default());
+        let enter = |now: UnixTime| receivers.enter(receiver(None, "slow"), now);
+        let mut calls: Vec<_> = (0..MAX_CALLS_PER_RECEIVER).map(|_| enter(at(0)).unwrap()).collect();
+        for turn in 1..=3 {
+            for _ in 0..TURN.0 {
+                assert_eq!(enter(at(0)).unwrap_err(), MustWait::Crowded(at(0) + TURN.1 * turn));
+            }
+        }
+        let first = at(0) + TURN.1;
+        assert_eq!(enter(first).unwrap_err(), MustWait::Crowded(at(0) + TURN.1 * 4), "behind those that wait");
+        calls.pop();
+        calls.push(enter(first).unwrap());
+        assert_eq!(enter(at(9)).unwrap_err(), MustWait::Crowded(at(9) + TURN.1), "nobody waits any more");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -98,15 +99,27 @@ impl<S: Store> Gateway<S> {
     async fn look_at_jobs(self: &Arc<Self>, since: UnixTime, calls: &mut JoinSet<()>) -> bool {
         let now = self.now();
         let Some(due) = log_failure("timers", self.store.due(now, MAX_DUE_JOBS).await) else { return false };
-        for (endpoint, id) in due {
-            let rules = Rules { listening_since: since, ..self.settings.rules.clone() };
-            let tick = move |record: &mut Record| record.tick(&rules, now);
-            if log_failure("timers", self.store.change(&endpoint, &id, tick, Vec::new(), None).await).is_none() {
-                return false;
+        while calls.try_join_next().is_some() {}
+        let rules = Rules { listening_since: since, ..self.settings.rules.clone() };
+        // All at once: the store keeps them with one sync. Thousands that are due would else keep the rest from their time.
+        let looks = due.into_iter().map(|(endpoint, id)| {
+            let rules = rules.clone();
+            async move {
+                let tick = move |record: &mut Record| record.tick(&rules, now);
+                self.store.change(&endpoint, &id, tick, Vec::new(), None).await?;
+                let begun = self.begin_webhook(&endpoint, &id).await?;
+                Ok(begun.map(|(record, place)| self.clone().send_webhook(endpoint, record, place)))
             }
-            self.start_webhook(calls, endpoint, id).await;
+        });
+        let mut failed = Ok(());
+        for begun in join_all(looks).await {
+            match begun {
+                Ok(Some(call)) => drop(calls.spawn(call)),
+                Ok(None) => {}
+                Err(error) => failed = Err(error),
+            }
         }
-        true
+        log_failure("timers", failed).is_some()
     }
 
     async fn look_at_workers(&self) {

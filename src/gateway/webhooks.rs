@@ -6,14 +6,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::deliver::webhook::{CallResult, WebhookRequest, call};
 use crate::job::Webhook;
 use crate::net;
 use crate::queue::{self, JobState, Record, Transition, WebhookOutcome};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 use super::peer::ClientId;
 use super::receivers::{CallPermit, MustWait, Receiver};
@@ -28,9 +27,12 @@ fn receiver(hook: &queue::JobWebhook) -> Receiver {
 }
 
 impl<S: Store> Gateway<S> {
-    /// Begins to tell of a job's end, if that is due.
-    pub(super) async fn start_webhook(self: &Arc<Self>, calls: &mut JoinSet<()>, endpoint: String, id: String) {
-        while calls.try_join_next().is_some() {}
+    /// Begins to tell of a job's end, if that is due. Returns what [`Gateway::send_webhook`] is to send then.
+    pub(super) async fn begin_webhook(
+        &self,
+        endpoint: &str,
+        id: &str,
+    ) -> Result<Option<(Record, CallPermit)>, StoreError> {
         let (now, retry, receivers) = (self.now(), self.settings.rules.webhooks, self.receivers.clone());
         let taken: Arc<Mutex<Option<CallPermit>>> = Arc::default();
         let place = taken.clone();
@@ -47,7 +49,7 @@ impl<S: Store> Gateway<S> {
                     *place = Some(entered);
                     hook.begin_attempt(&retry, now);
                 }
-                Err(MustWait::Crowded) => hook.postpone(now + retry.pause),
+                Err(MustWait::Crowded(until)) => hook.postpone(until),
                 Err(MustWait::Paused(until)) if ended.until(now) < MAX_PAUSED => hook.postpone(until),
                 Err(MustWait::Paused(_)) => {
                     hook.begin_attempt(&retry, now);
@@ -57,14 +59,14 @@ impl<S: Store> Gateway<S> {
             }
             Transition::Changed
         };
-        let begun = log_failure("webhooks", self.store.change(&endpoint, &id, event, Vec::new(), None).await).flatten();
+        let begun = self.store.change(endpoint, id, event, Vec::new(), None).await?;
         let place = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let (Some((record, Transition::Changed)), Some(place)) = (begun, place) {
-            calls.spawn(self.clone().send_webhook(endpoint, record, place));
-        }
+        let changed = begun.filter(|(_, transition)| *transition == Transition::Changed);
+        Ok(changed.and_then(|(record, _)| Some((record, place?))))
     }
 
-    async fn send_webhook(self: Arc<Self>, endpoint: String, record: Record, place: CallPermit) {
+    /// Tells of a job's end.
+    pub(super) async fn send_webhook(self: Arc<Self>, endpoint: String, record: Record, place: CallPermit) {
         let Some(hook) = &record.webhook else { return };
         let (message, tries) = (hook.message, hook.tries);
         let CallResult { tried: went, lives } = self.call_webhook(&endpoint, &record).await;

@@ -115,6 +115,7 @@ pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
         num_outputs: case.num_outputs,
         steps: case.steps,
         denoising_end: case.denoising_end,
+        refine: None,
         guidance_scale: case.guidance_scale,
         sampler: *sampler.with_context(|| case.scheduler.clone())?,
         seed: case.seed,

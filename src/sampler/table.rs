@@ -56,12 +56,15 @@ impl Plan {
     /// `denoising_end`): rows at a timestep below that are left out.
     #[must_use]
     pub fn until(mut self, end: f64, schedule: &NoiseSchedule) -> Self {
-        let trained = schedule.train_steps() as f64;
-        // Halves to even, as Python rounds.
-        let last = (trained - end * trained).round_ties_even();
+        let last = schedule.timestep_at(end);
         let kept = self.rows.iter().filter(|row| row.timestep >= last).count();
         self.rows.truncate(kept);
         self
+    }
+
+    /// The level of noise that is left after the last row.
+    pub fn end(&self) -> Level {
+        self.rows.last().map_or(self.begin, |row| row.keep)
     }
 
     /// A plan of rows in order. What a sampler remembers beyond its last use is cut away, so that state is never

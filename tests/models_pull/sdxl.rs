@@ -212,7 +212,6 @@ async fn known_parts_are_told_without_a_call() {
     let server = Server::start(|_, _| said("200 OK", "", b"")).await;
     let models = tempfile::tempdir().unwrap();
     for (what, vae, words) in [
-        ("sdxl-refiner", None, "is of the family sdxl-refiner"),
         ("sdxl-vae-fp16-fix", None, "pull that model with --vae and this repository"),
         ("o/xl", Some("nothing"), "neither a repository"),
         ("o/xl", Some("https://h/a.safetensors"), "--vae is a repository or a known name"),

@@ -24,7 +24,7 @@ use crate::engine::torch::denoise::unet_batch::UnetBatch;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::threads::Threads;
 use crate::engine::torch::error::TorchError;
-use crate::engine::torch::families::Model;
+use crate::engine::torch::families::{Model, Refiner};
 use crate::engine::torch::lora::LoraCache;
 use crate::engine::{Engine, EngineLoad, EngineTimings, Event, Memory, Poisoned, Progress, Ticket};
 use crate::job::{Code, JobError, Spec};
@@ -38,6 +38,8 @@ pub struct TorchEngine {
     /// Lanes that have no row left. First: what is under way reads the weights.
     decodes: DecodeQueue,
     model: Model,
+    /// What goes on after it.
+    refiner: Option<Refiner>,
     loras: LoraCache,
     prompts: ConditioningCache,
     /// In order of admission.
@@ -82,6 +84,7 @@ impl TorchEngine {
         Self {
             decodes,
             model,
+            refiner: None,
             loras,
             prompts,
             active,

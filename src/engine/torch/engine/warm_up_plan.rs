@@ -113,6 +113,7 @@ pub(super) fn spec(shape: Shape, steps: u32) -> Spec {
         lora: None,
         preview: false,
         denoising_end: None,
+        refine: None,
     }
 }
 

@@ -23,6 +23,9 @@ pub struct Plan {
     pub slots: usize,
     /// Evaluations in order; none for a run that is entered at its end.
     pub rows: Vec<Row>,
+    /// Whether the reference draws noise at the last row, too, though nothing comes of it. What draws after this run finds the random stream
+    /// one draw further on.
+    pub unused_draw: bool,
 }
 
 /// One evaluation of the model and what becomes of it.
@@ -58,6 +61,7 @@ impl Plan {
     pub fn until(mut self, end: f64, schedule: &NoiseSchedule) -> Self {
         let last = schedule.timestep_at(end);
         let kept = self.rows.iter().filter(|row| row.timestep >= last).count();
+        self.unused_draw &= kept == self.rows.len();
         self.rows.truncate(kept);
         self
     }
@@ -82,7 +86,7 @@ impl Plan {
             keep = draft.level;
         }
         rows.reverse();
-        Self { initial_scale, begin: keep, slots, rows }
+        Self { initial_scale, begin: keep, slots, rows, unused_draw: false }
     }
 }
 

@@ -138,10 +138,13 @@ impl Lane {
         }
         let after = &self.stages[self.stage + 1..];
         let Some(next) = after.iter().position(|stage| !stage.run.plan.rows.is_empty()) else { return Ok(()) };
-        let left = self.stage().run.plan.end();
+        let (left, unused_draw) = (self.stage().run.plan.end(), self.stage().run.plan.unused_draw);
         (self.stage, self.row) = (self.stage + 1 + next, 0);
         let (entry, begin) = (self.stage().entry, self.stage().run.plan.begin);
         let latents = self.latents()?;
+        if unused_draw {
+            let _ = context.draw(&mut self.noise, &latents.size())?;
+        }
         let latents = match entry {
             StageEntry::Continue => latents.f_mul_scalar(left.rescaled(begin))?,
             StageEntry::AddNoise => {

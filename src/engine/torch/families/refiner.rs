@@ -39,7 +39,7 @@ impl Refiner {
         let fault = |reason: String| LoadError::Path { path: path.to_owned(), reason };
         let family = model.family.family();
         if !family.is_refiner() {
-            return Err(fault(format!("this is {family} model, which is no refiner")));
+            return Err(fault(format!("this model is of the family {}, which is no refiner", family.name())));
         }
         let (own, theirs) = (model.unet.latent_channels(), base.unet.latent_channels());
         if own != theirs {

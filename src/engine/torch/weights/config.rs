@@ -97,9 +97,9 @@ impl ConfigFile {
         items.filter(|list| !list.is_empty()).ok_or_else(|| self.refuse(key, &format!("a list of {of}")))
     }
 
-    /// Whether a `model_index.json` has the part `key`: one that is not there is `[null, null]`.
-    pub(in crate::engine::torch) fn has_part(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|part| !part[0].is_null())
+    /// Whether a `model_index.json` says that there is no part `key`: `[null, null]`.
+    pub(in crate::engine::torch) fn is_without(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|part| part[0].is_null())
     }
 
     /// A number.

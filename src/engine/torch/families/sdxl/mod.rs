@@ -59,7 +59,7 @@ impl ModelFamily for Sdxl {
     fn recognise(&self, source: &ModelSource) -> bool {
         match source {
             ModelSource::Folder { index, .. } => {
-                let stage = if index.has_part("text_encoder") { ModelStage::Base } else { ModelStage::Refiner };
+                let stage = if index.is_without("text_encoder") { ModelStage::Refiner } else { ModelStage::Base };
                 index.word("_class_name", self.pipelines()).is_ok() && self.0 == stage
             }
             ModelSource::File { weights, .. } => single_file::is_whole(weights, self.family()),

@@ -1,9 +1,11 @@
 //! A refiner after a base model, on tiny models of both.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use latentd::config::{Config, Environment, Flags};
+use latentd::engine::torch::denoise::graphs::{CaptureCounters, FakeCapture};
 use latentd::engine::torch::{Target, TorchEngine};
 use latentd::engine::{Engine, EngineLoad, Picture, Ticket};
 use latentd::job::{Img2Img, LoadedImage, Lora, Refine, RefineMode, Spec};
@@ -125,6 +127,18 @@ fn jobs_that_a_refiner_is_at_share_its_evaluations() {
         let (_, picture) = &outcomes[&ticket].pictures[&0];
         assert!(psnr(picture, &drawn(&mut refined(), &alone)) >= 45.0, "{ticket:?}");
     }
+}
+
+#[test]
+fn the_first_job_finds_the_refiner_s_evaluations_recorded() {
+    let counters = Rc::new(CaptureCounters::default());
+    let engine = refined().with_graphs(Box::new(FakeCapture::new(&counters)));
+    let mut engine = engine.with_warm_up(Some(&[(128, 128)]), Some(1));
+    while engine.warm_up().unwrap().is_some() {}
+    let recorded = counters.recorded.get();
+    let job = Spec { num_outputs: 2, ..by_strength(4, 1.0) };
+    assert_eq!(run(&mut engine, &job).pictures.len(), 2);
+    assert_eq!(counters.recorded.get(), recorded, "nothing was left to record");
 }
 
 #[test]

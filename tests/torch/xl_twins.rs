@@ -333,7 +333,8 @@ impl Twins {
 
     /// What training leaves behind, and the files beside the parts.
     fn finish(&mut self) {
-        let left_over = ["denoiser.sigmas".to_owned(), format!("{FIRST}embeddings.position_ids")];
+        let positions = (!self.is_refiner).then(|| format!("{FIRST}embeddings.position_ids"));
+        let left_over = ["denoiser.sigmas".to_owned()].into_iter().chain(positions);
         self.file.extend(left_over.map(|name| (name, Tensor::arange(LENGTH, (Kind::Int64, Device::Cpu)))));
         Tensor::write_safetensors(&self.file, self.path().join(FILE)).unwrap();
         let index = if self.is_refiner {

@@ -58,7 +58,8 @@ impl TorchEngine {
             Some(sizes) => sizes.iter().map(|&(width, height)| Size { width, height }).collect(),
             None => vec![self.model.usual_size()],
         };
-        let warm_up = WarmUp::new(&sizes, rows, self.usual_area, |size| self.latent_area(size));
+        let models = (self.usual_area, self.refiner.is_some());
+        let warm_up = WarmUp::new(&sizes, rows, models, |size| self.latent_area(size));
         let most_pixels = rows.map_or(self.most_pixels, |rows| rows.saturating_mul(self.usual_area));
         Self { most_pixels, warm_up, ..self }
     }

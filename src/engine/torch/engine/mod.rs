@@ -296,7 +296,8 @@ mod tests {
     fn a_job_that_runs_out_of_memory_hears_what_libtorch_said() {
         let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures/tiny");
         let mut engine = TorchEngine::new(Model::load(&tiny, Path::new("unused"), Target::REFERENCE).unwrap());
-        let shape = warm_up_plan::Shape { size: Size { width: 128, height: 64 }, rows: 2, decode: false };
+        let shape =
+            warm_up_plan::Shape { size: Size { width: 128, height: 64 }, rows: 2, decode: false, refined: false };
         engine.admit(Ticket(1), &warm_up_plan::spec(shape, 1)).unwrap();
         let cause = TorchError::OutOfMemory("tried to allocate 2 GiB\nframe #0".into());
         let events = engine.make_room(&[0], cause);

@@ -56,3 +56,8 @@ fn single_calls_of_sdxl_are_the_reference_s() {
 fn pictures_of_sdxl_are_the_reference_s() {
     within_bounds(SDXL, |dir, report| pictures::check(dir, "pictures", report));
 }
+
+#[test]
+fn pictures_of_sdxl_and_its_refiner_are_the_reference_s() {
+    within_bounds(SDXL, |dir, report| pictures::check(dir, "refined", report));
+}

@@ -36,6 +36,7 @@ pub(crate) fn jobs() -> Jobs {
         lora: None,
         preview: false,
         denoising_end: None,
+        refine: None,
     };
     let start = || Some(Img2Img { image: image.clone(), strength: 0.6, mask: None });
     let both = |sampler: &Sampler| {

@@ -186,7 +186,7 @@ mod check {
                 Help::None => TorchEngine::new(self.load(way.target)?),
                 Help::Pictures => TorchEngine::new(self.load(way.target)?).with_cuda(&settings),
                 Help::Weights | Help::Kernels | Help::Graphs => {
-                    TorchEngine::load(&self.model, &self.tokenizer, way.target, &settings)?
+                    TorchEngine::load((&self.model, None), &self.tokenizer, way.target, &settings)?
                 }
             })
         }

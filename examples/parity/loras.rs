@@ -23,7 +23,7 @@ struct Case {
 
 /// Compares every case of `dir/loras.jsonl`, a row of figures a file.
 pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
-    for (model, cases) in pictures::by_model(&dir.join("loras.jsonl"), |case: &Case| &case.picture.model)? {
+    for (model, cases) in pictures::by_model(&dir.join("loras.jsonl"), |case: &Case| case.picture.model.clone())? {
         let mut engine =
             TorchEngine::new(calls::load(&pictures::path_of(dir, &model))?).with_loras(Some(dir.join("loras")));
         let mut groups: BTreeMap<String, [Worst; 2]> = BTreeMap::new();

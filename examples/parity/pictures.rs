@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Ticket};
-use latentd::job::{Img2Img, LoadedImage, Mask, Picture, Shade, Size, Spec};
+use latentd::job::{Img2Img, LoadedImage, Mask, Picture, Refine, RefineMode, Shade, Size, Spec};
 use latentd::sampler::Sampler;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -39,6 +39,18 @@ pub(crate) struct Case {
     num_outputs: u32,
     seed: u64,
     start: Option<Begun>,
+    #[serde(flatten)]
+    refined: Option<Refined>,
+}
+
+/// What goes on after the model.
+#[derive(Deserialize)]
+struct Refined {
+    refiner: String,
+    /// How: `strength`, `ensemble`, or `image` from one alone.
+    refine: String,
+    refiner_steps: u32,
+    refiner_strength: f64,
 }
 
 /// An image that a case begins from; files.
@@ -52,8 +64,8 @@ struct Begun {
 
 /// Compares every case of `dir/{list}.jsonl`, a row of figures a model and sampler.
 pub(crate) fn check(dir: &Path, list: &str, report: &mut Report) -> Result<()> {
-    for (model, cases) in by_model(&dir.join(list).with_extension("jsonl"), |case: &Case| &case.model)? {
-        let mut engine = TorchEngine::new(calls::load(&path_of(dir, &model))?);
+    for (model, cases) in by_model(&dir.join(list).with_extension("jsonl"), Case::models)? {
+        let mut engine = cases[0].engine(dir)?;
         let mut groups: BTreeMap<String, [Worst; 2]> = BTreeMap::new();
         for case in cases {
             let spec = spec(dir, &case)?;
@@ -67,11 +79,11 @@ pub(crate) fn check(dir: &Path, list: &str, report: &mut Report) -> Result<()> {
                 )
             };
             let mode = match &spec.start {
-                None => "",
-                Some(Img2Img { mask: None, .. }) => " image",
-                Some(_) => " mask",
+                None => spec.refine.map_or("", |refine| refine.mode.name()),
+                Some(Img2Img { mask: None, .. }) => "image",
+                Some(_) => "mask",
             };
-            let group = groups.entry(format!("{}{mode}", spec.sampler.name())).or_default();
+            let group = groups.entry(format!("{} {mode}", spec.sampler.name()).trim().to_owned()).or_default();
             group[0].see(share, place);
             group[1].see(most, place);
         }
@@ -86,13 +98,13 @@ pub(crate) fn check(dir: &Path, list: &str, report: &mut Report) -> Result<()> {
 /// The cases of a file, a line each, by the name of their model; at least one.
 pub(crate) fn by_model<C: DeserializeOwned>(
     list: &Path,
-    model: impl Fn(&C) -> &str,
+    model: impl Fn(&C) -> String,
 ) -> Result<BTreeMap<String, Vec<C>>> {
     let lines = fs::read_to_string(list).with_context(|| list.display().to_string())?;
     let mut cases: BTreeMap<String, Vec<C>> = BTreeMap::new();
     for line in lines.lines() {
         let case: C = serde_json::from_str(line).with_context(|| line.to_owned())?;
-        cases.entry(model(&case).to_owned()).or_default().push(case);
+        cases.entry(model(&case)).or_default().push(case);
     }
     ensure!(!cases.is_empty(), "{}: no case", list.display());
     Ok(cases)
@@ -115,12 +127,40 @@ pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
         num_outputs: case.num_outputs,
         steps: case.steps,
         denoising_end: case.denoising_end,
+        refine: case.refined.as_ref().and_then(Refined::refine),
         guidance_scale: case.guidance_scale,
         sampler: *sampler.with_context(|| case.scheduler.clone())?,
         seed: case.seed,
         lora: None,
         preview: false,
     })
+}
+
+impl Case {
+    /// The model's name, and the refiner's.
+    fn models(&self) -> String {
+        let refiner = self.refined.as_ref().map(|refined| format!(" and {}", refined.refiner));
+        format!("{}{}", self.model, refiner.unwrap_or_default())
+    }
+
+    fn engine(&self, dir: &Path) -> Result<TorchEngine> {
+        let engine = TorchEngine::new(calls::load(&path_of(dir, &self.model))?);
+        match &self.refined {
+            Some(Refined { refiner, .. }) => {
+                let path = dir.join("refiners").join(refiner);
+                // A single file brings no tokenizer; its folder's is the same.
+                Ok(engine.with_refiner(&path, &path.with_extension("").join("tokenizer_2"))?)
+            }
+            None => Ok(engine),
+        }
+    }
+}
+
+impl Refined {
+    fn refine(&self) -> Option<Refine> {
+        let mode = RefineMode::from_name(&self.refine)?;
+        Some(Refine { steps: self.refiner_steps, mode, strength: self.refiner_strength })
+    }
 }
 
 impl Begun {

@@ -160,8 +160,11 @@ pub fn url(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let told = shown(&text);
     if let Ok(url) = text.parse::<Url>() {
+        // What the rest of the URL says as well is no secret.
+        let mut bare = url.clone();
+        let is_bare = bare.set_password(None).is_ok();
         if let Some(password) = url.password().filter(|password| password.len() > 8) {
-            assert!(!told.contains(password), "{told}");
+            assert!(!told.contains(password) || is_bare && bare.as_str().contains(password), "{told}");
         }
         assert_eq!(net::host(&text).is_some(), url.has_host());
     }
@@ -183,7 +186,9 @@ pub fn weights(data: &[u8]) {
     let file = folder.path().join("model.safetensors");
     std::fs::write(&file, data).expect("a file");
     match models::recognise(&file) {
-        Ok(found) => assert!(["sd1", "sd2", "sdxl", "other"].contains(&&*found.to_string()), "{found}"),
+        Ok(found) => {
+            assert!(found.to_string().bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'))
+        }
         Err(why) => assert!(!why.to_string().is_empty()),
     }
 }

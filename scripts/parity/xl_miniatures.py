@@ -1,6 +1,7 @@
 """Writes miniatures of the SDXL architecture with calibrated random weights: diffusers folders, single files, and other layouts.
 
-    xl_miniatures.py OUT       writes OUT/miniatures/{xa,xb,xc,xd}/, variants of them, and OUT/miniatures/{xa,xb}.safetensors
+    xl_miniatures.py OUT       writes OUT/miniatures/{xa,xb,xc,xd}/, variants of them, and OUT/miniatures/{xa,xb}.safetensors;
+                               refiners as OUT/refiners/xr/ and OUT/refiners/xr.safetensors
 
 `xa` and `xb` have the proportions that original checkpoints take for granted (heads of 64 in the text encoders and the UNet, norm groups
 of 32, the KL autoencoder, quick GELU and GELU), so they are also written as single files. `xc` and `xd` go through what else a diffusers
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionXLImg2ImgPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -26,6 +27,8 @@ from miniatures import CROSS, PLAIN, UP, autoencoder, cut_tokenizer, publish_tex
 # What a published configuration says of a text encoder's end token where it means: the largest id.
 LEGACY_END = 2
 PARTS = ("text_encoder", "text_encoder_2", "unet", "vae")
+# What a refiner is told of a picture's beauty: diffusers' scores of a prompt and of a negative prompt, and others.
+SCORES = (6.0, 2.5, 5.0, 7.0)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Shape:
     """One miniature: what differs from SDXL's own configuration files."""
 
     seed: int
-    texts: tuple[dict, dict]
+    texts: tuple[dict | None, dict]  # a refiner has the second alone
     unet: dict
     vae: dict
     legacy_end: bool = True  # the text encoders' files give LEGACY_END, not the id
@@ -94,6 +97,16 @@ SHAPES = {
         scheduler=xl_samplers.SPARSE,
     ),
 }  # fmt: skip
+REFINERS = {
+    "xr": Shape(
+        seed=35,
+        texts=(None, {"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 3, "intermediate_size": 256, "hidden_act": "gelu", "projection_dim": 48}),
+        unet={"block_out_channels": (64, 64, 128), "down": (PLAIN, CROSS, PLAIN), "layers_per_block": 1, "attention_head_dim": (1, 1, 2), "transformer_layers_per_block": 2, "norm_num_groups": 32, "addition_time_embed_dim": 16},
+        vae={"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "norm_num_groups": 32, "scaling_factor": 0.13025, "force_upcast": True},
+        zeros=False,
+        attention=0.5,
+    ),
+}  # fmt: skip
 SINGLE_FILES = ("xa", "xb")
 # The reference keeps the published prefix away since transformers 5; checkpoints have it.
 PUBLISHED_TEXT_KEYS = ("xa", "xc")
@@ -117,12 +130,19 @@ def write(shape: Shape, folder: Path, merges: int = 1022) -> StableDiffusionXLPi
     write_tokenizers(folder, merges)
     pipe = build(shape, folder)
     # Tokenizers and scheduler stay as published: saved by this release they would say more, and other things.
-    for name in PARTS:
+    for name in parts(pipe):
         getattr(pipe, name).save_pretrained(folder / name)
     pipe.save_config(folder)
+    if pipe.text_encoder is None:
+        shutil.rmtree(folder / "tokenizer")
     (folder / "scheduler").mkdir()
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(shape.scheduler, indent=2) + "\n")
     return pipe
+
+
+def parts(pipe: StableDiffusionXLPipeline) -> list[str]:
+    """The parts with weights that it has, by name."""
+    return [name for name in PARTS if getattr(pipe, name) is not None]
 
 
 def write_tokenizers(folder: Path, merges: int) -> None:
@@ -150,7 +170,7 @@ def token(content: str, normalized: bool = True) -> dict:
 def build(shape: Shape, folder: Path) -> StableDiffusionXLPipeline:
     """The miniature in memory: scattered weights, output layers fitted."""
     pipe = assemble(shape, folder)
-    for index, name in enumerate(PARTS):
+    for index, name in enumerate(parts(pipe)):
         calibrate.scatter(getattr(pipe, name).eval(), 100 * shape.seed + index)
     unet, vae = pipe.unet, pipe.vae
     for name, weight in unet.named_parameters():
@@ -159,13 +179,15 @@ def build(shape: Shape, folder: Path) -> StableDiffusionXLPipeline:
     # `scatter` takes it for a table of embeddings by its name. What prompt and size say through it is kept small, as attention's is.
     for linear, gain in ((unet.add_embedding.linear_1, 1.0), (unet.add_embedding.linear_2, 0.5)):
         linear.weight.mul_(gain / 0.02 / linear.in_features**0.5)
-    for name in PARTS:
+    for name in parts(pipe):
         round_weights(getattr(pipe, name), shape.half_exact)
     draw = said_fields(pipe, 16, batch=16, pull=0.3, seed=shape.seed)
     explained = calibrate.fit_denoiser(Conditioned(unet), draw, batches=24, ridge=1e-4, seed=shape.seed)
     round_weights(unet, shape.half_exact)
-    calibrate.spread_pixels(pipe, 16 * shape.factor)
-    round_weights(vae, shape.half_exact)
+    # Pictures of a refiner are decoded by the base model's autoencoder.
+    if pipe.text_encoder:
+        calibrate.spread_pixels(pipe, 16 * shape.factor)
+        round_weights(vae, shape.half_exact)
     print(f"  denoiser: {explained:.0%} of the noise explained")
     return pipe
 
@@ -175,19 +197,23 @@ def assemble(shape: Shape, folder: Path) -> StableDiffusionXLPipeline:
     tokenizers = [CLIPTokenizer.from_pretrained(folder / name) for name in ("tokenizer", "tokenizer_2")]
     size = len(tokenizers[0])
     end = LEGACY_END if shape.legacy_end else size - 1
-    texts = [CLIPTextConfig(vocab_size=size, bos_token_id=0, eos_token_id=end, pad_token_id=1, **text) for text in shape.texts]
+    first, second = (text and CLIPTextConfig(vocab_size=size, bos_token_id=0, eos_token_id=end, pad_token_id=1, **text) for text in shape.texts)
     options = {"use_linear_projection": True, "sample_size": 16} | shape.unet
     down = options.pop("down")
-    width = sum(text.hidden_size for text in texts)
-    added = 6 * options["addition_time_embed_dim"] + texts[1].projection_dim
+    width = second.hidden_size + (first.hidden_size if first else 0)
+    added = (6 if first else 5) * options["addition_time_embed_dim"] + second.projection_dim
     unet = UNet2DConditionModel(
         cross_attention_dim=width, down_block_types=down, up_block_types=tuple(UP[kind] for kind in reversed(down)),
         addition_embed_type="text_time", projection_class_embeddings_input_dim=added, **options,
     )  # fmt: skip
-    pipe = StableDiffusionXLPipeline(
-        vae=autoencoder(shape.vae), text_encoder=CLIPTextModel(texts[0]), text_encoder_2=CLIPTextModelWithProjection(texts[1]), tokenizer=tokenizers[0],
-        tokenizer_2=tokenizers[1], unet=unet, scheduler=xl_samplers.own(shape.scheduler), force_zeros_for_empty_prompt=shape.zeros, add_watermarker=False,
+    rest = dict(
+        vae=autoencoder(shape.vae), text_encoder_2=CLIPTextModelWithProjection(second), tokenizer_2=tokenizers[1], unet=unet,
+        scheduler=xl_samplers.own(shape.scheduler), force_zeros_for_empty_prompt=shape.zeros, add_watermarker=False,
     )  # fmt: skip
+    if first:
+        pipe = StableDiffusionXLPipeline(text_encoder=CLIPTextModel(first), tokenizer=tokenizers[0], **rest)
+    else:
+        pipe = StableDiffusionXLImg2ImgPipeline(text_encoder=None, tokenizer=None, requires_aesthetics_score=True, **rest)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -207,6 +233,9 @@ def said_fields(pipe: StableDiffusionXLPipeline, side: int, batch: int, pull: fl
         picks[torch.rand(batch, generator=generator) < 1 / 8] = 0
         sides = 8 * torch.randint(8, 129, (batch, 2), generator=generator).float()
         ids = torch.cat([sides, torch.zeros_like(sides), sides], 1)
+        if pipe.text_encoder is None:
+            scores = torch.tensor(SCORES)[torch.randint(0, len(SCORES), (batch, 1), generator=generator)]
+            ids = torch.cat([ids[:, :4], scores], 1)
         return means[picks] + 0.7 * calibrate.smooth_fields(batch, side, side, generator), (states[picks], pooled[picks], ids)
 
     return draw
@@ -247,6 +276,10 @@ def main() -> None:
         if name in SINGLE_FILES:
             xl_single_file.write(pipe, folder.with_suffix(".safetensors"))
     write_half(out / "xc", out / "xc-half")
+    for name, shape in REFINERS.items():
+        print(name)
+        folder = arguments.out / "refiners" / name
+        xl_single_file.write(write(shape, folder), folder.with_suffix(".safetensors"))
 
 
 if __name__ == "__main__":

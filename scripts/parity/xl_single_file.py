@@ -12,6 +12,8 @@ import ldm
 
 ADDED = {"add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2"}
 FIRST, SECOND = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
+# Of a refiner, which has one.
+ALONE = "conditioner.embedders.0.model."
 OPEN_CLIP_ENDS = {
     "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
     "text_model.embeddings.position_embedding.weight": "positional_embedding",
@@ -47,18 +49,20 @@ def unet_key(key: str, blocks: list[tuple[str, str]]) -> str:
 def write(pipe: StableDiffusionXLPipeline, file: Path) -> None:
     """Writes the whole model into one file and fails unless diffusers' converters give the weights back."""
     unet, vae = pipe.unet.state_dict(), pipe.vae.state_dict()
-    first, second = pipe.text_encoder.state_dict(), pipe.text_encoder_2.state_dict()
+    second, second_at = pipe.text_encoder_2.state_dict(), SECOND if pipe.text_encoder else ALONE
     blocks, stages = list(ldm.unet_blocks(pipe.unet.config)), len(pipe.vae.config.block_out_channels)
     weights = {"denoiser.sigmas": ((1 - pipe.scheduler.alphas_cumprod) / pipe.scheduler.alphas_cumprod).sqrt()}
     weights |= {f"model.diffusion_model.{unet_key(key, blocks)}": weight for key, weight in unet.items()}
     names = {key: ldm.vae_key(key, stages) for key in vae}
     weights |= {f"first_stage_model.{names[key]}": ldm.vae_weight(names[key], weight) for key, weight in vae.items()}
-    weights |= {f"{FIRST}text_model.{key}": weight for key, weight in first.items()}
-    weights[f"{FIRST}text_model.embeddings.position_ids"] = torch.arange(77)[None]
-    weights |= {SECOND + key: weight for key, weight in open_clip(second).items()}
+    if pipe.text_encoder:
+        weights |= {f"{FIRST}text_model.{key}": weight for key, weight in pipe.text_encoder.state_dict().items()}
+        weights[f"{FIRST}text_model.embeddings.position_ids"] = torch.arange(77)[None]
+    weights |= {second_at + key: weight for key, weight in open_clip(second).items()}
     ldm.same(unet, convert_ldm_unet_checkpoint(dict(weights), pipe.unet.config))
     ldm.same(vae, convert_ldm_vae_checkpoint(dict(weights), pipe.vae.config))
-    back = convert_ldm_clip_checkpoint({key: weight for key, weight in weights.items() if key.startswith(FIRST)})
-    ldm.same(first, {key.removeprefix("text_model."): weight for key, weight in back.items() if not key.endswith("position_ids")})
-    ldm.same(second, convert_open_clip_checkpoint(pipe.text_encoder_2, dict(weights), prefix=SECOND))
+    if pipe.text_encoder:
+        back = convert_ldm_clip_checkpoint({key: weight for key, weight in weights.items() if key.startswith(FIRST)})
+        ldm.same(pipe.text_encoder.state_dict(), {key.removeprefix("text_model."): weight for key, weight in back.items() if not key.endswith("position_ids")})
+    ldm.same(second, convert_open_clip_checkpoint(pipe.text_encoder_2, dict(weights), prefix=second_at))
     save_file({key: weight.clone().contiguous() for key, weight in weights.items()}, file, metadata={"format": "pt"})

@@ -12,7 +12,7 @@ mod with_torch {
     use tokio::task::JoinSet;
 
     use super::super::checks::{self, Check};
-    use crate::config::{Config, Device, ModelPath, ServedModel};
+    use crate::config::{Config, Device, ServedModel};
     use crate::disk::ahead::Ahead;
     use crate::engine::host::{Host, HostError};
     use crate::engine::pool::{EnginePool, ModelSpec};
@@ -28,10 +28,11 @@ mod with_torch {
     }
 
     /// Has the weights of `model` read from the disk until what comes of this is dropped, while the device is looked at and made ready.
-    pub(in super::super) fn ahead(config: &Config, model: &ModelPath) -> Ahead {
+    pub(in super::super) fn ahead(config: &Config, model: &ServedModel) -> Ahead {
         // What is missing is told when the model is loaded.
-        let files = torch::Model::files(&model.path, device::expects_half(config.device, config.dtype));
-        Ahead::of(&files.unwrap_or_default())
+        let half = device::expects_half(config.device, config.dtype);
+        let files = model.paths().flat_map(|path| torch::Model::files(path, half).unwrap_or_default());
+        Ahead::of(&files.collect::<Vec<_>>())
     }
 
     /// Starts an engine of the model `name`, one of `models`, for who has all of its jobs at hand, and waits until it is ready. It has no idle
@@ -62,7 +63,7 @@ mod with_torch {
         let (settings, listed) = (config.clone(), models.clone());
         let look = move |name: &str| {
             let model = find(&listed, name).map_err(|cause| cause.to_string())?;
-            checks::weights::sound(&model.path)
+            model.paths().try_for_each(checks::weights::sound)
         };
         let start = move |name: String| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> {
             let (settings, devices, metrics) = (settings.clone(), devices.clone(), metrics.clone());
@@ -79,7 +80,7 @@ mod with_torch {
     /// An engine on each device; they load side by side.
     async fn start_all(
         config: &Config,
-        model: &ModelPath,
+        model: &ServedModel,
         devices: &[Device],
         metrics: &Metrics,
     ) -> Result<Vec<Host>, HostError> {
@@ -95,7 +96,7 @@ mod with_torch {
     /// Starts an engine on a thread of its own.
     async fn start(
         config: &Config,
-        model: &ModelPath,
+        model: &ServedModel,
         device: Device,
         number: usize,
         metrics: Metrics,
@@ -122,7 +123,7 @@ mod with_torch {
     /// Reads a model's weights onto a device, for an engine on this thread. Blocks.
     pub(in super::super) fn load(
         config: &Config,
-        model: &ModelPath,
+        model: &ServedModel,
         device: Device,
     ) -> anyhow::Result<torch::TorchEngine> {
         let target = torch::Target::choose(device, config.dtype)?;
@@ -130,15 +131,17 @@ mod with_torch {
         let tokenizer = config.models_dir.join("clip-tokenizer");
         let mut cuda = config.cuda.clone();
         if cuda.warm_up.is_none() {
-            let Size { width, height } = defaults(&model.path)?.size();
+            let Size { width, height } = defaults(&model.model.path)?.size();
             cuda.warm_up = Some(vec![(width, height)]);
         }
-        Ok(torch::TorchEngine::load(&model.path, &tokenizer, target, &cuda)?.with_threads_that_suit())
+        let refiner = model.refiner.as_ref().map(|refiner| refiner.path.as_path());
+        let engine = torch::TorchEngine::load((&model.model.path, refiner), &tokenizer, target, &cuda)?;
+        Ok(engine.with_threads_that_suit())
     }
 
-    fn find<'a>(models: &'a [ServedModel], name: &str) -> Result<&'a ModelPath, HostError> {
+    fn find<'a>(models: &'a [ServedModel], name: &str) -> Result<&'a ServedModel, HostError> {
         let found = models.iter().find(|served| served.model.name == name);
-        found.map(|served| &served.model).ok_or_else(|| HostError::Build(format!("there is no model {name:?}")))
+        found.ok_or_else(|| HostError::Build(format!("there is no model {name:?}")))
     }
 }
 
@@ -147,7 +150,7 @@ mod without {
     use std::future::{Ready, ready};
 
     use super::super::checks::Check;
-    use crate::config::{Config, ModelPath, ServedModel};
+    use crate::config::{Config, ServedModel};
     use crate::disk::ahead::Ahead;
     use crate::engine::host::Host;
     use crate::engine::pool::EnginePool;
@@ -164,7 +167,7 @@ mod without {
     }
 
     /// Nothing is read.
-    pub(in super::super) fn ahead(_: &Config, _: &ModelPath) -> Ahead {
+    pub(in super::super) fn ahead(_: &Config, _: &ServedModel) -> Ahead {
         Ahead::of(&[])
     }
 

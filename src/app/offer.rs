@@ -17,5 +17,6 @@ pub(super) fn models(models: &[ServedModel]) -> Result<Vec<OfferedModel>, Defaul
 /// # Errors
 /// As for [`models`].
 pub(super) fn model(served: &ServedModel) -> Result<OfferedModel, DefaultsFileError> {
-    Ok(OfferedModel::new(&served.model.name, defaults(&served.model.path)?))
+    let offered = OfferedModel::new(&served.model.name, defaults(&served.model.path)?);
+    Ok(offered.with_refiner(served.refiner.is_some()))
 }

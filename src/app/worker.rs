@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::select;
@@ -137,15 +137,15 @@ async fn prepare(
     telemetry: &Telemetry,
 ) -> Result<Prepared, NotReady> {
     let models = models?;
-    let first = || models.iter().filter(|served| served.at_start).map(|served| &served.model);
-    let names: Vec<String> = first().map(|model| model.name.clone()).collect();
+    let first = || models.iter().filter(|served| served.at_start);
+    let names: Vec<String> = first().map(|served| served.model.name.clone()).collect();
     let offered = offer::models(&models)?;
     let settings = config.clone();
     let machine = MachineChecks {
         limits: config.fitness,
         devices: Box::new(move |weights| engine::devices(&settings, weights)),
         spool: fitness::spool(config),
-        models: first().map(|model| model.path.clone()).collect(),
+        models: first().flat_map(ServedModel::paths).map(Path::to_owned).collect(),
     };
     let files = machine.models.iter().cloned().collect();
     // The disk is at work while devices are looked at, which begins with loading all of CUDA.

@@ -88,6 +88,7 @@ pub struct Config {
     queue: Option<RedactedUrl>,
     runpod: worker::RunPodConfig,
     model: String,
+    refiner: Option<String>,
     listed: Vec<model_entry::ModelEntry>,
     models_memory: Option<u64>,
     entries: Vec<Entry>,
@@ -173,6 +174,7 @@ impl Reader {
     fn config(&mut self, environment: &Environment) -> Option<Config> {
         // All are read before any may end this: all faults are told at once.
         let (model, models_dir) = (self.read("model"), self.folder("models_dir", environment::default_models_dir));
+        let refiner = self.read("refiner");
         let (listed, models_memory) = (self.read("models"), self.read("models_memory"));
         let (lora_dir, queue) = (self.read("lora_dir"), self.read("queue"));
         let (device, dtype, cuda) = (self.read("device"), self.read("dtype"), self.cuda());
@@ -203,6 +205,7 @@ impl Reader {
             queue: queue?,
             runpod: runpod?,
             model: model?,
+            refiner: refiner?,
             listed: listed?,
             models_memory: models_memory?,
             entries: Vec::new(),

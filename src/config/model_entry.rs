@@ -15,6 +15,8 @@ pub(super) struct ModelEntry {
     pub(super) name: String,
     /// Where it is; `None`: its name says.
     pub(super) path: Option<PathBuf>,
+    /// The model that goes on after it; `None`: none.
+    pub(super) refiner: Option<String>,
     /// MiB that it takes on a device.
     pub(super) memory: Option<u64>,
     /// When it is loaded; `None`: on demand.
@@ -33,7 +35,7 @@ pub(super) enum LoadTime {
 
 impl Setting for Vec<ModelEntry> {
     const ALLOWED: &'static str =
-        "tables with a name and, if need be, a path, memory (MiB) and load (\"start\" or \"demand\")";
+        "tables with a name and, if need be, a path, a refiner, memory (MiB) and load (\"start\" or \"demand\")";
     fn read(value: &Value) -> Option<Self> {
         value.deserialize().ok()
     }

@@ -12,10 +12,29 @@ const MIB: u64 = 1 << 20;
 pub struct ServedModel {
     /// What they call it, and where it is.
     pub model: ModelPath,
-    /// Bytes that it takes on a device: what the configuration says, else twice its files, which are f16 mostly.
+    /// What goes on after it, if there is such a model.
+    pub refiner: Option<ModelPath>,
+    /// Bytes that both take on a device: what the configuration says, else twice their files, which are f16 mostly.
     pub bytes: u64,
     /// Whether it is loaded before the first job.
     pub at_start: bool,
+}
+
+impl ServedModel {
+    /// Where its files are, and those of its refiner.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.model), self.refiner.as_ref()].into_iter().flatten().map(|model| model.path.as_path())
+    }
+
+    /// Bytes of all of these files.
+    pub fn file_bytes(&self) -> u64 {
+        self.paths().map(weights::bytes).sum()
+    }
+
+    /// The same with the memory that its files tell of.
+    fn estimated(self) -> Self {
+        Self { bytes: 2 * self.file_bytes(), ..self }
+    }
 }
 
 /// A model that there may be, whether or not it is served.
@@ -62,7 +81,8 @@ impl Config {
     /// more than all together may.
     pub fn models(&self) -> Result<Vec<ServedModel>, ConfigError> {
         let first = self.model()?;
-        let mut models = vec![ServedModel { bytes: estimated(&first.path), model: first, at_start: true }];
+        let refiner = self.refiner(self.refiner.as_deref(), |allowed| self.refuse("refiner", allowed))?;
+        let mut models = vec![ServedModel { model: first, refiner, bytes: 0, at_start: true }.estimated()];
         for listed in &self.listed {
             let served = self.served(listed)?;
             match models.iter_mut().find(|known| known.model.name == served.model.name) {
@@ -73,7 +93,14 @@ impl Config {
                             "\"start\", or leave it out: the model of jobs that name none is loaded at the start";
                         return Err(self.refuse_listed(listed, "load", "demand", allowed.into()));
                     }
-                    known.bytes = served.bytes;
+                    if let (Some(_), Some(refiner)) = (&known.refiner, &listed.refiner) {
+                        let allowed = "one of the two: it is set as refiner, too".to_owned();
+                        return Err(self.refuse_listed(listed, "refiner", refiner, allowed));
+                    }
+                    let refiner = known.refiner.take().or(served.refiner);
+                    let both = ServedModel { refiner, ..known.clone() }.estimated();
+                    known.bytes = listed.memory.map_or(both.bytes, |_| served.bytes);
+                    known.refiner = both.refiner;
                 }
                 Some(known) => {
                     return Err(self.refuse("models", format!("one model of the name {:?}", known.model.name)));
@@ -111,12 +138,33 @@ impl Config {
             let allowed = format!("a folder, a .safetensors file, or a name under {folder}");
             self.refuse_listed(listed, "path", &wanted, allowed)
         })?;
-        let bytes = listed.memory.map_or_else(|| estimated(&path), |mib| mib.saturating_mul(MIB));
-        Ok(ServedModel {
-            model: ModelPath { name: listed.name.clone(), path },
-            bytes,
-            at_start: listed.load == Some(LoadTime::Start),
+        let named = listed.refiner.as_deref();
+        let refuse = |allowed| self.refuse_listed(listed, "refiner", named.unwrap_or_default(), allowed);
+        let refiner = self.refiner(named, refuse)?;
+        let at_start = listed.load == Some(LoadTime::Start);
+        let model = ModelPath { name: listed.name.clone(), path };
+        let served = ServedModel { model, refiner, bytes: 0, at_start }.estimated();
+        Ok(match listed.memory {
+            Some(mib) => ServedModel { bytes: mib.saturating_mul(MIB), ..served },
+            None => served,
         })
+    }
+
+    /// The refiner of this name, or at this path; of none there is none.
+    fn refiner(
+        &self,
+        wanted: Option<&str>,
+        refuse: impl FnOnce(String) -> ConfigError,
+    ) -> Result<Option<ModelPath>, ConfigError> {
+        let Some(wanted) = wanted else { return Ok(None) };
+        let found = ModelPath::find(wanted, &self.models_dir, &self.hub_caches);
+        let folder = self.models_dir.display();
+        let allowed = || {
+            format!(
+                "a folder, a .safetensors file, or a name under {folder}; `latentd model pull sdxl-refiner` fetches one"
+            )
+        };
+        found.map(Some).ok_or_else(|| refuse(allowed()))
     }
 
     /// The fault of an entry of the list.
@@ -131,10 +179,6 @@ impl Config {
     }
 }
 
-fn estimated(path: &Path) -> u64 {
-    2 * weights::bytes(path)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -143,8 +187,8 @@ mod tests {
     use super::super::{Environment, Flags};
     use super::*;
 
-    /// Models `a` of 3 MiB and `b` of 1 MiB in a folder, and the file's text as configuration.
-    fn models(text: &str) -> Result<Vec<(String, u64, bool)>, String> {
+    /// What `read` finds in the configuration of models `a` of 3 MiB and `b` of 1 MiB in a folder, with `text` as its file.
+    fn with_config<T>(text: &str, read: impl FnOnce(&Config) -> Result<T, String>) -> Result<T, String> {
         let folder = tempfile::tempdir().unwrap();
         for (name, mib) in [("a", 3), ("b", 1)] {
             let unet = folder.path().join(name).join("unet");
@@ -156,9 +200,15 @@ mod tests {
         fs::write(&file, format!("model = 'a'\nmodels_dir = '{}'\n{text}", folder.path().display())).unwrap();
         let at = file.display().to_string();
         let config = Config::load(&Flags { file: Some(file), settings: Vec::new() }, &Environment::default());
-        let served =
-            config.and_then(|config| config.models()).map_err(|error| error.to_string().replace(&at, "FILE"))?;
-        Ok(served.into_iter().map(|served| (served.model.name, served.bytes >> 20, served.at_start)).collect())
+        let found = config.map_err(|error| error.to_string()).and_then(|config| read(&config));
+        found.map_err(|error| error.replace(&at, "FILE"))
+    }
+
+    fn models(text: &str) -> Result<Vec<(String, u64, bool)>, String> {
+        with_config(text, |config| {
+            let served = config.models().map_err(|error| error.to_string())?;
+            Ok(served.into_iter().map(|served| (served.model.name, served.bytes >> 20, served.at_start)).collect())
+        })
     }
 
     fn served(name: &str, mib: u64, at_start: bool) -> (String, u64, bool) {
@@ -173,6 +223,26 @@ mod tests {
         assert_eq!(models("[[models]]\nname = 'a'\nmemory = 5\n").unwrap(), [served("a", 5, true)]);
     }
 
+    /// The refiners of the models, by what the configuration says.
+    fn refiners(text: &str) -> Vec<(u64, Option<String>)> {
+        with_config(text, |config| {
+            let served = config.models().map_err(|error| error.to_string())?;
+            let of = |served: ServedModel| (served.bytes >> 20, served.refiner.map(|refiner| refiner.name));
+            Ok(served.into_iter().map(of).collect())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_refiner_takes_memory_beside_its_model() {
+        let b = || Some("b".to_owned());
+        assert_eq!(refiners("refiner = 'b'\n"), [(8, b())]);
+        assert_eq!(refiners("refiner = 'b'\n[[models]]\nname = 'b'\n"), [(8, b()), (2, None)]);
+        assert_eq!(refiners("[[models]]\nname = 'a'\nrefiner = 'b'\n"), [(8, b())]);
+        assert_eq!(refiners("refiner = 'b'\n[[models]]\nname = 'a'\nmemory = 5\n"), [(5, b())]);
+        assert_eq!(refiners("[[models]]\nname = 'two'\npath = 'a'\nrefiner = 'b'\n"), [(6, None), (8, b())]);
+    }
+
     #[test]
     fn what_is_wrong_is_named() {
         for (text, words) in [
@@ -180,6 +250,12 @@ mod tests {
             ("[[models]]\npath = 'b'\n", "models"),
             ("[[models]]\nname = 'b'\nload = 'later'\n", "\"start\" or \"demand\""),
             ("[[models]]\nname = 'b'\n[[models]]\nname = 'b'\n", "one model of the name \"b\""),
+            (
+                "refiner = 'c'\n",
+                "refiner = \"c\" (from FILE) is not possible: use a folder, a .safetensors file, or a name under",
+            ),
+            ("[[models]]\nname = 'b'\nrefiner = 'c'\n", "models.b.refiner = \"c\""),
+            ("refiner = 'b'\n[[models]]\nname = 'a'\nrefiner = 'b'\n", "it is set as refiner, too"),
             ("models_memory = 5\n", "at least 6 MiB, what a takes"),
             (
                 "models_memory = 7\n[[models]]\nname = 'b'\nload = 'start'\n",

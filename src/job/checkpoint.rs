@@ -15,6 +15,9 @@ pub const TEXT_ENCODER_PREFIX: &str = "cond_stage_model.";
 pub const SDXL_TEXT_ENCODER_PREFIXES: [&str; 2] =
     ["conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."];
 
+/// The text encoder of SDXL's refiner: CLIP ViT-bigG by the names of `open_clip`.
+pub const REFINER_TEXT_ENCODER_PREFIX: &str = "conditioner.embedders.0.model.";
+
 /// What a whole checkpoint of `family` holds: its names begin with each of these.
 pub const fn parts(family: Family) -> &'static [&'static str] {
     match family {
@@ -22,6 +25,7 @@ pub const fn parts(family: Family) -> &'static [&'static str] {
         Family::Sdxl => {
             const { &[UNET_PREFIX, AUTOENCODER_PREFIX, SDXL_TEXT_ENCODER_PREFIXES[0], SDXL_TEXT_ENCODER_PREFIXES[1]] }
         }
+        Family::SdxlRefiner => &[UNET_PREFIX, AUTOENCODER_PREFIX, REFINER_TEXT_ENCODER_PREFIX],
     }
 }
 
@@ -51,12 +55,7 @@ pub struct OtherCheckpoint {
 }
 
 /// The kinds that are known by name.
-static OTHER_CHECKPOINTS: [OtherCheckpoint; 4] = [
-    OtherCheckpoint {
-        prefix: "conditioner.embedders.0.model.",
-        family: "sdxl-refiner",
-        title: "a refiner of SDXL, which has OpenCLIP's text encoder alone",
-    },
+static OTHER_CHECKPOINTS: [OtherCheckpoint; 3] = [
     OtherCheckpoint {
         prefix: "cond_stage_model.model.",
         family: "sd2",
@@ -114,7 +113,7 @@ mod tests {
             (&[UNET, CLIP_L, OPEN_CLIP], "sdxl without [\"first_stage_model.\"]"),
             (&[UNET, VAE, CLIP_L], "sdxl without [\"conditioner.embedders.1.model.\"]"),
             (&[UNET, VAE], "sd1 without [\"cond_stage_model.\"]"),
-            (&[UNET, VAE, "conditioner.embedders.0.model.ln_final.bias"], "sdxl-refiner"),
+            (&[UNET, VAE, "conditioner.embedders.0.model.ln_final.bias"], "sdxl-refiner without []"),
             (&[UNET, VAE, "cond_stage_model.model.ln_final.bias"], "sd2"),
             (&[VAE, "model.diffusion_model.joint_blocks.0.x_block.attn.proj.bias"], "sd3"),
             (&[VAE, "model.diffusion_model.double_blocks.0.img_attn.proj.bias"], "flux"),

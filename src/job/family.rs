@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::contract::Contract;
+use super::contract::{Contract, either};
 
 macro_rules! families {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $label:literal, $title:literal;)*) => {
@@ -45,6 +45,8 @@ families! {
     Sd1 = "sd1", "SD v1", "Stable Diffusion v1";
     /// Stable Diffusion XL: its base model and what was trained from it.
     Sdxl = "sdxl", "SDXL", "Stable Diffusion XL";
+    /// The refiner of Stable Diffusion XL, which draws after a base model.
+    SdxlRefiner = "sdxl-refiner", "SDXL refiner", "the refiner of Stable Diffusion XL";
 }
 
 impl Family {
@@ -57,18 +59,24 @@ impl Family {
     pub const fn contract(self) -> Contract {
         match self {
             Self::Sd1 => Contract::Sd1,
-            Self::Sdxl => Contract::Sdxl,
+            Self::Sdxl | Self::SdxlRefiner => Contract::Sdxl,
         }
+    }
+
+    /// Whether its models go on with another model's latents, and draw nothing by themselves.
+    pub const fn is_refiner(self) -> bool {
+        matches!(self, Self::SdxlRefiner)
     }
 
     /// The labels of all, for messages that say what loads.
     pub fn labels() -> String {
-        Self::ALL.iter().map(|family| family.label()).collect::<Vec<_>>().join(" or ")
+        either(Self::ALL.iter().map(|family| family.label().to_owned()))
     }
 
-    /// The titles of all, for documents that say what is served.
+    /// The titles of those that draw, for documents that say what is served.
     pub fn titles() -> String {
-        Self::ALL.iter().map(|family| family.title()).collect::<Vec<_>>().join(", ")
+        let draw = Self::ALL.iter().filter(|family| !family.is_refiner());
+        draw.map(|family| family.title()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -92,7 +100,7 @@ mod tests {
         assert_eq!((Family::from_name("SD1"), Family::from_name("")), (None, None));
         assert_eq!(
             (Family::labels().as_str(), Family::titles().as_str()),
-            ("SD v1 or SDXL", "Stable Diffusion v1, Stable Diffusion XL")
+            ("SD v1, SDXL or SDXL refiner", "Stable Diffusion v1, Stable Diffusion XL")
         );
     }
 }

@@ -69,7 +69,8 @@ mod tests {
     use super::*;
 
     use crate::job::{
-        ImageSource, Img2Img, LoadedImage, Lora, Mask, Offer, OfferedModel, Picture, Shade, Size, validate,
+        ImageSource, Img2Img, LoadedImage, Lora, Mask, Offer, OfferedModel, Picture, Refine, RefineMode, Shade, Size,
+        validate,
     };
 
     fn spec() -> Spec {
@@ -87,6 +88,7 @@ mod tests {
             lora: None,
             preview: false,
             denoising_end: None,
+            refine: None,
         }
     }
 
@@ -148,8 +150,14 @@ mod tests {
     #[test]
     fn the_json_of_sdxl_draws_the_same_image_again() {
         let size = Size { width: 72, height: 2048 };
-        for (negative_prompt, denoising_end) in [(None, None), (Some(String::new()), Some(0.8))] {
-            let spec = Spec { negative_prompt, size, denoising_end, ..spec() };
+        let refine = |mode| Some(Refine { steps: 20, mode, strength: 0.3 });
+        let by_strength = Some(Refine { steps: 9, strength: 0.6, mode: RefineMode::Strength });
+        for (negative_prompt, denoising_end, refine) in [
+            (None, None, by_strength),
+            (Some(String::new()), Some(0.8), by_strength),
+            (None, Some(0.8), refine(RefineMode::Ensemble)),
+        ] {
+            let spec = Spec { negative_prompt, size, denoising_end, refine, ..spec() };
             let [(_, line), (_, text)] = text_chunks(Contract::Sdxl, &spec, 2);
             assert_eq!(line.contains(", Denoising end: 0.8, "), denoising_end.is_some(), "{line}");
             assert_eq!(read_by_sdxl(&text).with_start(None), Spec { num_outputs: 1, seed: 1, ..spec });

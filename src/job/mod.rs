@@ -19,7 +19,8 @@ mod validate;
 
 pub use code::Code;
 pub use contract::{
-    Catalog, Choices, Contract, Defaults, DefaultsError, Draft, Field, Kind, OutputShape, Sides, StartImage, Table,
+    Catalog, Choices, Contract, Defaults, DefaultsError, Draft, Field, Kind, OutputShape, Sides, Stage, StartImage,
+    Table,
 };
 pub use delivered::{Delivered, HEADER_BYTES, HEADERS, NotAJob, Policy, Webhook};
 pub use error::{Complaint, Complaints, JobError};
@@ -29,5 +30,5 @@ pub use metadata::text_chunks;
 pub use output::{Image, Output, OutputPart, Report, Timings};
 pub use picture::Picture;
 pub use request::{JobRequest, JobRequestError};
-pub use spec::{ImageSource, Img2Img, LoadedImage, Lora, Mask, Shade, Size, Spec};
+pub use spec::{ImageSource, Img2Img, LoadedImage, Lora, Mask, Refine, RefineMode, Shade, Size, Spec};
 pub use validate::{Offer, OfferedModel, validate};

@@ -44,8 +44,30 @@ pub struct Spec<I = LoadedImage> {
     pub seed: u64,
     /// What to change the model by.
     pub lora: Option<Lora>,
+    /// How a refiner goes on, if there is one and the job begins from noise; `None` is not at all.
+    pub refine: Option<Refine>,
     /// Whether rough looks at the unfinished picture are wanted.
     pub preview: bool,
+}
+
+/// How a refiner goes on with the latents of a base model (Podell et al. 2023, section 2.5).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Refine {
+    /// Denoising steps of its own, 1 to 500; not all of them are made.
+    pub steps: u32,
+    /// Where it begins.
+    pub mode: RefineMode,
+    /// With [`RefineMode::Strength`] the share of the steps that is made, 0 (none) to 1 (all).
+    pub strength: f64,
+}
+
+/// Where a refiner begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefineMode {
+    /// Noise is added to what the base model has made, as to an image to begin from.
+    Strength,
+    /// The base model ends at [`Spec::denoising_end`], and the refiner goes on from there (an ensemble of expert denoisers).
+    Ensemble,
 }
 
 /// An image to begin from.
@@ -106,6 +128,36 @@ pub struct LoadedImage {
     pub sha256: String,
 }
 
+impl RefineMode {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Strength, Self::Ensemble];
+
+    /// The mode of this name, letter for letter.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+
+    /// What a job calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Strength => "strength",
+            Self::Ensemble => "ensemble",
+        }
+    }
+}
+
+impl Refine {
+    /// The first of [`Self::steps`] that is made, beside noise that is added.
+    pub fn first_step(&self) -> u32 {
+        first_step(self.steps, self.strength)
+    }
+}
+
+/// The first of `steps` that is made where only the last `strength` of them are.
+fn first_step(steps: u32, strength: f64) -> u32 {
+    steps - (f64::from(steps) * strength) as u32
+}
+
 impl Shade {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Black, Self::White];
@@ -151,8 +203,7 @@ impl<I> Spec<I> {
 
     /// The first of [`Spec::steps`] that is made: with an image to begin from, only the last `strength` of them are.
     pub fn first_step(&self) -> u32 {
-        let made = self.start.as_ref().map_or(self.steps, |start| (f64::from(self.steps) * start.strength) as u32);
-        self.steps - made
+        self.start.as_ref().map_or(0, |start| first_step(self.steps, start.strength))
     }
 
     /// The same job with other images to begin from.
@@ -169,6 +220,7 @@ impl<I> Spec<I> {
             sampler,
             seed,
             lora,
+            refine,
             preview,
             ..
         } = self;
@@ -185,6 +237,7 @@ impl<I> Spec<I> {
             sampler,
             seed,
             lora,
+            refine,
             preview,
         }
     }

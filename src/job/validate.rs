@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::contract::{Catalog, Contract, Defaults, Draft, Field, FieldFault, Kind};
+use super::contract::{Catalog, Contract, Defaults, Draft, Field, FieldFault, Kind, REFINE, Stage};
 use super::error::{Complaint, Complaints, cut};
 use super::form::wrong_type;
 use super::spec::{ImageSource, Spec};
@@ -27,12 +27,20 @@ pub struct OfferedModel {
     pub name: String,
     /// What holds for its jobs.
     pub defaults: Defaults,
+    /// Whether a refiner goes on after it; `None` where that is not known.
+    pub refined: Option<bool>,
 }
 
 impl OfferedModel {
     /// A model that jobs call `name`, with `defaults`, which may be those of a contract.
     pub fn new(name: impl Into<String>, defaults: impl Into<Defaults>) -> Self {
-        Self { name: name.into(), defaults: defaults.into() }
+        Self { name: name.into(), defaults: defaults.into(), refined: None }
+    }
+
+    /// The same where it is known whether a refiner goes on after it.
+    #[must_use]
+    pub fn with_refiner(self, refined: bool) -> Self {
+        Self { refined: Some(refined), ..self }
     }
 }
 
@@ -50,7 +58,7 @@ impl Offer {
         let told =
             |field: &&Field| sent.get(field.name).is_some_and(|value| model.defaults.of(field).as_ref() != Some(value));
         let fields = model.defaults.contract.table().fields.iter();
-        let unused = fields.filter(told).filter_map(|field| Some((field.name, unused_with(field, sent)?)));
+        let unused = fields.filter(told).filter_map(|field| Some((field.name, unused_with(field, sent, model)?)));
         unused.map(|(name, other)| format!("{name} has no effect beside {other}")).collect()
     }
 
@@ -85,12 +93,30 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Image
     let defaults = model.map_or(&usual, |model| &model.defaults);
     let (mut draft, mut faults) = (Draft::new(), HashMap::new());
     for field in defaults.contract.table().fields {
-        if let Some(fault) = read(field, sent, defaults, offer, &mut draft) {
+        if let Some(fault) = read(field, sent, (model, defaults), offer, &mut draft) {
             faults.insert(field.name, fault);
         }
     }
+    if let Some(fault) = refines_in_vain(&draft, model.and_then(|model| model.refined)).filter(|_| faults.is_empty()) {
+        faults.insert(REFINE, fault);
+    }
     Complaints::check(complaints(defaults.contract, sent, faults))?;
     Ok(draft.finish(model.map(|model| model.name.as_str()), entropy.into()))
+}
+
+/// What is wrong with a job that an ensemble of base model and refiner is to draw. `refined` says whether there is a refiner.
+fn refines_in_vain(draft: &Draft, refined: Option<bool>) -> Option<Complaint> {
+    if !draft.is_ensemble() {
+        return None;
+    }
+    let (text, hint) = if refined == Some(false) {
+        ("refine \"ensemble\" is not offered, the operator has set no refiner.", "use strength, or leave it out")
+    } else if draft.denoising_end().is_none() {
+        ("refine \"ensemble\" was provided without high_noise_frac", "send high_noise_frac, such as 0.8")
+    } else {
+        return None;
+    };
+    Some(Complaint { field: REFINE.into(), text: text.into(), hint: Some(hint.into()) })
 }
 
 /// The complaints in the order in which a client reads them: each key as it was sent, then what is missing.
@@ -116,7 +142,7 @@ fn complaints<'a>(
 fn read(
     field: &Field,
     sent: &Map<String, Value>,
-    defaults: &Defaults,
+    (model, defaults): (Option<&OfferedModel>, &Defaults),
     offer: &Offer,
     draft: &mut Draft,
 ) -> Option<Complaint> {
@@ -135,7 +161,7 @@ fn read(
             complain(format!("{} is a required input.", field.name), hint)
         };
     };
-    let read = if unused_with(field, sent).is_some() {
+    let read = if model.and_then(|model| unused_with(field, sent, model)).is_some() {
         // It is checked, and its default holds.
         let _ = defaults.of(field).map(|usual| field.read(choices, &usual, draft));
         field.read(choices, value, &mut Draft::new())
@@ -167,9 +193,11 @@ fn is_sent(sent: &Map<String, Value>, field: &str) -> bool {
     sent.get(field).is_some_and(|value| !value.is_null())
 }
 
-/// The field of an input beside which `field` has no effect.
-fn unused_with(field: &Field, sent: &Map<String, Value>) -> Option<&'static str> {
-    field.unused_with.filter(|other| is_sent(sent, other))
+/// The field of an input for `model` beside which `field` has no effect: a refiner draws from an image alone, unless a mask is to be kept.
+fn unused_with(field: &Field, sent: &Map<String, Value>, model: &OfferedModel) -> Option<&'static str> {
+    let by_refiner = model.refined == Some(true) && field.stage == Some(Stage::Base) && !is_sent(sent, "mask");
+    let image = by_refiner.then(|| model.defaults.contract.table().start.field);
+    field.unused_with.or(image).filter(|other| is_sent(sent, other))
 }
 
 /// What a client may do about a value.
@@ -252,6 +280,7 @@ mod tests {
                 lora: None,
                 preview: false,
                 denoising_end: None,
+                refine: None,
             }
         );
     }

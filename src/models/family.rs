@@ -75,7 +75,7 @@ fn of_sdxl_folder(index: &Value, unet: &Value) -> Recognised {
     let without_clip = index.get("text_encoder").is_some_and(|part| part[0].is_null());
     let aesthetic = index["requires_aesthetics_score"].as_bool() == Some(true);
     if without_clip || aesthetic || unet["cross_attention_dim"].as_u64() == Some(REFINER_TEXT_WIDTH) {
-        return Recognised::Other("sdxl-refiner");
+        return Recognised::Loads(Family::SdxlRefiner);
     }
     match unet["addition_embed_type"].as_str() {
         Some("text_time") => by_channels(Family::Sdxl, unet["in_channels"].as_u64()),

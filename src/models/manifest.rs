@@ -159,7 +159,8 @@ mod tests {
             let written: serde_json::Value = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_value(&manifest).unwrap(), written, "{name}: nothing is misspelt");
             let family = match name {
-                "sdxl-refiner" | "sdxl-vae-fp16-fix" => None,
+                "sdxl-vae-fp16-fix" => None,
+                "sdxl-refiner" => Some(Family::SdxlRefiner),
                 _ if name.starts_with("sdxl") => Some(Family::Sdxl),
                 _ => Some(Family::Sd1),
             };

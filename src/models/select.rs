@@ -13,11 +13,10 @@ struct Layout {
     tokenizers: &'static [&'static str],
 }
 
-/// SD v1 and SDXL.
-const LAYOUTS: [Layout; 2] = [
-    Layout { text_encoders: &["text_encoder"], tokenizers: &["tokenizer"] },
-    Layout { text_encoders: &["text_encoder", "text_encoder_2"], tokenizers: &["tokenizer", "tokenizer_2"] },
-];
+const SD1: Layout = Layout { text_encoders: &["text_encoder"], tokenizers: &["tokenizer"] };
+const SDXL: Layout =
+    Layout { text_encoders: &["text_encoder", "text_encoder_2"], tokenizers: &["tokenizer", "tokenizer_2"] };
+const SDXL_REFINER: Layout = Layout { text_encoders: &["text_encoder_2"], tokenizers: &["tokenizer_2"] };
 
 /// Files of a tokenizer; not every tokenizer has each of them.
 const TOKENIZER: [&str; 6] = [
@@ -108,17 +107,16 @@ pub(super) fn choose_vae<'a>(
 }
 
 /// Of which layout the repository is, by its folders.
-fn layout(files: &[RemoteFile]) -> Result<&'static Layout, UnusableRepository> {
+fn layout(files: &[RemoteFile]) -> Result<Layout, UnusableRepository> {
     let has = |part: &str| files.iter().any(|file| file.path.as_str().starts_with(part));
     if let Some((_, family)) = FOREIGN_PARTS.iter().find(|(part, _)| has(part)) {
         return Err(UnusableRepository::Family(family));
     }
-    match (has("text_encoder/"), has("text_encoder_2/")) {
-        (false, true) => {
-            Err(UnusableRepository::Family("the refiner of SDXL, which has its second text encoder alone"))
-        }
-        (_, second) => Ok(&LAYOUTS[usize::from(second)]),
-    }
+    Ok(match (has("text_encoder/"), has("text_encoder_2/")) {
+        (_, false) => SD1,
+        (true, true) => SDXL,
+        (false, true) => SDXL_REFINER,
+    })
 }
 
 fn find<'a>(files: &'a [RemoteFile], path: &str) -> Option<&'a RemoteFile> {
@@ -311,7 +309,7 @@ mod tests {
             ),
             (&[&CONFIGS, &FULL], Some("fp16"), "no text_encoder/model.fp16.safetensors: pull it without --variant"),
             (&[&CONFIGS, &FULL, &["text_encoder_2/config.json"]], None, "no tokenizer_2/merges.txt"),
-            (&[&CONFIGS[..3], &["text_encoder_2/config.json"]], None, "the refiner of SDXL"),
+            (&[&CONFIGS[..3], &["text_encoder_2/config.json"]], None, "no tokenizer_2/merges.txt"),
             (&[&CONFIGS, &FULL, &["transformer/config.json"]], None, "a transformer, not a UNet"),
             (&[&VAE], None, "with --vae and this repository"),
             (&[&["a.safetensors", "b.ckpt"]], None, "pull the URL of one of them (a.safetensors)"),

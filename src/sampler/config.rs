@@ -94,8 +94,7 @@ impl NoiseSchedule {
     /// # Errors
     /// [`ScheduleError`] for what is not JSON, and as for [`Self::from_config`].
     pub fn from_json(text: &str) -> Result<Self, ScheduleError> {
-        let config = serde_json::from_str(&without_infinities(text));
-        Self::from_config(&config.map_err(|error| ScheduleError::Syntax(error.to_string()))?)
+        Self::from_config(&read(text)?)
     }
 
     /// Reads a parsed `scheduler_config.json`, whichever scheduler class wrote it, as `from_config` of another class
@@ -113,6 +112,11 @@ impl NoiseSchedule {
         }
         Self::new(&draft.betas()?, draft.options).ok_or(ScheduleError::Betas)
     }
+}
+
+/// Python's JSON.
+pub(super) fn read(text: &str) -> Result<Value, ScheduleError> {
+    serde_json::from_str(&without_infinities(text)).map_err(|error| ScheduleError::Syntax(error.to_string()))
 }
 
 /// What has been read so far.

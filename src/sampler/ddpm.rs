@@ -7,7 +7,7 @@ use super::{
     table::{DraftRow, Plan, Update},
 };
 
-/// One row a step, each but the last with noise. (The reference draws noise there too, and scales it by 1e-10.)
+/// One row a step, each but the last with noise.
 pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
     let timesteps = &schedule.whole_timesteps(steps)[begin..];
     let below = timesteps.iter().skip(1).map(|&timestep| schedule.alpha(timestep)).chain([1.0]);
@@ -16,7 +16,10 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
         let update = Update::x(posterior(alpha, next));
         DraftRow { timestep: timestep as f64, level: Level::of_alpha(alpha.into()), input_scale: 1.0, update }
     };
-    Plan::of(1.0, &timesteps.iter().zip(below).map(row).collect::<Vec<_>>())
+    let drafts: Vec<DraftRow> = timesteps.iter().zip(below).map(row).collect();
+    // Above timestep 0 the reference draws for the last, too, and scales it by 1e-10.
+    let unused_draw = timesteps.last().is_some_and(|&timestep| timestep > 0);
+    Plan { unused_draw, ..Plan::of(1.0, &drafts) }
 }
 
 /// A draw of x at ᾱ = `next` given x at ᾱ = `alpha` (eq. 6 and 7). The step's own α and β are taken in f32, as in the

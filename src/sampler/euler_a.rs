@@ -4,7 +4,7 @@ use super::{
     linear::LinearCombination,
     schedule::NoiseSchedule,
     sigmas::SigmaSchedule,
-    table::{Plan, Update},
+    table::{DraftRow, Plan, Update},
 };
 
 /// A step from σ to `next` taken in two: down to the first value, then back up by noise of the second, so that both
@@ -27,5 +27,7 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
             ),
         )
     };
-    Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
+    // The reference draws for the last, too, and scales it by 0.
+    let drafts: Vec<DraftRow> = (begin..steps).map(row).collect();
+    Plan { unused_draw: true, ..Plan::of(levels.initial_scale, &drafts) }
 }

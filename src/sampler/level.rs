@@ -25,6 +25,17 @@ impl Level {
         Self { signal: 1.0, noise: sigma }
     }
 
+    /// What latents at this level are multiplied by to be as a run has them that is at `other`: some samplers keep the whole signal and add
+    /// σ of noise, others keep the variance. Between two of one kind nothing changes.
+    pub fn rescaled(self, other: Self) -> f64 {
+        let keeps_signal = |level: Self| (level.signal - 1.0).abs() < f64::EPSILON;
+        match (keeps_signal(self), keeps_signal(other)) {
+            (false, true) => 1.0 / self.signal,
+            (true, false) => other.signal,
+            _ => 1.0,
+        }
+    }
+
     /// Noise relative to signal, σ of Karras et al. (arXiv 2206.00364).
     pub(super) fn sigma(self) -> f64 {
         self.noise / self.signal

@@ -73,3 +73,19 @@ pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize, begin: usi
     }
     Ok(sampler.planner()(schedule, steps, begin))
 }
+
+/// The part of a whole run of `steps` steps that is left where the share `begin` of the trained timesteps has been gone through, from the
+/// noisiest down (diffusers' `denoising_start`): the rows at timesteps below that. What [`Plan::until`] leaves out, but that a step of two
+/// evaluations is made as a whole.
+///
+/// # Errors
+/// [`PlanError`] for a number of steps out of range.
+pub fn plan_from(sampler: Sampler, schedule: &NoiseSchedule, steps: usize, begin: f64) -> Result<Plan, PlanError> {
+    let whole = plan(sampler, schedule, steps, 0)?;
+    let first = schedule.timestep_at(begin);
+    let below = whole.rows.iter().filter(|row| row.timestep < first).count();
+    // The last step has one evaluation, so whole steps are an odd number of them.
+    let left = if sampler.evaluates_twice() { below | 1 } else { below };
+    let mut plans = (0..=steps).map(|step| plan(sampler, schedule, steps, step));
+    plans.find(|plan| plan.as_ref().map_or(true, |plan| plan.rows.len() <= left)).unwrap_or(Ok(whole))
+}

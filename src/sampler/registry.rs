@@ -1,14 +1,15 @@
 //! The list of samplers: a name, a file, a line here.
 
 use super::{
-    ddim, ddpm, dpm_m, dpm_s, euler_a, euler_d, heun, ipndm, kdpm2, lms, pndm, schedule::NoiseSchedule, table::Plan,
+    config::read, ddim, ddpm, dpm_m, dpm_s, euler_a, euler_d, heun, ipndm, kdpm2, lms, pndm, schedule::NoiseSchedule,
+    table::Plan,
 };
 
 /// A sampler's file as a function; steps are 1 to [`super::MAX_STEPS`] and begin is below them.
 type Planner = fn(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan;
 
 macro_rules! samplers {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $planner:path;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:literal, $planner:path;)*) => {
         /// A sampler of the SD v1 endpoint.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Sampler {
@@ -26,6 +27,13 @@ macro_rules! samplers {
                 }
             }
 
+            /// diffusers' scheduler of this kind, as a `scheduler_config.json` names its class.
+            pub const fn class(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $class,)*
+                }
+            }
+
             pub(super) const fn planner(self) -> Planner {
                 match self {
                     $(Self::$variant => $planner,)*
@@ -37,29 +45,43 @@ macro_rules! samplers {
 
 samplers! {
     /// Denoising diffusion implicit models, η = 0.
-    Ddim = "DDIM", ddim::plan;
+    Ddim = "DDIM", "DDIMScheduler", ddim::plan;
     /// Ancestral sampling with the smaller fixed variance.
-    Ddpm = "DDPM", ddpm::plan;
+    Ddpm = "DDPM", "DDPMScheduler", ddpm::plan;
     /// DPM-Solver++, second order, multistep.
-    DpmM = "DPM-M", dpm_m::plan;
+    DpmM = "DPM-M", "DPMSolverMultistepScheduler", dpm_m::plan;
     /// DPM-Solver++, second order, singlestep.
-    DpmS = "DPM-S", dpm_s::plan;
+    DpmS = "DPM-S", "DPMSolverSinglestepScheduler", dpm_s::plan;
     /// Euler with ancestral noise.
-    EulerA = "EULER-A", euler_a::plan;
+    EulerA = "EULER-A", "EulerAncestralDiscreteScheduler", euler_a::plan;
     /// Euler.
-    EulerD = "EULER-D", euler_d::plan;
+    EulerD = "EULER-D", "EulerDiscreteScheduler", euler_d::plan;
     /// Heun.
-    Heun = "HEUN", heun::plan;
+    Heun = "HEUN", "HeunDiscreteScheduler", heun::plan;
     /// Adams-Bashforth of order 4 in σ.
-    Ipndm = "IPNDM", ipndm::plan;
+    Ipndm = "IPNDM", "IPNDMScheduler", ipndm::plan;
     /// DPM-Solver-2 with ancestral noise.
-    Kdpm2A = "KDPM2-A", kdpm2::plan_ancestral;
+    Kdpm2A = "KDPM2-A", "KDPM2AncestralDiscreteScheduler", kdpm2::plan_ancestral;
     /// DPM-Solver-2.
-    Kdpm2D = "KDPM2-D", kdpm2::plan;
+    Kdpm2D = "KDPM2-D", "KDPM2DiscreteScheduler", kdpm2::plan;
     /// Pseudo linear multistep.
-    Pndm = "PNDM", pndm::plan;
+    Pndm = "PNDM", "PNDMScheduler", pndm::plan;
     /// Linear multistep of order 4 in σ.
-    KLms = "K-LMS", lms::plan;
+    KLms = "K-LMS", "LMSDiscreteScheduler", lms::plan;
+}
+
+impl Sampler {
+    /// The sampler that a `scheduler_config.json` names by its class; `None` if that is none of ours, or the text cannot be read.
+    pub fn of_config(text: &str) -> Option<Self> {
+        let config = read(text).ok()?;
+        let class = config["_class_name"].as_str()?;
+        Self::ALL.iter().copied().find(|sampler| sampler.class() == class)
+    }
+
+    /// Whether a step takes two evaluations, all but the last (order 2 in diffusers' terms).
+    pub(super) const fn evaluates_twice(self) -> bool {
+        matches!(self, Self::Heun | Self::Kdpm2A | Self::Kdpm2D)
+    }
 }
 
 impl std::fmt::Display for Sampler {

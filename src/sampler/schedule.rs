@@ -64,6 +64,13 @@ impl NoiseSchedule {
         self.alphas_cumprod.len()
     }
 
+    /// The timestep where the share `end` of the trained ones has been gone through, from the noisiest down.
+    pub(super) fn timestep_at(&self, end: f64) -> f64 {
+        let trained = self.train_steps() as f64;
+        // Halves to even, as Python rounds.
+        (trained - end * trained).round_ties_even()
+    }
+
     /// ᾱ at a training timestep, held to the trained ones.
     pub(super) fn alpha(&self, timestep: i64) -> f32 {
         let index = usize::try_from(timestep).unwrap_or(0).min(self.train_steps() - 1);

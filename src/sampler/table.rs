@@ -23,6 +23,9 @@ pub struct Plan {
     pub slots: usize,
     /// Evaluations in order; none for a run that is entered at its end.
     pub rows: Vec<Row>,
+    /// Whether the reference draws noise at the last row, too, though nothing comes of it. What draws after this run finds the random stream
+    /// one draw further on.
+    pub unused_draw: bool,
 }
 
 /// One evaluation of the model and what becomes of it.
@@ -56,12 +59,16 @@ impl Plan {
     /// `denoising_end`): rows at a timestep below that are left out.
     #[must_use]
     pub fn until(mut self, end: f64, schedule: &NoiseSchedule) -> Self {
-        let trained = schedule.train_steps() as f64;
-        // Halves to even, as Python rounds.
-        let last = (trained - end * trained).round_ties_even();
+        let last = schedule.timestep_at(end);
         let kept = self.rows.iter().filter(|row| row.timestep >= last).count();
+        self.unused_draw &= kept == self.rows.len();
         self.rows.truncate(kept);
         self
+    }
+
+    /// The level of noise that is left after the last row.
+    pub fn end(&self) -> Level {
+        self.rows.last().map_or(self.begin, |row| row.keep)
     }
 
     /// A plan of rows in order. What a sampler remembers beyond its last use is cut away, so that state is never
@@ -79,7 +86,7 @@ impl Plan {
             keep = draft.level;
         }
         rows.reverse();
-        Self { initial_scale, begin: keep, slots, rows }
+        Self { initial_scale, begin: keep, slots, rows, unused_draw: false }
     }
 }
 

@@ -83,6 +83,24 @@ async fn of_sdxl_what_is_loaded_is_pulled() {
 }
 
 #[tokio::test]
+async fn of_a_refiner_the_one_text_encoder_is_pulled() {
+    let index = json!({
+        "_class_name": "StableDiffusionXLImg2ImgPipeline", "text_encoder": [null, null], "requires_aesthetics_score": true,
+    });
+    let (mut loaded, mut other) =
+        files(&index, &json!({"in_channels": 4, "cross_attention_dim": 1280, "addition_embed_type": "text_time"}));
+    for list in [&mut loaded, &mut other] {
+        list.retain(|(path, _)| !path.starts_with("text_encoder/") && !path.starts_with("tokenizer/"));
+    }
+    let all = [loaded.clone(), other].concat();
+    let server = Server::start(move |_, request| answer("o/refiner", "main", &all, request)).await;
+    let models = tempfile::tempdir().unwrap();
+    pull(&server.url(""), models.path(), "o/refiner", Some("fp16"), None).await.ended.unwrap();
+    assert_holds(&models.path().join("m"), &loaded);
+    assert_eq!(recognise(&models.path().join("m")).unwrap().to_string(), "sdxl-refiner");
+}
+
+#[tokio::test]
 async fn sdxl_by_name_is_the_half_precision_of_the_base_model() {
     let known = Manifest::known("sdxl").unwrap();
     let (repository, revision) = (known.repository.unwrap(), known.revision.unwrap());
@@ -196,9 +214,7 @@ async fn what_is_no_base_model_is_told_by_its_name() {
     let index =
         json!({"_class_name": "StableDiffusionXLInpaintPipeline", "text_encoder": ["transformers", "CLIPTextModel"]});
     let (inpainting, _) = files(&index, &unet(9));
-    let (mut refiner, _) = base();
-    refiner.retain(|(path, _)| !path.starts_with("text_encoder/") && !path.starts_with("tokenizer/"));
-    for (all, words) in [(inpainting, "of the family sdxl-inpainting"), (refiner, "it holds the refiner of SDXL")] {
+    for (all, words) in [(inpainting, "of the family sdxl-inpainting")] {
         let server = Server::start(move |_, request| answer("o/xl", "main", &all, request)).await;
         let models = tempfile::tempdir().unwrap();
         let outcome = pull(&server.url(""), models.path(), "o/xl", Some("fp16"), None).await;
@@ -212,7 +228,6 @@ async fn known_parts_are_told_without_a_call() {
     let server = Server::start(|_, _| said("200 OK", "", b"")).await;
     let models = tempfile::tempdir().unwrap();
     for (what, vae, words) in [
-        ("sdxl-refiner", None, "is of the family sdxl-refiner"),
         ("sdxl-vae-fp16-fix", None, "pull that model with --vae and this repository"),
         ("o/xl", Some("nothing"), "neither a repository"),
         ("o/xl", Some("https://h/a.safetensors"), "--vae is a repository or a known name"),

@@ -48,6 +48,7 @@ pub(crate) fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
         lora: None,
         preview: false,
         denoising_end: None,
+        refine: None,
     }
 }
 

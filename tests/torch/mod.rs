@@ -8,6 +8,7 @@ mod drawing;
 mod engine;
 mod graphs;
 mod loras;
+mod refiner;
 mod sdxl;
 mod starts;
 mod upcast;

@@ -15,6 +15,7 @@ const UNET: &str = "model.diffusion_model.";
 const VAE: &str = "first_stage_model.";
 const FIRST: &str = "conditioner.embedders.0.transformer.text_model.";
 pub(crate) const SECOND: &str = "conditioner.embedders.1.model.";
+const ALONE: &str = "conditioner.embedders.0.model.";
 pub(crate) const FILE: &str = "xl.safetensors";
 
 /// Widths of the text encoders and of the pooled text.
@@ -33,13 +34,24 @@ pub(crate) const LENGTH: i64 = 77;
 /// The same weights in both layouts.
 pub(crate) struct Twins {
     folder: TempDir,
+    is_refiner: bool,
     vocabulary: i64,
     part: Vec<(String, Tensor)>,
     file: Vec<(String, Tensor)>,
 }
 
 impl Twins {
+    /// Of a base model.
     pub(crate) fn new() -> Self {
+        Self::of(false)
+    }
+
+    /// Of a refiner.
+    pub(crate) fn of_refiner() -> Self {
+        Self::of(true)
+    }
+
+    fn of(is_refiner: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let read = |name: &str| fs::read(miniature("tiny").join("tokenizer").join(name)).unwrap();
         for tokenizer in ["tokenizer", "tokenizer_2"] {
@@ -53,7 +65,7 @@ impl Twins {
         let vocabulary =
             serde_json::from_slice::<Value>(&read("vocab.json")).unwrap().as_object().unwrap().len() as i64;
         tch::manual_seed(5);
-        let mut twins = Self { folder, vocabulary, part: Vec::new(), file: Vec::new() };
+        let mut twins = Self { folder, is_refiner, vocabulary, part: Vec::new(), file: Vec::new() };
         twins.text_encoders();
         twins.unet();
         twins.autoencoder();
@@ -100,7 +112,15 @@ impl Twins {
                 "num_attention_heads": width / 64, "hidden_act": activation, "projection_dim": projection, "eos_token_id": 2,
             })
         };
-        let width = FIRST_WIDTH;
+        if !self.is_refiner {
+            self.clip(FIRST_WIDTH);
+            self.end("text_encoder", "model", &config(FIRST_WIDTH, "quick_gelu", 512, self.vocabulary));
+        }
+        self.open_clip(SECOND_WIDTH);
+        self.end("text_encoder_2", "model", &config(SECOND_WIDTH, "gelu", POOLED, self.vocabulary));
+    }
+
+    fn clip(&mut self, width: i64) {
         let at = |name: &str| (format!("text_model.{name}"), format!("{FIRST}{name}"));
         let tables =
             [("embeddings.token_embedding.weight", self.vocabulary), ("embeddings.position_embedding.weight", LENGTH)];
@@ -125,26 +145,34 @@ impl Twins {
         for (name, shape) in modules {
             self.both(&at(&name).0, &at(&name).1, &shape);
         }
-        self.end("text_encoder", "model", &config(width, "quick_gelu", 512, self.vocabulary));
-        self.open_clip(SECOND_WIDTH);
-        self.end("text_encoder_2", "model", &config(SECOND_WIDTH, "gelu", POOLED, self.vocabulary));
+    }
+
+    /// What the names of the second text encoder begin with in the file.
+    fn second(&self) -> &'static str {
+        if self.is_refiner { ALONE } else { SECOND }
+    }
+
+    /// Width of the text that the UNet takes.
+    fn text_width(&self) -> i64 {
+        if self.is_refiner { SECOND_WIDTH } else { FIRST_WIDTH + SECOND_WIDTH }
     }
 
     fn open_clip(&mut self, width: i64) {
+        let second = self.second();
         self.put(
             "text_model.embeddings.token_embedding.weight",
-            &format!("{SECOND}token_embedding.weight"),
+            &format!("{second}token_embedding.weight"),
             &[self.vocabulary, width],
         );
         self.put(
             "text_model.embeddings.position_embedding.weight",
-            &format!("{SECOND}positional_embedding"),
+            &format!("{second}positional_embedding"),
             &[LENGTH, width],
         );
-        self.both("text_model.final_layer_norm", &format!("{SECOND}ln_final"), &[width]);
+        self.both("text_model.final_layer_norm", &format!("{second}ln_final"), &[width]);
         for layer in 0..2 {
             let ours = format!("text_model.encoder.layers.{layer}");
-            let file = format!("{SECOND}transformer.resblocks.{layer}");
+            let file = format!("{second}transformer.resblocks.{layer}");
             self.both(&format!("{ours}.layer_norm1"), &format!("{file}.ln_1"), &[width]);
             self.both(&format!("{ours}.layer_norm2"), &format!("{file}.ln_2"), &[width]);
             self.both(&format!("{ours}.self_attn.out_proj"), &format!("{file}.attn.out_proj"), &[width, width]);
@@ -159,14 +187,14 @@ impl Twins {
                 }
             }
         }
-        self.put("text_projection.weight", &format!("{SECOND}text_projection"), &[width, POOLED]);
+        self.put("text_projection.weight", &format!("{second}text_projection"), &[width, POOLED]);
         let (name, projection) = self.part.pop().unwrap();
         self.part.push((name, projection.tr().contiguous()));
-        self.file.push((format!("{SECOND}logit_scale"), Tensor::from(4.6_f32)));
+        self.file.push((format!("{second}logit_scale"), Tensor::from(4.6_f32)));
     }
 
     fn unet(&mut self) {
-        let inputs = 6 * NUMBER + POOLED;
+        let inputs = if self.is_refiner { 5 } else { 6 } * NUMBER + POOLED;
         for (ours, file, shape) in [
             ("time_embedding.linear_1", "time_embed.0", vec![TIME, OUTER]),
             ("time_embedding.linear_2", "time_embed.2", vec![TIME, TIME]),
@@ -208,7 +236,7 @@ impl Twins {
                 "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
                 "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
                 "attention_head_dim": [1, 1], "transformer_layers_per_block": [1, 2], "use_linear_projection": true,
-                "cross_attention_dim": FIRST_WIDTH + SECOND_WIDTH, "addition_embed_type": "text_time",
+                "cross_attention_dim": self.text_width(), "addition_embed_type": "text_time",
                 "addition_time_embed_dim": NUMBER, "projection_class_embeddings_input_dim": inputs,
             }),
         );
@@ -230,7 +258,7 @@ impl Twins {
     }
 
     fn transformer(&mut self, ours: &str, file: &str) {
-        let (channels, text) = (INNER, FIRST_WIDTH + SECOND_WIDTH);
+        let (channels, text) = (INNER, self.text_width());
         let at = |name: &str| [format!("{ours}.{name}"), format!("{file}.{name}")];
         let mut modules = vec![("norm".to_owned(), vec![channels])];
         modules.extend(["proj_in", "proj_out"].map(|name| (name.to_owned(), vec![channels, channels])));
@@ -305,10 +333,19 @@ impl Twins {
 
     /// What training leaves behind, and the files beside the parts.
     fn finish(&mut self) {
-        let left_over = ["denoiser.sigmas".to_owned(), format!("{FIRST}embeddings.position_ids")];
+        let positions = (!self.is_refiner).then(|| format!("{FIRST}embeddings.position_ids"));
+        let left_over = ["denoiser.sigmas".to_owned()].into_iter().chain(positions);
         self.file.extend(left_over.map(|name| (name, Tensor::arange(LENGTH, (Kind::Int64, Device::Cpu)))));
         Tensor::write_safetensors(&self.file, self.path().join(FILE)).unwrap();
-        write(self.path(), "model_index.json", &json!({"_class_name": "StableDiffusionXLPipeline"}));
+        let index = if self.is_refiner {
+            json!({
+                "_class_name": "StableDiffusionXLImg2ImgPipeline", "text_encoder": [null, null], "requires_aesthetics_score": true,
+                "force_zeros_for_empty_prompt": false,
+            })
+        } else {
+            json!({"_class_name": "StableDiffusionXLPipeline"})
+        };
+        write(self.path(), "model_index.json", &index);
         let scheduler = json!({
             "_class_name": "EulerDiscreteScheduler", "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
             "timestep_spacing": "leading", "steps_offset": 1,

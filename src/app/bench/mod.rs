@@ -71,11 +71,11 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
         args.sizes.push(model.defaults.size());
     }
     let args = &args;
-    let ahead = engine::ahead(config, &served.model);
+    let ahead = engine::ahead(config, served);
     let (tell, told) = oneshot::channel();
-    let (settings, path, sizes) = (warming(config, args), served.model.clone(), args.sizes.clone());
+    let (settings, served, sizes) = (warming(config, args), served.clone(), args.sizes.clone());
     let build = move || -> anyhow::Result<TorchEngine> {
-        let engine = engine::load(&settings, &path, settings.device)?;
+        let engine = engine::load(&settings, &served, settings.device)?;
         let work: Vec<u64> = sizes.iter().map(|size| engine.model().multiplications(*size)).collect();
         // Who asked waits for the engine, and hears it then.
         let _ = tell.send((work, engine.usage()));

@@ -176,6 +176,9 @@ pub(super) struct SettingFlags {
     /// A model's name under --models-dir, its folder, or its .safetensors file.
     #[arg(long, global = true)]
     model: Option<String>,
+    /// The SDXL refiner that goes on after it, named as a model is.
+    #[arg(long, global = true, value_name = "MODEL")]
+    refiner: Option<String>,
     /// Where models have names.
     #[arg(long, global = true, value_name = "DIR")]
     models_dir: Option<String>,
@@ -253,6 +256,7 @@ impl SettingFlags {
     fn flags(&self) -> Flags {
         let given = [
             ("model", &self.model),
+            ("refiner", &self.refiner),
             ("models_dir", &self.models_dir),
             ("lora_dir", &self.lora_dir),
             ("queue", &self.queue),

@@ -7,7 +7,6 @@ use tokio::runtime;
 
 use super::super::checks::{Check, Verdict, device, disk, hashes, memory, picture, weights};
 use super::super::{engine, fitness, offer};
-use crate::config::weights::bytes;
 use crate::config::{Config, ServedModel};
 use crate::engine::torch;
 use crate::engine::torch::device::multiplies_bf16;
@@ -23,15 +22,14 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
             return checks;
         }
     };
-    let (first, needed) =
-        (models.iter().filter(|served| served.at_start), |served: &ServedModel| bytes(&served.model.path));
-    let needed = first.clone().map(needed).sum();
+    let first = models.iter().filter(|served| served.at_start);
+    let needed = first.clone().map(ServedModel::file_bytes).sum();
     checks.extend(engine::devices(config, needed));
     checks.extend(device::helper(config.device, config.dtype, &config.cuda));
     checks.push(memory::check(config.fitness.min_memory, needed));
     checks.push(disk::check(&fitness::spool(config), config.fitness.min_disk));
-    checks.extend(first.clone().map(|served| weights::check(&served.model.path)));
-    checks.extend(first.clone().map(|served| hashes::check(&served.model.path)));
+    checks.extend(first.clone().flat_map(ServedModel::paths).map(weights::check));
+    checks.extend(first.clone().flat_map(ServedModel::paths).map(hashes::check));
     checks.extend(loras(config));
     if checks.iter().all(|check| check.name != "device" || check.verdict != Verdict::Fail) {
         checks.extend(first.flat_map(|served| model(config, &models, served)));

@@ -113,6 +113,8 @@ function changed() {
   const { input } = read({ init_image: start.has() && "there" });
   by("facts").textContent = facts({ ...input, seed: field("seed").value }).join(" · ");
   by("start").classList.toggle("on", start.has());
+  // A refiner redraws what was drawn from words, too.
+  by("redraw").hidden = !start.has() && "prompt_strength" in model.parts;
 }
 
 /** An input in a few words. */

@@ -62,7 +62,7 @@ pub(super) fn routes(endpoints: &[Endpoint]) -> Router {
 /// first is that of jobs which name none; without a name where no model is known.
 fn settings(endpoints: &[Endpoint]) -> String {
     let form = |model: &OfferedModel| {
-        let mut form = model.defaults.form();
+        let mut form = model.defaults.form(model.refined);
         form["name"] = Some(model.name.as_str()).filter(|name| !name.is_empty()).into();
         form
     };
@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn the_form_has_the_fields_of_the_contract_of_its_endpoint_or_model() {
-        let models = vec![OfferedModel::new("sd", Contract::Sd1), OfferedModel::new("xl", Contract::Sdxl)];
+        let models =
+            vec![OfferedModel::new("sd", Contract::Sd1), OfferedModel::new("xl", Contract::Sdxl).with_refiner(false)];
         let usual = &GatewaySettings::default().endpoints[0];
         let endpoint =
             |models| Endpoint { handler: Handler::Latentd { models, contract: Contract::Sdxl }, ..usual.clone() };
@@ -194,8 +195,13 @@ mod tests {
                 (&width["multipleOf"], &width["default"], &width["enum"]),
                 (&json!(8), &json!(1024), &Value::Null)
             );
-            assert_eq!((&xl["unused"]["width"], &xl["parts"]["strength"]), (&json!("image_url"), &json!("image_url")));
+            assert_eq!(xl["unused"]["width"], "image_url");
         }
+        // A refiner has a use for them, and where none is known of there may be one.
+        let of_refiner =
+            |xl: &Value| (xl["parts"]["strength"].clone(), xl["input"]["properties"]["refine"]["default"].clone());
+        assert_eq!(of_refiner(model(0, 0)), (Value::Null, json!("strength")));
+        assert_eq!(of_refiner(model(1, 1)), (json!("image_url"), Value::Null));
         assert_eq!((&model(0, 0)["name"], &model(1, 1)["name"]), (&Value::Null, &json!("xl")));
         assert_eq!(model(1, 0)["input"]["properties"]["num_outputs"]["default"], 1);
     }

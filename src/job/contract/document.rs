@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use super::defaults::Defaults;
 use super::field::{Field, Kind};
 use super::list::Contract;
+use super::sdxl::REFINE;
 use super::text::either;
-use crate::job::spec::Shade;
+use crate::job::spec::{RefineMode, Shade};
 use crate::sampler::Sampler;
 
 impl Field {
@@ -25,6 +26,7 @@ impl Field {
             Kind::Seed(_) => "a whole number below 2⁶⁴".into(),
             Kind::Flag(_) => format!("{} or {}", quoted("true"), quoted("false")),
             Kind::Shade(_) => either(Shade::ALL.iter().map(|shade| quoted(shade.name()))),
+            Kind::Refine(_) => either(RefineMode::ALL.iter().map(|mode| quoted(mode.name()))),
             Kind::Image(_) => {
                 let [http, data] = ["http(s)", "data:"].map(quoted);
                 format!("a public {http} URL, a {data} URI or base64 of a PNG, JPEG or WebP")
@@ -47,6 +49,9 @@ impl Field {
             Kind::Flag(_) => json!({ "type": "boolean" }),
             Kind::Shade(_) => {
                 json!({ "type": "string", "enum": Shade::ALL.iter().map(|shade| shade.name()).collect::<Vec<_>>() })
+            }
+            Kind::Refine(_) => {
+                json!({ "type": "string", "enum": RefineMode::ALL.iter().map(|mode| mode.name()).collect::<Vec<_>>() })
             }
             Kind::Image(_) | Kind::Name(..) => json!({ "type": "string" }),
         };
@@ -84,7 +89,9 @@ impl Defaults {
 
     /// What a form needs: the schema of an `input` (without second names of samplers), the fields that are `parts` of another, those
     /// that are `unused` beside another, and the `placeholder` of the prompt.
-    pub fn form(&self) -> Value {
+    ///
+    /// `refined` says whether a refiner goes on after the model, as far as it is known: without one there is no choice how.
+    pub fn form(&self, refined: Option<bool>) -> Value {
         let fields = self.contract.table().fields;
         let mut input = self.schema();
         for field in fields.iter().filter(|field| matches!(field.kind, Kind::Sampler(_))) {
@@ -93,13 +100,16 @@ impl Defaults {
             let usual = self.contract.samplers().find(|(name, _)| property["default"] == **name);
             property["default"] = usual.map(|(_, sampler)| sampler.name()).into();
         }
-        let others = |of: fn(&Field) -> Option<&'static str>| -> Map<String, Value> {
+        if let Some(properties) = input["properties"].as_object_mut().filter(|_| refined == Some(false)) {
+            properties.retain(|name, _| name != REFINE);
+        }
+        let others = |of: &dyn Fn(&Field) -> Option<&'static str>| -> Map<String, Value> {
             fields.iter().filter_map(|field| Some((field.name.to_owned(), of(field)?.into()))).collect()
         };
         json!({
             "input": input,
-            "parts": others(|field| field.part_of),
-            "unused": others(|field| field.unused_with),
+            "parts": others(&|field| field.part_of(refined)),
+            "unused": others(&|field| field.unused_with),
             "placeholder": self.placeholder,
         })
     }
@@ -187,12 +197,12 @@ mod tests {
     #[test]
     fn a_form_knows_what_belongs_together_and_each_sampler_by_one_name() {
         let text = br#"{"defaults": {"scheduler": "K_EULER"}}"#;
-        let form = Defaults::from_json(text, Contract::Sdxl).unwrap().form();
+        let form = Defaults::from_json(text, Contract::Sdxl).unwrap().form(Some(false));
         let scheduler = &form["input"]["properties"]["scheduler"];
         assert_eq!((&scheduler["default"], scheduler["enum"].as_array().unwrap().len()), (&json!("EULER-D"), 12));
         assert_eq!((&form["parts"]["strength"], &form["parts"]["width"]), (&json!("image_url"), &Value::Null));
         assert_eq!((&form["unused"]["width"], &form["unused"]["strength"]), (&json!("image_url"), &Value::Null));
-        assert_eq!(Defaults::from(Contract::Sd1).form()["unused"], json!({}));
+        assert_eq!(Defaults::from(Contract::Sd1).form(None)["unused"], json!({}));
     }
 
     #[test]

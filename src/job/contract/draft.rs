@@ -1,6 +1,6 @@
 //! A job while its input is read: what a contract has no field for stays as it is in a new one.
 
-use crate::job::spec::{ImageSource, Img2Img, Lora, Mask, Shade, Size, Spec};
+use crate::job::spec::{ImageSource, Img2Img, Lora, Mask, Refine, RefineMode, Shade, Size, Spec};
 use crate::sampler::Sampler;
 
 /// The parts of a job, whatever a contract calls them.
@@ -15,8 +15,10 @@ pub struct Draft {
     pub(super) strength: f64,
     pub(super) num_outputs: u32,
     pub(super) steps: u32,
-    /// Those of a job that begins from an image, where a contract tells them apart.
+    /// Those of a job that begins from an image, and of a refiner, where a contract tells them apart.
     pub(super) image_steps: Option<u32>,
+    /// How a refiner goes on, where a contract knows of one.
+    pub(super) refine: Option<RefineMode>,
     pub(super) denoising_end: Option<f64>,
     pub(super) guidance_scale: f64,
     pub(super) sampler: Sampler,
@@ -41,6 +43,7 @@ impl Draft {
             num_outputs: 1,
             steps: 1,
             image_steps: None,
+            refine: None,
             denoising_end: None,
             guidance_scale: 1.0,
             sampler: Sampler::KLms,
@@ -53,16 +56,32 @@ impl Draft {
         }
     }
 
+    /// Whether a base model and a refiner are to share the steps of a job that begins from noise.
+    pub(in crate::job) fn is_ensemble(&self) -> bool {
+        self.refine == Some(RefineMode::Ensemble) && self.init_image.is_none()
+    }
+
+    /// Where denoising ends, or the refiner goes on.
+    pub(in crate::job) fn denoising_end(&self) -> Option<f64> {
+        self.denoising_end
+    }
+
     /// The job; `model` draws it if it names none, `seed` is that of one which leaves it open.
     pub(in crate::job) fn finish(self, model: Option<&str>, seed: u64) -> Spec<ImageSource> {
         let (repaint, paste, strength, scale) = (self.repaint, self.paste, self.strength, self.lora_scale);
-        let steps = self.image_steps.filter(|_| self.init_image.is_some()).unwrap_or(self.steps);
+        let image_steps = self.image_steps.unwrap_or(self.steps);
+        let steps = if self.init_image.is_some() { image_steps } else { self.steps };
+        let refine = |mode| {
+            let steps = if mode == RefineMode::Strength { image_steps } else { steps };
+            Refine { steps, mode, strength }
+        };
         let mask = self.mask.map(|image| Mask { image, repaint, paste });
         Spec {
             model: self.model.or_else(|| model.map(str::to_owned)).unwrap_or_default(),
             prompt: self.prompt,
             negative_prompt: self.negative_prompt,
             size: self.size,
+            refine: self.refine.filter(|_| self.init_image.is_none()).map(refine),
             start: self.init_image.map(|image| Img2Img { image, strength, mask }),
             num_outputs: self.num_outputs,
             steps,

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::draft::Draft;
 use super::sides::Sides;
 use crate::job::form::{self, Json};
-use crate::job::spec::{ImageSource, Shade};
+use crate::job::spec::{ImageSource, RefineMode, Shade};
 use crate::sampler::Sampler;
 
 /// A field.
@@ -20,14 +20,25 @@ pub struct Field {
     pub(super) default: Default,
     /// What it means, in a few words.
     pub meaning: &'static str,
-    /// The field without which it means nothing.
-    pub part_of: Option<&'static str>,
+    /// The field without which it means nothing, unless there is a refiner that it is for.
+    pub(super) part_of: Option<&'static str>,
     /// The field beside which it has no effect.
     pub unused_with: Option<&'static str>,
     /// The field beside which it may be left out, though it is required otherwise.
     pub optional_with: Option<&'static str>,
     /// Whether a model may have a default of its own for it.
     pub by_model: bool,
+    /// Where a base model and a refiner draw, whom it is for; `None` is both.
+    pub stage: Option<Stage>,
+}
+
+/// A model that draws a part of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The one that begins from noise.
+    Base,
+    /// The one that goes on, and that draws from an image.
+    Refiner,
 }
 
 /// What a field may hold, and where in a [`Draft`] it goes.
@@ -51,6 +62,8 @@ pub enum Kind {
     Flag(fn(&mut Draft, bool)),
     /// Black or white.
     Shade(fn(&mut Draft, Shade)),
+    /// How a refiner goes on.
+    Refine(fn(&mut Draft, RefineMode)),
     /// An image, by URL or in base64.
     Image(fn(&mut Draft, Option<ImageSource>)),
     /// The name of something that this process has.
@@ -115,6 +128,7 @@ impl Field {
         unused_with: None,
         optional_with: None,
         by_model: false,
+        stage: None,
     };
 
     /// Whether it must be sent, if nothing else may be in its place.
@@ -125,6 +139,11 @@ impl Field {
     /// Whether it must be sent, whatever else is.
     pub fn is_always_required(&self) -> bool {
         self.is_required() && self.optional_with.is_none()
+    }
+
+    /// The field without which it means nothing to a model; `refined` says whether that has a refiner, as far as it is known.
+    pub fn part_of(&self, refined: Option<bool>) -> Option<&'static str> {
+        self.part_of.filter(|_| self.stage != Some(Stage::Refiner) || refined == Some(false))
     }
 
     /// The contract's default, as it would be sent.
@@ -166,6 +185,7 @@ impl Field {
             }
             Kind::Flag(set) => set(draft, required(value, Some)?),
             Kind::Shade(set) => set(draft, required(value, |name: String| Shade::from_name(&name))?),
+            Kind::Refine(set) => set(draft, required(value, |name: String| RefineMode::from_name(&name))?),
             Kind::Image(set) => set(draft, self.optional(value, |text: String| ImageSource::from_text(&text))?),
             Kind::Name(_, set) => set(draft, self.filtered(value, |_: &String| true)?),
         }

@@ -3,16 +3,19 @@
 
 use serde_json::{Value, json};
 
-use super::field::{Catalog, Choices, Default, Field, Kind};
+use super::field::{Catalog, Choices, Default, Field, Kind, Stage};
 use super::shape::OutputShape;
 use super::sides::Sides;
 use super::table::{StartImage, Table};
 use super::text::{PROMPT_BYTES, digest};
-use crate::job::spec::Spec;
+use crate::job::spec::{RefineMode, Spec};
 use crate::sampler::Sampler;
 
 /// The field of the image to begin from, beside which a few others have no effect.
 const IMAGE: &str = "image_url";
+
+/// The field that says how a refiner goes on.
+pub(in crate::job) const REFINE: &str = "refine";
 
 pub(super) static SDXL: Table = Table {
     fields: &SDXL_FIELDS,
@@ -34,7 +37,7 @@ pub(super) static SDXL: Table = Table {
     input,
 };
 
-static SDXL_FIELDS: [Field; 18] = [
+static SDXL_FIELDS: [Field; 19] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
@@ -48,6 +51,7 @@ static SDXL_FIELDS: [Field; 18] = [
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.negative_prompt = text),
         default: Default::None,
         meaning: "what to keep away from; cut as the prompt is. An empty one is read as text, and differs from none",
+        stage: Some(Stage::Base),
         ..Field::PLAIN
     },
     Field {
@@ -91,6 +95,7 @@ static SDXL_FIELDS: [Field; 18] = [
         default: Default::Number(7.5),
         meaning: "how strongly the prompt is preferred to the negative prompt; at 1 and below only the prompt is evaluated, in half the time",
         by_model: true,
+        stage: Some(Stage::Base),
         ..Field::PLAIN
     },
     Field {
@@ -99,6 +104,7 @@ static SDXL_FIELDS: [Field; 18] = [
         default: Default::Text(Sampler::Ddim.name()),
         meaning: "the sampler",
         by_model: true,
+        stage: Some(Stage::Base),
         ..Field::PLAIN
     },
     Field {
@@ -113,8 +119,17 @@ static SDXL_FIELDS: [Field; 18] = [
         name: "high_noise_frac",
         kind: Kind::Share(|draft, share| draft.denoising_end = share),
         default: Default::None,
-        meaning: "the share of denoising, from pure noise on, that is made: another model would go on, and the picture is decoded as it is \
-                  then. Without one all of it is made",
+        meaning: "the share of denoising, from pure noise on, that the model makes; then the refiner goes on. Without a refiner the \
+                  picture is decoded as it is then. Without a share all of it is made",
+        unused_with: Some(IMAGE),
+        ..Field::PLAIN
+    },
+    Field {
+        name: REFINE,
+        kind: Kind::Refine(|draft, mode| draft.refine = Some(mode)),
+        default: Default::Text(RefineMode::Strength.name()),
+        meaning: "how the operator's refiner goes on: from what the model has made, with noise for the last share of strength of \
+                  refiner_inference_steps; or, as an ensemble, with those of num_inference_steps that high_noise_frac leaves",
         unused_with: Some(IMAGE),
         ..Field::PLAIN
     },
@@ -122,24 +137,27 @@ static SDXL_FIELDS: [Field; 18] = [
         name: IMAGE,
         kind: Kind::Image(|draft, image| draft.init_image = image),
         default: Default::None,
-        meaning: "an image to begin from; one picture is drawn, in its size",
+        meaning: "an image to begin from; one picture is drawn, in its size. A refiner draws it, if there is one: by its own scheduler, \
+                  guidance and negative prompt",
         ..Field::PLAIN
     },
     Field {
         name: "strength",
         kind: Kind::Number(0.0..=1.0, |draft, strength| draft.strength = strength),
         default: Default::Number(0.3),
-        meaning: "how much of image_url is repainted: 0 nothing, 1 all of it",
+        meaning: "how much of image_url is repainted, or of its own picture by a refiner: 0 nothing, 1 all of it",
         part_of: Some(IMAGE),
+        stage: Some(Stage::Refiner),
         ..Field::PLAIN
     },
     Field {
         name: "refiner_inference_steps",
         kind: Kind::Count(1..=500, |draft, count| draft.image_steps = Some(count)),
         default: Default::Count(50),
-        meaning: "denoising steps from image_url, of which the last share of strength is made",
-        part_of: Some(IMAGE),
+        meaning: "denoising steps from image_url, or of a refiner, of which the last share of strength is made",
         by_model: true,
+        part_of: Some(IMAGE),
+        stage: Some(Stage::Refiner),
         ..Field::PLAIN
     },
     Field {
@@ -147,6 +165,7 @@ static SDXL_FIELDS: [Field; 18] = [
         kind: Kind::Name(Catalog::Loras, |draft, name| draft.lora = name),
         default: Default::None,
         meaning: "the name of a LoRA file of the operator's",
+        stage: Some(Stage::Base),
         ..Field::PLAIN
     },
     Field {
@@ -155,6 +174,7 @@ static SDXL_FIELDS: [Field; 18] = [
         default: Default::Number(1.0),
         meaning: "how much of the LoRA; 0 is none",
         part_of: Some("lora"),
+        stage: Some(Stage::Base),
         ..Field::PLAIN
     },
     Field {
@@ -199,6 +219,13 @@ fn input(spec: &Spec, index: u32) -> Value {
         input["height"] = spec.size.height.into();
         input["num_inference_steps"] = spec.steps.into();
         input["high_noise_frac"] = spec.denoising_end.into();
+    }
+    if let Some(refine) = spec.refine {
+        input[REFINE] = refine.mode.name().into();
+        if refine.mode == RefineMode::Strength {
+            input["strength"] = refine.strength.into();
+            input["refiner_inference_steps"] = refine.steps.into();
+        }
     }
     if let Some(lora) = &spec.lora {
         input["lora"] = lora.name.as_str().into();

@@ -13,7 +13,7 @@ pub(super) fn digest(image: &LoadedImage) -> Value {
 }
 
 /// `a, b or c`.
-pub(super) fn either(names: impl Iterator<Item = String>) -> String {
+pub(in crate::job) fn either(names: impl Iterator<Item = String>) -> String {
     let names: Vec<String> = names.collect();
     match names.as_slice() {
         [names @ .., last] if !names.is_empty() => format!("{} or {last}", names.join(", ")),

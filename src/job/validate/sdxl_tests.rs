@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Offer, OfferedModel, validate};
 use crate::job::contract::{Contract, Defaults};
-use crate::job::spec::{ImageSource, Img2Img, Lora, Size, Spec};
+use crate::job::spec::{ImageSource, Img2Img, Lora, Refine, RefineMode, Size, Spec};
 use crate::sampler::Sampler;
 
 const IMAGE: &str = "http://x/i.png";
@@ -48,6 +48,7 @@ fn a_prompt_alone_gets_the_defaults_of_the_reference_worker() {
         num_outputs: 1,
         steps: 25,
         denoising_end: None,
+        refine: Some(Refine { steps: 50, mode: RefineMode::Strength, strength: 0.3 }),
         guidance_scale: 7.5,
         sampler: Sampler::Ddim,
         seed: 40264,
@@ -89,6 +90,7 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
         ("lora_scale", json!([0, 1]), json!([-0.01, 1.01])),
         ("lora", json!([null, "ink"]), json!([])),
         ("model", json!([null, "xl"]), json!([])),
+        ("refine", json!(["strength"]), json!(["Ensemble", "none", ""])),
         ("preview", json!([true, false]), json!([])),
         ("nsfw", json!([true, false]), json!([])),
     ] {
@@ -104,7 +106,7 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
         }
     }
     let named: Vec<&str> = Contract::Sdxl.table().fields.iter().map(|field| field.name).collect();
-    assert_eq!(named.len(), 18, "a field has no edges here");
+    assert_eq!(named.len(), 19, "a field has no edges here");
 }
 
 #[test]
@@ -166,6 +168,7 @@ fn every_field_reaches_the_job() {
         sampler: Sampler::EulerD,
         seed: 5,
         lora: Some(Lora { name: "ink".into(), scale: 0.5 }),
+        refine: Some(Refine { steps: 9, mode: RefineMode::Strength, strength: 0.9 }),
         preview: true,
     };
     assert_eq!(check(&input), Ok(expected));
@@ -193,6 +196,48 @@ fn beside_an_image_a_few_fields_have_no_effect_and_a_warning_says_so() {
 }
 
 #[test]
+fn an_ensemble_shares_the_steps_of_the_base_model_from_a_point_that_must_be_named() {
+    let ensemble = json!({"prompt": "p", "num_inference_steps": 40, "refine": "ensemble", "high_noise_frac": 0.8});
+    let spec = check(&ensemble).unwrap();
+    assert_eq!(spec.refine, Some(Refine { steps: 40, mode: RefineMode::Ensemble, strength: 0.3 }));
+    let without = json!({"prompt": "p", "refine": "ensemble"});
+    assert_eq!(errors(&without), ["refine \"ensemble\" was provided without high_noise_frac"]);
+    assert_eq!(errors(&with(from_noise(), "refine", &json!("both"))), ["refine does not meet the constraints."]);
+    assert_eq!(
+        validate(&with(from_noise(), "refine", &json!("both")), &offer(), 0).unwrap_err().hints(),
+        ["refine: use strength or ensemble"]
+    );
+    // From an image a refiner draws by itself.
+    let from_image = with(from_image(), "refine", &json!("ensemble"));
+    assert_eq!(check(&from_image).unwrap().refine, None);
+    assert_eq!(offer().warnings(&from_image), ["refine has no effect beside image_url"]);
+    // What is known to have no refiner.
+    let models = vec![OfferedModel::new("xl", Contract::Sdxl).with_refiner(false)];
+    let alone = Offer { models, ..Offer::default() };
+    let refused = validate(&ensemble, &alone, 0).unwrap_err();
+    assert_eq!(refused.texts(), ["refine \"ensemble\" is not offered, the operator has set no refiner."]);
+    assert!(validate(&with(from_noise(), "refine", &json!("strength")), &alone, 0).is_ok());
+}
+
+#[test]
+fn what_is_for_the_base_model_has_no_effect_where_a_refiner_draws_from_an_image() {
+    let models = vec![OfferedModel::new("xl", Contract::Sdxl).with_refiner(true)];
+    let refined = Offer { models, loras: vec!["ink".into()] };
+    let input = json!({
+        "image_url": IMAGE, "negative_prompt": "n", "guidance_scale": 3, "scheduler": "PNDM", "lora": "ink", "lora_scale": 0.5,
+        "strength": 0.6, "refiner_inference_steps": 20,
+    });
+    let spec = validate(&input, &refined, 0).unwrap();
+    assert_eq!((spec.negative_prompt, spec.guidance_scale, spec.sampler, spec.lora), (None, 7.5, Sampler::Ddim, None));
+    assert_eq!((spec.steps, spec.start.unwrap().strength), (20, 0.6));
+    let base = ["negative_prompt", "guidance_scale", "scheduler", "lora", "lora_scale"];
+    assert_eq!(refined.warnings(&input), base.map(|name| format!("{name} has no effect beside image_url")));
+    // They are checked all the same.
+    let wrong = validate(&with(input, "guidance_scale", &json!(-1)), &refined, 0).unwrap_err();
+    assert_eq!(wrong.texts(), ["guidance_scale does not meet the constraints."]);
+}
+
+#[test]
 fn a_prompt_is_required_unless_there_is_an_image() {
     for input in [json!({}), json!({"image_url": null}), json!({"width": 512})] {
         assert_eq!(errors(&input), ["prompt is a required input."]);
@@ -209,7 +254,6 @@ fn fields_of_other_contracts_and_of_later_are_unexpected() {
         "mask",
         "mask_repaint",
         "mask_paste",
-        "refine",
         "refiner",
         "loras",
         "clip_skip",

@@ -94,7 +94,8 @@ impl InpaintBlend {
     }
 }
 
-fn add_noise(image: &Tensor, noise: &Tensor, level: Level) -> Forward {
+/// `image` at `level`, where `noise` is standard.
+pub(super) fn add_noise(image: &Tensor, noise: &Tensor, level: Level) -> Forward {
     image.f_mul_scalar(level.signal)?.f_add(&noise.f_mul_scalar(level.noise)?)
 }
 

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
-use super::init_image::{InitImage, InpaintBlend};
-use super::stage::Stage;
+use super::init_image::{InitImage, InpaintBlend, add_noise};
+use super::stage::{Stage, StageEntry};
 use crate::engine::Ticket;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::Forward;
@@ -58,7 +58,7 @@ impl Lane {
         };
         let state = with_memory(&begin, run.plan.slots)?;
         let mut lane = Self { id, served: 0, stages, stage: 0, row: 0, state, noise, init_image, inpaint };
-        lane.skip_done_stages()?;
+        lane.skip_done_stages(context)?;
         Ok(lane)
     }
 
@@ -128,15 +128,31 @@ impl Lane {
             x.f_copy_(&inpaint.blend(&x, self.current().keep)?)?;
         }
         self.row += 1;
-        self.skip_done_stages()
+        self.skip_done_stages(context)
     }
 
-    /// Goes on to the next stage that has a row. The image stays; what the sampler remembers of earlier rows begins empty.
-    fn skip_done_stages(&mut self) -> Forward<()> {
-        while self.is_finished() && self.stage + 1 < self.stages.len() {
-            (self.stage, self.row) = (self.stage + 1, 0);
-            self.state = with_memory(&self.latents()?, self.stage().run.plan.slots)?;
+    /// Goes on to the next stage that has a row, if this one has none left. What the sampler remembers of earlier rows begins empty.
+    fn skip_done_stages(&mut self, context: &DeviceContext) -> Forward<()> {
+        if !self.is_finished() {
+            return Ok(());
         }
+        let after = &self.stages[self.stage + 1..];
+        let Some(next) = after.iter().position(|stage| !stage.run.plan.rows.is_empty()) else { return Ok(()) };
+        let (left, unused_draw) = (self.stage().run.plan.end(), self.stage().run.plan.unused_draw);
+        (self.stage, self.row) = (self.stage + 1 + next, 0);
+        let (entry, begin) = (self.stage().entry, self.stage().run.plan.begin);
+        let latents = self.latents()?;
+        if unused_draw {
+            let _ = context.draw(&mut self.noise, &latents.size())?;
+        }
+        let latents = match entry {
+            StageEntry::Continue => latents.f_mul_scalar(left.rescaled(begin))?,
+            StageEntry::AddNoise => {
+                let noise = context.draw(&mut self.noise, &latents.size())?;
+                add_noise(&latents, &noise, begin)?
+            }
+        };
+        self.state = with_memory(&latents, self.stage().run.plan.slots)?;
         Ok(())
     }
 }
@@ -180,6 +196,7 @@ mod tests {
             networks: Rc::new(model.networks()),
             guidance: Guidance { positive: Rc::new(Conditioning::of_text(Vec::new())), negative: None },
             run: SamplerRun::new(plan, Rc::clone(&model.schedule), times, &context).unwrap(),
+            entry: StageEntry::Continue,
         }
     }
 
@@ -204,7 +221,9 @@ mod tests {
             step(&mut alone);
             step(&mut both);
         }
-        assert_eq!(both.latents().unwrap(), alone.latents().unwrap());
+        // One keeps the whole signal, the other the variance.
+        let brought = alone.latents().unwrap() * second().run.plan.begin.signal;
+        assert_eq!(both.latents().unwrap(), brought);
         assert_eq!((both.stage().key.networks, both.is_finished()), (2, false));
         assert_eq!(both.state.size()[0], second().run.plan.slots as i64);
         for _ in &second().run.plan.rows {
@@ -213,6 +232,26 @@ mod tests {
         }
         assert!(both.is_finished());
         assert_ne!(both.latents().unwrap(), alone.latents().unwrap());
+    }
+
+    #[test]
+    fn noise_is_added_where_the_next_stage_wants_it_and_comes_from_the_lanes_own_stream() {
+        let model = model();
+        let first = || stage(&model, 1, Sampler::EulerD, 2, 0);
+        let second = || Stage { entry: StageEntry::AddNoise, ..stage(&model, 2, Sampler::EulerD, 4, 2) };
+        let (mut alone, mut both) = (lane(vec![first()]), lane(vec![first(), second()]));
+        for _ in 0..2 {
+            step(&mut alone);
+            step(&mut both);
+        }
+        let context = DeviceContext::plain(Device::Cpu);
+        let mut stream = TorchRng::new(7);
+        let _ = context.draw(&mut stream, &SHAPE).unwrap();
+        let noise = context.draw(&mut stream, &SHAPE).unwrap();
+        let level = second().run.plan.begin;
+        assert!(level.noise > 0.1);
+        let expected = add_noise(&alone.latents().unwrap(), &noise, level).unwrap();
+        assert_eq!(both.latents().unwrap(), expected);
     }
 
     #[test]

@@ -11,8 +11,7 @@ use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::conditioning::Conditioning;
 use crate::sampler::{Level, NoiseSchedule, Plan};
 
-/// Networks, what they are told, and the rows that they do; shared by the lanes of a job. Today a job has one stage: no family that loads
-/// has a refiner.
+/// Networks, what they are told, and the rows that they do; shared by the lanes of a job.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct Stage {
     /// What lanes must have in common to share an evaluation.
@@ -23,6 +22,17 @@ pub(in crate::engine::torch) struct Stage {
     pub(in crate::engine::torch) guidance: Guidance,
     /// By which steps.
     pub(in crate::engine::torch) run: SamplerRun,
+    /// What it makes of the latents that another stage ended with.
+    pub(in crate::engine::torch) entry: StageEntry,
+}
+
+/// How a stage goes on with the latents of the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine::torch) enum StageEntry {
+    /// As they are, noise and all.
+    Continue,
+    /// With noise, as its first row has it, on top.
+    AddNoise,
 }
 
 /// Classifier-free guidance (Ho and Salimans 2022).

@@ -1,21 +1,23 @@
 //! What a job's lanes begin with: its text, its sampler's run, its initial image, and what it must be warned of.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Job, TorchEngine, failed};
 use crate::batch::Key;
 use crate::engine::tokenizer::{Encoded, Tokenizer};
 use crate::engine::torch::decode::preview::PreviewTimer;
-use crate::engine::torch::denoise::conditioning_cache::Prompt;
+use crate::engine::torch::denoise::conditioning_cache::{ConditioningCache, Prompt};
 use crate::engine::torch::denoise::init_image::InitImage;
 use crate::engine::torch::denoise::lane::{Lane, LaneId};
-use crate::engine::torch::denoise::stage::{Guidance, SamplerRun, Stage};
+use crate::engine::torch::denoise::stage::{Guidance, SamplerRun, Stage, StageEntry};
+use crate::engine::torch::device::context::DeviceContext;
+use crate::engine::torch::families::{Model, PromptKind, REFINER_GUIDANCE, Refiner};
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::conditioning::Conditioning;
 use crate::engine::{EngineTimings, Progress, Ticket};
-use crate::job::{Code, JobError, Size, Spec};
-use crate::sampler::{self, Plan};
+use crate::job::{Code, JobError, RefineMode, Size, Spec};
+use crate::sampler::{self, Plan, PlanError};
 
 /// Characters of a prompt that a warning quotes.
 const MOST_QUOTED: usize = 200;
@@ -25,18 +27,14 @@ impl TorchEngine {
     pub(super) fn take_in(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
         let mut warnings = Vec::new();
         let size = self.latent_size(spec.size)?;
-        let began = Instant::now();
-        let networks = self.loras.choose(spec.lora.as_ref())?;
-        let key = Key { networks: networks.number, ..size };
-        let guidance = self.guidance(&networks, spec, &mut warnings)?;
-        let text = began.elapsed();
-        let run = self.sampler_run(&networks, spec, &mut warnings)?;
+        let mut timings = EngineTimings::default();
+        let stages = self.stages(size, spec, &mut timings, &mut warnings)?;
         let began = Instant::now();
         let init_image = self.init_image(spec)?;
-        let encode = began.elapsed();
-        let stages: Rc<[Stage]> = [Stage { key, networks, guidance, run }].into();
+        timings.encode = began.elapsed();
         let rows: usize = stages.iter().map(|stage| stage.run.plan.rows.len()).sum();
         let total = rows as u32 * spec.num_outputs;
+        timings.evaluations = total;
 
         let channels = self.model.unet.latent_channels();
         let lane = |index| {
@@ -48,7 +46,7 @@ impl TorchEngine {
         let job = Job {
             images_left: spec.num_outputs,
             progress: Progress { done: 0, total },
-            timings: EngineTimings { text, encode, evaluations: total, ..EngineTimings::default() },
+            timings,
             first_evaluation: None,
             previews: spec.preview.then(|| PreviewTimer::at(self.previews)),
         };
@@ -66,65 +64,181 @@ impl TorchEngine {
         Ok(Key { height: size.height / factor, width: size.width / factor, networks: 0 })
     }
 
-    /// Ids of `text` for each text encoder. A text that was cut is warned of once.
-    fn tokenize(&self, field: &str, text: &str, warnings: &mut Vec<String>) -> Result<Vec<Vec<i64>>, JobError> {
-        let encode =
-            |tokenizer: &Tokenizer| tokenizer.encode(text).map_err(|cause| invalid(field, format!("{field}: {cause}")));
-        let encoded: Vec<Encoded> = self.model.tokenizers.iter().map(encode).collect::<Result<_, _>>()?;
-        if let Some((first, cut)) = encoded.iter().find_map(|encoded| Some((encoded, encoded.cut?))) {
-            let (total, kept) = (first.total, first.ids.len());
-            let left_out: String = text[cut..].chars().take(MOST_QUOTED).collect();
-            warnings.push(format!("{field} has {total} tokens and was cut at {kept}; left out: {left_out:?}"));
-        }
-        Ok(encoded.into_iter().map(|encoded| encoded.ids).collect())
-    }
-
-    fn sampler_run(
-        &self,
-        networks: &Networks,
-        spec: &Spec,
-        warnings: &mut Vec<String>,
-    ) -> Result<SamplerRun, JobError> {
-        let schedule = &self.model.schedule;
-        let plan = sampler::plan(spec.sampler, schedule, spec.steps as usize, spec.first_step() as usize)
-            .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
-        let plan = match spec.denoising_end {
-            Some(end) => plan.until(end, schedule),
-            None => plan,
-        };
-        warnings.extend(doubts(&plan, spec));
-        let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
-        let times = networks.unet.embed_times(&timesteps, &self.context).map_err(failed)?;
-        SamplerRun::new(plan, Rc::clone(&self.model.schedule), times, &self.context).map_err(failed)
-    }
-
-    fn guidance(&mut self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<Guidance, JobError> {
-        let positive = self.condition(networks, spec.size, ("prompt", Some(&spec.prompt)), warnings)?;
-        // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
-        if spec.guidance_scale <= 1.0 {
-            return Ok(Guidance { positive, negative: None });
-        }
-        let text = spec.negative_prompt.as_deref().or((!self.model.zeros_for_no_negative).then_some(""));
-        let negative = self.condition(networks, spec.size, ("negative_prompt", text), warnings)?;
-        Ok(Guidance { positive, negative: Some((negative, spec.guidance_scale)) })
-    }
-
-    /// What the text of a field is to `networks`, for a picture of this size; no text is all zeros.
-    fn condition(
+    /// What draws the job, one after the other: the base model, and the refiner if there is one. From an image without a mask the refiner
+    /// draws alone.
+    fn stages(
         &mut self,
-        networks: &Networks,
-        size: Size,
-        (field, text): (&str, Option<&str>),
+        size: Key,
+        spec: &Spec,
+        timings: &mut EngineTimings,
         warnings: &mut Vec<String>,
-    ) -> Result<Rc<Conditioning>, JobError> {
-        let tokens = text.map(|text| self.tokenize(field, text, warnings)).transpose()?;
-        let prompt = Prompt { networks: networks.number, tokens, numbers: self.model.family.numbers(size) };
-        self.prompts.encode(&self.model, networks, prompt, &self.context).map_err(failed)
+    ) -> Result<Rc<[Stage]>, JobError> {
+        let Self { model, loras, prompts, refiner, context, .. } = self;
+        let mut admission = Admission { spec, prompts, context, text: Duration::ZERO, warnings };
+        let refiner = refiner.as_ref();
+        let refines = refiner.filter(|_| spec.start.as_ref().is_some_and(|start| start.mask.is_none()));
+        let mut stages = Vec::new();
+        if let Some(refiner) = refines {
+            stages.push(admission.refine_image(refiner, size)?);
+        } else {
+            stages.push(admission.base(model, loras.choose(spec.lora.as_ref())?, size)?);
+            stages.extend(admission.refine(refiner, size)?);
+        }
+        timings.text = admission.text;
+        Ok(stages.into())
     }
 
     fn init_image(&self, spec: &Spec) -> Result<Option<Rc<InitImage>>, JobError> {
         let init_image = |start| InitImage::of(start, &self.model.vae, &self.context).map(Rc::new);
         spec.start.as_ref().map(init_image).transpose().map_err(failed)
+    }
+}
+
+/// A job that is being taken in.
+struct Admission<'a> {
+    spec: &'a Spec,
+    prompts: &'a mut ConditioningCache,
+    context: &'a DeviceContext,
+    /// Time that the text took.
+    text: Duration,
+    warnings: &'a mut Vec<String>,
+}
+
+/// A text of guidance, and the field that it comes from; no text is all zeros.
+type Text<'a> = (&'static str, Option<&'a str>, PromptKind);
+
+impl Admission<'_> {
+    /// What the base model does.
+    fn base(&mut self, model: &Model, networks: Rc<Networks>, size: Key) -> Result<Stage, JobError> {
+        let spec = self.spec;
+        let negative = spec.negative_prompt.as_deref().or((!model.zeros_for_no_negative).then_some(""));
+        let guidance = self.guidance(model, &networks, negative, spec.guidance_scale)?;
+        let plan = sampler::plan(spec.sampler, &model.schedule, spec.steps as usize, spec.first_step() as usize)
+            .map_err(invalid_steps)?;
+        let plan = match spec.denoising_end {
+            Some(end) => plan.until(end, &model.schedule),
+            None => plan,
+        };
+        self.warnings.extend(doubts(&plan, spec));
+        self.stage((model, networks), size, guidance, plan, StageEntry::Continue)
+    }
+
+    /// What a refiner does after it.
+    fn refine(&mut self, refiner: Option<&Refiner>, size: Key) -> Result<Option<Stage>, JobError> {
+        let Some(refine) = self.spec.refine else { return Ok(None) };
+        let Some(refiner) = refiner else {
+            let message = "refine \"ensemble\" is not offered, the operator has set no refiner";
+            return if refine.mode == RefineMode::Ensemble { Err(invalid("refine", message.into())) } else { Ok(None) };
+        };
+        let (schedule, steps) = (&refiner.model.schedule, refine.steps as usize);
+        let (plan, entry) = match (refine.mode, self.spec.denoising_end) {
+            (RefineMode::Strength, _) => {
+                (sampler::plan(refiner.sampler, schedule, steps, refine.first_step() as usize), StageEntry::AddNoise)
+            }
+            (RefineMode::Ensemble, Some(begin)) => {
+                (sampler::plan_from(refiner.sampler, schedule, steps, begin), StageEntry::Continue)
+            }
+            (RefineMode::Ensemble, None) => {
+                let message = "refine \"ensemble\" was provided without high_noise_frac".to_owned();
+                return Err(invalid("refine", message));
+            }
+        };
+        let plan = plan.map_err(invalid_steps)?;
+        if plan.rows.is_empty() {
+            let of = match refine.mode {
+                RefineMode::Strength => format!("the strength leaves none of refiner_inference_steps = {steps}"),
+                RefineMode::Ensemble => format!("high_noise_frac leaves none of num_inference_steps = {steps}"),
+            };
+            self.warnings.push(format!("{of} to the refiner, so the picture is the base model's alone"));
+            return Ok(None);
+        }
+        self.by_refiner(refiner, size, plan, entry).map(Some)
+    }
+
+    /// What a refiner does from an image.
+    fn refine_image(&mut self, refiner: &Refiner, size: Key) -> Result<Stage, JobError> {
+        let spec = self.spec;
+        let (schedule, steps) = (&refiner.model.schedule, spec.steps as usize);
+        let plan =
+            sampler::plan(refiner.sampler, schedule, steps, spec.first_step() as usize).map_err(invalid_steps)?;
+        self.warnings.extend(doubts(&plan, spec));
+        if spec.lora.is_some() {
+            self.warnings
+                .push("lora has no effect: it changes the base model, and the refiner draws from an image".into());
+        }
+        self.by_refiner(refiner, size, plan, StageEntry::Continue)
+    }
+
+    fn by_refiner(&mut self, refiner: &Refiner, size: Key, plan: Plan, entry: StageEntry) -> Result<Stage, JobError> {
+        let (model, networks) = (&refiner.model, Rc::clone(&refiner.networks));
+        let guidance = self.guidance(model, &networks, Some(""), REFINER_GUIDANCE)?;
+        self.stage((model, networks), size, guidance, plan, entry)
+    }
+
+    fn stage(
+        &mut self,
+        (model, networks): (&Model, Rc<Networks>),
+        size: Key,
+        guidance: Guidance,
+        plan: Plan,
+        entry: StageEntry,
+    ) -> Result<Stage, JobError> {
+        let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
+        let times = networks.unet.embed_times(&timesteps, self.context).map_err(failed)?;
+        let run = SamplerRun::new(plan, Rc::clone(&model.schedule), times, self.context).map_err(failed)?;
+        let key = Key { networks: networks.number, ..size };
+        Ok(Stage { key, networks, guidance, run, entry })
+    }
+
+    fn guidance(
+        &mut self,
+        model: &Model,
+        networks: &Networks,
+        negative: Option<&str>,
+        scale: f64,
+    ) -> Result<Guidance, JobError> {
+        let began = Instant::now();
+        let prompt = ("prompt", Some(self.spec.prompt.as_str()), PromptKind::Positive);
+        let positive = self.condition(model, networks, prompt)?;
+        // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
+        let negative = if scale <= 1.0 {
+            None
+        } else {
+            let text = ("negative_prompt", negative, PromptKind::Negative);
+            Some((self.condition(model, networks, text)?, scale))
+        };
+        self.text += began.elapsed();
+        Ok(Guidance { positive, negative })
+    }
+
+    /// What a text is to `networks`, which are of `model`, for a picture of the job's size.
+    fn condition(
+        &mut self,
+        model: &Model,
+        networks: &Networks,
+        (field, text, kind): Text,
+    ) -> Result<Rc<Conditioning>, JobError> {
+        let tokens = text.map(|text| self.tokenize(model, field, text)).transpose()?;
+        let numbers = model.family.numbers(self.spec.size, kind);
+        let prompt = Prompt { networks: networks.number, tokens, numbers };
+        self.prompts.encode(model, networks, prompt, self.context).map_err(failed)
+    }
+
+    /// Ids of `text` for each text encoder. A text that was cut is warned of once.
+    fn tokenize(&mut self, model: &Model, field: &str, text: &str) -> Result<Vec<Vec<i64>>, JobError> {
+        let encode =
+            |tokenizer: &Tokenizer| tokenizer.encode(text).map_err(|cause| invalid(field, format!("{field}: {cause}")));
+        let encoded: Vec<Encoded> = model.tokenizers.iter().map(encode).collect::<Result<_, _>>()?;
+        if let Some((first, cut)) = encoded.iter().find_map(|encoded| Some((encoded, encoded.cut?))) {
+            let (total, kept) = (first.total, first.ids.len());
+            let left_out: String = text[cut..].chars().take(MOST_QUOTED).collect();
+            let warning = format!("{field} has {total} tokens and was cut at {kept}; left out: {left_out:?}");
+            // A refiner reads the same text.
+            if !self.warnings.contains(&warning) {
+                self.warnings.push(warning);
+            }
+        }
+        Ok(encoded.into_iter().map(|encoded| encoded.ids).collect())
     }
 }
 
@@ -144,6 +258,10 @@ fn doubts(plan: &Plan, spec: &Spec) -> Option<String> {
         )),
         _ => None,
     }
+}
+
+fn invalid_steps(cause: PlanError) -> JobError {
+    invalid("num_inference_steps", cause.to_string())
 }
 
 fn invalid(field: &str, message: String) -> JobError {

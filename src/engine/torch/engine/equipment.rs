@@ -18,7 +18,7 @@ use crate::engine::torch::device::cuda::{Gpu, Usage};
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::device::threads::Threads;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::families::Model;
+use crate::engine::torch::families::{Model, Refiner};
 use crate::job::Size;
 
 impl TorchEngine {
@@ -26,6 +26,15 @@ impl TorchEngine {
     #[must_use]
     pub fn with_loras(self, folder: Option<PathBuf>) -> Self {
         Self { loras: self.loras.with_folder(folder), ..self }
+    }
+
+    /// The same with the refiner at `path`, which goes on with what the model has made of jobs that ask for it, and draws from images.
+    ///
+    /// # Errors
+    /// As for [`Model::load`]; or it is no refiner, or none that fits the model.
+    pub fn with_refiner(self, path: &Path, clip_tokenizer: &Path) -> Result<Self, LoadError> {
+        let refiner = Refiner::load_to(&self.context, path, clip_tokenizer, &self.model)?;
+        Ok(Self { refiner: Some(refiner), ..self })
     }
 
     /// The same with previews at this pace.
@@ -49,7 +58,8 @@ impl TorchEngine {
             Some(sizes) => sizes.iter().map(|&(width, height)| Size { width, height }).collect(),
             None => vec![self.model.usual_size()],
         };
-        let warm_up = WarmUp::new(&sizes, rows, self.usual_area, |size| self.latent_area(size));
+        let models = (self.usual_area, self.refiner.is_some());
+        let warm_up = WarmUp::new(&sizes, rows, models, |size| self.latent_area(size));
         let most_pixels = rows.map_or(self.most_pixels, |rows| rows.saturating_mul(self.usual_area));
         Self { most_pixels, warm_up, ..self }
     }
@@ -72,20 +82,28 @@ impl TorchEngine {
         self.context.usage()
     }
 
-    /// An engine on the model at `path`, as [`Model::load`] has it; if `target` is a GPU, as [`Self::with_cuda`] has it, and its weights come
-    /// there by way of pinned memory.
+    /// An engine on the model at `path`, as [`Model::load`] has it, and the refiner at another; if `target` is a GPU, as [`Self::with_cuda`]
+    /// has it, and its weights come there by way of pinned memory.
     ///
     /// # Errors
-    /// As for [`Model::load`].
+    /// As for [`Model::load`]; or the first is a refiner, or the other none that fits.
     pub fn load(
-        path: &Path,
+        (path, refiner): (&Path, Option<&Path>),
         clip_tokenizer: &Path,
         target: Target,
         settings: &config::CudaConfig,
     ) -> Result<Self, LoadError> {
         let gpu = open(settings, target);
-        let model = Model::load_to(&context(gpu.as_ref(), target), path, clip_tokenizer, target)?;
-        let lanes = Self::new(model).on(gpu, settings);
+        let to = context(gpu.as_ref(), target);
+        let model = Model::load_to(&to, path, clip_tokenizer, target)?;
+        if model.family.family().is_refiner() {
+            let reason = "this is a refiner, which draws after a base model: set that as model, and this as refiner";
+            return Err(LoadError::Path { path: path.to_owned(), reason: reason.to_owned() });
+        }
+        let mut lanes = Self::new(model).on(gpu, settings);
+        if let Some(path) = refiner {
+            lanes = lanes.with_refiner(path, clip_tokenizer)?;
+        }
         Ok(if target.is_cpu() { lanes } else { lanes.with_warm_up(settings.warm_up.as_deref(), settings.rows) })
     }
 

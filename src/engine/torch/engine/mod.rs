@@ -24,7 +24,7 @@ use crate::engine::torch::denoise::unet_batch::UnetBatch;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::threads::Threads;
 use crate::engine::torch::error::TorchError;
-use crate::engine::torch::families::Model;
+use crate::engine::torch::families::{Model, Refiner};
 use crate::engine::torch::lora::LoraCache;
 use crate::engine::{Engine, EngineLoad, EngineTimings, Event, Memory, Poisoned, Progress, Ticket};
 use crate::job::{Code, JobError, Spec};
@@ -38,6 +38,8 @@ pub struct TorchEngine {
     /// Lanes that have no row left. First: what is under way reads the weights.
     decodes: DecodeQueue,
     model: Model,
+    /// What goes on after it.
+    refiner: Option<Refiner>,
     loras: LoraCache,
     prompts: ConditioningCache,
     /// In order of admission.
@@ -82,6 +84,7 @@ impl TorchEngine {
         Self {
             decodes,
             model,
+            refiner: None,
             loras,
             prompts,
             active,
@@ -293,7 +296,8 @@ mod tests {
     fn a_job_that_runs_out_of_memory_hears_what_libtorch_said() {
         let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch/miniatures/tiny");
         let mut engine = TorchEngine::new(Model::load(&tiny, Path::new("unused"), Target::REFERENCE).unwrap());
-        let shape = warm_up_plan::Shape { size: Size { width: 128, height: 64 }, rows: 2, decode: false };
+        let shape =
+            warm_up_plan::Shape { size: Size { width: 128, height: 64 }, rows: 2, decode: false, refined: false };
         engine.admit(Ticket(1), &warm_up_plan::spec(shape, 1)).unwrap();
         let cause = TorchError::OutOfMemory("tried to allocate 2 GiB\nframe #0".into());
         let events = engine.make_room(&[0], cause);

@@ -1,5 +1,7 @@
 //! What becomes of lanes that have no row left: their pictures are begun, fetched when they are there, and told of.
 
+use std::rc::Rc;
+
 use tch::Kind;
 use tracing::warn;
 
@@ -87,6 +89,9 @@ impl TorchEngine {
         let mut upcast = self.model.upcast_autoencoder(&self.context);
         while upcast.as_ref().is_err_and(LoadError::is_out_of_memory) && self.release() {
             upcast = self.model.upcast_autoencoder(&self.context);
+        }
+        if let Some(refiner) = &mut self.refiner {
+            refiner.model.vae = Rc::clone(&self.model.vae);
         }
         if let Err(cause) = &upcast {
             warn!(%cause, "the autoencoder overflows in f16, and cannot be loaded in f32");

@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::warm_up_plan::{Current, LEAST_ROWS, Shape, TICKET, TIMED, WarmUp, pays, spec};
 use super::{TorchEngine, poisoned};
-use crate::batch;
+use crate::batch::{self, Key};
 use crate::engine::torch::denoise::graphs;
 use crate::engine::torch::device::cuda::attention;
 use crate::engine::{Engine, Event, Poisoned, Ticket};
@@ -45,7 +45,7 @@ impl TorchEngine {
 
     fn evaluate_once(&mut self, mut current: Current) -> Result<(), Poisoned> {
         let shape = current.shape;
-        let once = if self.graphs.is_some() { graphs::WARM_UP_EVALUATIONS + 1 } else { 1 };
+        let once = shape.before() + if self.graphs.is_some() { graphs::WARM_UP_EVALUATIONS + 1 } else { 1 };
         let begins = current.evaluated == 0;
         if begins && let Err(cause) = self.take_in(TICKET, &spec(shape, once + TIMED)) {
             self.refuse(shape, &cause.message);
@@ -57,7 +57,8 @@ impl TorchEngine {
         self.context.synchronize().map_err(poisoned)?;
         let began = Instant::now();
         self.warm_up.current = Some(current);
-        let measuring = attention::of_this_thread().map(|attention| attention.measure(begins));
+        let measuring =
+            attention::of_this_thread().map(|attention| attention.measure(current.evaluated == shape.before()));
         let events = self.advance();
         drop(measuring);
         if let Some(cause) = events?.into_iter().find_map(failure) {
@@ -92,7 +93,7 @@ impl TorchEngine {
         self.warm_up.current = None;
         self.warm_up.done += 1;
         self.forget(TICKET);
-        if self.warm_up.auto == Some(shape.size) && shape.rows.is_multiple_of(2) {
+        if self.warm_up.auto == Some(shape.size) && shape.rows.is_multiple_of(2) && !shape.refined {
             self.weigh(shape, seconds);
         }
         Ok(())
@@ -114,7 +115,7 @@ impl TorchEngine {
             let below = self.warm_up.timed.iter().rev().nth(1).map_or(2, |(rows, _)| *rows);
             self.most_pixels = below * area;
             self.warm_up.auto = None;
-            self.warm_up.cut(shape.size, shape.rows);
+            self.warm_up.cut(shape.size, shape.rows, false);
             self.forget_graph(shape);
         }
     }
@@ -128,7 +129,7 @@ impl TorchEngine {
         self.forget(TICKET);
         self.forget_graph(shape); // its inputs may be what memory lacks
         // What one image cannot be, no image can.
-        self.warm_up.cut(shape.size, if shape.rows == 2 { 0 } else { shape.rows });
+        self.warm_up.cut(shape.size, if shape.rows == 2 { 0 } else { shape.rows }, shape.refined);
         // Buckets come in ascending order, those without guidance after all others, which says nothing of these.
         let below = (2..shape.rows).rev().find(|rows| batch::bucket(*rows) == *rows);
         if let Some(below) = below.filter(|_| shape.rows.is_multiple_of(2)) {
@@ -137,8 +138,9 @@ impl TorchEngine {
     }
 
     fn forget_graph(&mut self, shape: Shape) {
-        if let (Ok(key), Some(graphs)) = (self.latent_size(shape.size), &mut self.graphs) {
-            graphs.forget(key, shape.rows);
+        let networks = self.refiner.as_ref().filter(|_| shape.refined).map_or(0, |refiner| refiner.networks.number);
+        if let (Ok(size), Some(graphs)) = (self.latent_size(shape.size), &mut self.graphs) {
+            graphs.forget(Key { networks, ..size }, shape.rows);
         }
     }
 

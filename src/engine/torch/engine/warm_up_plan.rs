@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::batch;
 use crate::engine::Ticket;
 use crate::engine::torch::denoise::graphs;
-use crate::job::{Size, Spec};
+use crate::job::{Refine, RefineMode, Size, Spec};
 use crate::sampler::Sampler;
 
 /// Names the job that no client asked for.
@@ -30,6 +30,15 @@ pub(super) struct Shape {
     pub(super) rows: usize,
     /// Whether its picture is decoded.
     pub(super) decode: bool,
+    /// Whether it is the refiner's: then one of the base model comes before it.
+    pub(super) refined: bool,
+}
+
+impl Shape {
+    /// Evaluations before the first of its own.
+    pub(super) fn before(self) -> u32 {
+        u32::from(self.refined)
+    }
 }
 
 /// What is still to be made ready for.
@@ -60,15 +69,22 @@ pub(super) struct Current {
 
 impl WarmUp {
     /// For pictures of `sizes`, the first of which tells how many rows pay where `rows` are not given. `usual_area` is that of the
-    /// latents that `rows` are meant for, `area` that of a size's.
-    pub(super) fn new(sizes: &[Size], rows: Option<usize>, usual_area: usize, area: impl Fn(Size) -> usize) -> Self {
+    /// latents that `rows` are meant for, `area` that of a size's. A refiner's evaluations come last, if it is `refined`.
+    pub(super) fn new(
+        sizes: &[Size],
+        rows: Option<usize>,
+        (usual_area, refined): (usize, bool),
+        area: impl Fn(Size) -> usize,
+    ) -> Self {
         let most = |size| rows.unwrap_or(MOST_TRIED).saturating_mul(usual_area) / area(size).max(1);
         let buckets = |size| (2..=most(size).max(2)).filter(|rows| batch::bucket(*rows) == *rows);
-        let shape = |size, rows| Shape { size, rows, decode: rows == 2 };
+        let shape = |size, rows| Shape { size, rows, decode: rows == 2, refined: false };
         let guided =
-            sizes.iter().flat_map(|size| buckets(*size).filter(|rows| rows % 2 == 0).map(|rows| shape(*size, rows)));
+            || sizes.iter().flat_map(|size| buckets(*size).filter(|rows| rows % 2 == 0).map(|rows| shape(*size, rows)));
         let others = sizes.iter().flat_map(|size| [1, 3].map(|rows| shape(*size, rows)));
-        let shapes = guided.chain(others).take(graphs::MAX_GRAPHS).collect();
+        // A refiner always guides.
+        let by_refiner = guided().filter(|_| refined).map(|shape| Shape { decode: false, refined, ..shape });
+        let shapes = guided().chain(others).chain(by_refiner).take(graphs::MAX_GRAPHS).collect();
         Self { shapes, auto: sizes.first().copied().filter(|_| rows.is_none()), ..Self::default() }
     }
 
@@ -82,9 +98,9 @@ impl WarmUp {
         self.current.take().or_else(|| self.shapes.pop_front().map(new))
     }
 
-    /// Drops what has this size and so many rows or more.
-    pub(super) fn cut(&mut self, size: Size, rows: usize) {
-        self.shapes.retain(|shape| shape.size != size || shape.rows < rows);
+    /// Drops what has this size and so many rows or more; of the base model, unless it is the refiner alone that cannot have them.
+    pub(super) fn cut(&mut self, size: Size, rows: usize, refined: bool) {
+        self.shapes.retain(|shape| shape.size != size || shape.rows < rows || refined && !shape.refined);
     }
 }
 
@@ -105,7 +121,7 @@ pub(super) fn spec(shape: Shape, steps: u32) -> Spec {
         size: shape.size,
         num_outputs: if guided { shape.rows / 2 } else { shape.rows } as u32,
         // One more than is evaluated, unless the picture is wanted.
-        steps: steps + u32::from(!shape.decode),
+        steps: if shape.refined { 1 } else { steps + u32::from(!shape.decode) },
         guidance_scale: if guided { 7.5 } else { 1.0 },
         sampler: Sampler::Ddim,
         seed: 0,
@@ -113,6 +129,7 @@ pub(super) fn spec(shape: Shape, steps: u32) -> Spec {
         lora: None,
         preview: false,
         denoising_end: None,
+        refine: shape.refined.then_some(Refine { steps, mode: RefineMode::Strength, strength: 1.0 }),
     }
 }
 
@@ -129,18 +146,30 @@ mod tests {
     #[test]
     fn buckets_come_in_the_order_in_which_jobs_want_them() {
         let area = |size: Size| (size.width * size.height / 64) as usize;
-        let auto = WarmUp::new(&[USUAL], None, 64 * 64, area);
+        let new = |sizes: &[Size], rows| WarmUp::new(sizes, rows, (64 * 64, false), area);
+        let auto = new(&[USUAL], None);
         assert_eq!(rows(&auto), [2, 4, 6, 8, 12, 16, 24, 32, 1, 3]);
-        assert_eq!(rows(&WarmUp::new(&[USUAL], Some(8), 64 * 64, area)), [2, 4, 6, 8, 1, 3]);
+        assert_eq!(rows(&new(&[USUAL], Some(8))), [2, 4, 6, 8, 1, 3]);
         let large = Size { width: 1024, height: 1024 };
-        assert_eq!(rows(&WarmUp::new(&[large, USUAL], Some(4), 64 * 64, area)), [2, 2, 4, 1, 3, 1, 3]);
-        assert!(WarmUp::new(&[], None, 64 * 64, area).shapes.is_empty());
+        assert_eq!(rows(&new(&[large, USUAL], Some(4))), [2, 2, 4, 1, 3, 1, 3]);
+        assert!(new(&[], None).shapes.is_empty());
         let many = [USUAL, Size { width: 512, height: 768 }, Size { width: 768, height: 512 }];
-        assert_eq!(
-            WarmUp::new(&many, None, 64 * 64, area).shapes.len(),
-            graphs::MAX_GRAPHS,
-            "more would push one another out"
-        );
+        assert_eq!(new(&many, None).shapes.len(), graphs::MAX_GRAPHS, "more would push one another out");
+    }
+
+    #[test]
+    fn a_refiner_comes_after_what_the_base_model_needs() {
+        let refined = WarmUp::new(&[USUAL], Some(8), (64 * 64, true), |_| 64 * 64);
+        assert_eq!(rows(&refined), [2, 4, 6, 8, 1, 3, 2, 4, 6, 8]);
+        let (base, refiner): (Vec<&Shape>, Vec<&Shape>) = refined.shapes.iter().partition(|shape| !shape.refined);
+        assert_eq!((base.len(), refiner.iter().any(|shape| shape.decode)), (6, false));
+        let spec = spec(*refiner[1], 7);
+        assert_eq!((spec.num_outputs, spec.steps, spec.refine.map(|refine| refine.steps)), (2, 1, Some(7)));
+        let mut cut = refined;
+        cut.cut(USUAL, 4, true);
+        assert_eq!(rows(&cut), [2, 4, 6, 8, 1, 3, 2]);
+        cut.cut(USUAL, 4, false);
+        assert_eq!(rows(&cut), [2, 1, 3, 2]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::engine::torch::networks::unet::{Unet, UnetConfig};
 use crate::engine::torch::networks::vae::Autoencoder;
 use crate::engine::torch::weights::config;
 use crate::engine::torch::weights::files::{Scope, Weights};
-use crate::sampler::NoiseSchedule;
+use crate::sampler::{NoiseSchedule, Sampler};
 
 /// A network and the mappings that its tensors look into.
 type Loaded<T> = Result<(T, Vec<Arc<Mmap>>), LoadError>;
@@ -67,10 +67,12 @@ pub(super) fn autoencoder_alone(
     Ok((vae, weights.finish(|_| true)?))
 }
 
-/// The noise schedule, as `scheduler_config.json` says it.
-pub(super) fn schedule(folder: &Path) -> Result<NoiseSchedule, LoadError> {
+/// The noise schedule, as `scheduler_config.json` says it, and the sampler of its class, if that is one of ours.
+pub(super) fn schedule(folder: &Path) -> Result<(NoiseSchedule, Option<Sampler>), LoadError> {
     let file = folder.join("scheduler").join("scheduler_config.json");
     let text = whole::read_text(&file, config::MAX_CONFIG_BYTES)
         .map_err(|cause| LoadError::Config { file: file.clone(), reason: format!("cannot be read: {cause}") })?;
-    NoiseSchedule::from_json(&text).map_err(|cause| LoadError::Schedule { file, cause })
+    let schedule =
+        NoiseSchedule::from_json(&text).map_err(|cause| LoadError::Schedule { file: file.clone(), cause })?;
+    Ok((schedule, Sampler::of_config(&text)))
 }

@@ -1,6 +1,7 @@
 //! A model from its folder or file: the family that recognises it loads it.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use tch::Kind;
 use tracing::warn;
@@ -63,7 +64,7 @@ impl Model {
         let source = ModelSource::open(&self.path, context)?;
         let (vae, maps) = self.family.load_autoencoder(source, Kind::Float, context)?;
         warn!("the autoencoder overflows in f16: it computes in f32 from now on, which takes longer");
-        self.vae = vae;
+        self.vae = Rc::new(vae);
         self.maps.extend(maps);
         Ok(())
     }

@@ -8,15 +8,17 @@ pub(in crate::engine::torch) mod names;
 mod open_clip;
 mod part;
 mod parts_fit;
+mod refiner;
 mod sd1;
 mod sdxl;
 mod source;
 
 pub use model::Model;
-pub(in crate::engine::torch) use model::{ModelFamily, PartPrefixes};
+pub(in crate::engine::torch) use model::{ModelFamily, PartPrefixes, PromptKind};
+pub(in crate::engine::torch) use refiner::{REFINER_GUIDANCE, Refiner};
 
 /// All that load, in the order in which they are asked.
-pub(in crate::engine::torch) const FAMILIES: [&dyn ModelFamily; 2] = [&sd1::Sd1, &sdxl::Sdxl];
+pub(in crate::engine::torch) const FAMILIES: [&dyn ModelFamily; 3] = [&sd1::Sd1, &sdxl::SDXL, &sdxl::SDXL_REFINER];
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ use crate::engine::torch::networks::unet::Unet;
 use crate::engine::torch::networks::vae::Autoencoder;
 use crate::engine::torch::nn::Forward;
 use crate::job::{Family, Size};
-use crate::sampler::NoiseSchedule;
+use crate::sampler::{NoiseSchedule, Sampler};
 
 /// An autoencoder, and the mappings that its tensors look into.
 pub(in crate::engine::torch) type LoadedAutoencoder = (Autoencoder, Vec<Arc<Mmap>>);
@@ -47,7 +47,7 @@ pub(in crate::engine::torch) trait ModelFamily: Debug + Sync {
     /// # Errors
     /// [`LoadError`] names the file and the tensor or key that is at fault.
     fn load(
-        &self,
+        &'static self,
         source: ModelSource,
         clip_tokenizer: &Path,
         target: Target,
@@ -71,14 +71,23 @@ pub(in crate::engine::torch) trait ModelFamily: Debug + Sync {
     /// libtorch's.
     fn encode(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<EncodedText>;
 
-    /// What the UNet is told beside the pooled text, for a picture of this size; none where it is told nothing.
-    fn numbers(&self, size: Size) -> Vec<f32>;
+    /// What the UNet is told beside the pooled text of `prompt`, for a picture of this size; none where it is told nothing.
+    fn numbers(&self, size: Size, prompt: PromptKind) -> Vec<f32>;
 
     /// What LoRA files begin the names of its modules with.
     fn lora_prefixes(&self) -> LoraPrefixes;
 
     /// Height and width of the latents of a picture of the size that its models are made for.
     fn usual_latents(&self) -> [usize; 2];
+}
+
+/// A text of classifier-free guidance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine::torch) enum PromptKind {
+    /// What to draw.
+    Positive,
+    /// What to keep away from.
+    Negative,
 }
 
 /// Prefixes of all parts that a LoRA may change.
@@ -115,8 +124,10 @@ pub struct Model {
     pub(in crate::engine::torch) tokenizers: Vec<Tokenizer>,
     pub(in crate::engine::torch) text_encoders: Vec<ClipTextModel>,
     pub(in crate::engine::torch) unet: Unet,
-    pub(in crate::engine::torch) vae: Autoencoder,
+    pub(in crate::engine::torch) vae: Rc<Autoencoder>,
     pub(in crate::engine::torch) schedule: Rc<NoiseSchedule>,
+    /// That of its scheduler file, if it is one of ours.
+    pub(in crate::engine::torch) sampler: Option<Sampler>,
     /// Whether a negative prompt that is not there is all zeros to the UNet, or the empty prompt.
     pub(in crate::engine::torch) zeros_for_no_negative: bool,
     pub(in crate::engine::torch) target: Target,

@@ -1,6 +1,6 @@
 //! Parts of a model may be sound each by itself and not belong together.
 
-use super::model::Model;
+use super::model::{Model, PromptKind};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::networks::clip_text::ClipTextModel;
@@ -39,7 +39,7 @@ fn tokenizer_fits(tokenizer: &Tokenizer, [entries, _, length]: [i64; 3]) -> Resu
 
 fn pooled_fits(model: &Model) -> Result<(), String> {
     let given = model.text_encoders.iter().find_map(ClipTextModel::pooled_width);
-    let taken = model.unet.pooled_width(model.family.numbers(model.usual_size()).len());
+    let taken = model.unet.pooled_width(model.family.numbers(model.usual_size(), PromptKind::Positive).len());
     let told = |width: Option<i64>| width.map_or("none".to_owned(), |width| format!("one {width} wide"));
     if given == taken {
         return Ok(());

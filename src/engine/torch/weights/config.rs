@@ -97,6 +97,11 @@ impl ConfigFile {
         items.filter(|list| !list.is_empty()).ok_or_else(|| self.refuse(key, &format!("a list of {of}")))
     }
 
+    /// Whether a `model_index.json` says that there is no part `key`: `[null, null]`.
+    pub(in crate::engine::torch) fn is_without(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|part| part[0].is_null())
+    }
+
     /// A number.
     pub(in crate::engine::torch) fn float(&self, key: &str, default: f64) -> Result<f64, LoadError> {
         self.get(key).map_or(Ok(default), |value| value.as_f64().ok_or_else(|| self.refuse(key, "a number")))

@@ -22,7 +22,7 @@ use crate::engine::torch::networks::clip_text::{ClipTextConfig, ClipTextModel};
 use crate::engine::torch::networks::unet::{Unet, UnetConfig};
 use crate::engine::torch::networks::vae::Autoencoder;
 use crate::engine::torch::weights::files::Weights;
-use crate::sampler::NoiseSchedule;
+use crate::sampler::{NoiseSchedule, Sampler};
 
 /// The parts with weights, in the order in which they are read.
 pub(super) const fn parts(kind: Kind) -> [Part; 3] {
@@ -36,6 +36,7 @@ struct ModelParts {
     unet: Unet,
     vae: Autoencoder,
     schedule: NoiseSchedule,
+    sampler: Option<Sampler>,
     maps: Vec<Arc<Mmap>>,
 }
 
@@ -56,8 +57,9 @@ pub(super) fn model(
         tokenizers: vec![parts.tokenizer],
         text_encoders: vec![parts.text_encoder],
         unet: parts.unet,
-        vae: parts.vae,
+        vae: Rc::new(parts.vae),
         schedule: Rc::new(parts.schedule.for_stable_diffusion()),
+        sampler: parts.sampler,
         zeros_for_no_negative: false,
         target,
         path,
@@ -75,7 +77,8 @@ fn of_folder(path: &Path, kind: Kind, context: &DeviceContext) -> Result<ModelPa
     let (vae, vae_maps) = folder::autoencoder(path, autoencoder, context)?;
     maps.extend(unet_maps.into_iter().chain(vae_maps));
     let tokenizer = Tokenizer::from_folder(&path.join("tokenizer"))?;
-    Ok(ModelParts { tokenizer, text_encoder, unet, vae, schedule: folder::schedule(path)?, maps })
+    let (schedule, sampler) = folder::schedule(path)?;
+    Ok(ModelParts { tokenizer, text_encoder, unet, vae, schedule, sampler, maps })
 }
 
 /// Those of a checkpoint; its tokenizer is one beside it (`tokenizer/`), else `clip_tokenizer`.
@@ -95,7 +98,8 @@ fn file(path: &Path, weights: Weights, clip_tokenizer: &Path, kind: Kind) -> Res
     let schedule = NoiseSchedule::from_json(single_file::SD15_SCHEDULER)
         .map_err(|cause| LoadError::Schedule { file: path.to_owned(), cause })?;
     let maps = weights.finish(single_file::harmless)?;
-    Ok(ModelParts { tokenizer, text_encoder, unet, vae, schedule, maps })
+    let sampler = Sampler::of_config(single_file::SD15_SCHEDULER);
+    Ok(ModelParts { tokenizer, text_encoder, unet, vae, schedule, sampler, maps })
 }
 
 /// The autoencoder of a checkpoint alone.

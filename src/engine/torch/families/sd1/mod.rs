@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tch::Kind;
 
 use super::folder;
-use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes};
+use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes, PromptKind};
 use super::part;
 use super::source::ModelSource;
 use crate::engine::torch::device::context::DeviceContext;
@@ -53,13 +53,13 @@ impl ModelFamily for Sd1 {
     }
 
     fn load(
-        &self,
+        &'static self,
         source: ModelSource,
         clip_tokenizer: &Path,
         target: Target,
         context: &DeviceContext,
     ) -> Result<Model, LoadError> {
-        load::model(&Self, source, clip_tokenizer, target, context)
+        load::model(self, source, clip_tokenizer, target, context)
     }
 
     fn load_autoencoder(
@@ -80,7 +80,7 @@ impl ModelFamily for Sd1 {
         Ok(EncodedText { states: networks.text_encoders[0].forward(&ids)?, pooled: None })
     }
 
-    fn numbers(&self, _: Size) -> Vec<f32> {
+    fn numbers(&self, _: Size, _: PromptKind) -> Vec<f32> {
         Vec::new()
     }
 

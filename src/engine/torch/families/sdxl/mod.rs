@@ -1,5 +1,6 @@
 //! SDXL (Podell et al. 2023): two CLIP text encoders side by side, a UNet that is also told the pooled text and sizes, and pictures of
-//! 1024×1024.
+//! 1024×1024. Its refiner, which goes on with the base model's latents, has the second text encoder alone, and is told how beautiful the
+//! picture is to be.
 
 mod encode;
 mod load;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use tch::Kind;
 
-use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes};
+use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes, PromptKind};
 use super::part;
 use super::source::ModelSource;
 use super::{folder, parts_fit};
@@ -20,13 +21,35 @@ use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::encoded_text::EncodedText;
 use crate::job::{Family, Size};
 
+/// What a refiner is told of how beautiful the picture is to be, 0 to 10, with the prompt and with the negative prompt (diffusers'
+/// `aesthetic_score` and `negative_aesthetic_score`).
+const AESTHETIC_SCORES: [f32; 2] = [6.0, 2.5];
+
 /// The base model of Stable Diffusion XL and what was trained from it.
+pub(super) static SDXL: Sdxl = Sdxl(ModelStage::Base);
+
+/// Its refiner.
+pub(super) static SDXL_REFINER: Sdxl = Sdxl(ModelStage::Refiner);
+
+/// Stable Diffusion XL.
 #[derive(Debug)]
-pub(super) struct Sdxl;
+pub(super) struct Sdxl(ModelStage);
+
+/// Which part of denoising a model of the family is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ModelStage {
+    /// From noise on.
+    Base,
+    /// What is left at the end.
+    Refiner,
+}
 
 impl ModelFamily for Sdxl {
     fn family(&self) -> Family {
-        Family::Sdxl
+        match self.0 {
+            ModelStage::Base => Family::Sdxl,
+            ModelStage::Refiner => Family::SdxlRefiner,
+        }
     }
 
     fn pipelines(&self) -> &'static [&'static str] {
@@ -35,26 +58,31 @@ impl ModelFamily for Sdxl {
 
     fn recognise(&self, source: &ModelSource) -> bool {
         match source {
-            ModelSource::Folder { index, .. } => index.word("_class_name", self.pipelines()).is_ok(),
-            ModelSource::File { weights, .. } => single_file::is_whole(weights),
+            ModelSource::Folder { index, .. } => {
+                let stage = if index.is_without("text_encoder") { ModelStage::Refiner } else { ModelStage::Base };
+                index.word("_class_name", self.pipelines()).is_ok() && self.0 == stage
+            }
+            ModelSource::File { weights, .. } => single_file::is_whole(weights, self.family()),
         }
     }
 
     fn weight_files(&self, folder: &Path, half: bool) -> Result<Vec<PathBuf>, LoadError> {
         let kind = if half { Kind::Half } else { Kind::Float };
-        part::files(&load::parts(folder, kind)?, folder)
+        part::files(&load::Parts::of(folder, self.0, kind)?.all(), folder)
     }
 
     fn load(
-        &self,
+        &'static self,
         source: ModelSource,
         clip_tokenizer: &Path,
         target: Target,
         context: &DeviceContext,
     ) -> Result<Model, LoadError> {
         let model = match source {
-            ModelSource::Folder { path, index } => load::model(&Self, path, &index, target, context)?,
-            ModelSource::File { path, weights } => single_file::model(&Self, path, weights, clip_tokenizer, target)?,
+            ModelSource::Folder { path, index } => load::model((self, self.0), path, &index, target, context)?,
+            ModelSource::File { path, weights } => {
+                single_file::model((self, self.0), path, weights, clip_tokenizer, target)?
+            }
         };
         parts_fit::check(&model)?;
         Ok(model)
@@ -77,10 +105,15 @@ impl ModelFamily for Sdxl {
     }
 
     /// The size of the picture that it was trained to take this for, where its upper left corner was cut out, and the size that it is to
-    /// have; each first down, then right.
-    fn numbers(&self, size: Size) -> Vec<f32> {
+    /// have; each first down, then right. A refiner is told the aesthetic score in place of the last.
+    fn numbers(&self, size: Size, prompt: PromptKind) -> Vec<f32> {
         let [height, width] = [size.height, size.width].map(|side| side as f32);
-        vec![height, width, 0.0, 0.0, height, width]
+        let told = vec![height, width, 0.0, 0.0];
+        match (self.0, prompt) {
+            (ModelStage::Base, _) => [told, vec![height, width]].concat(),
+            (ModelStage::Refiner, PromptKind::Positive) => [told, vec![AESTHETIC_SCORES[0]]].concat(),
+            (ModelStage::Refiner, PromptKind::Negative) => [told, vec![AESTHETIC_SCORES[1]]].concat(),
+        }
     }
 
     fn lora_prefixes(&self) -> LoraPrefixes {

@@ -1,5 +1,6 @@
 //! Single-file checkpoints of SDXL, as far as they differ from those of other families: attention heads of one width, a text encoder in
-//! transformers' names and one in OpenCLIP's. The base model and Turbo have the same tensors; what Turbo's scheduler file says, no checkpoint does.
+//! transformers' names and one in OpenCLIP's, of which a refiner has the second alone. The base model and Turbo have the same tensors; what
+//! Turbo's scheduler file says, no checkpoint does.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -7,21 +8,24 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 use tch::Kind;
 
+use super::ModelStage;
 use super::load::autoencoder_kind;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::families::checkpoint::{self, HEAD, Layout};
-use crate::engine::torch::families::model::{LoadedAutoencoder, Model, ModelFamily};
+use crate::engine::torch::families::model::{LoadedAutoencoder, Model, ModelFamily, PromptKind};
 use crate::engine::torch::families::open_clip;
 use crate::engine::torch::networks::clip_text::{ClipTextConfig, ClipTextModel};
 use crate::engine::torch::networks::unet::{Unet, UnetConfig};
 use crate::engine::torch::networks::vae::Autoencoder;
 use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Weights;
-use crate::job::Family;
-use crate::job::checkpoint::{SDXL_TEXT_ENCODER_PREFIXES, UNET_PREFIX, is_whole as has_parts, parts};
-use crate::sampler::NoiseSchedule;
+use crate::job::checkpoint::{
+    REFINER_TEXT_ENCODER_PREFIX, SDXL_TEXT_ENCODER_PREFIXES, UNET_PREFIX, is_whole as has_parts, parts,
+};
+use crate::job::{Family, Size};
+use crate::sampler::{NoiseSchedule, Sampler};
 
 /// The base model's `scheduler/scheduler_config.json`.
 const SDXL_SCHEDULER: &str = r#"{
@@ -29,9 +33,6 @@ const SDXL_SCHEDULER: &str = r#"{
     "num_train_timesteps": 1000, "prediction_type": "epsilon", "timestep_spacing": "leading", "steps_offset": 1,
     "interpolation_type": "linear", "set_alpha_to_one": false, "skip_prk_steps": true, "clip_sample": false
 }"#;
-
-/// Numbers that the UNet is told beside the pooled text.
-const NUMBERS: usize = 6;
 
 /// What the second tokenizer of every published SDXL folder pads with.
 const PAD: &str = "!";
@@ -43,14 +44,14 @@ const MARKS: [(&str, &str); 3] = [
     ("edm_mean", "its latents and noise are scaled otherwise"),
 ];
 
-/// Whether a checkpoint has all parts of an SDXL model, and none that only other families have.
-pub(super) fn is_whole(weights: &Weights) -> bool {
-    has_parts(Family::Sdxl, |prefix| weights.shapes().any(|(name, _)| name.starts_with(prefix)))
+/// Whether a checkpoint has all parts of a model of this family, and none that only other families have.
+pub(super) fn is_whole(weights: &Weights, family: Family) -> bool {
+    has_parts(family, |prefix| weights.shapes().any(|(name, _)| name.starts_with(prefix)))
 }
 
 /// A model of `family`; without tokenizers beside it those of `clip_tokenizer`.
 pub(super) fn model(
-    family: &'static dyn ModelFamily,
+    (family, stage): (&'static dyn ModelFamily, ModelStage),
     path: PathBuf,
     weights: Weights,
     clip_tokenizer: &Path,
@@ -61,34 +62,39 @@ pub(super) fn model(
         let reason = format!("it has a tensor {mark}, so {meaning}; that is not supported");
         return Err(LoadError::Path { path, reason });
     }
-    let [first_prefix, second_prefix] = SDXL_TEXT_ENCODER_PREFIXES;
-    let first_prefix = layout.text_prefix(first_prefix);
-    let first_config = ClipTextConfig::read(&layout.text_encoder(&first_prefix, end_of_text()))?;
-    let second_config = ClipTextConfig::read(&open_clip::config(&layout, second_prefix, end_of_text()))?;
-    let unet_config = UnetConfig::read(&unet(&layout, second_prefix))?;
+    let clip = (stage == ModelStage::Base).then(|| layout.text_prefix(SDXL_TEXT_ENCODER_PREFIXES[0]));
+    let open = if stage == ModelStage::Base { SDXL_TEXT_ENCODER_PREFIXES[1] } else { REFINER_TEXT_ENCODER_PREFIX };
+    let clip_config = |prefix: &String| ClipTextConfig::read(&layout.text_encoder(prefix, end_of_text()));
+    let clip_config = clip.as_ref().map(clip_config).transpose()?;
+    let open_config = ClipTextConfig::read(&open_clip::config(&layout, open, end_of_text()))?;
+    let numbers = family.numbers(Size { width: 1, height: 1 }, PromptKind::Positive).len();
+    let unet_config = UnetConfig::read(&unet(&layout, open, numbers))?;
     let autoencoder_config = autoencoder(&layout);
-    let text = move |name: &str| match name.split_once('/')? {
-        ("text_encoder", name) => Some(format!("{first_prefix}{name}").into()),
-        (_, name) => open_clip::source(second_prefix, name),
+    let text = move |name: &str| match (name.split_once('/')?, &clip) {
+        (("text_encoder", name), Some(clip)) => Some(format!("{clip}{name}").into()),
+        ((_, name), _) => open_clip::source(open, name),
     };
     let weights = checkpoint::renamed(weights, &unet_config, &autoencoder_config, text)?;
     let part = |name: &str| weights.part(name, target.kind);
+    let clip = clip_config.map(|config| ClipTextModel::load(&part("text_encoder/"), &config)).transpose()?;
+    let open = ClipTextModel::load_with_projection(&part("text_encoder_2/"), &open_config)?;
     let schedule = NoiseSchedule::from_json(SDXL_SCHEDULER);
-    let [first_tokenizer, second_tokenizer] = tokenizers(&path, clip_tokenizer)?;
+    let [first, second] = tokenizers(&path, clip_tokenizer)?;
     Ok(Model {
         family,
-        tokenizers: vec![first_tokenizer, second_tokenizer],
-        text_encoders: vec![
-            ClipTextModel::load(&part("text_encoder/"), &first_config)?,
-            ClipTextModel::load_with_projection(&part("text_encoder_2/"), &second_config)?,
-        ],
+        tokenizers: Some(first).filter(|_| clip.is_some()).into_iter().chain([second]).collect(),
+        text_encoders: clip.into_iter().chain([open]).collect(),
         unet: Unet::load(&part("unet/"), &unet_config)?,
-        vae: Autoencoder::load(&weights.part("vae/", autoencoder_kind(target.kind, true)), &autoencoder_config)?,
+        vae: Rc::new(Autoencoder::load(
+            &weights.part("vae/", autoencoder_kind(target.kind, true)),
+            &autoencoder_config,
+        )?),
         schedule: Rc::new(schedule.map_err(|cause| LoadError::Schedule { file: path.clone(), cause })?),
-        zeros_for_no_negative: true,
+        sampler: Sampler::of_config(SDXL_SCHEDULER),
+        zeros_for_no_negative: stage == ModelStage::Base,
         target,
         path,
-        maps: weights.finish(harmless)?,
+        maps: weights.finish(|name| harmless(name, family.family()))?,
     })
 }
 
@@ -98,12 +104,13 @@ pub(super) fn autoencoder_alone(weights: Weights, kind: Kind) -> Result<LoadedAu
     checkpoint::autoencoder_alone(weights, &config, kind)
 }
 
-fn unet(layout: &Layout, second_prefix: &str) -> ConfigFile {
+/// That of a UNet which is told so many `numbers` beside the pooled text of the encoder below `text_prefix`.
+fn unet(layout: &Layout, text_prefix: &str, numbers: usize) -> ConfigFile {
     let inputs = layout.size(&format!("{UNET_PREFIX}label_emb.0.0.weight"), 1);
-    let pooled = layout.size(&open_clip::projection(second_prefix), 1);
+    let pooled = layout.size(&open_clip::projection(text_prefix), 1);
     let added = json!({
         "addition_embed_type": "text_time",
-        "addition_time_embed_dim": inputs.saturating_sub(pooled) / NUMBERS,
+        "addition_time_embed_dim": inputs.saturating_sub(pooled) / numbers,
         "projection_class_embeddings_input_dim": inputs,
     });
     layout.unet(|channels| (channels / HEAD).max(1), added)
@@ -127,6 +134,6 @@ fn tokenizers(path: &Path, clip_tokenizer: &Path) -> Result<[Tokenizer; 2], Load
 }
 
 /// Tensors that inference has no use for.
-fn harmless(name: &str) -> bool {
-    checkpoint::harmless(name, parts(Family::Sdxl)) || name.ends_with(".logit_scale")
+fn harmless(name: &str, family: Family) -> bool {
+    checkpoint::harmless(name, parts(family)) || name.ends_with(".logit_scale")
 }

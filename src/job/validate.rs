@@ -205,6 +205,9 @@ fn listed(names: &[&str]) -> String {
 mod sdxl_tests;
 
 #[cfg(test)]
+mod sdxl_turbo_tests;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;

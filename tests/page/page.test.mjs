@@ -291,6 +291,32 @@ test("a picture to begin from is dropped, pasted or chosen, and a mask painted o
   await page.calm();
 });
 
+test("an endpoint of SDXL Turbo begins from no picture, and says what it drew beside the images", async () => {
+  const own = await House.open({}, '[[endpoints]]\nid = "turbo"\ncontract = "sdxl_turbo"\n');
+  const drawer = new Worker(`${own.gateway.url}/v2/turbo`);
+  try {
+    const page = await own.visit();
+    await page.locator("#settings").evaluate((settings) => { settings.open = true; });
+    assert.equal(await page.locator("#scheduler").isVisible(), true);
+    assert.equal(await page.locator("#start").isVisible(), false);
+    await page.locator("#file").setInputFiles({ name: "hills.png", mimeType: "image/png", buffer: picture("1", 64, 64) });
+    await draw(page, { prompt: "hills", width: 136, height: 72, num_outputs: 2, seed: BIGGEST });
+    const job = await drawer.next();
+    assert.deepEqual(job.input, {
+      prompt: "hills", width: 136, height: 72, num_images: 2, num_inference_steps: 1, guidance_scale: 0, scheduler: "EULER-A", preview: true, seed: BIGGEST,
+    });
+    const images = [BIGGEST, "0"].map((seed) => ({ image: picture(seed, 136, 72).toString("base64"), seed }));
+    await job.finish({ output: { generation_time: 0.4, images, parameters: { prompt: "hills", seed: BIGGEST } } });
+    const shown = await card(page, "COMPLETED");
+    assert.deepEqual(await shown.locator(".seed output").allTextContents(), [BIGGEST, "0"]);
+    assert.equal(await shown.locator(".frame img").evaluateAll((all) => all.filter((image) => image.naturalWidth === 136).length), 2);
+    await page.calm();
+  } finally {
+    await drawer.stop();
+    await own.close();
+  }
+});
+
 test("an endpoint of SDXL has its own fields, sides and results", async () => {
   const endpoints = '[[endpoints]]\nid = "stable-diffusion-v1"\n[[endpoints]]\nid = "sdxl"\ncontract = "sdxl"\n';
   const own = await House.open({}, endpoints);

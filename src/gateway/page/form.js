@@ -46,6 +46,7 @@ function adopt() {
     Object.assign(slider, { min: minimum, max: Math.min(maximum, slider.dataset.most ?? maximum) });
   }
   start.limit(Math.max(...sides(properties.width), ...sides(properties.height)));
+  start.offer("init_image" in properties);
   mask.offer("mask" in properties);
   field("prompt").placeholder = model.placeholder ?? PLACEHOLDER;
   changed();

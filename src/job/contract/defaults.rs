@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::draft::Draft;
 use super::field::Field;
 use super::list::Contract;
+use super::text::either;
 use crate::job::spec::Size;
 use crate::suggest::suggest;
 
@@ -82,7 +83,7 @@ impl Defaults {
         if let Some(key) = object.keys().find(|key| !FILE_KEYS.contains(&key.as_str())) {
             return Err(unknown(key, "", &FILE_KEYS));
         }
-        let contract = object.get("contract").map_or(Ok(usual), contract)?;
+        let contract = object.get("contract").map_or(Ok(usual), Self::contract_named)?;
         let placeholder = object.get("placeholder").map(placeholder).transpose()?;
         let fields = match object.get("defaults") {
             None => Map::new(),
@@ -90,6 +91,19 @@ impl Defaults {
             Some(_) => return Err(wrong("defaults", "a JSON object")),
         };
         Ok(Self { contract, fields, placeholder })
+    }
+
+    /// The contract that `value` names.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn contract_named(value: &Value) -> Result<Contract, DefaultsError> {
+        let named = value.as_str().and_then(Contract::from_name);
+        named.ok_or_else(|| DefaultsError::Bounds {
+            key: "contract".into(),
+            value: value.clone(),
+            allowed: either(Contract::ALL.iter().map(|contract| contract.name().to_owned())),
+        })
     }
 
     /// What `field` is where a job does not send it; `None` if a job must send it.
@@ -126,15 +140,6 @@ impl Defaults {
         };
         self.own().map(told).collect::<Vec<_>>().join(", ")
     }
-}
-
-fn contract(value: &Value) -> Result<Contract, DefaultsError> {
-    let named = value.as_str().and_then(Contract::from_name);
-    named.ok_or_else(|| DefaultsError::Bounds {
-        key: "contract".into(),
-        value: value.clone(),
-        allowed: Contract::ALL.iter().map(|contract| contract.name()).collect::<Vec<_>>().join(" or "),
-    })
 }
 
 fn placeholder(value: &Value) -> Result<String, DefaultsError> {
@@ -206,8 +211,8 @@ mod tests {
                 r#"{"default": {}}"#,
                 "default is no key that a model may set (did you mean defaults?): there are contract, defaults, placeholder",
             ),
-            (r#"{"contract": "sd9"}"#, r#"contract is "sd9": use sd1 or sdxl"#),
-            (r#"{"contract": 1}"#, "contract is 1: use sd1 or sdxl"),
+            (r#"{"contract": "sd9"}"#, r#"contract is "sd9": use sd1, sdxl or sdxl_turbo"#),
+            (r#"{"contract": 1}"#, "contract is 1: use sd1, sdxl or sdxl_turbo"),
             (r#"{"placeholder": 1}"#, "placeholder should be a line of text of at most 200 bytes"),
             (r#"{"placeholder": "a\nb"}"#, "placeholder should be a line of text of at most 200 bytes"),
             (r#"{"defaults": 1}"#, "defaults should be a JSON object"),

@@ -3,6 +3,7 @@
 //! From a contract's table are made the check of an input ([`crate::job::validate`]), the OpenAPI schema of inputs, the form of the page
 //! and the table of docs/jobs.md.
 
+mod common;
 mod defaults;
 mod document;
 mod draft;
@@ -10,6 +11,7 @@ mod field;
 mod list;
 mod sd1;
 mod sdxl;
+mod sdxl_turbo;
 mod shape;
 mod sides;
 mod table;

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::field::{Catalog, Choices, Default, Field, Kind};
+use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW};
+use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
 use super::table::{StartImage, Table};
@@ -18,7 +19,7 @@ pub(super) static SD1: Table = Table {
     },
     needs: &[("mask", "init_image")],
     count: "num_outputs",
-    start: StartImage { field: "init_image", sets_size: false },
+    start: Some(StartImage { field: "init_image", sets_size: false }),
     output: OutputShape::List,
     input,
 };
@@ -93,28 +94,9 @@ static SD1_FIELDS: [Field; 19] = [
                   alone and reports it, so it can be made again by itself",
         ..Field::PLAIN
     },
-    Field {
-        name: "lora",
-        kind: Kind::Name(Catalog::Loras, |draft, name| draft.lora = name),
-        default: Default::None,
-        meaning: "the name of a LoRA file of the operator's",
-        ..Field::PLAIN
-    },
-    Field {
-        name: "lora_scale",
-        kind: Kind::Number(0.0..=1.0, |draft, scale| draft.lora_scale = scale),
-        default: Default::Number(1.0),
-        meaning: "how much of the LoRA; 0 is none",
-        part_of: Some("lora"),
-        ..Field::PLAIN
-    },
-    Field {
-        name: "model",
-        kind: Kind::Name(Catalog::Models, |draft, name| draft.model = name),
-        default: Default::None,
-        meaning: "the name of the model that draws; left out, the operator's first",
-        ..Field::PLAIN
-    },
+    LORA,
+    LORA_SCALE,
+    MODEL,
     Field {
         name: "init_image",
         kind: Kind::Image(|draft, image| draft.init_image = image),
@@ -153,20 +135,8 @@ static SD1_FIELDS: [Field; 19] = [
         part_of: Some("mask"),
         ..Field::PLAIN
     },
-    Field {
-        name: "nsfw",
-        kind: Kind::Flag(|_, _| ()),
-        default: Default::Flag(false),
-        meaning: "is checked, and has no effect yet",
-        ..Field::PLAIN
-    },
-    Field {
-        name: "preview",
-        kind: Kind::Flag(|draft, preview| draft.preview = preview),
-        default: Default::Flag(false),
-        meaning: "whether the progress updates of a worker have a small JPEG of the picture so far, as a data URI",
-        ..Field::PLAIN
-    },
+    NSFW,
+    PREVIEW,
 ];
 
 fn input(spec: &Spec, index: u32) -> Value {

@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::field::{Catalog, Choices, Default, Field, Kind};
+use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW};
+use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
 use super::table::{StartImage, Table};
@@ -29,7 +30,7 @@ pub(super) static SDXL: Table = Table {
     },
     needs: &[],
     count: "num_images",
-    start: StartImage { field: IMAGE, sets_size: true },
+    start: Some(StartImage { field: IMAGE, sets_size: true }),
     output: OutputShape::Object,
     input,
 };
@@ -142,42 +143,11 @@ static SDXL_FIELDS: [Field; 18] = [
         by_model: true,
         ..Field::PLAIN
     },
-    Field {
-        name: "lora",
-        kind: Kind::Name(Catalog::Loras, |draft, name| draft.lora = name),
-        default: Default::None,
-        meaning: "the name of a LoRA file of the operator's",
-        ..Field::PLAIN
-    },
-    Field {
-        name: "lora_scale",
-        kind: Kind::Number(0.0..=1.0, |draft, scale| draft.lora_scale = scale),
-        default: Default::Number(1.0),
-        meaning: "how much of the LoRA; 0 is none",
-        part_of: Some("lora"),
-        ..Field::PLAIN
-    },
-    Field {
-        name: "model",
-        kind: Kind::Name(Catalog::Models, |draft, name| draft.model = name),
-        default: Default::None,
-        meaning: "the name of the model that draws; left out, the operator's first",
-        ..Field::PLAIN
-    },
-    Field {
-        name: "nsfw",
-        kind: Kind::Flag(|_, _| ()),
-        default: Default::Flag(false),
-        meaning: "is checked, and has no effect yet",
-        ..Field::PLAIN
-    },
-    Field {
-        name: "preview",
-        kind: Kind::Flag(|draft, preview| draft.preview = preview),
-        default: Default::Flag(false),
-        meaning: "whether the progress updates of a worker have a small JPEG of the picture so far, as a data URI",
-        ..Field::PLAIN
-    },
+    LORA,
+    LORA_SCALE,
+    MODEL,
+    NSFW,
+    PREVIEW,
 ];
 
 /// From an image its size and the steps from noise follow.

@@ -17,8 +17,8 @@ pub struct Table {
     pub needs: &'static [(&'static str, &'static str)],
     /// The field that says how many images there are.
     pub count: &'static str,
-    /// The image that a job may begin from.
-    pub start: StartImage,
+    /// The image that a job may begin from; `None` if it always begins from noise.
+    pub start: Option<StartImage>,
     /// What its results look like.
     pub output: OutputShape,
     /// An input that draws image `index` of a job again. Images that it began from are named by their files' SHA-256.

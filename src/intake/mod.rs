@@ -58,7 +58,7 @@ impl Intake {
         mut spec: Spec<ImageSource>,
         contract: Contract,
     ) -> Result<(Spec, Vec<String>), JobError> {
-        let (Some(Img2Img { image, strength, mask }), Some(StartImage { field, sets_size })) =
+        let (Some(Img2Img { image, strength, mask }), Some(StartImage { field, sets_size, .. })) =
             (spec.start.take(), contract.table().start)
         else {
             return Ok((spec.with_start(None), Vec::new()));

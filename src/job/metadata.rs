@@ -50,7 +50,7 @@ fn common_name(sampler: Sampler) -> &'static str {
         Sampler::Kdpm2D => "DPM2",
         Sampler::Pndm => "PLMS",
         Sampler::KLms => "LMS",
-        Sampler::Ddim | Sampler::Ddpm | Sampler::Ipndm => sampler.name(),
+        Sampler::Ddim | Sampler::Ddpm | Sampler::Ipndm | Sampler::Lcm | Sampler::Tcd => sampler.name(),
     }
 }
 

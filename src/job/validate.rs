@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::contract::{Catalog, Contract, Defaults, Draft, Field, FieldFault, Kind};
+use super::contract::{Catalog, Conflict, Contract, Defaults, Draft, Field, FieldFault, Kind};
 use super::error::{Complaint, Complaints, cut};
 use super::form::wrong_type;
 use super::spec::{ImageSource, Spec};
@@ -89,6 +89,10 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Image
             faults.insert(field.name, fault);
         }
     }
+    // What was sent wrong is as it is in a new draft, where nothing conflicts.
+    if let Some(conflict) = Conflict::of_job(&draft, defaults.contract.table()) {
+        faults.insert(conflict.field, conflicting(&conflict));
+    }
     Complaints::check(complaints(defaults.contract, sent, faults))?;
     Ok(draft.finish(model.map(|model| model.name.as_str()), entropy.into()))
 }
@@ -170,6 +174,16 @@ fn is_sent(sent: &Map<String, Value>, field: &str) -> bool {
 /// The field of an input beside which `field` has no effect.
 fn unused_with(field: &Field, sent: &Map<String, Value>) -> Option<&'static str> {
     field.unused_with.filter(|other| is_sent(sent, other))
+}
+
+fn conflicting(conflict: &Conflict) -> Complaint {
+    let Conflict { field, value, .. } = conflict;
+    let allowed = conflict.allowed();
+    Complaint {
+        field: (*field).into(),
+        text: format!("{field} is {value}, and may be {allowed}."),
+        hint: Some(format!("use {allowed}")),
+    }
 }
 
 /// What a client may do about a value.
@@ -442,6 +456,26 @@ mod tests {
         let mask = Mask { image: ImageSource::Inline("AAAA".into()), repaint: Shade::White, paste: true };
         assert_eq!(start(whole), Some(Img2Img { image, strength: 1.0, mask: Some(mask) }));
         assert_eq!(start(json!({"prompt": "p", "mask": null, "prompt_strength": 0.1})), None);
+    }
+
+    #[test]
+    fn a_sampler_of_distilled_models_makes_fifty_steps_at_most() {
+        let job = |input: Value| validate(&input, &offer(), 0).map(|spec| spec.steps);
+        for (sampler, most) in [("LCM", 50), ("TCD", 50), ("DDIM", 500)] {
+            assert_eq!(job(json!({"prompt": "p", "scheduler": sampler, "num_inference_steps": most})), Ok(most));
+        }
+        for sampler in ["LCM", "TCD"] {
+            for start in [json!(null), json!("http://x/i.png")] {
+                let input = json!({"prompt": "p", "scheduler": sampler, "num_inference_steps": 51, "init_image": start, "prompt_strength": 0.1});
+                let refused = job(input).unwrap_err();
+                let may_be = format!("1 to 50 with {sampler}");
+                assert_eq!(refused.texts(), [format!("num_inference_steps is 51, and may be {may_be}.")]);
+                assert_eq!(refused.hints(), [format!("num_inference_steps: use {may_be}")]);
+            }
+        }
+        // One complaint a field: what is no number of steps at all is told alone.
+        let input = json!({"prompt": "p", "scheduler": "LCM", "num_inference_steps": 501});
+        assert_eq!(job(input).unwrap_err().texts(), ["num_inference_steps does not meet the constraints."]);
     }
 
     #[test]

@@ -1,28 +1,37 @@
 //! The list of samplers: a name, a file, a line here.
 
+use super::steps::{DISTILLED_STEPS, MAX_STEPS};
 use super::{
-    ddim, ddpm, dpm_m, dpm_s, euler_a, euler_d, heun, ipndm, kdpm2, lms, pndm, schedule::NoiseSchedule, table::Plan,
+    ddim, ddpm, dpm_m, dpm_s, euler_a, euler_d, heun, ipndm, kdpm2, lcm, lms, pndm, schedule::NoiseSchedule,
+    table::Plan, tcd,
 };
 
-/// A sampler's file as a function; steps are 1 to [`super::MAX_STEPS`] and begin is below them.
+/// A sampler's file as a function; steps are 1 to [`Sampler::max_steps`] and begin is below them.
 type Planner = fn(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan;
 
 macro_rules! samplers {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $planner:path;)*) => {
-        /// A sampler of the SD v1 endpoint.
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $planner:path, $most:expr;)*) => {
+        /// A sampler: those of the SD v1 endpoint, and what we offer beside them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Sampler {
             $($(#[$doc])* $variant,)*
         }
 
         impl Sampler {
-            /// Every sampler, in the endpoint's order.
+            /// Every sampler, in the endpoint's order; then ours.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The endpoint's name for it.
+            /// What jobs call it.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
+                }
+            }
+
+            /// The most steps of a run.
+            pub const fn max_steps(self) -> usize {
+                match self {
+                    $(Self::$variant => $most,)*
                 }
             }
 
@@ -37,29 +46,33 @@ macro_rules! samplers {
 
 samplers! {
     /// Denoising diffusion implicit models, η = 0.
-    Ddim = "DDIM", ddim::plan;
+    Ddim = "DDIM", ddim::plan, MAX_STEPS;
     /// Ancestral sampling with the smaller fixed variance.
-    Ddpm = "DDPM", ddpm::plan;
+    Ddpm = "DDPM", ddpm::plan, MAX_STEPS;
     /// DPM-Solver++, second order, multistep.
-    DpmM = "DPM-M", dpm_m::plan;
+    DpmM = "DPM-M", dpm_m::plan, MAX_STEPS;
     /// DPM-Solver++, second order, singlestep.
-    DpmS = "DPM-S", dpm_s::plan;
+    DpmS = "DPM-S", dpm_s::plan, MAX_STEPS;
     /// Euler with ancestral noise.
-    EulerA = "EULER-A", euler_a::plan;
+    EulerA = "EULER-A", euler_a::plan, MAX_STEPS;
     /// Euler.
-    EulerD = "EULER-D", euler_d::plan;
+    EulerD = "EULER-D", euler_d::plan, MAX_STEPS;
     /// Heun.
-    Heun = "HEUN", heun::plan;
+    Heun = "HEUN", heun::plan, MAX_STEPS;
     /// Adams-Bashforth of order 4 in σ.
-    Ipndm = "IPNDM", ipndm::plan;
+    Ipndm = "IPNDM", ipndm::plan, MAX_STEPS;
     /// DPM-Solver-2 with ancestral noise.
-    Kdpm2A = "KDPM2-A", kdpm2::plan_ancestral;
+    Kdpm2A = "KDPM2-A", kdpm2::plan_ancestral, MAX_STEPS;
     /// DPM-Solver-2.
-    Kdpm2D = "KDPM2-D", kdpm2::plan;
+    Kdpm2D = "KDPM2-D", kdpm2::plan, MAX_STEPS;
     /// Pseudo linear multistep.
-    Pndm = "PNDM", pndm::plan;
+    Pndm = "PNDM", pndm::plan, MAX_STEPS;
     /// Linear multistep of order 4 in σ.
-    KLms = "K-LMS", lms::plan;
+    KLms = "K-LMS", lms::plan, MAX_STEPS;
+    /// Of latent consistency models.
+    Lcm = "LCM", lcm::plan, DISTILLED_STEPS;
+    /// Trajectory consistency distillation, γ = 0.
+    Tcd = "TCD", tcd::plan, DISTILLED_STEPS;
 }
 
 impl std::fmt::Display for Sampler {
@@ -75,8 +88,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twelve_samplers_have_twelve_names() {
+    fn every_sampler_has_a_name_of_its_own() {
         let names: HashSet<&str> = Sampler::ALL.iter().map(|sampler| sampler.name()).collect();
-        assert_eq!((Sampler::ALL.len(), names.len()), (12, 12));
+        assert_eq!((Sampler::ALL.len(), names.len()), (14, 14));
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::conflict::Conflict;
 use super::draft::Draft;
 use super::field::Field;
 use super::list::Contract;
@@ -90,7 +91,15 @@ impl Defaults {
             Some(Value::Object(fields)) => checked(contract, fields)?,
             Some(_) => return Err(wrong("defaults", "a JSON object")),
         };
-        Ok(Self { contract, fields, placeholder })
+        let read = Self { contract, fields, placeholder };
+        match Conflict::of_defaults(&read.draft(), contract.table()) {
+            None => Ok(read),
+            Some(conflict) => Err(DefaultsError::Bounds {
+                key: format!("defaults.{}", conflict.field),
+                allowed: conflict.allowed(),
+                value: conflict.value,
+            }),
+        }
     }
 
     /// The contract that `value` names.
@@ -113,12 +122,17 @@ impl Defaults {
 
     /// The size of an image where a job names none.
     pub fn size(&self) -> Size {
+        self.draft().size
+    }
+
+    /// A job that sends nothing.
+    fn draft(&self) -> Draft {
         let mut draft = Draft::new();
         for field in self.contract.table().fields {
-            // Defaults are within the bounds, and what must be sent has nothing to do with sizes.
+            // Defaults are within the bounds, and what must be sent stays as it is in a new one.
             let _ = self.of(field).map(|value| field.read(&self.contract.table().choices, &value, &mut draft));
         }
-        draft.size
+        draft
     }
 
     /// The smallest image.
@@ -218,6 +232,14 @@ mod tests {
             (r#"{"defaults": 1}"#, "defaults should be a JSON object"),
             (r#"{"defaults": {"num_inference_steps": 0}}"#, "defaults.num_inference_steps is 0: use 1 to 500"),
             (r#"{"defaults": {"guidance_scale": "5"}}"#, r#"defaults.guidance_scale is "5": use 0 to 20"#),
+            (
+                r#"{"defaults": {"num_inference_steps": 51, "scheduler": "LCM"}}"#,
+                "defaults.num_inference_steps is 51: use 1 to 50 with LCM",
+            ),
+            (
+                r#"{"contract": "sdxl", "defaults": {"refiner_inference_steps": 60, "scheduler": "TCD"}}"#,
+                "defaults.refiner_inference_steps is 60: use 1 to 50 with TCD",
+            ),
             (
                 r#"{"defaults": {"width": 500}}"#,
                 "defaults.width is 500: use 128, 256, 384, 448, 512, 576, 640, 704 or 768",

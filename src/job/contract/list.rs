@@ -109,8 +109,9 @@ mod tests {
             assert!(contract.sides().all().is_sorted());
             // The intake resizes a mask to what the job asks for.
             assert!(!table.start.is_some_and(|start| start.sets_size) || contract.field("mask").is_none());
-            let named = table.start.map(|start| start.field).into_iter().chain([table.count]);
-            assert!(named.into_iter().all(|name| contract.field(name).is_some()));
+            let of_start = table.start.map(|start| [start.field, start.steps]);
+            let named = of_start.into_iter().flatten().chain([table.count, table.steps]);
+            assert!({ named }.all(|name| contract.field(name).is_some()));
             let names: Vec<&str> = contract.samplers().map(|(name, _)| name).collect();
             assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1), "{names:?}");
             assert_eq!(Contract::from_name(contract.name()), Some(contract));

@@ -4,6 +4,7 @@
 //! and the table of docs/jobs.md.
 
 mod common;
+mod conflict;
 mod defaults;
 mod document;
 mod draft;
@@ -17,6 +18,7 @@ mod sides;
 mod table;
 mod text;
 
+pub(super) use conflict::Conflict;
 pub use defaults::{Defaults, DefaultsError};
 pub use draft::Draft;
 pub(super) use field::FieldFault;

@@ -11,6 +11,8 @@ use super::text::{PROMPT_BYTES, digest};
 use crate::job::spec::Spec;
 use crate::sampler::Sampler;
 
+const STEPS: &str = "num_inference_steps";
+
 pub(super) static SD1: Table = Table {
     fields: &SD1_FIELDS,
     choices: Choices {
@@ -18,8 +20,9 @@ pub(super) static SD1: Table = Table {
         sampler_aliases: &[("KLMS", Sampler::KLms)],
     },
     needs: &[("mask", "init_image")],
+    steps: STEPS,
     count: "num_outputs",
-    start: Some(StartImage { field: "init_image", sets_size: false }),
+    start: Some(StartImage { field: "init_image", steps: STEPS, sets_size: false }),
     output: OutputShape::List,
     input,
 };
@@ -63,7 +66,7 @@ static SD1_FIELDS: [Field; 19] = [
         ..Field::PLAIN
     },
     Field {
-        name: "num_inference_steps",
+        name: STEPS,
         kind: Kind::Count(1..=500, |draft, count| draft.steps = count),
         default: Default::Count(50),
         meaning: "denoising steps",

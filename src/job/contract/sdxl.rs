@@ -29,8 +29,9 @@ pub(super) static SDXL: Table = Table {
         ],
     },
     needs: &[],
+    steps: "num_inference_steps",
     count: "num_images",
-    start: Some(StartImage { field: IMAGE, sets_size: true }),
+    start: Some(StartImage { field: IMAGE, steps: "refiner_inference_steps", sets_size: true }),
     output: OutputShape::Object,
     input,
 };

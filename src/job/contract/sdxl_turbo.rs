@@ -16,6 +16,7 @@ pub(super) static SDXL_TURBO: Table = Table {
     fields: &SDXL_TURBO_FIELDS,
     choices: Choices { sides: Sides::Multiples { step: 8, from: 64, to: 1024 }, sampler_aliases: &[] },
     needs: &[],
+    steps: "num_inference_steps",
     count: "num_images",
     start: None,
     output: OutputShape::Generation,

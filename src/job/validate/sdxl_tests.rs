@@ -147,6 +147,24 @@ fn samplers_have_the_names_of_the_reference_worker_and_our_own() {
 }
 
 #[test]
+fn a_sampler_of_distilled_models_makes_fifty_steps_at_most_from_noise_and_from_an_image() {
+    let asked = |extra: Value| {
+        let mut input = json!({"prompt": "p", "scheduler": "LCM"});
+        input.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        check(&input).map(|spec| spec.steps)
+    };
+    assert_eq!(asked(json!({"num_inference_steps": 50})), Ok(50));
+    assert_eq!(asked(json!({"image_url": IMAGE})), Ok(50));
+    // Beside an image the steps from noise have no effect, and without one those from an image.
+    assert_eq!(asked(json!({"image_url": IMAGE, "num_inference_steps": 60, "refiner_inference_steps": 4})), Ok(4));
+    assert_eq!(asked(json!({"num_inference_steps": 4, "refiner_inference_steps": 60})), Ok(4));
+    let refused = |field: &str| Err(vec![format!("{field} is 60, and may be 1 to 50 with LCM.")]);
+    assert_eq!(asked(json!({"num_inference_steps": 60})), refused("num_inference_steps"));
+    let extra = json!({"image_url": IMAGE, "refiner_inference_steps": 60, "strength": 0.1});
+    assert_eq!(asked(extra), refused("refiner_inference_steps"));
+}
+
+#[test]
 fn every_field_reaches_the_job() {
     let input = json!({
         "prompt": "a", "negative_prompt": "", "width": 2048, "height": 64, "num_images": 3, "num_inference_steps": 7, "guidance_scale": 0,

@@ -8,7 +8,7 @@ mod trajectory;
 
 use std::{collections::HashMap, path::Path};
 
-use latentd::sampler::{Level, LinearCombination, MAX_STEPS, NoiseSchedule, Plan, PlanError, Sampler, Source, plan};
+use latentd::sampler::{Level, LinearCombination, MAX_STEPS, NoiseSchedule, Plan, PlanError, Sampler, SigmaSpacing, Source, plan};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -43,6 +43,30 @@ fn tables_go_where_the_reference_goes() {
 fn sd15() -> NoiseSchedule {
     let configs = trajectory::configs(golden()).unwrap();
     configs.iter().find(|config| config.name == "sd15").unwrap().schedule().unwrap()
+}
+
+#[test]
+fn a_schedule_that_is_spread_trailing_is_the_reference_s_with_that_spacing() {
+    let configs = trajectory::configs(golden()).unwrap();
+    let of = |name: &str| configs.iter().find(|config| config.name == name).unwrap().schedule().unwrap();
+    for name in ["sd15", "leading", "trailing"] {
+        assert_eq!(*of(name).spaced(SigmaSpacing::SgmUniform), of("trailing"), "{name}");
+        assert_eq!(*of(name).spaced(SigmaSpacing::Default), of(name));
+    }
+    assert_ne!(of("sd15"), of("trailing"));
+}
+
+/// A spacing that a sampler does not offer would have no effect on it.
+#[test]
+fn a_spacing_that_is_offered_moves_the_steps_and_one_that_is_not_does_not() {
+    for &sampler in Sampler::ALL {
+        let timesteps = |spacing| {
+            let plan = plan(sampler, &sd15().spaced(spacing), 7, 0).unwrap();
+            plan.rows.iter().map(|row| row.timestep).collect::<Vec<_>>()
+        };
+        let moved = timesteps(SigmaSpacing::SgmUniform) != timesteps(SigmaSpacing::Default);
+        assert_eq!(moved, sampler.spacings().contains(&SigmaSpacing::SgmUniform), "{sampler}");
+    }
 }
 
 #[test]

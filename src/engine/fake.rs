@@ -125,5 +125,6 @@ pub fn spec(num_outputs: u32, steps: u32) -> Spec {
         lora: None,
         preview: false,
         denoising_end: None,
+        sigmas: crate::sampler::SigmaSpacing::Default,
     }
 }

@@ -229,7 +229,7 @@ mod tests {
 
     use super::super::spec::{Img2Img, Lora, Mask, Shade, Size};
     use super::*;
-    use crate::sampler::Sampler;
+    use crate::sampler::{Sampler, SigmaSpacing};
 
     fn offer() -> Offer {
         Offer { models: vec![OfferedModel::new("miniature", Contract::Sd1)], loras: vec!["ink".into(), "wool".into()] }
@@ -265,6 +265,7 @@ mod tests {
                 steps: 50,
                 guidance_scale: 7.5,
                 sampler: Sampler::KLms,
+                sigmas: SigmaSpacing::Default,
                 seed: 40264,
                 lora: None,
                 preview: false,
@@ -476,6 +477,21 @@ mod tests {
         // One complaint a field: what is no number of steps at all is told alone.
         let input = json!({"prompt": "p", "scheduler": "LCM", "num_inference_steps": 501});
         assert_eq!(job(input).unwrap_err().texts(), ["num_inference_steps does not meet the constraints."]);
+    }
+
+    #[test]
+    fn steps_are_spread_as_a_job_asks_where_its_sampler_has_the_choice() {
+        let job = |sampler: &str, sigmas: &str| {
+            check(&json!({"prompt": "p", "scheduler": sampler, "sigmas": sigmas})).map(|spec| spec.sigmas)
+        };
+        for sampler in Sampler::ALL {
+            let fixed = ["DPM-S", "LCM", "TCD"].contains(&sampler.name());
+            assert_eq!(job(sampler.name(), "default"), Ok(SigmaSpacing::Default));
+            let refused = || vec![format!(r#"sigmas is "sgm_uniform", and may be default with {sampler}."#)];
+            let expected = if fixed { Err(refused()) } else { Ok(SigmaSpacing::SgmUniform) };
+            assert_eq!(job(sampler.name(), "sgm_uniform"), expected);
+        }
+        assert_eq!(job("DDIM", "karras"), Err(vec!["sigmas does not meet the constraints.".into()]));
     }
 
     #[test]

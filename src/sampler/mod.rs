@@ -24,6 +24,7 @@ mod lms;
 mod pndm;
 mod registry;
 mod schedule;
+mod sigma_spacing;
 mod sigmas;
 mod steps;
 mod table;
@@ -35,6 +36,7 @@ pub use level::Level;
 pub use linear::{LinearCombination, STATE_SLOTS, Source};
 pub use registry::Sampler;
 pub use schedule::NoiseSchedule;
+pub use sigma_spacing::SigmaSpacing;
 pub use steps::{DISTILLED_STEPS, MAX_STEPS};
 pub use table::{Plan, Row, Update};
 

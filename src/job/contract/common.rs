@@ -1,6 +1,17 @@
 //! Fields that every contract has, with one meaning.
 
 use super::field::{Catalog, Default, Field, Kind};
+use crate::sampler::SigmaSpacing;
+
+pub(super) const SIGMAS: Field = Field {
+    name: "sigmas",
+    kind: Kind::Sigmas(|draft, spacing| draft.sigmas = spacing),
+    default: Default::Text(SigmaSpacing::Default.name()),
+    meaning: "how the sampler's steps are spread: as the model's scheduler file says, or trailing, as Lightning and Hyper want it (diffusers' \
+              timestep_spacing). DPM-S, LCM and TCD have no such choice",
+    by_model: true,
+    ..Field::PLAIN
+};
 
 pub(super) const LORA: Field = Field {
     name: "lora",

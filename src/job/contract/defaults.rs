@@ -241,12 +241,16 @@ mod tests {
                 "defaults.refiner_inference_steps is 60: use 1 to 50 with TCD",
             ),
             (
+                r#"{"defaults": {"sigmas": "sgm_uniform", "scheduler": "DPM-S"}}"#,
+                r#"defaults.sigmas is "sgm_uniform": use default with DPM-S"#,
+            ),
+            (
                 r#"{"defaults": {"width": 500}}"#,
                 "defaults.width is 500: use 128, 256, 384, 448, 512, 576, 640, 704 or 768",
             ),
             (
                 r#"{"defaults": {"steps": 1}}"#,
-                "defaults.steps is no key that a model may set: there are width, height, num_inference_steps, guidance_scale, scheduler",
+                "defaults.steps is no key that a model may set: there are width, height, num_inference_steps, guidance_scale, scheduler, sigmas",
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), words);

@@ -9,7 +9,7 @@ use super::field::{Field, Kind};
 use super::list::Contract;
 use super::text::either;
 use crate::job::spec::Shade;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 impl Field {
     /// What it may hold, for people; `quote` stands around names.
@@ -22,6 +22,7 @@ impl Field {
             Kind::Number(range, _) => format!("{} to {}", range.start(), range.end()),
             Kind::Share(_) => "above 0 and below 1".into(),
             Kind::Sampler(_) => either(contract.samplers().map(|(name, _)| quoted(name))),
+            Kind::Sigmas(_) => either(SigmaSpacing::ALL.iter().map(|spacing| quoted(spacing.name()))),
             Kind::Seed(_) => "a whole number below 2⁶⁴".into(),
             Kind::Flag(_) => format!("{} or {}", quoted("true"), quoted("false")),
             Kind::Shade(_) => either(Shade::ALL.iter().map(|shade| quoted(shade.name()))),
@@ -42,6 +43,9 @@ impl Field {
             Kind::Share(_) => json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 }),
             Kind::Sampler(_) => {
                 json!({ "type": "string", "enum": contract.samplers().map(|(name, _)| name).collect::<Vec<_>>() })
+            }
+            Kind::Sigmas(_) => {
+                json!({ "type": "string", "enum": SigmaSpacing::ALL.iter().map(|spacing| spacing.name()).collect::<Vec<_>>() })
             }
             Kind::Seed(_) => json!({ "type": "integer", "maximum": u64::MAX }),
             Kind::Flag(_) => json!({ "type": "boolean" }),
@@ -157,7 +161,7 @@ mod tests {
             (field("width")["enum"][8].clone(), field("scheduler")["enum"][14].clone()),
             (json!(768), json!("KLMS"))
         );
-        assert_eq!((&schema["required"], schema["properties"].as_object().unwrap().len()), (&json!(["prompt"]), 19));
+        assert_eq!((&schema["required"], schema["properties"].as_object().unwrap().len()), (&json!(["prompt"]), 20));
     }
 
     #[test]

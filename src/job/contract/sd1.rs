@@ -2,14 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW};
+use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
 use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
 use super::table::{StartImage, Table};
 use super::text::{PROMPT_BYTES, digest};
 use crate::job::spec::Spec;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 const STEPS: &str = "num_inference_steps";
 
@@ -27,7 +27,7 @@ pub(super) static SD1: Table = Table {
     input,
 };
 
-static SD1_FIELDS: [Field; 19] = [
+static SD1_FIELDS: [Field; 20] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
@@ -89,6 +89,7 @@ static SD1_FIELDS: [Field; 19] = [
         by_model: true,
         ..Field::PLAIN
     },
+    SIGMAS,
     Field {
         name: "seed",
         kind: Kind::Seed(|draft, seed| draft.seed = seed),
@@ -163,6 +164,9 @@ fn input(spec: &Spec, index: u32) -> Value {
             input["mask_repaint"] = mask.repaint.name().into();
             input["mask_paste"] = mask.paste.into();
         }
+    }
+    if spec.sigmas != SigmaSpacing::Default {
+        input["sigmas"] = spec.sigmas.name().into();
     }
     if let Some(lora) = &spec.lora {
         input["lora"] = lora.name.as_str().into();

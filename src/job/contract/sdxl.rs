@@ -3,14 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW};
+use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
 use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
 use super::table::{StartImage, Table};
 use super::text::{PROMPT_BYTES, digest};
 use crate::job::spec::Spec;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 /// The field of the image to begin from, beside which a few others have no effect.
 const IMAGE: &str = "image_url";
@@ -36,7 +36,7 @@ pub(super) static SDXL: Table = Table {
     input,
 };
 
-static SDXL_FIELDS: [Field; 18] = [
+static SDXL_FIELDS: [Field; 19] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
@@ -103,6 +103,7 @@ static SDXL_FIELDS: [Field; 18] = [
         by_model: true,
         ..Field::PLAIN
     },
+    SIGMAS,
     Field {
         name: "seed",
         kind: Kind::Seed(|draft, seed| draft.seed = seed),
@@ -170,6 +171,9 @@ fn input(spec: &Spec, index: u32) -> Value {
         input["height"] = spec.size.height.into();
         input["num_inference_steps"] = spec.steps.into();
         input["high_noise_frac"] = spec.denoising_end.into();
+    }
+    if spec.sigmas != SigmaSpacing::Default {
+        input["sigmas"] = spec.sigmas.name().into();
     }
     if let Some(lora) = &spec.lora {
         input["lora"] = lora.name.as_str().into();

@@ -3,14 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW};
+use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
 use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
 use super::table::Table;
 use super::text::PROMPT_BYTES;
 use crate::job::spec::Spec;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 pub(super) static SDXL_TURBO: Table = Table {
     fields: &SDXL_TURBO_FIELDS,
@@ -23,7 +23,7 @@ pub(super) static SDXL_TURBO: Table = Table {
     input,
 };
 
-static SDXL_TURBO_FIELDS: [Field; 14] = [
+static SDXL_TURBO_FIELDS: [Field; 15] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
@@ -86,6 +86,7 @@ static SDXL_TURBO_FIELDS: [Field; 14] = [
         by_model: true,
         ..Field::PLAIN
     },
+    SIGMAS,
     Field {
         name: "seed",
         kind: Kind::Seed(|draft, seed| draft.seed = seed),
@@ -114,6 +115,9 @@ fn input(spec: &Spec, index: u32) -> Value {
         "seed": spec.seed_of(index),
         "model": spec.model,
     });
+    if spec.sigmas != SigmaSpacing::Default {
+        input["sigmas"] = spec.sigmas.name().into();
+    }
     if let Some(lora) = &spec.lora {
         input["lora"] = lora.name.as_str().into();
         input["lora_scale"] = lora.scale.into();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Offer, OfferedModel, validate};
 use crate::job::contract::{Contract, Defaults};
 use crate::job::spec::{ImageSource, Img2Img, Lora, Size, Spec};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 const IMAGE: &str = "http://x/i.png";
 
@@ -50,6 +50,7 @@ fn a_prompt_alone_gets_the_defaults_of_the_reference_worker() {
         denoising_end: None,
         guidance_scale: 7.5,
         sampler: Sampler::Ddim,
+        sigmas: SigmaSpacing::Default,
         seed: 40264,
         lora: None,
         preview: false,
@@ -86,6 +87,7 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
             json!([null, IMAGE, "data:image/png;base64,AA==", "AA=="]),
             json!(["", "ftp://x/i", "/etc/passwd."]),
         ),
+        ("sigmas", json!(["default", "sgm_uniform"]), json!(["", "karras", "trailing"])),
         ("lora_scale", json!([0, 1]), json!([-0.01, 1.01])),
         ("lora", json!([null, "ink"]), json!([])),
         ("model", json!([null, "xl"]), json!([])),
@@ -104,7 +106,7 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
         }
     }
     let named: Vec<&str> = Contract::Sdxl.table().fields.iter().map(|field| field.name).collect();
-    assert_eq!(named.len(), 18, "a field has no edges here");
+    assert_eq!(named.len(), 19, "a field has no edges here");
 }
 
 #[test]
@@ -182,6 +184,7 @@ fn every_field_reaches_the_job() {
         denoising_end: Some(0.8),
         guidance_scale: 0.0,
         sampler: Sampler::EulerD,
+        sigmas: SigmaSpacing::Default,
         seed: 5,
         lora: Some(Lora { name: "ink".into(), scale: 0.5 }),
         preview: true,
@@ -232,7 +235,6 @@ fn fields_of_other_contracts_and_of_later_are_unexpected() {
         "loras",
         "clip_skip",
         "prompt_syntax",
-        "sigmas",
         "output_format",
         "size",
         "n",

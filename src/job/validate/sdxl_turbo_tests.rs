@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Offer, OfferedModel, validate};
 use crate::job::contract::Contract;
 use crate::job::spec::{ImageSource, Lora, Size, Spec};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 fn check(input: &Value) -> Result<Spec<ImageSource>, Vec<String>> {
     let models = vec![OfferedModel::new("turbo", Contract::SdxlTurbo)];
@@ -33,6 +33,7 @@ fn a_prompt_alone_gets_the_defaults_of_the_reference_worker() {
         denoising_end: None,
         guidance_scale: 0.0,
         sampler: Sampler::EulerA,
+        sigmas: SigmaSpacing::Default,
         seed: 40264,
         lora: None,
         preview: false,
@@ -52,6 +53,7 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
         ("guidance_scale", json!([0, 1e-300, 2, 2.0]), json!([-1e-300, 2.001])),
         ("seed", json!([null, 0, -1, u64::MAX]), json!([1e30])),
         ("scheduler", json!(["EULER-A", "DDIM"]), json!(["K_EULER_ANCESTRAL", ""])),
+        ("sigmas", json!(["default", "sgm_uniform"]), json!(["", "karras", "trailing"])),
         ("lora_scale", json!([0, 1]), json!([-0.01, 1.01])),
         ("lora", json!([null, "ink"]), json!([])),
         ("model", json!([null, "turbo"]), json!([])),
@@ -75,6 +77,7 @@ fn every_field_reaches_the_job() {
     let input = json!({
         "prompt": "a", "negative_prompt": "", "width": 1024, "height": 64, "num_images": 3, "num_inference_steps": 7, "guidance_scale": 1.5,
         "scheduler": "EULER-D", "seed": 5, "lora": "ink", "lora_scale": 0.5, "model": "turbo", "preview": true, "nsfw": true,
+        "sigmas": "sgm_uniform",
     });
     let expected = Spec {
         model: "turbo".into(),
@@ -87,6 +90,7 @@ fn every_field_reaches_the_job() {
         denoising_end: None,
         guidance_scale: 1.5,
         sampler: Sampler::EulerD,
+        sigmas: SigmaSpacing::SgmUniform,
         seed: 5,
         lora: Some(Lora { name: "ink".into(), scale: 0.5 }),
         preview: true,

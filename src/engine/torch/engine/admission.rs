@@ -86,7 +86,8 @@ impl TorchEngine {
         warnings: &mut Vec<String>,
     ) -> Result<SamplerRun, JobError> {
         let schedule = &self.model.schedule;
-        let plan = sampler::plan(spec.sampler, schedule, spec.steps as usize, spec.first_step() as usize)
+        let spaced = schedule.spaced(spec.sigmas);
+        let plan = sampler::plan(spec.sampler, &spaced, spec.steps as usize, spec.first_step() as usize)
             .map_err(|cause| invalid("num_inference_steps", cause.to_string()))?;
         let plan = match spec.denoising_end {
             Some(end) => plan.until(end, schedule),

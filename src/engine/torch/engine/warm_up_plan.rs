@@ -6,7 +6,7 @@ use crate::batch;
 use crate::engine::Ticket;
 use crate::engine::torch::denoise::graphs;
 use crate::job::{Size, Spec};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 /// Names the job that no client asked for.
 pub(super) const TICKET: Ticket = Ticket(u64::MAX);
@@ -113,6 +113,7 @@ pub(super) fn spec(shape: Shape, steps: u32) -> Spec {
         lora: None,
         preview: false,
         denoising_end: None,
+        sigmas: SigmaSpacing::Default,
     }
 }
 

@@ -8,7 +8,9 @@ mod trajectory;
 
 use std::{collections::HashMap, path::Path};
 
-use latentd::sampler::{Level, LinearCombination, MAX_STEPS, NoiseSchedule, Plan, PlanError, Sampler, SigmaSpacing, Source, plan};
+use latentd::sampler::{
+    Level, LinearCombination, MAX_STEPS, NoiseSchedule, Plan, PlanError, Sampler, SigmaSpacing, Source, plan,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

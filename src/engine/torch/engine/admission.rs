@@ -95,14 +95,20 @@ impl TorchEngine {
         };
         warnings.extend(doubts(&plan, spec));
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
-        let times = networks.unet.embed_times(&timesteps, &self.context).map_err(failed)?;
+        let times = networks.unet.embed_times(&timesteps, spec.guidance_scale, &self.context).map_err(failed)?;
         SamplerRun::new(plan, Rc::clone(&self.model.schedule), times, &self.context).map_err(failed)
     }
 
     fn guidance(&mut self, networks: &Networks, spec: &Spec, warnings: &mut Vec<String>) -> Result<Guidance, JobError> {
         let positive = self.condition(networks, spec.size, ("prompt", Some(&spec.prompt)), warnings)?;
         // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
-        if spec.guidance_scale <= 1.0 {
+        let is_told = networks.unet.is_told_guidance();
+        if is_told && spec.negative_prompt.as_ref().is_some_and(|negative| !negative.is_empty()) {
+            warnings.push(
+                "negative_prompt has no effect: this model was distilled to follow guidance_scale without one".into(),
+            );
+        }
+        if is_told || spec.guidance_scale <= 1.0 {
             return Ok(Guidance { positive, negative: None });
         }
         let text = spec.negative_prompt.as_deref().or((!self.model.zeros_for_no_negative).then_some(""));

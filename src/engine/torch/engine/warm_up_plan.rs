@@ -95,9 +95,10 @@ pub(super) fn pays(timed: &[(usize, f64)]) -> bool {
     half.is_none_or(|(fewer, theirs)| rows as f64 / seconds >= GAIN * *fewer as f64 / theirs)
 }
 
-/// A job of one image for every two rows, or without guidance, where their number is odd, for every row.
-pub(super) fn spec(shape: Shape, steps: u32) -> Spec {
-    let guided = shape.rows.is_multiple_of(2);
+/// A job of one image for every two rows, or without guidance, where their number is odd, for every row; for every row, too, of a UNet that
+/// `is_told` the guidance scale.
+pub(super) fn spec(shape: Shape, steps: u32, is_told: bool) -> Spec {
+    let guided = shape.rows.is_multiple_of(2) && !is_told;
     Spec {
         model: String::new(),
         prompt: String::new(),

@@ -1,6 +1,6 @@
 //! Calls and pictures of tiny models, plain and with LoRAs, against what diffusers computed, frozen in
-//! `tests/golden/torch` by `scripts/parity/goldens.py`, and of SDXL in `tests/golden/torch-xl` by `scripts/parity/xl_goldens.py`: the same
-//! comparison as `make parity`, without Python.
+//! `tests/golden/torch` by `scripts/parity/goldens.py`, of SDXL in `tests/golden/torch-xl` by `scripts/parity/xl_goldens.py`, and of distilled
+//! models of both in `tests/golden/torch-fast` by `scripts/parity/fast_pictures.py`: the same comparison as `make parity`, without Python.
 
 #![cfg(feature = "torch")]
 #![allow(clippy::print_stdout, reason = "the report is a table; cargo shows it when a test fails")]
@@ -22,6 +22,7 @@ use report::Report;
 /// Folders of goldens.
 const SD1: &str = "torch";
 const SDXL: &str = "torch-xl";
+const FAST: &str = "torch-fast";
 
 fn within_bounds(folder: &str, check: impl FnOnce(&Path, &mut Report) -> anyhow::Result<()>) {
     tch::set_num_threads(1);
@@ -60,4 +61,14 @@ fn pictures_of_sdxl_are_the_reference_s() {
 #[test]
 fn pictures_of_sdxl_and_its_refiner_are_the_reference_s() {
     within_bounds(SDXL, |dir, report| pictures::check(dir, "refined", report));
+}
+
+#[test]
+fn pictures_of_distilled_models_are_the_reference_s() {
+    within_bounds(FAST, |dir, report| pictures::check(dir, "pictures", report));
+}
+
+#[test]
+fn loras_like_those_of_lcm_change_pictures_as_in_the_reference() {
+    within_bounds(FAST, loras::check);
 }

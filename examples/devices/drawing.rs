@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Picture, Ticket};
 use latentd::job::{Img2Img, LoadedImage, Size, Spec};
-use latentd::sampler::Sampler;
+use latentd::sampler::{Sampler, SigmaSpacing};
 
 /// Jobs by what a table calls them.
 pub(crate) type Jobs = Vec<(String, Spec)>;
@@ -37,6 +37,7 @@ pub(crate) fn jobs() -> Jobs {
         preview: false,
         denoising_end: None,
         refine: None,
+        sigmas: SigmaSpacing::Default,
     };
     let start = || Some(Img2Img { image: image.clone(), strength: 0.6, mask: None });
     let both = |sampler: &Sampler| {

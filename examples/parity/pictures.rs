@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Ticket};
 use latentd::job::{Img2Img, LoadedImage, Mask, Picture, Refine, RefineMode, Shade, Size, Spec};
-use latentd::sampler::Sampler;
+use latentd::sampler::{Sampler, SigmaSpacing};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tch::{Kind, Tensor};
@@ -36,6 +36,7 @@ pub(crate) struct Case {
     denoising_end: Option<f64>,
     guidance_scale: f64,
     scheduler: String,
+    sigmas: Option<String>,
     num_outputs: u32,
     seed: u64,
     start: Option<Begun>,
@@ -117,6 +118,7 @@ pub(crate) fn path_of(dir: &Path, model: &str) -> PathBuf {
 
 /// The job of a case, with its images from `dir`.
 pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
+    let sigmas = case.sigmas.as_deref().map_or(Some(SigmaSpacing::Default), SigmaSpacing::from_name);
     let sampler = Sampler::ALL.iter().find(|sampler| sampler.name() == case.scheduler);
     Ok(Spec {
         model: case.model.clone(),
@@ -130,6 +132,7 @@ pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
         refine: case.refined.as_ref().and_then(Refined::refine),
         guidance_scale: case.guidance_scale,
         sampler: *sampler.with_context(|| case.scheduler.clone())?,
+        sigmas: sigmas.context("sigmas")?,
         seed: case.seed,
         lora: None,
         preview: false,

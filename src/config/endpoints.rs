@@ -67,8 +67,8 @@ impl EndpointEntry {
 }
 
 impl Setting for Vec<EndpointEntry> {
-    const ALLOWED: &'static str = "tables with an id and, if need be, aliases, handler (\"latentd\" or \"external\"), contract (\"sd1\" or \
-                                   \"sdxl\"), gpu (GB) and execution_timeout (seconds, 5 to 604800)";
+    const ALLOWED: &'static str = "tables with an id and, if need be, aliases, handler (\"latentd\" or \"external\"), contract (\"sd1\", \
+                                   \"sdxl\" or \"sdxl_turbo\"), gpu (GB) and execution_timeout (seconds, 5 to 604800)";
     fn read(value: &Value) -> Option<Self> {
         let listed: Self = value.deserialize().ok()?;
         let in_range = |time: u64| (5..=604_800).contains(&time);
@@ -173,7 +173,7 @@ mod tests {
             ("[[endpoints]]\nid = 'a'\n[[endpoints]]\nid = 'b'\naliases = ['a']", "\"a\" is there twice"),
             ("[[endpoints]]\nid = 'a'\nexecution_timeout = 4", "5 to 604800"),
             ("[[endpoints]]\nname = 'a'", "tables with an id"),
-            ("[[endpoints]]\nid = 'a'\ncontract = 'sd9'", "contract (\"sd1\" or \"sdxl\")"),
+            ("[[endpoints]]\nid = 'a'\ncontract = 'sd9'", "contract (\"sd1\", \"sdxl\" or \"sdxl_turbo\")"),
             ("[[endpoints]]\nid = 'a'\nhandler = 'external'\ncontract = 'sdxl'", "the handler of \"a\" is not"),
         ] {
             let refused = read(text).unwrap_err();

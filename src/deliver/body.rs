@@ -228,7 +228,7 @@ struct StatusFields<'a> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::{FailureReason, FinalState, JobResult, StatusObject, fitting, otherwise, part, progress};
-    use crate::job::{Image, Output, OutputPart, OutputShape, Timings};
+    use crate::job::{Generation, Image, Output, OutputPart, OutputShape, Timings};
     use serde_json::json;
     use std::time::Duration;
 
@@ -238,7 +238,7 @@ mod tests {
 
     fn drawn() -> JobResult {
         let images = vec![Image { image: "iVBOR".into(), seed: u64::MAX }];
-        let output = Some(Output { shape: OutputShape::List, images });
+        let output = Some(Output { shape: OutputShape::List, images, generation: Generation::default() });
         JobResult { output, error: None, timings: None, warnings: Vec::new(), stop_pod: false }
     }
 

@@ -126,5 +126,6 @@ pub fn spec(num_outputs: u32, steps: u32) -> Spec {
         preview: false,
         denoising_end: None,
         refine: None,
+        sigmas: crate::sampler::SigmaSpacing::Default,
     }
 }

@@ -58,10 +58,11 @@ impl Intake {
         mut spec: Spec<ImageSource>,
         contract: Contract,
     ) -> Result<(Spec, Vec<String>), JobError> {
-        let Some(Img2Img { image, strength, mask }) = spec.start.take() else {
+        let (Some(Img2Img { image, strength, mask }), Some(StartImage { field, sets_size, .. })) =
+            (spec.start.take(), contract.table().start)
+        else {
             return Ok((spec.with_start(None), Vec::new()));
         };
-        let StartImage { field, sets_size } = contract.table().start;
         let fit = if sets_size { Fit::Own(contract.sides()) } else { Fit::To(spec.size) };
         let ((image, warning), mask) = match mask {
             None => (self.one(field, image, fit).await?, None),

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::contract::Contract;
 use super::spec::Spec;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 /// The text chunks of image `index` of a job of this contract, as keyword and text.
 ///
@@ -17,8 +17,12 @@ pub fn text_chunks(contract: Contract, spec: &Spec, index: u32) -> [(&'static st
 
 fn parameters(spec: &Spec, index: u32) -> String {
     let negative = spec.negative_prompt.as_deref().filter(|negative| !negative.is_empty());
+    let spacing = match spec.sigmas {
+        SigmaSpacing::Default => "",
+        SigmaSpacing::SgmUniform => ", Schedule type: SGM Uniform",
+    };
     format!(
-        "{}{}\nSteps: {}, Sampler: {}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}{}, Version: latentd {}",
+        "{}{}\nSteps: {}, Sampler: {}{spacing}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}{}, Version: latentd {}",
         spec.prompt,
         negative.map(|negative| format!("\nNegative prompt: {negative}")).unwrap_or_default(),
         spec.steps,
@@ -50,7 +54,7 @@ fn common_name(sampler: Sampler) -> &'static str {
         Sampler::Kdpm2D => "DPM2",
         Sampler::Pndm => "PLMS",
         Sampler::KLms => "LMS",
-        Sampler::Ddim | Sampler::Ddpm | Sampler::Ipndm => sampler.name(),
+        Sampler::Ddim | Sampler::Ddpm | Sampler::Ipndm | Sampler::Lcm | Sampler::Tcd => sampler.name(),
     }
 }
 
@@ -83,6 +87,7 @@ mod tests {
             steps: 20,
             guidance_scale: 7.0,
             sampler: Sampler::KLms,
+            sigmas: SigmaSpacing::Default,
             seed: u64::MAX,
             start: None,
             lora: None,

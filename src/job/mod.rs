@@ -27,7 +27,7 @@ pub use error::{Complaint, Complaints, JobError};
 pub use family::Family;
 pub use flat::Flat;
 pub use metadata::text_chunks;
-pub use output::{Image, Output, OutputPart, Report, Timings};
+pub use output::{Generation, Image, Output, OutputPart, Report, Timings, parameters};
 pub use picture::Picture;
 pub use request::{JobRequest, JobRequestError};
 pub use spec::{ImageSource, Img2Img, LoadedImage, Lora, Mask, Refine, RefineMode, Shade, Size, Spec};

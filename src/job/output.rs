@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 
 use super::contract::OutputShape;
 use super::error::JobError;
+use super::spec::Spec;
 
 /// The result of a job. Keys are in ascending order, as in the endpoint's replies.
 #[derive(Debug, Clone, Serialize)]
@@ -45,6 +47,30 @@ pub struct Output {
     pub shape: OutputShape,
     /// In the order of their seeds.
     pub images: Vec<Image>,
+    /// What [`OutputShape::Generation`] tells beside them.
+    pub generation: Generation,
+}
+
+/// How a job was drawn.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Generation {
+    /// What was asked for, as [`parameters`] tells it.
+    pub parameters: Value,
+    /// From its texts to its last picture.
+    pub time: Duration,
+}
+
+/// What a job asks for, under the names of the SDXL Turbo endpoint.
+pub fn parameters(spec: &Spec) -> Value {
+    json!({
+        "guidance_scale": spec.guidance_scale,
+        "height": spec.size.height,
+        "negative_prompt": spec.negative_prompt,
+        "num_inference_steps": spec.steps,
+        "prompt": spec.prompt,
+        "seed": spec.seed,
+        "width": spec.size.width,
+    })
 }
 
 /// One image of several, as it is streamed.
@@ -72,6 +98,14 @@ impl Serialize for Output {
                 object.serialize_field("seeds", &self.images.iter().map(|one| one.seed).collect::<Vec<_>>())?;
                 object.end()
             }
+            OutputShape::Generation => {
+                let parts = self.images.iter().map(|image| OutputPart { shape: self.shape, image });
+                let mut object = serializer.serialize_struct("Output", 3)?;
+                object.serialize_field("generation_time", &self.generation.time.as_secs_f64())?;
+                object.serialize_field("images", &parts.collect::<Vec<_>>())?;
+                object.serialize_field("parameters", &self.generation.parameters)?;
+                object.end()
+            }
         }
     }
 }
@@ -79,7 +113,7 @@ impl Serialize for Output {
 impl Serialize for OutputPart<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let key = match self.shape {
-            OutputShape::List => "image",
+            OutputShape::List | OutputShape::Generation => "image",
             OutputShape::Object => "image_url",
         };
         let mut object = serializer.serialize_struct("OutputPart", 2)?;
@@ -175,7 +209,7 @@ mod tests {
     #[test]
     fn a_completed_job_on_the_wire() {
         let images = vec![Image { image: "iVBOR".into(), seed: u64::MAX }];
-        let output = Output { shape: OutputShape::List, images };
+        let output = Output { shape: OutputShape::List, images, generation: Generation::default() };
         let report = Report::completed("j".into(), output, timings(), vec!["cut".into()]);
         let expected = [
             r#"{"delayTime":0,"executionTime":1800,"id":"j","output":[{"image":"iVBOR","seed":18446744073709551615}],"#,
@@ -188,15 +222,28 @@ mod tests {
     fn the_images_of_a_job_are_in_the_shape_of_its_contract() {
         let image = |image: &str, seed| Image { image: image.into(), seed };
         let images = vec![image("a", u64::MAX), image("b", 0)];
-        let text = |shape| serde_json::to_string(&Output { shape, images: images.clone() }).unwrap();
+        let parameters = json!({"prompt": "p", "seed": u64::MAX});
+        let generation = Generation { parameters, time: Duration::from_millis(1250) };
+        let text = |shape| {
+            let output = Output { shape, images: images.clone(), generation: generation.clone() };
+            serde_json::to_string(&output).unwrap()
+        };
         assert_eq!(text(OutputShape::List), r#"[{"image":"a","seed":18446744073709551615},{"image":"b","seed":0}]"#);
         assert_eq!(
             text(OutputShape::Object),
             r#"{"image_url":"a","images":["a","b"],"seed":18446744073709551615,"seeds":[18446744073709551615,0]}"#
         );
+        assert_eq!(
+            text(OutputShape::Generation),
+            concat!(
+                r#"{"generation_time":1.25,"images":[{"image":"a","seed":18446744073709551615},{"image":"b","seed":0}],"#,
+                r#""parameters":{"prompt":"p","seed":18446744073709551615}}"#
+            )
+        );
         let part = |shape| serde_json::to_string(&OutputPart { shape, image: &images[1] }).unwrap();
         assert_eq!(part(OutputShape::List), r#"{"image":"b","seed":0}"#);
         assert_eq!(part(OutputShape::Object), r#"{"image_url":"b","seed":0}"#);
+        assert_eq!(part(OutputShape::Generation), part(OutputShape::List));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::picture::Picture;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 /// Width and height of an image in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +40,8 @@ pub struct Spec<I = LoadedImage> {
     pub guidance_scale: f64,
     /// Which sampler.
     pub sampler: Sampler,
+    /// How its steps are spread.
+    pub sigmas: SigmaSpacing,
     /// Seed of the first image, drawn if the request left it open.
     pub seed: u64,
     /// What to change the model by.
@@ -218,6 +220,7 @@ impl<I> Spec<I> {
             denoising_end,
             guidance_scale,
             sampler,
+            sigmas,
             seed,
             lora,
             refine,
@@ -235,6 +238,7 @@ impl<I> Spec<I> {
             denoising_end,
             guidance_scale,
             sampler,
+            sigmas,
             seed,
             lora,
             refine,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::contract::{Catalog, Contract, Defaults, Draft, Field, FieldFault, Kind, REFINE, Stage};
+use super::contract::{Catalog, Conflict, Contract, Defaults, Draft, Field, FieldFault, Kind, REFINE, Stage};
 use super::error::{Complaint, Complaints, cut};
 use super::form::wrong_type;
 use super::spec::{ImageSource, Spec};
@@ -97,7 +97,10 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Image
             faults.insert(field.name, fault);
         }
     }
-    if let Some(fault) = refines_in_vain(&draft, model.and_then(|model| model.refined)).filter(|_| faults.is_empty()) {
+    // What was sent wrong is as it is in a new draft, where nothing conflicts.
+    if let Some(conflict) = Conflict::of_job(&draft, defaults.contract.table()) {
+        faults.insert(conflict.field, conflicting(&conflict));
+    } else if let Some(fault) = refines_in_vain(&draft, model.and_then(|model| model.refined)) {
         faults.insert(REFINE, fault);
     }
     Complaints::check(complaints(defaults.contract, sent, faults))?;
@@ -196,8 +199,18 @@ fn is_sent(sent: &Map<String, Value>, field: &str) -> bool {
 /// The field of an input for `model` beside which `field` has no effect: a refiner draws from an image alone, unless a mask is to be kept.
 fn unused_with(field: &Field, sent: &Map<String, Value>, model: &OfferedModel) -> Option<&'static str> {
     let by_refiner = model.refined == Some(true) && field.stage == Some(Stage::Base) && !is_sent(sent, "mask");
-    let image = by_refiner.then(|| model.defaults.contract.table().start.field);
+    let image = model.defaults.contract.table().start.filter(|_| by_refiner).map(|start| start.field);
     field.unused_with.or(image).filter(|other| is_sent(sent, other))
+}
+
+fn conflicting(conflict: &Conflict) -> Complaint {
+    let Conflict { field, value, .. } = conflict;
+    let allowed = conflict.allowed();
+    Complaint {
+        field: (*field).into(),
+        text: format!("{field} is {value}, and may be {allowed}."),
+        hint: Some(format!("use {allowed}")),
+    }
 }
 
 /// What a client may do about a value.
@@ -233,6 +246,9 @@ fn listed(names: &[&str]) -> String {
 mod sdxl_tests;
 
 #[cfg(test)]
+mod sdxl_turbo_tests;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
@@ -240,7 +256,7 @@ mod tests {
 
     use super::super::spec::{Img2Img, Lora, Mask, Shade, Size};
     use super::*;
-    use crate::sampler::Sampler;
+    use crate::sampler::{Sampler, SigmaSpacing};
 
     fn offer() -> Offer {
         Offer { models: vec![OfferedModel::new("miniature", Contract::Sd1)], loras: vec!["ink".into(), "wool".into()] }
@@ -276,6 +292,7 @@ mod tests {
                 steps: 50,
                 guidance_scale: 7.5,
                 sampler: Sampler::KLms,
+                sigmas: SigmaSpacing::Default,
                 seed: 40264,
                 lora: None,
                 preview: false,
@@ -468,6 +485,41 @@ mod tests {
         let mask = Mask { image: ImageSource::Inline("AAAA".into()), repaint: Shade::White, paste: true };
         assert_eq!(start(whole), Some(Img2Img { image, strength: 1.0, mask: Some(mask) }));
         assert_eq!(start(json!({"prompt": "p", "mask": null, "prompt_strength": 0.1})), None);
+    }
+
+    #[test]
+    fn a_sampler_of_distilled_models_makes_fifty_steps_at_most() {
+        let job = |input: Value| validate(&input, &offer(), 0).map(|spec| spec.steps);
+        for (sampler, most) in [("LCM", 50), ("TCD", 50), ("DDIM", 500)] {
+            assert_eq!(job(json!({"prompt": "p", "scheduler": sampler, "num_inference_steps": most})), Ok(most));
+        }
+        for sampler in ["LCM", "TCD"] {
+            for start in [json!(null), json!("http://x/i.png")] {
+                let input = json!({"prompt": "p", "scheduler": sampler, "num_inference_steps": 51, "init_image": start, "prompt_strength": 0.1});
+                let refused = job(input).unwrap_err();
+                let may_be = format!("1 to 50 with {sampler}");
+                assert_eq!(refused.texts(), [format!("num_inference_steps is 51, and may be {may_be}.")]);
+                assert_eq!(refused.hints(), [format!("num_inference_steps: use {may_be}")]);
+            }
+        }
+        // One complaint a field: what is no number of steps at all is told alone.
+        let input = json!({"prompt": "p", "scheduler": "LCM", "num_inference_steps": 501});
+        assert_eq!(job(input).unwrap_err().texts(), ["num_inference_steps does not meet the constraints."]);
+    }
+
+    #[test]
+    fn steps_are_spread_as_a_job_asks_where_its_sampler_has_the_choice() {
+        let job = |sampler: &str, sigmas: &str| {
+            check(&json!({"prompt": "p", "scheduler": sampler, "sigmas": sigmas})).map(|spec| spec.sigmas)
+        };
+        for sampler in Sampler::ALL {
+            let fixed = ["DPM-S", "LCM", "TCD"].contains(&sampler.name());
+            assert_eq!(job(sampler.name(), "default"), Ok(SigmaSpacing::Default));
+            let refused = || vec![format!(r#"sigmas is "sgm_uniform", and may be default with {sampler}."#)];
+            let expected = if fixed { Err(refused()) } else { Ok(SigmaSpacing::SgmUniform) };
+            assert_eq!(job(sampler.name(), "sgm_uniform"), expected);
+        }
+        assert_eq!(job("DDIM", "karras"), Err(vec!["sigmas does not meet the constraints.".into()]));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::family::{CONFIG_BYTES, Recognised, recognise};
+use super::manifest::{MANIFEST, Manifest};
 use crate::disk::whole;
 use crate::job::{Contract, Defaults, DefaultsError, Family};
 
@@ -14,12 +15,6 @@ const FILE: &str = "latentd.json";
 
 /// Bytes of it.
 const FILE_BYTES: u64 = 64 << 10;
-
-/// What the card of SDXL Turbo asks for: one step at 512×512, without guidance. It is a base model by its parts, and would be drawn with as
-/// one is.
-const TURBO: &[u8] = br#"{"defaults": {
-    "width": 512, "height": 512, "num_inference_steps": 1, "guidance_scale": 0, "scheduler": "EULER-A"
-}}"#;
 
 /// A model's own defaults cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,35 +42,44 @@ pub fn defaults_file(model: &Path) -> PathBuf {
     if model.is_dir() { model.join(FILE) } else { model.with_extension(FILE) }
 }
 
-/// What holds for jobs of the model at `model`: what its file says, else what is known of SDXL Turbo, else what its contract says.
+/// What holds for jobs of the model at `model`: what its file says, else what its contract does. Its contract is that of its file, else of its
+/// manifest, else of SDXL Turbo where its scheduler tells of that, else of its family.
 ///
 /// # Errors
 /// There is such a file, and it cannot be read, or says what it may not.
 pub fn defaults(model: &Path) -> Result<Defaults, DefaultsFileError> {
     let path = defaults_file(model);
-    let told = recognise(model);
-    // What does not load has no jobs.
-    let usual = match told {
-        Ok(Recognised::Loads(family)) => family.contract(),
-        Ok(Recognised::Other(_)) | Err(_) => Contract::Sd1,
-    };
+    let usual = contract(model)?;
     let text = match whole::read(&path, FILE_BYTES) {
         Ok(text) => text,
         Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            if !matches!(told, Ok(Recognised::Loads(Family::Sdxl)) if is_turbo(model)) {
-                return Ok(usual.into());
-            }
-            TURBO.to_owned()
+            return Ok(usual.into());
         }
         Err(cause) => return Err(DefaultsFileError::Unreadable { path, cause }),
     };
-    Defaults::from_json(&text, usual).map_err(|cause| {
-        let cause = Box::new(cause);
-        DefaultsFileError::Content { path, cause }
+    Defaults::from_json(&text, usual).map_err(|cause| content(path, cause))
+}
+
+/// The contract of the model at `model`, whatever its `latentd.json` says.
+fn contract(model: &Path) -> Result<Contract, DefaultsFileError> {
+    // Others call files by that name, too: one that cannot be read tells nothing.
+    let manifest = Manifest::read(model).ok().flatten();
+    if let Some(name) = manifest.and_then(|manifest| manifest.contract) {
+        return Defaults::contract_named(&name.into()).map_err(|cause| content(model.join(MANIFEST), cause));
+    }
+    Ok(match recognise(model) {
+        Ok(Recognised::Loads(Family::Sdxl)) if is_turbo(model) => Contract::SdxlTurbo,
+        Ok(Recognised::Loads(family)) => family.contract(),
+        // What does not load has no jobs.
+        Ok(Recognised::Other(_)) | Err(_) => Contract::Sd1,
     })
 }
 
-/// Whether a folder of SDXL is of a Turbo model: its scheduler file alone tells.
+fn content(path: PathBuf, cause: DefaultsError) -> DefaultsFileError {
+    DefaultsFileError::Content { path, cause: Box::new(cause) }
+}
+
+/// Whether a folder of SDXL is of a Turbo model, which is a base model by its parts: its scheduler file alone tells.
 fn is_turbo(folder: &Path) -> bool {
     let text = whole::read(&folder.join("scheduler/scheduler_config.json"), CONFIG_BYTES).unwrap_or_default();
     let scheduler: Value = serde_json::from_slice(&text).unwrap_or_default();
@@ -119,27 +123,43 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
+        let contract = || defaults(folder.path()).map(|defaults| defaults.contract).map_err(|error| error.to_string());
         let scheduler = |class: &str, spacing: &str| {
             let text = format!(r#"{{"_class_name": "{class}DiscreteScheduler", "timestep_spacing": "{spacing}"}}"#);
             write("scheduler/scheduler_config.json", &text);
-            defaults(folder.path()).unwrap().told()
+            contract()
         };
         write(
             "unet/config.json",
             r#"{"in_channels": 4, "cross_attention_dim": 2048, "addition_embed_type": "text_time"}"#,
         );
         write("model_index.json", r#"{"_class_name": "StableDiffusionXLPipeline"}"#);
-        let told = scheduler("EulerAncestral", "trailing");
-        let [size, one] = ["width 512, height 512", "num_inference_steps 1, guidance_scale 0, scheduler EULER-A"];
-        assert!(told.contains(size) && told.contains(one), "{told}");
-        assert_eq!(scheduler("Euler", "trailing"), "", "a Lightning model may be of any number of steps");
-        assert_eq!(scheduler("EulerAncestral", "leading"), "");
-        scheduler("EulerAncestral", "trailing");
-        write("latentd.json", "{}");
-        assert_eq!(defaults(folder.path()).unwrap().told(), "", "its own file has the last word");
+        let (base, turbo) = (Ok(Contract::Sdxl), Ok(Contract::SdxlTurbo));
+        assert_eq!(contract(), base, "there is no scheduler file");
+        assert_eq!(scheduler("Euler", "trailing"), base, "a Lightning model may be of any number of steps");
+        assert_eq!(scheduler("EulerAncestral", "leading"), base);
+        assert_eq!(scheduler("EulerAncestral", "trailing"), turbo);
+        assert_eq!(defaults(folder.path()).unwrap().told(), "", "the contract has them");
+        write("latentd.json", r#"{"defaults": {"num_inference_steps": 4}}"#);
+        assert_eq!(contract(), turbo);
+        write("latentd.json", r#"{"contract": "sdxl"}"#);
+        assert_eq!(contract(), base, "its own file has the last word");
         fs::remove_file(folder.path().join("latentd.json")).unwrap();
+        write("model.json", r#"{"family": "sdxl", "contract": "sdxl"}"#);
+        assert_eq!(contract(), base, "its manifest comes before its scheduler");
+        scheduler("Euler", "leading").unwrap();
+        write("model.json", r#"{"family": "sdxl", "contract": "sdxl_turbo"}"#);
+        assert_eq!(contract(), turbo);
+        write("model.json", r#"{"family": "sdxl", "contract": "turbo"}"#);
+        let path = folder.path().join("model.json");
+        let error = format!(r#"{}: contract is "turbo": use sd1, sdxl or sdxl_turbo"#, path.display());
+        assert_eq!(contract(), Err(error));
+        write("model.json", r#"{"contract": 1}"#);
+        assert_eq!(contract(), base, "it is somebody else's");
+        fs::remove_file(path).unwrap();
+        scheduler("EulerAncestral", "trailing").unwrap();
         write("model_index.json", r#"{"_class_name": "StableDiffusionPipeline"}"#);
-        assert_eq!(defaults(folder.path()).unwrap().told(), "");
+        assert_eq!(contract(), Ok(Contract::Sd1));
     }
 
     #[test]

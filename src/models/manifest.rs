@@ -39,6 +39,9 @@ pub struct Manifest {
     pub title: Option<String>,
     /// The architecture, such as `sd1`; empty before the files have come that tell it.
     pub family: String,
+    /// What its jobs may say, if that is not what those of its family may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<String>,
     /// What its publisher allows, as a name or an SPDX expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,

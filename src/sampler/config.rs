@@ -1,10 +1,11 @@
 //! Reads diffusers' `scheduler_config.json` and refuses what the tables cannot honour.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    MAX_STEPS, betas,
+    betas,
     schedule::{NoiseSchedule, Options, Spacing},
+    steps::{DISTILLED_STEPS, MAX_STEPS},
 };
 
 /// Fewest and most training timesteps: any number of steps must find distinct timesteps, and memory is finite.
@@ -42,6 +43,10 @@ const CHOICES: &[(&str, &[&str])] = &[
     ("timestep_type", &["discrete"]),
     ("variance_type", &["fixed_small"]),
 ];
+
+/// Keys with the one number that is honoured: the order of DPM-Solver, and what LCM and TCD take for granted.
+const HONOURED_NUMBERS: &[(&str, f64)] =
+    &[("solver_order", 2.0), ("original_inference_steps", DISTILLED_STEPS as f64), ("timestep_scaling", 10.0)];
 
 /// Why a scheduler configuration is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -146,12 +151,8 @@ impl Draft {
                     [("linspace", Spacing::Linspace), ("leading", Spacing::Leading), ("trailing", Spacing::Trailing)];
                 self.options.spacing = Some(one_of(value, &spacings)?);
             }
-            "solver_order" => return (value.as_u64() == Some(2)).then_some(()),
             _ if IDLE.contains(&key) => {}
-            _ => match CHOICES.iter().find(|(name, _)| *name == key) {
-                Some((_, choices)) => return choices.contains(&value.as_str()?).then_some(()),
-                None => return (*value == Value::Bool(false)).then_some(()),
-            },
+            _ => return honoured(key, value).then_some(()),
         }
         Some(())
     }
@@ -172,6 +173,17 @@ impl Draft {
             Ok(betas::linear(start, end, count))
         }
     }
+}
+
+/// Whether a key that is not read has a value at which nothing is to be done.
+fn honoured(key: &str, value: &Value) -> bool {
+    if let Some((_, choices)) = CHOICES.iter().find(|(name, _)| *name == key) {
+        return value.as_str().is_some_and(|value| choices.contains(&value));
+    }
+    if let Some((_, number)) = HONOURED_NUMBERS.iter().find(|(name, _)| *name == key) {
+        return *value == json!(number) || *value == json!(*number as u64);
+    }
+    *value == Value::Bool(false)
 }
 
 fn train_steps(value: &Value) -> Option<usize> {
@@ -217,10 +229,8 @@ fn bare_to_null(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use proptest::prelude::*;
-    use serde_json::json;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn with(key: &str, value: Value) -> Result<NoiseSchedule, ScheduleError> {
         let mut config = json!({"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"});
@@ -256,7 +266,9 @@ mod tests {
             ("num_train_timesteps", json!(999)),
             ("num_train_timesteps", json!(1000.0)),
             ("beta_start", json!("0.1")),
-            ("original_inference_steps", json!(50)),
+            ("original_inference_steps", json!(100)),
+            ("original_inference_steps", json!("50")),
+            ("timestep_scaling", json!(1.0)),
         ] {
             let expected = ScheduleError::Unsupported { key: key.into(), value: value.to_string() };
             assert_eq!(with(key, value), Err(expected));
@@ -279,6 +291,8 @@ mod tests {
             ("clip_sample", json!(true)),
             ("skip_prk_steps", json!(false)),
             ("solver_order", json!(2)),
+            ("original_inference_steps", json!(50)),
+            ("timestep_scaling", json!(10.0)),
             ("prediction_type", json!("epsilon")),
             ("use_karras_sigmas", json!(false)),
             ("something_new", json!(false)),

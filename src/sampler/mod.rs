@@ -1,6 +1,6 @@
 //! Samplers as tables: a pure function from noise schedule and step count to the arithmetic of every step.
 //!
-//! Each of the twelve schedulers is linear in its sample, the model's output, fresh noise and what it remembers of
+//! Each of these schedulers is linear in its sample, the model's output, fresh noise and what it remembers of
 //! earlier steps. So [`plan`] works out all coefficients beforehand, in f64, and whoever draws only multiplies and
 //! adds: jobs with different samplers and step counts can share one evaluation of the model. The reference is
 //! diffusers 0.42.1; where a sampler does something its paper does not, it is because the reference does.
@@ -17,14 +17,18 @@ mod euler_d;
 mod heun;
 mod ipndm;
 mod kdpm2;
+mod lcm;
 mod level;
 mod linear;
 mod lms;
 mod pndm;
 mod registry;
 mod schedule;
+mod sigma_spacing;
 mod sigmas;
+mod steps;
 mod table;
+mod tcd;
 mod timesteps;
 
 pub use config::ScheduleError;
@@ -32,17 +36,21 @@ pub use level::Level;
 pub use linear::{LinearCombination, STATE_SLOTS, Source};
 pub use registry::Sampler;
 pub use schedule::NoiseSchedule;
+pub use sigma_spacing::SigmaSpacing;
+pub use steps::{DISTILLED_STEPS, MAX_STEPS};
 pub use table::{Plan, Row, Update};
-
-/// The most steps that [`plan`] divides a schedule into; the endpoint's own limit.
-pub const MAX_STEPS: usize = 500;
 
 /// Why there is no plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     /// Too few or too many steps.
-    #[error("steps = {0}: must be 1 to {MAX_STEPS}")]
-    Steps(usize),
+    #[error("steps = {steps}: must be 1 to {most}")]
+    Steps {
+        /// Those that were asked for.
+        steps: usize,
+        /// The most that the sampler makes.
+        most: usize,
+    },
     /// There is no such step to begin at.
     #[error("begin = {begin}: must be at most steps = {steps}")]
     Begin {
@@ -53,7 +61,7 @@ pub enum PlanError {
     },
 }
 
-/// The table of a whole sampling run: `steps` steps (1 to [`MAX_STEPS`]) over `schedule`, entered at step `begin`.
+/// The table of a whole sampling run: `steps` steps (1 to [`Sampler::max_steps`]) over `schedule`, entered at step `begin`.
 ///
 /// `begin` counts steps as the user does, from 0, whatever a step costs: txt2img begins at 0, img2img later, as the
 /// reference's `get_timesteps` has it. What a sampler remembers is empty there. At the very end there is no row.
@@ -61,8 +69,9 @@ pub enum PlanError {
 /// # Errors
 /// [`PlanError`] for a number of steps or a beginning out of range.
 pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize, begin: usize) -> Result<Plan, PlanError> {
-    if !(1..=MAX_STEPS).contains(&steps) {
-        return Err(PlanError::Steps(steps));
+    let most = sampler.max_steps();
+    if !(1..=most).contains(&steps) {
+        return Err(PlanError::Steps { steps, most });
     }
     if begin > steps {
         return Err(PlanError::Begin { begin, steps });

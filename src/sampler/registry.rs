@@ -1,26 +1,34 @@
 //! The list of samplers: a name, a file, a line here.
 
+use super::sigma_spacing::SigmaSpacing;
+use super::steps::{DISTILLED_STEPS, MAX_STEPS};
 use super::{
-    config::read, ddim, ddpm, dpm_m, dpm_s, euler_a, euler_d, heun, ipndm, kdpm2, lms, pndm, schedule::NoiseSchedule,
-    table::Plan,
+    config::read, ddim, ddpm, dpm_m, dpm_s, euler_a, euler_d, heun, ipndm, kdpm2, lcm, lms, pndm, schedule::NoiseSchedule,
+    table::Plan, tcd,
 };
 
-/// A sampler's file as a function; steps are 1 to [`super::MAX_STEPS`] and begin is below them.
+/// A sampler's file as a function; steps are 1 to [`Sampler::max_steps`] and begin is below them.
 type Planner = fn(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan;
 
+/// Of samplers whose steps lie wherever they are asked to.
+const SPACED: &[SigmaSpacing] = SigmaSpacing::ALL;
+
+/// Of samplers that know one place for their steps.
+const FIXED: &[SigmaSpacing] = &[SigmaSpacing::Default];
+
 macro_rules! samplers {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:literal, $planner:path;)*) => {
-        /// A sampler of the SD v1 endpoint.
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $class:literal, $planner:path, $most:expr, $spacings:expr;)*) => {
+        /// A sampler: those of the SD v1 endpoint, and what we offer beside them.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Sampler {
             $($(#[$doc])* $variant,)*
         }
 
         impl Sampler {
-            /// Every sampler, in the endpoint's order.
+            /// Every sampler, in the endpoint's order; then ours.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The endpoint's name for it.
+            /// What jobs call it.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
@@ -31,6 +39,20 @@ macro_rules! samplers {
             pub const fn class(self) -> &'static str {
                 match self {
                     $(Self::$variant => $class,)*
+                }
+            }
+
+            /// The most steps of a run.
+            pub const fn max_steps(self) -> usize {
+                match self {
+                    $(Self::$variant => $most,)*
+                }
+            }
+
+            /// How its steps may be spread.
+            pub const fn spacings(self) -> &'static [SigmaSpacing] {
+                match self {
+                    $(Self::$variant => $spacings,)*
                 }
             }
 
@@ -45,29 +67,33 @@ macro_rules! samplers {
 
 samplers! {
     /// Denoising diffusion implicit models, η = 0.
-    Ddim = "DDIM", "DDIMScheduler", ddim::plan;
+    Ddim = "DDIM", "DDIMScheduler", ddim::plan, MAX_STEPS, SPACED;
     /// Ancestral sampling with the smaller fixed variance.
-    Ddpm = "DDPM", "DDPMScheduler", ddpm::plan;
+    Ddpm = "DDPM", "DDPMScheduler", ddpm::plan, MAX_STEPS, SPACED;
     /// DPM-Solver++, second order, multistep.
-    DpmM = "DPM-M", "DPMSolverMultistepScheduler", dpm_m::plan;
+    DpmM = "DPM-M", "DPMSolverMultistepScheduler", dpm_m::plan, MAX_STEPS, SPACED;
     /// DPM-Solver++, second order, singlestep.
-    DpmS = "DPM-S", "DPMSolverSinglestepScheduler", dpm_s::plan;
+    DpmS = "DPM-S", "DPMSolverSinglestepScheduler", dpm_s::plan, MAX_STEPS, FIXED;
     /// Euler with ancestral noise.
-    EulerA = "EULER-A", "EulerAncestralDiscreteScheduler", euler_a::plan;
+    EulerA = "EULER-A", "EulerAncestralDiscreteScheduler", euler_a::plan, MAX_STEPS, SPACED;
     /// Euler.
-    EulerD = "EULER-D", "EulerDiscreteScheduler", euler_d::plan;
+    EulerD = "EULER-D", "EulerDiscreteScheduler", euler_d::plan, MAX_STEPS, SPACED;
     /// Heun.
-    Heun = "HEUN", "HeunDiscreteScheduler", heun::plan;
+    Heun = "HEUN", "HeunDiscreteScheduler", heun::plan, MAX_STEPS, SPACED;
     /// Adams-Bashforth of order 4 in σ.
-    Ipndm = "IPNDM", "IPNDMScheduler", ipndm::plan;
+    Ipndm = "IPNDM", "IPNDMScheduler", ipndm::plan, MAX_STEPS, SPACED;
     /// DPM-Solver-2 with ancestral noise.
-    Kdpm2A = "KDPM2-A", "KDPM2AncestralDiscreteScheduler", kdpm2::plan_ancestral;
+    Kdpm2A = "KDPM2-A", "KDPM2AncestralDiscreteScheduler", kdpm2::plan_ancestral, MAX_STEPS, SPACED;
     /// DPM-Solver-2.
-    Kdpm2D = "KDPM2-D", "KDPM2DiscreteScheduler", kdpm2::plan;
+    Kdpm2D = "KDPM2-D", "KDPM2DiscreteScheduler", kdpm2::plan, MAX_STEPS, SPACED;
     /// Pseudo linear multistep.
-    Pndm = "PNDM", "PNDMScheduler", pndm::plan;
+    Pndm = "PNDM", "PNDMScheduler", pndm::plan, MAX_STEPS, SPACED;
     /// Linear multistep of order 4 in σ.
-    KLms = "K-LMS", "LMSDiscreteScheduler", lms::plan;
+    KLms = "K-LMS", "LMSDiscreteScheduler", lms::plan, MAX_STEPS, SPACED;
+    /// Of latent consistency models.
+    Lcm = "LCM", "LCMScheduler", lcm::plan, DISTILLED_STEPS, FIXED;
+    /// Trajectory consistency distillation, γ = 0.
+    Tcd = "TCD", "TCDScheduler", tcd::plan, DISTILLED_STEPS, FIXED;
 }
 
 impl Sampler {
@@ -97,8 +123,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn twelve_samplers_have_twelve_names() {
+    fn every_sampler_has_a_name_of_its_own() {
         let names: HashSet<&str> = Sampler::ALL.iter().map(|sampler| sampler.name()).collect();
-        assert_eq!((Sampler::ALL.len(), names.len()), (12, 12));
+        assert_eq!((Sampler::ALL.len(), names.len()), (14, 14));
     }
 }

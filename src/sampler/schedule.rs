@@ -1,6 +1,8 @@
 //! A model's noise schedule, as the samplers see it.
 
-use super::{betas, level::Level};
+use std::borrow::Cow;
+
+use super::{betas, level::Level, sigma_spacing::SigmaSpacing};
 
 /// How a sampler spreads its steps over the training timesteps (arXiv 2305.08891, table 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,18 @@ impl NoiseSchedule {
     pub fn for_stable_diffusion(mut self) -> Self {
         self.options.steps_offset = 1;
         self
+    }
+
+    /// The same with steps spread as a job asks.
+    #[must_use]
+    pub fn spaced(&self, spacing: SigmaSpacing) -> Cow<'_, Self> {
+        match spacing {
+            SigmaSpacing::Default => Cow::Borrowed(self),
+            SigmaSpacing::SgmUniform => {
+                let options = Options { spacing: Some(Spacing::Trailing), ..self.options };
+                Cow::Owned(Self { options, ..self.clone() })
+            }
+        }
     }
 
     /// Share of signal in the variance at each training timestep, ᾱ of DDPM: the reference's own f32 values.

@@ -1,6 +1,9 @@
 //! Which timesteps a run visits: numpy's arithmetic, down to how it rounds.
 
-use super::schedule::{NoiseSchedule, Spacing};
+use super::{
+    schedule::{NoiseSchedule, Spacing},
+    steps::DISTILLED_STEPS,
+};
 
 /// `numpy.linspace(0, last, count)`.
 fn linspace(last: usize, count: usize) -> Vec<f64> {
@@ -50,6 +53,13 @@ impl NoiseSchedule {
         }
     }
 
+    /// Whole timesteps of a run of `steps` steps out of those of the distillation, falling; what LCM and TCD visit.
+    pub(super) fn distilled_timesteps(&self, steps: usize) -> Vec<i64> {
+        let stride = self.train_steps() / DISTILLED_STEPS;
+        let apart = DISTILLED_STEPS as f64 / steps as f64;
+        (0..steps).map(|i| ((DISTILLED_STEPS - (i as f64 * apart) as usize) * stride) as i64 - 1).collect()
+    }
+
     fn leading_timesteps(&self, stride: usize, multiples: std::ops::Range<usize>) -> Vec<i64> {
         multiples.rev().map(|i| (i * stride + self.options.steps_offset) as i64).collect()
     }
@@ -65,7 +75,23 @@ impl NoiseSchedule {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn distilled_timesteps_are_a_part_of_fifty() {
+        let betas: Vec<f32> = (0..1000_u16).map(|i| 1e-4 + 1e-5 * f32::from(i)).collect();
+        let schedule = NoiseSchedule::new(&betas, super::super::schedule::Options::default()).unwrap();
+        for (steps, timesteps) in [
+            (1, vec![999]),
+            (3, vec![999, 679, 339]),
+            (4, vec![999, 759, 499, 259]),
+            (6, vec![999, 839, 679, 499, 339, 179]),
+            (50, (1..=50).rev().map(|i| 20 * i - 1).collect()),
+        ] {
+            assert_eq!(schedule.distilled_timesteps(steps), timesteps);
+        }
+    }
 
     #[test]
     fn linspace_reaches_its_end_exactly() {

@@ -13,7 +13,7 @@ use crate::blocking::caught;
 use crate::encode;
 use crate::engine::host::JobEvents;
 use crate::engine::{EngineTimings, Event, Picture, Progress};
-use crate::job::{Code, Contract, JobError, OutputShape, Spec, text_chunks};
+use crate::job::{Code, Contract, Generation, JobError, OutputShape, Spec, parameters, text_chunks};
 use crate::telemetry::traces;
 
 /// What a job tells on its way.
@@ -45,6 +45,8 @@ pub struct Drawn<I = Vec<Png>> {
     pub images: I,
     /// What its contract says of its result.
     pub shape: OutputShape,
+    /// How it was drawn.
+    pub generation: Generation,
     /// What was cut or changed.
     pub warnings: Vec<String>,
     /// In line for the engine.
@@ -72,13 +74,19 @@ impl Rendering {
     /// What the engine tells of `spec`, a job of `contract` of which `warnings` are known already.
     pub(super) fn new(spec: Spec, contract: Contract, events: JobEvents, warnings: Vec<String>) -> Self {
         let (wait, engine, png) = (Duration::ZERO, EngineTimings::default(), Duration::ZERO);
-        let drawn = Drawn { images: (), shape: contract.table().output, warnings, wait, engine, png };
+        let generation = Generation { parameters: parameters(&spec), time: Duration::ZERO };
+        let drawn = Drawn { images: (), shape: contract.table().output, generation, warnings, wait, engine, png };
         Self { spec, contract, events, encoding: JoinSet::new(), drawn, span: Some(traces::engine()) }
     }
 
     /// What the job's contract says of its result.
     pub fn shape(&self) -> OutputShape {
         self.drawn.shape
+    }
+
+    /// How the job was drawn, once its end was heard.
+    pub fn generation(&self) -> &Generation {
+        &self.drawn.generation
     }
 
     /// How many images the job has.
@@ -119,8 +127,8 @@ impl Rendering {
 
     /// The job with what its reader made of its images.
     pub fn drawn<I>(self, images: I) -> Drawn<I> {
-        let Drawn { images: (), shape, warnings, wait, engine, png } = self.drawn;
-        Drawn { images, shape, warnings, wait, engine, png }
+        let Drawn { images: (), shape, generation, warnings, wait, engine, png } = self.drawn;
+        Drawn { images, shape, generation, warnings, wait, engine, png }
     }
 
     /// Encodes where it may take its time: other jobs have heartbeats and deliveries to make.
@@ -143,6 +151,7 @@ impl Rendering {
 
     fn finished(&mut self, timings: EngineTimings) {
         self.drawn.engine = timings;
+        self.drawn.generation.time = timings.text + timings.encode + timings.denoise + timings.decode;
         let Some(span) = self.span.take() else { return };
         let ms = |time: Duration| time.as_millis() as u64;
         for (part, time) in [

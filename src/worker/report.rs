@@ -90,7 +90,8 @@ impl<K: Sink> Reporter<K> {
                 },
             }
         }
-        Ok(rendering.drawn(Output { shape, images: images.into_values().collect() }))
+        let (images, generation) = (images.into_values().collect(), rendering.generation().clone());
+        Ok(rendering.drawn(Output { shape, images, generation }))
     }
 
     fn sink(&self) -> &K {

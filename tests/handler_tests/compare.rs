@@ -30,15 +30,17 @@ impl HandlerTest {
     }
 }
 
-/// What the names of folders have in them that are for models of Stable Diffusion XL.
-const SDXL: &str = "-sdxl-";
+/// Contracts, and what the names of their folders have in them; those of `sd1` have none of it.
+pub(crate) const CONTRACTS: [(&str, &str); 2] = [("sdxl", "-sdxl-"), ("sdxl_turbo", "-turbo-")];
 
-/// All folders that are for models of Stable Diffusion XL, or for those of v1, by their numbers.
-pub(crate) fn folders(sdxl: bool) -> Result<Vec<PathBuf>, String> {
+/// All folders that are for models of this contract, by their numbers.
+pub(crate) fn folders(contract: &str) -> Result<Vec<PathBuf>, String> {
+    let of =
+        |name: &str| CONTRACTS.iter().find(|(_, part)| name.contains(part)).map_or("sd1", |(contract, _)| contract);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("handler-tests");
     let all = fs::read_dir(&root).map_err(|cause| format!("{}: {cause}", root.display()))?;
     let mut folders: Vec<PathBuf> = all.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    folders.retain(|folder| folder.to_string_lossy().contains(SDXL) == sdxl);
+    folders.retain(|folder| folder.file_name().is_some_and(|name| of(&name.to_string_lossy()) == contract));
     folders.sort();
     Ok(folders)
 }
@@ -46,13 +48,15 @@ pub(crate) fn folders(sdxl: bool) -> Result<Vec<PathBuf>, String> {
 /// A result in the terms of `expect.json`: images are looked into instead of compared.
 pub(crate) fn seen(result: &Value) -> Value {
     let (mut seen, output) = (result.clone(), &result["output"]);
-    if let Some(images) = output["images"].as_array() {
+    seen["parameters"] = output["parameters"].clone();
+    seen["generation_time"] = output["generation_time"].is_number().into();
+    if let Some(images) = output["images"].as_array().filter(|images| !images.iter().any(Value::is_object)) {
         // Not every worker tells all seeds.
         let seed = |index: usize| if index == 0 { &output["seed"] } else { &output["seeds"][index] };
         seen["images"] = images.iter().enumerate().map(|(index, image)| look_into_uri(image, seed(index))).collect();
         seen["image_url"] = look_into_uri(&output["image_url"], &output["seed"]);
     } else {
-        let images = output.as_array().into_iter().flatten();
+        let images = output.as_array().or_else(|| output["images"].as_array()).into_iter().flatten();
         seen["images"] = images.map(|image| look_into(image["image"].as_str(), &image["seed"])).collect();
     }
     seen

@@ -7,7 +7,7 @@ mod compare;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use compare::{HandlerTest, folders, holds, seen};
+use compare::{CONTRACTS, HandlerTest, folders, holds, seen};
 use latentd::app::run::{Outcome, RenderContext, perform};
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
@@ -29,7 +29,7 @@ async fn outcome(job: &str, model: OfferedModel) -> Outcome {
 }
 
 async fn end_as_expected(folders: Vec<PathBuf>, model: OfferedModel) {
-    assert!(folders.len() >= 40, "the folders are not there");
+    assert!(folders.len() >= 10, "the folders are not there");
     for folder in folders {
         let test = HandlerTest::read(&folder).unwrap();
         let seen = seen(&json!(outcome(&test.job, model.clone()).await.report()));
@@ -39,7 +39,7 @@ async fn end_as_expected(folders: Vec<PathBuf>, model: OfferedModel) {
 
 #[tokio::test]
 async fn every_job_ends_as_expected() {
-    end_as_expected(folders(false).unwrap(), OfferedModel::new("emoji", Contract::Sd1)).await;
+    end_as_expected(folders("sd1").unwrap(), OfferedModel::new("emoji", Contract::Sd1)).await;
 }
 
 #[tokio::test]
@@ -47,7 +47,22 @@ async fn every_job_of_sdxl_ends_as_expected() {
     // Its latentd.json makes pictures small, here as in a worker that has it.
     let defaults = defaults(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature-xl")).unwrap();
     assert_eq!(defaults.contract, Contract::Sdxl);
-    end_as_expected(folders(true).unwrap(), OfferedModel::new("miniature-xl", defaults)).await;
+    end_as_expected(folders("sdxl").unwrap(), OfferedModel::new("miniature-xl", defaults)).await;
+}
+
+#[tokio::test]
+async fn every_job_of_sdxl_turbo_ends_as_expected() {
+    end_as_expected(folders("sdxl_turbo").unwrap(), OfferedModel::new("turbo", Contract::SdxlTurbo)).await;
+}
+
+#[test]
+fn every_folder_is_of_one_contract() {
+    let counts = Contract::ALL.iter().map(|contract| folders(contract.name()).unwrap().len());
+    let all = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("handler-tests")).unwrap().flatten();
+    assert_eq!(counts.sum::<usize>(), all.filter(|entry| entry.path().is_dir()).count());
+    for (name, part) in CONTRACTS {
+        assert!(Contract::from_name(name).is_some(), "{part}");
+    }
 }
 
 #[test]

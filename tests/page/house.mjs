@@ -52,7 +52,7 @@ export class House {
     };
     page.shot = (name, more = {}) => page.screenshot({ path: join(PAGE_SHOTS, `${name}.png`), animations: "disabled", ...more });
     await page.goto(this.gateway.url);
-    await page.locator("#scheduler option").nth(11).waitFor({ state: "attached" });
+    await page.locator("#scheduler option").nth(13).waitFor({ state: "attached" });
     return page;
   }
 }

@@ -38,7 +38,7 @@ test("a prompt becomes pictures: waiting, progress with a preview, done", async 
   const { seed, ...input } = job.input;
   assert.deepEqual(input, {
     prompt: "hills at dusk", negative_prompt: "people", width: 512, height: 384, num_outputs: 4, num_inference_steps: 20, guidance_scale: 7.5,
-    scheduler: "DDIM", preview: true,
+    scheduler: "DDIM", sigmas: "default", preview: true,
   });
   const shown = await card(page, "IN_PROGRESS");
   await job.progress(7, 20, PREVIEW);
@@ -291,6 +291,32 @@ test("a picture to begin from is dropped, pasted or chosen, and a mask painted o
   await page.calm();
 });
 
+test("an endpoint of SDXL Turbo begins from no picture, and says what it drew beside the images", async () => {
+  const own = await House.open({}, '[[endpoints]]\nid = "turbo"\ncontract = "sdxl_turbo"\n');
+  const drawer = new Worker(`${own.gateway.url}/v2/turbo`);
+  try {
+    const page = await own.visit();
+    await page.locator("#settings").evaluate((settings) => { settings.open = true; });
+    assert.equal(await page.locator("#scheduler").isVisible(), true);
+    assert.equal(await page.locator("#start").isVisible(), false);
+    await page.locator("#file").setInputFiles({ name: "hills.png", mimeType: "image/png", buffer: picture("1", 64, 64) });
+    await draw(page, { prompt: "hills", width: 136, height: 72, num_outputs: 2, sigmas: "sgm_uniform", seed: BIGGEST });
+    const job = await drawer.next();
+    assert.deepEqual(job.input, {
+      prompt: "hills", width: 136, height: 72, num_images: 2, num_inference_steps: 1, guidance_scale: 0, scheduler: "EULER-A", sigmas: "sgm_uniform", preview: true, seed: BIGGEST,
+    });
+    const images = [BIGGEST, "0"].map((seed) => ({ image: picture(seed, 136, 72).toString("base64"), seed }));
+    await job.finish({ output: { generation_time: 0.4, images, parameters: { prompt: "hills", seed: BIGGEST } } });
+    const shown = await card(page, "COMPLETED");
+    assert.deepEqual(await shown.locator(".seed output").allTextContents(), [BIGGEST, "0"]);
+    assert.equal(await shown.locator(".frame img").evaluateAll((all) => all.filter((image) => image.naturalWidth === 136).length), 2);
+    await page.calm();
+  } finally {
+    await drawer.stop();
+    await own.close();
+  }
+});
+
 test("an endpoint of SDXL has its own fields, sides and results", async () => {
   const endpoints = '[[endpoints]]\nid = "stable-diffusion-v1"\n[[endpoints]]\nid = "sdxl"\ncontract = "sdxl"\n';
   const own = await House.open({}, endpoints);
@@ -312,7 +338,7 @@ test("an endpoint of SDXL has its own fields, sides and results", async () => {
     await draw(page, { high_noise_frac: 0.8, num_outputs: 2, num_inference_steps: 25, seed: BIGGEST });
     const job = await drawer.next();
     assert.deepEqual(job.input, {
-      prompt: "hills", width: 136, height: 72, num_images: 2, num_inference_steps: 25, guidance_scale: 7.5, scheduler: "DDIM", high_noise_frac: 0.8,
+      prompt: "hills", width: 136, height: 72, num_images: 2, num_inference_steps: 25, guidance_scale: 7.5, scheduler: "DDIM", sigmas: "default", high_noise_frac: 0.8,
       preview: true, seed: BIGGEST,
     });
     const image = (seed) => `data:image/png;base64,${picture(seed, 136, 72).toString("base64")}`;
@@ -337,7 +363,7 @@ test("an endpoint of SDXL has its own fields, sides and results", async () => {
     await draw(page, { prompt: "on the hills", refiner_inference_steps: 20, seed: "7" });
     const begun = await drawer.next();
     assert.deepEqual(begun.input, {
-      prompt: "on the hills", guidance_scale: 7.5, scheduler: "DDIM", image_url: uri, strength: 0.3, refiner_inference_steps: 20, preview: true, seed: "7",
+      prompt: "on the hills", guidance_scale: 7.5, scheduler: "DDIM", sigmas: "default", image_url: uri, strength: 0.3, refiner_inference_steps: 20, preview: true, seed: "7",
     });
     await begun.fail(["image_url does not meet the constraints.", "strength does not meet the constraints."]);
     await card(page, "FAILED");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use latentd::engine::torch::{Model, Target, TorchEngine};
 use latentd::engine::{Engine, EngineTimings, Event, Picture, Ticket};
 use latentd::job::{JobError, Size, Spec};
-use latentd::sampler::Sampler;
+use latentd::sampler::{Sampler, SigmaSpacing};
 use proptest::prelude::*;
 
 /// An engine on one of the tiny models of the goldens, in the reference's arithmetic.
@@ -49,6 +49,7 @@ pub(crate) fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
         preview: false,
         denoising_end: None,
         refine: None,
+        sigmas: SigmaSpacing::Default,
     }
 }
 

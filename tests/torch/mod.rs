@@ -6,6 +6,7 @@
 mod decoding;
 mod drawing;
 mod engine;
+mod fast;
 mod graphs;
 mod loras;
 mod refiner;

@@ -1,4 +1,4 @@
-//! Jobs of the contract `sdxl` on an engine without a model: alone, beside jobs of Stable Diffusion v1, and through a real gateway as RunPod's
+//! Jobs of the contracts `sdxl` and `sdxl_turbo` on an engine without a model: alone, beside jobs of Stable Diffusion v1, and through a real gateway as RunPod's
 //! tutorial asks it.
 
 use std::io::Cursor;
@@ -102,6 +102,31 @@ async fn a_result_is_an_object_of_data_uris_and_its_parts_are_objects_too() {
     let expected = [0, 1].map(|at| json!({"image_url": output["images"][at], "seed": output["seeds"][at]}));
     assert_eq!(parts, expected);
     assert_eq!(end["warnings"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_result_of_turbo_says_what_was_asked_for_and_how_long_it_took() {
+    let input =
+        json!({"prompt": "p", "width": 72, "height": 64, "num_images": 2, "num_inference_steps": 2, "seed": u64::MAX});
+    let turbo = vec![OfferedModel::new("turbo", Contract::SdxlTurbo)];
+    let (end, mut parts) = drawn(turbo, job(&input), None).await;
+    let output = &end["output"];
+    assert!(output.as_object().unwrap().keys().eq(["generation_time", "images", "parameters"]), "{output}");
+    let parameters = json!({
+        "guidance_scale": 0.0, "height": 64, "negative_prompt": null, "num_inference_steps": 2, "prompt": "p", "seed": u64::MAX, "width": 72,
+    });
+    assert_eq!(output["parameters"], parameters);
+    let timings = &end["timings"];
+    let parts_of_it = ["text", "encode", "denoise", "decode"].map(|part| timings[part].as_f64().unwrap() / 1000.0);
+    let time = output["generation_time"].as_f64().unwrap();
+    // Each of the timings is cut to whole milliseconds.
+    assert!((0.0..0.004).contains(&(time - parts_of_it.iter().sum::<f64>())), "{time}: {timings}");
+    assert_eq!([0, 1].map(|at| output["images"][at]["seed"].clone()), [json!(u64::MAX), json!(0)]);
+    let png = output["images"][0]["image"].as_str().unwrap();
+    let (size, made_of) = look_into(&format!("data:image/png;base64,{png}").into());
+    assert_eq!((size, &made_of["num_images"]), ((72, 64), &json!(1)));
+    parts.sort_by_key(|part| std::cmp::Reverse(part["seed"].as_u64()));
+    assert_eq!(json!(parts), output["images"]);
 }
 
 #[tokio::test]

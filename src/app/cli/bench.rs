@@ -55,7 +55,11 @@ mod tests {
         assert_eq!(size("512x768"), Ok(Size { width: 512, height: 768 }));
         assert_eq!(size("1024x2048"), Ok(Size { width: 1024, height: 2048 }));
         let refused = size("100x100").unwrap_err();
-        assert!(refused.ends_with("for sdxl a multiple of 8 from 64 to 2048"), "{refused}");
+        assert!(
+            refused
+                .ends_with("for sdxl a multiple of 8 from 64 to 2048; for sdxl_turbo a multiple of 8 from 64 to 1024"),
+            "{refused}"
+        );
         for wrong in ["512", "512x", "512x500", "2056x512", "x512", "512X512", "512x512x512"] {
             assert!(size(wrong).is_err(), "{wrong}");
         }

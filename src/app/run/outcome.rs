@@ -39,7 +39,8 @@ impl Outcome {
                 let shape = drawn.shape;
                 let image =
                     |png: &Png| Image { image: encode::base64_after(shape.prefix(), &png.file), seed: png.seed };
-                let output = Output { shape, images: drawn.images.iter().map(image).collect() };
+                let images = drawn.images.iter().map(image).collect();
+                let output = Output { shape, images, generation: drawn.generation };
                 Report::completed(self.id, output, self.timings, drawn.warnings)
             }
             Err(failure) => Report::failed(self.id, &failure.error, failure.errors, self.timings),

@@ -112,13 +112,14 @@ mod tests {
     use super::*;
     use crate::app::run::{Drawn, Png};
     use crate::engine::EngineTimings;
-    use crate::job::OutputShape;
+    use crate::job::{Generation, OutputShape};
 
     fn outcome(id: &str) -> Outcome {
         let images = [1_u8, 2].map(|n| Png { index: u32::from(n) - 1, seed: n.into(), file: vec![n] }).into();
         let engine = EngineTimings::default();
         let shape = OutputShape::List;
-        let drawn = Drawn { images, shape, warnings: Vec::new(), wait: Duration::ZERO, engine, png: Duration::ZERO };
+        let (generation, wait, png) = (Generation::default(), Duration::ZERO, Duration::ZERO);
+        let drawn = Drawn { images, shape, generation, warnings: Vec::new(), wait, engine, png };
         Outcome { id: id.into(), result: Ok(drawn), timings: Timings::default() }
     }
 

@@ -46,6 +46,7 @@ function adopt() {
     Object.assign(slider, { min: minimum, max: Math.min(maximum, slider.dataset.most ?? maximum) });
   }
   start.limit(Math.max(...sides(properties.width), ...sides(properties.height)));
+  start.offer("init_image" in properties);
   mask.offer("mask" in properties);
   field("prompt").placeholder = model.placeholder ?? PLACEHOLDER;
   changed();
@@ -121,7 +122,8 @@ function changed() {
 export function facts(input) {
   const size = input.width ? [`${input.width} × ${input.height}`] : [];
   const steps = input.num_inference_steps ?? input.refiner_inference_steps;
-  const words = [...size, input.scheduler, `${steps} steps`, `guidance ${input.guidance_scale}`];
+  const spread = input.sigmas && input.sigmas !== "default" ? [input.sigmas] : [];
+  const words = [...size, input.scheduler, ...spread, `${steps} steps`, `guidance ${input.guidance_scale}`];
   if (input.high_noise_frac) words.push(`ends after ${input.high_noise_frac}`);
   if (input.init_image) words.push(`${input.mask ? "masked picture" : "picture"}, ${Math.round(input.prompt_strength * 100)} % redrawn`);
   if (input.model) words.push(input.model);

@@ -10,6 +10,8 @@ let longest;
 const KINDS = ["image/png", "image/jpeg", "image/webp"];
 
 let chosen;
+/** Whether the model can begin from one. */
+let offered = true;
 
 /** Says how long the longest side is of what is drawn. */
 export function limit(side) {
@@ -17,11 +19,17 @@ export function limit(side) {
   mask.limit(side);
 }
 
+/** Whether a picture can be begun from. One that was chosen stays, for a model that can. */
+export function offer(may) {
+  offered = may;
+  by("start").hidden = !may;
+}
+
 /** Its data URI; none if there is none. */
-export const uri = () => chosen;
+export const uri = () => (offered ? chosen : undefined);
 
 /** Whether there is one. */
-export const has = () => chosen !== undefined;
+export const has = () => uri() !== undefined;
 
 /** A data URI as an image that has been decoded. */
 export async function decoded(source) {
@@ -75,7 +83,7 @@ export async function load(source, note) {
 /** Takes files to begin from wherever they are dropped or pasted; `taken` hears of the picture's shape, or that it is gone. */
 export function listen(taken) {
   const take = async (file) => {
-    if (!file) return;
+    if (!file || !offered) return;
     try {
       const { source, note } = await prepared(file);
       taken(await load(source, note));

@@ -15,7 +15,7 @@ const texts = (said) => [said ?? []].flat().map((one) => (typeof one === "string
 /** What of an output is a picture: a worker that is not ours may bring anything. */
 function pictures(output) {
   const { images, seed, seeds = [seed] } = output ?? {};
-  const all = Array.isArray(images) ? images.map((image, index) => ({ image, seed: seeds[index] })) : [output].flat();
+  const all = Array.isArray(images) ? images.map((image, index) => (image?.image ? image : { image, seed: seeds[index] })) : [output].flat();
   return all.filter((one) => one?.image && typeof one.image === "string");
 }
 

@@ -3,9 +3,11 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::conflict::Conflict;
 use super::draft::Draft;
 use super::field::Field;
 use super::list::Contract;
+use super::text::either;
 use crate::job::spec::Size;
 use crate::suggest::suggest;
 
@@ -82,14 +84,35 @@ impl Defaults {
         if let Some(key) = object.keys().find(|key| !FILE_KEYS.contains(&key.as_str())) {
             return Err(unknown(key, "", &FILE_KEYS));
         }
-        let contract = object.get("contract").map_or(Ok(usual), contract)?;
+        let contract = object.get("contract").map_or(Ok(usual), Self::contract_named)?;
         let placeholder = object.get("placeholder").map(placeholder).transpose()?;
         let fields = match object.get("defaults") {
             None => Map::new(),
             Some(Value::Object(fields)) => checked(contract, fields)?,
             Some(_) => return Err(wrong("defaults", "a JSON object")),
         };
-        Ok(Self { contract, fields, placeholder })
+        let read = Self { contract, fields, placeholder };
+        match Conflict::of_defaults(&read.draft(), contract.table()) {
+            None => Ok(read),
+            Some(conflict) => Err(DefaultsError::Bounds {
+                key: format!("defaults.{}", conflict.field),
+                allowed: conflict.allowed(),
+                value: conflict.value,
+            }),
+        }
+    }
+
+    /// The contract that `value` names.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn contract_named(value: &Value) -> Result<Contract, DefaultsError> {
+        let named = value.as_str().and_then(Contract::from_name);
+        named.ok_or_else(|| DefaultsError::Bounds {
+            key: "contract".into(),
+            value: value.clone(),
+            allowed: either(Contract::ALL.iter().map(|contract| contract.name().to_owned())),
+        })
     }
 
     /// What `field` is where a job does not send it; `None` if a job must send it.
@@ -99,12 +122,17 @@ impl Defaults {
 
     /// The size of an image where a job names none.
     pub fn size(&self) -> Size {
+        self.draft().size
+    }
+
+    /// A job that sends nothing.
+    fn draft(&self) -> Draft {
         let mut draft = Draft::new();
         for field in self.contract.table().fields {
-            // Defaults are within the bounds, and what must be sent has nothing to do with sizes.
+            // Defaults are within the bounds, and what must be sent stays as it is in a new one.
             let _ = self.of(field).map(|value| field.read(&self.contract.table().choices, &value, &mut draft));
         }
-        draft.size
+        draft
     }
 
     /// The smallest image.
@@ -126,15 +154,6 @@ impl Defaults {
         };
         self.own().map(told).collect::<Vec<_>>().join(", ")
     }
-}
-
-fn contract(value: &Value) -> Result<Contract, DefaultsError> {
-    let named = value.as_str().and_then(Contract::from_name);
-    named.ok_or_else(|| DefaultsError::Bounds {
-        key: "contract".into(),
-        value: value.clone(),
-        allowed: Contract::ALL.iter().map(|contract| contract.name()).collect::<Vec<_>>().join(" or "),
-    })
 }
 
 fn placeholder(value: &Value) -> Result<String, DefaultsError> {
@@ -206,20 +225,32 @@ mod tests {
                 r#"{"default": {}}"#,
                 "default is no key that a model may set (did you mean defaults?): there are contract, defaults, placeholder",
             ),
-            (r#"{"contract": "sd9"}"#, r#"contract is "sd9": use sd1 or sdxl"#),
-            (r#"{"contract": 1}"#, "contract is 1: use sd1 or sdxl"),
+            (r#"{"contract": "sd9"}"#, r#"contract is "sd9": use sd1, sdxl or sdxl_turbo"#),
+            (r#"{"contract": 1}"#, "contract is 1: use sd1, sdxl or sdxl_turbo"),
             (r#"{"placeholder": 1}"#, "placeholder should be a line of text of at most 200 bytes"),
             (r#"{"placeholder": "a\nb"}"#, "placeholder should be a line of text of at most 200 bytes"),
             (r#"{"defaults": 1}"#, "defaults should be a JSON object"),
             (r#"{"defaults": {"num_inference_steps": 0}}"#, "defaults.num_inference_steps is 0: use 1 to 500"),
             (r#"{"defaults": {"guidance_scale": "5"}}"#, r#"defaults.guidance_scale is "5": use 0 to 20"#),
             (
+                r#"{"defaults": {"num_inference_steps": 51, "scheduler": "LCM"}}"#,
+                "defaults.num_inference_steps is 51: use 1 to 50 with LCM",
+            ),
+            (
+                r#"{"contract": "sdxl", "defaults": {"refiner_inference_steps": 60, "scheduler": "TCD"}}"#,
+                "defaults.refiner_inference_steps is 60: use 1 to 50 with TCD",
+            ),
+            (
+                r#"{"defaults": {"sigmas": "sgm_uniform", "scheduler": "DPM-S"}}"#,
+                r#"defaults.sigmas is "sgm_uniform": use default with DPM-S"#,
+            ),
+            (
                 r#"{"defaults": {"width": 500}}"#,
                 "defaults.width is 500: use 128, 256, 384, 448, 512, 576, 640, 704 or 768",
             ),
             (
                 r#"{"defaults": {"steps": 1}}"#,
-                "defaults.steps is no key that a model may set: there are width, height, num_inference_steps, guidance_scale, scheduler",
+                "defaults.steps is no key that a model may set: there are width, height, num_inference_steps, guidance_scale, scheduler, sigmas",
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), words);

@@ -10,7 +10,7 @@ use super::list::Contract;
 use super::sdxl::REFINE;
 use super::text::either;
 use crate::job::spec::{RefineMode, Shade};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 impl Field {
     /// What it may hold, for people; `quote` stands around names.
@@ -23,6 +23,7 @@ impl Field {
             Kind::Number(range, _) => format!("{} to {}", range.start(), range.end()),
             Kind::Share(_) => "above 0 and below 1".into(),
             Kind::Sampler(_) => either(contract.samplers().map(|(name, _)| quoted(name))),
+            Kind::Sigmas(_) => either(SigmaSpacing::ALL.iter().map(|spacing| quoted(spacing.name()))),
             Kind::Seed(_) => "a whole number below 2⁶⁴".into(),
             Kind::Flag(_) => format!("{} or {}", quoted("true"), quoted("false")),
             Kind::Shade(_) => either(Shade::ALL.iter().map(|shade| quoted(shade.name()))),
@@ -44,6 +45,9 @@ impl Field {
             Kind::Share(_) => json!({ "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 }),
             Kind::Sampler(_) => {
                 json!({ "type": "string", "enum": contract.samplers().map(|(name, _)| name).collect::<Vec<_>>() })
+            }
+            Kind::Sigmas(_) => {
+                json!({ "type": "string", "enum": SigmaSpacing::ALL.iter().map(|spacing| spacing.name()).collect::<Vec<_>>() })
             }
             Kind::Seed(_) => json!({ "type": "integer", "maximum": u64::MAX }),
             Kind::Flag(_) => json!({ "type": "boolean" }),
@@ -164,10 +168,10 @@ mod tests {
         assert_eq!(field("seed"), json!({"type": ["integer", "null"], "maximum": u64::MAX, "default": null}));
         assert_eq!(field("mask_repaint"), json!({"type": "string", "enum": ["black", "white"], "default": "black"}));
         assert_eq!(
-            (field("width")["enum"][8].clone(), field("scheduler")["enum"][12].clone()),
+            (field("width")["enum"][8].clone(), field("scheduler")["enum"][14].clone()),
             (json!(768), json!("KLMS"))
         );
-        assert_eq!((&schema["required"], schema["properties"].as_object().unwrap().len()), (&json!(["prompt"]), 19));
+        assert_eq!((&schema["required"], schema["properties"].as_object().unwrap().len()), (&json!(["prompt"]), 20));
     }
 
     #[test]
@@ -199,7 +203,7 @@ mod tests {
         let text = br#"{"defaults": {"scheduler": "K_EULER"}}"#;
         let form = Defaults::from_json(text, Contract::Sdxl).unwrap().form(Some(false));
         let scheduler = &form["input"]["properties"]["scheduler"];
-        assert_eq!((&scheduler["default"], scheduler["enum"].as_array().unwrap().len()), (&json!("EULER-D"), 12));
+        assert_eq!((&scheduler["default"], scheduler["enum"].as_array().unwrap().len()), (&json!("EULER-D"), 14));
         assert_eq!((&form["parts"]["strength"], &form["parts"]["width"]), (&json!("image_url"), &Value::Null));
         assert_eq!((&form["unused"]["width"], &form["unused"]["strength"]), (&json!("image_url"), &Value::Null));
         assert_eq!(Defaults::from(Contract::Sd1).form(None)["unused"], json!({}));
@@ -210,7 +214,7 @@ mod tests {
         let allowed = |name: &str| Contract::Sd1.field(name).unwrap().allowed(Contract::Sd1, "`");
         assert_eq!(allowed("guidance_scale"), "0 to 20");
         assert_eq!(allowed("mask_repaint"), "`black` or `white`");
-        assert!(allowed("scheduler").ends_with("`PNDM`, `K-LMS` or `KLMS`"));
+        assert!(allowed("scheduler").ends_with("`K-LMS`, `LCM`, `TCD` or `KLMS`"));
         assert!(Contract::Sd1.markdown().contains("| `num_outputs` | 1 to 10 | `1` | how many images |\n"));
     }
 }

@@ -1,7 +1,7 @@
 //! A job while its input is read: what a contract has no field for stays as it is in a new one.
 
 use crate::job::spec::{ImageSource, Img2Img, Lora, Mask, Refine, RefineMode, Shade, Size, Spec};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 /// The parts of a job, whatever a contract calls them.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Draft {
     pub(super) denoising_end: Option<f64>,
     pub(super) guidance_scale: f64,
     pub(super) sampler: Sampler,
+    pub(super) sigmas: SigmaSpacing,
     pub(super) seed: Option<u64>,
     pub(super) lora: Option<String>,
     pub(super) lora_scale: f64,
@@ -47,6 +48,7 @@ impl Draft {
             denoising_end: None,
             guidance_scale: 1.0,
             sampler: Sampler::KLms,
+            sigmas: SigmaSpacing::Default,
             seed: None,
             lora: None,
             lora_scale: 1.0,
@@ -88,6 +90,7 @@ impl Draft {
             denoising_end: self.denoising_end,
             guidance_scale: self.guidance_scale,
             sampler: self.sampler,
+            sigmas: self.sigmas,
             seed: self.seed.unwrap_or(seed),
             // A scale of nothing is no change.
             lora: self.lora.filter(|_| scale > 0.0).map(|name| Lora { name, scale }),

@@ -8,7 +8,7 @@ use super::draft::Draft;
 use super::sides::Sides;
 use crate::job::form::{self, Json};
 use crate::job::spec::{ImageSource, RefineMode, Shade};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 /// A field.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub enum Kind {
     Share(fn(&mut Draft, Option<f64>)),
     /// The name of a sampler.
     Sampler(fn(&mut Draft, Sampler)),
+    /// How a sampler's steps are spread.
+    Sigmas(fn(&mut Draft, SigmaSpacing)),
     /// A seed of 64 bits; a negative one asks for any.
     Seed(fn(&mut Draft, Option<u64>)),
     /// Yes or no.
@@ -179,6 +181,7 @@ impl Field {
                 let named = |name: String| choices.samplers().find(|(known, _)| *known == name);
                 set(draft, required(value, named)?.1);
             }
+            Kind::Sigmas(set) => set(draft, required(value, |name: String| SigmaSpacing::from_name(&name))?),
             Kind::Seed(set) => {
                 let seed = |seed: i128| if seed < 0 { Some(None) } else { u64::try_from(seed).ok().map(Some) };
                 set(draft, self.optional(value, seed)?.flatten());

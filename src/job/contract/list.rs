@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use super::field::Field;
 use super::sides::Sides;
 use super::table::Table;
-use super::{sd1, sdxl};
+use super::{sd1, sdxl, sdxl_turbo};
 use crate::sampler::Sampler;
 
 macro_rules! contracts {
@@ -44,6 +44,8 @@ contracts! {
     Sd1 = "sd1", sd1::SD1;
     /// The Stable Diffusion XL endpoint.
     Sdxl = "sdxl", sdxl::SDXL;
+    /// The SDXL Turbo endpoint.
+    SdxlTurbo = "sdxl_turbo", sdxl_turbo::SDXL_TURBO;
 }
 
 impl Contract {
@@ -106,8 +108,10 @@ mod tests {
             assert!(fields.into_iter().all(|name| contract.field(name).is_some()));
             assert!(contract.sides().all().is_sorted());
             // The intake resizes a mask to what the job asks for.
-            assert!(!table.start.sets_size || contract.field("mask").is_none());
-            assert!([table.count, table.start.field].iter().all(|name| contract.field(name).is_some()));
+            assert!(!table.start.is_some_and(|start| start.sets_size) || contract.field("mask").is_none());
+            let of_start = table.start.map(|start| [start.field, start.steps]);
+            let named = of_start.into_iter().flatten().chain([table.count, table.steps]);
+            assert!({ named }.all(|name| contract.field(name).is_some()));
             let names: Vec<&str> = contract.samplers().map(|(name, _)| name).collect();
             assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1), "{names:?}");
             assert_eq!(Contract::from_name(contract.name()), Some(contract));

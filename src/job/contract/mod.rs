@@ -3,6 +3,8 @@
 //! From a contract's table are made the check of an input ([`crate::job::validate`]), the OpenAPI schema of inputs, the form of the page
 //! and the table of docs/jobs.md.
 
+mod common;
+mod conflict;
 mod defaults;
 mod document;
 mod draft;
@@ -10,11 +12,13 @@ mod field;
 mod list;
 mod sd1;
 mod sdxl;
+mod sdxl_turbo;
 mod shape;
 mod sides;
 mod table;
 mod text;
 
+pub(super) use conflict::Conflict;
 pub use defaults::{Defaults, DefaultsError};
 pub use draft::Draft;
 pub(super) use field::FieldFault;

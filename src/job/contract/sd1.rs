@@ -2,13 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::field::{Catalog, Choices, Default, Field, Kind};
+use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
+use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
 use super::table::{StartImage, Table};
 use super::text::{PROMPT_BYTES, digest};
 use crate::job::spec::Spec;
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
+
+const STEPS: &str = "num_inference_steps";
 
 pub(super) static SD1: Table = Table {
     fields: &SD1_FIELDS,
@@ -17,13 +20,14 @@ pub(super) static SD1: Table = Table {
         sampler_aliases: &[("KLMS", Sampler::KLms)],
     },
     needs: &[("mask", "init_image")],
+    steps: STEPS,
     count: "num_outputs",
-    start: StartImage { field: "init_image", sets_size: false },
+    start: Some(StartImage { field: "init_image", steps: STEPS, sets_size: false }),
     output: OutputShape::List,
     input,
 };
 
-static SD1_FIELDS: [Field; 19] = [
+static SD1_FIELDS: [Field; 20] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
@@ -62,7 +66,7 @@ static SD1_FIELDS: [Field; 19] = [
         ..Field::PLAIN
     },
     Field {
-        name: "num_inference_steps",
+        name: STEPS,
         kind: Kind::Count(1..=500, |draft, count| draft.steps = count),
         default: Default::Count(50),
         meaning: "denoising steps",
@@ -85,6 +89,7 @@ static SD1_FIELDS: [Field; 19] = [
         by_model: true,
         ..Field::PLAIN
     },
+    SIGMAS,
     Field {
         name: "seed",
         kind: Kind::Seed(|draft, seed| draft.seed = seed),
@@ -93,28 +98,9 @@ static SD1_FIELDS: [Field; 19] = [
                   alone and reports it, so it can be made again by itself",
         ..Field::PLAIN
     },
-    Field {
-        name: "lora",
-        kind: Kind::Name(Catalog::Loras, |draft, name| draft.lora = name),
-        default: Default::None,
-        meaning: "the name of a LoRA file of the operator's",
-        ..Field::PLAIN
-    },
-    Field {
-        name: "lora_scale",
-        kind: Kind::Number(0.0..=1.0, |draft, scale| draft.lora_scale = scale),
-        default: Default::Number(1.0),
-        meaning: "how much of the LoRA; 0 is none",
-        part_of: Some("lora"),
-        ..Field::PLAIN
-    },
-    Field {
-        name: "model",
-        kind: Kind::Name(Catalog::Models, |draft, name| draft.model = name),
-        default: Default::None,
-        meaning: "the name of the model that draws; left out, the operator's first",
-        ..Field::PLAIN
-    },
+    LORA,
+    LORA_SCALE,
+    MODEL,
     Field {
         name: "init_image",
         kind: Kind::Image(|draft, image| draft.init_image = image),
@@ -153,20 +139,8 @@ static SD1_FIELDS: [Field; 19] = [
         part_of: Some("mask"),
         ..Field::PLAIN
     },
-    Field {
-        name: "nsfw",
-        kind: Kind::Flag(|_, _| ()),
-        default: Default::Flag(false),
-        meaning: "is checked, and has no effect yet",
-        ..Field::PLAIN
-    },
-    Field {
-        name: "preview",
-        kind: Kind::Flag(|draft, preview| draft.preview = preview),
-        default: Default::Flag(false),
-        meaning: "whether the progress updates of a worker have a small JPEG of the picture so far, as a data URI",
-        ..Field::PLAIN
-    },
+    NSFW,
+    PREVIEW,
 ];
 
 fn input(spec: &Spec, index: u32) -> Value {
@@ -190,6 +164,9 @@ fn input(spec: &Spec, index: u32) -> Value {
             input["mask_repaint"] = mask.repaint.name().into();
             input["mask_paste"] = mask.paste.into();
         }
+    }
+    if spec.sigmas != SigmaSpacing::Default {
+        input["sigmas"] = spec.sigmas.name().into();
     }
     if let Some(lora) = &spec.lora {
         input["lora"] = lora.name.as_str().into();

@@ -3,13 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::field::{Catalog, Choices, Default, Field, Kind, Stage};
+use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
+use super::field::{Choices, Default, Field, Kind, Stage};
 use super::shape::OutputShape;
 use super::sides::Sides;
 use super::table::{StartImage, Table};
 use super::text::{PROMPT_BYTES, digest};
 use crate::job::spec::{RefineMode, Spec};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 /// The field of the image to begin from, beside which a few others have no effect.
 const IMAGE: &str = "image_url";
@@ -31,8 +32,9 @@ pub(super) static SDXL: Table = Table {
         ],
     },
     needs: &[],
+    steps: "num_inference_steps",
     count: "num_images",
-    start: StartImage { field: IMAGE, sets_size: true },
+    start: Some(StartImage { field: IMAGE, steps: "refiner_inference_steps", sets_size: true }),
     output: OutputShape::Object,
     input,
 };
@@ -107,6 +109,7 @@ static SDXL_FIELDS: [Field; 19] = [
         stage: Some(Stage::Base),
         ..Field::PLAIN
     },
+    Field { stage: Some(Stage::Base), ..SIGMAS },
     Field {
         name: "seed",
         kind: Kind::Seed(|draft, seed| draft.seed = seed),
@@ -160,44 +163,11 @@ static SDXL_FIELDS: [Field; 19] = [
         stage: Some(Stage::Refiner),
         ..Field::PLAIN
     },
-    Field {
-        name: "lora",
-        kind: Kind::Name(Catalog::Loras, |draft, name| draft.lora = name),
-        default: Default::None,
-        meaning: "the name of a LoRA file of the operator's",
-        stage: Some(Stage::Base),
-        ..Field::PLAIN
-    },
-    Field {
-        name: "lora_scale",
-        kind: Kind::Number(0.0..=1.0, |draft, scale| draft.lora_scale = scale),
-        default: Default::Number(1.0),
-        meaning: "how much of the LoRA; 0 is none",
-        part_of: Some("lora"),
-        stage: Some(Stage::Base),
-        ..Field::PLAIN
-    },
-    Field {
-        name: "model",
-        kind: Kind::Name(Catalog::Models, |draft, name| draft.model = name),
-        default: Default::None,
-        meaning: "the name of the model that draws; left out, the operator's first",
-        ..Field::PLAIN
-    },
-    Field {
-        name: "nsfw",
-        kind: Kind::Flag(|_, _| ()),
-        default: Default::Flag(false),
-        meaning: "is checked, and has no effect yet",
-        ..Field::PLAIN
-    },
-    Field {
-        name: "preview",
-        kind: Kind::Flag(|draft, preview| draft.preview = preview),
-        default: Default::Flag(false),
-        meaning: "whether the progress updates of a worker have a small JPEG of the picture so far, as a data URI",
-        ..Field::PLAIN
-    },
+    Field { stage: Some(Stage::Base), ..LORA },
+    Field { stage: Some(Stage::Base), ..LORA_SCALE },
+    MODEL,
+    NSFW,
+    PREVIEW,
 ];
 
 /// From an image its size and the steps from noise follow.
@@ -226,6 +196,9 @@ fn input(spec: &Spec, index: u32) -> Value {
             input["strength"] = refine.strength.into();
             input["refiner_inference_steps"] = refine.steps.into();
         }
+    }
+    if spec.sigmas != SigmaSpacing::Default {
+        input["sigmas"] = spec.sigmas.name().into();
     }
     if let Some(lora) = &spec.lora {
         input["lora"] = lora.name.as_str().into();

@@ -15,10 +15,12 @@ pub struct Table {
     pub choices: Choices,
     /// Fields that may not be sent without another: which, and the other.
     pub needs: &'static [(&'static str, &'static str)],
+    /// The field that says in how many steps it draws from noise.
+    pub steps: &'static str,
     /// The field that says how many images there are.
     pub count: &'static str,
-    /// The image that a job may begin from.
-    pub start: StartImage,
+    /// The image that a job may begin from; `None` if it always begins from noise.
+    pub start: Option<StartImage>,
     /// What its results look like.
     pub output: OutputShape,
     /// An input that draws image `index` of a job again. Images that it began from are named by their files' SHA-256.
@@ -30,6 +32,8 @@ pub struct Table {
 pub struct StartImage {
     /// The field that has it.
     pub field: &'static str,
+    /// The field that says in how many steps it draws from it, of which a part is made.
+    pub steps: &'static str,
     /// Whether it decides how large the pictures are; otherwise it is resized to what the job asks for.
     pub sets_size: bool,
 }

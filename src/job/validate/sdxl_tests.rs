@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Offer, OfferedModel, validate};
 use crate::job::contract::{Contract, Defaults};
 use crate::job::spec::{ImageSource, Img2Img, Lora, Refine, RefineMode, Size, Spec};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 const IMAGE: &str = "http://x/i.png";
 
@@ -51,6 +51,7 @@ fn a_prompt_alone_gets_the_defaults_of_the_reference_worker() {
         refine: Some(Refine { steps: 50, mode: RefineMode::Strength, strength: 0.3 }),
         guidance_scale: 7.5,
         sampler: Sampler::Ddim,
+        sigmas: SigmaSpacing::Default,
         seed: 40264,
         lora: None,
         preview: false,
@@ -87,6 +88,7 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
             json!([null, IMAGE, "data:image/png;base64,AA==", "AA=="]),
             json!(["", "ftp://x/i", "/etc/passwd."]),
         ),
+        ("sigmas", json!(["default", "sgm_uniform"]), json!(["", "karras", "trailing"])),
         ("lora_scale", json!([0, 1]), json!([-0.01, 1.01])),
         ("lora", json!([null, "ink"]), json!([])),
         ("model", json!([null, "xl"]), json!([])),
@@ -149,6 +151,24 @@ fn samplers_have_the_names_of_the_reference_worker_and_our_own() {
 }
 
 #[test]
+fn a_sampler_of_distilled_models_makes_fifty_steps_at_most_from_noise_and_from_an_image() {
+    let asked = |extra: Value| {
+        let mut input = json!({"prompt": "p", "scheduler": "LCM"});
+        input.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        check(&input).map(|spec| spec.steps)
+    };
+    assert_eq!(asked(json!({"num_inference_steps": 50})), Ok(50));
+    assert_eq!(asked(json!({"image_url": IMAGE})), Ok(50));
+    // Beside an image the steps from noise have no effect, and without one those from an image.
+    assert_eq!(asked(json!({"image_url": IMAGE, "num_inference_steps": 60, "refiner_inference_steps": 4})), Ok(4));
+    assert_eq!(asked(json!({"num_inference_steps": 4, "refiner_inference_steps": 60})), Ok(4));
+    let refused = |field: &str| Err(vec![format!("{field} is 60, and may be 1 to 50 with LCM.")]);
+    assert_eq!(asked(json!({"num_inference_steps": 60})), refused("num_inference_steps"));
+    let extra = json!({"image_url": IMAGE, "refiner_inference_steps": 60, "strength": 0.1});
+    assert_eq!(asked(extra), refused("refiner_inference_steps"));
+}
+
+#[test]
 fn every_field_reaches_the_job() {
     let input = json!({
         "prompt": "a", "negative_prompt": "", "width": 2048, "height": 64, "num_images": 3, "num_inference_steps": 7, "guidance_scale": 0,
@@ -166,6 +186,7 @@ fn every_field_reaches_the_job() {
         denoising_end: Some(0.8),
         guidance_scale: 0.0,
         sampler: Sampler::EulerD,
+        sigmas: SigmaSpacing::Default,
         seed: 5,
         lora: Some(Lora { name: "ink".into(), scale: 0.5 }),
         refine: Some(Refine { steps: 9, mode: RefineMode::Strength, strength: 0.9 }),
@@ -258,7 +279,6 @@ fn fields_of_other_contracts_and_of_later_are_unexpected() {
         "loras",
         "clip_skip",
         "prompt_syntax",
-        "sigmas",
         "output_format",
         "size",
         "n",

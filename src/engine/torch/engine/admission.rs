@@ -112,15 +112,23 @@ impl Admission<'_> {
     fn base(&mut self, model: &Model, networks: Rc<Networks>, size: Key) -> Result<Stage, JobError> {
         let spec = self.spec;
         let negative = spec.negative_prompt.as_deref().or((!model.zeros_for_no_negative).then_some(""));
-        let guidance = self.guidance(model, &networks, negative, spec.guidance_scale)?;
-        let plan = sampler::plan(spec.sampler, &model.schedule, spec.steps as usize, spec.first_step() as usize)
+        let scale = spec.guidance_scale;
+        let guidance = self.guidance(model, &networks, negative, scale)?;
+        if networks.unet.is_told_guidance() && spec.negative_prompt.as_ref().is_some_and(|negative| !negative.is_empty())
+        {
+            self.warnings.push(
+                "negative_prompt has no effect: this model was distilled to follow guidance_scale without one".into(),
+            );
+        }
+        let spaced = model.schedule.spaced(spec.sigmas);
+        let plan = sampler::plan(spec.sampler, &spaced, spec.steps as usize, spec.first_step() as usize)
             .map_err(invalid_steps)?;
         let plan = match spec.denoising_end {
             Some(end) => plan.until(end, &model.schedule),
             None => plan,
         };
         self.warnings.extend(doubts(&plan, spec));
-        self.stage((model, networks), size, guidance, plan, StageEntry::Continue)
+        self.stage((model, networks), size, (guidance, scale), plan, StageEntry::Continue)
     }
 
     /// What a refiner does after it.
@@ -172,19 +180,19 @@ impl Admission<'_> {
     fn by_refiner(&mut self, refiner: &Refiner, size: Key, plan: Plan, entry: StageEntry) -> Result<Stage, JobError> {
         let (model, networks) = (&refiner.model, Rc::clone(&refiner.networks));
         let guidance = self.guidance(model, &networks, Some(""), REFINER_GUIDANCE)?;
-        self.stage((model, networks), size, guidance, plan, entry)
+        self.stage((model, networks), size, (guidance, REFINER_GUIDANCE), plan, entry)
     }
 
     fn stage(
         &mut self,
         (model, networks): (&Model, Rc<Networks>),
         size: Key,
-        guidance: Guidance,
+        (guidance, scale): (Guidance, f64),
         plan: Plan,
         entry: StageEntry,
     ) -> Result<Stage, JobError> {
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
-        let times = networks.unet.embed_times(&timesteps, self.context).map_err(failed)?;
+        let times = networks.unet.embed_times(&timesteps, scale, self.context).map_err(failed)?;
         let run = SamplerRun::new(plan, Rc::clone(&model.schedule), times, self.context).map_err(failed)?;
         let key = Key { networks: networks.number, ..size };
         Ok(Stage { key, networks, guidance, run, entry })
@@ -201,7 +209,7 @@ impl Admission<'_> {
         let prompt = ("prompt", Some(self.spec.prompt.as_str()), PromptKind::Positive);
         let positive = self.condition(model, networks, prompt)?;
         // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
-        let negative = if scale <= 1.0 {
+        let negative = if networks.unet.is_told_guidance() || scale <= 1.0 {
             None
         } else {
             let text = ("negative_prompt", negative, PromptKind::Negative);

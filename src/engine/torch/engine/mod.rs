@@ -298,7 +298,7 @@ mod tests {
         let mut engine = TorchEngine::new(Model::load(&tiny, Path::new("unused"), Target::REFERENCE).unwrap());
         let shape =
             warm_up_plan::Shape { size: Size { width: 128, height: 64 }, rows: 2, decode: false, refined: false };
-        engine.admit(Ticket(1), &warm_up_plan::spec(shape, 1)).unwrap();
+        engine.admit(Ticket(1), &warm_up_plan::spec(shape, 1, false)).unwrap();
         let cause = TorchError::OutOfMemory("tried to allocate 2 GiB\nframe #0".into());
         let events = engine.make_room(&[0], cause);
         let [(Ticket(1), Event::Failed(error))] = events.as_slice() else { panic!("{events:?}") };

@@ -47,7 +47,9 @@ impl TorchEngine {
         let shape = current.shape;
         let once = shape.before() + if self.graphs.is_some() { graphs::WARM_UP_EVALUATIONS + 1 } else { 1 };
         let begins = current.evaluated == 0;
-        if begins && let Err(cause) = self.take_in(TICKET, &spec(shape, once + TIMED)) {
+        if begins
+            && let Err(cause) = self.take_in(TICKET, &spec(shape, once + TIMED, self.model.unet.is_told_guidance()))
+        {
             self.refuse(shape, &cause.message);
             return Ok(());
         }

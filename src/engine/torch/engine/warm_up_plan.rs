@@ -6,7 +6,7 @@ use crate::batch;
 use crate::engine::Ticket;
 use crate::engine::torch::denoise::graphs;
 use crate::job::{Refine, RefineMode, Size, Spec};
-use crate::sampler::Sampler;
+use crate::sampler::{Sampler, SigmaSpacing};
 
 /// Names the job that no client asked for.
 pub(super) const TICKET: Ticket = Ticket(u64::MAX);
@@ -111,9 +111,10 @@ pub(super) fn pays(timed: &[(usize, f64)]) -> bool {
     half.is_none_or(|(fewer, theirs)| rows as f64 / seconds >= GAIN * *fewer as f64 / theirs)
 }
 
-/// A job of one image for every two rows, or without guidance, where their number is odd, for every row.
-pub(super) fn spec(shape: Shape, steps: u32) -> Spec {
-    let guided = shape.rows.is_multiple_of(2);
+/// A job of one image for every two rows, or without guidance, where their number is odd, for every row; for every row, too, of a UNet that
+/// `is_told` the guidance scale.
+pub(super) fn spec(shape: Shape, steps: u32, is_told: bool) -> Spec {
+    let guided = shape.rows.is_multiple_of(2) && (shape.refined || !is_told);
     Spec {
         model: String::new(),
         prompt: String::new(),
@@ -130,6 +131,7 @@ pub(super) fn spec(shape: Shape, steps: u32) -> Spec {
         preview: false,
         denoising_end: None,
         refine: shape.refined.then_some(Refine { steps, mode: RefineMode::Strength, strength: 1.0 }),
+        sigmas: SigmaSpacing::Default,
     }
 }
 
@@ -163,7 +165,7 @@ mod tests {
         assert_eq!(rows(&refined), [2, 4, 6, 8, 1, 3, 2, 4, 6, 8]);
         let (base, refiner): (Vec<&Shape>, Vec<&Shape>) = refined.shapes.iter().partition(|shape| !shape.refined);
         assert_eq!((base.len(), refiner.iter().any(|shape| shape.decode)), (6, false));
-        let spec = spec(*refiner[1], 7);
+        let spec = spec(*refiner[1], 7, false);
         assert_eq!((spec.num_outputs, spec.steps, spec.refine.map(|refine| refine.steps)), (2, 1, Some(7)));
         let mut cut = refined;
         cut.cut(USUAL, 4, true);

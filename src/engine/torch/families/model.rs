@@ -162,14 +162,15 @@ impl Model {
     }
 
     /// UNet: latents `[batch, channels, height, width]`, one timestep a row, what is told of the text `[batch, …]`, and, of a family
-    /// whose UNet is told them, as many numbers a row, one row after the other; gives the predicted noise in the shape of the latents.
+    /// whose UNet is told them, as many numbers a row, one row after the other; gives the predicted noise in the shape of the latents. A UNet that is told the guidance
+    /// scale is told 1.
     ///
     /// # Errors
     /// libtorch's: shapes that do not fit, or no memory.
     pub fn predict_noise(&self, latents: &Tensor, timesteps: &[f64], text: &EncodedText, numbers: &[f32]) -> Forward {
         let context = DeviceContext::plain(self.target.device);
         let conditioning = text.condition(&self.unet, numbers, &context)?;
-        self.unet.forward(latents, &self.unet.embed_times(timesteps, &context)?, &conditioning)
+        self.unet.forward(latents, &self.unet.embed_times(timesteps, 1.0, &context)?, &conditioning)
     }
 
     /// Autoencoder, latents in its own scale to pixels around -1 to 1, not clamped.

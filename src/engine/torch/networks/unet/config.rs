@@ -50,6 +50,9 @@ pub(in crate::engine::torch) struct UnetConfig {
     pub(in crate::engine::torch) cosine_first: bool,
     /// Shifts the frequencies of the timestep's embedding.
     pub(in crate::engine::torch) frequency_shift: f64,
+    /// Channels of the embedding of the guidance scale, of a UNet that is told it (Meng et al. 2022): it was distilled so that one row does what
+    /// two do with classifier-free guidance.
+    pub(in crate::engine::torch) guidance: Option<i64>,
     /// What is added to the embedding of the time; SD v1 adds nothing.
     pub(in crate::engine::torch) added: Option<AddedEmbeddingConfig>,
 }
@@ -76,6 +79,7 @@ impl UnetConfig {
             linear: config.flag("use_linear_projection", false)?,
             cosine_first: config.flag("flip_sin_to_cos", true)?,
             frequency_shift: config.float("freq_shift", 0.0)?,
+            guidance: Self::guidance(config)?,
             added: Self::added(config)?,
         };
         if let Some(level) = read.levels.iter().find(|level| level.channels % read.groups != 0) {
@@ -94,6 +98,17 @@ impl UnetConfig {
     /// For each level its residual blocks and whether it attends on the way up: what original names are counted by.
     pub(in crate::engine::torch) fn layers(&self) -> Vec<(usize, bool)> {
         self.levels.iter().map(|level| (level.layers as usize, level.attends_up)).collect()
+    }
+
+    fn guidance(config: &ConfigFile) -> Result<Option<i64>, LoadError> {
+        let key = "time_cond_proj_dim";
+        if !config.has(key) {
+            return Ok(None);
+        }
+        // Half of them are sines, half cosines, and of one frequency there is no spacing.
+        let channels = config.int(key, None)?;
+        let right = channels >= 4 && channels % 2 == 0;
+        if right { Ok(Some(channels)) } else { Err(config.refuse(key, "an even number of at least 4")) }
     }
 
     fn added(config: &ConfigFile) -> Result<Option<AddedEmbeddingConfig>, LoadError> {
@@ -153,7 +168,6 @@ impl UnetConfig {
             "class_embed_type",
             "encoder_hid_dim_type",
             "encoder_hid_dim",
-            "time_cond_proj_dim",
             "num_class_embeds",
             "timestep_post_act",
             "time_embedding_act_fn",

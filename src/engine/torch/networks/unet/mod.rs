@@ -100,12 +100,23 @@ impl Unet {
         let ends = [self.conv_in.weight(), self.conv_out.weight(), self.time_projections.weight()];
         let blocks = self.down.iter_mut().chain(&mut self.up).flat_map(Block::weights);
         let added = self.added.iter_mut().flat_map(AddedEmbedding::weights);
-        self.time.weights().into_iter().chain(added).chain(ends).chain(blocks).chain(middle)
+        self.time.weights().chain(added).chain(ends).chain(blocks).chain(middle)
     }
 
-    /// `[timesteps, time]` at `context`: what [`Self::forward`] takes as `time`, a row a timestep. Made once a plan.
-    pub(in crate::engine::torch) fn embed_times(&self, timesteps: &[f64], context: &DeviceContext) -> Forward {
-        self.time.forward(timesteps, context)
+    /// Whether it is told the guidance scale, and so does in one row what others need two for.
+    pub(in crate::engine::torch) fn is_told_guidance(&self) -> bool {
+        self.config.guidance.is_some()
+    }
+
+    /// `[timesteps, time]` at `context`: what [`Self::forward`] takes as `time`, a row a timestep. Made once a plan. The guidance scale makes
+    /// a difference to a UNet that is told it.
+    pub(in crate::engine::torch) fn embed_times(
+        &self,
+        timesteps: &[f64],
+        guidance_scale: f64,
+        context: &DeviceContext,
+    ) -> Forward {
+        self.time.forward(timesteps, guidance_scale, context)
     }
 
     /// [`Conditioning::vector`], `[rows, time]` at `context`, of the pooled text, `[rows, width]`, and of `numbers`, as many for each row. Made
@@ -349,7 +360,7 @@ mod tests {
         let model = Model::load(&folder, &folder.join("tokenizer"), Target::REFERENCE).unwrap();
         let unet = &model.unet;
         let latents = normal(1, &[1, unet.latent_channels(), 8, 8], Kind::Float);
-        let time = unet.embed_times(&[5.0], &DeviceContext::plain(tch::Device::Cpu)).unwrap();
+        let time = unet.embed_times(&[5.0], 1.0, &DeviceContext::plain(tch::Device::Cpu)).unwrap();
         let texts = || unet.project_text(&normal(2, &[1, 7, unet.text_width()], Kind::Float)).unwrap();
         let refusal = |conditioning: &Conditioning| {
             unet.forward(&latents, &time, conditioning).map(drop).map_err(|cause| cause.to_string())

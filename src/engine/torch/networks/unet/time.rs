@@ -28,6 +28,11 @@ impl Sinusoids {
         Self { half: channels / 2, cosine_first, frequency_shift, kind }
     }
 
+    /// Those of a guidance scale, which are the same in every UNet that is told one.
+    fn of_guidance(channels: i64, kind: Kind) -> Self {
+        Self { half: channels / 2, cosine_first: false, frequency_shift: 1.0, kind }
+    }
+
     /// `[numbers, channels]` at `context`.
     fn of(&self, numbers: &Tensor, context: &DeviceContext) -> Forward {
         let exponents = Tensor::f_arange(self.half, (Kind::Float, Device::Cpu))?
@@ -41,10 +46,34 @@ impl Sinusoids {
     }
 }
 
+/// A guidance scale to what is added to the sinusoids of the time (diffusers' `get_guidance_scale_embedding` and `cond_proj`).
+#[derive(Debug, Clone)]
+struct GuidanceEmbedding {
+    sinusoids: Sinusoids,
+    projection: Linear,
+}
+
+impl GuidanceEmbedding {
+    /// What a guidance scale is multiplied by, for sinusoids that tell timesteps up to 1000 apart.
+    const SCALING: f32 = 1000.0;
+
+    fn load(at: &Scope, channels: i64, config: &UnetConfig) -> Result<Self, LoadError> {
+        let projection = Linear::load(at, channels, config.levels[0].channels, false)?;
+        Ok(Self { sinusoids: Sinusoids::of_guidance(channels, at.kind()), projection })
+    }
+
+    /// `[1, channels of the time's sinusoids]` at `context`. A scale of 1 is no guidance, and the network was told what is beyond.
+    fn forward(&self, scale: f64, context: &DeviceContext) -> Forward {
+        let beyond = (scale - 1.0) as f32 * Self::SCALING;
+        self.projection.forward(&self.sinusoids.of(&Tensor::f_from_slice(&[beyond])?, context)?)
+    }
+}
+
 /// Timesteps to embeddings.
 #[derive(Debug, Clone)]
 pub(super) struct TimeEmbedding {
     sinusoids: Sinusoids,
+    guidance: Option<GuidanceEmbedding>,
     linear_1: Linear,
     linear_2: Linear,
     /// Whether something is added before the activation.
@@ -58,22 +87,30 @@ impl TimeEmbedding {
             linear_1: Linear::load(&at.at("linear_1"), inputs, outputs, true)?,
             linear_2: Linear::load(&at.at("linear_2"), outputs, outputs, true)?,
             sinusoids: Sinusoids::new(inputs, config, at.kind()),
+            guidance: config
+                .guidance
+                .map(|channels| GuidanceEmbedding::load(&at.at("cond_proj"), channels, config))
+                .transpose()?,
             is_sum: config.added.is_some(),
         })
     }
 
-    /// `[timesteps, time]` at `context`: one embedding a timestep. Where nothing is added to it, after the `SiLU` that every residual block
-    /// would apply again.
-    pub(super) fn forward(&self, timesteps: &[f64], context: &DeviceContext) -> Forward {
+    /// `[timesteps, time]` at `context`: one embedding a timestep, all under one `guidance_scale`, where the UNet is told it. Where nothing is
+    /// added to it, after the `SiLU` that every residual block would apply again.
+    pub(super) fn forward(&self, timesteps: &[f64], guidance_scale: f64, context: &DeviceContext) -> Forward {
         // In f32 like the reference: at timestep 999 the last bits of a frequency are seen.
         let timesteps: Vec<f32> = timesteps.iter().map(|&t| t as f32).collect();
-        let waves = self.sinusoids.of(&Tensor::f_from_slice(&timesteps)?, context)?;
+        let mut waves = self.sinusoids.of(&Tensor::f_from_slice(&timesteps)?, context)?;
+        if let Some(guidance) = &self.guidance {
+            waves = waves.f_add(&guidance.forward(guidance_scale, context)?)?;
+        }
         let embedded = self.linear_2.forward(&self.linear_1.forward(&waves)?.f_silu_()?)?;
         if self.is_sum { Ok(embedded) } else { embedded.f_silu() }
     }
 
-    pub(super) fn weights(&mut self) -> [&mut Weight; 2] {
-        [self.linear_1.weight(), self.linear_2.weight()]
+    pub(super) fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        let guidance = self.guidance.as_mut().map(|guidance| guidance.projection.weight());
+        [self.linear_1.weight(), self.linear_2.weight()].into_iter().chain(guidance)
     }
 }
 

@@ -1,0 +1,55 @@
+//! Fields that every contract has, with one meaning.
+
+use super::field::{Catalog, Default, Field, Kind};
+use crate::sampler::SigmaSpacing;
+
+pub(super) const SIGMAS: Field = Field {
+    name: "sigmas",
+    kind: Kind::Sigmas(|draft, spacing| draft.sigmas = spacing),
+    default: Default::Text(SigmaSpacing::Default.name()),
+    meaning: "how the sampler's steps are spread: as the model's scheduler file says, or trailing, as Lightning and Hyper want it (diffusers' \
+              timestep_spacing). DPM-S, LCM and TCD have no such choice",
+    by_model: true,
+    ..Field::PLAIN
+};
+
+pub(super) const LORA: Field = Field {
+    name: "lora",
+    kind: Kind::Name(Catalog::Loras, |draft, name| draft.lora = name),
+    default: Default::None,
+    meaning: "the name of a LoRA file of the operator's",
+    ..Field::PLAIN
+};
+
+pub(super) const LORA_SCALE: Field = Field {
+    name: "lora_scale",
+    kind: Kind::Number(0.0..=1.0, |draft, scale| draft.lora_scale = scale),
+    default: Default::Number(1.0),
+    meaning: "how much of the LoRA; 0 is none",
+    part_of: Some("lora"),
+    ..Field::PLAIN
+};
+
+pub(super) const MODEL: Field = Field {
+    name: "model",
+    kind: Kind::Name(Catalog::Models, |draft, name| draft.model = name),
+    default: Default::None,
+    meaning: "the name of the model that draws; left out, the operator's first",
+    ..Field::PLAIN
+};
+
+pub(super) const NSFW: Field = Field {
+    name: "nsfw",
+    kind: Kind::Flag(|_, _| ()),
+    default: Default::Flag(false),
+    meaning: "is checked, and has no effect yet",
+    ..Field::PLAIN
+};
+
+pub(super) const PREVIEW: Field = Field {
+    name: "preview",
+    kind: Kind::Flag(|draft, preview| draft.preview = preview),
+    default: Default::Flag(false),
+    meaning: "whether the progress updates of a worker have a small JPEG of the picture so far, as a data URI",
+    ..Field::PLAIN
+};

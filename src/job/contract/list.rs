@@ -105,8 +105,6 @@ mod tests {
             let fields = table.needs.iter().flat_map(|(name, needed)| [name, needed]);
             assert!(fields.into_iter().all(|name| contract.field(name).is_some()));
             assert!(contract.sides().all().is_sorted());
-            // The intake resizes a mask to what the job asks for.
-            assert!(!table.start.sets_size || contract.field("mask").is_none());
             assert!([table.count, table.start.field].iter().all(|name| contract.field(name).is_some()));
             let names: Vec<&str> = contract.samplers().map(|(name, _)| name).collect();
             assert!(names.iter().all(|name| names.iter().filter(|other| *other == name).count() == 1), "{names:?}");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Offer, OfferedModel, validate};
 use crate::job::contract::{Contract, Defaults};
-use crate::job::spec::{ImageSource, Img2Img, Lora, Size, Spec};
+use crate::job::spec::{ImageSource, Img2Img, Lora, Mask, Shade, Size, Spec};
 use crate::sampler::Sampler;
 
 const IMAGE: &str = "http://x/i.png";
@@ -86,6 +86,9 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
             json!([null, IMAGE, "data:image/png;base64,AA==", "AA=="]),
             json!(["", "ftp://x/i", "/etc/passwd."]),
         ),
+        ("mask_repaint", json!(["black", "white"]), json!(["grey", "Black", ""])),
+        ("mask_paste", json!([true, false]), json!([])),
+        ("mask", json!([null]), json!(["", "ftp://x/m", "/etc/passwd."])),
         ("lora_scale", json!([0, 1]), json!([-0.01, 1.01])),
         ("lora", json!([null, "ink"]), json!([])),
         ("model", json!([null, "xl"]), json!([])),
@@ -104,7 +107,7 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
         }
     }
     let named: Vec<&str> = Contract::Sdxl.table().fields.iter().map(|field| field.name).collect();
-    assert_eq!(named.len(), 18, "a field has no edges here");
+    assert_eq!(named.len(), 21, "a field has no edges here");
 }
 
 #[test]
@@ -123,6 +126,9 @@ fn a_wrong_type_is_told_in_the_words_of_the_sdk() {
         ("high_noise_frac", json!(true), "float", "bool"),
         ("scheduler", json!(7), "str", "int"),
         ("image_url", json!({}), "str", "dict"),
+        ("mask", json!([]), "str", "list"),
+        ("mask_repaint", json!(null), "str", "NoneType"),
+        ("mask_paste", json!(1), "bool", "int"),
         ("seed", json!(1.5), "int", "float"),
     ] {
         let complaint = format!("{field} should be <class '{wanted}'> type, not <class '{found}'>.");
@@ -193,6 +199,36 @@ fn beside_an_image_a_few_fields_have_no_effect_and_a_warning_says_so() {
 }
 
 #[test]
+fn a_mask_belongs_to_the_image_and_takes_its_strength() {
+    let start = |input: Value| check(&input).unwrap().start.unwrap();
+    for mask in [IMAGE, "http://x/m.png", "data:image/png;base64,AA==", "AA=="] {
+        let input = json!({"image_url": IMAGE, "mask": mask});
+        let image = ImageSource::from_text(mask).unwrap();
+        let expected = Some(Mask { image, repaint: Shade::Black, paste: false });
+        assert_eq!((start(input.clone()).mask, start(input.clone()).strength), (expected, 0.3));
+        assert_eq!(offer().warnings(&input), [""; 0]);
+    }
+    let whole = json!({
+        "prompt": "p", "image_url": IMAGE, "mask": "AA==", "mask_repaint": "white", "mask_paste": true, "strength": 1,
+        "refiner_inference_steps": 20, "num_inference_steps": 7, "high_noise_frac": 0.8,
+    });
+    let mask = Mask { image: ImageSource::Inline("AA==".into()), repaint: Shade::White, paste: true };
+    assert_eq!((start(whole.clone()).mask, start(whole.clone()).strength), (Some(mask), 1.0));
+    // What has no effect beside the image has none beside its mask.
+    assert_eq!((check(&whole).unwrap().steps, check(&whole).unwrap().denoising_end), (20, None));
+    assert_eq!(
+        offer().warnings(&whole),
+        ["num_inference_steps", "high_noise_frac"].map(|name| format!("{name} has no effect beside image_url"))
+    );
+    for input in [json!({"prompt": "p", "mask": "AA=="}), json!({"prompt": "p", "mask": "AA==", "image_url": null})] {
+        assert_eq!(errors(&input), ["mask was provided without image_url"]);
+    }
+    // Without a mask the two that belong to it say nothing.
+    let none = json!({"image_url": IMAGE, "mask": null, "mask_repaint": "white", "mask_paste": true});
+    assert_eq!(start(none).mask, None);
+}
+
+#[test]
 fn a_prompt_is_required_unless_there_is_an_image() {
     for input in [json!({}), json!({"image_url": null}), json!({"width": 512})] {
         assert_eq!(errors(&input), ["prompt is a required input."]);
@@ -206,9 +242,6 @@ fn fields_of_other_contracts_and_of_later_are_unexpected() {
         "num_outputs",
         "init_image",
         "prompt_strength",
-        "mask",
-        "mask_repaint",
-        "mask_paste",
         "refine",
         "refiner",
         "loras",
@@ -232,6 +265,7 @@ fn a_hint_says_what_a_side_and_a_share_may_be() {
         |field: &str, value: Value| validate(&with(from_noise(), field, &value), &offer(), 0).unwrap_err().hints();
     assert_eq!(hints("width", json!(1000 + 1)), ["width: use a multiple of 8 from 64 to 2048"]);
     assert_eq!(hints("high_noise_frac", json!(1)), ["high_noise_frac: use above 0 and below 1"]);
+    assert_eq!(hints("mask_repaint", json!("gray")), ["mask_repaint: use black or white"]);
     assert_eq!(hints("scheduler", json!("K_EULERA")), ["scheduler: did you mean K_EULER?"]);
 }
 

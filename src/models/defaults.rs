@@ -54,25 +54,26 @@ pub fn defaults_file(model: &Path) -> PathBuf {
 pub fn defaults(model: &Path) -> Result<Defaults, DefaultsFileError> {
     let path = defaults_file(model);
     let told = recognise(model);
+    let inpaints = matches!(told, Ok(Recognised::Inpaints(_)));
     // What does not load has no jobs.
     let usual = match told {
-        Ok(Recognised::Loads(family)) => family.contract(),
+        Ok(Recognised::Loads(family) | Recognised::Inpaints(family)) => family.contract(),
         Ok(Recognised::Other(_)) | Err(_) => Contract::Sd1,
     };
     let text = match whole::read(&path, FILE_BYTES) {
         Ok(text) => text,
         Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             if !matches!(told, Ok(Recognised::Loads(Family::Sdxl)) if is_turbo(model)) {
-                return Ok(usual.into());
+                return Ok(Defaults::from(usual).with_inpaints(inpaints));
             }
             TURBO.to_owned()
         }
         Err(cause) => return Err(DefaultsFileError::Unreadable { path, cause }),
     };
-    Defaults::from_json(&text, usual).map_err(|cause| {
-        let cause = Box::new(cause);
-        DefaultsFileError::Content { path, cause }
-    })
+    match Defaults::from_json(&text, usual) {
+        Ok(defaults) => Ok(defaults.with_inpaints(inpaints)),
+        Err(cause) => Err(DefaultsFileError::Content { path, cause: Box::new(cause) }),
+    }
 }
 
 /// Whether a folder of SDXL is of a Turbo model: its scheduler file alone tells.
@@ -140,6 +141,28 @@ mod tests {
         fs::remove_file(folder.path().join("latentd.json")).unwrap();
         write("model_index.json", r#"{"_class_name": "StableDiffusionPipeline"}"#);
         assert_eq!(defaults(folder.path()).unwrap().told(), "");
+    }
+
+    #[test]
+    fn an_inpainting_model_is_told_by_its_channels_whatever_its_file_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        fs::create_dir(folder.path().join("unet")).unwrap();
+        for (class, rest, contract) in [
+            ("StableDiffusionInpaintPipeline", "", Contract::Sd1),
+            ("StableDiffusionXLInpaintPipeline", r#", "addition_embed_type": "text_time""#, Contract::Sdxl),
+        ] {
+            write("model_index.json", &format!(r#"{{"_class_name": "{class}"}}"#));
+            for (channels, inpaints) in [(4, false), (9, true)] {
+                write("unet/config.json", &format!(r#"{{"in_channels": {channels}{rest}}}"#));
+                let found = defaults(folder.path()).unwrap();
+                assert_eq!((found.contract, found.inpaints), (contract, inpaints));
+                write("latentd.json", r#"{"defaults": {"num_inference_steps": 20}}"#);
+                let found = defaults(folder.path()).unwrap();
+                assert_eq!((found.told().as_str(), found.inpaints), ("num_inference_steps 20", inpaints));
+                fs::remove_file(folder.path().join("latentd.json")).unwrap();
+            }
+        }
     }
 
     #[test]

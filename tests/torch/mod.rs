@@ -7,6 +7,7 @@ mod decoding;
 mod drawing;
 mod engine;
 mod graphs;
+mod inpainting;
 mod loras;
 mod sdxl;
 mod starts;

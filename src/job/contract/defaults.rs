@@ -1,5 +1,7 @@
 //! A model's own defaults: what `latentd.json` says, within the bounds of the contract.
 
+use std::ops::Not;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -26,6 +28,9 @@ pub struct Defaults {
     /// A prompt that the page shows where none was typed yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placeholder: Option<String>,
+    /// Whether the model repaints parts of images and draws nothing else, so that its jobs must have an image and a mask.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub inpaints: bool,
 }
 
 /// What is wrong with a `latentd.json`.
@@ -67,7 +72,7 @@ pub enum DefaultsError {
 impl From<Contract> for Defaults {
     /// Those of the contract.
     fn from(contract: Contract) -> Self {
-        Self { contract, fields: Map::new(), placeholder: None }
+        Self { contract, fields: Map::new(), placeholder: None, inpaints: false }
     }
 }
 
@@ -89,12 +94,26 @@ impl Defaults {
             Some(Value::Object(fields)) => checked(contract, fields)?,
             Some(_) => return Err(wrong("defaults", "a JSON object")),
         };
-        Ok(Self { contract, fields, placeholder })
+        Ok(Self { contract, fields, placeholder, inpaints: false })
+    }
+
+    /// The same of a model of which [`Self::inpaints`] is to be so.
+    #[must_use]
+    pub fn with_inpaints(self, inpaints: bool) -> Self {
+        Self { inpaints, ..self }
     }
 
     /// What `field` is where a job does not send it; `None` if a job must send it.
     pub fn of(&self, field: &Field) -> Option<Value> {
+        if self.must_have(field) {
+            return None;
+        }
         self.fields.get(field.name).cloned().or_else(|| field.default())
+    }
+
+    /// Whether jobs must send `field` because of what the model is, though its contract leaves it open.
+    pub fn must_have(&self, field: &Field) -> bool {
+        self.inpaints && [self.contract.table().start.field, "mask"].contains(&field.name)
     }
 
     /// The size of an image where a job names none.

@@ -260,6 +260,37 @@ fn fields_of_other_contracts_and_of_later_are_unexpected() {
 }
 
 #[test]
+fn a_model_that_inpaints_must_have_an_image_and_a_mask() {
+    for (contract, image) in [(Contract::Sdxl, "image_url"), (Contract::Sd1, "init_image")] {
+        let defaults = Defaults::from(contract).with_inpaints(true);
+        let models = vec![OfferedModel::new("nine", defaults.clone()), OfferedModel::new("four", contract)];
+        let offer = Offer { models, ..Offer::default() };
+        let check =
+            |input: Value| validate(&input, &offer, 0).map_err(|complaints| (complaints.texts(), complaints.hints()));
+        let complaint = |field: &str| format!("{field} is a required input.");
+        let hint = |field: &str| format!("{field}: this model repaints a part of an image, and draws nothing else");
+        let both = ([image, "mask"].map(complaint).to_vec(), [image, "mask"].map(hint).to_vec());
+        assert_eq!(check(json!({"prompt": "p"})).unwrap_err(), both);
+        assert_eq!(check(json!({"prompt": "p", "model": "nine", image: null, "mask": null})).unwrap_err(), both);
+        let mask = (vec![complaint("mask")], vec![hint("mask")]);
+        assert_eq!(check(json!({"prompt": "p", image: IMAGE})).unwrap_err(), mask);
+        let whole = json!({"prompt": "p", image: IMAGE, "mask": "AA=="});
+        assert!(check(whole).unwrap().start.is_some_and(|start| start.mask.is_some()));
+        assert_eq!(check(json!({"prompt": "p", "model": "four"})).unwrap().start, None);
+
+        let schema = defaults.schema();
+        let required = schema["required"].as_array().unwrap();
+        assert!([image, "mask"].iter().all(|field| required.contains(&json!(field))), "{schema}");
+        for field in [image, "mask"] {
+            let property = &schema["properties"][field];
+            assert_eq!((&property["type"], property.get("default")), (&json!("string"), None), "{field}");
+        }
+        assert_eq!(serde_json::to_value(&defaults).unwrap()["inpaints"], true);
+        assert_eq!(serde_json::to_value(Defaults::from(contract)).unwrap().get("inpaints"), None);
+    }
+}
+
+#[test]
 fn a_hint_says_what_a_side_and_a_share_may_be() {
     let hints =
         |field: &str, value: Value| validate(&with(from_noise(), field, &value), &offer(), 0).unwrap_err().hints();

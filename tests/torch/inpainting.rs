@@ -1,4 +1,4 @@
-//! Inpainting models: UNets that take a mask and a masked image beside the latents.
+//! Inpainting models: a UNet that takes a mask and a masked image beside the latents.
 
 use std::collections::HashMap;
 use std::fs;

@@ -194,7 +194,8 @@ fn pickles_are_never_opened() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     for (file, key, value, said) in [
-        ("unet/config.json", "in_channels", json!(9), "unet/config.json: in_channels = 9 is not supported"),
+        ("unet/config.json", "in_channels", json!(8), "unet/config.json: in_channels = 8 is not supported"),
+        ("unet/config.json", "in_channels", json!(9), "conv_in.weight"),
         ("unet/config.json", "act_fn", json!("mish"), "unet/config.json: act_fn = \"mish\" is not supported"),
         ("unet/config.json", "addition_embed_type", json!("text_image"), "addition_embed_type = \"text_image\""),
         ("unet/config.json", "addition_embed_type", json!("text_time"), "addition_time_embed_dim = null"),

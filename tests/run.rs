@@ -126,6 +126,34 @@ fn the_doctor_draws_and_says_what_is_missing() {
 }
 
 #[test]
+fn an_inpainting_model_draws_with_a_mask_and_says_so_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/torch");
+    let model = format!("{golden}/miniatures/tiny-nine");
+    let run = |more: &[&str]| {
+        let sizes = ["--set", "width=128", "--set", "height=128", "--set", "num_inference_steps=2", "--set", "seed=7"];
+        latentd(folder.path(), &[&["run", "a red apple", "--model", &model][..], &sizes, more].concat())
+            .output()
+            .unwrap()
+    };
+    let image = format!("init_image=@{golden}/starts/128x128-0.png");
+    let mask = format!("mask=@{golden}/starts/128x128-0-mask.png");
+    for (more, missing) in [(&[][..], &["init_image", "mask"][..]), (&["--set", &image], &["mask"])] {
+        let refused = run(more);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(missing.iter().all(|field| said.contains(&format!("{field} is a required input."))), "{said}");
+        assert!(said.contains("mask: this model repaints a part of an image, and draws nothing else"), "{said}");
+    }
+    let drawn = run(&["--set", &image, "--set", &mask, "--set", "prompt_strength=1"]);
+    assert!(stdout(&drawn).starts_with("a-red-apple-7.png\n"), "{}", stdout(&drawn));
+    // The doctor gives it something to repaint.
+    let healthy = latentd(folder.path(), &["doctor", "--model", &model, "--json"]).output().unwrap();
+    let report: Value = serde_json::from_str(stdout(&healthy)).unwrap();
+    assert_eq!(report["fit"], true, "{report}");
+}
+
+#[test]
 fn what_can_be_written_nowhere_is_not_drawn() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), []).unwrap();

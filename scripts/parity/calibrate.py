@@ -8,9 +8,11 @@ errors instead of amplifying them. The decoder's last convolution is shifted and
 from collections.abc import Callable
 
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderTiny, AutoPipelineForInpainting, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+import starts
 
 WORDS = (
     "a red apple on the table|blue sky over green hills|the old city at night|black and white photo of a cat|"
@@ -71,6 +73,33 @@ def prompt_fields(pipe: StableDiffusionPipeline, side: int, batch: int, pull: fl
     return draw
 
 
+class Inpainting:
+    """An inpainting UNet as `fit_denoiser` calls it: what is beside the latents is a part of what is said."""
+
+    def __init__(self, unet: Callable):
+        self.unet, self.conv_out = unet, unet.conv_out
+
+    def __call__(self, sample: Tensor, steps: Tensor, said: tuple) -> None:
+        beside, rest = said
+        self.unet(torch.cat([sample, beside], 1), steps, rest)
+
+
+def masked(draw: Draw) -> Draw:
+    """The same draws for an inpainting UNet: with a mask, and what it leaves of the clean latents."""
+
+    def drawn(generator: torch.Generator) -> tuple[Tensor, tuple]:
+        clean, said = draw(generator)
+        mask = (smooth_fields(len(clean), *clean.shape[2:], generator)[:, :1] > 0).float()
+        return clean, (torch.cat([mask, (1 - mask) * clean], 1), said)
+
+    return drawn
+
+
+def inpaints(unet: UNet2DConditionModel) -> bool:
+    """Whether it takes a mask and a masked image beside the latents."""
+    return unet.config.in_channels == 9
+
+
 def patches(features: Tensor) -> Tensor:
     """Rows of what a 3x3 convolution with padding sees at each place, and a one for the bias."""
     rows = F.unfold(features, 3, padding=1).transpose(1, 2).flatten(0, 1)
@@ -106,7 +135,12 @@ def fit_denoiser(unet: UNet2DConditionModel, draw: Draw, batches: int, ridge: fl
 def sample(pipe: StableDiffusionPipeline, side: int) -> Tensor:
     """Unscaled latents that the pipeline ends with at 20 steps and guidance 7.5, over a few prompts."""
     generators = [torch.Generator().manual_seed(seed) for seed in range(8)]
-    return pipe(list(WORDS[:8]), height=side, width=side, num_inference_steps=20, generator=generators, output_type="latent").images
+    start = {}
+    if inpaints(pipe.unet):
+        pipe = AutoPipelineForInpainting.from_pipe(pipe)
+        pipe.set_progress_bar_config(disable=True)
+        start = {"image": starts.picture(side, side, 0), "mask_image": starts.mask(side, side, 1).convert("L"), "strength": 1.0}
+    return pipe(list(WORDS[:8]), height=side, width=side, num_inference_steps=20, generator=generators, output_type="latent", **start).images
 
 
 def spread_pixels(pipe: StableDiffusionPipeline, side: int, deviation: float = 0.4) -> None:

@@ -35,7 +35,7 @@ def record(pipe: StableDiffusionPipeline, file: Path, size: tuple[int, int], vae
     generator = torch.Generator().manual_seed(7)
     ids = pipe.tokenizer(PROMPTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
     text = pipe.text_encoder(ids).last_hidden_state
-    sample = torch.randn(3, 4, *size, generator=generator)
+    sample = torch.randn(3, pipe.unet.config.in_channels, *size, generator=generator)
     timestep = torch.tensor(TIMESTEPS)
     context = torch.cat([text, text.flip(1)[:1]])
     found = {

@@ -2,7 +2,7 @@
 
     goldens.py                 writes tests/golden/torch/
 
-`miniatures/tiny/` and `miniatures/tiny-kl/` are miniatures (diffusers folders in f16) with their `calls.safetensors`; `pictures.jsonl` lists one job a sampler
+`miniatures/tiny/`, `miniatures/tiny-kl/` and the inpainting `miniatures/tiny-nine/` are miniatures (diffusers folders in f16) with their `calls.safetensors`; `pictures.jsonl` lists one job a sampler
 drawn with them, as pictures.py lists its own, and `pictures/` holds what diffusers drew; `loras.jsonl` and
 `loras/` are the same of loras.py.
 """
@@ -23,6 +23,7 @@ from miniatures import CROSS, PLAIN, Shape, rewrite, write
 
 OUT = Path(__file__).resolve().parents[2] / "tests" / "golden" / "torch"
 TEXT = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 32}
+INPAINTING = "tiny-nine"
 SHAPES = {
     "tiny": Shape(
         seed=21,
@@ -38,10 +39,19 @@ SHAPES = {
         vae={"block_out_channels": (8, 8, 8, 16), "layers_per_block": 1, "norm_num_groups": 4, "scaling_factor": 0.18215},
         half_exact=True,
     ),
+    INPAINTING: Shape(
+        seed=23,
+        text={**TEXT, "hidden_act": "quick_gelu"},
+        unet={"in_channels": 9, "block_out_channels": (16, 16), "down": (CROSS, PLAIN), "layers_per_block": 1, "attention_head_dim": 2, "norm_num_groups": 4},
+        vae={"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4, "scaling_factor": 0.18215},
+        half_exact=True,
+    ),
 }
 STEPS = (2, 3, 4)
 # Sampler, steps, strength, masked: each kind on both autoencoders.
 STARTED = (("EULER-A", 4, 0.8, False), ("DDIM", 3, 0.7, False), ("K-LMS", 4, 0.8, True), ("HEUN", 4, 0.8, True), ("KDPM2-A", 2, 1.0, True), ("DDPM", 2, 1.0, True))
+# The same of the inpainting model, which draws with masks alone.
+REPAINTED = (("EULER-A", 4, 0.8, True), ("DDIM", 3, 1.0, True), ("HEUN", 4, 0.5, True), ("DPM-M", 4, 1.0, True))
 
 
 def cases() -> list[pictures.Case]:
@@ -52,9 +62,9 @@ def cases() -> list[pictures.Case]:
         prompt, negative = pictures.PROMPTS[number % 4]
         guidance = 1.0 if number % 5 == 4 else 7.5
         found.append(pictures.Case(model, prompt, negative, 128, 128, STEPS[number % 3], guidance, scheduler, 1, pictures.SEEDS[number % 7], f"pictures/{number}.png"))
-    for number, (scheduler, steps, strength, mask) in enumerate(STARTED, len(found)):
+    for number, (scheduler, steps, strength, mask) in enumerate(STARTED + REPAINTED, len(found)):
         start = starts.start(128, 128, strength, mask, number)
-        model = list(SHAPES)[number % 2]
+        model = INPAINTING if (scheduler, steps, strength, mask) in REPAINTED else list(SHAPES)[number % 2]
         found.append(pictures.Case(model, *pictures.PROMPTS[0], 128, 128, steps, 7.5, scheduler, 1, number, f"pictures/{number}.png", start))
     return found
 

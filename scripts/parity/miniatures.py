@@ -1,9 +1,10 @@
 """Writes random-weight miniatures of the SD v1 architecture: diffusers folders, single files, and old layouts.
 
-    miniatures.py OUT          writes OUT/miniatures/{a,b,c,d,e}/, variants of them, and OUT/miniatures/{a,b}.safetensors
+    miniatures.py OUT          writes OUT/miniatures/{a,b,c,d,e,f}/, variants of them, and OUT/miniatures/{a,b,f}.safetensors
 
 `a` and `b` have the proportions that original checkpoints take for granted (8 heads, norm groups of 32, text heads of 64, the KL
-autoencoder), so they are also written as single files. `c`, `d` and `e` go through what else a diffusers folder can say.
+autoencoder), so they are also written as single files. `c`, `d` and `e` go through what else a diffusers folder can say. `f` is an
+inpainting model, whose UNet takes a mask and a masked image beside the latents.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, AutoPipelineForInpainting, DiffusionPipeline, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -73,8 +74,14 @@ SHAPES = {
         vae={"block_out_channels": (16,) * 3, "num_encoder_blocks": (1, 2, 1), "num_decoder_blocks": (2, 1, 1), "scaling_factor": 2.5},
         half_exact=True,
     ),
+    "f": Shape(
+        seed=16,
+        text={"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 2, "intermediate_size": 128, "hidden_act": "quick_gelu"},
+        unet={"in_channels": 9, "block_out_channels": (32, 64), "down": (CROSS, PLAIN), "layers_per_block": 1, "attention_head_dim": 8, "norm_num_groups": 32},
+        vae={"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "norm_num_groups": 32, "scaling_factor": 0.18215},
+    ),
 }
-SINGLE_FILES = ("a", "b")
+SINGLE_FILES = ("a", "b", "f")
 # The reference keeps the published prefix away since transformers 5; checkpoints have it.
 PUBLISHED_TEXT_KEYS = ("a", "b", "e")
 
@@ -87,9 +94,14 @@ def write(shape: Shape, folder: Path, merges: int = 1022) -> StableDiffusionPipe
     # The tokenizer and the scheduler stay as published: saved by this release they would say more, and other things.
     for name, part in (("unet", pipe.unet), ("vae", pipe.vae), ("text_encoder", pipe.text_encoder)):
         part.save_pretrained(folder / name)
-    pipe.save_config(folder)
+    save_config(pipe, folder)
     shutil.copytree(BOXED / "scheduler", folder / "scheduler")
     return pipe
+
+
+def save_config(pipe: DiffusionPipeline, folder: Path) -> None:
+    """Writes the list of parts, as the pipeline that the model is for writes it."""
+    (AutoPipelineForInpainting.from_pipe(pipe) if calibrate.inpaints(pipe.unet) else pipe).save_config(folder)
 
 
 def cut_tokenizer(merges: int, out: Path) -> int:
@@ -124,7 +136,10 @@ def build(shape: Shape, tokenizer: Path) -> StableDiffusionPipeline:
         calibrate.scatter(part.eval(), 100 * shape.seed + index)
         round_weights(part, shape.half_exact)
     draw = calibrate.prompt_fields(pipe, 16, batch=16, pull=0.3, seed=shape.seed)
-    explained = calibrate.fit_denoiser(unet, draw, batches=24, ridge=1e-4, seed=shape.seed)
+    told = unet
+    if calibrate.inpaints(unet):
+        told, draw = calibrate.Inpainting(unet), calibrate.masked(draw)
+    explained = calibrate.fit_denoiser(told, draw, batches=24, ridge=1e-4, seed=shape.seed)
     round_weights(unet, shape.half_exact)
     calibrate.spread_pixels(pipe, 16 * shape.factor)
     round_weights(pipe.vae, shape.half_exact)

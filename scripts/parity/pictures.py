@@ -4,7 +4,7 @@
     pictures.py OUT PART       writes OUT/PART.jsonl (one case a line) and OUT/pictures/N.safetensors
 
 Text to image: samplers x steps x guidance x sizes x outputs. From images, and with masks: samplers x steps and strengths x outputs x
-masked or not. Every combination on the miniature `c`, on the others as many as bring every pair of values together. `image` is u8 [outputs, height, width, 3], rounded as diffusers rounds. Single files and copies in other layouts are
+masked or not; an inpainting model draws with masks alone. Every combination on the miniature `c`, on the others as many as bring every pair of values together. `image` is u8 [outputs, height, width, 3], rounded as diffusers rounds. Single files and copies in other layouts are
 the same models, so their lines name pictures of the originals. A part is what two cores draw and compare in less than half an hour.
 """
 
@@ -51,7 +51,9 @@ ODD = {"d": (448, 128)}
 FULL = "c"
 # Cases of a part.
 CASES = 120
-COPIES = {"a.safetensors": "a", "a-old-attention": "a", "b.safetensors": "b", "e-half": "e"}
+COPIES = {"a.safetensors": "a", "a-old-attention": "a", "b.safetensors": "b", "e-half": "e", "f.safetensors": "f"}
+# Models that repaint parts of images, and draw nothing else.
+INPAINTING = ("f",)
 
 
 class Ipndm(samplers.Ipndm):
@@ -113,7 +115,8 @@ def cases(model: str, full: bool) -> list[Case]:
 def cases_from_images(model: str, full: bool) -> list[Case]:
     """The same for jobs that begin from an image. Sizes and guidance turn with the case's number, too."""
     runs = [(steps, strength) for steps in STEPS for strength in STRENGTHS if int(steps * strength) > 0]
-    factors = (tuple(SAMPLERS), tuple(runs), OUTPUTS, (False, True))
+    masks = (True,) if model in INPAINTING else (False, True)
+    factors = (tuple(SAMPLERS), tuple(runs), OUTPUTS, masks)
     found = []
     for number, (scheduler, (steps, strength), outputs, mask) in enumerate(itertools.product(*factors) if full else pairwise(factors)):
         prompt, negative = PROMPTS[number % len(PROMPTS)]
@@ -175,7 +178,8 @@ def parts() -> Parts:
     """Those of every miniature."""
     found = {}
     for model in (*miniatures.SHAPES, "emoji"):
-        drawn = cases(model, model == FULL) + cases_from_images(model, model == FULL)
+        drawn = [] if model in INPAINTING else cases(model, model == FULL)
+        drawn += cases_from_images(model, model == FULL)
         found |= deal(model, drawn, CASES, COPIES, drawn[:3] + drawn[-3:])
     return found
 

@@ -48,7 +48,7 @@ def record(pipe: StableDiffusionXLPipeline, file: Path, size: tuple[int, int] = 
     generator = torch.Generator().manual_seed(7)
     found = texts(pipe)
     rows = range(len(TIMESTEPS))
-    sample = torch.randn(len(rows), 4, *size, generator=generator)
+    sample = torch.randn(len(rows), pipe.unet.config.in_channels, *size, generator=generator)
     context, pooled = (torch.cat([found[f"text.{row}.{kind}"] for row in rows]) for kind in ("states", "pooled"))
     # A row as none for a prompt has it.
     context[1], pooled[1] = 0, 0

@@ -1,11 +1,11 @@
 """Writes miniatures of the SDXL architecture with calibrated random weights: diffusers folders, single files, and other layouts.
 
-    xl_miniatures.py OUT       writes OUT/miniatures/{xa,xb,xc,xd}/, variants of them, and OUT/miniatures/{xa,xb}.safetensors;
+    xl_miniatures.py OUT       writes OUT/miniatures/{xa,xb,xc,xd,xi}/, variants of them, and OUT/miniatures/{xa,xb,xi}.safetensors;
                                refiners as OUT/refiners/xr/ and OUT/refiners/xr.safetensors
 
 `xa` and `xb` have the proportions that original checkpoints take for granted (heads of 64 in the text encoders and the UNet, norm groups
 of 32, the KL autoencoder, quick GELU and GELU), so they are also written as single files. `xc` and `xd` go through what else a diffusers
-folder can say.
+folder can say. `xi` is an inpainting model, whose UNet takes a mask and a masked image beside the latents.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 import calibrate
 import xl_samplers
 import xl_single_file
-from miniatures import CROSS, PLAIN, UP, autoencoder, cut_tokenizer, publish_text_keys, rewrite, round_weights, write_half
+from miniatures import CROSS, PLAIN, UP, autoencoder, cut_tokenizer, publish_text_keys, rewrite, round_weights, save_config, write_half
 
 # What a published configuration says of a text encoder's end token where it means: the largest id.
 LEGACY_END = 2
@@ -96,6 +96,15 @@ SHAPES = {
         legacy_end=False,
         scheduler=xl_samplers.SPARSE,
     ),
+    "xi": Shape(
+        seed=35,
+        texts=(
+            {"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 2, "intermediate_size": 128, "hidden_act": "quick_gelu"},
+            {"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 3, "intermediate_size": 128, "hidden_act": "gelu", "projection_dim": 32},
+        ),
+        unet={"in_channels": 9, "block_out_channels": (32, 64), "down": (PLAIN, CROSS), "layers_per_block": 1, "attention_head_dim": (1, 1), "transformer_layers_per_block": (1, 2), "norm_num_groups": 32, "addition_time_embed_dim": 16},
+        vae={"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "norm_num_groups": 32, "scaling_factor": 0.13025, "force_upcast": True},
+    ),
 }  # fmt: skip
 REFINERS = {
     "xr": Shape(
@@ -107,7 +116,7 @@ REFINERS = {
         attention=0.5,
     ),
 }  # fmt: skip
-SINGLE_FILES = ("xa", "xb")
+SINGLE_FILES = ("xa", "xb", "xi")
 # The reference keeps the published prefix away since transformers 5; checkpoints have it.
 PUBLISHED_TEXT_KEYS = ("xa", "xc")
 SHARDED = "xd"
@@ -132,7 +141,7 @@ def write(shape: Shape, folder: Path, merges: int = 1022) -> StableDiffusionXLPi
     # Tokenizers and scheduler stay as published: saved by this release they would say more, and other things.
     for name in parts(pipe):
         getattr(pipe, name).save_pretrained(folder / name)
-    pipe.save_config(folder)
+    save_config(pipe, folder)
     if pipe.text_encoder is None:
         shutil.rmtree(folder / "tokenizer")
     (folder / "scheduler").mkdir()
@@ -182,7 +191,10 @@ def build(shape: Shape, folder: Path) -> StableDiffusionXLPipeline:
     for name in parts(pipe):
         round_weights(getattr(pipe, name), shape.half_exact)
     draw = said_fields(pipe, 16, batch=16, pull=0.3, seed=shape.seed)
-    explained = calibrate.fit_denoiser(Conditioned(unet), draw, batches=24, ridge=1e-4, seed=shape.seed)
+    told = Conditioned(unet)
+    if calibrate.inpaints(unet):
+        told, draw = calibrate.Inpainting(told), calibrate.masked(draw)
+    explained = calibrate.fit_denoiser(told, draw, batches=24, ridge=1e-4, seed=shape.seed)
     round_weights(unet, shape.half_exact)
     # Pictures of a refiner are decoded by the base model's autoencoder.
     if pipe.text_encoder:

@@ -53,7 +53,9 @@ FULL = "xc"
 # Cases of a part.
 CASES = 160
 # Not `xb.safetensors`, which cannot say what its folder does of timesteps and of none for a negative prompt.
-COPIES = {"xa.safetensors": "xa", "xc-half": "xc", "xd-sharded": "xd"}
+COPIES = {"xa.safetensors": "xa", "xc-half": "xc", "xd-sharded": "xd", "xi.safetensors": "xi"}
+# Models that repaint parts of pictures, and draw nothing else.
+INPAINTING = ("xi",)
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,11 @@ def parts() -> pictures.Parts:
     """Those of every miniature."""
     found = {}
     for model in xl_miniatures.SHAPES:
-        drawn, masked = cases(model) + cases_from_pictures(model), cases_with_masks(model)
+        masked = cases_with_masks(model)
+        if model in INPAINTING:
+            found |= pictures.deal(model, masked, CASES, COPIES, masked[:12])
+            continue
+        drawn = cases(model) + cases_from_pictures(model)
         found |= pictures.deal(model, drawn, CASES, COPIES, drawn[:12] + drawn[-8:])
         found[f"pictures-{model}-masks"] = (masked, [asdict(case) for case in masked])
     return found

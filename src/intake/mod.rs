@@ -73,13 +73,13 @@ impl Intake {
                 (image, Some(mask))
             }
             Some(mask) => {
-                // No contract has both a mask and pictures in the size of their image.
-                let (image, (other, _)) =
-                    try_join!(self.one(field, image, fit), self.one("mask", mask.image, Fit::To(spec.size)))?;
+                // The mask is as large as the picture, whose size only its own file may tell.
+                let (image, file) = try_join!(self.one(field, image, fit), self.fetch("mask", mask.image))?;
+                let (other, _) = self.read(file, Fit::To(size_of(&image.0))).await?;
                 (image, Some(Mask { image: other, repaint: mask.repaint, paste: mask.paste }))
             }
         };
-        spec.size = Size { width: image.picture.width, height: image.picture.height };
+        spec.size = size_of(&image);
         let start = Img2Img { image, strength, mask };
         Ok((spec.with_start(Some(start)), warning.into_iter().collect()))
     }
@@ -90,19 +90,30 @@ impl Intake {
         named: ImageSource,
         fit: Fit,
     ) -> Result<(LoadedImage, Option<String>), JobError> {
-        let IntakeLimits { bytes, pixels, time } = self.limits;
-        let (image, scaled) = match named {
+        self.read(self.fetch(field, named).await?, fit).await
+    }
+
+    async fn fetch(&self, field: &'static str, named: ImageSource) -> Result<ImageFile, JobError> {
+        let IntakeLimits { bytes, time, .. } = self.limits;
+        Ok(match named {
             ImageSource::Url(url) => {
                 let file = self.client.fetch(&url, net::FetchLimits { bytes, time }).await;
                 let file = file.map_err(|cause| not_fetched(field, &cause))?;
-                let read = self.decoding(move || read(&file, fit, pixels)).await;
-                read.map_err(|fault| invalid(field, net::host(&url).as_deref(), &fault))?
+                ImageFile { field, host: net::host(&url), content: Content::Bytes(file) }
             }
-            ImageSource::Inline(text) => {
-                let read = self.decoding(move || read(&inline::decode(&text, bytes)?, fit, pixels)).await;
-                read.map_err(|fault| invalid(field, None, &fault))?
-            }
-        };
+            ImageSource::Inline(text) => ImageFile { field, host: None, content: Content::Base64(text) },
+        })
+    }
+
+    /// The image in a file, and what is to be said of how it was scaled.
+    async fn read(&self, file: ImageFile, fit: Fit) -> Result<(LoadedImage, Option<String>), JobError> {
+        let IntakeLimits { bytes, pixels, .. } = self.limits;
+        let ImageFile { field, host, content } = file;
+        let read = self.decoding(move || match content {
+            Content::Bytes(file) => read(&file, fit, pixels),
+            Content::Base64(text) => read(&inline::decode(&text, bytes)?, fit, pixels),
+        });
+        let (image, scaled) = read.await.map_err(|fault| invalid(field, host.as_deref(), &fault))?;
         Ok((image, scaled.map(|scaled| format!("{field} {scaled}"))))
     }
 
@@ -122,6 +133,20 @@ impl Intake {
     }
 }
 
+/// A file at hand that should be an image.
+struct ImageFile {
+    /// The field that names it.
+    field: &'static str,
+    /// Whence it was fetched.
+    host: Option<String>,
+    content: Content,
+}
+
+enum Content {
+    Bytes(Vec<u8>),
+    Base64(String),
+}
+
 /// How large an image is to be.
 #[derive(Debug, Clone, Copy)]
 enum Fit {
@@ -129,6 +154,10 @@ enum Fit {
     To(Size),
     /// As it is, in sides that may be.
     Own(Sides),
+}
+
+fn size_of(LoadedImage { picture, .. }: &LoadedImage) -> Size {
+    Size { width: picture.width, height: picture.height }
 }
 
 /// From a file to what a job begins from, and what was done to an image whose own size may not be.

@@ -171,19 +171,25 @@ mod tests {
 
     #[test]
     fn the_json_of_sdxl_begins_from_the_same_image_again() {
-        let picture = Picture { width: 72, height: 64, pixels: vec![0; 3 * 72 * 64] };
-        let image = LoadedImage { picture: Arc::new(picture), sha256: "aa".into() };
-        let start = Img2Img { image, strength: 0.3, mask: None };
-        let spec = Spec { num_outputs: 1, size: Size { width: 72, height: 64 }, start: Some(start), ..spec() };
-        let [_, (_, text)] = text_chunks(Contract::Sdxl, &spec, 0);
-        let told: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(told["image_url"], "sha256:aa");
-        // Whoever has the file puts it there.
-        let again = read_by_sdxl(&text.replace("sha256:aa", "http://x/i.png"));
-        let Some(Img2Img { image, strength, mask: None }) = again.start.clone() else { panic!("no start") };
-        assert_eq!((image, strength), (ImageSource::Url("http://x/i.png".into()), 0.3));
-        // Its size is known when it is fetched.
-        assert_eq!(Spec { size: spec.size, ..again }.with_start(spec.start.clone()), spec);
+        let picture = Arc::new(Picture { width: 72, height: 64, pixels: vec![0; 3 * 72 * 64] });
+        let image = |sha256: &str| LoadedImage { picture: Arc::clone(&picture), sha256: sha256.into() };
+        let url = |name: &str| ImageSource::Url(format!("http://x/{name}"));
+        for mask in [None, Some(Mask { image: image("bb"), repaint: Shade::White, paste: true })] {
+            let start = Img2Img { image: image("aa"), strength: 0.3, mask: mask.clone() };
+            let spec = Spec { num_outputs: 1, size: Size { width: 72, height: 64 }, start: Some(start), ..spec() };
+            let [_, (_, text)] = text_chunks(Contract::Sdxl, &spec, 0);
+            let told: Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                (&told["image_url"], told["mask"].as_str()),
+                (&json!("sha256:aa"), mask.as_ref().map(|_| "sha256:bb"))
+            );
+            // Whoever has the files puts them there.
+            let again = read_by_sdxl(&text.replace("sha256:", "http://x/"));
+            let mask = mask.map(|Mask { repaint, paste, .. }| Mask { image: url("bb"), repaint, paste });
+            assert_eq!(again.start, Some(Img2Img { image: url("aa"), strength: 0.3, mask }));
+            // Its size is known when it is fetched.
+            assert_eq!(Spec { size: spec.size, ..again }.with_start(spec.start.clone()), spec);
+        }
     }
 
     #[test]

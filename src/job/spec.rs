@@ -160,6 +160,16 @@ fn first_step(steps: u32, strength: f64) -> u32 {
     steps - (f64::from(steps) * strength) as u32
 }
 
+impl Img2Img {
+    /// A grey image, all of which is repainted: for jobs that no client asked for, by models that draw nothing else.
+    pub fn blank(Size { width, height }: Size) -> Self {
+        let pixels = vec![128; 3 * width as usize * height as usize];
+        let image = LoadedImage { picture: Arc::new(Picture { width, height, pixels }), sha256: String::new() };
+        let mask = Mask { image: image.clone(), repaint: Shade::White, paste: false };
+        Self { image, strength: 1.0, mask: Some(mask) }
+    }
+}
+
 impl Shade {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Black, Self::White];

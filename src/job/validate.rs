@@ -153,7 +153,12 @@ fn read(
     let contract = defaults.contract;
     let value = sent.get(field.name).map(Cow::Borrowed).or_else(|| defaults.of(field).map(Cow::Owned));
     let choices = &contract.table().choices;
-    let Some(value) = value.as_deref() else {
+    let must_have = defaults.must_have(field);
+    let Some(value) = value.as_deref().filter(|value| !(must_have && value.is_null())) else {
+        if must_have {
+            let hint = "this model repaints a part of an image, and draws nothing else".to_owned();
+            return complain(format!("{} is a required input.", field.name), Some(hint));
+        }
         let Some(other) = field.optional_with else {
             return complain(format!("{} is a required input.", field.name), None);
         };

@@ -49,15 +49,18 @@ pub fn defaults_file(model: &Path) -> PathBuf {
 /// There is such a file, and it cannot be read, or says what it may not.
 pub fn defaults(model: &Path) -> Result<Defaults, DefaultsFileError> {
     let path = defaults_file(model);
-    let usual = contract(model)?;
+    let (usual, inpaints) = (contract(model)?, inpaints(model));
     let text = match whole::read(&path, FILE_BYTES) {
         Ok(text) => text,
         Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(usual.into());
+            return Ok(Defaults::from(usual).with_inpaints(inpaints));
         }
         Err(cause) => return Err(DefaultsFileError::Unreadable { path, cause }),
     };
-    Defaults::from_json(&text, usual).map_err(|cause| content(path, cause))
+    match Defaults::from_json(&text, usual) {
+        Ok(defaults) => Ok(defaults.with_inpaints(inpaints)),
+        Err(cause) => Err(content(path, cause)),
+    }
 }
 
 /// The contract of the model at `model`, whatever its `latentd.json` says.
@@ -69,10 +72,15 @@ fn contract(model: &Path) -> Result<Contract, DefaultsFileError> {
     }
     Ok(match recognise(model) {
         Ok(Recognised::Loads(Family::Sdxl)) if is_turbo(model) => Contract::SdxlTurbo,
-        Ok(Recognised::Loads(family)) => family.contract(),
+        Ok(Recognised::Loads(family) | Recognised::Inpaints(family)) => family.contract(),
         // What does not load has no jobs.
         Ok(Recognised::Other(_)) | Err(_) => Contract::Sd1,
     })
+}
+
+/// Whether it repaints, and draws nothing else.
+fn inpaints(model: &Path) -> bool {
+    matches!(recognise(model), Ok(Recognised::Inpaints(_)))
 }
 
 fn content(path: PathBuf, cause: DefaultsError) -> DefaultsFileError {
@@ -160,6 +168,28 @@ mod tests {
         scheduler("EulerAncestral", "trailing").unwrap();
         write("model_index.json", r#"{"_class_name": "StableDiffusionPipeline"}"#);
         assert_eq!(contract(), Ok(Contract::Sd1));
+    }
+
+    #[test]
+    fn an_inpainting_model_is_told_by_its_channels_whatever_its_file_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        fs::create_dir(folder.path().join("unet")).unwrap();
+        for (class, rest, contract) in [
+            ("StableDiffusionInpaintPipeline", "", Contract::Sd1),
+            ("StableDiffusionXLInpaintPipeline", r#", "addition_embed_type": "text_time""#, Contract::Sdxl),
+        ] {
+            write("model_index.json", &format!(r#"{{"_class_name": "{class}"}}"#));
+            for (channels, inpaints) in [(4, false), (9, true)] {
+                write("unet/config.json", &format!(r#"{{"in_channels": {channels}{rest}}}"#));
+                let found = defaults(folder.path()).unwrap();
+                assert_eq!((found.contract, found.inpaints), (contract, inpaints));
+                write("latentd.json", r#"{"defaults": {"num_inference_steps": 20}}"#);
+                let found = defaults(folder.path()).unwrap();
+                assert_eq!((found.told().as_str(), found.inpaints), ("num_inference_steps 20", inpaints));
+                fs::remove_file(folder.path().join("latentd.json")).unwrap();
+            }
+        }
     }
 
     #[test]

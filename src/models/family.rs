@@ -28,6 +28,8 @@ const REFINER_TEXT_WIDTH: u64 = 1280;
 pub enum Recognised {
     /// It is of a family that loads.
     Loads(Family),
+    /// The same, and its UNet takes a mask and a masked image beside the latents: it repaints parts of images, and draws nothing else.
+    Inpaints(Family),
     /// It is something else, of this name; `other` if it has none here.
     Other(&'static str),
 }
@@ -35,10 +37,11 @@ pub enum Recognised {
 /// The name of what it is.
 impl fmt::Display for Recognised {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Loads(family) => family.name(),
-            Self::Other(name) => name,
-        })
+        match self {
+            Self::Loads(family) => f.pad(family.name()),
+            Self::Inpaints(family) => f.pad(&format!("{}-inpainting", family.name())),
+            Self::Other(name) => f.pad(name),
+        }
     }
 }
 
@@ -85,11 +88,7 @@ fn of_sdxl_folder(index: &Value, unet: &Value) -> Recognised {
 
 /// A model of `family` whose UNet has so many channels: nine take a mask and a picture beside the latents.
 fn by_channels(family: Family, channels: Option<u64>) -> Recognised {
-    match (family, channels) {
-        (Family::Sd1, Some(9)) => Recognised::Other("sd1-inpainting"),
-        (Family::Sdxl, Some(9)) => Recognised::Other("sdxl-inpainting"),
-        _ => Recognised::Loads(family),
-    }
+    if channels == Some(9) { Recognised::Inpaints(family) } else { Recognised::Loads(family) }
 }
 
 /// Of a `.safetensors` file, of whatever name.
@@ -143,6 +142,11 @@ mod tests {
             folder("StableDiffusionInpaintPipeline", &json!({"in_channels": 9, "cross_attention_dim": 768})),
             "sd1-inpainting"
         );
+        let read = |place: &str| {
+            let index = json!({"_class_name": "StableDiffusionPipeline"});
+            Ok(if place == "model_index.json" { index } else { json!({"in_channels": 9}) }.to_string().into())
+        };
+        assert_eq!(of_folder(&read).unwrap(), Recognised::Inpaints(Family::Sd1));
         assert_eq!(folder("StableDiffusion3Pipeline", &usual), "sd3");
         assert_eq!(folder("FluxPipeline", &usual), "flux");
         assert_eq!(folder("KolorsPipeline", &usual), "other");

@@ -3,8 +3,8 @@
 use super::sigma_spacing::SigmaSpacing;
 use super::steps::{DISTILLED_STEPS, MAX_STEPS};
 use super::{
-    config::read, ddim, ddpm, dpm_m, dpm_s, euler_a, euler_d, heun, ipndm, kdpm2, lcm, lms, pndm, schedule::NoiseSchedule,
-    table::Plan, tcd,
+    config::read, ddim, ddpm, dpm_m, dpm_s, euler_a, euler_d, heun, ipndm, kdpm2, lcm, lms, pndm,
+    schedule::NoiseSchedule, table::Plan, tcd,
 };
 
 /// A sampler's file as a function; steps are 1 to [`Sampler::max_steps`] and begin is below them.

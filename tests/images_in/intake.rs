@@ -59,6 +59,45 @@ async fn images_come_in_at_the_job_s_size_with_the_hash_of_their_file() {
 }
 
 #[tokio::test]
+async fn where_the_image_sets_the_size_its_mask_is_brought_to_it() {
+    let png = |width: u32, height: u32| {
+        let picture =
+            image::RgbImage::from_fn(width, height, |x, _| image::Rgb([if x < width / 2 { 0 } else { 255 }; 3]));
+        let mut file = std::io::Cursor::new(Vec::new());
+        picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
+        file.into_inner()
+    };
+    let limits = IntakeLimits { bytes: 50_000, pixels: 100_000, time: Duration::from_secs(30) };
+    let intake = Intake::new(client("127.0.0.1/32"), limits);
+    for (image, mask, size, warned) in [
+        ((80, 100), (80, 100), (80, 96), false),
+        ((80, 100), (33, 17), (80, 96), false),
+        ((64, 128), (300, 300), (64, 128), false),
+        ((20, 30), (40, 30), (64, 96), true),
+    ] {
+        let inline = |(width, height)| BASE64_STANDARD.encode(png(width, height));
+        let server = Server::start(move |_, _| ok(&png(mask.0, mask.1))).await;
+        for mask in [inline(mask), server.url("/mask.png")] {
+            let (spec, warnings) = intake.bring(spec(&inline(image), Some(&mask)), Contract::Sdxl).await.unwrap();
+            let start = spec.start.unwrap();
+            let mask = start.mask.unwrap();
+            assert_eq!((spec.size.width, spec.size.height), size);
+            for picture in [&start.image.picture, &mask.image.picture] {
+                assert_eq!((picture.width, picture.height), size);
+            }
+            // Its left half is black and its right half white, whatever size it had.
+            let row: Vec<bool> = mask.repainted()[..size.0 as usize].to_vec();
+            let middle = size.0 as usize / 2;
+            assert!(
+                row[..middle - 4].iter().all(|white| !white) && row[middle + 4..].iter().all(|white| *white),
+                "{row:?}"
+            );
+            assert_eq!(warnings.len(), usize::from(warned), "{warnings:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_job_without_images_asks_nobody() {
     let plain = latentd::engine::fake::spec(1, 1).with_start::<ImageSource>(None);
     for contract in Contract::ALL {

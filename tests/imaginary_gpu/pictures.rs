@@ -1,5 +1,7 @@
 //! Whole pictures: evaluations as they are, recorded and replayed, and decodes beside them.
 
+use std::path::Path;
+
 use crate::gpu::{Run, draw, run};
 
 /// So many images that they do not fit into one evaluation: some are done while others go on.
@@ -87,6 +89,24 @@ fn jobs_of_all_kinds_at_once_and_a_warm_up_ask_for_nothing_that_is_refused() {
 fn sdxl_is_drawn_and_recorded_too() {
     for dtype in ["f16", "bf16"] {
         let run = draw(&[], &["--model", "miniature-xl", "--dtype", dtype, "--set", STEPS]);
+        run.assert_drew(1);
+        assert!(run.log.captures() > 0 && run.log.replays() > 1, "nothing was recorded: {}", run.stderr);
+        assert!(!run.log.reads_numbers_late(), "the host waits for a number in the middle of evaluations");
+        assert_eq!(run.told("WARN"), 0, "{}", run.stderr);
+    }
+}
+
+/// The mask and the masked image are two of the inputs of a recording.
+#[test]
+fn an_inpainting_model_is_drawn_and_recorded_too() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/torch");
+    let [model, image, mask] = ["miniatures/tiny-nine", "starts/128x128-0.png", "starts/128x128-0-mask.png"]
+        .map(|name| golden.join(name).display().to_string());
+    let (image, mask) = (format!("init_image=@{image}"), format!("mask=@{mask}"));
+    let inputs =
+        ["--set", &image, "--set", &mask, "--set", "width=128", "--set", "height=128", "--set", "prompt_strength=1"];
+    for dtype in ["f16", "bf16"] {
+        let run = draw(&[], &[&["--model", &model, "--dtype", dtype, "--set", STEPS][..], &inputs].concat());
         run.assert_drew(1);
         assert!(run.log.captures() > 0 && run.log.replays() > 1, "nothing was recorded: {}", run.stderr);
         assert!(!run.log.reads_numbers_late(), "the host waits for a number in the middle of evaluations");

@@ -358,7 +358,7 @@ test("an endpoint of SDXL has its own fields, sides and results", async () => {
 
     // An image decides about the size: what has no effect beside it is not sent.
     const uri = await give(page, "drop");
-    assert.equal(await page.getByRole("button", { name: "Paint a mask" }).isVisible(), false);
+    assert.equal(await page.getByRole("button", { name: "Paint a mask" }).isVisible(), true);
     assert.equal(await page.locator("#prompt_strength").inputValue(), "0.3");
     await draw(page, { prompt: "on the hills", refiner_inference_steps: 20, seed: "7" });
     const begun = await drawer.next();

@@ -8,6 +8,7 @@ mod drawing;
 mod engine;
 mod fast;
 mod graphs;
+mod inpainting;
 mod loras;
 mod refiner;
 mod sdxl;

@@ -11,7 +11,7 @@ use crate::torch::drawing::{engine, finish, furthest, only, run, spec};
 
 const MODELS: [&str; 2] = ["tiny", "tiny-kl"];
 
-fn brought(pixel: impl Fn(u32, u32) -> [u8; 3]) -> LoadedImage {
+pub(crate) fn brought(pixel: impl Fn(u32, u32) -> [u8; 3]) -> LoadedImage {
     let pixels = (0..128).flat_map(|y| (0..128).map(move |x| (x, y))).flat_map(|(x, y)| pixel(x, y)).collect();
     LoadedImage { picture: Arc::new(Picture { width: 128, height: 128, pixels }), sha256: "00".into() }
 }
@@ -30,7 +30,7 @@ fn begun(sampler: Sampler, steps: u32, strength: f64, mask: Option<Mask>) -> Spe
     Spec { start: Some(Img2Img { image: image(), strength, mask }), ..spec(sampler, steps, 3) }
 }
 
-fn half(picture: &Picture, columns: std::ops::Range<usize>) -> Picture {
+pub(crate) fn half(picture: &Picture, columns: std::ops::Range<usize>) -> Picture {
     let rows = picture.pixels.chunks_exact(3 * picture.width as usize);
     let pixels: Vec<u8> = rows.flat_map(|row| &row[3 * columns.start..3 * columns.end]).copied().collect();
     Picture { width: columns.len() as u32, height: picture.height, pixels }

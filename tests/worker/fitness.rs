@@ -10,7 +10,7 @@ use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
 use latentd::engine::pool::{EnginePool, ModelSpec, StartEngines};
 use latentd::engine::{Engine, EngineLoad, Event, Memory, Poisoned, Ticket};
-use latentd::job::{Code, Contract, JobError, OfferedModel, Spec};
+use latentd::job::{Code, Contract, Defaults, JobError, OfferedModel, Spec};
 use latentd::worker::slots;
 
 use crate::worker::engine::source;
@@ -82,6 +82,9 @@ impl Engine for Ill {
             Some("refuses") => {
                 Err(JobError { code: Code::OutOfMemory, message: "it does not fit".into(), field: None })
             }
+            Some("inpaints alone") if spec.start.as_ref().is_none_or(|start| start.mask.is_none()) => {
+                Err(JobError { code: Code::InvalidInput, message: "mask is missing".into(), field: None })
+            }
             _ => self.fake.admit(ticket, spec),
         }
     }
@@ -144,6 +147,16 @@ async fn every_engine_draws_before_the_first_job() {
     }
     let unfit = pictures(&pool(None), &[OfferedModel::new("other", Contract::Sd1)]).await.unwrap_err();
     assert!(unfit.why.contains("there is no model"), "{unfit}");
+}
+
+#[tokio::test]
+async fn an_engine_that_inpaints_alone_is_given_something_to_repaint() {
+    let model = |inpaints| OfferedModel::new("m", Defaults::from(Contract::Sdxl).with_inpaints(inpaints));
+    let inpainting = pool(Some("inpaints alone"));
+    assert_eq!(pictures(&inpainting, &[model(true)]).await.unwrap().len(), 2);
+    assert_eq!(pictures(&pool(None), &[model(true)]).await.unwrap().len(), 2);
+    let unfit = pictures(&inpainting, &[model(false)]).await.unwrap_err();
+    assert_eq!(unfit.why, "m: mask is missing");
 }
 
 #[tokio::test]

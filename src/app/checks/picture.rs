@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::engine::Event;
 use crate::engine::host::Host;
-use crate::job::{Offer, OfferedModel, Size, validate};
+use crate::job::{Img2Img, Offer, OfferedModel, Size, validate};
 
 /// For one: a device that hangs answers nothing at all.
 const TIMEOUT: Duration = Duration::from_mins(10);
@@ -24,11 +24,15 @@ pub async fn draw(host: &Host, model: &OfferedModel, size: Size) -> Result<Durat
     }
 }
 
-async fn drawn(host: &Host, model: &OfferedModel, Size { width, height }: Size) -> Result<(), String> {
+async fn drawn(host: &Host, model: &OfferedModel, size: Size) -> Result<(), String> {
+    let Size { width, height } = size;
     let input =
         json!({"prompt": "a test", "width": width, "height": height, "num_inference_steps": 1, "scheduler": "DDIM"});
-    let offer = Offer { models: vec![model.clone()], ..Offer::default() };
-    let spec = validate(&input, &offer, 0).map_err(|cause| cause.to_string())?.with_start(None);
+    let defaults = model.defaults.clone().with_inpaints(false);
+    let offer = Offer { models: vec![OfferedModel::new(&model.name, defaults)], ..Offer::default() };
+    let spec = validate(&input, &offer, 0).map_err(|cause| cause.to_string())?;
+    // What repaints alone is given all of a picture to repaint.
+    let spec = spec.with_start(model.defaults.inpaints.then(|| Img2Img::blank(size)));
     let mut events = host.submit(spec).await.map_err(|cause| cause.to_string())?;
     let mut images = 0;
     loop {

@@ -63,7 +63,7 @@ fn row(found: FoundModel) -> Row {
         _ if check.verdict == Verdict::Fail => Some(check.found),
         Err(cause) => Some(cause.to_string()),
         Ok(Recognised::Other(name)) => Some(format!("the family {name} does not load")),
-        Ok(Recognised::Loads(_)) => own_defaults.as_ref().err().map(ToString::to_string),
+        Ok(Recognised::Loads(_) | Recognised::Inpaints(_)) => own_defaults.as_ref().err().map(ToString::to_string),
     };
     let source = about.repository.map(|repository| match about.revision {
         Some(revision) => format!("{repository}@{revision}"),

@@ -1,5 +1,7 @@
 //! A model's own defaults: what `latentd.json` says, within the bounds of the contract.
 
+use std::ops::Not;
+
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -28,6 +30,9 @@ pub struct Defaults {
     /// A prompt that the page shows where none was typed yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub placeholder: Option<String>,
+    /// Whether the model repaints parts of images and draws nothing else, so that its jobs must have an image and a mask.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub inpaints: bool,
 }
 
 /// What is wrong with a `latentd.json`.
@@ -69,7 +74,7 @@ pub enum DefaultsError {
 impl From<Contract> for Defaults {
     /// Those of the contract.
     fn from(contract: Contract) -> Self {
-        Self { contract, fields: Map::new(), placeholder: None }
+        Self { contract, fields: Map::new(), placeholder: None, inpaints: false }
     }
 }
 
@@ -91,7 +96,7 @@ impl Defaults {
             Some(Value::Object(fields)) => checked(contract, fields)?,
             Some(_) => return Err(wrong("defaults", "a JSON object")),
         };
-        let read = Self { contract, fields, placeholder };
+        let read = Self { contract, fields, placeholder, inpaints: false };
         match Conflict::of_defaults(&read.draft(), contract.table()) {
             None => Ok(read),
             Some(conflict) => Err(DefaultsError::Bounds {
@@ -115,9 +120,24 @@ impl Defaults {
         })
     }
 
+    /// The same of a model of which [`Self::inpaints`] is to be so.
+    #[must_use]
+    pub fn with_inpaints(self, inpaints: bool) -> Self {
+        Self { inpaints, ..self }
+    }
+
     /// What `field` is where a job does not send it; `None` if a job must send it.
     pub fn of(&self, field: &Field) -> Option<Value> {
+        if self.must_have(field) {
+            return None;
+        }
         self.fields.get(field.name).cloned().or_else(|| field.default())
+    }
+
+    /// Whether jobs must send `field` because of what the model is, though its contract leaves it open.
+    pub fn must_have(&self, field: &Field) -> bool {
+        let start = self.contract.table().start.map(|start| start.field);
+        self.inpaints && (field.name == "mask" || Some(field.name) == start)
     }
 
     /// The size of an image where a job names none.

@@ -63,10 +63,11 @@ impl Field {
             Kind::Image(_) => format!("{}; {}", self.meaning, self.allowed(contract, "")).into(),
             _ => self.meaning.into(),
         };
-        if self.default() == Some(Value::Null) {
+        let default = defaults.of(self);
+        if default == Some(Value::Null) {
             schema["type"] = json!([schema["type"], "null"]);
         }
-        if let Some(default) = defaults.of(self) {
+        if let Some(default) = default {
             schema["default"] = default;
         }
         schema
@@ -79,8 +80,8 @@ impl Defaults {
         let fields = self.contract.table().fields;
         let properties: Map<String, Value> =
             fields.iter().map(|field| (field.name.to_owned(), field.schema(self.contract, self))).collect();
-        let required: Vec<&str> =
-            fields.iter().filter(|field| field.is_always_required()).map(|field| field.name).collect();
+        let required = fields.iter().filter(|field| field.is_always_required() || self.must_have(field));
+        let required: Vec<&str> = required.map(|field| field.name).collect();
         let mut schema =
             json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties });
         let either: Vec<Value> =

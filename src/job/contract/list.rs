@@ -107,8 +107,6 @@ mod tests {
             let fields = table.needs.iter().flat_map(|(name, needed)| [name, needed]);
             assert!(fields.into_iter().all(|name| contract.field(name).is_some()));
             assert!(contract.sides().all().is_sorted());
-            // The intake resizes a mask to what the job asks for.
-            assert!(!table.start.is_some_and(|start| start.sets_size) || contract.field("mask").is_none());
             let of_start = table.start.map(|start| [start.field, start.steps]);
             let named = of_start.into_iter().flatten().chain([table.count, table.steps]);
             assert!({ named }.all(|name| contract.field(name).is_some()));

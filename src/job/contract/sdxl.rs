@@ -31,7 +31,7 @@ pub(super) static SDXL: Table = Table {
             ("DPMSolverSinglestep", Sampler::DpmS),
         ],
     },
-    needs: &[],
+    needs: &[("mask", IMAGE)],
     steps: "num_inference_steps",
     count: "num_images",
     start: Some(StartImage { field: IMAGE, steps: "refiner_inference_steps", sets_size: true }),
@@ -39,7 +39,7 @@ pub(super) static SDXL: Table = Table {
     input,
 };
 
-static SDXL_FIELDS: [Field; 19] = [
+static SDXL_FIELDS: [Field; 23] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
@@ -163,6 +163,30 @@ static SDXL_FIELDS: [Field; 19] = [
         stage: Some(Stage::Refiner),
         ..Field::PLAIN
     },
+    Field {
+        name: "mask",
+        kind: Kind::Image(|draft, image| draft.mask = image),
+        default: Default::None,
+        meaning: "which part of image_url, without which it is refused, is repainted; resized to the picture's size. With the default \
+                  strength that part changes little",
+        ..Field::PLAIN
+    },
+    Field {
+        name: "mask_repaint",
+        kind: Kind::Shade(|draft, shade| draft.repaint = shade),
+        default: Default::Text("black"),
+        meaning: "which part of the mask is repainted",
+        part_of: Some("mask"),
+        ..Field::PLAIN
+    },
+    Field {
+        name: "mask_paste",
+        kind: Kind::Flag(|draft, paste| draft.paste = paste),
+        default: Default::Flag(false),
+        meaning: "whether the kept part's own pixels are put over the result",
+        part_of: Some("mask"),
+        ..Field::PLAIN
+    },
     Field { stage: Some(Stage::Base), ..LORA },
     Field { stage: Some(Stage::Base), ..LORA_SCALE },
     MODEL,
@@ -184,6 +208,11 @@ fn input(spec: &Spec, index: u32) -> Value {
         input[IMAGE] = digest(&start.image);
         input["strength"] = start.strength.into();
         input["refiner_inference_steps"] = spec.steps.into();
+        if let Some(mask) = &start.mask {
+            input["mask"] = digest(&mask.image);
+            input["mask_repaint"] = mask.repaint.name().into();
+            input["mask_paste"] = mask.paste.into();
+        }
     } else {
         input["width"] = spec.size.width.into();
         input["height"] = spec.size.height.into();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Offer, OfferedModel, validate};
 use crate::job::contract::{Contract, Defaults};
-use crate::job::spec::{ImageSource, Img2Img, Lora, Refine, RefineMode, Size, Spec};
+use crate::job::spec::{ImageSource, Img2Img, Lora, Mask, Refine, RefineMode, Shade, Size, Spec};
 use crate::sampler::{Sampler, SigmaSpacing};
 
 const IMAGE: &str = "http://x/i.png";
@@ -89,6 +89,9 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
             json!(["", "ftp://x/i", "/etc/passwd."]),
         ),
         ("sigmas", json!(["default", "sgm_uniform"]), json!(["", "karras", "trailing"])),
+        ("mask_repaint", json!(["black", "white"]), json!(["grey", "Black", ""])),
+        ("mask_paste", json!([true, false]), json!([])),
+        ("mask", json!([null]), json!(["", "ftp://x/m", "/etc/passwd."])),
         ("lora_scale", json!([0, 1]), json!([-0.01, 1.01])),
         ("lora", json!([null, "ink"]), json!([])),
         ("model", json!([null, "xl"]), json!([])),
@@ -108,7 +111,7 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
         }
     }
     let named: Vec<&str> = Contract::Sdxl.table().fields.iter().map(|field| field.name).collect();
-    assert_eq!(named.len(), 19, "a field has no edges here");
+    assert_eq!(named.len(), 23, "a field has no edges here");
 }
 
 #[test]
@@ -127,6 +130,9 @@ fn a_wrong_type_is_told_in_the_words_of_the_sdk() {
         ("high_noise_frac", json!(true), "float", "bool"),
         ("scheduler", json!(7), "str", "int"),
         ("image_url", json!({}), "str", "dict"),
+        ("mask", json!([]), "str", "list"),
+        ("mask_repaint", json!(null), "str", "NoneType"),
+        ("mask_paste", json!(1), "bool", "int"),
         ("seed", json!(1.5), "int", "float"),
     ] {
         let complaint = format!("{field} should be <class '{wanted}'> type, not <class '{found}'>.");
@@ -259,6 +265,36 @@ fn what_is_for_the_base_model_has_no_effect_where_a_refiner_draws_from_an_image(
 }
 
 #[test]
+fn a_mask_belongs_to_the_image_and_takes_its_strength() {
+    let start = |input: Value| check(&input).unwrap().start.unwrap();
+    for mask in [IMAGE, "http://x/m.png", "data:image/png;base64,AA==", "AA=="] {
+        let input = json!({"image_url": IMAGE, "mask": mask});
+        let image = ImageSource::from_text(mask).unwrap();
+        let expected = Some(Mask { image, repaint: Shade::Black, paste: false });
+        assert_eq!((start(input.clone()).mask, start(input.clone()).strength), (expected, 0.3));
+        assert_eq!(offer().warnings(&input), [""; 0]);
+    }
+    let whole = json!({
+        "prompt": "p", "image_url": IMAGE, "mask": "AA==", "mask_repaint": "white", "mask_paste": true, "strength": 1,
+        "refiner_inference_steps": 20, "num_inference_steps": 7, "high_noise_frac": 0.8,
+    });
+    let mask = Mask { image: ImageSource::Inline("AA==".into()), repaint: Shade::White, paste: true };
+    assert_eq!((start(whole.clone()).mask, start(whole.clone()).strength), (Some(mask), 1.0));
+    // What has no effect beside the image has none beside its mask.
+    assert_eq!((check(&whole).unwrap().steps, check(&whole).unwrap().denoising_end), (20, None));
+    assert_eq!(
+        offer().warnings(&whole),
+        ["num_inference_steps", "high_noise_frac"].map(|name| format!("{name} has no effect beside image_url"))
+    );
+    for input in [json!({"prompt": "p", "mask": "AA=="}), json!({"prompt": "p", "mask": "AA==", "image_url": null})] {
+        assert_eq!(errors(&input), ["mask was provided without image_url"]);
+    }
+    // Without a mask the two that belong to it say nothing.
+    let none = json!({"image_url": IMAGE, "mask": null, "mask_repaint": "white", "mask_paste": true});
+    assert_eq!(start(none).mask, None);
+}
+
+#[test]
 fn a_prompt_is_required_unless_there_is_an_image() {
     for input in [json!({}), json!({"image_url": null}), json!({"width": 512})] {
         assert_eq!(errors(&input), ["prompt is a required input."]);
@@ -272,9 +308,6 @@ fn fields_of_other_contracts_and_of_later_are_unexpected() {
         "num_outputs",
         "init_image",
         "prompt_strength",
-        "mask",
-        "mask_repaint",
-        "mask_paste",
         "refiner",
         "loras",
         "clip_skip",
@@ -291,11 +324,43 @@ fn fields_of_other_contracts_and_of_later_are_unexpected() {
 }
 
 #[test]
+fn a_model_that_inpaints_must_have_an_image_and_a_mask() {
+    for (contract, image) in [(Contract::Sdxl, "image_url"), (Contract::Sd1, "init_image")] {
+        let defaults = Defaults::from(contract).with_inpaints(true);
+        let models = vec![OfferedModel::new("nine", defaults.clone()), OfferedModel::new("four", contract)];
+        let offer = Offer { models, ..Offer::default() };
+        let check =
+            |input: Value| validate(&input, &offer, 0).map_err(|complaints| (complaints.texts(), complaints.hints()));
+        let complaint = |field: &str| format!("{field} is a required input.");
+        let hint = |field: &str| format!("{field}: this model repaints a part of an image, and draws nothing else");
+        let both = ([image, "mask"].map(complaint).to_vec(), [image, "mask"].map(hint).to_vec());
+        assert_eq!(check(json!({"prompt": "p"})).unwrap_err(), both);
+        assert_eq!(check(json!({"prompt": "p", "model": "nine", image: null, "mask": null})).unwrap_err(), both);
+        let mask = (vec![complaint("mask")], vec![hint("mask")]);
+        assert_eq!(check(json!({"prompt": "p", image: IMAGE})).unwrap_err(), mask);
+        let whole = json!({"prompt": "p", image: IMAGE, "mask": "AA=="});
+        assert!(check(whole).unwrap().start.is_some_and(|start| start.mask.is_some()));
+        assert_eq!(check(json!({"prompt": "p", "model": "four"})).unwrap().start, None);
+
+        let schema = defaults.schema();
+        let required = schema["required"].as_array().unwrap();
+        assert!([image, "mask"].iter().all(|field| required.contains(&json!(field))), "{schema}");
+        for field in [image, "mask"] {
+            let property = &schema["properties"][field];
+            assert_eq!((&property["type"], property.get("default")), (&json!("string"), None), "{field}");
+        }
+        assert_eq!(serde_json::to_value(&defaults).unwrap()["inpaints"], true);
+        assert_eq!(serde_json::to_value(Defaults::from(contract)).unwrap().get("inpaints"), None);
+    }
+}
+
+#[test]
 fn a_hint_says_what_a_side_and_a_share_may_be() {
     let hints =
         |field: &str, value: Value| validate(&with(from_noise(), field, &value), &offer(), 0).unwrap_err().hints();
     assert_eq!(hints("width", json!(1000 + 1)), ["width: use a multiple of 8 from 64 to 2048"]);
     assert_eq!(hints("high_noise_frac", json!(1)), ["high_noise_frac: use above 0 and below 1"]);
+    assert_eq!(hints("mask_repaint", json!("gray")), ["mask_repaint: use black or white"]);
     assert_eq!(hints("scheduler", json!("K_EULERA")), ["scheduler: did you mean K_EULER?"]);
 }
 

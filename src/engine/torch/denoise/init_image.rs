@@ -15,9 +15,12 @@ use crate::sampler::{Level, Plan};
 /// An image to begin from; shared by the lanes of a job.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct InitImage {
-    posterior: Posterior,
-    /// Whether all of the run is made.
-    whole: bool,
+    /// The image; none where nothing of it is drawn.
+    image: Option<Posterior>,
+    /// The image with mid grey where it is repainted; none of a UNet that takes none.
+    masked_image: Option<Posterior>,
+    /// Whether it is begun from noise alone.
+    from_noise: bool,
     mask: Option<Rc<Mask>>,
 }
 
@@ -35,6 +38,17 @@ struct Paste {
     repainted: Vec<bool>,
 }
 
+/// What one lane keeps of a masked image.
+#[derive(Debug)]
+pub(in crate::engine::torch) enum Inpaint {
+    /// What is put back after each row.
+    Blend(InpaintBlend),
+    /// What the UNet is told beside the latents instead, [`Conditioning::concat`]: the mask, and the masked image's latents.
+    ///
+    /// [`Conditioning::concat`]: crate::engine::torch::networks::conditioning::Conditioning::concat
+    Concat(Tensor),
+}
+
 /// What one lane keeps of an image: its own draw of the latents, and the noise to bring them to a row's level.
 #[derive(Debug)]
 pub(in crate::engine::torch) struct InpaintBlend {
@@ -44,34 +58,52 @@ pub(in crate::engine::torch) struct InpaintBlend {
 }
 
 impl InitImage {
-    /// Encodes `start`, whose pictures have the size that the job draws, at `context`, where `vae` is.
-    pub(in crate::engine::torch) fn of(start: &Img2Img, vae: &Autoencoder, context: &DeviceContext) -> Forward<Self> {
-        let posterior = vae.encode(&pixels(&start.image.picture, context)?)?;
-        let mask = start.mask.as_ref().map(|mask| {
-            let repainted = mask.repainted();
-            let repaint = at_latents(&repainted, &start.image.picture, vae.factor(), context)?;
-            let paste = mask.paste.then(|| Paste { image: Arc::clone(&start.image.picture), repainted });
-            Forward::Ok(Rc::new(Mask { repaint, paste }))
-        });
-        Ok(Self { posterior, whole: start.strength >= 1.0, mask: mask.transpose()? })
+    /// Encodes `start`, whose pictures have the size that the job draws, at `context`, where `vae` is. `concat`: whether the UNet takes mask
+    /// and masked image beside the latents.
+    pub(in crate::engine::torch) fn of(
+        start: &Img2Img,
+        vae: &Autoencoder,
+        concat: bool,
+        context: &DeviceContext,
+    ) -> Forward<Self> {
+        let picture = &start.image.picture;
+        let encode = |hidden: &[bool]| vae.encode(&pixels(picture, hidden, context)?);
+        // The reference's inpainting forgets the image where all of the run is made; its image to image never does.
+        let from_noise = start.strength >= 1.0 && start.mask.is_some();
+        let image = (!(from_noise && concat)).then(|| encode(&[])).transpose()?;
+        let Some(mask) = &start.mask else { return Ok(Self { image, masked_image: None, from_noise, mask: None }) };
+        let repainted = mask.repainted();
+        let masked_image = concat.then(|| encode(&repainted)).transpose()?;
+        let repaint = at_latents(&repainted, picture, vae.factor(), context)?;
+        let paste = mask.paste.then(|| Paste { image: Arc::clone(picture), repainted });
+        Ok(Self { image, masked_image, from_noise, mask: Some(Rc::new(Mask { repaint, paste })) })
     }
 
-    /// What a lane begins with, `[1, latent, height, width]`, and what it keeps, drawn in the order of the reference: the
-    /// image's latents, noise, and for a mask the latents of the masked image, which only a UNet of 9 channels makes use of.
+    /// What a lane begins with, in latents of `shape`, and what it keeps, drawn in the order of the reference: the image's latents, noise,
+    /// and for a mask the latents of the masked image, which only an inpainting UNet makes use of. Such a UNet that begins from noise alone
+    /// has no need of the first.
     pub(in crate::engine::torch) fn begin(
         &self,
+        shape: &[i64],
         rng: &mut TorchRng,
         plan: &Plan,
         context: &DeviceContext,
-    ) -> Forward<(Tensor, Option<InpaintBlend>)> {
-        let image = self.posterior.sample(rng, context)?;
-        let noise = context.draw(rng, &image.size())?;
-        let Some(mask) = &self.mask else { return Ok((add_noise(&image, &noise, plan.begin)?, None)) };
-        let _ = self.posterior.sample(rng, context)?;
-        // The reference's inpainting forgets the image where all of the run is made; its image to image never does.
-        let x =
-            if self.whole { noise.f_mul_scalar(plan.initial_scale)? } else { add_noise(&image, &noise, plan.begin)? };
-        Ok((x, Some(InpaintBlend { mask: Rc::clone(mask), image, noise })))
+    ) -> Forward<(Tensor, Option<Inpaint>)> {
+        let image = self.image.as_ref().map(|image| image.sample(rng, context)).transpose()?;
+        let noise = context.draw(rng, shape)?;
+        let x = match &image {
+            Some(image) if !self.from_noise => add_noise(image, &noise, plan.begin)?,
+            _ => noise.f_mul_scalar(plan.initial_scale)?,
+        };
+        let Some(mask) = &self.mask else { return Ok((x, None)) };
+        if let Some(masked_image) = &self.masked_image {
+            let concat = Tensor::f_cat(&[&mask.repaint, &masked_image.sample(rng, context)?], 1)?;
+            return Ok((x, Some(Inpaint::Concat(concat))));
+        }
+        // The reference draws a masked image for every UNet.
+        let _ = self.image.as_ref().map(|image| image.sample(rng, context)).transpose()?;
+        let blend = |image| Inpaint::Blend(InpaintBlend { mask: Rc::clone(mask), image, noise });
+        Ok((x, image.map(blend)))
     }
 
     /// Puts the kept part's own pixels over a result, if the job asks for that.
@@ -99,11 +131,12 @@ pub(super) fn add_noise(image: &Tensor, noise: &Tensor, level: Level) -> Forward
     image.f_mul_scalar(level.signal)?.f_add(&noise.f_mul_scalar(level.noise)?)
 }
 
-/// Pixels as the autoencoder takes them, `[1, 3, height, width]` in -1 to 1, channels last in memory. They are made on the CPU, as
-/// in the reference: a GPU divides by multiplying.
-fn pixels(picture: &Picture, context: &DeviceContext) -> Forward {
+/// Pixels as the autoencoder takes them, `[1, 3, height, width]` in -1 to 1, channels last in memory; those that are `hidden` are mid grey.
+/// They are made on the CPU, as in the reference: a GPU divides by multiplying.
+fn pixels(picture: &Picture, hidden: &[bool], context: &DeviceContext) -> Forward {
     let shape = [1, i64::from(picture.height), i64::from(picture.width), 3];
-    let values: Vec<f32> = picture.pixels.iter().map(|&byte| f32::from(byte) / 255.0 * 2.0 - 1.0).collect();
+    let mut values: Vec<f32> = picture.pixels.iter().map(|&byte| f32::from(byte) / 255.0 * 2.0 - 1.0).collect();
+    values.chunks_exact_mut(3).zip(hidden).filter(|(_, hidden)| **hidden).for_each(|(pixel, _)| pixel.fill(0.0));
     context.upload(&values, &shape)?.f_permute([0, 3, 1, 2])
 }
 

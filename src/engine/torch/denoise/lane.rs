@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
-use super::init_image::{InitImage, InpaintBlend, add_noise};
-use super::stage::{Stage, StageEntry};
+use super::init_image::{InitImage, Inpaint, InpaintBlend, add_noise};
+use super::stage::{Guidance, Stage, StageEntry};
 use crate::engine::Ticket;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::Forward;
@@ -37,7 +37,9 @@ pub(in crate::engine::torch) struct Lane {
     state: Tensor,
     noise: TorchRng,
     init_image: Option<Rc<InitImage>>,
-    inpaint: Option<InpaintBlend>,
+    blend: Option<InpaintBlend>,
+    /// What the first stage's UNet is told, where it takes channels beside the latents, which each lane has its own of.
+    told_first: Option<Guidance>,
 }
 
 impl Lane {
@@ -50,14 +52,21 @@ impl Lane {
         context: &DeviceContext,
     ) -> Forward<Self> {
         let mut noise = TorchRng::new(id.seed);
-        let Stage { key, run, .. } = &stages[0];
+        let Stage { key, run, guidance, networks, .. } = &stages[0];
         let shape = [1, channels, i64::from(key.height), i64::from(key.width)];
-        let (begin, inpaint) = match &init_image {
+        let (begin, kept) = match &init_image {
             None => (context.draw(&mut noise, &shape)?.f_mul_scalar(run.plan.initial_scale)?, None),
-            Some(init_image) => init_image.begin(&mut noise, &run.plan, context)?,
+            Some(init_image) => init_image.begin(&shape, &mut noise, &run.plan, context)?,
+        };
+        let (blend, told_first) = match kept {
+            None => (None, None),
+            Some(Inpaint::Blend(blend)) => (Some(blend), None),
+            Some(Inpaint::Concat(concat)) => {
+                (None, Some(guidance.with_concat(&concat.f_to_kind(networks.unet.kind())?)))
+            }
         };
         let state = with_memory(&begin, run.plan.slots)?;
-        let mut lane = Self { id, served: 0, stages, stage: 0, row: 0, state, noise, init_image, inpaint };
+        let mut lane = Self { id, served: 0, stages, stage: 0, row: 0, state, noise, init_image, blend, told_first };
         lane.skip_done_stages(context)?;
         Ok(lane)
     }
@@ -103,7 +112,8 @@ impl Lane {
 
     /// What its rows of the UNet's batch are conditioned on.
     pub(in crate::engine::torch) fn conditionings(&self) -> impl Iterator<Item = &Rc<Conditioning>> {
-        self.stage().guidance.conditionings()
+        let own = self.told_first.as_ref().filter(|_| self.stage == 0);
+        own.unwrap_or(&self.stage().guidance).conditionings()
     }
 
     /// The latents without noise, `[1, latent, height, width]`, if the guided `output` is the noise in what the UNet saw.
@@ -123,9 +133,9 @@ impl Lane {
         // All slots at once: [slots, terms] times [terms, values].
         let factors = self.stage().run.factors(self.row, terms.size()[0])?;
         self.state = factors.f_matmul(&terms.f_flatten(1, 3)?)?.f_reshape(self.state.size())?;
-        if let Some(inpaint) = &self.inpaint {
+        if let Some(blend) = &self.blend {
             let mut x = self.latents()?;
-            x.f_copy_(&inpaint.blend(&x, self.current().keep)?)?;
+            x.f_copy_(&blend.blend(&x, self.current().keep)?)?;
         }
         self.row += 1;
         self.skip_done_stages(context)

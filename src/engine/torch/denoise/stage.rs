@@ -45,6 +45,14 @@ pub(in crate::engine::torch) struct Guidance {
 }
 
 impl Guidance {
+    /// The same with `concat`, `[1, channels, height, width]` in the UNet's kind, beside the latents of each row.
+    pub(in crate::engine::torch) fn with_concat(&self, concat: &Tensor) -> Self {
+        let with =
+            |told: &Rc<Conditioning>| Rc::new(Conditioning { concat: Some(concat.shallow_clone()), ..told.view() });
+        let negative = self.negative.as_ref().map(|(negative, scale)| (with(negative), *scale));
+        Self { positive: with(&self.positive), negative }
+    }
+
     /// A row of the UNet's batch each: the negative one first.
     pub(in crate::engine::torch) fn conditionings(&self) -> impl Iterator<Item = &Rc<Conditioning>> {
         self.negative.iter().map(|(negative, _)| negative).chain([&self.positive])

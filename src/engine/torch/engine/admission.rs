@@ -25,6 +25,7 @@ const MOST_QUOTED: usize = 200;
 impl TorchEngine {
     /// Takes a job in, or leaves everything as it was; warnings for its result.
     pub(super) fn take_in(&mut self, ticket: Ticket, spec: &Spec) -> Result<Vec<String>, JobError> {
+        self.inpaints_alone(spec)?;
         let mut warnings = Vec::new();
         let size = self.latent_size(spec.size)?;
         let mut timings = EngineTimings::default();
@@ -88,8 +89,18 @@ impl TorchEngine {
         Ok(stages.into())
     }
 
+    /// Refuses a job without a mask where the UNet has channels for one.
+    fn inpaints_alone(&self, spec: &Spec) -> Result<(), JobError> {
+        let masked = spec.start.as_ref().is_some_and(|start| start.mask.is_some());
+        if masked || self.model.unet.concat_channels() == 0 {
+            return Ok(());
+        }
+        Err(invalid("mask", "mask is missing: this model repaints a part of an image, and draws nothing else".into()))
+    }
+
     fn init_image(&self, spec: &Spec) -> Result<Option<Rc<InitImage>>, JobError> {
-        let init_image = |start| InitImage::of(start, &self.model.vae, &self.context).map(Rc::new);
+        let concat = self.model.unet.concat_channels() > 0;
+        let init_image = |start| InitImage::of(start, &self.model.vae, concat, &self.context).map(Rc::new);
         spec.start.as_ref().map(init_image).transpose().map_err(failed)
     }
 }
@@ -114,7 +125,8 @@ impl Admission<'_> {
         let negative = spec.negative_prompt.as_deref().or((!model.zeros_for_no_negative).then_some(""));
         let scale = spec.guidance_scale;
         let guidance = self.guidance(model, &networks, negative, scale)?;
-        if networks.unet.is_told_guidance() && spec.negative_prompt.as_ref().is_some_and(|negative| !negative.is_empty())
+        if networks.unet.is_told_guidance()
+            && spec.negative_prompt.as_ref().is_some_and(|negative| !negative.is_empty())
         {
             self.warnings.push(
                 "negative_prompt has no effect: this model was distilled to follow guidance_scale without one".into(),

@@ -13,7 +13,7 @@ use crate::batch::{self, Key};
 use crate::engine::torch::denoise::graphs;
 use crate::engine::torch::device::cuda::attention;
 use crate::engine::{Engine, Event, Poisoned, Ticket};
-use crate::job::{JobError, Size};
+use crate::job::{Img2Img, JobError, Size, Spec};
 
 impl TorchEngine {
     /// Makes one evaluation for no client; the shapes that are left then, `None` if there was none.
@@ -47,9 +47,9 @@ impl TorchEngine {
         let shape = current.shape;
         let once = shape.before() + if self.graphs.is_some() { graphs::WARM_UP_EVALUATIONS + 1 } else { 1 };
         let begins = current.evaluated == 0;
-        if begins
-            && let Err(cause) = self.take_in(TICKET, &spec(shape, once + TIMED, self.model.unet.is_told_guidance()))
-        {
+        let start = (self.model.unet.concat_channels() > 0).then(|| Img2Img::blank(shape.size));
+        let is_told = self.model.unet.is_told_guidance();
+        if begins && let Err(cause) = self.take_in(TICKET, &Spec { start, ..spec(shape, once + TIMED, is_told) }) {
             self.refuse(shape, &cause.message);
             return Ok(());
         }

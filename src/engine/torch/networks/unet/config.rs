@@ -38,6 +38,8 @@ pub(in crate::engine::torch) struct UnetConfig {
     pub(in crate::engine::torch) levels: Vec<UnetLevel>,
     /// Channels of the latent.
     pub(in crate::engine::torch) latent: i64,
+    /// Channels that it takes beside the latent: a mask, and a masked image's latents. Only an inpainting UNet takes any.
+    pub(in crate::engine::torch) concat: i64,
     /// Width of the text's states.
     pub(in crate::engine::torch) text: i64,
     /// Groups of the group norms.
@@ -63,16 +65,16 @@ const UP: [&str; 2] = ["CrossAttnUpBlock2D", "UpBlock2D"];
 impl UnetConfig {
     pub(in crate::engine::torch) fn read(config: &ConfigFile) -> Result<Self, LoadError> {
         Self::refuse_other_architectures(config)?;
-        let latent = config.int("in_channels", Some(4))?;
-        if latent == 9 {
-            return Err(config.refuse("in_channels", "4 (inpainting UNets with 9 channels are not supported yet)"));
-        }
-        if config.int("out_channels", Some(4))? != latent {
-            return Err(config.refuse("out_channels", &latent.to_string()));
+        let (inputs, latent) = (config.int("in_channels", Some(4))?, config.int("out_channels", Some(4))?);
+        let concat = inputs - latent;
+        if concat != 0 && concat != latent + 1 {
+            let allowed = format!("{latent}, as out_channels, or {} of an inpainting UNet", 2 * latent + 1);
+            return Err(config.refuse("in_channels", &allowed));
         }
         let read = Self {
             levels: Self::levels(config)?,
             latent,
+            concat,
             text: config.int("cross_attention_dim", Some(1280))?,
             groups: config.int("norm_num_groups", Some(32))?,
             epsilon: config.float("norm_eps", 1e-5)?,

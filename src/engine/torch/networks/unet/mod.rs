@@ -51,7 +51,7 @@ impl Unet {
                 .map(|added| AddedEmbedding::load(&at.at("add_embedding"), config, added))
                 .transpose()?,
             time_projections: loader.times.stack()?,
-            conv_in: Conv2d::load(&at.at("conv_in"), config.latent, first, ConvParams::SAME)?,
+            conv_in: Conv2d::load(&at.at("conv_in"), config.latent + config.concat, first, ConvParams::SAME)?,
             down,
             middle,
             up,
@@ -66,6 +66,11 @@ impl Unet {
     /// Channels of the latent.
     pub(in crate::engine::torch) fn latent_channels(&self) -> i64 {
         self.config.latent
+    }
+
+    /// Channels that it takes beside the latent: [`Conditioning::concat`] has as many.
+    pub(in crate::engine::torch) fn concat_channels(&self) -> i64 {
+        self.config.concat
     }
 
     /// Width of the text's states.

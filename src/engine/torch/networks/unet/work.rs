@@ -9,8 +9,9 @@ impl UnetConfig {
         let last = self.levels.len() - 1;
         let first = channels(&self.levels[0]);
         let mut pixels = height * width;
-        let mut sum =
-            2 * 9 * self.latent as u64 * first * pixels + first * self.time() as u64 + square(self.time() as u64);
+        let mut sum = 9 * (2 * self.latent + self.concat) as u64 * first * pixels
+            + first * self.time() as u64
+            + square(self.time() as u64);
         // What the way up takes from the way down, in the order it was left.
         let mut skips = vec![first];
         let mut from = first;

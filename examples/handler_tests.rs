@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
-use compare::{CONTRACTS, HandlerTest, folders, holds, seen};
+use compare::{HandlerTest, KINDS, folders, holds, seen};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
@@ -38,18 +38,18 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Runs all that are for an endpoint of Stable Diffusion v1, or with `--sdxl` or `--sdxl_turbo` of that contract, or of these those whose folder's
-/// name has the last argument in it. Answers with the number of those that failed.
+/// Runs all that are for an endpoint of Stable Diffusion v1, or with `--sdxl`, `--refined` or `--sdxl_turbo` of that kind of model, or of these those
+/// whose folder's name has the last argument in it. Answers with the number of those that failed.
 async fn run() -> anyhow::Result<usize> {
     let mut arguments = env::args().skip(1).peekable();
-    let named =
-        arguments.next_if(|argument| CONTRACTS.iter().any(|(name, _)| argument.strip_prefix("--") == Some(name)));
-    let contract = named.as_deref().map_or("sd1", |argument| argument.trim_start_matches('-'));
-    let url = arguments.next().context("usage: handler-tests [--sdxl | --sdxl_turbo] URL [PART OF A NAME]")?;
+    let named = arguments.next_if(|argument| KINDS.iter().any(|(name, _)| argument.strip_prefix("--") == Some(name)));
+    let kind = named.as_deref().map_or("sd1", |argument| argument.trim_start_matches('-'));
+    let usage = "usage: handler-tests [--sdxl | --refined | --sdxl_turbo] URL [PART OF A NAME]";
+    let url = arguments.next().context(usage)?;
     let part = arguments.next().unwrap_or_default();
     let endpoint = Endpoint::new(url.trim_end_matches('/').to_owned(), env::var("RUNPOD_API_KEY").ok())?;
     let (mut passed, mut failed) = (0, 0);
-    for folder in folders(contract).map_err(|cause| anyhow!(cause))? {
+    for folder in folders(kind).map_err(|cause| anyhow!(cause))? {
         let test = HandlerTest::read(&folder).map_err(|cause| anyhow!(cause))?;
         if !test.name.contains(&part) {
             continue;

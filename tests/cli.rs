@@ -139,6 +139,7 @@ fn the_configuration_knows_where_it_came_from() {
     assert_eq!((code, stderr.as_str()), (0, ""));
     let expected = [
         ("model", json!("emoji"), "default"),
+        ("refiner", json!(""), "default"),
         ("models_dir", json!("models"), "LATENTD_MODELS_DIR"),
         ("models", json!([]), "default"),
         ("models_memory", json!("auto"), "default"),

@@ -30,17 +30,16 @@ impl HandlerTest {
     }
 }
 
-/// Contracts, and what the names of their folders have in them; those of `sd1` have none of it.
-pub(crate) const CONTRACTS: [(&str, &str); 2] = [("sdxl", "-sdxl-"), ("sdxl_turbo", "-turbo-")];
+/// Kinds of models beside Stable Diffusion v1, `sd1`, and what the names of their folders have in them. `refined` is an SDXL model with a refiner.
+pub(crate) const KINDS: [(&str, &str); 3] = [("sdxl", "-sdxl-"), ("refined", "-refined-"), ("sdxl_turbo", "-turbo-")];
 
-/// All folders that are for models of this contract, by their numbers.
-pub(crate) fn folders(contract: &str) -> Result<Vec<PathBuf>, String> {
-    let of =
-        |name: &str| CONTRACTS.iter().find(|(_, part)| name.contains(part)).map_or("sd1", |(contract, _)| contract);
+/// All folders that are for models of this kind, by their numbers.
+pub(crate) fn folders(kind: &str) -> Result<Vec<PathBuf>, String> {
+    let of = |name: &str| KINDS.iter().find(|(_, part)| name.contains(part)).map_or("sd1", |(kind, _)| kind);
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("handler-tests");
     let all = fs::read_dir(&root).map_err(|cause| format!("{}: {cause}", root.display()))?;
     let mut folders: Vec<PathBuf> = all.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    folders.retain(|folder| folder.file_name().is_some_and(|name| of(&name.to_string_lossy()) == contract));
+    folders.retain(|folder| folder.file_name().is_some_and(|name| of(&name.to_string_lossy()) == kind));
     folders.sort();
     Ok(folders)
 }

@@ -7,7 +7,7 @@ mod compare;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use compare::{CONTRACTS, HandlerTest, folders, holds, seen};
+use compare::{HandlerTest, KINDS, folders, holds, seen};
 use latentd::app::run::{Outcome, RenderContext, perform};
 use latentd::engine::fake::Fake;
 use latentd::engine::host::Host;
@@ -55,13 +55,21 @@ async fn every_job_of_sdxl_turbo_ends_as_expected() {
     end_as_expected(folders("sdxl_turbo").unwrap(), OfferedModel::new("turbo", Contract::SdxlTurbo)).await;
 }
 
+#[tokio::test]
+async fn every_job_of_a_refined_model_ends_as_expected() {
+    let defaults = defaults(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/miniature-xl")).unwrap();
+    let model = OfferedModel::new("miniature-xl", defaults).with_refiner(true);
+    end_as_expected(folders("refined").unwrap(), model).await;
+}
+
 #[test]
-fn every_folder_is_of_one_contract() {
-    let counts = Contract::ALL.iter().map(|contract| folders(contract.name()).unwrap().len());
+fn every_folder_is_of_one_kind() {
+    let kinds = ["sd1"].into_iter().chain(KINDS.map(|(kind, _)| kind));
+    let counts = kinds.map(|kind| folders(kind).unwrap().len());
     let all = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("handler-tests")).unwrap().flatten();
     assert_eq!(counts.sum::<usize>(), all.filter(|entry| entry.path().is_dir()).count());
-    for (name, part) in CONTRACTS {
-        assert!(Contract::from_name(name).is_some(), "{part}");
+    for contract in Contract::ALL {
+        assert!(!folders(contract.name()).unwrap().is_empty(), "{contract}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::contract::{Contract, either};
+use super::role::ModelRole;
 
 macro_rules! families {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $label:literal, $title:literal;)*) => {
@@ -63,9 +64,17 @@ impl Family {
         }
     }
 
+    /// Which part of denoising its models are made for.
+    pub const fn role(self) -> ModelRole {
+        match self {
+            Self::Sd1 | Self::Sdxl => ModelRole::Base,
+            Self::SdxlRefiner => ModelRole::Refiner,
+        }
+    }
+
     /// Whether its models go on with another model's latents, and draw nothing by themselves.
-    pub const fn is_refiner(self) -> bool {
-        matches!(self, Self::SdxlRefiner)
+    pub fn is_refiner(self) -> bool {
+        self.role() == ModelRole::Refiner
     }
 
     /// The labels of all, for messages that say what loads.

@@ -13,14 +13,14 @@ mod metadata;
 mod output;
 mod picture;
 mod request;
+mod role;
 pub mod sharded;
 mod spec;
 mod validate;
 
 pub use code::Code;
 pub use contract::{
-    Catalog, Choices, Contract, Defaults, DefaultsError, Draft, Field, Kind, OutputShape, Sides, Stage, StartImage,
-    Table,
+    Catalog, Choices, Contract, Defaults, DefaultsError, Draft, Field, Kind, OutputShape, Sides, StartImage, Table,
 };
 pub use delivered::{Delivered, HEADER_BYTES, HEADERS, NotAJob, Policy, Webhook};
 pub use error::{Complaint, Complaints, JobError};
@@ -30,5 +30,6 @@ pub use metadata::text_chunks;
 pub use output::{Generation, Image, Output, OutputPart, Report, Timings, parameters};
 pub use picture::Picture;
 pub use request::{JobRequest, JobRequestError};
+pub use role::ModelRole;
 pub use spec::{ImageSource, Img2Img, LoadedImage, Lora, Mask, Refine, RefineMode, Shade, Size, Spec};
 pub use validate::{Offer, OfferedModel, validate};

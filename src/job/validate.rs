@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::contract::{Catalog, Conflict, Contract, Defaults, Draft, Field, FieldFault, Kind, REFINE, Stage};
+use super::contract::{Catalog, Conflict, Contract, Defaults, Draft, Field, FieldFault, Kind, REFINE};
 use super::error::{Complaint, Complaints, cut};
 use super::form::wrong_type;
+use super::role::ModelRole;
 use super::spec::{ImageSource, Spec};
 use crate::suggest::suggest;
 
@@ -203,7 +204,7 @@ fn is_sent(sent: &Map<String, Value>, field: &str) -> bool {
 
 /// The field of an input for `model` beside which `field` has no effect: a refiner draws from an image alone, unless a mask is to be kept.
 fn unused_with(field: &Field, sent: &Map<String, Value>, model: &OfferedModel) -> Option<&'static str> {
-    let by_refiner = model.refined == Some(true) && field.stage == Some(Stage::Base) && !is_sent(sent, "mask");
+    let by_refiner = model.refined == Some(true) && field.role == Some(ModelRole::Base) && !is_sent(sent, "mask");
     let image = model.defaults.contract.table().start.filter(|_| by_refiner).map(|start| start.field);
     field.unused_with.or(image).filter(|other| is_sent(sent, other))
 }
@@ -247,6 +248,8 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
+#[cfg(test)]
+mod sdxl_stage_tests;
 #[cfg(test)]
 mod sdxl_tests;
 

@@ -13,10 +13,10 @@ struct Layout {
     tokenizers: &'static [&'static str],
 }
 
-const SD1: Layout = Layout { text_encoders: &["text_encoder"], tokenizers: &["tokenizer"] };
-const SDXL: Layout =
+const SD1_LAYOUT: Layout = Layout { text_encoders: &["text_encoder"], tokenizers: &["tokenizer"] };
+const SDXL_LAYOUT: Layout =
     Layout { text_encoders: &["text_encoder", "text_encoder_2"], tokenizers: &["tokenizer", "tokenizer_2"] };
-const SDXL_REFINER: Layout = Layout { text_encoders: &["text_encoder_2"], tokenizers: &["tokenizer_2"] };
+const REFINER_LAYOUT: Layout = Layout { text_encoders: &["text_encoder_2"], tokenizers: &["tokenizer_2"] };
 
 /// Files of a tokenizer; not every tokenizer has each of them.
 const TOKENIZER: [&str; 6] = [
@@ -113,9 +113,9 @@ fn layout(files: &[RemoteFile]) -> Result<Layout, UnusableRepository> {
         return Err(UnusableRepository::Family(family));
     }
     Ok(match (has("text_encoder/"), has("text_encoder_2/")) {
-        (_, false) => SD1,
-        (true, true) => SDXL,
-        (false, true) => SDXL_REFINER,
+        (_, false) => SD1_LAYOUT,
+        (true, true) => SDXL_LAYOUT,
+        (false, true) => REFINER_LAYOUT,
     })
 }
 

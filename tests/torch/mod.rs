@@ -18,3 +18,4 @@ mod warm_up;
 mod xl_loras;
 mod xl_single_file;
 mod xl_twins;
+mod xl_twins_autoencoder;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::draft::Draft;
 use super::sides::Sides;
 use crate::job::form::{self, Json};
+use crate::job::role::ModelRole;
 use crate::job::spec::{ImageSource, RefineMode, Shade};
 use crate::sampler::{Sampler, SigmaSpacing};
 
@@ -29,16 +30,7 @@ pub struct Field {
     /// Whether a model may have a default of its own for it.
     pub by_model: bool,
     /// Where a base model and a refiner draw, whom it is for; `None` is both.
-    pub stage: Option<Stage>,
-}
-
-/// A model that draws a part of the way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The one that begins from noise.
-    Base,
-    /// The one that goes on, and that draws from an image.
-    Refiner,
+    pub role: Option<ModelRole>,
 }
 
 /// What a field may hold, and where in a [`Draft`] it goes.
@@ -130,7 +122,7 @@ impl Field {
         unused_with: None,
         optional_with: None,
         by_model: false,
-        stage: None,
+        role: None,
     };
 
     /// Whether it must be sent, if nothing else may be in its place.
@@ -145,7 +137,7 @@ impl Field {
 
     /// The field without which it means nothing to a model; `refined` says whether that has a refiner, as far as it is known.
     pub fn part_of(&self, refined: Option<bool>) -> Option<&'static str> {
-        self.part_of.filter(|_| self.stage != Some(Stage::Refiner) || refined == Some(false))
+        self.part_of.filter(|_| self.role != Some(ModelRole::Refiner) || refined == Some(false))
     }
 
     /// The contract's default, as it would be sent.

@@ -22,7 +22,7 @@ pub(super) use conflict::Conflict;
 pub use defaults::{Defaults, DefaultsError};
 pub use draft::Draft;
 pub(super) use field::FieldFault;
-pub use field::{Catalog, Choices, Field, Kind, Stage};
+pub use field::{Catalog, Choices, Field, Kind};
 pub use list::Contract;
 pub(super) use sdxl::REFINE;
 pub use shape::OutputShape;

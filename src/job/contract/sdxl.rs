@@ -4,11 +4,12 @@
 use serde_json::{Value, json};
 
 use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
-use super::field::{Choices, Default, Field, Kind, Stage};
+use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
 use super::table::{StartImage, Table};
 use super::text::{PROMPT_BYTES, digest};
+use crate::job::role::ModelRole;
 use crate::job::spec::{RefineMode, Spec};
 use crate::sampler::{Sampler, SigmaSpacing};
 
@@ -53,7 +54,7 @@ static SDXL_FIELDS: [Field; 23] = [
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.negative_prompt = text),
         default: Default::None,
         meaning: "what to keep away from; cut as the prompt is. An empty one is read as text, and differs from none",
-        stage: Some(Stage::Base),
+        role: Some(ModelRole::Base),
         ..Field::PLAIN
     },
     Field {
@@ -97,7 +98,7 @@ static SDXL_FIELDS: [Field; 23] = [
         default: Default::Number(7.5),
         meaning: "how strongly the prompt is preferred to the negative prompt; at 1 and below only the prompt is evaluated, in half the time",
         by_model: true,
-        stage: Some(Stage::Base),
+        role: Some(ModelRole::Base),
         ..Field::PLAIN
     },
     Field {
@@ -106,10 +107,10 @@ static SDXL_FIELDS: [Field; 23] = [
         default: Default::Text(Sampler::Ddim.name()),
         meaning: "the sampler",
         by_model: true,
-        stage: Some(Stage::Base),
+        role: Some(ModelRole::Base),
         ..Field::PLAIN
     },
-    Field { stage: Some(Stage::Base), ..SIGMAS },
+    Field { role: Some(ModelRole::Base), ..SIGMAS },
     Field {
         name: "seed",
         kind: Kind::Seed(|draft, seed| draft.seed = seed),
@@ -150,7 +151,7 @@ static SDXL_FIELDS: [Field; 23] = [
         default: Default::Number(0.3),
         meaning: "how much of image_url is repainted, or of its own picture by a refiner: 0 nothing, 1 all of it",
         part_of: Some(IMAGE),
-        stage: Some(Stage::Refiner),
+        role: Some(ModelRole::Refiner),
         ..Field::PLAIN
     },
     Field {
@@ -160,7 +161,7 @@ static SDXL_FIELDS: [Field; 23] = [
         meaning: "denoising steps from image_url, or of a refiner, of which the last share of strength is made",
         by_model: true,
         part_of: Some(IMAGE),
-        stage: Some(Stage::Refiner),
+        role: Some(ModelRole::Refiner),
         ..Field::PLAIN
     },
     Field {
@@ -187,8 +188,8 @@ static SDXL_FIELDS: [Field; 23] = [
         part_of: Some("mask"),
         ..Field::PLAIN
     },
-    Field { stage: Some(Stage::Base), ..LORA },
-    Field { stage: Some(Stage::Base), ..LORA_SCALE },
+    Field { role: Some(ModelRole::Base), ..LORA },
+    Field { role: Some(ModelRole::Base), ..LORA_SCALE },
     MODEL,
     NSFW,
     PREVIEW,

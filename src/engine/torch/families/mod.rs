@@ -18,7 +18,8 @@ pub(in crate::engine::torch) use model::{ModelFamily, PartPrefixes, PromptKind};
 pub(in crate::engine::torch) use refiner::{REFINER_GUIDANCE, Refiner};
 
 /// All that load, in the order in which they are asked.
-pub(in crate::engine::torch) const FAMILIES: [&dyn ModelFamily; 3] = [&sd1::Sd1, &sdxl::SDXL, &sdxl::SDXL_REFINER];
+pub(in crate::engine::torch) const FAMILIES: [&dyn ModelFamily; 3] =
+    [&sd1::Sd1, &sdxl::BASE_MODEL, &sdxl::REFINER_MODEL];
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use serde_json::json;
 use tch::Kind;
 
-use super::ModelStage;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
@@ -16,6 +15,7 @@ use crate::engine::torch::families::model::{Model, ModelFamily};
 use crate::engine::torch::families::part::Part;
 use crate::engine::torch::networks::clip_text::ClipTextModel;
 use crate::engine::torch::weights::config::ConfigFile;
+use crate::job::ModelRole;
 
 /// The parts with weights, in the order in which they are read.
 #[derive(Debug)]
@@ -31,11 +31,11 @@ impl Parts {
     ///
     /// # Errors
     /// The autoencoder's configuration cannot be read.
-    pub(super) fn of(folder: &Path, stage: ModelStage, kind: Kind) -> Result<Self, LoadError> {
+    pub(super) fn of(folder: &Path, stage: ModelRole, kind: Kind) -> Result<Self, LoadError> {
         let autoencoder = Part::of_diffusers("vae", kind);
         let overflows = kind == Kind::Half && overflows(&autoencoder.config(folder)?)?;
         Ok(Self {
-            text_encoder: (stage == ModelStage::Base).then(|| Part::of_transformers("text_encoder", kind)),
+            text_encoder: (stage == ModelRole::Base).then(|| Part::of_transformers("text_encoder", kind)),
             text_encoder_2: Part::of_transformers("text_encoder_2", kind),
             unet: Part::of_diffusers("unet", kind),
             autoencoder: Part::of_diffusers("vae", autoencoder_kind(kind, overflows)),
@@ -62,14 +62,14 @@ fn overflows(autoencoder: &ConfigFile) -> Result<bool, LoadError> {
 
 /// A model of `family` from the folder `path`, whose `model_index.json` is `index`.
 pub(super) fn model(
-    (family, stage): (&'static dyn ModelFamily, ModelStage),
+    (family, stage): (&'static dyn ModelFamily, ModelRole),
     path: PathBuf,
     index: &ConfigFile,
     target: Target,
     context: &DeviceContext,
 ) -> Result<Model, LoadError> {
     // A refiner is told a score in place of the size that is wanted.
-    index.only("requires_aesthetics_score", &json!(stage == ModelStage::Refiner))?;
+    index.only("requires_aesthetics_score", &json!(stage == ModelRole::Refiner))?;
     let parts = Parts::of(&path, stage, target.kind)?;
     let (mut text_encoders, mut tokenizers, mut maps) = (Vec::new(), Vec::new(), Vec::new());
     if let Some(part) = parts.text_encoder {

@@ -19,36 +19,27 @@ use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::{Forward, LoadError};
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::encoded_text::EncodedText;
-use crate::job::{Family, Size};
+use crate::job::{Family, ModelRole, Size};
 
 /// What a refiner is told of how beautiful the picture is to be, 0 to 10, with the prompt and with the negative prompt (diffusers'
 /// `aesthetic_score` and `negative_aesthetic_score`).
 const AESTHETIC_SCORES: [f32; 2] = [6.0, 2.5];
 
 /// The base model of Stable Diffusion XL and what was trained from it.
-pub(super) static SDXL: Sdxl = Sdxl(ModelStage::Base);
+pub(super) static BASE_MODEL: Sdxl = Sdxl(ModelRole::Base);
 
 /// Its refiner.
-pub(super) static SDXL_REFINER: Sdxl = Sdxl(ModelStage::Refiner);
+pub(super) static REFINER_MODEL: Sdxl = Sdxl(ModelRole::Refiner);
 
 /// Stable Diffusion XL.
 #[derive(Debug)]
-pub(super) struct Sdxl(ModelStage);
-
-/// Which part of denoising a model of the family is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ModelStage {
-    /// From noise on.
-    Base,
-    /// What is left at the end.
-    Refiner,
-}
+pub(super) struct Sdxl(ModelRole);
 
 impl ModelFamily for Sdxl {
     fn family(&self) -> Family {
         match self.0 {
-            ModelStage::Base => Family::Sdxl,
-            ModelStage::Refiner => Family::SdxlRefiner,
+            ModelRole::Base => Family::Sdxl,
+            ModelRole::Refiner => Family::SdxlRefiner,
         }
     }
 
@@ -59,7 +50,7 @@ impl ModelFamily for Sdxl {
     fn recognise(&self, source: &ModelSource) -> bool {
         match source {
             ModelSource::Folder { index, .. } => {
-                let stage = if index.is_without("text_encoder") { ModelStage::Refiner } else { ModelStage::Base };
+                let stage = if index.is_without("text_encoder") { ModelRole::Refiner } else { ModelRole::Base };
                 index.word("_class_name", self.pipelines()).is_ok() && self.0 == stage
             }
             ModelSource::File { weights, .. } => single_file::is_whole(weights, self.family()),
@@ -110,9 +101,9 @@ impl ModelFamily for Sdxl {
         let [height, width] = [size.height, size.width].map(|side| side as f32);
         let told = vec![height, width, 0.0, 0.0];
         match (self.0, prompt) {
-            (ModelStage::Base, _) => [told, vec![height, width]].concat(),
-            (ModelStage::Refiner, PromptKind::Positive) => [told, vec![AESTHETIC_SCORES[0]]].concat(),
-            (ModelStage::Refiner, PromptKind::Negative) => [told, vec![AESTHETIC_SCORES[1]]].concat(),
+            (ModelRole::Base, _) => [told, vec![height, width]].concat(),
+            (ModelRole::Refiner, PromptKind::Positive) => [told, vec![AESTHETIC_SCORES[0]]].concat(),
+            (ModelRole::Refiner, PromptKind::Negative) => [told, vec![AESTHETIC_SCORES[1]]].concat(),
         }
     }
 

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 use tch::Kind;
 
-use super::ModelStage;
 use super::load::autoencoder_kind;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::torch::device::target::Target;
@@ -24,7 +23,7 @@ use crate::engine::torch::weights::files::Weights;
 use crate::job::checkpoint::{
     REFINER_TEXT_ENCODER_PREFIX, SDXL_TEXT_ENCODER_PREFIXES, UNET_PREFIX, is_whole as has_parts, parts,
 };
-use crate::job::{Family, Size};
+use crate::job::{Family, ModelRole, Size};
 use crate::sampler::{NoiseSchedule, Sampler};
 
 /// The base model's `scheduler/scheduler_config.json`.
@@ -51,7 +50,7 @@ pub(super) fn is_whole(weights: &Weights, family: Family) -> bool {
 
 /// A model of `family`; without tokenizers beside it those of `clip_tokenizer`.
 pub(super) fn model(
-    (family, stage): (&'static dyn ModelFamily, ModelStage),
+    (family, stage): (&'static dyn ModelFamily, ModelRole),
     path: PathBuf,
     weights: Weights,
     clip_tokenizer: &Path,
@@ -62,8 +61,8 @@ pub(super) fn model(
         let reason = format!("it has a tensor {mark}, so {meaning}; that is not supported");
         return Err(LoadError::Path { path, reason });
     }
-    let clip = (stage == ModelStage::Base).then(|| layout.text_prefix(SDXL_TEXT_ENCODER_PREFIXES[0]));
-    let open = if stage == ModelStage::Base { SDXL_TEXT_ENCODER_PREFIXES[1] } else { REFINER_TEXT_ENCODER_PREFIX };
+    let clip = (stage == ModelRole::Base).then(|| layout.text_prefix(SDXL_TEXT_ENCODER_PREFIXES[0]));
+    let open = if stage == ModelRole::Base { SDXL_TEXT_ENCODER_PREFIXES[1] } else { REFINER_TEXT_ENCODER_PREFIX };
     let clip_config = |prefix: &String| ClipTextConfig::read(&layout.text_encoder(prefix, end_of_text()));
     let clip_config = clip.as_ref().map(clip_config).transpose()?;
     let open_config = ClipTextConfig::read(&open_clip::config(&layout, open, end_of_text()))?;
@@ -91,7 +90,7 @@ pub(super) fn model(
         )?),
         schedule: Rc::new(schedule.map_err(|cause| LoadError::Schedule { file: path.clone(), cause })?),
         sampler: Sampler::of_config(SDXL_SCHEDULER),
-        zeros_for_no_negative: stage == ModelStage::Base,
+        zeros_for_no_negative: stage == ModelRole::Base,
         target,
         path,
         maps: weights.finish(|name| harmless(name, family.family()))?,

@@ -144,8 +144,8 @@ static SDXL_FIELDS: [Field; 23] = [
         name: IMAGE,
         kind: Kind::Image(|draft, image| draft.init_image = image),
         default: Default::None,
-        meaning: "an image to begin from; one picture is drawn, in its size. A refiner draws it, if there is one: by its own scheduler, \
-                  guidance and negative prompt",
+        meaning: "an image to begin from; one picture is drawn, in its size. A refiner draws it, if there is one and no mask: by its own \
+                  scheduler, guidance and negative prompt",
         ..Field::PLAIN
     },
     Field {

@@ -83,6 +83,21 @@ fn a_strength_that_leaves_no_step_is_warned_of() {
 }
 
 #[test]
+fn an_ensemble_whose_base_model_has_no_step_is_the_refiner_s_picture_and_no_noise() {
+    let base = Spec { denoising_end: Some(0.001), ..spec(Sampler::Ddim, 3, 5) };
+    let ensemble = with(RefineMode::Ensemble, 3, 0.3, base);
+    assert_eq!(
+        warnings(&ensemble),
+        [
+            "high_noise_frac leaves none of num_inference_steps = 3 to the base model, so the picture is the refiner's alone"
+        ]
+    );
+    let outcome = run(&mut refined(), &ensemble);
+    assert_eq!(outcome.timings.as_ref().unwrap().evaluations, 3);
+    only(outcome);
+}
+
+#[test]
 fn the_text_that_both_read_is_warned_of_once() {
     let long = Spec { prompt: "one thing after another and ".repeat(40), ..by_strength(10, 0.3) };
     let told = warnings(&long);

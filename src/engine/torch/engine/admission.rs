@@ -265,9 +265,13 @@ impl Admission<'_> {
 /// What a client probably did not mean by its steps.
 fn doubts(plan: &Plan, spec: &Spec) -> Option<String> {
     let (name, steps) = (spec.sampler.name(), spec.steps);
+    let is_ensemble = spec.refine.is_some_and(|refine| refine.mode == RefineMode::Ensemble);
     match &spec.start {
         Some(_) if plan.rows.is_empty() => Some(format!(
             "the strength leaves none of {steps} steps, so the picture is the one that it begins from, through the autoencoder and back"
+        )),
+        None if plan.rows.is_empty() && is_ensemble => Some(format!(
+            "high_noise_frac leaves none of num_inference_steps = {steps} to the base model, so the picture is the refiner's alone"
         )),
         None if plan.rows.is_empty() => Some(format!(
             "high_noise_frac leaves none of num_inference_steps = {steps}, so the picture is noise; take more of it"

@@ -187,7 +187,7 @@ pub fn weights(data: &[u8]) {
     std::fs::write(&file, data).expect("a file");
     match models::recognise(&file) {
         Ok(found) => {
-            assert!(found.to_string().bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'))
+            assert!(found.to_string().bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'));
         }
         Err(why) => assert!(!why.to_string().is_empty()),
     }

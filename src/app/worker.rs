@@ -9,6 +9,7 @@ use tokio::select;
 use tracing::{error, info, warn};
 
 use super::fitness::{self, MachineChecks, UnfitWorker};
+use super::offer::OfferError;
 use super::run::intake;
 use super::running::{running, until_stopped, watched};
 use super::{Exit, complain, delivery, engine, hashing, offer};
@@ -16,7 +17,6 @@ use crate::config::{Config, ConfigError, QueueConfig, Secret, ServedModel};
 use crate::deliver::runpod::RunPodSink;
 use crate::engine::pool::EnginePool;
 use crate::job::{Code, OfferedModel};
-use crate::models::DefaultsFileError;
 use crate::net::{InvalidUrl, TrustedClient};
 use crate::source::runpod::{RunPodSource, Urls};
 use crate::stop::Stop;
@@ -118,8 +118,8 @@ impl From<UnfitWorker> for NotReady {
     }
 }
 
-impl From<DefaultsFileError> for NotReady {
-    fn from(fault: DefaultsFileError) -> Self {
+impl From<OfferError> for NotReady {
+    fn from(fault: OfferError) -> Self {
         Self(UnfitWorker { check: "configuration", why: fault.to_string() }, Exit::Usage)
     }
 }

@@ -73,8 +73,8 @@ mod tests {
     use super::*;
 
     use crate::job::{
-        ImageSource, Img2Img, LoadedImage, Lora, Mask, Offer, OfferedModel, Picture, Refine, RefineMode, Shade, Size,
-        validate,
+        Defaults, ImageSource, Img2Img, LoadedImage, Lora, Mask, Offer, OfferedModel, Picture, Refine, RefineMode,
+        Shade, Size, validate,
     };
 
     fn spec() -> Spec {
@@ -199,5 +199,19 @@ mod tests {
         let offer = Offer { models: vec![OfferedModel::new("miniature", Contract::Sd1)], ..Offer::default() };
         let again = validate(&serde_json::from_str(&text).unwrap(), &offer, 0).unwrap();
         assert_eq!(again.with_start(None), Spec { num_outputs: 1, seed: 1, ..spec() });
+    }
+
+    #[test]
+    fn the_json_says_what_a_model_may_have_another_default_for() {
+        let fields = r#"{"defaults": {"sigmas": "sgm_uniform", "num_inference_steps": 7, "guidance_scale": 2}}"#;
+        for &contract in Contract::ALL {
+            let defaults = Defaults::from_json(fields.as_bytes(), contract).unwrap();
+            let offer = Offer { models: vec![OfferedModel::new("own", defaults)], ..Offer::default() };
+            let read = |input: &Value| validate(input, &offer, 0).unwrap().with_start(None);
+            let asked =
+                read(&json!({"prompt": "p", "sigmas": "default", "guidance_scale": 1, "num_inference_steps": 8}));
+            let [_, (_, text)] = text_chunks(contract, &asked, 0);
+            assert_eq!(read(&serde_json::from_str(&text).unwrap()), asked, "{contract}");
+        }
     }
 }

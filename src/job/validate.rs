@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::contract::{Catalog, Conflict, Contract, Defaults, Draft, Field, FieldFault, Kind, REFINE};
+use super::contract::{Catalog, Conflict, Contract, Defaults, Draft, Field, FieldFault, Kind, REFINE, SHARE};
 use super::error::{Complaint, Complaints, cut};
 use super::form::wrong_type;
 use super::role::ModelRole;
@@ -98,10 +98,15 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Image
             faults.insert(field.name, fault);
         }
     }
-    // What was sent wrong is as it is in a new draft, where nothing conflicts.
-    if let Some(conflict) = Conflict::of_job(&draft, defaults.contract.table()) {
+    // What was sent wrong is as it is in a new draft, where samplers take all.
+    let (table, refined) = (defaults.contract.table(), model.and_then(|model| model.refined));
+    for conflict in Conflict::of_job(&draft, table, refined) {
         faults.insert(conflict.field, conflicting(&conflict));
-    } else if let Some(fault) = refines_in_vain(&draft, model.and_then(|model| model.refined)) {
+    }
+    let image = table.start.map_or("", |start| start.field);
+    if ![image, SHARE].iter().any(|field| faults.contains_key(field))
+        && let Some(fault) = refines_in_vain(&draft, refined)
+    {
         faults.insert(REFINE, fault);
     }
     Complaints::check(complaints(defaults.contract, sent, faults))?;

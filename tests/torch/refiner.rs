@@ -156,6 +156,8 @@ fn what_no_refiner_can_do_is_refused_by_name() {
 fn what_is_no_refiner_and_what_is_no_model_are_told() {
     let other = engine(MODEL).with_refiner(&miniature(MODEL), Path::new("nowhere")).unwrap_err().to_string();
     assert!(other.contains("this model is of the family sdxl, which is no refiner"), "{other}");
+    let other = engine("tiny").with_refiner(&path(), Path::new("nowhere")).unwrap_err().to_string();
+    assert!(other.contains("a refiner goes on after a model of the family sdxl, and not of sd1"), "{other}");
     let config = Config::load(&Flags::default(), &Environment::default()).unwrap();
     let load =
         |model: &Path| TorchEngine::load((model, Some(&path())), Path::new("nowhere"), Target::REFERENCE, &config.cuda);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::app::cli::BenchArgs;
+use crate::job::{Contract, OfferedModel};
 
 /// Kinds of jobs by steps, sampler and guidance: no two next to each other are alike, and none lasts as long as the one before.
 const KINDS: [(u32, &str, f64); 6] = [
@@ -13,6 +14,15 @@ const KINDS: [(u32, &str, f64); 6] = [
     (50, "PNDM", 7.5),
     (15, "K-LMS", 1.0),
 ];
+
+/// What is asked of `model` while it is measured. Steps and images are those of a base model, whatever the contract of a distilled one allows.
+pub(super) fn measured(model: &OfferedModel) -> OfferedModel {
+    let contract = match model.defaults.contract {
+        Contract::SdxlTurbo => Contract::Sdxl,
+        contract => contract,
+    };
+    OfferedModel::new(&model.name, contract)
+}
 
 /// As many as are asked for, as inputs.
 pub(super) fn mixed(args: &BenchArgs) -> Vec<Value> {
@@ -35,7 +45,7 @@ mod tests {
 
     use super::*;
     use crate::app::cli::{Cli, Command};
-    use crate::job::{Contract, Offer, OfferedModel, Size, validate};
+    use crate::job::{Offer, Size, validate};
 
     #[test]
     fn each_kind_of_job_is_one_that_a_worker_takes() {
@@ -45,7 +55,8 @@ mod tests {
         let jobs = mixed(&args);
         assert!(jobs.len() >= KINDS.len());
         for contract in Contract::ALL {
-            let offer = Offer { models: vec![OfferedModel::new("m", *contract)], ..Offer::default() };
+            let models = vec![measured(&OfferedModel::new("m", *contract))];
+            let offer = Offer { models, ..Offer::default() };
             for job in &jobs {
                 assert!(validate(job, &offer, 0).is_ok(), "{contract}: {job}");
             }

@@ -66,6 +66,14 @@ fn shown(text: &str) -> Exit {
 async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> anyhow::Result<Figures> {
     let name = served.model.name.clone();
     let model = offer::model(served)?;
+    if model.defaults.inpaints {
+        anyhow::bail!("{name} repaints parts of images and draws nothing else, which is not measured");
+    }
+    if let Some(refiner) = &served.refiner {
+        complain(&format!("bench: {name} is measured alone, without {}", refiner.name));
+    }
+    // A picture's refiner would be taken for steps of the model.
+    let served = &ServedModel { refiner: None, ..served.clone() };
     let mut args = args.clone();
     if args.sizes.is_empty() {
         args.sizes.push(model.defaults.size());
@@ -89,7 +97,7 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
     host.warm().await;
 
     let context = RenderContext {
-        offer: Offer { models: vec![model], ..Offer::default() },
+        offer: Offer { models: vec![jobs::measured(&model)], ..Offer::default() },
         entropy: 7,
         log_prompts: false,
         intake: run::intake(config)?,

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use crate::engine::Event;
 use crate::engine::host::Host;
-use crate::job::{Img2Img, Offer, OfferedModel, Size, validate};
+use crate::job::{Img2Img, Offer, OfferedModel, Refine, Size, Spec, validate};
 
 /// For one: a device that hangs answers nothing at all.
 const TIMEOUT: Duration = Duration::from_mins(10);
@@ -31,8 +31,10 @@ async fn drawn(host: &Host, model: &OfferedModel, size: Size) -> Result<(), Stri
     let defaults = model.defaults.clone().with_inpaints(false);
     let offer = Offer { models: vec![OfferedModel::new(&model.name, defaults)], ..Offer::default() };
     let spec = validate(&input, &offer, 0).map_err(|cause| cause.to_string())?;
+    // One step of a refiner, too, if there is one.
+    let refine = spec.refine.map(|refine| Refine { steps: 1, strength: 1.0, ..refine });
     // What repaints alone is given all of a picture to repaint.
-    let spec = spec.with_start(model.defaults.inpaints.then(|| Img2Img::blank(size)));
+    let spec = Spec { refine, ..spec }.with_start(model.defaults.inpaints.then(|| Img2Img::blank(size)));
     let mut events = host.submit(spec).await.map_err(|cause| cause.to_string())?;
     let mut images = 0;
     loop {

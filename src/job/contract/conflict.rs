@@ -19,10 +19,13 @@ pub(in crate::job) struct Conflict {
 }
 
 impl Conflict {
-    /// That of a job of the contract of `table`.
-    pub(in crate::job) fn of_job(draft: &Draft, table: &Table) -> Option<Self> {
+    /// Those of a job of the contract of `table`. `refined` says whether its model has a refiner, as far as it is known: one that may draw
+    /// alone from an image has a sampler of its own.
+    pub(in crate::job) fn of_job(draft: &Draft, table: &Table, refined: Option<bool>) -> impl Iterator<Item = Self> {
+        let by_refiner = draft.is_for_refiner() && refined != Some(false);
         let steps = steps(draft, table)[usize::from(draft.init_image.is_some())];
-        too_many(draft, steps).or_else(|| spread(draft))
+        let conflicts = (!by_refiner).then(|| [too_many(draft, steps), spread(draft)]);
+        conflicts.into_iter().flatten().flatten()
     }
 
     /// That of a model's defaults, which hold for jobs from noise and from an image.

@@ -63,6 +63,11 @@ impl Draft {
         self.refine == Some(RefineMode::Ensemble) && self.init_image.is_none()
     }
 
+    /// Whether a refiner draws the job, if its model has one: from an image, unless a mask is to be kept.
+    pub(super) fn is_for_refiner(&self) -> bool {
+        self.refine.is_some() && self.init_image.is_some() && self.mask.is_none()
+    }
+
     /// Where denoising ends, or the refiner goes on.
     pub(in crate::job) fn denoising_end(&self) -> Option<f64> {
         self.denoising_end

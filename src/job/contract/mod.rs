@@ -24,7 +24,7 @@ pub use draft::Draft;
 pub(super) use field::FieldFault;
 pub use field::{Catalog, Choices, Field, Kind};
 pub use list::Contract;
-pub(super) use sdxl::REFINE;
+pub(super) use sdxl::{REFINE, SHARE};
 pub use shape::OutputShape;
 pub use sides::Sides;
 pub use table::{StartImage, Table};

@@ -9,7 +9,7 @@ use super::sides::Sides;
 use super::table::{StartImage, Table};
 use super::text::{PROMPT_BYTES, digest};
 use crate::job::spec::Spec;
-use crate::sampler::{Sampler, SigmaSpacing};
+use crate::sampler::Sampler;
 
 const STEPS: &str = "num_inference_steps";
 
@@ -153,6 +153,7 @@ fn input(spec: &Spec, index: u32) -> Value {
         "num_inference_steps": spec.steps,
         "guidance_scale": spec.guidance_scale,
         "scheduler": spec.sampler.name(),
+        "sigmas": spec.sigmas.name(),
         "seed": spec.seed_of(index),
         "model": spec.model,
     });
@@ -164,9 +165,6 @@ fn input(spec: &Spec, index: u32) -> Value {
             input["mask_repaint"] = mask.repaint.name().into();
             input["mask_paste"] = mask.paste.into();
         }
-    }
-    if spec.sigmas != SigmaSpacing::Default {
-        input["sigmas"] = spec.sigmas.name().into();
     }
     if let Some(lora) = &spec.lora {
         input["lora"] = lora.name.as_str().into();

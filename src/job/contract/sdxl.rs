@@ -11,13 +11,16 @@ use super::table::{StartImage, Table};
 use super::text::{PROMPT_BYTES, digest};
 use crate::job::role::ModelRole;
 use crate::job::spec::{RefineMode, Spec};
-use crate::sampler::{Sampler, SigmaSpacing};
+use crate::sampler::Sampler;
 
 /// The field of the image to begin from, beside which a few others have no effect.
 const IMAGE: &str = "image_url";
 
 /// The field that says how a refiner goes on.
 pub(in crate::job) const REFINE: &str = "refine";
+
+/// The field that says where the base model ends.
+pub(in crate::job) const SHARE: &str = "high_noise_frac";
 
 pub(super) static SDXL: Table = Table {
     fields: &SDXL_FIELDS,
@@ -120,7 +123,7 @@ static SDXL_FIELDS: [Field; 23] = [
         ..Field::PLAIN
     },
     Field {
-        name: "high_noise_frac",
+        name: SHARE,
         kind: Kind::Share(|draft, share| draft.denoising_end = share),
         default: Default::None,
         meaning: "the share of denoising, from pure noise on, that the model makes; then the refiner goes on. Without a refiner the \
@@ -141,8 +144,8 @@ static SDXL_FIELDS: [Field; 23] = [
         name: IMAGE,
         kind: Kind::Image(|draft, image| draft.init_image = image),
         default: Default::None,
-        meaning: "an image to begin from; one picture is drawn, in its size. A refiner draws it, if there is one: by its own scheduler, \
-                  guidance and negative prompt",
+        meaning: "an image to begin from; one picture is drawn, in its size. A refiner draws it, if there is one and no mask: by its own \
+                  scheduler, guidance and negative prompt",
         ..Field::PLAIN
     },
     Field {
@@ -202,6 +205,7 @@ fn input(spec: &Spec, index: u32) -> Value {
         "negative_prompt": spec.negative_prompt,
         "guidance_scale": spec.guidance_scale,
         "scheduler": spec.sampler.name(),
+        "sigmas": spec.sigmas.name(),
         "seed": spec.seed_of(index),
         "model": spec.model,
     });
@@ -218,7 +222,7 @@ fn input(spec: &Spec, index: u32) -> Value {
         input["width"] = spec.size.width.into();
         input["height"] = spec.size.height.into();
         input["num_inference_steps"] = spec.steps.into();
-        input["high_noise_frac"] = spec.denoising_end.into();
+        input[SHARE] = spec.denoising_end.into();
     }
     if let Some(refine) = spec.refine {
         input[REFINE] = refine.mode.name().into();
@@ -226,9 +230,6 @@ fn input(spec: &Spec, index: u32) -> Value {
             input["strength"] = refine.strength.into();
             input["refiner_inference_steps"] = refine.steps.into();
         }
-    }
-    if spec.sigmas != SigmaSpacing::Default {
-        input["sigmas"] = spec.sigmas.name().into();
     }
     if let Some(lora) = &spec.lora {
         input["lora"] = lora.name.as_str().into();

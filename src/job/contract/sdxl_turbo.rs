@@ -10,7 +10,7 @@ use super::sides::Sides;
 use super::table::Table;
 use super::text::PROMPT_BYTES;
 use crate::job::spec::Spec;
-use crate::sampler::{Sampler, SigmaSpacing};
+use crate::sampler::Sampler;
 
 pub(super) static SDXL_TURBO: Table = Table {
     fields: &SDXL_TURBO_FIELDS,
@@ -112,12 +112,10 @@ fn input(spec: &Spec, index: u32) -> Value {
         "num_inference_steps": spec.steps,
         "guidance_scale": spec.guidance_scale,
         "scheduler": spec.sampler.name(),
+        "sigmas": spec.sigmas.name(),
         "seed": spec.seed_of(index),
         "model": spec.model,
     });
-    if spec.sigmas != SigmaSpacing::Default {
-        input["sigmas"] = spec.sigmas.name().into();
-    }
     if let Some(lora) = &spec.lora {
         input["lora"] = lora.name.as_str().into();
         input["lora_scale"] = lora.scale.into();

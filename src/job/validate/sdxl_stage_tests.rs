@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::sdxl_tests::{IMAGE, check, errors, from_image, from_noise, offer, with};
 use super::{Offer, OfferedModel, validate};
-use crate::job::contract::Contract;
+use crate::job::contract::{Contract, Defaults};
 use crate::job::spec::{ImageSource, Mask, Refine, RefineMode, Shade};
 use crate::sampler::Sampler;
 
@@ -31,6 +31,49 @@ fn an_ensemble_shares_the_steps_of_the_base_model_from_a_point_that_must_be_name
     let refused = validate(&ensemble, &alone, 0).unwrap_err();
     assert_eq!(refused.texts(), ["refine \"ensemble\" is not offered, the operator has set no refiner."]);
     assert!(validate(&with(from_noise(), "refine", &json!("strength")), &alone, 0).is_ok());
+    // What was sent wrong is told alone, and what is wrong beside it, too.
+    let twice = with(ensemble.clone(), "high_noise_frac", &json!(1));
+    assert_eq!(errors(&twice), ["high_noise_frac does not meet the constraints."]);
+    assert_eq!(
+        errors(&with(without.clone(), "image_url", &json!("ftp://x/i"))),
+        ["image_url does not meet the constraints."]
+    );
+    assert_eq!(
+        errors(&json!({"prompt": "p", "scheduler": "LCM", "num_inference_steps": 60, "refine": "ensemble"})),
+        [
+            "num_inference_steps is 60, and may be 1 to 50 with LCM.",
+            "refine \"ensemble\" was provided without high_noise_frac"
+        ]
+    );
+}
+
+#[test]
+fn the_sampler_of_the_base_model_binds_no_job_that_a_refiner_draws() {
+    let input = json!({
+        "image_url": IMAGE, "prompt": "p", "scheduler": "LCM", "sigmas": "sgm_uniform", "refiner_inference_steps": 60,
+    });
+    let steps = |model: OfferedModel, input: &Value| {
+        let offer = Offer { models: vec![model], ..Offer::default() };
+        validate(input, &offer, 0).map(|spec| spec.steps).map_err(|complaints| complaints.texts())
+    };
+    let fields = br#"{"defaults": {"scheduler": "LCM"}}"#;
+    let by_lcm = Defaults::from_json(fields, Contract::Sdxl).unwrap();
+    let plain = json!({"image_url": IMAGE, "prompt": "p", "refiner_inference_steps": 60});
+    let refused = || {
+        let steps = "refiner_inference_steps is 60, and may be 1 to 50 with LCM.".to_owned();
+        Err(vec![r#"sigmas is "sgm_uniform", and may be default with LCM."#.to_owned(), steps])
+    };
+    let model = |defaults: Defaults| OfferedModel::new("xl", defaults);
+    assert_eq!(steps(model(Contract::Sdxl.into()).with_refiner(true), &input), Ok(60));
+    assert_eq!(steps(model(by_lcm.clone()).with_refiner(true), &plain), Ok(60));
+    // Where it is not known whether there is a refiner, who knows it says so.
+    assert_eq!(steps(model(Contract::Sdxl.into()), &input), Ok(60));
+    assert_eq!(steps(model(Contract::Sdxl.into()).with_refiner(false), &input), refused());
+    // With a mask the base model draws.
+    let masked = with(input, "mask", &json!("AA=="));
+    for model in [model(Contract::Sdxl.into()), model(by_lcm).with_refiner(true)] {
+        assert_eq!(steps(model, &masked), refused());
+    }
 }
 
 #[test]

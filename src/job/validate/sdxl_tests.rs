@@ -161,7 +161,9 @@ fn a_sampler_of_distilled_models_makes_fifty_steps_at_most_from_noise_and_from_a
     let asked = |extra: Value| {
         let mut input = json!({"prompt": "p", "scheduler": "LCM"});
         input.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        check(&input).map(|spec| spec.steps)
+        let models = vec![OfferedModel::new("xl", Contract::Sdxl).with_refiner(false)];
+        let offer = Offer { models, ..Offer::default() };
+        validate(&input, &offer, 0).map(|spec| spec.steps).map_err(|complaints| complaints.texts())
     };
     assert_eq!(asked(json!({"num_inference_steps": 50})), Ok(50));
     assert_eq!(asked(json!({"image_url": IMAGE})), Ok(50));
@@ -172,6 +174,10 @@ fn a_sampler_of_distilled_models_makes_fifty_steps_at_most_from_noise_and_from_a
     assert_eq!(asked(json!({"num_inference_steps": 60})), refused("num_inference_steps"));
     let extra = json!({"image_url": IMAGE, "refiner_inference_steps": 60, "strength": 0.1});
     assert_eq!(asked(extra), refused("refiner_inference_steps"));
+    // Of one job all conflicts are told.
+    let both = asked(json!({"num_inference_steps": 60, "sigmas": "sgm_uniform"})).unwrap_err();
+    let spread = r#"sigmas is "sgm_uniform", and may be default with LCM."#;
+    assert_eq!(both, ["num_inference_steps is 60, and may be 1 to 50 with LCM.", spread]);
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn every_field_reaches_the_job() {
 fn a_picture_says_by_what_input_it_is_drawn_again() {
     let input = json!({
         "prompt": "a", "negative_prompt": null, "width": 64, "height": 72, "num_images": 1, "num_inference_steps": 2, "guidance_scale": 0.0,
-        "scheduler": "EULER-A", "seed": 6, "model": "turbo", "lora": "ink", "lora_scale": 0.5,
+        "scheduler": "EULER-A", "sigmas": "default", "seed": 6, "model": "turbo", "lora": "ink", "lora_scale": 0.5,
     });
     let spec = check(
         &json!({"prompt": "a", "width": 64, "height": 72, "num_images": 3, "num_inference_steps": 2, "seed": 5, "lora": "ink", "lora_scale": 0.5}),

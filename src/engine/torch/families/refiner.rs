@@ -7,6 +7,7 @@ use super::model::Model;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::networks::Networks;
+use crate::job::Family;
 use crate::sampler::Sampler;
 
 /// Classifier-free guidance of a refiner, as diffusers' picture-to-picture pipeline of SDXL has it where none is asked for.
@@ -28,15 +29,22 @@ impl Refiner {
     /// Loads the refiner at `path` for `base`, to where that is.
     ///
     /// # Errors
-    /// As for [`Model::load`]; or the model is no refiner, its scheduler is none of ours, or its latents are others than the base model's.
+    /// As for [`Model::load`]; or the model is no refiner, its scheduler is none of ours, or the base model is none of SDXL, or has other latents.
     pub(in crate::engine::torch) fn load_to(
         context: &DeviceContext,
         path: &Path,
         clip_tokenizer: &Path,
         base: &Model,
     ) -> Result<Self, LoadError> {
-        let mut model = Model::load_to(context, path, clip_tokenizer, base.target())?;
         let fault = |reason: String| LoadError::Path { path: path.to_owned(), reason };
+        let before = base.family.family();
+        if before != Family::Sdxl {
+            return Err(fault(format!(
+                "a refiner goes on after a model of the family sdxl, and not of {}",
+                before.name()
+            )));
+        }
+        let mut model = Model::load_to(context, path, clip_tokenizer, base.target())?;
         let family = model.family.family();
         if !family.is_refiner() {
             return Err(fault(format!("this model is of the family {}, which is no refiner", family.name())));

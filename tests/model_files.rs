@@ -324,7 +324,7 @@ fn an_index_names_what_is_there_and_nowhere_else() {
 #[test]
 fn checkpoints_of_other_families_are_refused_by_name() {
     for (tensor, said) in [
-        ("conditioner.embedders.0.model.ln_final.bias", "a refiner of SDXL"),
+        ("conditioner.embedders.0.model.ln_final.bias", "so this is no whole SDXL refiner checkpoint"),
         ("conditioner.embedders.1.model.ln_final.bias", "begins with model.diffusion_model., so this is no whole SDXL"),
         ("cond_stage_model.model.token_embedding.weight", "SD 2"),
         ("model.diffusion_model.out.2.bias", "no tensor begins with first_stage_model."),

@@ -53,14 +53,24 @@ pub fn defaults(model: &Path) -> Result<Defaults, DefaultsFileError> {
     let text = match whole::read(&path, FILE_BYTES) {
         Ok(text) => text,
         Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Defaults::from(usual).with_inpaints(inpaints));
+            return masked(Defaults::from(usual).with_inpaints(inpaints), path);
         }
         Err(cause) => return Err(DefaultsFileError::Unreadable { path, cause }),
     };
-    match Defaults::from_json(&text, usual) {
-        Ok(defaults) => Ok(defaults.with_inpaints(inpaints)),
-        Err(cause) => Err(content(path, cause)),
+    let defaults = Defaults::from_json(&text, usual).map_err(|cause| content(path.clone(), cause))?;
+    masked(defaults.with_inpaints(inpaints), path)
+}
+
+/// `defaults`, unless the model wants a mask, and its contract has none.
+fn masked(defaults: Defaults, path: PathBuf) -> Result<Defaults, DefaultsFileError> {
+    let contract = defaults.contract;
+    if !defaults.inpaints || contract.field("mask").is_some() {
+        return Ok(defaults);
     }
+    let masks = Contract::ALL.iter().filter(|contract| contract.field("mask").is_some());
+    let names: Vec<&str> = masks.map(|contract| contract.name()).collect();
+    let allowed = format!("{}, since the model repaints what a mask says", names.join(" or "));
+    Err(content(path, DefaultsError::Bounds { key: "contract".into(), value: contract.name().into(), allowed }))
 }
 
 /// The contract of the model at `model`, whatever its `latentd.json` says.
@@ -187,6 +197,12 @@ mod tests {
                 write("latentd.json", r#"{"defaults": {"num_inference_steps": 20}}"#);
                 let found = defaults(folder.path()).unwrap();
                 assert_eq!((found.told().as_str(), found.inpaints), ("num_inference_steps 20", inpaints));
+                write("latentd.json", r#"{"contract": "sdxl_turbo"}"#);
+                let turbo = defaults(folder.path()).map_err(|cause| cause.to_string());
+                assert_eq!(
+                    turbo.is_err_and(|cause| cause.contains("use sd1 or sdxl, since the model repaints")),
+                    inpaints
+                );
                 fs::remove_file(folder.path().join("latentd.json")).unwrap();
             }
         }

@@ -325,10 +325,14 @@ test("an endpoint of SDXL has its own fields, sides and results", async () => {
     const page = await own.visit();
     const side = () => page.locator("#width").evaluate(({ localName, min, max, step, value }) => [localName, min, max, step, value]);
     assert.equal((await side())[0], "select");
-    for (const name of ["#high_noise_frac", "#refiner_inference_steps"]) assert.equal(await page.locator(name).isVisible(), false, name);
+    const ofRefiner = async (visible) => {
+      for (const name of ["#high_noise_frac", "#refine", "#refiner_inference_steps"]) assert.equal(await page.locator(name).isVisible(), visible, name);
+    };
+    await ofRefiner(false);
     await page.locator("#num_inference_steps").fill("33");
     await page.locator("#endpoint").selectOption("sdxl");
     assert.deepEqual(await side(), ["input", "64", "2048", "8", "1024"]);
+    await ofRefiner(true); // its workers may have one
     assert.equal(await page.locator("#num_inference_steps").inputValue(), "33", "what a person changed stays");
 
     await draw(page, { prompt: "hills", width: 1001 });
@@ -339,7 +343,7 @@ test("an endpoint of SDXL has its own fields, sides and results", async () => {
     const job = await drawer.next();
     assert.deepEqual(job.input, {
       prompt: "hills", width: 136, height: 72, num_images: 2, num_inference_steps: 25, guidance_scale: 7.5, scheduler: "DDIM", sigmas: "default", high_noise_frac: 0.8,
-      preview: true, seed: BIGGEST,
+      refine: "strength", strength: 0.3, refiner_inference_steps: 50, preview: true, seed: BIGGEST,
     });
     const image = (seed) => `data:image/png;base64,${picture(seed, 136, 72).toString("base64")}`;
     const images = [image("1"), image("2")];

@@ -10,6 +10,7 @@ use std::path::Path;
 use latentd::config::{Config, Environment, Flags, StoreLocation};
 use latentd::gateway::GatewaySettings;
 use latentd::job::{Contract, Offer, OfferedModel, validate};
+use latentd::models::Manifest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -178,6 +179,27 @@ fn every_preset_sets_what_the_form_has() {
         assert!(!name.is_empty() && defaults.keys().all(known), "{name}");
         configured(defaults.iter().map(|(key, value)| (key.as_str(), value.as_str())));
     }
+}
+
+#[test]
+fn presets_name_known_models_and_a_refiner_after_sdxl_alone() {
+    let hub: Hub = read(".runpod/hub.json");
+    let family = |repository: &str| {
+        let known = ["sd-1.5", "sd-1.4", "dreamshaper-8", "sdxl", "sdxl-turbo", "sdxl-refiner"];
+        let manifests = known.into_iter().filter_map(Manifest::known);
+        manifests.into_iter().find(|known| known.repository.as_deref() == Some(repository)).map(|known| known.family)
+    };
+    let mut refined = 0;
+    for Preset { name, defaults } in &hub.config.presets {
+        let model = defaults["LATENTD_MODEL"].as_str();
+        let of_model = family(model).unwrap_or_default();
+        assert!(["sd1", "sdxl"].contains(&of_model.as_str()) || model == "emoji", "{name}");
+        if let Some(refiner) = defaults.get("LATENTD_REFINER") {
+            assert_eq!((of_model.as_str(), family(refiner).as_deref()), ("sdxl", Some("sdxl-refiner")), "{name}");
+            refined += 1;
+        }
+    }
+    assert_eq!(refined, 1);
 }
 
 #[test]

@@ -178,9 +178,15 @@ fn a_benchmark_has_figures_of_all_that_was_asked_for() {
         assert!(table.contains(words), "{words}: {table}");
     }
 
-    let figures = latentd(folder.path(), &[&asked[..], &["--json"]].concat()).output().unwrap();
-    let figures: Value = serde_json::from_str(stdout(&figures)).unwrap();
+    let figures = |more: &[&str]| -> Value {
+        let figures = latentd(folder.path(), &[&asked[..], &["--json"], more].concat()).output().unwrap();
+        serde_json::from_str(stdout(&figures)).unwrap()
+    };
+    let unguided = figures(&["--set", "guidance_scale=0"]);
+    let figures = figures(&[]);
     let one = &figures["latency"][0];
+    // Without guidance an evaluation has one row instead of two.
+    assert_eq!(one["work"].as_f64().unwrap(), 2.0 * unguided["latency"][0]["work"].as_f64().unwrap());
     let median = |what: &str| one[what]["median"].as_f64().unwrap();
     assert!(["text", "evaluation", "decode", "png"].iter().all(|stage| median(stage) > 0.0), "{one}");
     let parts = median("text") + 2.0 * median("evaluation") + median("decode") + median("png");
@@ -191,4 +197,8 @@ fn a_benchmark_has_figures_of_all_that_was_asked_for() {
     assert_eq!((stream["images"].as_u64(), stream["jobs"].as_array().map(Vec::len)), (Some(3), Some(3)));
     assert!(figures["memory"]["resident"].as_u64().unwrap() > 1 << 20, "{figures}");
     assert!(figures.get("rates").is_none());
+
+    let refused = latentd(folder.path(), &["bench", "--set", "guidance_scale=-1"]).output().unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("guidance_scale"), "{told}");
 }

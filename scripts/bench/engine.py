@@ -13,18 +13,23 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PEERS = {"eager": "diffusers", "compiled": "diffusers, compiled", "openvino": "OpenVINO"}
-FIGURES = {"evaluation, ms": 1000.0, "one image, s": 1.0, "its PNG in base64, ms": 1000.0, "ready, s": 1.0, "resident, MiB": 2.0**-20, "GPU memory, MiB": 2.0**-20, "images a minute": 1.0}
+FIGURES = {"evaluation, ms": 1000.0, "one image, s": 1.0, "its text, ms": 1000.0, "its decode, ms": 1000.0, "its PNG in base64, ms": 1000.0, "ready, s": 1.0, "resident, MiB": 2.0**-20, "GPU memory, MiB": 2.0**-20, "images a minute": 1.0}
 MORE_IS_BETTER = {"images a minute"}
+# By the stages of latentd and of the others.
+STAGES = {"evaluation, ms": "evaluation", "one image, s": "total", "its text, ms": "text", "its decode, ms": "decode", "its PNG in base64, ms": "png"}
+# Turbo has the weights of the other SDXL, and what its jobs have that say nothing.
+TURBO = ["guidance_scale=0", "scheduler=EULER-A"]
 FAMILIES = {
-    "sd1": {"name": "sd-1.5-random", "script": "sd15.py", "size": "512x512"},
-    "sdxl": {"name": "sdxl-random", "script": "sdxl.py", "size": "1024x1024"},
+    "sd1": {"name": "sd-1.5-random", "script": "sd15.py", "size": "512x512", "steps": 4, "fields": []},
+    "sdxl": {"name": "sdxl-random", "script": "sdxl.py", "size": "1024x1024", "steps": 4, "fields": []},
+    "sdxl_turbo": {"name": "sdxl-turbo-random", "weights": "sdxl", "script": "sdxl.py", "size": "512x512", "steps": 1, "fields": TURBO},
 }
 
 
 def latentd(options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
     """Its own figures. The jobs that it drew are left in `jobs`, for the others."""
     words = [str(options.latentd), "bench", "--json", "--size", options.size, "--steps", str(options.steps), "--rounds", "1", "--images", "1"]
-    words += ["--model", str(options.model), "--device", options.device, "--dtype", options.dtype]
+    words += ["--model", str(options.model), "--device", options.device, "--dtype", options.dtype, *fields(options)]
     words += ["--jobs", str(options.jobs), "--at-once", str(options.at_once)]
     if options.rates is not None:
         words.append("--no-rates")
@@ -33,7 +38,8 @@ def latentd(options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
     options.gpu = found.get("gpu")
     one = found["latency"][0]
     options.work = one["work"]
-    figures = {"evaluation, ms": one["evaluation"]["median"], "one image, s": one["total"]["median"], "its PNG in base64, ms": one["png"]["median"], "ready, s": found["start"]["ready"], "resident, MiB": found["memory"]["resident"]}
+    figures = {name: one[stage]["median"] for name, stage in STAGES.items()}
+    figures |= {"ready, s": found["start"]["ready"], "resident, MiB": found["memory"]["resident"]}
     if "device" in found["memory"] and options.device == "cuda":
         figures["GPU memory, MiB"] = found["memory"]["device"]
     if jobs:
@@ -45,12 +51,17 @@ def latentd(options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
 def other(peer: str, options: argparse.Namespace, jobs: Path | None) -> dict[str, float]:
     """A peer's."""
     words = [sys.executable, str(HERE / "engine_peer.py"), peer, str(options.model), "--size", options.size, "--steps", str(options.steps), "--rounds", "1"]
-    words += ["--dtype", options.dtype, "--device", options.device, "--mode", options.mode, *(["--job-file", str(jobs)] if jobs else [])]
+    words += ["--dtype", options.dtype, "--device", options.device, "--mode", options.mode, *fields(options), *(["--job-file", str(jobs)] if jobs else [])]
     found = ask(words, options)
-    names = {"evaluation, ms": "evaluation", "one image, s": "total", "its PNG in base64, ms": "png", "resident, MiB": "resident", "GPU memory, MiB": "device", "images a minute": "images_a_minute"}
+    names = {**STAGES, "resident, MiB": "resident", "GPU memory, MiB": "device", "images a minute": "images_a_minute"}
     figures = {name: found[theirs] for name, theirs in names.items() if theirs in found}
     figures = {name: value[0] if isinstance(value, list) else value for name, value in figures.items()}
     return {**figures, "ready, s": found["start"]["ready"]}
+
+
+def fields(options: argparse.Namespace) -> list[str]:
+    """What all of them are told of a job."""
+    return [word for field in options.fields for word in ("--set", field)]
 
 
 def ask(words: list[str], options: argparse.Namespace) -> Any:
@@ -83,7 +94,9 @@ def table(figures: dict[str, list[dict[str, float]]], options: argparse.Namespac
         lines.append(f"| {name}{' (more is better)' if name in MORE_IS_BETTER else ''} | {' | '.join(cells)} |")
     best = max(options.rates.values())
     reached = options.work / statistics.median(one["evaluation, ms"] for one in figures["latentd"])
-    what = f"{options.model.name}, {options.size}, {options.steps} steps, {options.dtype}, {options.device}, {options.threads} threads, {options.rounds} rounds in turn"
+    steps = "one step" if options.steps == 1 else f"{options.steps} steps"
+    drawn = ", ".join([options.model.name, options.size, steps, *options.fields])
+    what = f"{drawn}, {options.dtype}, {options.device}, {options.threads} threads, {options.rounds} rounds in turn"
     where = f"{processor()}, {os.cpu_count()} cores; Python {platform.python_version()}"
     share = f"latentd's evaluation: {reached / 1e12:.3g} TFLOP/s, {100 * reached / best:.0f} % of the best product that was measured ({best / 1e12:.3g})"
     gpu = used(options.gpu) if options.device == "cuda" else ""
@@ -105,14 +118,25 @@ def processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def made(folder: Path, family: dict) -> Path:
+    """The model of random weights of a family, written unless it is there."""
+    model = folder / family["name"]
+    if not (model / "model_index.json").exists():
+        parts = ["--turbo-of", str(made(folder, FAMILIES[family["weights"]]))] if "weights" in family else []
+        print(f"writing {model.name}", file=sys.stderr)
+        subprocess.run([sys.executable, str(ROOT / "scripts" / "parity" / family["script"]), str(model), *parts], check=True)
+    return model
+
+
 def main() -> None:
     """Rounds of all, in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latentd", type=Path, required=True)
-    parser.add_argument("--family", choices=FAMILIES, default="sd1", help="SD 1.5 or SDXL, in full size with random weights, where no model is given")
+    parser.add_argument("--family", choices=FAMILIES, default="sd1", help="SD 1.5, SDXL or SDXL Turbo, in full size with random weights, where no model is given")
     parser.add_argument("--model", type=Path, help="a diffusers folder")
     parser.add_argument("--size", help="if not the family's own, 512x512 or 1024x1024")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, help="if not the family's own, 4, or 1 of Turbo")
+    parser.add_argument("--set", dest="fields", metavar="KEY=VALUE", action="append", help="guidance_scale or scheduler of one image, if not the family's own")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=0, help="jobs of all kinds after that")
     parser.add_argument("--at-once", type=int, default=8)
@@ -128,13 +152,12 @@ def main() -> None:
     folder = ROOT / "target" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     family = FAMILIES[options.family]
-    options.size = options.size or family["size"]
+    options.size, options.steps = options.size or family["size"], options.steps or family["steps"]
+    options.fields = family["fields"] if options.fields is None else options.fields
     if options.model is None:
-        options.model = folder / family["name"]
-        if not (options.model / "model_index.json").exists():
-            print("writing random weights", file=sys.stderr)
-            subprocess.run([sys.executable, str(ROOT / "scripts" / "parity" / family["script"]), str(options.model)], check=True)
-    if options.family == "sdxl" and "openvino" in options.peers and not Path(f"{options.model}-openvino/unet.xml").exists():
+        options.model = made(folder, family)
+    converted = Path(f"{(options.model / 'unet').resolve().parent}-openvino") / "unet.xml"
+    if family["script"] == "sdxl.py" and "openvino" in options.peers and not converted.exists():
         print("converting the UNet for OpenVINO", file=sys.stderr)
         subprocess.run([sys.executable, str(HERE / "engine_peer.py"), "convert", str(options.model)], check=True)
     jobs = folder / "jobs.json" if options.jobs else None

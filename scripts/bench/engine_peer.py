@@ -29,21 +29,45 @@ WARM = 2  # steps of what is drawn first and does not count
 
 
 class Clock:
-    """When steps ended. A GPU is waited for at the first and the last, as it works behind the program's back."""
+    """When a picture was begun, its prompt read, its steps made, and when it was there. A GPU works behind the program's back, and is waited for before the first step,
+    at its end, and at that of the last."""
 
     def __init__(self, steps: int, device: str) -> None:
         self.steps, self.device, self.ends = steps, device, []
+        self.began = self.read = self.drawn = time.monotonic()
+
+    def now(self, wait: bool) -> float:
+        if self.device == "cuda" and wait:
+            torch.cuda.synchronize()
+        return time.monotonic()
+
+    def watch(self, pipe: DiffusionPipeline) -> None:
+        """Looks when `pipe` has read a prompt."""
+
+        def encode_prompt(*values: Any, **options: Any) -> Any:
+            read = type(pipe).encode_prompt(pipe, *values, **options)
+            self.read = self.now(wait=True)
+            return read
+
+        pipe.encode_prompt = encode_prompt
 
     def __call__(self, pipe: DiffusionPipeline, step: int, _: Any, kept: dict) -> dict:
-        if self.device == "cuda" and step in (0, self.steps - 1):
-            torch.cuda.synchronize()
-        self.ends.append(time.monotonic())
+        self.ends.append(self.now(wait=step in (0, self.steps - 1)))
         return kept
+
+    def stages(self) -> dict[str, float]:
+        """Seconds. The first of several steps is no evaluation like the others."""
+        first, *others = self.ends
+        evaluation = (others[-1] - first) / len(others) if others else first - self.read
+        return {"text": self.read - self.began, "evaluation": evaluation, "decode": self.drawn - self.ends[-1]}
 
 
 def draw(pipe: DiffusionPipeline, asked: dict, clock: Clock | None = None) -> tuple[float, float, bytes]:
     """Draws one job to a PNG in base64; seconds of all, and of what comes after the picture; the PNG."""
     began = time.monotonic()
+    if clock:
+        clock.began = began
+        clock.watch(pipe)
     name, options = SAMPLERS[asked["scheduler"]]
     pipe.scheduler = getattr(samplers, name).from_config(pipe.scheduler.config, **options)
     picture = pipe(
@@ -51,6 +75,8 @@ def draw(pipe: DiffusionPipeline, asked: dict, clock: Clock | None = None) -> tu
         guidance_scale=asked["guidance_scale"], generator=torch.Generator().manual_seed(asked["seed"]), callback_on_step_end=clock,
     ).images[0]  # fmt: skip
     drawn = time.monotonic()
+    if clock:
+        clock.drawn = drawn
     file = io.BytesIO()
     picture.save(file, "PNG")
     base64.b64encode(file.getvalue())
@@ -118,8 +144,19 @@ def on_openvino(pipe: DiffusionPipeline, dtype: str, converted: Path) -> None:
 
 
 def converted_unet(model: str) -> Path:
-    """Where a UNet is that was converted beforehand."""
-    return Path(f"{model}-openvino") / "unet.xml"
+    """Where a UNet is that was converted beforehand: beside the folder that has its weights, to which others may have links."""
+    return Path(f"{(Path(model) / 'unet').resolve().parent}-openvino") / "unet.xml"
+
+
+def value(text: str) -> tuple[str, Any]:
+    """KEY=VALUE; the value is JSON if it reads as JSON, else text."""
+    key, equals, said = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text} is no KEY=VALUE")
+    try:
+        return key, json.loads(said)
+    except ValueError:
+        return key, said
 
 
 def convert(model: str) -> None:
@@ -171,6 +208,7 @@ def main() -> None:
     parser.add_argument("--size", default="512x512")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--set", dest="fields", metavar="KEY=VALUE", type=value, action="append", default=[], help="guidance_scale or scheduler of one image")
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--mode", default="max-autotune", help="of torch.compile on a GPU")
@@ -190,18 +228,16 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     pipe = load(options.peer, options)
     start = {"load": time.monotonic() - began, "ready": time.time() - BEGUN}
     width, height = (int(side) for side in options.size.split("x"))
-    asked = {"prompt": "a red apple", "width": width, "height": height, "scheduler": "DDIM", "guidance_scale": 7.5, "seed": 7}
+    asked = {"prompt": "a red apple", "width": width, "height": height, "scheduler": "DDIM", "guidance_scale": 7.5, "seed": 7, **dict(options.fields)}
     began = time.monotonic()
     draw(pipe, {**asked, "num_inference_steps": WARM})
     warm = time.monotonic() - began
-    totals, encodings, evaluations = [], [], []
+    drawn = []
     for _ in range(options.rounds):
         clock = Clock(options.steps, options.device)
         total, encoding, png = draw(pipe, {**asked, "num_inference_steps": options.steps}, clock)
-        totals.append(total)
-        encodings.append(encoding)
-        evaluations.append((clock.ends[-1] - clock.ends[0]) / (len(clock.ends) - 1))
-    figures = {"start": start, "warm": warm, "total": totals, "png": encodings, "evaluation": evaluations}
+        drawn.append({"total": total, "png": encoding, **clock.stages()})
+    figures = {"start": start, "warm": warm, **{stage: [one[stage] for one in drawn] for stage in drawn[0]}}
     if options.picture:
         with open(options.picture, "wb") as file:
             file.write(png)

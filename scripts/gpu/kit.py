@@ -11,7 +11,7 @@ from importlib import util
 from pathlib import Path
 
 BINARIES = "binaries.tar.xz"
-ROOM = 8 << 30  # bytes of weights, of what is unpacked and of caches, twice
+ROOM = 30 << 30  # bytes of weights, of what is unpacked and of caches, twice
 MEMORY = Path("/dev/shm")
 
 
@@ -47,6 +47,18 @@ class Kit:
     @property
     def weights(self) -> Path:
         return self.work / "sd-1.5-random"
+
+    @property
+    def sdxl(self) -> Path:
+        return self.work / "sdxl-random"
+
+    @property
+    def turbo(self) -> Path:
+        return self.work / "sdxl-turbo-random"
+
+    @property
+    def refiner(self) -> Path:
+        return self.work / "sdxl-refiner-random"
 
     def script(self, path: str) -> Path:
         """One of the project's."""

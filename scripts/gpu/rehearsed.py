@@ -10,6 +10,7 @@ from pathlib import Path
 # What an imaginary GPU cannot do: kernels write nothing, so that what checks their numbers finds fault.
 WRONG = "exit code 1"
 EXPECTED = {
+    "SDXL weights": None, "refiner weights": None, "Turbo weights": None, "SDXL Turbo": None, "diffusers, SDXL Turbo": None, "SDXL": None, "SDXL with refiner": None,
     "build": None, "machine": None, "one picture": None, "kernel test": WRONG, "ceilings": None, "weights": None, "latentd": None, "latentd, several rows": None,
     "latentd, a stream of jobs": None, "diffusers": None, "the same picture": None, "like diffusers": None, "trace": None, "graphs off": None,
     "kernels off": None, "attention cudnn": None, "attention auto": None, "devices": WRONG, "compilation": None, "diffusers, compiled": None, "probe attention": None, "probe kernels": None,
@@ -17,7 +18,7 @@ EXPECTED = {
 }  # fmt: skip
 # What depends on the machine.
 MAY_BE_LEFT_OUT = {"memory errors"}
-GRAPHS = {"latentd": True, "graphs off": False}
+GRAPHS = {"latentd": True, "graphs off": False, "SDXL Turbo": True, "SDXL": True, "SDXL with refiner": True}
 
 
 def main() -> None:

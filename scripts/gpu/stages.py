@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kit import Kit
 from runner import Runner
+from tables import SDXL_STEPS
 
 STEPS = 50
 SIZE = "512x512"
@@ -15,6 +16,10 @@ JOBS, AT_ONCE = 48, 16
 KINDS = 6  # of the jobs of a stream, which come in turn
 ON_THE_GPU = ["--device", "cuda", "--dtype", "f16"]
 DRAWN = {"num_inference_steps": STEPS, "seed": 7, "scheduler": "DDIM", "guidance_scale": 7.5}  # as engine_peer.py draws it
+# SDXL by its base model, with the refiner that goes on after 25 steps for 0.3 of 50, as in a job that says nothing; and Turbo, as its jobs are.
+SDXL_SIZE, REFINED_STEPS = "1024x1024", 25
+TURBO_SIZE, TURBO = SIZE, ["--set", "guidance_scale=0", "--set", "scheduler=EULER-A"]
+SDXL_ROOM = 14 << 30  # bytes of weights
 # Rows of an evaluation: left to itself latentd takes what it finds to pay. 32 are two for each of 16 pictures.
 USUAL_ROWS, MOST_ROWS = {"LATENTD_CUDA__ROWS": "16"}, {"LATENTD_CUDA__ROWS": "32"}
 # What is drawn before it is measured is ready by that.
@@ -30,7 +35,7 @@ class Stages:
 
     def all(self) -> None:
         """In the order of their worth."""
-        for part in (self.life, self.speed, self.rows, self.why, self.correctness, self.choices, self.compiled, self.probes):
+        for part in (self.life, self.speed, self.rows, self.why, self.correctness, self.sdxl, self.choices, self.compiled, self.probes):
             try:
                 part()
             except Exception as cause:  # noqa: BLE001: what is wrong with one must not cost the others
@@ -40,12 +45,13 @@ class Stages:
         """A script of the project's."""
         return [sys.executable, "-W", "ignore", self.kit.script(script), *words]
 
-    def bench(self, name: str, seconds: float, *words: str, **environment: str) -> list[dict]:
-        """latentd's own figures of SD 1.5 in full size with random weights."""
-        if not self.kit.weights.exists():
+    def bench(self, name: str, seconds: float, *words: object, model: Path | None = None, **environment: str) -> list[dict]:
+        """latentd's own figures of a model in full size with random weights, SD 1.5 if no other."""
+        model = model or self.kit.weights
+        if not model.exists():
             self.run.skip(name, "there are no weights")
             return []
-        said = [self.kit.latentd, "bench", "--json", "--model", self.kit.weights, *ON_THE_GPU, "--no-rates", *words]
+        said = [self.kit.latentd, "bench", "--json", "--model", model, *ON_THE_GPU, "--no-rates", *words]
         return self.run.stage(name, seconds, said, {**self.kit.environment, **environment}, alone=True)
 
     def life(self) -> None:
@@ -80,14 +86,15 @@ class Stages:
         words = ["--size", SIZE, "--steps", "20", "--rounds", "2", "--images", "1,2,4,8,16", "--jobs", "0"]
         self.bench("latentd, several rows", 70, *words, **MOST_ROWS, **NOT_WARMED_UP)
 
-    def peer(self, name: str, seconds: float, *words: object, rounds: int = 3, steps: int = STEPS) -> None:
+    def peer(self, name: str, seconds: float, *words: object, model: Path | None = None, steps: int = STEPS) -> None:
         """diffusers on the same weights."""
         peer, *more = words
-        asked = ["--size", SIZE, "--steps", steps, "--rounds", rounds, "--dtype", "f16", "--device", "cuda", *more]
-        if not self.kit.weights.exists():
+        model = model or self.kit.weights
+        asked = ["--size", SIZE, "--steps", steps, "--rounds", 3, "--dtype", "f16", "--device", "cuda", *more]
+        if not model.exists():
             self.run.skip(name, "there are no weights")
             return
-        self.run.stage(name, seconds, self.python("bench/engine_peer.py", peer, self.kit.weights, *asked), self.kit.environment, alone=True)
+        self.run.stage(name, seconds, self.python("bench/engine_peer.py", peer, model, *asked), self.kit.environment, alone=True)
 
     def like_diffusers(self) -> None:
         """Whether the picture that both draw is one."""
@@ -122,8 +129,36 @@ class Stages:
             self.run.stage("memory errors", 40, [sanitizer, "--tool", "memcheck", self.kit.kernel_test], self.kit.environment)
         else:
             self.run.skip("memory errors", "there is no compute-sanitizer")
+        self.sdxl_weights()
         self.run.join("devices", 150)
         self.run.join("compilation", 90)
+
+    def sdxl_weights(self) -> None:
+        """Begins to write those of SDXL, beside what is not timed."""
+        run, kit = self.run, self.kit
+        if shutil.disk_usage(kit.work).free < SDXL_ROOM or run.left() < 120:
+            return
+        run.beside("SDXL weights", self.python("parity/sdxl.py", kit.sdxl), kit.environment)
+        run.beside("refiner weights", self.python("parity/sdxl.py", kit.refiner, "--refiner"), kit.environment)
+
+    def sdxl(self) -> None:
+        """SDXL: Turbo beside diffusers, the base model to eight pictures at once, and with its refiner."""
+        run, kit = self.run, self.kit
+        for name, folder in (("SDXL weights", kit.sdxl), ("refiner weights", kit.refiner)):
+            if not run.join(name, 60):
+                shutil.rmtree(folder, ignore_errors=True)
+        if kit.sdxl.exists():
+            run.stage("Turbo weights", 30, self.python("parity/sdxl.py", kit.turbo, "--turbo-of", kit.sdxl), kit.environment)
+        alone = ["--images", "1", "--jobs", "0", "--rounds", "3"]
+        self.bench("SDXL Turbo", 50, "--size", TURBO_SIZE, "--steps", "1", *TURBO, *alone, model=kit.turbo, **NOT_WARMED_UP)
+        self.peer("diffusers, SDXL Turbo", 50, "eager", *TURBO, model=kit.turbo, steps=1)
+        words = ["--size", SDXL_SIZE, "--steps", str(SDXL_STEPS), "--images", "1,8", "--jobs", "0", "--rounds", "2"]
+        self.bench("SDXL", 70, *words, model=kit.sdxl, **USUAL_ROWS, **NOT_WARMED_UP)
+        if not kit.refiner.exists():
+            run.skip("SDXL with refiner", "there are no weights")
+            return
+        refined = ["--refiner", kit.refiner, "--size", SDXL_SIZE, "--steps", str(REFINED_STEPS), *alone]
+        self.bench("SDXL with refiner", 60, *refined, model=kit.sdxl, **NOT_WARMED_UP)
 
     def compiled(self) -> None:
         """diffusers, compiled: with what the limit of a run allows, which is not max-autotune."""

@@ -9,8 +9,10 @@ from results import Results
 NOT_MEASURED = "not measured"
 OURS, ROWS, STREAM = "latentd", "latentd, several rows", "latentd, a stream of jobs"
 EAGER, COMPILED = "diffusers", "diffusers, compiled"
-GOALS = {"evaluation": 7.0, "image": 0.40, "rate": 4.0}  # ms, s, images a second
-PUBLISHED = {"evaluation": 9.56, "image": 0.572}
+TURBO, TURBO_EAGER, SDXL, REFINED = "SDXL Turbo", "diffusers, SDXL Turbo", "SDXL", "SDXL with refiner"
+SDXL_STEPS = 20  # of a picture
+GOALS = {"evaluation": 7.0, "image": 0.40, "rate": 4.0, "sdxl evaluation": 40.0, "sdxl rate": 1.3, "turbo": 0.6}  # ms, s, images a second, a ratio
+PUBLISHED = {"evaluation": 9.56, "image": 0.572, "sdxl evaluation": 46.0}
 CHOICES = {
     OURS: "as it is (`cuda.attention = \"flash\"`)", "graphs off": "`cuda.graphs = false`", "kernels off": "`cuda.kernels = false`",
     "attention cudnn": "`cuda.attention = \"cudnn\"`", "attention auto": "`cuda.attention = \"auto\"`",
@@ -24,6 +26,8 @@ def page(results: Results) -> Iterator[str]:
     yield from beside_diffusers(results)
     yield ""
     yield from side_by_side(results)
+    yield ""
+    yield from sdxl(results)
     yield ""
     yield from choices(results)
     yield ""
@@ -83,6 +87,33 @@ def side_by_side(results: Results) -> Iterator[str]:
         yield f"| {rows['images']} | {2 * rows['images']} | {shown(spread(rows['step'], 1e3))} | {rate:.2f} |"
 
 
+def sdxl(results: Results) -> Iterator[str]:
+    """Pictures of SDXL, one at a time."""
+    yield "| SDXL, one image | text, ms | an evaluation, ms | decode, ms | PNG in base64, ms | all of it, s |\n|---|---|---|---|---|---|"
+    cases = [
+        ("Turbo, one step at 512×512", TURBO, "latency"), ("the same by diffusers", TURBO_EAGER, None),
+        ("base model, 20 steps at 1024×1024", SDXL, "latency"), ("base model and refiner, 25 steps and 15 at 1024×1024", REFINED, "latency"),
+    ]  # fmt: skip
+    for name, stage, latency in cases:
+        found = results.found(stage)
+        ours = found[latency][0] if found and latency else None
+        stages = {"text": 1e3, "evaluation": 1e3, "decode": 1e3, "png": 1e3, "total": 1.0}
+        cells = [shown(spread(ours[part], unit) if ours else listed(found, part, unit)) for part, unit in stages.items()]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def sdxl_goals(results: Results) -> Iterator[str]:
+    """What SDXL is to reach."""
+    base, turbo, theirs = results.found(SDXL), results.found(TURBO), results.found(TURBO_EAGER)
+    steps = {rows["images"]: rows["step"]["median"] for rows in base["rows"]} if base else {}
+    yield goal("SDXL, evaluation of 2 rows at 1024×1024, ms", "≤", GOALS["sdxl evaluation"], PUBLISHED["sdxl evaluation"], steps.get(1) and 1e3 * steps[1])
+    rate = max((images / (SDXL_STEPS * step) for images, step in steps.items()), default=None)
+    yield goal(f"SDXL, images of {SDXL_STEPS} steps a second", "≥", GOALS["sdxl rate"], None, rate)
+    one = turbo and spread(turbo["latency"][0]["total"], 1)
+    share = one[1] / listed(theirs, "total", 1)[1] if one and theirs else None
+    yield goal("SDXL Turbo, one image by that of diffusers", "≤", GOALS["turbo"], None, share)
+
+
 def several(results: Results) -> list[dict]:
     """Figures of several pictures at once: of the stage that measures no else, or what the first has of them."""
     found = results.found(ROWS) or results.found(OURS)
@@ -105,11 +136,14 @@ def predictions(results: Results) -> Iterator[str]:
     """What was predicted, beside what was measured."""
     ours, graphs = results.found(OURS), results.graphs()
     steps = {2 * rows["images"]: rows["step"]["median"] for rows in several(results)}
-    yield "| SD 1.5 | predicted | measured | measured by predicted |\n|---|---|---|---|"
+    yield "| SD 1.5, if no other | predicted | measured | measured by predicted |\n|---|---|---|---|"
     for unet, rows in estimate.CASES:
         if unet is estimate.SD15:
             predicted = 1e3 * estimate.evaluation(unet, rows).seconds
             yield compared(f"evaluation of {rows} rows, ms", predicted, steps.get(rows) and 1e3 * steps[rows])
+    base = results.found(SDXL)
+    measured = base and base["rows"][0]["step"]["median"]
+    yield compared("SDXL at 1024×1024, evaluation of 2 rows, ms", 1e3 * estimate.evaluation(estimate.SDXL, 2).seconds, measured and 1e3 * measured)
     for number, rows in ((0, 2), (-1, 16)):
         graph = graphs[number] if len(graphs) > 1 else None
         predicted = estimate.evaluation(estimate.SD15, rows)
@@ -123,6 +157,7 @@ def predictions(results: Results) -> Iterator[str]:
     yield goal("evaluation of 2 rows, ms", "≤", GOALS["evaluation"], PUBLISHED["evaluation"], two and 1e3 * two)
     yield goal("one image of 50 steps, s", "≤", GOALS["image"], PUBLISHED["image"], image)
     yield goal("images a second at 16 rows", "≥", GOALS["rate"], None, sixteen and 8 / (estimate.STEPS * sixteen))
+    yield from sdxl_goals(results)
 
 
 def correctness(results: Results) -> Iterator[str]:

@@ -1,5 +1,5 @@
 """For a rehearsal: stands in for torch, diffusers and what belongs to them, where Python has neither. Everything can be imported, called and computed
-with, and is 1; a model that is written is the miniature. Python imports this by itself where it lies on its path."""
+with, and is 1; a model that is written is a miniature of its family. Python imports this by itself where it lies on its path."""
 
 import shutil
 import sys
@@ -10,7 +10,8 @@ from types import ModuleType
 from typing import Any
 
 NAMES = {"torch", "diffusers", "transformers", "safetensors", "numpy", "PIL"}
-MINIATURE = Path("models") / "miniature"
+# By the script that writes a model, or its flag. A run is in a folder of the checkout.
+MINIATURES = {"sd15.py": Path("models/miniature"), "sdxl.py": Path("../models/miniature-xl"), "--refiner": Path("../tests/golden/torch-xl/refiners/tiny-refiner")}
 HERE = Path(__file__).resolve().parent
 
 
@@ -67,12 +68,19 @@ class Anything(float, metaclass=AnyClass):
         return 8
 
     def save_pretrained(self, folder: Path, **_: Any) -> None:
-        shutil.copytree(MINIATURE / Path(folder).name, folder)
+        shutil.copytree(miniature() / Path(folder).name, folder)
 
     def save_config(self, folder: Path) -> None:
-        shutil.copy(MINIATURE / "model_index.json", folder)
-        shutil.rmtree(Path(folder) / "tokenizer")
-        shutil.copytree(MINIATURE / "tokenizer", Path(folder) / "tokenizer")
+        shutil.copy(miniature() / "model_index.json", folder)
+        for tokenizer in miniature().glob("tokenizer*"):
+            shutil.rmtree(Path(folder) / tokenizer.name)
+            shutil.copytree(tokenizer, Path(folder) / tokenizer.name)
+
+
+def miniature() -> Path:
+    """That of the model that this program writes."""
+    words = [Path(word).name for word in sys.argv]
+    return next(folder for word, folder in reversed(MINIATURES.items()) if word in words)
 
 
 def computed(self: Anything, *_: Any) -> Anything:

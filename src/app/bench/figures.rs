@@ -70,13 +70,14 @@ pub(super) struct LatencyFigures {
     /// From the input to the PNG in base64.
     pub(super) total: Spread,
     pub(super) text: Spread,
-    /// One of the UNet with guidance: two rows.
+    /// One of the UNet, of two rows with guidance; of base model and refiner, the mean of both.
     pub(super) evaluation: Spread,
     pub(super) decode: Spread,
     /// And base64.
     pub(super) png: Spread,
-    /// Operations of an evaluation.
-    pub(super) work: f64,
+    /// Operations of an evaluation; none where a refiner makes some of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) work: Option<f64>,
 }
 
 /// Several images side by side.
@@ -84,7 +85,7 @@ pub(super) struct LatencyFigures {
 pub(super) struct RowsFigures {
     pub(super) size: String,
     pub(super) images: u32,
-    /// Until each of them is a step further.
+    /// Until each of them is an evaluation further.
     pub(super) step: Spread,
 }
 

@@ -1,9 +1,9 @@
-//! The jobs of a stream, of all kinds.
+//! What is drawn: one job many times, and a stream of all kinds.
 
 use serde_json::{Value, json};
 
 use crate::app::cli::BenchArgs;
-use crate::job::{Contract, OfferedModel};
+use crate::job::{Contract, OfferedModel, Size};
 
 /// Kinds of jobs by steps, sampler and guidance: no two next to each other are alike, and none lasts as long as the one before.
 const KINDS: [(u32, &str, f64); 6] = [
@@ -21,7 +21,26 @@ pub(super) fn measured(model: &OfferedModel) -> OfferedModel {
         Contract::SdxlTurbo => Contract::Sdxl,
         contract => contract,
     };
-    OfferedModel::new(&model.name, contract)
+    OfferedModel { refined: model.refined, ..OfferedModel::new(&model.name, contract) }
+}
+
+/// The input of one drawing of `outputs` images by a model of `contract`; what `fields` say is so. `number` makes a prompt that no other has, as an engine
+/// reads none twice.
+pub(super) fn one(
+    fields: &[(String, Value)],
+    contract: Contract,
+    (size, steps): (Size, u32),
+    (outputs, number): (u32, u32),
+) -> Value {
+    let table = contract.table();
+    let mut input = json!({
+        "prompt": format!("a red apple, {number}"), "width": size.width, "height": size.height, table.steps: steps, "scheduler": "DDIM",
+        "guidance_scale": 7.5, table.count: outputs, "seed": 7,
+    });
+    for (field, value) in fields {
+        input[field] = value.clone();
+    }
+    input
 }
 
 /// As many as are asked for, as inputs.
@@ -45,7 +64,25 @@ mod tests {
 
     use super::*;
     use crate::app::cli::{Cli, Command};
-    use crate::job::{Offer, Size, validate};
+    use crate::job::{Offer, validate};
+
+    #[test]
+    fn one_job_is_as_the_flags_have_it() {
+        let size = Size { width: 512, height: 256 };
+        for contract in [Contract::Sd1, Contract::Sdxl] {
+            let offer = Offer { models: vec![OfferedModel::new("m", contract)], ..Offer::default() };
+            let drawn = |fields: &[(&str, Value)]| {
+                let fields: Vec<_> = fields.iter().map(|(field, value)| ((*field).to_owned(), value.clone())).collect();
+                let spec = validate(&one(&fields, contract, (size, 3), (2, 1)), &offer, 0).unwrap();
+                (spec.size, spec.steps, spec.num_outputs, spec.guidance_scale, spec.sampler.name())
+            };
+            let prompt = |number| one(&[], contract, (size, 3), (2, number))["prompt"].clone();
+            assert_ne!(prompt(1), prompt(2));
+            assert_eq!(drawn(&[]), (size, 3, 2, 7.5, "DDIM"), "{contract}");
+            let fields = [("guidance_scale", json!(0)), ("scheduler", json!("EULER-A"))];
+            assert_eq!(drawn(&fields), (size, 3, 2, 0.0, "EULER-A"), "{contract}");
+        }
+    }
 
     #[test]
     fn each_kind_of_job_is_one_that_a_worker_takes() {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::figures::{GpuFigures, LatencyFigures, RowsFigures, Spread, StreamFigures};
+use super::jobs;
 use crate::encode;
 use crate::engine::host::Host;
 use crate::engine::torch::denoise::graphs;
@@ -31,6 +32,10 @@ const IMAGES_OF_A_JOB: u32 = 8;
 pub(super) struct Bench<'a> {
     host: &'a Host,
     context: &'a RenderContext,
+    /// Fields of the input of one drawing.
+    fields: &'a [(String, Value)],
+    /// Drawings until now.
+    drawn: Cell<u32>,
     /// Times that each thing is done.
     rounds: usize,
     /// Counts what it makes use of, if it is on a GPU with the CUDA helper.
@@ -40,8 +45,13 @@ pub(super) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(host: &'a Host, context: &'a RenderContext, rounds: usize, usage: Option<Arc<Usage>>) -> Self {
-        Self { host, context, rounds, usage, measured: Cell::default() }
+    pub(super) fn new(
+        (host, context): (&'a Host, &'a RenderContext),
+        fields: &'a [(String, Value)],
+        rounds: usize,
+        usage: Option<Arc<Usage>>,
+    ) -> Self {
+        Self { host, context, fields, drawn: Cell::default(), rounds, usage, measured: Cell::default() }
     }
 
     /// What was made use of until now.
@@ -51,8 +61,8 @@ impl<'a> Bench<'a> {
         Some(GpuFigures { evaluations, replayed, graphs: all.recorded, kernels: all.kernel_calls > 0 })
     }
 
-    /// One image after the other. `work` is what an evaluation of two rows is, by row.
-    pub(super) async fn latency(&self, size: Size, steps: u32, work: f64) -> anyhow::Result<LatencyFigures> {
+    /// One image after the other. `work` is the operations of an evaluation.
+    pub(super) async fn latency(&self, size: Size, steps: u32, work: Option<f64>) -> anyhow::Result<LatencyFigures> {
         let runs = self.runs(size, steps, 1).await?.concat();
         let spread = |of: fn(&Timings) -> Duration| Spread::of(runs.iter().map(|run| of(run).as_secs_f64()));
         Ok(LatencyFigures {
@@ -63,7 +73,7 @@ impl<'a> Bench<'a> {
             evaluation: Spread::of(runs.iter().map(|run| run.denoise.as_secs_f64() / f64::from(run.evaluations))),
             decode: spread(|run| run.decode),
             png: spread(|run| run.png),
-            work: 2.0 * work,
+            work,
         })
     }
 
@@ -71,18 +81,23 @@ impl<'a> Bench<'a> {
     pub(super) async fn side_by_side(&self, size: Size, steps: u32, images: u32) -> anyhow::Result<RowsFigures> {
         let runs = self.runs(size, steps, images).await?;
         let slowest = |run: &Vec<Timings>| run.iter().map(|job| job.denoise).max().unwrap_or_default();
-        // A sampler may make several evaluations a step; this one makes one.
-        let step = Spread::of(runs.iter().map(|run| slowest(run).as_secs_f64() / f64::from(steps)));
+        // Some samplers make several evaluations a step, and a refiner makes more of them.
+        let evaluations = |run: &Vec<Timings>| f64::from(run.iter().map(|job| job.evaluations).sum::<u32>());
+        let step = |run| slowest(run).as_secs_f64() * f64::from(images) / evaluations(run);
+        let step = Spread::of(runs.iter().map(step));
         Ok(RowsFigures { size: shown(size), images, step })
     }
 
     /// Rounds of `images` at once, each with the timings of the jobs that they are asked for by.
     async fn runs(&self, size: Size, steps: u32, images: u32) -> anyhow::Result<Vec<Vec<Timings>>> {
         // The one model that there is.
-        let count = self.context.offer.contract("").table().count;
+        let contract = self.context.offer.contract("");
         let draw = async |steps: u32| {
             let sizes = (0..images).step_by(IMAGES_OF_A_JOB as usize).map(|from| (images - from).min(IMAGES_OF_A_JOB));
-            let jobs: Vec<Value> = sizes.map(|outputs| input(count, size, steps, outputs)).collect();
+            let number = self.drawn.get() + 1;
+            self.drawn.set(number);
+            let job = |outputs| jobs::one(self.fields, contract, (size, steps), (outputs, number));
+            let jobs: Vec<Value> = sizes.map(job).collect();
             let drawn = try_join_all(jobs.iter().map(|job| self.draw(job))).await?;
             anyhow::Ok(drawn.into_iter().map(|(_, timings)| timings).collect::<Vec<_>>())
         };
@@ -159,14 +174,6 @@ impl<'a> Bench<'a> {
             Err(failure) => Err(anyhow!("{input} failed: {}", failure.error)),
         }
     }
-}
-
-/// `count` is the field that says how many images there are.
-fn input(count: &str, size: Size, steps: u32, outputs: u32) -> Value {
-    json!({
-        "prompt": "a red apple", "width": size.width, "height": size.height, "num_inference_steps": steps, "scheduler": "DDIM",
-        "guidance_scale": 7.5, count: outputs, "seed": 7,
-    })
 }
 
 fn shown(size: Size) -> String {

@@ -8,6 +8,7 @@ mod table;
 
 use std::thread::available_parallelism;
 
+use anyhow::anyhow;
 use tokio::runtime;
 use tokio::sync::oneshot;
 
@@ -15,7 +16,7 @@ use super::cli::BenchArgs;
 use super::{Exit, complain, engine, offer, run, say, usage};
 use crate::config::{Config, ServedModel};
 use crate::engine::torch::{Target, TorchEngine, device::rates};
-use crate::job::Offer;
+use crate::job::{Offer, Size, validate};
 use crate::telemetry::Metrics;
 use crate::worker::RenderContext;
 use figures::{Figures, MachineFigures, StartFigures};
@@ -69,22 +70,21 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
     if model.defaults.inpaints {
         anyhow::bail!("{name} repaints parts of images and draws nothing else, which is not measured");
     }
-    if let Some(refiner) = &served.refiner {
-        complain(&format!("bench: {name} is measured alone, without {}", refiner.name));
-    }
-    // A picture's refiner would be taken for steps of the model.
-    let served = &ServedModel { refiner: None, ..served.clone() };
     let mut args = args.clone();
     if args.sizes.is_empty() {
         args.sizes.push(model.defaults.size());
     }
     let args = &args;
+    let offer = Offer { models: vec![jobs::measured(&model)], ..Offer::default() };
+    let guidance_scale = guidance_scale(args, &offer)?;
+    let has_refiner = served.refiner.is_some();
     let ahead = engine::ahead(config, served);
     let (tell, told) = oneshot::channel();
     let (settings, served, sizes) = (warming(config, args), served.clone(), args.sizes.clone());
     let build = move || -> anyhow::Result<TorchEngine> {
         let engine = engine::load(&settings, &served, settings.device)?;
-        let work: Vec<u64> = sizes.iter().map(|size| engine.model().multiplications(*size)).collect();
+        let multiplications = |size: &Size| engine.model().multiplications(*size, guidance_scale);
+        let work: Vec<u64> = sizes.iter().map(multiplications).collect();
         // Who asked waits for the engine, and hears it then.
         let _ = tell.send((work, engine.usage()));
         Ok(engine)
@@ -96,16 +96,13 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
     // As it is in a worker that has been there for a while; evaluations without a job are not measured.
     host.warm().await;
 
-    let context = RenderContext {
-        offer: Offer { models: vec![jobs::measured(&model)], ..Offer::default() },
-        entropy: 7,
-        log_prompts: false,
-        intake: run::intake(config)?,
-    };
-    let bench = Bench::new(&host, &context, args.rounds.into(), usage);
+    let context = RenderContext { offer, entropy: 7, log_prompts: false, intake: run::intake(config)? };
+    let bench = Bench::new((&host, &context), &args.fields, args.rounds.into(), usage);
     let mut latency = Vec::new();
     for (size, work) in args.sizes.iter().zip(work) {
-        latency.push(bench.latency(*size, args.steps, OPERATIONS * work as f64).await?);
+        // A refiner's evaluations are of another size.
+        let work = (!has_refiner).then_some(OPERATIONS * work as f64);
+        latency.push(bench.latency(*size, args.steps, work).await?);
     }
     let mut rows = Vec::new();
     for images in &args.images {
@@ -123,4 +120,11 @@ async fn figures(args: &BenchArgs, config: &Config, served: &ServedModel) -> any
     let machine =
         MachineFigures { latentd: env!("CARGO_PKG_VERSION"), model: name, device: target.to_string(), threads };
     Ok(Figures { machine, start, latency, rows, stream, memory, gpu, rates })
+}
+
+/// Of one image. What a job of the model may not say is told before the model is loaded.
+fn guidance_scale(args: &BenchArgs, offer: &Offer) -> anyhow::Result<f64> {
+    let input = jobs::one(&args.fields, offer.contract(""), (args.sizes[0], args.steps), (1, 0));
+    let spec = validate(&input, offer, 0).map_err(|complaints| anyhow!("{}", complaints.texts().join("; ")))?;
+    Ok(spec.guidance_scale)
 }

@@ -71,18 +71,16 @@ fn write(text: &mut String, figures: &Figures) -> std::fmt::Result {
 }
 
 fn latency(one: &LatencyFigures, rates: Option<&RatesFigures>) -> String {
-    let rate = one.work / one.evaluation.median;
-    let share = rates.map(|best| format!(" ({:.0} % of the best)", 100.0 * rate / best.matrices.max(best.convolution)));
+    let rate = one.work.map(|work| work / one.evaluation.median);
+    let share = rate
+        .zip(rates)
+        .map(|(rate, best)| format!(" ({:.0} % of the best)", 100.0 * rate / best.matrices.max(best.convolution)));
+    let rate = rate.map(|rate| format!("{:.3}", rate / 1e12)).unwrap_or_default();
     let Spread { min, median, max } = one.total;
     let total = format!("{median:.2} ({min:.2} to {max:.2})");
     let [evaluation, text, decode, png] = [one.evaluation, one.text, one.decode, one.png].map(millis);
     let share = share.unwrap_or_default();
-    format!(
-        "| {} | {} | {total} | {evaluation} | {text} | {decode} | {png} | {:.3}{share} |",
-        one.size,
-        one.steps,
-        rate / 1e12
-    )
+    format!("| {} | {} | {total} | {evaluation} | {text} | {decode} | {png} | {rate}{share} |", one.size, one.steps)
 }
 
 fn millis(Spread { min, median, max }: Spread) -> String {

@@ -1,7 +1,9 @@
 //! What `latentd bench` is asked.
 
 use clap::Args;
+use serde_json::Value;
 
+use super::field::field as read_field;
 use crate::job::{Contract, Size};
 
 #[derive(Debug, Clone, Args)]
@@ -12,6 +14,9 @@ pub(in crate::app) struct BenchArgs {
     /// Steps of one image.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub(in crate::app) steps: u32,
+    /// One more field of the input of one image and of several, such as `guidance_scale=0`; the value is JSON if it reads as JSON, else text.
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = field)]
+    pub(in crate::app) fields: Vec<(String, Value)>,
     /// How many images to draw side by side.
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1, 2, 4, 8], value_parser = clap::value_parser!(u32).range(1..=32))]
     pub(in crate::app) images: Vec<u32>,
@@ -32,6 +37,23 @@ pub(in crate::app) struct BenchArgs {
     pub(in crate::app) json: bool,
 }
 
+/// Fields that have flags of their own, as what is measured is told by them.
+const FLAGS: [(&str, &str); 5] = [
+    ("width", "--size"),
+    ("height", "--size"),
+    ("num_inference_steps", "--steps"),
+    ("num_outputs", "--images"),
+    ("num_images", "--images"),
+];
+
+fn field(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = read_field(text)?;
+    match FLAGS.iter().find(|(field, _)| *field == key) {
+        Some((_, flag)) => Err(format!("{key} is set by {flag}")),
+        None => Ok((key, value)),
+    }
+}
+
 fn size(text: &str) -> Result<Size, String> {
     let read = || -> Option<Size> {
         let (width, height) = text.split_once('x')?;
@@ -49,6 +71,19 @@ fn size(text: &str) -> Result<Size, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_that_has_a_flag_is_set_by_it() {
+        assert_eq!(field("guidance_scale=0"), Ok(("guidance_scale".to_owned(), 0.into())));
+        assert_eq!(field("scheduler=EULER-A"), Ok(("scheduler".to_owned(), "EULER-A".into())));
+        assert_eq!(field("num_inference_steps=1"), Err("num_inference_steps is set by --steps".to_owned()));
+        for contract in Contract::ALL {
+            let table = contract.table();
+            for field in [table.steps, table.count] {
+                assert!(FLAGS.iter().any(|(name, _)| *name == field), "{contract}: {field}");
+            }
+        }
+    }
 
     #[test]
     fn a_size_is_one_of_the_api() {

@@ -1,6 +1,7 @@
 //! The command line. Its help is the reference; `config` has the last word on values.
 
 mod bench;
+mod field;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::config::Flags;
 use crate::models::Digest;
 pub(super) use bench::BenchArgs;
+use field::field;
 
 /// Serves Stable Diffusion: prompts in, pictures out.
 ///
@@ -275,42 +277,14 @@ fn sha256(text: &str) -> Result<Digest, String> {
     Digest::parse(text).ok_or_else(|| "no 64 hexadecimal digits".to_owned())
 }
 
-fn field(text: &str) -> Result<(String, Value), String> {
-    match text.split_once('=') {
-        Some(("prompt", _)) => Err("the prompt is given by itself".to_owned()),
-        Some((key, value)) if !key.is_empty() => {
-            Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
-        }
-        _ => Err("no KEY=VALUE".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use serde_json::json;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_field_is_json_or_text() {
-        for (text, key, value) in [
-            ("seed=7", "seed", json!(7)),
-            ("scheduler=DDIM", "scheduler", json!("DDIM")),
-            ("negative_prompt=a=b", "negative_prompt", json!("a=b")),
-            ("negative_prompt=", "negative_prompt", json!("")),
-            ("seed=null", "seed", json!(null)),
-            ("seed=\"7\"", "seed", json!("7")),
-        ] {
-            assert_eq!(field(text), Ok((key.to_owned(), value)), "{text}");
-        }
-        assert!(field("seed").is_err());
-        assert!(field("=7").is_err());
-        assert!(field("prompt=x").is_err_and(|why| why.contains("by itself")));
     }
 }

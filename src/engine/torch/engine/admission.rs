@@ -220,12 +220,11 @@ impl Admission<'_> {
         let began = Instant::now();
         let prompt = ("prompt", Some(self.spec.prompt.as_str()), PromptKind::Positive);
         let positive = self.condition(model, networks, prompt)?;
-        // Guidance of 1 is the prompt's own prediction, and of less the reference takes it for 1.
-        let negative = if networks.unet.is_told_guidance() || scale <= 1.0 {
-            None
-        } else {
+        let negative = if networks.unet.evaluates_negative(scale) {
             let text = ("negative_prompt", negative, PromptKind::Negative);
             Some((self.condition(model, networks, text)?, scale))
+        } else {
+            None
         };
         self.text += began.elapsed();
         Ok(Guidance { positive, negative })

@@ -138,11 +138,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// Multiplications (each with an addition) of one row of an evaluation of the UNet, on an image of `size`; norms and activations are
-    /// left out.
-    pub fn multiplications(&self, size: Size) -> u64 {
+    /// Multiplications (each with an addition) of an evaluation of the UNet with this guidance scale, on an image of `size`; norms and
+    /// activations are left out.
+    pub fn multiplications(&self, size: Size, guidance_scale: f64) -> u64 {
         let side = |pixels: u32| u64::from(pixels / self.vae.factor());
-        self.unet.multiplications(side(size.height), side(size.width), self.tokens())
+        let rows = if self.unet.evaluates_negative(guidance_scale) { 2 } else { 1 };
+        rows * self.unet.multiplications(side(size.height), side(size.width), self.tokens())
     }
 
     /// First text encoder: token ids `[batch, length]` (i64) to states `[batch, length, width]`.

@@ -113,6 +113,12 @@ impl Unet {
         self.config.guidance.is_some()
     }
 
+    /// Whether an evaluation with this guidance scale has a row for the negative prompt, too. Guidance of 1 is the prompt's own prediction, and of less
+    /// the reference takes it for 1.
+    pub(in crate::engine::torch) fn evaluates_negative(&self, guidance_scale: f64) -> bool {
+        guidance_scale > 1.0 && !self.is_told_guidance()
+    }
+
     /// `[timesteps, time]` at `context`: what [`Self::forward`] takes as `time`, a row a timestep. Made once a plan. The guidance scale makes
     /// a difference to a UNet that is told it.
     pub(in crate::engine::torch) fn embed_times(

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use base64::Engine;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The binary in `folder`, with no variables at all.
 fn latentd(folder: &Path, arguments: &[&str]) -> Command {

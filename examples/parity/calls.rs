@@ -12,6 +12,8 @@ use super::report::{Report, Worst};
 
 /// Largest difference over largest value.
 const BOUND: f64 = 1e-5;
+/// Latents a side of a tile, as `calls.py` has it.
+const TILE: i64 = 8;
 
 /// Compares every model under `dir/miniatures` with the calls recorded beside it.
 pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
@@ -37,6 +39,13 @@ fn check_model(path: &Path, name: &str, report: &mut Report) -> Result<()> {
         ("vae decode", model.decode_latents(calls.get("vae.latents")?)?, calls.get("vae.out")?),
         ("vae encode", model.encode_pixels(calls.get("vae.image")?)?, calls.get("vae.encoded")?),
     ]);
+    if let (Ok(decoded), Ok(encoded)) = (calls.get("vae.tiled_out"), calls.get("vae.tiled_encoded")) {
+        model.tile_autoencoder(TILE);
+        results.extend([
+            ("vae decode, tiles", model.decode_latents(calls.get("vae.latents")?)?, decoded),
+            ("vae encode, tiles", model.encode_pixels(calls.get("vae.image")?)?, encoded),
+        ]);
+    }
     let mut rows: Vec<(&str, Worst)> = Vec::new();
     for (part, ours, theirs) in results {
         ensure!(ours.size() == theirs.size(), "{part}: {:?} for {:?}", ours.size(), theirs.size());

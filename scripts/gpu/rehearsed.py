@@ -11,6 +11,7 @@ from pathlib import Path
 WRONG = "exit code 1"
 EXPECTED = {
     "SDXL weights": None, "refiner weights": None, "Turbo weights": None, "SDXL Turbo": None, "diffusers, SDXL Turbo": None, "SDXL": None, "SDXL with refiner": None,
+    "SDXL as a whole": None, "SDXL in turn": None, "in turn the same": None,
     "build": None, "machine": None, "one picture": None, "kernel test": WRONG, "ceilings": None, "weights": None, "latentd": None, "latentd, several rows": None,
     "latentd, a stream of jobs": None, "diffusers": None, "the same picture": None, "like diffusers": None, "trace": None, "graphs off": None,
     "kernels off": None, "attention cudnn": None, "attention auto": None, "devices": WRONG, "compilation": None, "diffusers, compiled": None, "probe attention": None, "probe kernels": None,

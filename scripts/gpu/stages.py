@@ -20,6 +20,7 @@ DRAWN = {"num_inference_steps": STEPS, "seed": 7, "scheduler": "DDIM", "guidance
 SDXL_SIZE, REFINED_STEPS = "1024x1024", 25
 TURBO_SIZE, TURBO = SIZE, ["--set", "guidance_scale=0", "--set", "scheduler=EULER-A"]
 SDXL_ROOM = 14 << 30  # bytes of weights
+SMALL_GPU = 10 << 10  # MiB
 # Rows of an evaluation: left to itself latentd takes what it finds to pay. 32 are two for each of 16 pictures.
 USUAL_ROWS, MOST_ROWS = {"LATENTD_CUDA__ROWS": "16"}, {"LATENTD_CUDA__ROWS": "32"}
 # What is drawn before it is measured is ready by that.
@@ -159,6 +160,16 @@ class Stages:
             return
         refined = ["--refiner", kit.refiner, "--size", SDXL_SIZE, "--steps", str(REFINED_STEPS), *alone]
         self.bench("SDXL with refiner", 60, *refined, model=kit.sdxl, **NOT_WARMED_UP)
+        self.in_turn()
+
+    def in_turn(self) -> None:
+        """SDXL and its refiner on a GPU that holds but one of them: parts come in turn, and the picture is the same."""
+        run, kit = self.run, self.kit
+        refined = [kit.latentd, "run", "a red apple", "--model", kit.sdxl, "--refiner", kit.refiner, *ON_THE_GPU, "--set", "seed=7"]
+        whole, in_turn = kit.work / "whole", kit.work / "in-turn"
+        run.stage("SDXL as a whole", 40, [*refined, "--out", whole], kit.environment)
+        run.stage("SDXL in turn", 60, self.python("gpu/occupy.py", SMALL_GPU, *refined, "--out", in_turn), kit.environment)
+        run.stage("in turn the same", 20, self.python("gpu/likeness.py", whole, in_turn), kit.environment)
 
     def compiled(self) -> None:
         """diffusers, compiled: with what the limit of a run allows, which is not max-autotune."""

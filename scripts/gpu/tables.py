@@ -169,6 +169,9 @@ def correctness(results: Results) -> Iterator[str]:
     yield f"Kernels beside double precision: {f'{wrong} of {cases} cases wrong' if tests else NOT_MEASURED}."
     like = results.found("like diffusers")
     yield f"The picture beside that of diffusers: {like['decibels']:.1f} dB." if like else f"The picture beside that of diffusers: {NOT_MEASURED}."
+    same = results.found("in turn the same")
+    in_turn = f"{same['decibels']:.1f} dB, 99 for the same bytes" if same else NOT_MEASURED
+    yield f"SDXL with its refiner on a GPU that cannot hold both, beside the picture of one that can: {in_turn}."
 
 
 def in_short(results: Results) -> str:

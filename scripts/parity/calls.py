@@ -4,7 +4,8 @@
 
 Each file holds inputs and outputs: `text.ids` -> `text.out` (last hidden state after the final norm); `unet.sample`, `unet.timestep`,
 `unet.context` -> `unet.out`; `vae.latents` (already divided by the scaling factor) -> `vae.out` (before clamping); `vae.image` ->
-`vae.encoded` (mean of the posterior, or AutoencoderTiny's latents; not scaled).
+`vae.encoded` (mean of the posterior, or AutoencoderTiny's latents; not scaled). Of an AutoencoderKL also `vae.tiled_out` and `vae.tiled_encoded`, the
+same in tiles of 8 latents a side.
 """
 
 import argparse
@@ -20,6 +21,7 @@ PROMPTS = ["a red apple on the table, fresh coffee in the morning", ""]
 TIMESTEPS = [981.0, 501.25, 0.0]
 # Latent sides (height, width): not square, and where not named otherwise whole through every halving.
 SIZES = {"d": (14, 18)}
+TILE = 8  # latents a side
 
 
 def load(folder: Path) -> StableDiffusionPipeline:
@@ -50,16 +52,22 @@ def record(pipe: StableDiffusionPipeline, file: Path, size: tuple[int, int], vae
 
 
 def autoencoder(pipe: DiffusionPipeline, size: tuple[int, int], generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """A decoding and an encoding."""
+    """A decoding and an encoding, as a whole and in tiles."""
     latents = torch.randn(2, 4, *size, generator=generator) / pipe.vae.config.scaling_factor
     image = torch.rand(1, 3, *(side * pipe.vae_scale_factor for side in reversed(size)), generator=generator) * 2 - 1
     encoded = pipe.vae.encode(image)
-    return {
+    found = {
         "vae.latents": latents,
         "vae.out": pipe.vae.decode(latents).sample,
         "vae.image": image,
         "vae.encoded": encoded.latents if isinstance(pipe.vae, AutoencoderTiny) else encoded.latent_dist.mean,
     }
+    if not isinstance(pipe.vae, AutoencoderTiny):
+        pipe.vae.enable_tiling()
+        pipe.vae.tile_latent_min_size, pipe.vae.tile_sample_min_size = TILE, TILE * pipe.vae_scale_factor
+        found |= {"vae.tiled_out": pipe.vae.decode(latents).sample, "vae.tiled_encoded": pipe.vae.encode(image).latent_dist.mean}
+        pipe.vae.disable_tiling()
+    return found
 
 
 def save(found: dict[str, torch.Tensor], file: Path) -> None:

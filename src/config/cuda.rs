@@ -20,6 +20,8 @@ pub struct CudaConfig {
     pub rows: Option<usize>,
     /// Widths and heights, in pixels, that are made ready for in idle time; `None` is the size of a model's jobs that name none.
     pub warm_up: Option<Vec<(u32, u32)>>,
+    /// Whether parts of a model may lie in main memory while a GPU has no room for them.
+    pub offload: OffloadSetting,
     /// The helper library; `None` is the one that is found.
     pub helper: Option<PathBuf>,
     /// Where it is looked for beside libtorch's folder.
@@ -49,6 +51,26 @@ impl Setting for AttentionBackend {
     }
 }
 
+/// Whether parts of a model may leave a GPU that cannot hold them all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffloadSetting {
+    /// Where memory does not suffice.
+    Auto,
+    /// Never.
+    Off,
+}
+
+impl Setting for OffloadSetting {
+    const ALLOWED: &'static str = "auto or off";
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "auto" => Some(Self::Auto),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
 /// Sizes of pictures, such as 512x768.
 impl Setting for Option<Vec<(u32, u32)>> {
     const ALLOWED: &'static str = "a list of sizes such as 512x512, in a text separated by commas, auto or off";
@@ -71,7 +93,7 @@ impl Reader {
     pub(super) fn cuda(&mut self) -> Option<CudaConfig> {
         let (graphs, kernels) = (self.read("cuda.graphs"), self.read("cuda.kernels"));
         let (attention, warm_up) = (self.read("cuda.attention"), self.read("cuda.warm_up"));
-        let rows = self.read::<Option<u64>>("cuda.rows");
+        let (rows, offload) = (self.read::<Option<u64>>("cuda.rows"), self.read("offload"));
         let helper = self.read::<String>("cuda.helper");
         let helper = Some(helper?).filter(|path| path != "auto").map(PathBuf::from);
         Some(CudaConfig {
@@ -80,6 +102,7 @@ impl Reader {
             attention: attention?,
             rows: rows?.map(|rows| usize::try_from(rows).unwrap_or(usize::MAX)),
             warm_up: warm_up?,
+            offload: offload?,
             helper,
             folders: environment::program_folders(),
         })

@@ -26,7 +26,7 @@ mod worker;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use cuda::{AttentionBackend, CudaConfig};
+pub use cuda::{AttentionBackend, CudaConfig, OffloadSetting};
 pub use delivery::{BucketConfig, BucketName, ObjectPath, SpoolConfig, WebhookConfig};
 pub use endpoints::{EndpointConfig, HandlerKind};
 pub use entry::Entry;

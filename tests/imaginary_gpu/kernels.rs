@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use crate::full_size::SD15;
 use crate::gpu::draw;
 use crate::log::Counts;
-use crate::sd15;
 
 const GOLDEN: &str = "tests/golden/kernels/sd-1.5.txt";
 const HEADER: &str = "# What a GPU of compute capability 9.0 is given for one evaluation of SD 1.5 in f16, 512x512, one guided image: two rows.
@@ -38,7 +38,7 @@ fn differences(written: &str, found: &str) -> String {
 #[expect(clippy::disallowed_methods, reason = "a test is told by a variable to write")]
 fn an_evaluation_of_sd_1_5_is_so_many_kernels() {
     let folder = tempfile::tempdir().unwrap();
-    sd15::write(folder.path());
+    SD15.write(folder.path());
     let model = folder.path().to_str().unwrap();
     let run = draw(&[], &["--model", model, "--dtype", "f16", "--set", "num_inference_steps=6"]);
     run.assert_drew(1);

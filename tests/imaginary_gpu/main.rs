@@ -6,10 +6,12 @@
 
 mod driver;
 mod faults;
+mod full_size;
 mod gpu;
+mod holes;
 mod inputs;
 mod kernels;
 mod log;
 mod memory;
+mod offload;
 mod pictures;
-mod sd15;

@@ -40,13 +40,15 @@ impl PreviewTimer {
         Self { pace, next: Instant::now() + pace.pause }
     }
 
-    /// What `lane` will come to if the guided `output`, `[1, latent, height, width]`, is right; `None` if it is not time yet. A look
-    /// that fails is none, and fails nothing.
+    /// Whether it is time for a look.
+    pub(in crate::engine::torch) fn is_due(&self) -> bool {
+        Instant::now() >= self.next
+    }
+
+    /// What `lane` will come to if the guided `output`, `[1, latent, height, width]`, is right. A look that fails is none, and fails
+    /// nothing.
     pub(in crate::engine::torch) fn take(&mut self, model: &Model, lane: &Lane, output: &Tensor) -> Option<Picture> {
         let began = Instant::now();
-        if began < self.next {
-            return None;
-        }
         let predicted_x0 = lane.predicted_x0(output);
         let look = predicted_x0
             .map_err(DecodeError::from)

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::engine::torch::device::context::DeviceContext;
-use crate::engine::torch::error::Forward;
+use crate::engine::torch::error::TorchError;
 use crate::engine::torch::families::Model;
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::conditioning::Conditioning;
 use crate::engine::torch::networks::encoded_text::EncodedText;
+use crate::engine::torch::networks::offload::{MovablePart, Offload};
 
 /// Prompts that are remembered; the empty negative prompt nearly always hits.
 const MAX_PROMPTS: usize = 16;
@@ -40,19 +41,21 @@ impl ConditioningCache {
         model: &Model,
         networks: &Networks,
         prompt: Prompt,
-        context: &DeviceContext,
-    ) -> Forward<Rc<Conditioning>> {
+        (context, offload): (&DeviceContext, &mut Offload),
+    ) -> Result<Rc<Conditioning>, TorchError> {
         let found = self.known.iter().position(|(known, _)| *known == prompt);
         let entry = if let Some(entry) = found.and_then(|at| self.known.remove(at)) {
             entry
         } else {
             let text = if let Some(tokens) = &prompt.tokens {
-                model.family.encode(networks, tokens, context)?
+                let encode = || Ok(model.family.encode(networks, tokens, context)?);
+                offload.with(MovablePart::TextEncoders(networks.number), encode)?
             } else {
                 let tokens = model.tokens() as i64;
                 EncodedText::zeros(&networks.unet, tokens, prompt.numbers.len(), model.target.device)?
             };
-            let conditioning = text.condition(&networks.unet, &prompt.numbers, context)?;
+            let condition = || Ok(text.condition(&networks.unet, &prompt.numbers, context)?);
+            let conditioning = offload.with(MovablePart::Unet(networks.number), condition)?;
             (prompt, Rc::new(conditioning))
         };
         let conditioning = Rc::clone(&entry.1);

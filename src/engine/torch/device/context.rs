@@ -15,17 +15,49 @@ use crate::noise::TorchRng;
 pub(in crate::engine::torch) struct DeviceContext {
     device: Device,
     gpu: Option<Rc<Gpu>>,
+    /// Whether parts of a model lie in main memory until they are used.
+    offloads: bool,
 }
 
 impl DeviceContext {
     /// `device`, by what libtorch's C interface offers.
     pub(in crate::engine::torch) fn plain(device: Device) -> Self {
-        Self { device, gpu: None }
+        Self { device, gpu: None, offloads: false }
     }
 
     /// A GPU that this thread has entered.
     pub(in crate::engine::torch) fn on(gpu: Rc<Gpu>, device: Device) -> Self {
-        Self { device, gpu: Some(gpu) }
+        Self { device, gpu: Some(gpu), offloads: false }
+    }
+
+    /// The same for a model that the device cannot hold as a whole: each of its parts goes to main memory when it is loaded.
+    #[must_use]
+    pub(in crate::engine::torch) fn with_offload(self) -> Self {
+        Self { offloads: true, ..self }
+    }
+
+    /// Whether each part of a model goes to main memory when it is loaded.
+    pub(in crate::engine::torch) fn offloads(&self) -> bool {
+        self.offloads
+    }
+
+    /// Where it is.
+    pub(in crate::engine::torch) fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Waits until the device has done all that it was given, on any stream.
+    pub(in crate::engine::torch) fn wait_for_all(&self) {
+        if let Device::Cuda(number) = self.device {
+            Cuda::synchronize(number as i64);
+        }
+    }
+
+    /// Gives back memory of the device that no tensor uses, where the helper is there.
+    pub(in crate::engine::torch) fn trim(&self) {
+        if let Some(gpu) = &self.gpu {
+            gpu.trim();
+        }
     }
 
     /// Counts what is made use of there, if the CUDA helper is.

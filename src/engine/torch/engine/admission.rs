@@ -15,9 +15,14 @@ use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::families::{Model, PromptKind, REFINER_GUIDANCE, Refiner};
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::conditioning::Conditioning;
+use crate::engine::torch::networks::offload::{MovablePart, Offload};
 use crate::engine::{EngineTimings, Progress, Ticket};
 use crate::job::{Code, JobError, RefineMode, Size, Spec};
 use crate::sampler::{self, Plan, PlanError};
+
+/// Fields that say how many steps there are, of the model and of a refiner after it.
+const MODEL_STEPS: &str = "num_inference_steps";
+const REFINER_STEPS: &str = "refiner_inference_steps";
 
 /// Characters of a prompt that a warning quotes.
 const MOST_QUOTED: usize = 200;
@@ -74,15 +79,16 @@ impl TorchEngine {
         timings: &mut EngineTimings,
         warnings: &mut Vec<String>,
     ) -> Result<Rc<[Stage]>, JobError> {
-        let Self { model, loras, prompts, refiner, context, .. } = self;
-        let mut admission = Admission { spec, prompts, context, text: Duration::ZERO, warnings };
+        let Self { model, loras, prompts, refiner, context, offload, .. } = self;
+        let mut admission = Admission { spec, prompts, context, offload, text: Duration::ZERO, warnings };
         let refiner = refiner.as_ref();
         let refines = refiner.filter(|_| spec.start.as_ref().is_some_and(|start| start.mask.is_none()));
         let mut stages = Vec::new();
         if let Some(refiner) = refines {
             stages.push(admission.refine_image(refiner, size)?);
         } else {
-            stages.push(admission.base(model, loras.choose(spec.lora.as_ref())?, size)?);
+            let networks = loras.choose(spec.lora.as_ref(), (admission.context, admission.offload))?;
+            stages.push(admission.base(model, networks, size)?);
             stages.extend(admission.refine(refiner, size)?);
         }
         timings.text = admission.text;
@@ -98,10 +104,12 @@ impl TorchEngine {
         Err(invalid("mask", "mask is missing: this model repaints a part of an image, and draws nothing else".into()))
     }
 
-    fn init_image(&self, spec: &Spec) -> Result<Option<Rc<InitImage>>, JobError> {
-        let concat = self.model.unet.concat_channels() > 0;
-        let init_image = |start| InitImage::of(start, &self.model.vae, concat, &self.context).map(Rc::new);
-        spec.start.as_ref().map(init_image).transpose().map_err(failed)
+    fn init_image(&mut self, spec: &Spec) -> Result<Option<Rc<InitImage>>, JobError> {
+        let Self { model, context, offload, .. } = self;
+        let Some(start) = &spec.start else { return Ok(None) };
+        let concat = model.unet.concat_channels() > 0;
+        let encode = || Ok(InitImage::of(start, &model.vae, concat, context)?);
+        offload.with(MovablePart::Autoencoder, encode).map(Rc::new).map(Some).map_err(failed)
     }
 }
 
@@ -110,6 +118,7 @@ struct Admission<'a> {
     spec: &'a Spec,
     prompts: &'a mut ConditioningCache,
     context: &'a DeviceContext,
+    offload: &'a mut Offload,
     /// Time that the text took.
     text: Duration,
     warnings: &'a mut Vec<String>,
@@ -134,7 +143,7 @@ impl Admission<'_> {
         }
         let spaced = model.schedule.spaced(spec.sigmas);
         let plan = sampler::plan(spec.sampler, &spaced, spec.steps as usize, spec.first_step() as usize)
-            .map_err(invalid_steps)?;
+            .map_err(invalid_steps(MODEL_STEPS))?;
         let plan = match spec.denoising_end {
             Some(end) => plan.until(end, &model.schedule),
             None => plan,
@@ -153,21 +162,22 @@ impl Admission<'_> {
         let (schedule, steps) = (&refiner.model.schedule, refine.steps as usize);
         let (plan, entry) = match (refine.mode, self.spec.denoising_end) {
             (RefineMode::Strength, _) => {
-                (sampler::plan(refiner.sampler, schedule, steps, refine.first_step() as usize), StageEntry::AddNoise)
+                let plan = sampler::plan(refiner.sampler, schedule, steps, refine.first_step() as usize);
+                (plan.map_err(invalid_steps(REFINER_STEPS))?, StageEntry::AddNoise)
             }
             (RefineMode::Ensemble, Some(begin)) => {
-                (sampler::plan_from(refiner.sampler, schedule, steps, begin), StageEntry::Continue)
+                let plan = sampler::plan_from(refiner.sampler, schedule, steps, begin);
+                (plan.map_err(invalid_steps(MODEL_STEPS))?, StageEntry::Continue)
             }
             (RefineMode::Ensemble, None) => {
                 let message = "refine \"ensemble\" was provided without high_noise_frac".to_owned();
                 return Err(invalid("refine", message));
             }
         };
-        let plan = plan.map_err(invalid_steps)?;
         if plan.rows.is_empty() {
             let of = match refine.mode {
-                RefineMode::Strength => format!("the strength leaves none of refiner_inference_steps = {steps}"),
-                RefineMode::Ensemble => format!("high_noise_frac leaves none of num_inference_steps = {steps}"),
+                RefineMode::Strength => format!("the strength leaves none of {REFINER_STEPS} = {steps}"),
+                RefineMode::Ensemble => format!("high_noise_frac leaves none of {MODEL_STEPS} = {steps}"),
             };
             self.warnings.push(format!("{of} to the refiner, so the picture is the base model's alone"));
             return Ok(None);
@@ -179,8 +189,8 @@ impl Admission<'_> {
     fn refine_image(&mut self, refiner: &Refiner, size: Key) -> Result<Stage, JobError> {
         let spec = self.spec;
         let (schedule, steps) = (&refiner.model.schedule, spec.steps as usize);
-        let plan =
-            sampler::plan(refiner.sampler, schedule, steps, spec.first_step() as usize).map_err(invalid_steps)?;
+        let plan = sampler::plan(refiner.sampler, schedule, steps, spec.first_step() as usize)
+            .map_err(invalid_steps(MODEL_STEPS))?;
         self.warnings.extend(doubts(&plan, spec));
         if spec.lora.is_some() {
             self.warnings
@@ -204,7 +214,8 @@ impl Admission<'_> {
         entry: StageEntry,
     ) -> Result<Stage, JobError> {
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
-        let times = networks.unet.embed_times(&timesteps, scale, self.context).map_err(failed)?;
+        let embed = || Ok(networks.unet.embed_times(&timesteps, scale, self.context)?);
+        let times = self.offload.with(MovablePart::Unet(networks.number), embed).map_err(failed)?;
         let run = SamplerRun::new(plan, Rc::clone(&model.schedule), times, self.context).map_err(failed)?;
         let key = Key { networks: networks.number, ..size };
         Ok(Stage { key, networks, guidance, run, entry })
@@ -240,7 +251,7 @@ impl Admission<'_> {
         let tokens = text.map(|text| self.tokenize(model, field, text)).transpose()?;
         let numbers = model.family.numbers(self.spec.size, kind);
         let prompt = Prompt { networks: networks.number, tokens, numbers };
-        self.prompts.encode(model, networks, prompt, self.context).map_err(failed)
+        self.prompts.encode(model, networks, prompt, (self.context, self.offload)).map_err(failed)
     }
 
     /// Ids of `text` for each text encoder. A text that was cut is warned of once.
@@ -283,8 +294,9 @@ fn doubts(plan: &Plan, spec: &Spec) -> Option<String> {
     }
 }
 
-fn invalid_steps(cause: PlanError) -> JobError {
-    invalid("num_inference_steps", cause.to_string())
+/// What is wrong with the steps that came as `field`.
+fn invalid_steps(field: &'static str) -> impl Fn(PlanError) -> JobError {
+    move |cause| invalid(field, format!("{field}: {cause}"))
 }
 
 fn invalid(field: &str, message: String) -> JobError {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::TorchEngine;
 use super::warm_up_plan::WarmUp;
+use super::{TorchEngine, offload};
 use crate::config;
 use crate::engine::torch::decode::preview::PreviewPace;
 use crate::engine::torch::decode::queue::DecodeQueue;
@@ -19,6 +19,7 @@ use crate::engine::torch::device::target::Target;
 use crate::engine::torch::device::threads::Threads;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::families::{Model, Refiner};
+use crate::engine::torch::networks::offload::{Offload, OffloadPlan};
 use crate::job::Size;
 
 impl TorchEngine {
@@ -34,7 +35,17 @@ impl TorchEngine {
     /// As for [`Model::load`]; or it is no refiner, or none that fits the model.
     pub fn with_refiner(self, path: &Path, clip_tokenizer: &Path) -> Result<Self, LoadError> {
         let refiner = Refiner::load_to(&self.context, path, clip_tokenizer, &self.model)?;
-        Ok(Self { refiner: Some(refiner), ..self })
+        let mut offload = self.offload;
+        offload.watch(&refiner.networks);
+        Ok(Self { refiner: Some(refiner), offload, ..self })
+    }
+
+    /// The same with parts that may leave a GPU without memory for all of them.
+    fn with_offload(self, plan: OffloadPlan) -> Self {
+        let mut offload = Offload::new(plan, self.context.clone());
+        offload.watch_autoencoder(&self.model.vae);
+        offload.watch(&self.model.networks());
+        Self { offload, ..self }
     }
 
     /// The same with previews at this pace.
@@ -94,17 +105,39 @@ impl TorchEngine {
         settings: &config::CudaConfig,
     ) -> Result<Self, LoadError> {
         let gpu = open(settings, target);
-        let to = context(gpu.as_ref(), target);
-        let model = Model::load_to(&to, path, clip_tokenizer, target)?;
+        let offload = offload::plan(settings.offload, target, [Some(path), refiner].into_iter().flatten())?;
+        let may_offload = offload == OffloadPlan::WhenMemoryRunsOut;
+        let loaded = Self::load_as(offload, (path, refiner), clip_tokenizer, (target, gpu.clone()), settings);
+        let lanes = match loaded {
+            Err(cause) if cause.is_out_of_memory() && may_offload => {
+                let offload = OffloadPlan::Now;
+                Self::load_as(offload, (path, refiner), clip_tokenizer, (target, gpu), settings)?
+            }
+            loaded => loaded?,
+        };
+        Ok(if target.is_cpu() { lanes } else { lanes.with_warm_up(settings.warm_up.as_deref(), settings.rows) })
+    }
+
+    fn load_as(
+        offload: OffloadPlan,
+        (path, refiner): (&Path, Option<&Path>),
+        clip_tokenizer: &Path,
+        (target, gpu): (Target, Option<Rc<Gpu>>),
+        settings: &config::CudaConfig,
+    ) -> Result<Self, LoadError> {
+        let context = context(gpu.as_ref(), target);
+        let context = if offload == OffloadPlan::Now { context.with_offload() } else { context };
+        let model = Model::load_to(&context, path, clip_tokenizer, target)?;
         if model.family.family().is_refiner() {
             let reason = "this is a refiner, which draws after a base model: set that as model, and this as refiner";
             return Err(LoadError::Path { path: path.to_owned(), reason: reason.to_owned() });
         }
-        let mut lanes = Self::new(model).on(gpu, settings);
-        if let Some(path) = refiner {
-            lanes = lanes.with_refiner(path, clip_tokenizer)?;
-        }
-        Ok(if target.is_cpu() { lanes } else { lanes.with_warm_up(settings.warm_up.as_deref(), settings.rows) })
+        let lanes = Self { context, ..Self::new(model) }.with_offload(offload);
+        let lanes = match refiner {
+            Some(path) => lanes.with_refiner(path, clip_tokenizer)?,
+            None => lanes,
+        };
+        Ok(lanes.on(gpu, settings))
     }
 
     /// The same, and if it is on a GPU, on streams of its own, one for evaluations and one for pictures, with CUDA graphs if `settings` say
@@ -112,13 +145,13 @@ impl TorchEngine {
     #[must_use]
     pub fn with_cuda(self, settings: &config::CudaConfig) -> Self {
         let gpu = open(settings, self.model.target);
-        self.on(gpu, settings)
+        let context = context(gpu.as_ref(), self.model.target);
+        Self { context, ..self }.on(gpu, settings)
     }
 
     fn on(self, gpu: Option<Rc<Gpu>>, settings: &config::CudaConfig) -> Self {
-        let context = context(gpu.as_ref(), self.model.target);
         let Some(gpu) = gpu else { return self };
-        let lanes = Self { context, ..self.with_decoder(Box::new(Rc::clone(&gpu))) };
+        let lanes = self.with_decoder(Box::new(Rc::clone(&gpu)));
         if settings.graphs { lanes.with_graphs(Box::new(gpu)) } else { lanes }
     }
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod equipment;
+mod offload;
 mod retirement;
 mod warm_up;
 mod warm_up_plan;
@@ -26,6 +27,7 @@ use crate::engine::torch::device::threads::Threads;
 use crate::engine::torch::error::TorchError;
 use crate::engine::torch::families::{Model, Refiner};
 use crate::engine::torch::lora::LoraCache;
+use crate::engine::torch::networks::offload::{MovablePart, Offload, OffloadPlan};
 use crate::engine::{Engine, EngineLoad, EngineTimings, Event, Memory, Poisoned, Progress, Ticket};
 use crate::job::{Code, JobError, Spec};
 
@@ -41,6 +43,8 @@ pub struct TorchEngine {
     /// What goes on after it.
     refiner: Option<Refiner>,
     loras: LoraCache,
+    /// Which parts of both are where.
+    offload: Offload,
     prompts: ConditioningCache,
     /// In order of admission.
     active: Vec<Lane>,
@@ -81,11 +85,13 @@ impl TorchEngine {
         let loras = LoraCache::new(&model);
         let prompts = ConditioningCache::default();
         let (decodes, context) = (DecodeQueue::plain(model.target), DeviceContext::plain(model.target.device));
+        let offload = Offload::new(OffloadPlan::Never, context.clone());
         Self {
             decodes,
             model,
             refiner: None,
             loras,
+            offload,
             prompts,
             active,
             jobs,
@@ -115,7 +121,12 @@ impl TorchEngine {
 
     /// The UNet's output for `chosen` lanes, `[rows, latent, height, width]` in f32.
     fn predict(&mut self, chosen: &[usize]) -> Result<Tensor, TorchError> {
-        let Self { active, graphs, threads, .. } = self;
+        let Self { active, graphs, threads, offload, .. } = self;
+        let networks = &active[chosen[0]].stage().networks;
+        offload.require(MovablePart::Unet(networks.number))?;
+        if let Some(graphs) = graphs.as_mut().filter(|_| offload.take_unets_moved()) {
+            graphs.clear();
+        }
         let began = Instant::now();
         let batch = UnetBatch::of(chosen.iter().map(|&i| &active[i]))?;
         // They share a key, and so size and networks.
@@ -142,7 +153,10 @@ impl TorchEngine {
             let rows = lane.rows() as i64;
             let output = lane.stage().guidance.apply(&output.f_narrow(0, row, rows)?)?;
             if let Some(job) = self.jobs.get_mut(&lane.id.ticket) {
-                let look = job.previews.as_mut().and_then(|previews| previews.take(&self.model, lane, &output));
+                let previews = job.previews.as_mut().filter(|previews| previews.is_due());
+                // A look is not worth a part of the model that has to leave.
+                let previews = previews.filter(|_| self.offload.bring_if_room(MovablePart::Autoencoder));
+                let look = previews.and_then(|previews| previews.take(&self.model, lane, &output));
                 events.extend(look.map(|picture| (lane.id.ticket, Event::Preview(picture))));
                 job.progress.done += 1;
                 events.push((lane.id.ticket, Event::Progress(job.progress)));
@@ -154,19 +168,23 @@ impl TorchEngine {
         Ok(events)
     }
 
-    /// Memory ran out for `chosen`: what no lane draws with goes first, then there are fewer rows from now on, and if there
-    /// was but one lane, its job fails with what libtorch said.
+    /// Memory ran out for `chosen`: what no lane draws with goes first, then there are fewer rows from now on. If there was but one lane,
+    /// parts of the model begin to move, and if they do, its job fails with what libtorch said.
     fn make_room(&mut self, chosen: &[usize], cause: TorchError) -> Events {
         if self.warm_up.rows().is_some() {
             return vec![(warm_up_plan::TICKET, Event::Failed(cause.into()))];
         }
-        if self.release() {
+        let unet = MovablePart::Unet(self.active[chosen[0]].stage().networks.number);
+        if self.offload.make_room(Some(unet)) || self.release() {
             return Events::new();
         }
         let lanes = chosen.iter().map(|&i| &self.active[i]);
         let rows: usize = lanes.clone().map(Lane::rows).sum();
         if let [only] = chosen {
             let lane = &self.active[*only];
+            if self.offload.activate() {
+                return Events::new();
+            }
             let (ticket, Key { height, width, .. }) = (lane.id.ticket, lane.stage().key);
             let factor = self.model.vae.factor();
             let (width, height, cause) = (width * factor, height * factor, cause.first_line());
@@ -205,7 +223,7 @@ impl Engine for TorchEngine {
         self.interrupt_warm_up();
         loop {
             match self.take_in(ticket, spec) {
-                Err(cause) if cause.code == Code::OutOfMemory && self.release() => {}
+                Err(cause) if cause.code == Code::OutOfMemory && (self.release() || self.offload.activate()) => {}
                 taken => return taken,
             }
         }

@@ -6,11 +6,13 @@ use tch::Kind;
 use tracing::warn;
 
 use super::{Events, TorchEngine};
+use crate::batch::Key;
 use crate::engine::Event;
 use crate::engine::torch::decode::picture::{self, DecodeError};
 use crate::engine::torch::decode::queue::QueuedDecode;
 use crate::engine::torch::denoise::lane::Lane;
 use crate::engine::torch::error::{LoadError, TorchError};
+use crate::engine::torch::networks::offload::MovablePart;
 
 impl TorchEngine {
     /// Has the lanes that have no row left decoded, as many at a time as there is room for; tells of the pictures that are there.
@@ -30,16 +32,34 @@ impl TorchEngine {
     }
 
     fn begin_decode(&mut self, lane: Lane) -> Result<Events, TorchError> {
-        let mut begun = self.decodes.begin(&self.model, &lane);
-        while begun.as_ref().is_err_and(TorchError::is_out_of_memory) && self.release() {
-            begun = self.decodes.begin(&self.model, &lane);
-        }
+        let begun = loop {
+            let Self { decodes, model, offload, .. } = self;
+            let begun = offload.with(MovablePart::Autoencoder, || decodes.begin(model, &lane));
+            let lacks_memory = begun.as_ref().is_err_and(TorchError::is_out_of_memory);
+            if !(lacks_memory && (self.release() || self.offload.activate() || self.tiles(&lane))) {
+                break begun;
+            }
+        };
         match begun {
             Ok(pending) => self.decodes.keep(lane, self.model.vae.kind(), pending),
             Err(cause) if cause.is_out_of_memory() => return Ok(self.fail(&lane, DecodeError::Torch(cause))),
             Err(cause) => return Err(cause),
         }
         Ok(Events::new())
+    }
+
+    /// Has pictures of the size of `lane` be decoded in smaller tiles from now on; whether they can be.
+    fn tiles(&self, lane: &Lane) -> bool {
+        let Key { height, width, .. } = lane.stage().key;
+        let smaller = self.model.vae.halve_tiles(i64::from(height), i64::from(width));
+        if let Some(tile) = self.model.vae.tile().filter(|_| smaller) {
+            let tile = tile * i64::from(self.model.vae.factor());
+            warn!(
+                tile,
+                "out of memory; larger pictures are decoded in tiles from now on, and their colours differ a little"
+            );
+        }
+        smaller
     }
 
     fn collect(&mut self) -> Result<Events, TorchError> {
@@ -87,9 +107,12 @@ impl TorchEngine {
         }
         self.decodes.synchronize()?;
         let mut upcast = self.model.upcast_autoencoder(&self.context);
-        while upcast.as_ref().is_err_and(LoadError::is_out_of_memory) && self.release() {
+        while upcast.as_ref().is_err_and(LoadError::is_out_of_memory)
+            && (self.release() || self.offload.activate() || self.offload.make_room(None))
+        {
             upcast = self.model.upcast_autoencoder(&self.context);
         }
+        self.offload.watch_autoencoder(&self.model.vae);
         if let Some(refiner) = &mut self.refiner {
             refiner.model.vae = Rc::clone(&self.model.vae);
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use tch::Kind;
+use tch::{Device, Kind};
 use tracing::warn;
 
 use super::FAMILIES;
@@ -13,6 +13,7 @@ use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::cpu;
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::error::LoadError;
+use crate::engine::torch::weights::files::Weights;
 use crate::job::Family;
 use crate::job::checkpoint::{self, OtherCheckpoint};
 
@@ -50,6 +51,17 @@ impl Model {
             return Ok(vec![path.to_owned()]);
         }
         recognised(&ModelSource::folder(path)?)?.weight_files(path, half)
+    }
+
+    /// Bytes of the weights of the model at `path` in `kind`.
+    ///
+    /// # Errors
+    /// As for [`Self::files`], or a header cannot be read.
+    pub(in crate::engine::torch) fn weight_bytes(path: &Path, kind: Kind) -> Result<u64, LoadError> {
+        let files = Self::files(path, kind == Kind::Half)?;
+        let weights = Weights::open(&files, &DeviceContext::plain(Device::Cpu))?;
+        let numbers: usize = weights.shapes().map(|(_, shape)| shape.iter().product::<usize>()).sum();
+        Ok((numbers * kind.elt_size_in_bytes()) as u64)
     }
 
     /// An autoencoder in f32 beside a UNet in f16 (diffusers' `upcast_vae`): some, SDXL's above all, have activations beyond 65504, where f16

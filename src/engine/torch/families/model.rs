@@ -190,6 +190,11 @@ impl Model {
         self.vae.encode_raw(pixels)
     }
 
+    /// Has the autoencoder take what has more latents a side than `side`, a multiple of 4, in tiles of it (diffusers' `enable_tiling`).
+    pub fn tile_autoencoder(&self, side: i64) {
+        self.vae.use_tiles(side);
+    }
+
     /// Where it computes and in what.
     pub fn target(&self) -> Target {
         self.target

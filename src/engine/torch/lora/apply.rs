@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use tch::Device;
-
 use super::file::LoraFile;
 use super::names::LoraPart;
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::families::ModelFamily;
 use crate::engine::torch::networks::Networks;
@@ -17,9 +16,9 @@ impl Networks {
         number: u64,
         family: &dyn ModelFamily,
         (path, scale): (&Path, f64),
-        device: Device,
+        context: &DeviceContext,
     ) -> Result<Self, LoadError> {
-        let file = LoraFile::open(path, family, device)?;
+        let file = LoraFile::open(path, family, context)?;
         let prefixes = family.lora_prefixes();
         let (mut text_encoders, mut unet) = (self.text_encoders.clone(), self.unet.clone());
         let part = LoraPart::unet(prefixes.unet, &unet);

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tch::Device;
 use tracing::{debug, warn};
 
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::families::{Model, ModelFamily};
 use crate::engine::torch::networks::Networks;
+use crate::engine::torch::networks::offload::Offload;
 use crate::job::{Code, JobError, Lora};
 
 /// Changed models that are remembered. Of SD 1.5 in f16 one takes up to 1 GB beside the model, of SDXL up to 7 GB.
@@ -27,7 +28,6 @@ const LONG: Duration = Duration::from_secs(1);
 pub(in crate::engine::torch) struct LoraCache {
     base: Rc<Networks>,
     family: &'static dyn ModelFamily,
-    device: Device,
     folder: Option<PathBuf>,
     known: VecDeque<(Origin, Rc<Networks>)>,
     made: u64,
@@ -54,14 +54,7 @@ impl LoraCache {
     /// Those of `model`; without a folder it can only be itself.
     pub(in crate::engine::torch) fn new(model: &Model) -> Self {
         let base = Rc::new(model.networks());
-        Self {
-            base,
-            family: model.family,
-            device: model.target().device,
-            folder: None,
-            known: VecDeque::new(),
-            made: 0,
-        }
+        Self { base, family: model.family, folder: None, known: VecDeque::new(), made: 0 }
     }
 
     /// The same with LoRA files from `folder`.
@@ -73,14 +66,18 @@ impl LoraCache {
     ///
     /// # Errors
     /// Of the job alone: its file is gone, broken, or for another model, or does not fit into memory.
-    pub(in crate::engine::torch) fn choose(&mut self, lora: Option<&Lora>) -> Result<Rc<Networks>, JobError> {
+    pub(in crate::engine::torch) fn choose(
+        &mut self,
+        lora: Option<&Lora>,
+        at: (&DeviceContext, &mut Offload),
+    ) -> Result<Rc<Networks>, JobError> {
         // Times nothing it changes nothing, so it needs no copies.
         let Some(lora) = lora.filter(|lora| lora.scale != 0.0) else { return Ok(Rc::clone(&self.base)) };
         let file = format!("{}.safetensors", lora.name);
         let Some(path) = self.folder.as_ref().map(|folder| folder.join(&file)) else {
             return Err(failed(Code::LoraFailed, format!("lora {:?}: lora_dir is not set", lora.name)));
         };
-        self.remembered(&path, lora).map_err(|cause| {
+        self.remembered(&path, lora, at).map_err(|cause| {
             // Where the file lies is no concern of a client's.
             let told = cause.to_string().replace(&path.display().to_string(), &file);
             warn!(%cause, "a LoRA cannot be used");
@@ -89,7 +86,12 @@ impl LoraCache {
         })
     }
 
-    fn remembered(&mut self, path: &Path, lora: &Lora) -> Result<Rc<Networks>, LoadError> {
+    fn remembered(
+        &mut self,
+        path: &Path,
+        lora: &Lora,
+        at: (&DeviceContext, &mut Offload),
+    ) -> Result<Rc<Networks>, LoadError> {
         let origin = Origin::of(path, lora)
             .map_err(|cause| LoadError::Path { path: path.to_owned(), reason: cause.to_string() })?;
         let found = self.known.iter().position(|(known, _)| *known == origin);
@@ -97,21 +99,29 @@ impl LoraCache {
         self.known.truncate(MAX_LORAS - 1);
         let entry = match found {
             Some(entry) => entry,
-            None => (origin, Rc::new(self.merged(path, lora)?)),
+            None => (origin, Rc::new(self.merged(path, lora, at)?)),
         };
         let networks = Rc::clone(&entry.1);
         self.known.push_front(entry);
         Ok(networks)
     }
 
-    fn merged(&mut self, path: &Path, lora: &Lora) -> Result<Networks, LoadError> {
+    fn merged(
+        &mut self,
+        path: &Path,
+        lora: &Lora,
+        (context, offload): (&DeviceContext, &mut Offload),
+    ) -> Result<Networks, LoadError> {
         let began = Instant::now();
         self.made += 1;
-        let merge = |this: &Self| this.base.adapted(this.made, this.family, (path, lora.scale), this.device);
-        let networks = match merge(self) {
-            Err(cause) if cause.is_out_of_memory() && self.release() => merge(self),
-            merged => merged,
-        }?;
+        let merge = |this: &Self| this.base.adapted(this.made, this.family, (path, lora.scale), context);
+        let networks = loop {
+            match merge(self) {
+                Err(cause) if cause.is_out_of_memory() && (self.release() || offload.make_room(None)) => {}
+                merged => break merged?,
+            }
+        };
+        offload.watch(&networks);
         let (lora, ms) = (&lora.name, began.elapsed().as_millis() as u64);
         if began.elapsed() > LONG {
             warn!(lora, ms, "merging a LoRA took long, and every job waited for it");

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use tch::{Device, Kind};
+use tch::Kind;
 
 use super::names::{LoraPart, Spelling};
 use super::peft::{self, PeftMetadata};
+use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::families::ModelFamily;
 use crate::engine::torch::nn::LowRank;
@@ -37,9 +38,9 @@ pub(super) struct LoraFile {
 }
 
 impl LoraFile {
-    /// Reads `path`, which is for models of `family`; its tensors will be given in f32 on `device`.
-    pub(super) fn open(path: &Path, family: &dyn ModelFamily, device: Device) -> Result<Self, LoadError> {
-        let weights = Weights::read(path, LARGEST, device)?;
+    /// Reads `path`, which is for models of `family`; its tensors will be given in f32 at `context`.
+    pub(super) fn open(path: &Path, family: &dyn ModelFamily, context: &DeviceContext) -> Result<Self, LoadError> {
+        let weights = Weights::read(path, LARGEST, context)?;
         let shapes: HashMap<_, _> = weights.shapes().collect();
         let fault = |reason: String| LoadError::Path { path: path.to_owned(), reason };
         if shapes.is_empty() {

@@ -101,14 +101,16 @@ impl ClipTextModel {
     pub(in crate::engine::torch) fn load(at: &Scope, config: &ClipTextConfig) -> Result<Self, LoadError> {
         let embedding = |name: &str, entries| at.at("embeddings").at(name).tensor("weight", &[entries, config.width]);
         let layer = |i| Layer::load(&at.at(format!("encoder.layers.{i}")), config);
-        Ok(Self {
+        let mut encoder = Self {
             tokens: Rc::new(embedding("token_embedding", config.vocabulary)?),
             positions: Rc::new(embedding("position_embedding", config.length)?),
             layers: (0..config.layers).map(layer).collect::<Result<_, _>>()?,
             norm: LayerNorm::load(&at.at("final_layer_norm"), config.width, config.epsilon)?,
             end: config.end,
             projection: None,
-        })
+        };
+        Weight::offload_loaded(at, encoder.weights())?;
+        Ok(encoder)
     }
 
     /// The same with `text_projection` beside them (transformers' `CLIPTextModelWithProjection`).
@@ -117,7 +119,9 @@ impl ClipTextModel {
         config: &ClipTextConfig,
     ) -> Result<Self, LoadError> {
         let projection = Linear::load(&at.at("text_projection"), config.width, config.projection, false)?;
-        Ok(Self { projection: Some(projection), ..Self::load(at, config)? })
+        let mut encoder = Self { projection: Some(projection), ..Self::load(at, config)? };
+        Weight::offload_loaded(at, encoder.weights())?;
+        Ok(encoder)
     }
 
     /// Width of the pooled text; none without a projection.

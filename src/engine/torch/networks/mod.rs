@@ -3,6 +3,7 @@
 pub(in crate::engine::torch) mod clip_text;
 pub(in crate::engine::torch) mod conditioning;
 pub(in crate::engine::torch) mod encoded_text;
+pub(in crate::engine::torch) mod offload;
 pub(in crate::engine::torch) mod unet;
 pub(in crate::engine::torch) mod vae;
 

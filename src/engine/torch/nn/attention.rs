@@ -57,7 +57,8 @@ impl SelfAttention {
         self.out.forward_add(&attend(&qkv[0], &qkv[1], &qkv[2], self.heads, false)?, more)
     }
 
-    pub(super) fn weights(&mut self) -> [&mut Weight; 2] {
+    /// What it is made of, but for biases.
+    pub(in crate::engine::torch) fn weights(&mut self) -> [&mut Weight; 2] {
         [self.qkv.weight(), self.out.weight()]
     }
 }

@@ -12,6 +12,7 @@ mod residual;
 mod resnet;
 mod transformer;
 mod weight;
+mod weight_memory;
 
 pub(in crate::engine::torch) use crate::engine::torch::error::Forward;
 pub(in crate::engine::torch) use attention::{CrossAttention, SelfAttention, attend};
@@ -22,3 +23,4 @@ pub(in crate::engine::torch) use residual::Residual;
 pub(in crate::engine::torch) use resnet::Resnet;
 pub(in crate::engine::torch) use transformer::{Transformer, TransformerShape};
 pub(in crate::engine::torch) use weight::{LowRank, Weight};
+pub(in crate::engine::torch) use weight_memory::WeightMemory;

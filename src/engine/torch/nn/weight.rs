@@ -1,12 +1,11 @@
 //! Weights that models share: a clone is the same memory until a LoRA changes it. On a CPU that memory is brought into
 //! the order that it multiplies fastest in when a weight is first used.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
-use super::{ConvParams, Forward, onednn};
+use super::{ConvParams, Forward, WeightMemory, onednn};
 use crate::engine::torch::device::cpu;
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
@@ -25,7 +24,7 @@ pub(in crate::engine::torch) struct LowRank {
 /// of. Clones share the tensor.
 #[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct Weight {
-    tensor: Rc<RefCell<Tensor>>,
+    memory: Rc<WeightMemory>,
     /// Modules by name, each with its number of outputs, in the order in which they lie there.
     parts: Rc<[(String, i64)]>,
 }
@@ -38,7 +37,7 @@ impl Weight {
     }
 
     fn of(tensor: Tensor, parts: Rc<[(String, i64)]>) -> Self {
-        Self { tensor: Rc::new(RefCell::new(tensor)), parts }
+        Self { memory: Rc::new(WeightMemory::new(tensor)), parts }
     }
 
     /// Several with their outputs side by side.
@@ -86,7 +85,7 @@ impl Weight {
 
     /// As it is used, packed in place at the first time, for all clones.
     fn ready(&self, pack: impl FnOnce(&Tensor) -> Forward) -> Forward {
-        let mut tensor = self.tensor.borrow_mut();
+        let mut tensor = self.memory.tensor_mut();
         if onednn::can_pack(&tensor) {
             *tensor = pack(&tensor)?;
             cpu::note_freed(tensor.numel() * tensor.kind().elt_size_in_bytes());
@@ -94,9 +93,25 @@ impl Weight {
         Ok(tensor.shallow_clone())
     }
 
+    /// Where it lies.
+    pub(in crate::engine::torch) fn memory(&self) -> &Rc<WeightMemory> {
+        &self.memory
+    }
+
+    /// Has `weights` of a part that was loaded at `at` go to main memory, if that is where parts lie until they are used.
+    pub(in crate::engine::torch) fn offload_loaded<'a>(
+        at: &Scope,
+        weights: impl IntoIterator<Item = &'a mut Self>,
+    ) -> Forward<()> {
+        if !at.offloads() {
+            return Ok(());
+        }
+        weights.into_iter().try_for_each(|weight| weight.memory.offload())
+    }
+
     /// As it was loaded: a matrix is contiguous, a kernel has channels last.
     fn plain(&self) -> Forward {
-        let tensor = self.tensor.borrow();
+        let tensor = self.memory.tensor();
         if !onednn::is_packed(&tensor) {
             return Ok(tensor.shallow_clone());
         }
@@ -112,13 +127,16 @@ impl Weight {
     ) -> Result<(), E> {
         let mut sum = None;
         let mut start = 0;
-        let (size, kind) = (self.tensor.borrow().size(), self.tensor.borrow().kind());
+        let (size, kind) = (self.memory.tensor().size(), self.memory.tensor().kind());
         for (module, outputs) in self.parts.iter() {
             let shape = [&[*outputs], &size[1..]].concat();
             if let Some(LowRank { up, down }) = change(module, &shape)? {
                 let sum: &Tensor = match &mut sum {
                     Some(sum) => sum,
-                    none => none.insert(self.plain()?.f_to_dtype(Kind::Float, false, true)?),
+                    // From main memory, if another part of the model is on the device now.
+                    none => {
+                        none.insert(self.plain()?.f_to_device(up.device())?.f_to_dtype(Kind::Float, false, true)?)
+                    }
                 };
                 // A view, or nothing would come of it: matrices are contiguous, kernels have channels last.
                 let mut rows = by_pixel(&sum.f_narrow(0, start, *outputs)?)?.f_view([*outputs, -1])?;
@@ -128,7 +146,7 @@ impl Weight {
             start += outputs;
         }
         if let Some(sum) = sum {
-            self.tensor = Rc::new(RefCell::new(sum.f_to_kind(kind)?));
+            self.memory = Rc::new(WeightMemory::new(sum.f_to_kind(kind)?));
         }
         Ok(())
     }
@@ -177,7 +195,7 @@ mod tests {
         let base = weight("q", &[2, 3], Kind::Float);
         let mut same = base.clone();
         same.add(change("k")).unwrap();
-        assert!(Rc::ptr_eq(&base.tensor, &same.tensor));
+        assert!(Rc::ptr_eq(&base.memory, &same.memory));
     }
 
     #[test]
@@ -187,7 +205,7 @@ mod tests {
         changed.add(change("conv")).unwrap();
         assert_eq!(changed.plain().unwrap().kind(), Kind::BFloat16);
         assert_eq!(changed.plain().unwrap().stride(), base.plain().unwrap().stride());
-        assert!(!Rc::ptr_eq(&base.tensor, &changed.tensor));
+        assert!(!Rc::ptr_eq(&base.memory, &changed.memory));
     }
 
     #[test]
@@ -196,7 +214,7 @@ mod tests {
         let base = weight("conv", &[3, 4, 3, 3], Kind::Float).laid_out(channels_last).unwrap();
         let mut unused = Weight::of(base.plain().unwrap(), Rc::clone(&base.parts));
         let _ = base.convolve(&x, None, ConvParams::SAME).unwrap();
-        assert_eq!(onednn::is_packed(&base.tensor.borrow()), cfg!(target_arch = "x86_64"));
+        assert_eq!(onednn::is_packed(&base.memory.tensor()), cfg!(target_arch = "x86_64"));
         let mut used = base.clone();
         used.add(change("conv")).unwrap();
         unused.add(change("conv")).unwrap();

@@ -48,9 +48,13 @@ impl Weights {
     }
 
     /// Reads one file instead, and at most `largest` bytes of it: for files that people write over while we run.
-    pub(in crate::engine::torch) fn read(path: &Path, largest: u64, device: Device) -> Result<Self, LoadError> {
+    pub(in crate::engine::torch) fn read(
+        path: &Path,
+        largest: u64,
+        context: &DeviceContext,
+    ) -> Result<Self, LoadError> {
         let file = MappedFile::open(path, false, |path| read(path, largest))?;
-        Ok(Self::of(vec![file], DeviceContext::plain(device)))
+        Ok(Self::of(vec![file], context.clone()))
     }
 
     fn of(files: Vec<MappedFile>, context: DeviceContext) -> Self {
@@ -230,6 +234,11 @@ impl Scope<'_> {
     /// The tensor `name` here, of `shape`, or the error that tells why not.
     pub(in crate::engine::torch) fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, LoadError> {
         self.weights.tensor(&self.path(name), shape, self.kind)
+    }
+
+    /// Whether a part that is loaded goes to main memory until it is used.
+    pub(in crate::engine::torch) fn offloads(&self) -> bool {
+        self.weights.context.offloads()
     }
 
     /// What tensors come as.

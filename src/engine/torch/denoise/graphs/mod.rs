@@ -94,6 +94,11 @@ impl Graphs {
         true
     }
 
+    /// Lets go of all of them: what they read is somewhere else now.
+    pub(in crate::engine::torch) fn clear(&mut self) {
+        self.known.clear();
+    }
+
     /// Lets go of what is kept for this key and bucket of rows, captured or not.
     pub(in crate::engine::torch) fn forget(&mut self, key: Key, rows: usize) {
         self.known.retain(|graph| (graph.key, graph.rows) != (key, rows));

@@ -101,6 +101,13 @@ impl Gpu {
         Arc::clone(&self.usage)
     }
 
+    /// Gives back memory that no tensor uses.
+    pub(in crate::engine::torch) fn trim(&self) {
+        if let Err(cause) = self.helper.trim() {
+            debug!(%cause, "memory of a GPU is not given back yet");
+        }
+    }
+
     /// Waits until the last evaluation is done.
     pub(in crate::engine::torch) fn synchronize(&self) -> Forward<()> {
         self.ends[(self.evaluations.get() + 1) % 2].synchronize()
@@ -129,9 +136,7 @@ fn install(helper: &Helper, device: Device, kind: Kind, usage: &Arc<Usage>) -> O
 /// Goes after all tensors of an engine, so that the next engine, whose stream is another, finds their memory free.
 impl Drop for Gpu {
     fn drop(&mut self) {
-        if let Err(cause) = self.helper.trim() {
-            debug!(%cause, "memory of a GPU is not given back yet");
-        }
+        self.trim();
     }
 }
 

@@ -44,7 +44,7 @@ impl Unet {
         let down = loader.down(at)?;
         let middle = loader.middle(&at.at("mid_block"))?;
         let up = loader.up(at)?;
-        Ok(Self {
+        let mut unet = Self {
             time: TimeEmbedding::load(&at.at("time_embedding"), config)?,
             added: config
                 .added
@@ -60,7 +60,9 @@ impl Unet {
             levels: config.layers().into(),
             config: Rc::new(config.clone()),
             kind: at.kind(),
-        })
+        };
+        Weight::offload_loaded(at, unet.weights())?;
+        Ok(unet)
     }
 
     /// Channels of the latent.

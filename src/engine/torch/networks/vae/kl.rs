@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 use crate::engine::torch::device::cpu;
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::nn::{Conv2d, ConvParams, Forward, GroupNorm, Resnet, SelfAttention};
+use crate::engine::torch::nn::{Conv2d, ConvParams, Forward, GroupNorm, Resnet, SelfAttention, Weight};
 use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Scope;
 
@@ -16,7 +16,7 @@ const EPSILON: f64 = 1e-6;
 /// Halves an image whose right and lower edge were padded by one.
 const HALVE: ConvParams = ConvParams { kernel: 3, stride: 2, padding: 0 };
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Kl {
     encoder: Encoder,
     /// Last map of the encoder, to mean and log variance; some models go without.
@@ -61,6 +61,20 @@ impl Kl {
         let x = self.latents.as_ref().map_or(Ok(x.shallow_clone()), |conv| conv.forward(&x))?;
         self.decoder.forward(&x)
     }
+
+    /// What it is made of, but for norms and biases.
+    pub(super) fn weights(&mut self) -> Vec<&mut Weight> {
+        let Self { encoder, moments, latents, decoder } = self;
+        let levels = encoder.levels.iter_mut().chain(&mut decoder.levels).flat_map(weights_of);
+        let middles = encoder.middle.weights().chain(decoder.middle.weights());
+        let ends = [&mut encoder.conv_in, &mut encoder.conv_out, &mut decoder.conv_in, &mut decoder.conv_out];
+        let ends = ends.into_iter().chain(moments).chain(latents).map(Conv2d::weight);
+        ends.chain(middles).chain(levels).collect()
+    }
+}
+
+fn weights_of((resnets, resample): &mut Level) -> impl Iterator<Item = &mut Weight> {
+    resnets.iter_mut().flat_map(Resnet::weights).chain(resample.iter_mut().map(Conv2d::weight))
 }
 
 impl Shape {
@@ -116,10 +130,13 @@ fn pass(resnets: &[Resnet], x: Tensor) -> Forward {
     resnets.iter().try_fold(x, |x, resnet| resnet.forward(&x, None))
 }
 
-#[derive(Debug)]
+/// Resnets of a level, and what halves or doubles the image after them.
+type Level = (Vec<Resnet>, Option<Conv2d>);
+
+#[derive(Debug, Clone)]
 struct Encoder {
     conv_in: Conv2d,
-    levels: Vec<(Vec<Resnet>, Option<Conv2d>)>,
+    levels: Vec<Level>,
     middle: Middle,
     norm: GroupNorm,
     conv_out: Conv2d,
@@ -158,11 +175,11 @@ impl Encoder {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Decoder {
     conv_in: Conv2d,
     middle: Middle,
-    levels: Vec<(Vec<Resnet>, Option<Conv2d>)>,
+    levels: Vec<Level>,
     norm: GroupNorm,
     conv_out: Conv2d,
 }
@@ -204,7 +221,7 @@ impl Decoder {
 }
 
 /// Two residual blocks with single-headed attention between them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Middle {
     before: Resnet,
     attention: Option<(GroupNorm, SelfAttention)>,
@@ -235,5 +252,10 @@ impl Middle {
             x = attended.f_transpose(1, 2)?.f_unflatten(2, [height, width])?;
         }
         self.after.forward(&x, None)
+    }
+
+    fn weights(&mut self) -> impl Iterator<Item = &mut Weight> {
+        let attention = self.attention.iter_mut().flat_map(|(_, attention)| attention.weights());
+        self.before.weights().chain(attention).chain(self.after.weights())
     }
 }

@@ -5,17 +5,17 @@ use tch::Tensor;
 
 use crate::engine::torch::device::layout::channels_last;
 use crate::engine::torch::error::LoadError;
-use crate::engine::torch::nn::{Conv2d, ConvParams, Forward};
+use crate::engine::torch::nn::{Conv2d, ConvParams, Forward, Weight};
 use crate::engine::torch::weights::config::ConfigFile;
 use crate::engine::torch::weights::files::Scope;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Tiny {
     encoder: Vec<Layer>,
     decoder: Vec<Layer>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Layer {
     Convolution(Conv2d),
     Relu,
@@ -60,6 +60,21 @@ impl Tiny {
         // Latents beyond ±3 are bent back softly: nothing the encoder makes lies there.
         let bent = latents.f_div_scalar(3)?.f_tanh_()?.f_mul_scalar(3)?;
         run(&self.decoder, channels_last(&bent)?)?.f_mul_scalar(2)?.f_sub_scalar(1)
+    }
+
+    /// What it is made of, but for biases.
+    pub(super) fn weights(&mut self) -> Vec<&mut Weight> {
+        self.encoder.iter_mut().chain(&mut self.decoder).flat_map(Layer::convolutions).map(Conv2d::weight).collect()
+    }
+}
+
+impl Layer {
+    fn convolutions(&mut self) -> &mut [Conv2d] {
+        match self {
+            Self::Convolution(conv) => std::slice::from_mut(conv),
+            Self::Block(convs) => convs,
+            Self::Relu | Self::Double => &mut [],
+        }
     }
 }
 

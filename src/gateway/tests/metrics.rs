@@ -1,7 +1,10 @@
 //! What operators see: probes, numbers, names of requests, the list of jobs.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::gateway::{ApiKey, Role};
+use crate::telemetry::Metrics;
 
 async fn page(house: &TestGateway, query: &str) -> Value {
     serde_json::from_str(&house.get(&format!("/requests{query}")).await.1).unwrap()
@@ -97,4 +100,26 @@ async fn all_jobs_and_all_attempts_can_be_seen() {
     let brief: Vec<_> = attempts.iter().map(|tried| (tried["number"].as_u64(), tried["workerId"].as_str())).collect();
     assert_eq!(brief, [(Some(1), Some("w1")), (Some(2), Some("w2"))]);
     assert_eq!((&attempts[0]["why"], &history["forgotten"]), (&"its worker is not fit".into(), &0.into()));
+}
+
+/// Names of metrics in an exposition.
+fn told(exposition: &str) -> impl Iterator<Item = &str> {
+    exposition.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+}
+
+/// Those in the first column of the tables of a page.
+fn documented(page: &str) -> impl Iterator<Item = &str> {
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| `latentd_").and(line.split('|').nth(1)));
+    cells.flat_map(|cell| cell.split('`').filter(|word| word.starts_with("latentd_")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_docs_have_the_metrics_of_gateway_and_worker_and_no_others() {
+    let house = TestGateway::new();
+    house.get("/status/a").await;
+    let gateway = house.sends(Request::get("/metrics").body(Body::empty()).unwrap()).await.1;
+    let worker = Metrics::default().text();
+    let all: BTreeSet<&str> = told(&gateway).chain(told(&worker)).collect();
+    let pages = [include_str!("../../../docs/operating.md"), include_str!("../../../docs/gateway.md")];
+    assert_eq!(pages.into_iter().flat_map(documented).collect::<BTreeSet<_>>(), all);
 }

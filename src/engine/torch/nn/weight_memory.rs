@@ -48,13 +48,12 @@ impl WeightMemory {
         if tensor.device() == Device::Cpu {
             return Ok(());
         }
-        let host = match self.host.get() {
-            Some(host) => host,
-            None => {
-                // What is not waited for comes to memory that the device reaches by itself.
-                let host = tensor.f_to_device_(Device::Cpu, tensor.kind(), true, false)?;
-                self.host.get_or_init(|| host)
-            }
+        let host = if let Some(host) = self.host.get() {
+            host
+        } else {
+            // What is not waited for comes to memory that the device reaches by itself.
+            let host = tensor.f_to_device_(Device::Cpu, tensor.kind(), true, false)?;
+            self.host.get_or_init(|| host)
         };
         *tensor = host.shallow_clone();
         Ok(())

@@ -162,6 +162,7 @@ fn the_configuration_knows_where_it_came_from() {
         ("gateway.in_flight", json!(268_435_456), "default"),
         ("device", json!("cpu"), "--device"),
         ("dtype", json!("bf16"), "LATENTD_DTYPE"),
+        ("offload", json!("auto"), "default"),
         ("cuda.graphs", json!(true), "default"),
         ("cuda.kernels", json!(true), "default"),
         ("cuda.attention", json!("flash"), "default"),

@@ -157,13 +157,13 @@ def sharing(pipe: StableDiffusionXLPipeline, kind: type) -> diffusers.DiffusionP
     return found
 
 
-def pixels(pipe: StableDiffusionXLPipeline, config: dict, case: Case, out: Path) -> np.ndarray:
+def pixels(pipe: StableDiffusionXLPipeline, config: dict, case: Case, out: Path, **more: object) -> np.ndarray:
     """What the reference draws for one case: u8 [outputs, height, width, 3]. `config` is that of the model's own scheduler; files that
-    the case names are under `out`.
+    the case names are under `out`; `more` is what the pipeline is asked besides.
     """
     asked = dict(
         prompt=case.prompt, negative_prompt=case.negative_prompt, num_inference_steps=case.steps, guidance_scale=case.guidance_scale,
-        denoising_end=case.denoising_end, output_type="np",
+        denoising_end=case.denoising_end, output_type="np", **more,
     )  # fmt: skip
     generators = [torch.Generator().manual_seed((case.seed + i) % 2**64) for i in range(case.num_outputs)]
     if case.start is None or case.start.mask:

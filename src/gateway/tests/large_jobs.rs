@@ -1,9 +1,10 @@
 //! Jobs that need memory on their way to a worker: who waits for it, how much they hold, and that no job is forgotten meanwhile.
 
-use std::io::{Seek, read_to_string};
+use std::io::{Seek, read_to_string, sink};
 
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, timeout};
+use tracing::Dispatch;
 use tracing::subscriber::set_default;
 
 use super::peer::ClientId;
@@ -183,6 +184,8 @@ async fn the_log_says_once_a_minute_that_polls_end_without_a_job_for_lack_of_mem
     let _all = gateway.another_holds(MIB).await;
     gateway.run_large(LARGE).await;
     let log = Arc::new(tempfile::tempfile().unwrap());
+    // While there is one log alone, a line is off for good if a thread without a log is the first to come by it.
+    let _another = Dispatch::new(tracing_subscriber::fmt().with_writer(sink).finish());
     let _logging = set_default(tracing_subscriber::fmt().with_writer(log.clone()).finish());
     // For twenty seconds each.
     for _ in 0..4 {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::contract::Contract;
 use super::spec::Spec;
-use crate::sampler::{Sampler, SigmaSpacing};
+use crate::sampler::Sampler;
 
 /// The text chunks of image `index` of a job of this contract, as keyword and text.
 ///
@@ -17,10 +17,7 @@ pub fn text_chunks(contract: Contract, spec: &Spec, index: u32) -> [(&'static st
 
 fn parameters(spec: &Spec, index: u32) -> String {
     let negative = spec.negative_prompt.as_deref().filter(|negative| !negative.is_empty());
-    let spacing = match spec.sigmas {
-        SigmaSpacing::Default => "",
-        SigmaSpacing::SgmUniform => ", Schedule type: SGM Uniform",
-    };
+    let spacing = spec.sigmas.title().map(|title| format!(", Schedule type: {title}")).unwrap_or_default();
     format!(
         "{}{}\nSteps: {}, Sampler: {}{spacing}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}{}, Version: latentd {}",
         spec.prompt,
@@ -54,6 +51,11 @@ fn common_name(sampler: Sampler) -> &'static str {
         Sampler::Kdpm2D => "DPM2",
         Sampler::Pndm => "PLMS",
         Sampler::KLms => "LMS",
+        Sampler::DpmMSde => "DPM++ 2M SDE",
+        Sampler::Dpm3MSde => "DPM++ 3M SDE",
+        Sampler::DpmSde => "DPM++ SDE",
+        Sampler::UniPc => "UniPC",
+        Sampler::Deis => "DEIS",
         Sampler::Ddim | Sampler::Ddpm | Sampler::Ipndm | Sampler::Lcm | Sampler::Tcd => sampler.name(),
     }
 }

@@ -34,3 +34,17 @@ pub(super) fn alphas_cumprod(betas: &[f32]) -> Vec<f32> {
         })
         .collect()
 }
+
+/// The same betas with no signal left at the last timestep and as much as before at the first (arXiv 2305.08891, algorithm 1), in f32 as the
+/// reference has it.
+pub(super) fn with_zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
+    let roots: Vec<f32> = alphas_cumprod(betas).into_iter().map(f32::sqrt).collect();
+    let (Some(&first), Some(&last)) = (roots.first(), roots.last()) else { return Vec::new() };
+    let factor = first / (first - last);
+    let squares = roots.iter().map(|root| {
+        let root = (root - last) * factor;
+        root * root
+    });
+    let mut before = 1.0;
+    squares.map(|alpha| 1.0 - alpha / std::mem::replace(&mut before, alpha)).collect()
+}

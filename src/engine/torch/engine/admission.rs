@@ -132,9 +132,12 @@ impl Admission<'_> {
                 "negative_prompt has no effect: this model was distilled to follow guidance_scale without one".into(),
             );
         }
-        let spaced = model.schedule.spaced(spec.sigmas);
-        let plan = sampler::plan(spec.sampler, &spaced, spec.steps as usize, spec.first_step() as usize)
-            .map_err(invalid_steps)?;
+        let mut schedule = model.schedule.spaced(spec.sigmas);
+        if spec.start.as_ref().is_some_and(|start| start.mask.is_some()) {
+            schedule = schedule.for_inpainting();
+        }
+        let plan = sampler::plan(spec.sampler, &schedule, spec.steps as usize, spec.first_step() as usize)
+            .map_err(invalid_plan)?;
         let plan = match spec.denoising_end {
             Some(end) => plan.until(end, &model.schedule),
             None => plan,
@@ -163,7 +166,7 @@ impl Admission<'_> {
                 return Err(invalid("refine", message));
             }
         };
-        let plan = plan.map_err(invalid_steps)?;
+        let plan = plan.map_err(invalid_plan)?;
         if plan.rows.is_empty() {
             let of = match refine.mode {
                 RefineMode::Strength => format!("the strength leaves none of refiner_inference_steps = {steps}"),
@@ -180,7 +183,7 @@ impl Admission<'_> {
         let spec = self.spec;
         let (schedule, steps) = (&refiner.model.schedule, spec.steps as usize);
         let plan =
-            sampler::plan(refiner.sampler, schedule, steps, spec.first_step() as usize).map_err(invalid_steps)?;
+            sampler::plan(refiner.sampler, schedule, steps, spec.first_step() as usize).map_err(invalid_plan)?;
         self.warnings.extend(doubts(&plan, spec));
         if spec.lora.is_some() {
             self.warnings
@@ -205,7 +208,7 @@ impl Admission<'_> {
     ) -> Result<Stage, JobError> {
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
         let times = networks.unet.embed_times(&timesteps, scale, self.context).map_err(failed)?;
-        let run = SamplerRun::new(plan, Rc::clone(&model.schedule), times, self.context).map_err(failed)?;
+        let run = SamplerRun::new(plan, times, self.context).map_err(failed)?;
         let key = Key { networks: networks.number, ..size };
         Ok(Stage { key, networks, guidance, run, entry })
     }
@@ -283,8 +286,12 @@ fn doubts(plan: &Plan, spec: &Spec) -> Option<String> {
     }
 }
 
-fn invalid_steps(cause: PlanError) -> JobError {
-    invalid("num_inference_steps", cause.to_string())
+fn invalid_plan(cause: PlanError) -> JobError {
+    let field = match &cause {
+        PlanError::Unsupported { .. } | PlanError::Infinite { .. } => "scheduler",
+        PlanError::Steps { .. } | PlanError::Start { .. } | PlanError::Begin { .. } => "num_inference_steps",
+    };
+    invalid(field, cause.to_string())
 }
 
 fn invalid(field: &str, message: String) -> JobError {

@@ -27,6 +27,9 @@ pub(crate) struct Case {
     pub(crate) steps: usize,
     /// The step that the run began at.
     pub(crate) begin: usize,
+    /// Noise of each step, of samplers that have the choice.
+    #[serde(default)]
+    eta: f64,
     #[serde(flatten)]
     outcome: Outcome,
 }
@@ -98,7 +101,7 @@ impl Case {
     /// the length of the schedule), scales and levels (to themselves, or to 1 where they are smaller) and x after each
     /// row (to the largest x of the run). A run that was refused differs by nothing if there is no plan of it.
     pub(crate) fn difference(&self, sampler: Sampler, schedule: &NoiseSchedule) -> Result<f64> {
-        let plan = plan(sampler, schedule, self.steps, self.begin);
+        let plan = plan(sampler, &schedule.with_eta(self.eta), self.steps, self.begin);
         match &self.outcome {
             Outcome::Drawn(trajectory) => trajectory.difference(&plan?, schedule, self.begin == 0),
             Outcome::Refused { refused } => {

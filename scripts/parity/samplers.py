@@ -149,7 +149,7 @@ class Configured:
 SAMPLERS = {
     "DDIM": diffusers.DDIMScheduler,
     "DDPM": diffusers.DDPMScheduler,
-    "DPM-M": Configured(diffusers.DPMSolverMultistepScheduler, algorithm_type="dpmsolver++"),
+    "DPM-M": diffusers.DPMSolverMultistepScheduler,
     "DPM-S": diffusers.DPMSolverSinglestepScheduler,
     "EULER-A": diffusers.EulerAncestralDiscreteScheduler,
     "EULER-D": diffusers.EulerDiscreteScheduler,
@@ -159,6 +159,9 @@ SAMPLERS = {
     "KDPM2-D": diffusers.KDPM2DiscreteScheduler,
     "PNDM": diffusers.PNDMScheduler,
     "K-LMS": diffusers.LMSDiscreteScheduler,
+}
+# Those that came later; whole pictures of theirs are drawn apart.
+MORE = {
     "DPM-M-SDE": Configured(diffusers.DPMSolverMultistepScheduler, algorithm_type="sde-dpmsolver++"),
     "DPM-3M-SDE": Configured(diffusers.DPMSolverMultistepScheduler, algorithm_type="sde-dpmsolver++", solver_order=3),
     "DPM-SDE": DPMSolverSDEScheduler,
@@ -171,8 +174,9 @@ def build(cls, config):
     return cls.from_config(config | PIPELINE)
 
 
-def run(scheduler, steps, begin, record=True):
-    """One case. With `record` as inpainting drives a scheduler, else as txt2img does, which sets no begin index."""
+def run(scheduler, steps, begin, record=True, **asked):
+    """One case. With `record` as inpainting drives a scheduler, else as txt2img does, which sets no begin index. `asked` is
+    what a pipeline would hand to each step."""
     scheduler = copy.deepcopy(scheduler)  # which is quicker than to build one
     scheduler.set_timesteps(steps)
     timesteps = scheduler.timesteps[begin * scheduler.order :]
@@ -197,7 +201,7 @@ def run(scheduler, steps, begin, record=True):
     module.BrownianTreeNoiseSampler = lambda *args, **kwargs: lambda *sigmas: made_up(NOISE, row)
     for row, timestep in enumerate(timesteps):
         case["input_scales"].append(scheduler.scale_model_input(one, timestep)[0, 0].item())
-        x = scheduler.step(made_up(OUTPUT, row), timestep, x).prev_sample
+        x = scheduler.step(made_up(OUTPUT, row), timestep, x, **asked).prev_sample
         case["x"].append(x[0].tolist())
         if record:
             case["keeps"].append(level(timesteps[row + 1 : row + 2]) if row + 1 < len(timesteps) else [1.0, 0.0])
@@ -246,6 +250,17 @@ def cases(name, cls, configs, golden):
             yield place | {"begin": begin} | case
 
 
+def noisy_cases(configs, golden):
+    """Those of DDIM with noise."""
+    for config in ("sd15", "linspace", "zero-snr"):
+        scheduler = build(diffusers.DDIMScheduler, configs[config])
+        for steps in [5] if golden else STEPS:
+            for begin in {0, steps // 2}:
+                for eta in (0.3, 1.0):
+                    place = {"config": config, "steps": steps, "begin": begin, "eta": eta}
+                    yield place | run(scheduler, steps, begin, eta=eta)
+
+
 def shortened(value, digits):
     if isinstance(value, float):
         return float(f"{value:.{digits}g}")
@@ -275,11 +290,11 @@ def main():
         # As text, because Python's JSON has infinities.
         lines.append(json.dumps({"name": name, "text": json.dumps(config), "alphas_cumprod_sha256": digest}))
     (out / "configs.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
-    for name, cls in SAMPLERS.items():
+    for name, cls in (SAMPLERS | MORE).items():
         digits = 9 if args.golden else 17
         lines = [
             json.dumps({key: shortened(value, digits) for key, value in case.items()}, separators=(",", ":"))
-            for case in cases(name, cls, configs, args.golden)
+            for case in [*cases(name, cls, configs, args.golden), *(noisy_cases(configs, args.golden) if name == "DDIM" else [])]
         ]
         (out / f"{name}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
         print(f"{name}: {len(lines)} cases")

@@ -18,8 +18,9 @@ pub fn text_chunks(contract: Contract, spec: &Spec, index: u32) -> [(&'static st
 fn parameters(spec: &Spec, index: u32) -> String {
     let negative = spec.negative_prompt.as_deref().filter(|negative| !negative.is_empty());
     let spacing = spec.sigmas.title().map(|title| format!(", Schedule type: {title}")).unwrap_or_default();
+    let eta = if spec.eta > 0.0 { format!(", Eta: {}", spec.eta) } else { String::new() };
     format!(
-        "{}{}\nSteps: {}, Sampler: {}{spacing}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}{}, Version: latentd {}",
+        "{}{}\nSteps: {}, Sampler: {}{spacing}{eta}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}{}, Version: latentd {}",
         spec.prompt,
         negative.map(|negative| format!("\nNegative prompt: {negative}")).unwrap_or_default(),
         spec.steps,
@@ -90,6 +91,7 @@ mod tests {
             guidance_scale: 7.0,
             sampler: Sampler::KLms,
             sigmas: SigmaSpacing::Default,
+            eta: 0.0,
             seed: u64::MAX,
             start: None,
             lora: None,

@@ -129,6 +129,11 @@ impl Sampler {
         })
     }
 
+    /// Whether it can add noise at each step, as a job asks.
+    pub const fn has_eta(self) -> bool {
+        matches!(self, Self::Ddim)
+    }
+
     /// Whether its level at the last trained timestep is kept off having no signal at all.
     pub(super) const fn needs_signal(self) -> bool {
         !matches!(self, Self::Ddim | Self::Ddpm | Self::Lcm | Self::Tcd)

@@ -42,6 +42,8 @@ pub(super) struct Options {
     pub(super) euler_at_final: bool,
     /// Whether UniPC's B(h) is h (`bh1`).
     pub(super) linear_b: bool,
+    /// η of DDIM.
+    pub(super) eta: f64,
 }
 
 impl Default for Options {
@@ -59,6 +61,7 @@ impl Default for Options {
             lower_order_final: None,
             euler_at_final: false,
             linear_b: false,
+            eta: 0.0,
         }
     }
 }

@@ -27,6 +27,7 @@ pub struct NoiseSchedule {
     /// Whether a part of an image is kept.
     inpaints: bool,
     spacing: SigmaSpacing,
+    eta: f64,
 }
 
 impl NoiseSchedule {
@@ -41,6 +42,7 @@ impl NoiseSchedule {
             corrected: false,
             inpaints: false,
             spacing: SigmaSpacing::Default,
+            eta: 0.0,
         })
     }
 
@@ -55,6 +57,12 @@ impl NoiseSchedule {
     #[must_use]
     pub fn spaced(&self, spacing: SigmaSpacing) -> Self {
         Self { spacing, ..self.clone() }
+    }
+
+    /// The same with so much noise (0 to 1) at each step of a sampler that has the choice ([`Sampler::has_eta`]).
+    #[must_use]
+    pub fn with_eta(&self, eta: f64) -> Self {
+        Self { eta, ..self.clone() }
     }
 
     /// The same for a job that keeps a part of an image: the reference's pipeline of Stable Diffusion for that has no Runge-Kutta start.
@@ -86,6 +94,7 @@ impl NoiseSchedule {
     /// [`Refusal`] of a key of its own that it cannot follow.
     pub(super) fn of(&self, sampler: Sampler) -> Result<SamplerSchedule, Refusal> {
         let mut options = keys::read(sampler, &self.keys, self.spacing)?;
+        options.eta = self.eta;
         if self.corrected {
             options.steps_offset = 1;
             options.skip_prk_steps |= self.inpaints;

@@ -132,7 +132,7 @@ impl Admission<'_> {
                 "negative_prompt has no effect: this model was distilled to follow guidance_scale without one".into(),
             );
         }
-        let mut schedule = model.schedule.spaced(spec.sigmas);
+        let mut schedule = model.schedule.spaced(spec.sigmas).with_eta(spec.eta);
         if spec.start.as_ref().is_some_and(|start| start.mask.is_some()) {
             schedule = schedule.for_inpainting();
         }

@@ -65,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) name: String,
     text: String,
     alphas_cumprod_sha256: String,
+    /// The relative difference that its runs may have, if that is not the usual one.
+    pub(crate) bound: Option<f64>,
 }
 
 impl Config {

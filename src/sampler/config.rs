@@ -2,7 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use super::{betas, schedule::NoiseSchedule, steps::MAX_STEPS};
+use super::{
+    betas,
+    file_value::{UnsupportedKey, one_of},
+    python_json,
+    schedule::NoiseSchedule,
+    steps::MAX_STEPS,
+};
 
 /// Fewest and most training timesteps: any number of steps must find distinct timesteps, and memory is finite.
 const TRAIN_STEPS: std::ops::RangeInclusive<u64> = 2 * MAX_STEPS as u64..=100_000;
@@ -42,27 +48,8 @@ pub enum ScheduleError {
 
 impl ScheduleError {
     fn unsupported(key: &str, value: &Value) -> Self {
-        let Refusal { key, value } = Refusal::of(key, value);
+        let UnsupportedKey { key, value } = UnsupportedKey::of(key, value);
         Self::Unsupported { key, value }
-    }
-}
-
-/// A key whose value is not followed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) key: String,
-    /// As JSON, cut if it is long.
-    pub(super) value: String,
-}
-
-impl Refusal {
-    pub(super) fn of(key: &str, value: &Value) -> Self {
-        let mut text = value.to_string();
-        if let Some((cut, _)) = text.char_indices().nth(60) {
-            text.truncate(cut);
-            text.push('…');
-        }
-        Self { key: key.to_owned(), value: text }
     }
 }
 
@@ -73,7 +60,8 @@ impl NoiseSchedule {
     /// # Errors
     /// [`ScheduleError`] for what is not JSON, and as for [`Self::from_config`].
     pub fn from_json(text: &str) -> Result<Self, ScheduleError> {
-        Self::from_config(&read(text)?)
+        let config = python_json::parse(text).map_err(|error| ScheduleError::Syntax(error.to_string()))?;
+        Self::from_config(&config)
     }
 
     /// Reads a parsed `scheduler_config.json`, whichever scheduler class wrote it, as `from_config` of another class
@@ -91,11 +79,6 @@ impl NoiseSchedule {
         }
         Self::new(&draft.betas()?, draft.others).ok_or(ScheduleError::Betas)
     }
-}
-
-/// Python's JSON.
-pub(super) fn read(text: &str) -> Result<Value, ScheduleError> {
-    serde_json::from_str(&without_infinities(text)).map_err(|error| ScheduleError::Syntax(error.to_string()))
 }
 
 /// What has been read so far.
@@ -150,37 +133,6 @@ fn train_steps(value: &Value) -> Option<usize> {
 fn numbers(value: &Value) -> Option<Vec<f32>> {
     let values = value.as_array().filter(|values| TRAIN_STEPS.contains(&(values.len() as u64)))?;
     values.iter().map(|value| value.as_f64().map(|number| number as f32)).collect()
-}
-
-/// What the text `value` stands for among `choices`.
-pub(super) fn one_of<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Option<T> {
-    let value = value.as_str()?;
-    choices.iter().find(|(name, _)| *name == value).map(|&(_, choice)| choice)
-}
-
-/// JSON text with Python's bare `NaN`, `Infinity` and `-Infinity` made null, outside of strings.
-fn without_infinities(text: &str) -> String {
-    // Cut at quotes, every other piece is in a string; a quote after a backslash does not end one.
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find('"') {
-        out.push_str(&bare_to_null(&rest[..start]));
-        let mut escaped = false;
-        let end = rest[start + 1..].find(|c| {
-            let ends = c == '"' && !escaped;
-            escaped = c == '\\' && !escaped;
-            ends
-        });
-        let Some(end) = end else { break };
-        let next = start + end + 2;
-        out.push_str(&rest[start..next]);
-        rest = &rest[next..];
-    }
-    out + &bare_to_null(rest)
-}
-
-fn bare_to_null(text: &str) -> String {
-    text.replace("-Infinity", "null").replace("Infinity", "null").replace("NaN", "null")
 }
 
 #[cfg(test)]
@@ -248,14 +200,6 @@ mod tests {
         let schedule = NoiseSchedule::from_config(&config).unwrap();
         assert_eq!(schedule.alphas_cumprod().len(), 1200);
         assert_eq!(schedule.alphas_cumprod()[0].to_bits(), (1.0 - 0.001_f32).to_bits());
-    }
-
-    #[test]
-    fn pythons_infinities_are_null_outside_of_strings() {
-        let text = r#"{"a": -Infinity, "NaN \" Infinity": [NaN, Infinity], "c\\": "-Infinity"}"#;
-        let expected = r#"{"a": null, "NaN \" Infinity": [null, null], "c\\": "-Infinity"}"#;
-        assert_eq!(without_infinities(text), expected);
-        assert!(matches!(NoiseSchedule::from_json("{\"a"), Err(ScheduleError::Syntax(_))));
     }
 
     proptest! {

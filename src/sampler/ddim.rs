@@ -29,7 +29,7 @@ pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Pl
     Plan { unused_draw, ..Plan::of(1.0, &rows) }
 }
 
-/// x taken from one level to another with so much of its noise made anew (eq. 12).
+/// x taken from one level to another with so much of its noise fresh (eq. 12).
 fn noisy(schedule: &SamplerSchedule, (from, to): (Level, Level), fresh: f64) -> LinearCombination {
     let kept = (to.noise * to.noise - fresh * fresh).max(0.0).sqrt();
     schedule.transfer(from, Level { noise: kept, ..to }) + LinearCombination::NOISE * fresh

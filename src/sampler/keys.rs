@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    config::{Refusal, one_of},
+    file_value::{UnsupportedKey, one_of},
     prediction::Prediction,
     registry::Sampler,
     sampler_schedule::{Options, Spacing},
@@ -28,11 +28,11 @@ macro_rules! multistep {
     ($($other:expr),*) => { &[DpmM, DpmMSde, Dpm3MSde, $($other),*] };
 }
 
-const SPACED: &[Sampler] = multistep![Ddim, Ddpm, Deis, DpmSde, EulerA, EulerD, Heun, Ipndm, KLms, Kdpm2A, Kdpm2D, Pndm, UniPc];
-const CURVED: &[Sampler] = multistep![Deis, DpmS, DpmSde, EulerD, Heun, Ipndm, KLms, Kdpm2A, Kdpm2D, UniPc];
+const WITH_SPACING: &[Sampler] = multistep![Ddim, Ddpm, Deis, DpmSde, EulerA, EulerD, Heun, Ipndm, KLms, Kdpm2A, Kdpm2D, Pndm, UniPc];
+const WITH_CURVES: &[Sampler] = multistep![Deis, DpmS, DpmSde, EulerD, Heun, Ipndm, KLms, Kdpm2A, Kdpm2D, UniPc];
 const FLOWS: &[Sampler] = multistep![Deis, DpmS, UniPc];
 
-const KEYS: &[Key] = &[
+const SCHEDULER_KEYS: &[Key] = &[
     Key {
         name: "prediction_type",
         samplers: multistep![Ddim, Ddpm, Deis, DpmS, EulerD, Heun, Ipndm, KLms, Lcm, Tcd, UniPc],
@@ -60,7 +60,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "timestep_spacing",
-        samplers: SPACED,
+        samplers: WITH_SPACING,
         read: |value, options| {
             let spacings =
                 [("linspace", Spacing::Linspace), ("leading", Spacing::Leading), ("trailing", Spacing::Trailing)];
@@ -70,7 +70,7 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "steps_offset",
-        samplers: SPACED,
+        samplers: WITH_SPACING,
         read: |value, options| {
             set(&mut options.steps_offset, value.as_u64().filter(|&offset| offset < 2).map(|offset| offset as usize))
         },
@@ -90,17 +90,17 @@ const KEYS: &[Key] = &[
     },
     Key {
         name: "use_karras_sigmas",
-        samplers: CURVED,
+        samplers: WITH_CURVES,
         read: |value, options| curve(value, options, SigmaCurve::Karras),
     },
     Key {
         name: "use_exponential_sigmas",
-        samplers: CURVED,
+        samplers: WITH_CURVES,
         read: |value, options| curve(value, options, SigmaCurve::Exponential),
     },
     Key {
         name: "use_beta_sigmas",
-        samplers: CURVED,
+        samplers: WITH_CURVES,
         read: |value, options| curve(value, options, SigmaCurve::Beta),
     },
     // Ends of a curve. Without one they have no effect.
@@ -213,21 +213,21 @@ const IDLE: &[&str] = &[
 
 /// Whether some sampler has this key.
 pub(super) fn is_known(name: &str) -> bool {
-    IDLE.contains(&name) || KEYS.iter().any(|key| key.name == name)
+    IDLE.contains(&name) || SCHEDULER_KEYS.iter().any(|key| key.name == name)
 }
 
 /// What `keys` say to `sampler`, where a job may ask for another `spacing`; one that the sampler does not offer has no effect.
 ///
 /// # Errors
-/// [`Refusal`] of the first key of its own, in the order of [`KEYS`], whose value is not followed.
-pub(super) fn read(sampler: Sampler, keys: &Map<String, Value>, spacing: SigmaSpacing) -> Result<Options, Refusal> {
+/// [`UnsupportedKey`] of the first key of its own, in the order of [`SCHEDULER_KEYS`], whose value is not followed.
+pub(super) fn read(sampler: Sampler, keys: &Map<String, Value>, spacing: SigmaSpacing) -> Result<Options, UnsupportedKey> {
     let mut options = Options::default();
     let offered = Some(spacing).filter(|spacing| sampler.spacings().contains(spacing));
     let (replaced, asked) = replacement(offered.unwrap_or_default());
     asked(&mut options);
-    for key in KEYS.iter().filter(|key| key.samplers.contains(&sampler) && !replaced.contains(&key.name)) {
+    for key in SCHEDULER_KEYS.iter().filter(|key| key.samplers.contains(&sampler) && !replaced.contains(&key.name)) {
         if let Some(value) = keys.get(key.name) {
-            (key.read)(value, &mut options).ok_or_else(|| Refusal::of(key.name, value))?;
+            (key.read)(value, &mut options).ok_or_else(|| UnsupportedKey::of(key.name, value))?;
         }
     }
     if sampler == Dpm3MSde {
@@ -309,9 +309,9 @@ mod tests {
             ("solver_order", json!(3), &[DpmS]),
             ("solver_order", json!(4), &[Deis, DpmM, DpmMSde, DpmS, UniPc]),
             ("lambda_min_clipped", json!(-5.1), &[DpmM, DpmMSde, Dpm3MSde, DpmS]),
-            ("steps_offset", json!(2), SPACED),
-            ("timestep_spacing", json!("log"), SPACED),
-            ("use_karras_sigmas", json!("yes"), CURVED),
+            ("steps_offset", json!(2), WITH_SPACING),
+            ("timestep_spacing", json!("log"), WITH_SPACING),
+            ("use_karras_sigmas", json!("yes"), WITH_CURVES),
             ("set_alpha_to_one", json!(0), &[Ddim, Pndm]),
             ("skip_prk_steps", json!("no"), &[Pndm]),
             ("final_sigmas_type", json!("half"), &[DpmM, DpmMSde, Dpm3MSde, DpmS, EulerD, Ipndm, UniPc]),
@@ -337,7 +337,7 @@ mod tests {
         ] {
             let keys = Map::from_iter([(key.to_owned(), value.clone())]);
             for &sampler in Sampler::ALL {
-                let expected = samplers.contains(&sampler).then(|| Refusal::of(key, &value));
+                let expected = samplers.contains(&sampler).then(|| UnsupportedKey::of(key, &value));
                 assert_eq!(read(sampler, &keys, SigmaSpacing::Default).err(), expected, "{sampler}");
             }
         }
@@ -347,7 +347,7 @@ mod tests {
     fn there_is_one_curve_of_sigmas_and_a_jobs_own_is_in_place_of_the_files() {
         let mut config = json!({"use_karras_sigmas": true, "use_beta_sigmas": true});
         let options = |config: &Value, sampler, spacing| read(sampler, config.as_object().unwrap(), spacing);
-        let both = Refusal::of("use_beta_sigmas", &json!(true));
+        let both = UnsupportedKey::of("use_beta_sigmas", &json!(true));
         assert_eq!(options(&config, EulerD, SigmaSpacing::Default), Err(both));
         assert_eq!(options(&config, Ddim, SigmaSpacing::Default), Ok(Options::default()));
         let exponential = Options { curve: SigmaCurve::Exponential, ..Options::default() };
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(options(&config, EulerD, SigmaSpacing::SgmUniform), Ok(trailing));
         config["use_beta_sigmas"] = json!(false);
         config["sigma_min"] = json!(0.1);
-        let end = Refusal::of("sigma_min", &json!(0.1));
+        let end = UnsupportedKey::of("sigma_min", &json!(0.1));
         assert_eq!(options(&config, EulerD, SigmaSpacing::Default), Err(end.clone()));
         assert_eq!(options(&config, EulerD, SigmaSpacing::Beta), Err(end));
         assert_eq!(options(&config, EulerD, SigmaSpacing::SgmUniform), Ok(trailing));

@@ -17,6 +17,7 @@ mod dpm_s;
 mod dpm_sde;
 mod euler_a;
 mod euler_d;
+mod file_value;
 mod heun;
 mod ipndm;
 mod kdpm2;
@@ -24,9 +25,11 @@ mod keys;
 mod lcm;
 mod level;
 mod linear;
+mod linspace;
 mod lms;
 mod pndm;
 mod prediction;
+mod python_json;
 mod registry;
 mod sampler_schedule;
 mod schedule;
@@ -39,8 +42,8 @@ mod tcd;
 mod timesteps;
 mod unipc;
 
-use config::Refusal;
 pub use config::ScheduleError;
+use file_value::UnsupportedKey;
 pub use level::Level;
 pub use linear::{LinearCombination, STATE_SLOTS, Source};
 pub use prediction::Prediction;
@@ -112,7 +115,7 @@ pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize, begin: usi
     if begin > steps {
         return Err(PlanError::Begin { begin, steps });
     }
-    let schedule = schedule.of(sampler).map_err(|Refusal { key, value }| PlanError::Unsupported { sampler, key, value })?;
+    let schedule = schedule.of(sampler).map_err(|UnsupportedKey { key, value }| PlanError::Unsupported { sampler, key, value })?;
     if sampler == Sampler::Pndm && !schedule.options.skip_prk_steps && steps < pndm::LEAST_STEPS {
         return Err(PlanError::Start { steps, least: pndm::LEAST_STEPS });
     }
@@ -122,6 +125,19 @@ pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize, begin: usi
     }
     let plan = sampler.planner()(&schedule, steps, begin).with_model(&schedule);
     if plan.is_finite() { Ok(plan) } else { Err(PlanError::Infinite { sampler, steps }) }
+}
+
+impl Plan {
+    /// The plan up to where the share `end` of the trained timesteps has been gone through, from the noisiest down (diffusers'
+    /// `denoising_end`): rows at a timestep below that are left out.
+    #[must_use]
+    pub fn until(mut self, end: f64, schedule: &NoiseSchedule) -> Self {
+        let last = schedule.timestep_at(end);
+        let kept = self.rows.iter().filter(|row| row.timestep >= last).count();
+        self.unused_draw &= kept == self.rows.len();
+        self.rows.truncate(kept);
+        self
+    }
 }
 
 /// The part of a whole run of `steps` steps that is left where the share `begin` of the trained timesteps has been gone through, from the

@@ -3,7 +3,7 @@
 use super::sigma_spacing::SigmaSpacing;
 use super::steps::{DISTILLED_STEPS, MAX_STEPS};
 use super::{
-    config::read, ddim, ddpm, deis, dpm_m, dpm_s, dpm_sde, euler_a, euler_d, heun, ipndm, kdpm2, lcm, lms, pndm,
+    ddim, ddpm, deis, dpm_m, dpm_s, dpm_sde, euler_a, euler_d, heun, ipndm, kdpm2, lcm, lms, pndm, python_json,
     sampler_schedule::SamplerSchedule, table::Plan, tcd, unipc,
 };
 
@@ -116,7 +116,7 @@ samplers! {
 impl Sampler {
     /// The sampler that a `scheduler_config.json` names by its class; `None` if that is none of ours, or the text cannot be read.
     pub fn of_config(text: &str) -> Option<Self> {
-        let config = read(text).ok()?;
+        let config = python_json::parse(text).ok()?;
         let class = config["_class_name"].as_str()?;
         // Files of JAX models are the same but for this.
         let class = class.strip_prefix("Flax").unwrap_or(class);

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{
     betas,
-    config::Refusal,
+    file_value::UnsupportedKey,
     keys,
     registry::Sampler,
     sampler_schedule::{Options, SamplerSchedule, TrainedLevels},
@@ -91,8 +91,8 @@ impl NoiseSchedule {
     /// What `sampler` makes of the scheduler file.
     ///
     /// # Errors
-    /// [`Refusal`] of a key of its own that it cannot follow.
-    pub(super) fn of(&self, sampler: Sampler) -> Result<SamplerSchedule, Refusal> {
+    /// [`UnsupportedKey`] of a key of its own that it cannot follow.
+    pub(super) fn of(&self, sampler: Sampler) -> Result<SamplerSchedule, UnsupportedKey> {
         let mut options = keys::read(sampler, &self.keys, self.spacing)?;
         options.eta = self.eta;
         if self.corrected {

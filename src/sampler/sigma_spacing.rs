@@ -1,6 +1,6 @@
 //! How a job may have its steps spread over the noise levels, whatever the model's scheduler file says.
 
-use super::{beta_distribution, timesteps::linspace};
+use super::{beta_distribution, linspace::linspace};
 
 /// How steps are spread over the noise levels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

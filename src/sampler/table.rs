@@ -5,7 +5,6 @@ use super::{
     linear::{LinearCombination, STATE_SLOTS},
     prediction::Prediction,
     sampler_schedule::SamplerSchedule,
-    schedule::NoiseSchedule,
 };
 
 /// All the arithmetic of one sampling run but the model itself.
@@ -59,17 +58,6 @@ impl Plan {
     /// picture, so txt2img gives noise: the reference does so for the σ samplers at one step, which begin at timestep 0.
     pub fn begins_clean(&self) -> bool {
         self.begin.sigma() < 0.1
-    }
-
-    /// The plan up to where the share `end` of the trained timesteps has been gone through, from the noisiest down (diffusers'
-    /// `denoising_end`): rows at a timestep below that are left out.
-    #[must_use]
-    pub fn until(mut self, end: f64, schedule: &NoiseSchedule) -> Self {
-        let last = schedule.timestep_at(end);
-        let kept = self.rows.iter().filter(|row| row.timestep >= last).count();
-        self.unused_draw &= kept == self.rows.len();
-        self.rows.truncate(kept);
-        self
     }
 
     /// The level of noise that is left after the last row.

@@ -143,7 +143,7 @@ impl Admission<'_> {
             None => plan,
         };
         self.warnings.extend(doubts(&plan, spec));
-        self.stage((model, networks), size, (guidance, scale), plan, StageEntry::Continue)
+        self.stage(networks, size, (guidance, scale), plan, StageEntry::Continue)
     }
 
     /// What a refiner does after it.
@@ -195,12 +195,12 @@ impl Admission<'_> {
     fn by_refiner(&mut self, refiner: &Refiner, size: Key, plan: Plan, entry: StageEntry) -> Result<Stage, JobError> {
         let (model, networks) = (&refiner.model, Rc::clone(&refiner.networks));
         let guidance = self.guidance(model, &networks, Some(""), REFINER_GUIDANCE)?;
-        self.stage((model, networks), size, (guidance, REFINER_GUIDANCE), plan, entry)
+        self.stage(networks, size, (guidance, REFINER_GUIDANCE), plan, entry)
     }
 
     fn stage(
         &mut self,
-        (model, networks): (&Model, Rc<Networks>),
+        networks: Rc<Networks>,
         size: Key,
         (guidance, scale): (Guidance, f64),
         plan: Plan,

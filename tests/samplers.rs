@@ -9,8 +9,8 @@ mod trajectory;
 use std::{collections::HashMap, path::Path};
 
 use latentd::sampler::{
-    Level, LinearCombination, MAX_STEPS, NoiseSchedule, Plan, PlanError, Prediction, STATE_SLOTS, Sampler, SigmaSpacing,
-    Source, plan,
+    Level, LinearCombination, MAX_STEPS, NoiseSchedule, Plan, PlanError, Prediction, STATE_SLOTS, Sampler,
+    SigmaSpacing, Source, plan,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -180,15 +180,17 @@ fn configs() -> impl Strategy<Value = Value> {
         0..=1,
         prop::option::of(any::<bool>()),
     )
-        .prop_map(|(kind, beta_schedule, beta_start, beta_end, train_steps, spacing, steps_offset, set_alpha_to_one)| {
-            let mut config = json!({
-                "beta_schedule": beta_schedule, "beta_start": beta_start, "beta_end": beta_end,
-                "num_train_timesteps": train_steps, "timestep_spacing": spacing, "steps_offset": steps_offset,
-                "set_alpha_to_one": set_alpha_to_one, "skip_prk_steps": true,
-            });
-            kind.as_object().unwrap().iter().for_each(|(key, value)| config[key] = value.clone());
-            config
-        })
+        .prop_map(
+            |(kind, beta_schedule, beta_start, beta_end, train_steps, spacing, steps_offset, set_alpha_to_one)| {
+                let mut config = json!({
+                    "beta_schedule": beta_schedule, "beta_start": beta_start, "beta_end": beta_end,
+                    "num_train_timesteps": train_steps, "timestep_spacing": spacing, "steps_offset": steps_offset,
+                    "set_alpha_to_one": set_alpha_to_one, "skip_prk_steps": true,
+                });
+                kind.as_object().unwrap().iter().for_each(|(key, value)| config[key] = value.clone());
+                config
+            },
+        )
 }
 
 /// A sampler, a number of steps and a step to begin at.

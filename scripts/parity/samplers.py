@@ -181,8 +181,8 @@ def run(scheduler, steps, begin, record=True, **asked):
     what a pipeline would hand to each step."""
     scheduler = copy.deepcopy(scheduler)  # which is quicker than to build one
     scheduler.set_timesteps(steps)
-    if getattr(scheduler.config, "solver_order", 0) == 3:
-        # The third order's factors are small differences, of which float32 leaves little at hundreds of steps.
+    if "solver_order" in scheduler.config:
+        # The factors of higher orders are small differences, of which float32 leaves little at hundreds of steps.
         scheduler.sigmas = scheduler.sigmas.double()
     timesteps = scheduler.timesteps[begin * scheduler.order :]
     if record and hasattr(scheduler, "set_begin_index"):

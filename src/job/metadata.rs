@@ -79,6 +79,7 @@ mod tests {
         Defaults, ImageSource, Img2Img, LoadedImage, Lora, Mask, Offer, OfferedModel, Picture, Refine, RefineMode,
         Shade, Size, validate,
     };
+    use crate::sampler::SigmaSpacing;
 
     fn spec() -> Spec {
         Spec {
@@ -113,6 +114,19 @@ mod tests {
                 .to_owned()
                 + tail
         );
+    }
+
+    #[test]
+    fn parameters_tell_how_steps_are_spread_and_how_much_noise_they_add() {
+        let karras = Spec { sampler: Sampler::DpmMSde, sigmas: SigmaSpacing::Karras, ..spec() };
+        let [(_, text), _] = text_chunks(Contract::Sd1, &karras, 0);
+        assert!(text.contains(", Sampler: DPM++ 2M SDE, Schedule type: Karras, CFG scale: 7, "), "{text}");
+        let noisy = Spec { sampler: Sampler::Ddim, eta: 0.5, ..spec() };
+        for contract in Contract::ALL {
+            let [(_, text), (_, input)] = text_chunks(*contract, &noisy, 0);
+            assert!(text.contains(", Sampler: DDIM, Eta: 0.5, CFG scale: 7, "), "{text}");
+            assert!(input.contains(r#""eta":0.5"#), "{contract}: {input}");
+        }
     }
 
     #[test]

@@ -329,6 +329,7 @@ mod tests {
             ("num_outputs", json!([1, 9, 10])),
             ("num_inference_steps", json!([1, 499, 500])),
             ("guidance_scale", json!([0, 0.0, -0.0, 1e-300, 0.5, 1, 7.5, 20, 20.0])),
+            ("eta", json!([0, 0.0, -0.0])),
             ("seed", json!([null, 0, -1, i64::MIN, u64::MAX])),
             ("nsfw", json!([true, false])),
             ("lora", json!([null, "ink", "wool"])),

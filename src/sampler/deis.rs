@@ -53,7 +53,8 @@ fn change(from: Level, to: Level, x: LinearCombination, noise: LinearCombination
 
 /// The polynomial in ln ρ over `nodes` that is 1 at `nodes[which]` and 0 at the others, integrated over ρ.
 fn weight(nodes: &[f64], which: usize, (from, to): (f64, f64)) -> f64 {
-    let logs = |rho: f64| nodes.iter().enumerate().filter(move |&(i, _)| i != which).map(move |(_, node)| (rho / node).ln());
+    let logs =
+        |rho: f64| nodes.iter().enumerate().filter(move |&(i, _)| i != which).map(move |(_, node)| (rho / node).ln());
     let scale: f64 = logs(nodes[which]).product();
     let integral = |rho: f64| {
         let (sum, product) = logs(rho).fold((0.0, 1.0), |(sum, product), log| (sum + log, product * log));

@@ -104,7 +104,8 @@ impl<'a> Run<'a> {
             Equation::Sde => (2.0 * length, -0.5),
         };
         let fall = (-rate).exp_m1();
-        self.first_order(i, clean) + first * (signal * (fall / rate + 1.0))
+        self.first_order(i, clean)
+            + first * (signal * (fall / rate + 1.0))
             + second * (signal * (constant - (fall + rate) / (rate * rate)))
     }
 

@@ -22,7 +22,9 @@ pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Pl
         }
         let middle = (sigma * next).sqrt();
         let clean = schedule.clean(Level::of_sigma(sigma));
-        rows.push(levels.row(i, Update::x_and(noisy((sigma, middle), LinearCombination::X, clean), [LinearCombination::X])));
+        rows.push(
+            levels.row(i, Update::x_and(noisy((sigma, middle), LinearCombination::X, clean), [LinearCombination::X])),
+        );
         let clean = schedule.clean(Level::of_sigma(middle));
         rows.push(DraftRow {
             timestep: f64::from(schedule.curve_timestep(middle) as f32),

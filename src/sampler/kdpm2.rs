@@ -41,8 +41,7 @@ fn midpoint(schedule: &SamplerSchedule, steps: usize, begin: usize, split: impl 
         rows.push(levels.row(i, Update::x_and(half, [LinearCombination::X])));
         if i + 1 < steps {
             let noise = schedule.noise(Level::of_sigma(middle));
-            let whole =
-                LinearCombination::slot(1) + noise * (down - sigma) + LinearCombination::NOISE * up;
+            let whole = LinearCombination::slot(1) + noise * (down - sigma) + LinearCombination::NOISE * up;
             rows.push(DraftRow {
                 timestep: schedule.timestep_of(middle),
                 level: Level::of_sigma(next), // what the reference's index points at, not σ of the middle

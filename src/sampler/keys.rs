@@ -11,8 +11,8 @@ use super::{
     steps::DISTILLED_STEPS,
 };
 use Sampler::{
-    Ddim, Ddpm, Deis, Dpm3MSde, DpmM, DpmMSde, DpmS, DpmSde, EulerA, EulerD, Heun, Ipndm, KLms, Kdpm2A, Kdpm2D, Lcm, Pndm, Tcd,
-    UniPc,
+    Ddim, Ddpm, Deis, Dpm3MSde, DpmM, DpmMSde, DpmS, DpmSde, EulerA, EulerD, Heun, Ipndm, KLms, Kdpm2A, Kdpm2D, Lcm,
+    Pndm, Tcd, UniPc,
 };
 
 /// A key of some samplers.
@@ -28,7 +28,8 @@ macro_rules! multistep {
     ($($other:expr),*) => { &[DpmM, DpmMSde, Dpm3MSde, $($other),*] };
 }
 
-const WITH_SPACING: &[Sampler] = multistep![Ddim, Ddpm, Deis, DpmSde, EulerA, EulerD, Heun, Ipndm, KLms, Kdpm2A, Kdpm2D, Pndm, UniPc];
+const WITH_SPACING: &[Sampler] =
+    multistep![Ddim, Ddpm, Deis, DpmSde, EulerA, EulerD, Heun, Ipndm, KLms, Kdpm2A, Kdpm2D, Pndm, UniPc];
 const WITH_CURVES: &[Sampler] = multistep![Deis, DpmS, DpmSde, EulerD, Heun, Ipndm, KLms, Kdpm2A, Kdpm2D, UniPc];
 const FLOWS: &[Sampler] = multistep![Deis, DpmS, UniPc];
 
@@ -220,7 +221,11 @@ pub(super) fn is_known(name: &str) -> bool {
 ///
 /// # Errors
 /// [`UnsupportedKey`] of the first key of its own, in the order of [`SCHEDULER_KEYS`], whose value is not followed.
-pub(super) fn read(sampler: Sampler, keys: &Map<String, Value>, spacing: SigmaSpacing) -> Result<Options, UnsupportedKey> {
+pub(super) fn read(
+    sampler: Sampler,
+    keys: &Map<String, Value>,
+    spacing: SigmaSpacing,
+) -> Result<Options, UnsupportedKey> {
     let mut options = Options::default();
     let offered = Some(spacing).filter(|spacing| sampler.spacings().contains(spacing));
     let (replaced, asked) = replacement(offered.unwrap_or_default());
@@ -244,10 +249,11 @@ fn replacement(spacing: SigmaSpacing) -> (&'static [&'static str], fn(&mut Optio
         SigmaSpacing::Karras => (CURVES, |options| options.curve = SigmaCurve::Karras),
         SigmaSpacing::Exponential => (CURVES, |options| options.curve = SigmaCurve::Exponential),
         SigmaSpacing::Beta => (CURVES, |options| options.curve = SigmaCurve::Beta),
-        SigmaSpacing::SgmUniform => (
-            &["timestep_spacing", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"],
-            |options| options.spacing = Some(Spacing::Trailing),
-        ),
+        SigmaSpacing::SgmUniform => {
+            (&["timestep_spacing", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"], |options| {
+                options.spacing = Some(Spacing::Trailing)
+            })
+        }
     }
 }
 

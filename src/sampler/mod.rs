@@ -115,7 +115,8 @@ pub fn plan(sampler: Sampler, schedule: &NoiseSchedule, steps: usize, begin: usi
     if begin > steps {
         return Err(PlanError::Begin { begin, steps });
     }
-    let schedule = schedule.of(sampler).map_err(|UnsupportedKey { key, value }| PlanError::Unsupported { sampler, key, value })?;
+    let schedule =
+        schedule.of(sampler).map_err(|UnsupportedKey { key, value }| PlanError::Unsupported { sampler, key, value })?;
     if sampler == Sampler::Pndm && !schedule.options.skip_prk_steps && steps < pndm::LEAST_STEPS {
         return Err(PlanError::Start { steps, least: pndm::LEAST_STEPS });
     }

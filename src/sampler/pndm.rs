@@ -74,8 +74,7 @@ impl Run<'_> {
     fn runge_kutta_first(&self, timesteps: &[i64], begin: usize) -> Vec<DraftRow> {
         let half = self.stride / 2;
         let three = timesteps.windows(2).take(LEAST_STEPS - 1);
-        let start: Vec<i64> =
-            three.flat_map(|pair| [pair[0], pair[1] + half, pair[1] + half, pair[1]]).collect();
+        let start: Vec<i64> = three.flat_map(|pair| [pair[0], pair[1] + half, pair[1] + half, pair[1]]).collect();
         let all: Vec<i64> = start.iter().chain(&timesteps[LEAST_STEPS - 1..]).copied().collect();
         let row = |(evaluation, &timestep): (usize, &i64)| {
             let update = if evaluation < START_ROWS {

@@ -78,9 +78,9 @@ impl SigmaCurve {
                 even(0.0, 1.0).map(|share| (start + share * (end - start)).powf(RHO)).collect()
             }
             Self::Exponential => even(highest.ln(), lowest.ln()).map(f64::exp).collect(),
-            Self::Beta => {
-                even(0.0, 1.0).map(|share| lowest + beta_distribution::quantile(1.0 - share) * (highest - lowest)).collect()
-            }
+            Self::Beta => even(0.0, 1.0)
+                .map(|share| lowest + beta_distribution::quantile(1.0 - share) * (highest - lowest))
+                .collect(),
         })
     }
 }

@@ -30,7 +30,11 @@ impl Conflict {
 
     /// That of a model's defaults, which hold for jobs from noise and from an image.
     pub(super) fn of_defaults(draft: &Draft, table: &Table) -> Option<Self> {
-        steps(draft, table).into_iter().find_map(|steps| too_many(draft, steps)).or_else(|| spread(draft)).or_else(|| noisy(draft))
+        steps(draft, table)
+            .into_iter()
+            .find_map(|steps| too_many(draft, steps))
+            .or_else(|| spread(draft))
+            .or_else(|| noisy(draft))
     }
 
     /// What the field may say.

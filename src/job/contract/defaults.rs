@@ -262,7 +262,7 @@ mod tests {
             ),
             (
                 r#"{"defaults": {"sigmas": "sgm_uniform", "scheduler": "DPM-S"}}"#,
-                r#"defaults.sigmas is "sgm_uniform": use default with DPM-S"#,
+                r#"defaults.sigmas is "sgm_uniform": use default, karras, exponential or beta with DPM-S"#,
             ),
             (
                 r#"{"defaults": {"width": 500}}"#,

@@ -182,8 +182,7 @@ impl Admission<'_> {
     fn refine_image(&mut self, refiner: &Refiner, size: Key) -> Result<Stage, JobError> {
         let spec = self.spec;
         let (schedule, steps) = (&refiner.model.schedule, spec.steps as usize);
-        let plan =
-            sampler::plan(refiner.sampler, schedule, steps, spec.first_step() as usize).map_err(invalid_plan)?;
+        let plan = sampler::plan(refiner.sampler, schedule, steps, spec.first_step() as usize).map_err(invalid_plan)?;
         self.warnings.extend(doubts(&plan, spec));
         if spec.lora.is_some() {
             self.warnings

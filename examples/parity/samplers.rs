@@ -20,6 +20,9 @@ const BOUND: f64 = 1e-5;
 /// by 1.3e-5 of that (K-LMS from step 250, against the reference's own formulas in float64).
 const BEGUN_BOUND: f64 = 2e-5;
 
+/// The same for third order as an SDE, whose factors make more of the rounding of x.
+const THIRD_ORDER_BOUND: f64 = 1e-4;
+
 /// Compares `dir/samplers`: one row for the noise schedules, and for each sampler one of whole runs, one of those begun later, and one for each
 /// bound that configurations have of their own.
 pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
@@ -47,8 +50,9 @@ pub(crate) fn check(dir: &Path, report: &mut Report) -> Result<()> {
             };
             group.see(difference, place);
         }
-        report.row("samplers", sampler.name(), &whole, BOUND);
-        report.row("samplers", &format!("{sampler}, begun later"), &begun, BEGUN_BOUND);
+        let least = if sampler == Sampler::Dpm3MSde { THIRD_ORDER_BOUND } else { 0.0 };
+        report.row("samplers", sampler.name(), &whole, BOUND.max(least));
+        report.row("samplers", &format!("{sampler}, begun later"), &begun, BEGUN_BOUND.max(least));
         for (bound, worst) in rounded.values() {
             report.row("samplers", &format!("{sampler}, other files"), worst, *bound);
         }

@@ -48,3 +48,18 @@ pub(super) fn with_zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
     let mut before = 1.0;
     squares.map(|alpha| 1.0 - alpha / std::mem::replace(&mut before, alpha)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rescaled_betas_leave_no_signal_at_the_end_and_as_much_at_the_start() {
+        let betas = scaled_linear(0.00085, 0.012, 1000);
+        let (plain, rescaled) = (alphas_cumprod(&betas), alphas_cumprod(&with_zero_terminal_snr(&betas)));
+        assert!((rescaled[0] - plain[0]).abs() < 1e-6, "{} and {}", rescaled[0], plain[0]);
+        assert_eq!(rescaled[999].to_bits(), 0.0_f32.to_bits());
+        assert!(rescaled.is_sorted_by(|high, low| high > low));
+        assert_eq!(with_zero_terminal_snr(&[]), [0.0_f32; 0]);
+    }
+}

@@ -34,7 +34,7 @@ pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Pl
             });
             (LinearCombination::X / level.signal + mean) * next.signal
         };
-        levels.row(i, Update::x_and(x, [noise, LinearCombination::slot(1)]))
+        levels.row(i, &Update::x_and(x, [noise, LinearCombination::slot(1)]))
     };
     Plan::of(1.0, &(begin..steps).map(row).collect::<Vec<_>>())
 }

@@ -53,7 +53,7 @@ impl<'a> Run<'a> {
                 2 => self.first_order(i, self.second_order(i, clean)),
                 _ => self.third_order(i, clean),
             };
-            self.levels.row(i, Update::x_and(x + self.noise(i), [clean, LinearCombination::slot(1)]))
+            self.levels.row(i, &Update::x_and(x + self.noise(i), [clean, LinearCombination::slot(1)]))
         };
         Plan::of(1.0, &(begin..self.steps).map(row).collect::<Vec<DraftRow>>())
     }

@@ -25,7 +25,7 @@ pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Pl
         } else {
             solve(level, next, LinearCombination::X, clean)
         };
-        levels.row(i, Update::x_and(x, [LinearCombination::X, clean]))
+        levels.row(i, &Update::x_and(x, [LinearCombination::X, clean]))
     };
     Plan::of(1.0, &(begin..steps).map(row).collect::<Vec<_>>())
 }

@@ -17,13 +17,13 @@ pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Pl
     for i in begin..steps {
         let (sigma, next) = (levels.sigmas[i], levels.sigmas[i + 1]);
         if i + 1 == steps {
-            rows.push(levels.row(i, Update::x(schedule.clean(Level::of_sigma(sigma)))));
+            rows.push(levels.row(i, &Update::x(schedule.clean(Level::of_sigma(sigma)))));
             continue;
         }
         let middle = (sigma * next).sqrt();
         let clean = schedule.clean(Level::of_sigma(sigma));
         rows.push(
-            levels.row(i, Update::x_and(noisy((sigma, middle), LinearCombination::X, clean), [LinearCombination::X])),
+            levels.row(i, &Update::x_and(noisy((sigma, middle), LinearCombination::X, clean), [LinearCombination::X])),
         );
         let clean = schedule.clean(Level::of_sigma(middle));
         rows.push(DraftRow {

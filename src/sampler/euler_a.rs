@@ -22,7 +22,7 @@ pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Pl
         let sigma = levels.sigmas[i];
         let (down, up) = down_and_up(sigma, levels.sigmas[i + 1]);
         let noise = schedule.noise(Level::of_sigma(sigma));
-        levels.row(i, Update::x(LinearCombination::X + noise * (down - sigma) + LinearCombination::NOISE * up))
+        levels.row(i, &Update::x(LinearCombination::X + noise * (down - sigma) + LinearCombination::NOISE * up))
     };
     // The reference draws for the last, too, and scales it by 0.
     let drafts: Vec<DraftRow> = (begin..steps).map(row).collect();

@@ -10,6 +10,6 @@ use super::{
 /// One row a step.
 pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Plan {
     let levels = SigmaSchedule::new(schedule, steps);
-    let row = |i| levels.row(i, Update::x(LinearCombination::X + levels.noise(schedule, i) * levels.delta(i)));
+    let row = |i| levels.row(i, &Update::x(LinearCombination::X + levels.noise(schedule, i) * levels.delta(i)));
     Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
 }

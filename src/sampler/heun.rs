@@ -16,11 +16,11 @@ pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Pl
         let delta = levels.delta(i);
         let noise = levels.noise(schedule, i);
         let predict = LinearCombination::X + noise * delta;
-        rows.push(levels.row(i, Update::x_and(predict, [LinearCombination::X, noise])));
+        rows.push(levels.row(i, &Update::x_and(predict, [LinearCombination::X, noise])));
         if i + 1 < steps {
             let correct = LinearCombination::slot(1)
                 + (LinearCombination::slot(2) + levels.noise(schedule, i + 1)) * (delta / 2.0);
-            rows.push(levels.row(i + 1, Update::x(correct)));
+            rows.push(levels.row(i + 1, &Update::x(correct)));
         }
     }
     Plan::of(levels.initial_scale, &rows)

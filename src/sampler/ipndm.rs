@@ -17,7 +17,7 @@ pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Pl
     let row = |i: usize| {
         let noise = levels.noise(schedule, i);
         let x = LinearCombination::X + extrapolate(noise, i - begin + 1) * levels.delta(i);
-        levels.row(i, Update::x_and(x, remember(noise)))
+        levels.row(i, &Update::x_and(x, remember(noise)))
     };
     Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
 }

@@ -38,7 +38,7 @@ fn midpoint(schedule: &SamplerSchedule, steps: usize, begin: usize, split: impl 
         let (down, up) = split(sigma, next);
         let middle = (sigma * down).sqrt();
         let half = LinearCombination::X + levels.noise(schedule, i) * (middle - sigma);
-        rows.push(levels.row(i, Update::x_and(half, [LinearCombination::X])));
+        rows.push(levels.row(i, &Update::x_and(half, [LinearCombination::X])));
         if i + 1 < steps {
             let noise = schedule.noise(Level::of_sigma(middle));
             let whole = LinearCombination::slot(1) + noise * (down - sigma) + LinearCombination::NOISE * up;

@@ -23,7 +23,7 @@ pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Pl
         let x = known.fold(LinearCombination::X, |x, (back, &output)| {
             x + output * integrate(levels.sigmas[i], levels.sigmas[i + 1], |sigma| basis(&nodes, back, sigma))
         });
-        levels.row(i, Update::x_and(x, remember(noise)))
+        levels.row(i, &Update::x_and(x, remember(noise)))
     };
     Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
 }

@@ -61,7 +61,7 @@ impl Run<'_> {
                     remember(LinearCombination::OUTPUT),
                 ),
             };
-            self.row(timestep, update)
+            self.row(timestep, &update)
         };
         timesteps[begin..].iter().enumerate().map(row).collect()
     }
@@ -84,7 +84,7 @@ impl Run<'_> {
                 let x = self.transfer((timestep, timestep - self.stride), LinearCombination::X, output);
                 Update::x_and(x, remember(LinearCombination::OUTPUT))
             };
-            self.row(timestep, update)
+            self.row(timestep, &update)
         };
         all[begin..].iter().enumerate().map(row).collect()
     }
@@ -93,7 +93,7 @@ impl Run<'_> {
     fn runge_kutta(&self, stage: usize, from: i64, timestep: i64) -> Update {
         let [output, slot] = [LinearCombination::OUTPUT, LinearCombination::slot(5)];
         let [first, second, third, x] = [1, 2, 3, 4].map(LinearCombination::slot);
-        let to = if stage % 2 == 0 { timestep - self.stride / 2 } else { timestep };
+        let to = if stage.is_multiple_of(2) { timestep - self.stride / 2 } else { timestep };
         let transfer = |x, output| self.transfer((from, to), x, output);
         match stage {
             0 => Update::x_and(
@@ -109,8 +109,8 @@ impl Run<'_> {
         self.schedule.options.prediction.transfer((self.level(from), self.level(to)), x, output)
     }
 
-    fn row(&self, timestep: i64, update: Update) -> DraftRow {
-        DraftRow { timestep: timestep as f64, level: self.level(timestep), input_scale: 1.0, update }
+    fn row(&self, timestep: i64, update: &Update) -> DraftRow {
+        DraftRow { timestep: timestep as f64, level: self.level(timestep), input_scale: 1.0, update: *update }
     }
 
     fn level(&self, timestep: i64) -> Level {

@@ -107,7 +107,7 @@ samplers! {
     Dpm3MSde = "DPM-3M-SDE", "DPMSolverMultistepScheduler", dpm_m::plan_sde, MAX_STEPS, CURVED;
     /// DPM-Solver++ as an SDE, second order, singlestep.
     DpmSde = "DPM-SDE", "DPMSolverSDEScheduler", dpm_sde::plan, MAX_STEPS, CURVED;
-    /// UniPC, second order.
+    /// `UniPC`, second order.
     UniPc = "UNIPC", "UniPCMultistepScheduler", unipc::plan, MAX_STEPS, CURVED;
     /// DEIS, second order.
     Deis = "DEIS", "DEISMultistepScheduler", deis::plan, MAX_STEPS, CURVED;

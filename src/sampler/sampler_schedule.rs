@@ -17,6 +17,7 @@ pub(super) enum Spacing {
 
 /// What a scheduler file says to one sampler beside its betas.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the file")]
 pub(super) struct Options {
     /// What the model's output is.
     pub(super) prediction: Prediction,
@@ -40,7 +41,7 @@ pub(super) struct Options {
     pub(super) lower_order_final: Option<bool>,
     /// Whether its last step is one of Euler.
     pub(super) euler_at_final: bool,
-    /// Whether UniPC's B(h) is h (`bh1`).
+    /// Whether `UniPC`'s B(h) is h (`bh1`).
     pub(super) linear_b: bool,
     /// η of DDIM.
     pub(super) eta: f64,

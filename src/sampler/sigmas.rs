@@ -46,9 +46,14 @@ impl SigmaSchedule {
     }
 
     /// A row that evaluates the model at level `i`.
-    pub(super) fn row(&self, i: usize, update: Update) -> DraftRow {
+    pub(super) fn row(&self, i: usize, update: &Update) -> DraftRow {
         let sigma = self.sigmas[i];
-        DraftRow { timestep: self.timesteps[i], level: Level::of_sigma(sigma), input_scale: input_scale(sigma), update }
+        DraftRow {
+            timestep: self.timesteps[i],
+            level: Level::of_sigma(sigma),
+            input_scale: input_scale(sigma),
+            update: *update,
+        }
     }
 }
 

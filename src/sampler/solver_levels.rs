@@ -63,8 +63,8 @@ impl SolverLevels {
     }
 
     /// A row that evaluates the model at level `i`.
-    pub(super) fn row(&self, i: usize, update: Update) -> DraftRow {
-        DraftRow { timestep: self.timesteps[i], level: self.at(i), input_scale: 1.0, update }
+    pub(super) fn row(&self, i: usize, update: &Update) -> DraftRow {
+        DraftRow { timestep: self.timesteps[i], level: self.at(i), input_scale: 1.0, update: *update }
     }
 }
 

@@ -1,4 +1,4 @@
-//! UniPC: predictor and corrector of one family, multistep, for a prediction of the clean latents (Zhao et al., arXiv 2302.04867).
+//! `UniPC`: predictor and corrector of one family, multistep, for a prediction of the clean latents (Zhao et al., arXiv 2302.04867).
 
 use super::{
     linear::LinearCombination,
@@ -29,7 +29,7 @@ pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Pl
         let x = if i == begin { LinearCombination::X } else { run.corrected(i, order(i - 1), clean) };
         let predicted = run.predicted(i, order(i), x, clean);
         let [last, before] = [2, 3].map(LinearCombination::slot);
-        run.levels.row(i, Update::x_and(predicted, [x, clean, last, before]))
+        run.levels.row(i, &Update::x_and(predicted, [x, clean, last, before]))
     };
     Plan::of(1.0, &(begin..steps).map(row).collect::<Vec<_>>())
 }
@@ -40,7 +40,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// UniP: from level `i`, where x is `x` and the prediction `clean`, to the next.
+    /// `UniP`: from level `i`, where x is `x` and the prediction `clean`, to the next.
     fn predicted(&self, i: usize, order: usize, x: LinearCombination, clean: LinearCombination) -> LinearCombination {
         let changes = self.changes(i, order, clean, [2, 3]);
         let weights = match order {
@@ -50,7 +50,7 @@ impl Run<'_> {
         self.step(i, x, clean, changes.into_iter().zip(weights))
     }
 
-    /// UniC of the step that led to level `i`, by the prediction `clean` that was made there.
+    /// `UniC` of the step that led to level `i`, by the prediction `clean` that was made there.
     fn corrected(&self, i: usize, order: usize, clean: LinearCombination) -> LinearCombination {
         let last = LinearCombination::slot(2);
         let mut changes = self.changes(i - 1, order, last, [3, 4]);

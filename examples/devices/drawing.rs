@@ -38,6 +38,7 @@ pub(crate) fn jobs() -> Jobs {
         denoising_end: None,
         refine: None,
         sigmas: SigmaSpacing::Default,
+        eta: 0.0,
     };
     let start = || Some(Img2Img { image: image.clone(), strength: 0.6, mask: None });
     let both = |sampler: &Sampler| {

@@ -37,6 +37,8 @@ pub(crate) struct Case {
     guidance_scale: f64,
     scheduler: String,
     sigmas: Option<String>,
+    #[serde(default)]
+    eta: f64,
     num_outputs: u32,
     seed: u64,
     start: Option<Begun>,
@@ -133,6 +135,7 @@ pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
         guidance_scale: case.guidance_scale,
         sampler: *sampler.with_context(|| case.scheduler.clone())?,
         sigmas: sigmas.context("sigmas")?,
+        eta: case.eta,
         seed: case.seed,
         lora: None,
         preview: false,

@@ -27,6 +27,29 @@ pub(crate) struct Case {
     pub(crate) steps: usize,
     /// The step that the run began at.
     pub(crate) begin: usize,
+    /// Noise of each step, of samplers that have the choice.
+    #[serde(default)]
+    eta: f64,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+/// What came of a run.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Outcome {
+    /// Its numbers.
+    Drawn(Trajectory),
+    /// An error, or numbers without end.
+    Refused {
+        /// That this is so.
+        refused: bool,
+    },
+}
+
+/// The numbers of one run.
+#[derive(Deserialize)]
+struct Trajectory {
     initial_scale: f64,
     begin_level: (f64, f64),
     timesteps: Vec<f64>,
@@ -42,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) name: String,
     text: String,
     alphas_cumprod_sha256: String,
+    /// The relative difference that its runs may have, if that is not the usual one.
+    pub(crate) bound: Option<f64>,
 }
 
 impl Config {
@@ -76,13 +101,25 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
 impl Case {
     /// The largest relative difference between our plan of this run and what was recorded: over timesteps (relative to
     /// the length of the schedule), scales and levels (to themselves, or to 1 where they are smaller) and x after each
-    /// row (to the largest x of the run).
+    /// row (to the largest x of the run). A run that was refused differs by nothing if there is no plan of it.
     pub(crate) fn difference(&self, sampler: Sampler, schedule: &NoiseSchedule) -> Result<f64> {
-        let plan = plan(sampler, schedule, self.steps, self.begin)?;
+        let plan = plan(sampler, &schedule.with_eta(self.eta), self.steps, self.begin);
+        match &self.outcome {
+            Outcome::Drawn(trajectory) => trajectory.difference(&plan?, schedule, self.begin == 0),
+            Outcome::Refused { refused } => {
+                ensure!(*refused && plan.is_err(), "there is a plan, which the reference refuses");
+                Ok(0.0)
+            }
+        }
+    }
+}
+
+impl Trajectory {
+    fn difference(&self, plan: &Plan, schedule: &NoiseSchedule, from_noise: bool) -> Result<f64> {
         ensure!(plan.rows.len() == self.timesteps.len(), "{} rows, not {}", plan.rows.len(), self.timesteps.len());
         let length = schedule.alphas_cumprod().len() as f64;
         let largest = self.x.iter().flatten().fold(0.0_f64, |largest, value| largest.max(value.abs()));
-        let x = run(&plan, self.begin == 0);
+        let x = run(plan, from_noise);
 
         let mut figures = vec![apart(plan.initial_scale, self.initial_scale)];
         figures.extend(levels_apart(plan.begin, self.begin_level));

@@ -6,20 +6,27 @@
 A case is one run of one scheduler over made-up model outputs and noises, in float64 where the scheduler lets it (the
 Euler classes and multistep DPM-Solver round the sample to float32, and every class works out its factors in float32).
 Both sides make the numbers up by the same rule, `made_up`, so that only results are stored. The folder holds
-configs.json, and a file a sampler with a case a line.
+configs.json, and a file a sampler with a case a line. Where the scheduler raises an error, the case says `refused`.
 
-diffusers' own IPNDM is for another model; ours is checked against the class `Ipndm` below.
+diffusers' own IPNDM is for another model; ours is checked against the class `Ipndm` below. Where a scheduler draws from a Brownian tree, it is
+given a plain draw instead.
 """
 
 import argparse
 import copy
 import hashlib
 import json
+import math
 import pathlib
 import sys
+import types
 
 import diffusers
 import torch
+
+# Nothing is taken of it but a Brownian tree, which is replaced.
+sys.modules.setdefault("torchsde", types.ModuleType("torchsde"))
+from diffusers.schedulers.scheduling_dpmsolver_sde import DPMSolverSDEScheduler  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WIDTH = 2  # values in a sample
@@ -40,8 +47,32 @@ SD15 = {
     "steps_offset": 1,
     "trained_betas": None,
 }
-# The Stable Diffusion pipelines set these two, whatever the file says.
-PIPELINE = {"clip_sample": False, "skip_prk_steps": True}
+# The Stable Diffusion pipelines set this, whatever the file says.
+PIPELINE = {"clip_sample": False}
+# What a file may say of a model or a sampler that is not as in Stable Diffusion 1.5.
+KINDS = {
+    "sample": {"prediction_type": "sample"},
+    "velocity": {"prediction_type": "v_prediction"},
+    "zero-snr": {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+    "zero-snr-sample": {"prediction_type": "sample", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"},
+    "zero-snr-epsilon": {"rescale_betas_zero_snr": True, "timestep_spacing": "leading"},
+    "karras": {"use_karras_sigmas": True},
+    "karras-leading": {"use_karras_sigmas": True, "timestep_spacing": "leading"},
+    "exponential": {"use_exponential_sigmas": True},
+    "beta": {"use_beta_sigmas": True, "prediction_type": "v_prediction"},
+    "lowest": {"final_sigmas_type": "sigma_min"},
+    "lowest-karras": {"final_sigmas_type": "sigma_min", "use_karras_sigmas": True},
+    "lowest-orders": {"final_sigmas_type": "sigma_min", "lower_order_final": False, "solver_type": "bh1"},
+    "order-3": {"solver_order": 3},
+    "order-1": {"solver_order": 1},
+    "euler-at-final": {"final_sigmas_type": "sigma_min", "euler_at_final": True},
+    "runge-kutta": {"skip_prk_steps": False},
+    "runge-kutta-velocity": {"skip_prk_steps": False, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
+}
+# Allowed relative difference, where float32 costs the reference more than usual: σ of 4096 is taken away from numbers of its size.
+ROUNDED = {"zero-snr": 5e-4, "zero-snr-sample": 5e-4, "order-3": 1e-4} | dict.fromkeys(("karras", "karras-leading", "exponential", "beta"), 5e-5)
+# What latentd refuses and diffusers draws; and what DEIS writes, over which diffusers' own DPM-Solver classes trip.
+LEFT_OUT = {("DPM-S", "order-1"), ("DPM-S", "order-3"), ("DPM-S", "DEISMultistepScheduler"), ("DPM-M", "DEISMultistepScheduler")}
 # Classes whose configuration files Stable Diffusion models come with.
 WRITERS = [
     "DDIMScheduler", "DDPMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler",
@@ -63,6 +94,7 @@ def configurations():
         "linear": {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear", "num_train_timesteps": 1234},
         "trained": {"trained_betas": [round(0.0001 + 2e-8 * i * i, 10) for i in range(1000)]},
     }
+    configs |= {name: SD15 | kind for name, kind in KINDS.items()}
     for writer in WRITERS:
         saved = getattr(diffusers, writer).from_config(betas).to_json_string()
         configs[writer] = json.loads(saved)
@@ -92,12 +124,28 @@ class Ipndm(diffusers.EulerDiscreteScheduler):
     def step(self, output, timestep, sample):
         if self.step_index is None:
             self._init_step_index(timestep)
+        sigma = self.sigmas[self.step_index].double()
+        if self.config.prediction_type == "sample":
+            output = (sample - output) / sigma
+        elif self.config.prediction_type == "v_prediction":
+            output = (output + sample * sigma / (sigma**2 + 1) ** 0.5) / (sigma**2 + 1) ** 0.5
         self.outputs = [output, *self.outputs[:3]]
         weights = self.WEIGHTS[len(self.outputs) - 1]
         fall = self.sigmas[self.step_index + 1].double() - self.sigmas[self.step_index].double()
         sample = sample + fall * sum(weight * output for weight, output in zip(weights, self.outputs))
         self._step_index += 1
         return diffusers.schedulers.scheduling_utils.SchedulerOutput(prev_sample=sample)
+
+
+class Configured:
+    """A scheduler class with some keys set, whatever a file says."""
+
+    def __init__(self, cls, **keys):
+        self.cls, self.keys = cls, keys
+
+    def from_config(self, config):
+        """As that of the class."""
+        return self.cls.from_config(dict(config) | self.keys)
 
 
 SAMPLERS = {
@@ -114,16 +162,28 @@ SAMPLERS = {
     "PNDM": diffusers.PNDMScheduler,
     "K-LMS": diffusers.LMSDiscreteScheduler,
 }
+# Those that came later; whole pictures of theirs are drawn apart.
+MORE = {
+    "DPM-M-SDE": Configured(diffusers.DPMSolverMultistepScheduler, algorithm_type="sde-dpmsolver++"),
+    "DPM-3M-SDE": Configured(diffusers.DPMSolverMultistepScheduler, algorithm_type="sde-dpmsolver++", solver_order=3),
+    "DPM-SDE": DPMSolverSDEScheduler,
+    "UNIPC": diffusers.UniPCMultistepScheduler,
+    "DEIS": diffusers.DEISMultistepScheduler,
+}
 
 
 def build(cls, config):
     return cls.from_config(config | PIPELINE)
 
 
-def run(scheduler, steps, begin, record=True):
-    """One case. With `record` as inpainting drives a scheduler, else as txt2img does, which sets no begin index."""
+def run(scheduler, steps, begin, record=True, **asked):
+    """One case. With `record` as inpainting drives a scheduler, else as txt2img does, which sets no begin index. `asked` is
+    what a pipeline would hand to each step."""
     scheduler = copy.deepcopy(scheduler)  # which is quicker than to build one
     scheduler.set_timesteps(steps)
+    if hasattr(scheduler, "lambda_t"):
+        # The factors of higher orders are small differences, of which float32 leaves little at hundreds of steps.
+        scheduler.sigmas = scheduler.sigmas.double()
     timesteps = scheduler.timesteps[begin * scheduler.order :]
     if record and hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(begin * scheduler.order)
@@ -143,32 +203,67 @@ def run(scheduler, steps, begin, record=True):
     # Where a module draws noise, it draws ours.
     module = sys.modules[type(scheduler).__module__]
     module.randn_tensor = lambda *args, **kwargs: made_up(NOISE, row)
+    module.BrownianTreeNoiseSampler = lambda *args, **kwargs: lambda *sigmas: made_up(NOISE, row)
     for row, timestep in enumerate(timesteps):
         case["input_scales"].append(scheduler.scale_model_input(one, timestep)[0, 0].item())
-        x = scheduler.step(made_up(OUTPUT, row), timestep, x).prev_sample
+        x = scheduler.step(made_up(OUTPUT, row), timestep, x, **asked).prev_sample
         case["x"].append(x[0].tolist())
         if record:
             case["keeps"].append(level(timesteps[row + 1 : row + 2]) if row + 1 < len(timesteps) else [1.0, 0.0])
     return case
 
 
+def refused(steps):
+    """Whether a scheduler raises an error, or computes no numbers."""
+    try:
+        return not all(math.isfinite(value) for x in steps()["x"] for value in x)
+    except (ValueError, NotImplementedError):
+        return True
+
+
+def planned(golden):
+    """Configuration and steps of every case, and whether it is left out where it is as the first configuration."""
+    plan = [("sd15", steps, False) for steps in ([1, 2, 3, 7, 20] if golden else STEPS)]
+    others = [1, 3, 8] if golden else [1, 2, 3, 5, 8, 20, 50]
+    plan += [(config, steps, False) for config in ("leading", "trailing", "linspace") for steps in others]
+    plan += [(config, 6, False) for config in ("linear", "trained", *([] if golden else WRITERS))]
+    kinds = [1, 5, 16] if golden else [1, 2, 3, 4, 5, 8, 15, 20, 50, 250, 500]
+    return plan + [(kind, steps, True) for kind in KINDS for steps in kinds]
+
+
 def cases(name, cls, configs, golden):
     """The cases of one sampler: (configuration, steps, begin) and what came of them."""
-    plan = [("sd15", steps) for steps in ([1, 2, 3, 7, 20] if golden else STEPS)]
-    others = [1, 3, 8] if golden else [1, 2, 3, 5, 8, 20, 50]
-    plan += [(config, steps) for config in ("leading", "trailing", "linspace") for steps in others]
-    # What DEIS writes, diffusers' own DPM-Solver classes trip over; of that one only the betas are compared.
-    plan += [(config, 6) for config in ("linear", "trained", *([] if golden else WRITERS[:-1]))]
-    schedulers = {config: build(cls, configs[config]) for config in dict(plan)}
-    for config, steps in plan:
+    for config, steps, only_if_other in planned(golden):
+        place = {"config": config, "steps": steps}
+        if (name, config) in LEFT_OUT:
+            continue
+        if refused(lambda: run(build(cls, configs[config]), steps, 0)):
+            yield place | {"begin": 0, "refused": True}
+            continue
+        scheduler = build(cls, configs[config])
+        if only_if_other and run(scheduler, steps, 0) == run(build(cls, SD15), steps, 0):
+            continue
         begins = {0, steps // 2} if golden and config == "sd15" else {0}
-        begins |= set() if golden else {min(1, steps - 1), steps // 2, 3 * steps // 4, steps - 1}
+        begins |= set() if golden else {min(1, steps - 1), steps // 2}
+        begins |= set() if golden or only_if_other else {3 * steps // 4, steps - 1}
         for begin in sorted(begins):
-            case = run(schedulers[config], steps, begin)
-            if begin == 0:
-                plain = run(schedulers[config], steps, begin, record=False)
+            case = run(scheduler, steps, begin)
+            # Of timesteps that are alike a scheduler without a begin index takes the second, and runs over its end.
+            if begin == 0 and case["timesteps"][:1] != case["timesteps"][1:2]:
+                plain = run(scheduler, steps, begin, record=False)
                 assert case["x"] == plain["x"], (name, config, steps)
-            yield {"config": config, "steps": steps, "begin": begin} | case
+            yield place | {"begin": begin} | case
+
+
+def noisy_cases(configs, golden):
+    """Those of DDIM with noise."""
+    for config in ("sd15", "linspace", "zero-snr"):
+        scheduler = build(diffusers.DDIMScheduler, configs[config])
+        for steps in [5] if golden else STEPS:
+            for begin in {0, steps // 2}:
+                for eta in (0.3, 1.0):
+                    place = {"config": config, "steps": steps, "begin": begin, "eta": eta}
+                    yield place | run(scheduler, steps, begin, eta=eta)
 
 
 def shortened(value, digits):
@@ -195,16 +290,17 @@ def main():
     configs = configurations()
     lines = []
     for name, config in configs.items():
-        alphas = build(diffusers.DDIMScheduler, config).alphas_cumprod
+        alphas = build(diffusers.DDIMScheduler, config | {"rescale_betas_zero_snr": False}).alphas_cumprod
         digest = hashlib.sha256(alphas.numpy().astype("<f4").tobytes()).hexdigest()
         # As text, because Python's JSON has infinities.
-        lines.append(json.dumps({"name": name, "text": json.dumps(config), "alphas_cumprod_sha256": digest}))
+        line = {"name": name, "text": json.dumps(config), "alphas_cumprod_sha256": digest}
+        lines.append(json.dumps(line | ({"bound": ROUNDED[name]} if name in ROUNDED else {})))
     (out / "configs.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
-    for name, cls in SAMPLERS.items():
+    for name, cls in (SAMPLERS | MORE).items():
         digits = 9 if args.golden else 17
         lines = [
             json.dumps({key: shortened(value, digits) for key, value in case.items()}, separators=(",", ":"))
-            for case in cases(name, cls, configs, args.golden)
+            for case in [*cases(name, cls, configs, args.golden), *(noisy_cases(configs, args.golden) if name == "DDIM" else [])]
         ]
         (out / f"{name}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
         print(f"{name}: {len(lines)} cases")

@@ -68,7 +68,7 @@ def main() -> None:
         digest = hashlib.sha256(own(config).alphas_cumprod.numpy().astype("<f4").tobytes()).hexdigest()
         lines.append({"name": name, "text": json.dumps(config), "alphas_cumprod_sha256": digest})
     (out / "configs.json").write_text(json.dumps(lines, indent=1) + "\n")
-    for name, cls in samplers.SAMPLERS.items():
+    for name, cls in (samplers.SAMPLERS | samplers.MORE).items():
         found = cases(cls)
         (out / f"{name}.json").write_text("[\n" + ",\n".join(json.dumps(case, separators=(",", ":")) for case in found) + "\n]\n")
         print(f"{name}: {len(found)} cases")

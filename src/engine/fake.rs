@@ -127,5 +127,6 @@ pub fn spec(num_outputs: u32, steps: u32) -> Spec {
         denoising_end: None,
         refine: None,
         sigmas: crate::sampler::SigmaSpacing::Default,
+        eta: 0.0,
     }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::contract::Contract;
 use super::spec::Spec;
-use crate::sampler::{Sampler, SigmaSpacing};
+use crate::sampler::Sampler;
 
 /// The text chunks of image `index` of a job of this contract, as keyword and text.
 ///
@@ -17,12 +17,10 @@ pub fn text_chunks(contract: Contract, spec: &Spec, index: u32) -> [(&'static st
 
 fn parameters(spec: &Spec, index: u32) -> String {
     let negative = spec.negative_prompt.as_deref().filter(|negative| !negative.is_empty());
-    let spacing = match spec.sigmas {
-        SigmaSpacing::Default => "",
-        SigmaSpacing::SgmUniform => ", Schedule type: SGM Uniform",
-    };
+    let spacing = spec.sigmas.title().map(|title| format!(", Schedule type: {title}")).unwrap_or_default();
+    let eta = if spec.eta > 0.0 { format!(", Eta: {}", spec.eta) } else { String::new() };
     format!(
-        "{}{}\nSteps: {}, Sampler: {}{spacing}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}{}, Version: latentd {}",
+        "{}{}\nSteps: {}, Sampler: {}{spacing}{eta}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}{}, Version: latentd {}",
         spec.prompt,
         negative.map(|negative| format!("\nNegative prompt: {negative}")).unwrap_or_default(),
         spec.steps,
@@ -54,6 +52,11 @@ fn common_name(sampler: Sampler) -> &'static str {
         Sampler::Kdpm2D => "DPM2",
         Sampler::Pndm => "PLMS",
         Sampler::KLms => "LMS",
+        Sampler::DpmMSde => "DPM++ 2M SDE",
+        Sampler::Dpm3MSde => "DPM++ 3M SDE",
+        Sampler::DpmSde => "DPM++ SDE",
+        Sampler::UniPc => "UniPC",
+        Sampler::Deis => "DEIS",
         Sampler::Ddim | Sampler::Ddpm | Sampler::Ipndm | Sampler::Lcm | Sampler::Tcd => sampler.name(),
     }
 }
@@ -76,6 +79,7 @@ mod tests {
         Defaults, ImageSource, Img2Img, LoadedImage, Lora, Mask, Offer, OfferedModel, Picture, Refine, RefineMode,
         Shade, Size, validate,
     };
+    use crate::sampler::SigmaSpacing;
 
     fn spec() -> Spec {
         Spec {
@@ -88,6 +92,7 @@ mod tests {
             guidance_scale: 7.0,
             sampler: Sampler::KLms,
             sigmas: SigmaSpacing::Default,
+            eta: 0.0,
             seed: u64::MAX,
             start: None,
             lora: None,
@@ -109,6 +114,19 @@ mod tests {
                 .to_owned()
                 + tail
         );
+    }
+
+    #[test]
+    fn parameters_tell_how_steps_are_spread_and_how_much_noise_they_add() {
+        let karras = Spec { sampler: Sampler::DpmMSde, sigmas: SigmaSpacing::Karras, ..spec() };
+        let [(_, text), _] = text_chunks(Contract::Sd1, &karras, 0);
+        assert!(text.contains(", Sampler: DPM++ 2M SDE, Schedule type: Karras, CFG scale: 7, "), "{text}");
+        let noisy = Spec { sampler: Sampler::Ddim, eta: 0.5, ..spec() };
+        for contract in Contract::ALL {
+            let [(_, text), (_, input)] = text_chunks(*contract, &noisy, 0);
+            assert!(text.contains(", Sampler: DDIM, Eta: 0.5, CFG scale: 7, "), "{text}");
+            assert!(input.contains(r#""eta":0.5"#), "{contract}: {input}");
+        }
     }
 
     #[test]

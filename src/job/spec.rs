@@ -42,6 +42,8 @@ pub struct Spec<I = LoadedImage> {
     pub sampler: Sampler,
     /// How its steps are spread.
     pub sigmas: SigmaSpacing,
+    /// Noise that DDIM adds at each step, 0 none to 1 as much as DDPM; 0 for other samplers.
+    pub eta: f64,
     /// Seed of the first image, drawn if the request left it open.
     pub seed: u64,
     /// What to change the model by.
@@ -231,6 +233,7 @@ impl<I> Spec<I> {
             guidance_scale,
             sampler,
             sigmas,
+            eta,
             seed,
             lora,
             refine,
@@ -249,6 +252,7 @@ impl<I> Spec<I> {
             guidance_scale,
             sampler,
             sigmas,
+            eta,
             seed,
             lora,
             refine,

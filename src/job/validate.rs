@@ -306,6 +306,7 @@ mod tests {
                 guidance_scale: 7.5,
                 sampler: Sampler::KLms,
                 sigmas: SigmaSpacing::Default,
+                eta: 0.0,
                 seed: 40264,
                 lora: None,
                 preview: false,
@@ -328,6 +329,7 @@ mod tests {
             ("num_outputs", json!([1, 9, 10])),
             ("num_inference_steps", json!([1, 499, 500])),
             ("guidance_scale", json!([0, 0.0, -0.0, 1e-300, 0.5, 1, 7.5, 20, 20.0])),
+            ("eta", json!([0, 0.0, -0.0])),
             ("seed", json!([null, 0, -1, i64::MIN, u64::MAX])),
             ("nsfw", json!([true, false])),
             ("lora", json!([null, "ink", "wool"])),
@@ -526,13 +528,42 @@ mod tests {
             check(&json!({"prompt": "p", "scheduler": sampler, "sigmas": sigmas})).map(|spec| spec.sigmas)
         };
         for sampler in Sampler::ALL {
-            let fixed = ["DPM-S", "LCM", "TCD"].contains(&sampler.name());
-            assert_eq!(job(sampler.name(), "default"), Ok(SigmaSpacing::Default));
-            let refused = || vec![format!(r#"sigmas is "sgm_uniform", and may be default with {sampler}."#)];
-            let expected = if fixed { Err(refused()) } else { Ok(SigmaSpacing::SgmUniform) };
-            assert_eq!(job(sampler.name(), "sgm_uniform"), expected);
+            let (curves, trailing) = match sampler.name() {
+                "LCM" | "TCD" => (false, false),
+                "DDIM" | "DDPM" | "PNDM" | "EULER-A" => (false, true),
+                "DPM-S" => (true, false),
+                _ => (true, true),
+            };
+            for (name, spacing, offered) in [
+                ("default", SigmaSpacing::Default, true),
+                ("karras", SigmaSpacing::Karras, curves),
+                ("exponential", SigmaSpacing::Exponential, curves),
+                ("beta", SigmaSpacing::Beta, curves),
+                ("sgm_uniform", SigmaSpacing::SgmUniform, trailing),
+            ] {
+                let found = job(sampler.name(), name);
+                assert_eq!(found.clone().ok(), offered.then_some(spacing), "{sampler} {name}: {found:?}");
+            }
         }
-        assert_eq!(job("DDIM", "karras"), Err(vec!["sigmas does not meet the constraints.".into()]));
+        let refused = r#"sigmas is "karras", and may be default or sgm_uniform with DDIM."#;
+        assert_eq!(job("DDIM", "karras"), Err(vec![refused.into()]));
+        let refused = r#"sigmas is "sgm_uniform", and may be default, karras, exponential or beta with DPM-S."#;
+        assert_eq!(job("DPM-S", "sgm_uniform"), Err(vec![refused.into()]));
+        assert_eq!(job("DDIM", "normal"), Err(vec!["sigmas does not meet the constraints.".into()]));
+    }
+
+    #[test]
+    fn noise_at_each_step_is_ddims_alone() {
+        let job = |sampler: &str, eta: Value| {
+            check(&json!({"prompt": "p", "scheduler": sampler, "eta": eta})).map(|spec| spec.eta.to_bits())
+        };
+        for sampler in Sampler::ALL {
+            assert_eq!(job(sampler.name(), json!(0)), Ok(0));
+            let refused = || vec![format!("eta is 0.5, and may be 0 with {sampler}.")];
+            let expected = if *sampler == Sampler::Ddim { Ok(0.5_f64.to_bits()) } else { Err(refused()) };
+            assert_eq!(job(sampler.name(), json!(0.5)), expected);
+        }
+        assert_eq!(job("DDIM", json!(1.5)), Err(vec!["eta does not meet the constraints.".into()]));
     }
 
     #[test]

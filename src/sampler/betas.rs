@@ -34,3 +34,32 @@ pub(super) fn alphas_cumprod(betas: &[f32]) -> Vec<f32> {
         })
         .collect()
 }
+
+/// The same betas with no signal left at the last timestep and as much as before at the first (arXiv 2305.08891, algorithm 1), in f32 as the
+/// reference has it.
+pub(super) fn with_zero_terminal_snr(betas: &[f32]) -> Vec<f32> {
+    let roots: Vec<f32> = alphas_cumprod(betas).into_iter().map(f32::sqrt).collect();
+    let (Some(&first), Some(&last)) = (roots.first(), roots.last()) else { return Vec::new() };
+    let factor = first / (first - last);
+    let squares = roots.iter().map(|root| {
+        let root = (root - last) * factor;
+        root * root
+    });
+    let mut before = 1.0;
+    squares.map(|alpha| 1.0 - alpha / std::mem::replace(&mut before, alpha)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rescaled_betas_leave_no_signal_at_the_end_and_as_much_at_the_start() {
+        let betas = scaled_linear(0.00085, 0.012, 1000);
+        let (plain, rescaled) = (alphas_cumprod(&betas), alphas_cumprod(&with_zero_terminal_snr(&betas)));
+        assert!((rescaled[0] - plain[0]).abs() < 1e-6, "{} and {}", rescaled[0], plain[0]);
+        assert_eq!(rescaled[999].to_bits(), 0.0_f32.to_bits());
+        assert!(rescaled.is_sorted_by(|high, low| high > low));
+        assert_eq!(with_zero_terminal_snr(&[]), [0.0_f32; 0]);
+    }
+}

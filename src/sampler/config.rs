@@ -1,52 +1,17 @@
-//! Reads diffusers' `scheduler_config.json` and refuses what the tables cannot honour.
+//! Reads diffusers' `scheduler_config.json`: betas for the model, and all other keys for whichever sampler has them.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     betas,
-    schedule::{NoiseSchedule, Options, Spacing},
-    steps::{DISTILLED_STEPS, MAX_STEPS},
+    file_value::{UnsupportedKey, one_of},
+    python_json,
+    schedule::NoiseSchedule,
+    steps::MAX_STEPS,
 };
 
 /// Fewest and most training timesteps: any number of steps must find distinct timesteps, and memory is finite.
 const TRAIN_STEPS: std::ops::RangeInclusive<u64> = 2 * MAX_STEPS as u64..=100_000;
-
-/// Keys that change nothing here, whatever their value.
-///
-/// The first are read only where a choice is made that [`CHOICES`] refuses. Clipping of the clean latents is switched
-/// off by the Stable Diffusion pipelines, and so is the Runge-Kutta start of PNDM. With the last σ at 0, the last step
-/// of DPM-Solver is of order 1 in any case.
-const IDLE: &[&str] = &[
-    "clip_sample_range",
-    "dynamic_thresholding_ratio",
-    "flow_shift",
-    "noise_sampler_seed",
-    "sample_max_value",
-    "sigma_max",
-    "sigma_min",
-    "time_shift_type",
-    "clip_sample",
-    "skip_prk_steps",
-    "euler_at_final",
-    "lower_order_final",
-    "disable_corrector",
-    "predict_x0",
-];
-
-/// Keys with the values that are honoured; the scheduler classes' defaults are among them.
-const CHOICES: &[(&str, &[&str])] = &[
-    ("algorithm_type", &["dpmsolver++", "deis"]),
-    ("final_sigmas_type", &["zero"]),
-    ("interpolation_type", &["linear"]),
-    ("prediction_type", &["epsilon"]),
-    ("solver_type", &["midpoint", "logrho", "bh1", "bh2"]),
-    ("timestep_type", &["discrete"]),
-    ("variance_type", &["fixed_small"]),
-];
-
-/// Keys with the one number that is honoured: the order of DPM-Solver, and what LCM and TCD take for granted.
-const HONOURED_NUMBERS: &[(&str, f64)] =
-    &[("solver_order", 2.0), ("original_inference_steps", DISTILLED_STEPS as f64), ("timestep_scaling", 10.0)];
 
 /// Why a scheduler configuration is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,12 +48,8 @@ pub enum ScheduleError {
 
 impl ScheduleError {
     fn unsupported(key: &str, value: &Value) -> Self {
-        let mut text = value.to_string();
-        if let Some((cut, _)) = text.char_indices().nth(60) {
-            text.truncate(cut);
-            text.push('…');
-        }
-        Self::Unsupported { key: key.to_owned(), value: text }
+        let UnsupportedKey { key, value } = UnsupportedKey::of(key, value);
+        Self::Unsupported { key, value }
     }
 }
 
@@ -99,15 +60,16 @@ impl NoiseSchedule {
     /// # Errors
     /// [`ScheduleError`] for what is not JSON, and as for [`Self::from_config`].
     pub fn from_json(text: &str) -> Result<Self, ScheduleError> {
-        Self::from_config(&read(text)?)
+        let config = python_json::parse(text).map_err(|error| ScheduleError::Syntax(error.to_string()))?;
+        Self::from_config(&config)
     }
 
     /// Reads a parsed `scheduler_config.json`, whichever scheduler class wrote it, as `from_config` of another class
-    /// would: what is set holds for all samplers, what is not is each sampler's own default. Keys that start with `_`
-    /// and values of null are passed over, unknown keys only if they are false.
+    /// would: what is set holds for every sampler whose class has such a key, what is not is each sampler's own default. Keys that start with
+    /// `_` and values of null are passed over. What a sampler cannot follow is its own matter ([`PlanError`](super::PlanError)).
     ///
     /// # Errors
-    /// [`ScheduleError`] for a key or a value that is not supported, by name, and for betas that make no schedule.
+    /// [`ScheduleError`] for a key of the betas that is not supported, by name, and for betas that make no schedule.
     pub fn from_config(config: &Value) -> Result<Self, ScheduleError> {
         let mut draft = Draft::default();
         for (key, value) in config.as_object().ok_or(ScheduleError::NotAnObject)? {
@@ -115,13 +77,8 @@ impl NoiseSchedule {
                 draft.read(key, value).ok_or_else(|| ScheduleError::unsupported(key, value))?;
             }
         }
-        Self::new(&draft.betas()?, draft.options).ok_or(ScheduleError::Betas)
+        Self::new(&draft.betas()?, draft.others).ok_or(ScheduleError::Betas)
     }
-}
-
-/// Python's JSON.
-pub(super) fn read(text: &str) -> Result<Value, ScheduleError> {
-    serde_json::from_str(&without_infinities(text)).map_err(|error| ScheduleError::Syntax(error.to_string()))
 }
 
 /// What has been read so far.
@@ -132,7 +89,7 @@ struct Draft {
     beta_end: Option<f64>,
     scaled: Option<bool>,
     trained_betas: Option<Vec<f32>>,
-    options: Options,
+    others: Map<String, Value>,
 }
 
 impl Draft {
@@ -144,15 +101,9 @@ impl Draft {
             "beta_end" => self.beta_end = Some(value.as_f64()?),
             "beta_schedule" => self.scaled = Some(one_of(value, &[("linear", false), ("scaled_linear", true)])?),
             "trained_betas" => self.trained_betas = Some(numbers(value)?),
-            "steps_offset" => self.options.steps_offset = value.as_u64().filter(|&offset| offset < 2)? as usize,
-            "set_alpha_to_one" => self.options.set_alpha_to_one = Some(value.as_bool()?),
-            "timestep_spacing" => {
-                let spacings =
-                    [("linspace", Spacing::Linspace), ("leading", Spacing::Leading), ("trailing", Spacing::Trailing)];
-                self.options.spacing = Some(one_of(value, &spacings)?);
+            _ => {
+                self.others.insert(key.to_owned(), value.clone());
             }
-            _ if IDLE.contains(&key) => {}
-            _ => return honoured(key, value).then_some(()),
         }
         Some(())
     }
@@ -175,17 +126,6 @@ impl Draft {
     }
 }
 
-/// Whether a key that is not read has a value at which nothing is to be done.
-fn honoured(key: &str, value: &Value) -> bool {
-    if let Some((_, choices)) = CHOICES.iter().find(|(name, _)| *name == key) {
-        return value.as_str().is_some_and(|value| choices.contains(&value));
-    }
-    if let Some((_, number)) = HONOURED_NUMBERS.iter().find(|(name, _)| *name == key) {
-        return *value == json!(number) || *value == json!(*number as u64);
-    }
-    *value == Value::Bool(false)
-}
-
 fn train_steps(value: &Value) -> Option<usize> {
     value.as_u64().filter(|count| TRAIN_STEPS.contains(count)).map(|count| count as usize)
 }
@@ -195,42 +135,14 @@ fn numbers(value: &Value) -> Option<Vec<f32>> {
     values.iter().map(|value| value.as_f64().map(|number| number as f32)).collect()
 }
 
-fn one_of<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Option<T> {
-    let value = value.as_str()?;
-    choices.iter().find(|(name, _)| *name == value).map(|&(_, choice)| choice)
-}
-
-/// JSON text with Python's bare `NaN`, `Infinity` and `-Infinity` made null, outside of strings.
-fn without_infinities(text: &str) -> String {
-    // Cut at quotes, every other piece is in a string; a quote after a backslash does not end one.
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find('"') {
-        out.push_str(&bare_to_null(&rest[..start]));
-        let mut escaped = false;
-        let end = rest[start + 1..].find(|c| {
-            let ends = c == '"' && !escaped;
-            escaped = c == '\\' && !escaped;
-            ends
-        });
-        let Some(end) = end else { break };
-        let next = start + end + 2;
-        out.push_str(&rest[start..next]);
-        rest = &rest[next..];
-    }
-    out + &bare_to_null(rest)
-}
-
-fn bare_to_null(text: &str) -> String {
-    text.replace("-Infinity", "null").replace("Infinity", "null").replace("NaN", "null")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::*;
     use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
 
     fn with(key: &str, value: Value) -> Result<NoiseSchedule, ScheduleError> {
         let mut config = json!({"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"});
@@ -239,36 +151,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_by_name_and_value() {
+    fn what_the_betas_are_made_of_is_refused_by_name_and_value() {
         for (key, value) in [
-            ("prediction_type", json!("v_prediction")),
-            ("prediction_type", json!("sample")),
-            ("rescale_betas_zero_snr", json!(true)),
-            ("use_karras_sigmas", json!(true)),
-            ("use_exponential_sigmas", json!(true)),
-            ("use_beta_sigmas", json!(true)),
-            ("use_lu_lambdas", json!(true)),
-            ("use_flow_sigmas", json!(true)),
-            ("use_dynamic_shifting", json!(true)),
-            ("thresholding", json!(true)),
             ("beta_schedule", json!("squaredcos_cap_v2")),
-            ("timestep_spacing", json!("log")),
-            ("timestep_type", json!("continuous")),
-            ("interpolation_type", json!("log_linear")),
-            ("final_sigmas_type", json!("sigma_min")),
-            ("variance_type", json!("learned_range")),
-            ("algorithm_type", json!("sde-dpmsolver++")),
-            ("solver_type", json!("heun")),
-            ("solver_order", json!(3)),
-            ("lambda_min_clipped", json!(-5.1)),
-            ("steps_offset", json!(2)),
-            ("set_alpha_to_one", json!(0)),
             ("num_train_timesteps", json!(999)),
             ("num_train_timesteps", json!(1000.0)),
             ("beta_start", json!("0.1")),
-            ("original_inference_steps", json!(100)),
-            ("original_inference_steps", json!("50")),
-            ("timestep_scaling", json!(1.0)),
         ] {
             let expected = ScheduleError::Unsupported { key: key.into(), value: value.to_string() };
             assert_eq!(with(key, value), Err(expected));
@@ -282,25 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_is_passed_over() {
-        let plain = with("_class_name", json!("PNDMScheduler"));
-        assert!(plain.is_ok());
-        for (key, value) in [
-            ("num_train_timesteps", json!(1000)),
-            ("trained_betas", Value::Null),
-            ("clip_sample", json!(true)),
-            ("skip_prk_steps", json!(false)),
-            ("solver_order", json!(2)),
-            ("original_inference_steps", json!(50)),
-            ("timestep_scaling", json!(10.0)),
-            ("prediction_type", json!("epsilon")),
-            ("use_karras_sigmas", json!(false)),
-            ("something_new", json!(false)),
-            ("something_else", Value::Null),
-            ("_private", json!({"any": "thing"})),
-        ] {
-            assert_eq!(with(key, value), plain, "{key}");
+    fn keys_that_no_sampler_has_change_nothing_and_are_told() {
+        let schedule = with("something_new", json!({"any": "thing"})).unwrap();
+        assert_eq!(schedule.unknown_keys().collect::<Vec<_>>(), ["something_new"]);
+        for (key, value) in [("trained_betas", Value::Null), ("_private", json!(1)), ("something", Value::Null)] {
+            assert_eq!(with(key, value), with("_class_name", json!("PNDMScheduler")), "{key}");
         }
+        assert_eq!(with("clip_sample", json!(true)).unwrap().unknown_keys().count(), 0);
     }
 
     #[test]
@@ -324,14 +200,6 @@ mod tests {
         let schedule = NoiseSchedule::from_config(&config).unwrap();
         assert_eq!(schedule.alphas_cumprod().len(), 1200);
         assert_eq!(schedule.alphas_cumprod()[0].to_bits(), (1.0 - 0.001_f32).to_bits());
-    }
-
-    #[test]
-    fn pythons_infinities_are_null_outside_of_strings() {
-        let text = r#"{"a": -Infinity, "NaN \" Infinity": [NaN, Infinity], "c\\": "-Infinity"}"#;
-        let expected = r#"{"a": null, "NaN \" Infinity": [null, null], "c\\": "-Infinity"}"#;
-        assert_eq!(without_infinities(text), expected);
-        assert!(matches!(NoiseSchedule::from_json("{\"a"), Err(ScheduleError::Syntax(_))));
     }
 
     proptest! {

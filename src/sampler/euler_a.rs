@@ -1,8 +1,9 @@
 //! Euler's method with ancestral noise (k-diffusion's `sample_euler_ancestral`).
 
 use super::{
+    level::Level,
     linear::LinearCombination,
-    schedule::NoiseSchedule,
+    sampler_schedule::SamplerSchedule,
     sigmas::SigmaSchedule,
     table::{DraftRow, Plan, Update},
 };
@@ -15,17 +16,13 @@ pub(super) fn down_and_up(sigma: f64, next: f64) -> (f64, f64) {
 }
 
 /// One row a step, each but the last with noise.
-pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
+pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Plan {
     let levels = SigmaSchedule::new(schedule, steps);
     let row = |i| {
         let sigma = levels.sigmas[i];
         let (down, up) = down_and_up(sigma, levels.sigmas[i + 1]);
-        levels.row(
-            i,
-            Update::x(
-                LinearCombination::X + LinearCombination::OUTPUT * (down - sigma) + LinearCombination::NOISE * up,
-            ),
-        )
+        let noise = schedule.noise(Level::of_sigma(sigma));
+        levels.row(i, &Update::x(LinearCombination::X + noise * (down - sigma) + LinearCombination::NOISE * up))
     };
     // The reference draws for the last, too, and scales it by 0.
     let drafts: Vec<DraftRow> = (begin..steps).map(row).collect();

@@ -2,14 +2,14 @@
 
 use super::{
     linear::LinearCombination,
-    schedule::NoiseSchedule,
+    sampler_schedule::SamplerSchedule,
     sigmas::SigmaSchedule,
     table::{Plan, Update},
 };
 
 /// One row a step.
-pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
+pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Plan {
     let levels = SigmaSchedule::new(schedule, steps);
-    let row = |i| levels.row(i, Update::x(LinearCombination::X + LinearCombination::OUTPUT * levels.delta(i)));
+    let row = |i| levels.row(i, &Update::x(LinearCombination::X + levels.noise(schedule, i) * levels.delta(i)));
     Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
 }

@@ -4,19 +4,20 @@
 //! and knows other betas, and gives garbage with Stable Diffusion.
 
 use super::{
-    adams::{REMEMBER, extrapolate},
+    adams::{extrapolate, remember},
     linear::LinearCombination,
-    schedule::NoiseSchedule,
+    sampler_schedule::SamplerSchedule,
     sigmas::SigmaSchedule,
     table::{Plan, Update},
 };
 
 /// One row a step; slots 1 to 3 hold earlier outputs.
-pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
+pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Plan {
     let levels = SigmaSchedule::new(schedule, steps);
     let row = |i: usize| {
-        let x = LinearCombination::X + extrapolate(i - begin + 1) * levels.delta(i);
-        levels.row(i, Update::x_and(x, REMEMBER))
+        let noise = levels.noise(schedule, i);
+        let x = LinearCombination::X + extrapolate(noise, i - begin + 1) * levels.delta(i);
+        levels.row(i, &Update::x_and(x, remember(noise)))
     };
     Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
 }

@@ -3,7 +3,7 @@
 use super::{
     level::Level,
     linear::LinearCombination,
-    schedule::NoiseSchedule,
+    sampler_schedule::SamplerSchedule,
     table::{DraftRow, Plan, Update},
 };
 
@@ -14,12 +14,12 @@ const DATA: f64 = 0.5;
 const SCALING: f64 = 10.0;
 
 /// One row a step: to the clean latents, and with fresh noise to the next level; after the last no noise is drawn.
-pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
+pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Plan {
     let timesteps = &schedule.distilled_timesteps(steps)[begin..];
     let level = |timestep: &i64| Level::of_alpha(schedule.alpha(*timestep).into());
     let below = timesteps.iter().skip(1).map(level).chain([Level::CLEAN]);
     let row = |(timestep, next): (&i64, Level)| {
-        let clean = consistent(*timestep as f64, level(timestep));
+        let clean = consistent(schedule, *timestep as f64, level(timestep));
         let update = Update::x(clean * next.signal + LinearCombination::NOISE * next.noise);
         DraftRow { timestep: *timestep as f64, level: level(timestep), input_scale: 1.0, update }
     };
@@ -27,9 +27,9 @@ pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan
 }
 
 /// The prediction of the clean latents, with so much of x that it is x itself at timestep 0.
-fn consistent(timestep: f64, level: Level) -> LinearCombination {
+fn consistent(schedule: &SamplerSchedule, timestep: f64, level: Level) -> LinearCombination {
     let scaled = timestep * SCALING;
     let spread = scaled.hypot(DATA);
     let (skip, out) = ((DATA / spread).powi(2), scaled / spread);
-    level.denoise(LinearCombination::X, LinearCombination::OUTPUT) * out + LinearCombination::X * skip
+    schedule.clean(level) * out + LinearCombination::X * skip
 }

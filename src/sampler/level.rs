@@ -1,4 +1,4 @@
-//! Levels of noise, and the two moves that every sampler is built from.
+//! Levels of noise.
 
 use super::linear::LinearCombination;
 
@@ -46,9 +46,14 @@ impl Level {
         (x - epsilon * self.noise) / self.signal
     }
 
-    /// `x` taken from this level to another with its noise `epsilon` held: one step of DDIM (arXiv 2010.02502, eq. 12
-    /// at η = 0), which is an Euler step in σ and the first order of DPM-Solver++ too.
-    pub(super) fn transfer(self, to: Self, x: LinearCombination, epsilon: LinearCombination) -> LinearCombination {
-        self.denoise(x, epsilon) * to.signal + epsilon * to.noise
+    /// The level whose squares sum to 1 at the same ratio of noise to signal.
+    pub(super) fn unit(self) -> Self {
+        let length = self.length();
+        Self { signal: self.signal / length, noise: self.noise / length }
+    }
+
+    /// Root of the sum of squares: the standard deviation of a sample at this level, if that of the clean latents is 1.
+    pub(super) fn length(self) -> f64 {
+        self.signal.hypot(self.noise)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::ops::{Add, Div, Mul, Sub};
 
-/// Slots of state that a sampler can have: the sample, and up to three values kept from earlier rows.
-pub const STATE_SLOTS: usize = 4;
+/// Slots of state that a sampler can have: the sample, and up to five values kept from earlier rows.
+pub const STATE_SLOTS: usize = 6;
 
 /// A linear combination of the slots of state, the model's output and fresh standard noise.
 ///
@@ -99,7 +99,7 @@ mod tests {
         let sum = (LinearCombination::X * 3.0 + LinearCombination::slot(2) - LinearCombination::OUTPUT * 4.0
             + LinearCombination::NOISE)
             / 2.0;
-        assert_eq!(sum, LinearCombination { slots: [1.5, 0.0, 0.5, 0.0], output: -2.0, noise: 0.5 });
+        assert_eq!(sum, LinearCombination { slots: [1.5, 0.0, 0.5, 0.0, 0.0, 0.0], output: -2.0, noise: 0.5 });
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! K-LMS: linear multistep of order 4 in σ (k-diffusion's `sample_lms`), its weights integrated exactly.
 
 use super::{
-    adams::{HISTORY, REMEMBER},
+    adams::{history, remember},
     linear::LinearCombination,
-    schedule::NoiseSchedule,
+    sampler_schedule::SamplerSchedule,
     sigmas::SigmaSchedule,
     table::{Plan, Update},
 };
@@ -12,16 +12,18 @@ use super::{
 ///
 /// The order grows with the step's index even where a run begins later: the reference then integrates through outputs
 /// that it does not have and leaves their terms out, and so does this.
-pub(super) fn plan(schedule: &NoiseSchedule, steps: usize, begin: usize) -> Plan {
+pub(super) fn plan(schedule: &SamplerSchedule, steps: usize, begin: usize) -> Plan {
     let levels = SigmaSchedule::new(schedule, steps);
     let row = |i: usize| {
-        let order = HISTORY.len().min(i + 1);
+        let noise = levels.noise(schedule, i);
+        let history = history(noise);
+        let order = history.len().min(i + 1);
         let nodes: Vec<f64> = (0..order).map(|back| levels.sigmas[i - back]).collect();
-        let known = HISTORY.iter().take(order.min(i - begin + 1)).enumerate();
+        let known = history.iter().take(order.min(i - begin + 1)).enumerate();
         let x = known.fold(LinearCombination::X, |x, (back, &output)| {
             x + output * integrate(levels.sigmas[i], levels.sigmas[i + 1], |sigma| basis(&nodes, back, sigma))
         });
-        levels.row(i, Update::x_and(x, REMEMBER))
+        levels.row(i, &Update::x_and(x, remember(noise)))
     };
     Plan::of(levels.initial_scale, &(begin..steps).map(row).collect::<Vec<_>>())
 }

@@ -3,7 +3,8 @@
 use super::{
     level::Level,
     linear::{LinearCombination, STATE_SLOTS},
-    schedule::NoiseSchedule,
+    prediction::Prediction,
+    sampler_schedule::SamplerSchedule,
 };
 
 /// All the arithmetic of one sampling run but the model itself.
@@ -21,6 +22,8 @@ pub struct Plan {
     pub begin: Level,
     /// Slots of state in use, x included: 1 to [`STATE_SLOTS`].
     pub slots: usize,
+    /// What the model's output is.
+    pub prediction: Prediction,
     /// Evaluations in order; none for a run that is entered at its end.
     pub rows: Vec<Row>,
     /// Whether the reference draws noise at the last row, too, though nothing comes of it. What draws after this run finds the random stream
@@ -35,6 +38,8 @@ pub struct Row {
     pub timestep: f64,
     /// The model sees `input_scale · x`.
     pub input_scale: f64,
+    /// The level that the model takes what it sees for; its squares sum to 1.
+    pub told: Level,
     /// The state after this row.
     pub update: Update,
     /// Level at which inpainting puts back the kept area after this row; clean after the last.
@@ -55,17 +60,6 @@ impl Plan {
         self.begin.sigma() < 0.1
     }
 
-    /// The plan up to where the share `end` of the trained timesteps has been gone through, from the noisiest down (diffusers'
-    /// `denoising_end`): rows at a timestep below that are left out.
-    #[must_use]
-    pub fn until(mut self, end: f64, schedule: &NoiseSchedule) -> Self {
-        let last = schedule.timestep_at(end);
-        let kept = self.rows.iter().filter(|row| row.timestep >= last).count();
-        self.unused_draw &= kept == self.rows.len();
-        self.rows.truncate(kept);
-        self
-    }
-
     /// The level of noise that is left after the last row.
     pub fn end(&self) -> Level {
         self.rows.last().map_or(self.begin, |row| row.keep)
@@ -74,7 +68,7 @@ impl Plan {
     /// A plan of rows in order. What a sampler remembers beyond its last use is cut away, so that state is never
     /// larger than it must be.
     pub(super) fn of(initial_scale: f64, drafts: &[DraftRow]) -> Self {
-        let mut read = [true, false, false, false];
+        let mut read: [bool; STATE_SLOTS] = std::array::from_fn(|slot| slot == 0);
         let mut slots = 1;
         let mut keep = Level::CLEAN;
         let mut rows: Vec<Row> = Vec::with_capacity(drafts.len());
@@ -82,11 +76,28 @@ impl Plan {
             let update = draft.update.only(read);
             read = update.reads();
             slots = slots.max(1 + read.iter().rposition(|&slot| slot).unwrap_or(0));
-            rows.push(Row { timestep: draft.timestep, input_scale: draft.input_scale, update, keep });
+            let &DraftRow { timestep, input_scale, .. } = draft;
+            rows.push(Row { timestep, input_scale, told: Level::CLEAN, update, keep });
             keep = draft.level;
         }
         rows.reverse();
-        Self { initial_scale, begin: keep, slots, rows, unused_draw: false }
+        let prediction = Prediction::Epsilon;
+        Self { initial_scale, begin: keep, slots, prediction, rows, unused_draw: false }
+    }
+
+    /// The same with what a model of `schedule` makes of each row.
+    pub(super) fn with_model(mut self, schedule: &SamplerSchedule) -> Self {
+        self.prediction = schedule.options.prediction;
+        for row in &mut self.rows {
+            row.told = schedule.level_at(row.timestep);
+        }
+        self
+    }
+
+    /// Whether all of it can be computed with.
+    pub(super) fn is_finite(&self) -> bool {
+        let factors = self.rows.iter().flat_map(|row| row.update.next.iter().flat_map(LinearCombination::terms));
+        self.initial_scale.is_finite() && { factors }.all(|(_, factor)| factor.is_finite())
     }
 }
 

@@ -1,30 +1,21 @@
 //! Which timesteps a run visits: numpy's arithmetic, down to how it rounds.
 
 use super::{
-    schedule::{NoiseSchedule, Spacing},
+    linspace::linspace,
+    sampler_schedule::{SamplerSchedule, Spacing},
     steps::DISTILLED_STEPS,
 };
-
-/// `numpy.linspace(0, last, count)`.
-fn linspace(last: usize, count: usize) -> Vec<f64> {
-    let step = last as f64 / (count.max(2) - 1) as f64;
-    let mut values: Vec<f64> = (0..count).map(|i| i as f64 * step).collect();
-    if let [_, .., end] = values.as_mut_slice() {
-        *end = last as f64;
-    }
-    values
-}
 
 fn rounded(values: impl Iterator<Item = f64>) -> Vec<i64> {
     values.map(|value| value.round_ties_even() as i64).collect()
 }
 
-impl NoiseSchedule {
+impl SamplerSchedule {
     /// Whole timesteps of a run of `steps` steps, falling; what DDIM, DDPM and PNDM visit.
     pub(super) fn whole_timesteps(&self, steps: usize) -> Vec<i64> {
-        let last = self.train_steps() - 1;
+        let last = (self.train_steps() - 1) as f64;
         match self.options.spacing.unwrap_or(Spacing::Leading) {
-            Spacing::Linspace => rounded(linspace(last, steps).into_iter().rev()),
+            Spacing::Linspace => rounded(linspace(0.0, last, steps).into_iter().rev()),
             Spacing::Leading => self.leading_timesteps(self.train_steps() / steps, 0..steps),
             Spacing::Trailing => self.trailing_timesteps(steps),
         }
@@ -34,7 +25,7 @@ impl NoiseSchedule {
     pub(super) fn fractional_timesteps(&self, steps: usize) -> Vec<f64> {
         match self.options.spacing.unwrap_or(Spacing::Linspace) {
             Spacing::Linspace => {
-                let values = linspace(self.train_steps() - 1, steps);
+                let values = linspace(0.0, (self.train_steps() - 1) as f64, steps);
                 values.into_iter().rev().map(|value| f64::from(value as f32)).collect()
             }
             _ => self.whole_timesteps(steps).into_iter().map(|timestep| timestep as f64).collect(),
@@ -45,7 +36,7 @@ impl NoiseSchedule {
     pub(super) fn upper_timesteps(&self, steps: usize, spacing: Spacing) -> Vec<i64> {
         match spacing {
             Spacing::Linspace => {
-                let values = linspace(self.train_steps() - 1, steps + 1);
+                let values = linspace(0.0, (self.train_steps() - 1) as f64, steps + 1);
                 rounded(values.into_iter().skip(1).rev())
             }
             Spacing::Leading => self.leading_timesteps(self.train_steps() / (steps + 1), 1..steps + 1),
@@ -75,13 +66,15 @@ impl NoiseSchedule {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use super::super::sampler_schedule::{Options, TrainedLevels};
     use super::*;
 
     #[test]
     fn distilled_timesteps_are_a_part_of_fifty() {
-        let betas: Vec<f32> = (0..1000_u16).map(|i| 1e-4 + 1e-5 * f32::from(i)).collect();
-        let schedule = NoiseSchedule::new(&betas, super::super::schedule::Options::default()).unwrap();
+        let levels = Arc::new(TrainedLevels::new((0..1000_u16).map(|i| 1.0 - f32::from(i) / 1000.0).collect()));
+        let schedule = SamplerSchedule { levels, options: Options::default() };
         for (steps, timesteps) in [
             (1, vec![999]),
             (3, vec![999, 679, 339]),
@@ -91,12 +84,5 @@ mod tests {
         ] {
             assert_eq!(schedule.distilled_timesteps(steps), timesteps);
         }
-    }
-
-    #[test]
-    fn linspace_reaches_its_end_exactly() {
-        assert_eq!(linspace(999, 1), [0.0]);
-        assert_eq!(linspace(999, 2), [0.0, 999.0]);
-        assert_eq!(linspace(10, 4), [0.0, 10.0 / 3.0, 20.0 / 3.0, 10.0]);
     }
 }

@@ -50,6 +50,7 @@ pub(crate) fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
         denoising_end: None,
         refine: None,
         sigmas: SigmaSpacing::Default,
+        eta: 0.0,
     }
 }
 

@@ -178,8 +178,9 @@ proptest! {
         let start = start.map(|(grey, strength)| Img2Img { image: plain(size, grey), strength, mask });
         let (model, lora, preview) = ("m".into(), None, seed.is_multiple_of(2));
         let sigmas = sampler.spacings()[seed as usize % sampler.spacings().len()];
+        let eta = if sampler.has_eta() { (seed % 3) as f64 / 2.0 } else { 0.0 };
         let spec =
-            Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, denoising_end, guidance_scale, sampler, sigmas, seed, lora, refine: None, preview };
+            Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, denoising_end, guidance_scale, sampler, sigmas, eta, seed, lora, refine: None, preview };
         if let Err(cause) = engine.admit(Ticket(0), &spec) {
             prop_assert!(!cause.message.is_empty());
         } else {

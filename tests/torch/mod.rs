@@ -11,6 +11,7 @@ mod graphs;
 mod inpainting;
 mod loras;
 mod refiner;
+mod scheduler_files;
 mod sdxl;
 mod starts;
 mod upcast;

@@ -7,8 +7,17 @@ pub(super) const SIGMAS: Field = Field {
     name: "sigmas",
     kind: Kind::Sigmas(|draft, spacing| draft.sigmas = spacing),
     default: Default::Text(SigmaSpacing::Default.name()),
-    meaning: "how the sampler's steps are spread: as the model's scheduler file says, or trailing, as Lightning and Hyper want it (diffusers' \
-              timestep_spacing). DPM-S, LCM and TCD have no such choice",
+    meaning: "how the sampler's steps are spread: as the model's scheduler file says, by a curve of σ, or trailing, as Lightning and Hyper \
+              want it (diffusers' timestep_spacing). Not every sampler has every choice",
+    by_model: true,
+    ..Field::PLAIN
+};
+
+pub(super) const ETA: Field = Field {
+    name: "eta",
+    kind: Kind::Number(0.0..=1.0, |draft, eta| draft.eta = eta),
+    default: Default::Number(0.0),
+    meaning: "how much noise DDIM adds at each step: 0 none, 1 as much as DDPM. Other samplers have no such choice",
     by_model: true,
     ..Field::PLAIN
 };

@@ -24,13 +24,17 @@ impl Conflict {
     pub(in crate::job) fn of_job(draft: &Draft, table: &Table, refined: Option<bool>) -> impl Iterator<Item = Self> {
         let by_refiner = draft.is_for_refiner() && refined != Some(false);
         let steps = steps(draft, table)[usize::from(draft.init_image.is_some())];
-        let conflicts = (!by_refiner).then(|| [too_many(draft, steps), spread(draft)]);
+        let conflicts = (!by_refiner).then(|| [too_many(draft, steps), spread(draft), noisy(draft)]);
         conflicts.into_iter().flatten().flatten()
     }
 
     /// That of a model's defaults, which hold for jobs from noise and from an image.
     pub(super) fn of_defaults(draft: &Draft, table: &Table) -> Option<Self> {
-        steps(draft, table).into_iter().find_map(|steps| too_many(draft, steps)).or_else(|| spread(draft))
+        steps(draft, table)
+            .into_iter()
+            .find_map(|steps| too_many(draft, steps))
+            .or_else(|| spread(draft))
+            .or_else(|| noisy(draft))
     }
 
     /// What the field may say.
@@ -56,4 +60,10 @@ fn spread(draft: &Draft) -> Option<Conflict> {
     let allowed = || either(spacings.iter().map(|spacing| spacing.name().to_owned()));
     let conflict = || Conflict { field: "sigmas", value: draft.sigmas.name().into(), sampler, allowed: allowed() };
     (!spacings.contains(&draft.sigmas)).then(conflict)
+}
+
+fn noisy(draft: &Draft) -> Option<Conflict> {
+    let (sampler, eta) = (draft.sampler, draft.eta);
+    let conflict = || Conflict { field: "eta", value: eta.into(), sampler, allowed: "0".to_owned() };
+    (eta > 0.0 && !sampler.has_eta()).then(conflict)
 }

@@ -262,7 +262,7 @@ mod tests {
             ),
             (
                 r#"{"defaults": {"sigmas": "sgm_uniform", "scheduler": "DPM-S"}}"#,
-                r#"defaults.sigmas is "sgm_uniform": use default with DPM-S"#,
+                r#"defaults.sigmas is "sgm_uniform": use default, karras, exponential or beta with DPM-S"#,
             ),
             (
                 r#"{"defaults": {"width": 500}}"#,
@@ -270,7 +270,7 @@ mod tests {
             ),
             (
                 r#"{"defaults": {"steps": 1}}"#,
-                "defaults.steps is no key that a model may set: there are width, height, num_inference_steps, guidance_scale, scheduler, sigmas",
+                "defaults.steps is no key that a model may set: there are width, height, num_inference_steps, guidance_scale, scheduler, sigmas, eta",
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), words);

@@ -169,10 +169,10 @@ mod tests {
         assert_eq!(field("seed"), json!({"type": ["integer", "null"], "maximum": u64::MAX, "default": null}));
         assert_eq!(field("mask_repaint"), json!({"type": "string", "enum": ["black", "white"], "default": "black"}));
         assert_eq!(
-            (field("width")["enum"][8].clone(), field("scheduler")["enum"][14].clone()),
+            (field("width")["enum"][8].clone(), field("scheduler")["enum"][19].clone()),
             (json!(768), json!("KLMS"))
         );
-        assert_eq!((&schema["required"], schema["properties"].as_object().unwrap().len()), (&json!(["prompt"]), 20));
+        assert_eq!((&schema["required"], schema["properties"].as_object().unwrap().len()), (&json!(["prompt"]), 21));
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
         let text = br#"{"defaults": {"scheduler": "K_EULER"}}"#;
         let form = Defaults::from_json(text, Contract::Sdxl).unwrap().form(Some(false));
         let scheduler = &form["input"]["properties"]["scheduler"];
-        assert_eq!((&scheduler["default"], scheduler["enum"].as_array().unwrap().len()), (&json!("EULER-D"), 14));
+        assert_eq!((&scheduler["default"], scheduler["enum"].as_array().unwrap().len()), (&json!("EULER-D"), 19));
         assert_eq!((&form["parts"]["strength"], &form["parts"]["width"]), (&json!("image_url"), &Value::Null));
         assert_eq!((&form["unused"]["width"], &form["unused"]["strength"]), (&json!("image_url"), &Value::Null));
         assert_eq!(Defaults::from(Contract::Sd1).form(None)["unused"], json!({}));
@@ -215,7 +215,7 @@ mod tests {
         let allowed = |name: &str| Contract::Sd1.field(name).unwrap().allowed(Contract::Sd1, "`");
         assert_eq!(allowed("guidance_scale"), "0 to 20");
         assert_eq!(allowed("mask_repaint"), "`black` or `white`");
-        assert!(allowed("scheduler").ends_with("`K-LMS`, `LCM`, `TCD` or `KLMS`"));
+        assert!(allowed("scheduler").ends_with("`UNIPC`, `DEIS` or `KLMS`"));
         assert!(Contract::Sd1.markdown().contains("| `num_outputs` | 1 to 10 | `1` | how many images |\n"));
     }
 }

@@ -23,6 +23,7 @@ pub struct Draft {
     pub(super) guidance_scale: f64,
     pub(super) sampler: Sampler,
     pub(super) sigmas: SigmaSpacing,
+    pub(super) eta: f64,
     pub(super) seed: Option<u64>,
     pub(super) lora: Option<String>,
     pub(super) lora_scale: f64,
@@ -49,6 +50,7 @@ impl Draft {
             guidance_scale: 1.0,
             sampler: Sampler::KLms,
             sigmas: SigmaSpacing::Default,
+            eta: 0.0,
             seed: None,
             lora: None,
             lora_scale: 1.0,
@@ -96,6 +98,7 @@ impl Draft {
             guidance_scale: self.guidance_scale,
             sampler: self.sampler,
             sigmas: self.sigmas,
+            eta: self.eta,
             seed: self.seed.unwrap_or(seed),
             // A scale of nothing is no change.
             lora: self.lora.filter(|_| scale > 0.0).map(|name| Lora { name, scale }),

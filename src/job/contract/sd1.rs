@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
+use super::common::{ETA, LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
 use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
@@ -27,7 +27,7 @@ pub(super) static SD1: Table = Table {
     input,
 };
 
-static SD1_FIELDS: [Field; 20] = [
+static SD1_FIELDS: [Field; 21] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
@@ -90,6 +90,7 @@ static SD1_FIELDS: [Field; 20] = [
         ..Field::PLAIN
     },
     SIGMAS,
+    ETA,
     Field {
         name: "seed",
         kind: Kind::Seed(|draft, seed| draft.seed = seed),
@@ -157,6 +158,9 @@ fn input(spec: &Spec, index: u32) -> Value {
         "seed": spec.seed_of(index),
         "model": spec.model,
     });
+    if spec.eta > 0.0 {
+        input["eta"] = spec.eta.into();
+    }
     if let Some(start) = &spec.start {
         input["init_image"] = digest(&start.image);
         input["prompt_strength"] = start.strength.into();

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
+use super::common::{ETA, LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
 use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
@@ -43,7 +43,7 @@ pub(super) static SDXL: Table = Table {
     input,
 };
 
-static SDXL_FIELDS: [Field; 23] = [
+static SDXL_FIELDS: [Field; 24] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
@@ -114,6 +114,7 @@ static SDXL_FIELDS: [Field; 23] = [
         ..Field::PLAIN
     },
     Field { role: Some(ModelRole::Base), ..SIGMAS },
+    Field { role: Some(ModelRole::Base), ..ETA },
     Field {
         name: "seed",
         kind: Kind::Seed(|draft, seed| draft.seed = seed),
@@ -209,6 +210,9 @@ fn input(spec: &Spec, index: u32) -> Value {
         "seed": spec.seed_of(index),
         "model": spec.model,
     });
+    if spec.eta > 0.0 {
+        input["eta"] = spec.eta.into();
+    }
     if let Some(start) = &spec.start {
         input[IMAGE] = digest(&start.image);
         input["strength"] = start.strength.into();

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
+use super::common::{ETA, LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
 use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
@@ -23,7 +23,7 @@ pub(super) static SDXL_TURBO: Table = Table {
     input,
 };
 
-static SDXL_TURBO_FIELDS: [Field; 15] = [
+static SDXL_TURBO_FIELDS: [Field; 16] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
@@ -87,6 +87,7 @@ static SDXL_TURBO_FIELDS: [Field; 15] = [
         ..Field::PLAIN
     },
     SIGMAS,
+    ETA,
     Field {
         name: "seed",
         kind: Kind::Seed(|draft, seed| draft.seed = seed),
@@ -116,6 +117,9 @@ fn input(spec: &Spec, index: u32) -> Value {
         "seed": spec.seed_of(index),
         "model": spec.model,
     });
+    if spec.eta > 0.0 {
+        input["eta"] = spec.eta.into();
+    }
     if let Some(lora) = &spec.lora {
         input["lora"] = lora.name.as_str().into();
         input["lora_scale"] = lora.scale.into();

@@ -52,6 +52,7 @@ fn a_prompt_alone_gets_the_defaults_of_the_reference_worker() {
         guidance_scale: 7.5,
         sampler: Sampler::Ddim,
         sigmas: SigmaSpacing::Default,
+        eta: 0.0,
         seed: 40264,
         lora: None,
         preview: false,
@@ -88,7 +89,8 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
             json!([null, IMAGE, "data:image/png;base64,AA==", "AA=="]),
             json!(["", "ftp://x/i", "/etc/passwd."]),
         ),
-        ("sigmas", json!(["default", "sgm_uniform"]), json!(["", "karras", "trailing"])),
+        ("sigmas", json!(["default", "sgm_uniform"]), json!(["", "Karras", "trailing"])),
+        ("eta", json!([0, 1e-300, 0.5, 1, 1.0]), json!([-1e-300, 1.001])),
         ("mask_repaint", json!(["black", "white"]), json!(["grey", "Black", ""])),
         ("mask_paste", json!([true, false]), json!([])),
         ("mask", json!([null]), json!(["", "ftp://x/m", "/etc/passwd."])),
@@ -111,7 +113,7 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
         }
     }
     let named: Vec<&str> = Contract::Sdxl.table().fields.iter().map(|field| field.name).collect();
-    assert_eq!(named.len(), 23, "a field has no edges here");
+    assert_eq!(named.len(), 24, "a field has no edges here");
 }
 
 #[test]
@@ -199,6 +201,7 @@ fn every_field_reaches_the_job() {
         guidance_scale: 0.0,
         sampler: Sampler::EulerD,
         sigmas: SigmaSpacing::Default,
+        eta: 0.0,
         seed: 5,
         lora: Some(Lora { name: "ink".into(), scale: 0.5 }),
         refine: Some(Refine { steps: 9, mode: RefineMode::Strength, strength: 0.9 }),

@@ -11,7 +11,7 @@ use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::Forward;
 use crate::engine::torch::networks::conditioning::Conditioning;
 use crate::noise::TorchRng;
-use crate::sampler::Row;
+use crate::sampler::{Level, Prediction, Row};
 
 /// Which image of which job a lane makes, and from which seed.
 #[derive(Debug, Clone, Copy)]
@@ -116,10 +116,14 @@ impl Lane {
         own.unwrap_or(&self.stage().guidance).conditionings()
     }
 
-    /// The latents without noise, `[1, latent, height, width]`, if the guided `output` is the noise in what the UNet saw.
+    /// The latents without noise, `[1, latent, height, width]`, if the guided `output` is right.
     pub(in crate::engine::torch) fn predicted_x0(&self, output: &Tensor) -> Forward {
-        let level = self.stage().run.level(self.row);
-        self.input()?.f_sub(&output.f_mul_scalar(level.noise)?)?.f_div_scalar(level.signal)
+        let Level { signal, noise } = self.current().told;
+        match self.stage().run.plan.prediction {
+            Prediction::Epsilon => self.input()?.f_sub(&output.f_mul_scalar(noise)?)?.f_div_scalar(signal),
+            Prediction::Sample => Ok(output.shallow_clone()),
+            Prediction::Velocity => self.input()?.f_mul_scalar(signal)?.f_sub(&output.f_mul_scalar(noise)?),
+        }
     }
 
     /// Moves on by one row, by the guided `output`, `[1, latent, height, width]` in f32.
@@ -205,7 +209,7 @@ mod tests {
             key: Key { height: 2, width: 3, networks: number },
             networks: Rc::new(model.networks()),
             guidance: Guidance { positive: Rc::new(Conditioning::of_text(Vec::new())), negative: None },
-            run: SamplerRun::new(plan, Rc::clone(&model.schedule), times, &context).unwrap(),
+            run: SamplerRun::new(plan, times, &context).unwrap(),
             entry: StageEntry::Continue,
         }
     }

@@ -9,7 +9,7 @@ use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::error::Forward;
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::conditioning::Conditioning;
-use crate::sampler::{Level, NoiseSchedule, Plan};
+use crate::sampler::Plan;
 
 /// Networks, what they are told, and the rows that they do; shared by the lanes of a job.
 #[derive(Debug)]
@@ -77,8 +77,6 @@ impl Guidance {
 pub(in crate::engine::torch) struct SamplerRun {
     /// The arithmetic.
     pub(in crate::engine::torch) plan: Plan,
-    /// The noise levels that it was made for.
-    schedule: Rc<NoiseSchedule>,
     /// `[rows, time]`.
     times: Tensor,
     /// What a row makes of a lane's slots, the UNet's output and noise, `[rows, slots, slots + 2]` in f32.
@@ -86,13 +84,8 @@ pub(in crate::engine::torch) struct SamplerRun {
 }
 
 impl SamplerRun {
-    /// `plan` was made for `schedule`, `times` are those of its rows.
-    pub(in crate::engine::torch) fn new(
-        plan: Plan,
-        schedule: Rc<NoiseSchedule>,
-        times: Tensor,
-        context: &DeviceContext,
-    ) -> Forward<Self> {
+    /// `times` are those of the rows of `plan`.
+    pub(in crate::engine::torch) fn new(plan: Plan, times: Tensor, context: &DeviceContext) -> Forward<Self> {
         let slots = plan.slots;
         let next = plan.rows.iter().flat_map(|row| &row.update.next[..slots]);
         let factors: Vec<f32> = next
@@ -101,7 +94,7 @@ impl SamplerRun {
             .collect();
         // All at once: a copy at each row would have the device wait for us, and us for it.
         let factors = context.upload(&factors, &[plan.rows.len() as i64, slots as i64, slots as i64 + 2])?;
-        Ok(Self { plan, schedule, times, factors })
+        Ok(Self { plan, times, factors })
     }
 
     /// What the UNet is told of the time at `row`, `[1, time]`.
@@ -112,10 +105,5 @@ impl SamplerRun {
     /// What `row` makes of the slots, the output and, if there is some, noise: `[slots, terms]` of the first `terms` of them.
     pub(super) fn factors(&self, row: usize, terms: i64) -> Forward {
         self.factors.f_select(0, row as i64)?.f_narrow(1, 0, terms)
-    }
-
-    /// The level of signal and noise that the UNet is told of at `row`.
-    pub(super) fn level(&self, row: usize) -> Level {
-        self.schedule.level_at(self.plan.rows[row].timestep)
     }
 }

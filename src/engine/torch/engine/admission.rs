@@ -141,15 +141,18 @@ impl Admission<'_> {
                 "negative_prompt has no effect: this model was distilled to follow guidance_scale without one".into(),
             );
         }
-        let spaced = model.schedule.spaced(spec.sigmas);
-        let plan = sampler::plan(spec.sampler, &spaced, spec.steps as usize, spec.first_step() as usize)
-            .map_err(invalid_steps(MODEL_STEPS))?;
+        let mut schedule = model.schedule.spaced(spec.sigmas).with_eta(spec.eta);
+        if spec.start.as_ref().is_some_and(|start| start.mask.is_some()) {
+            schedule = schedule.for_inpainting();
+        }
+        let plan = sampler::plan(spec.sampler, &schedule, spec.steps as usize, spec.first_step() as usize)
+            .map_err(invalid_plan(MODEL_STEPS))?;
         let plan = match spec.denoising_end {
             Some(end) => plan.until(end, &model.schedule),
             None => plan,
         };
         self.warnings.extend(doubts(&plan, spec));
-        self.stage((model, networks), size, (guidance, scale), plan, StageEntry::Continue)
+        self.stage(networks, size, (guidance, scale), plan, StageEntry::Continue)
     }
 
     /// What a refiner does after it.
@@ -163,11 +166,11 @@ impl Admission<'_> {
         let (plan, entry) = match (refine.mode, self.spec.denoising_end) {
             (RefineMode::Strength, _) => {
                 let plan = sampler::plan(refiner.sampler, schedule, steps, refine.first_step() as usize);
-                (plan.map_err(invalid_steps(REFINER_STEPS))?, StageEntry::AddNoise)
+                (plan.map_err(invalid_plan(REFINER_STEPS))?, StageEntry::AddNoise)
             }
             (RefineMode::Ensemble, Some(begin)) => {
                 let plan = sampler::plan_from(refiner.sampler, schedule, steps, begin);
-                (plan.map_err(invalid_steps(MODEL_STEPS))?, StageEntry::Continue)
+                (plan.map_err(invalid_plan(MODEL_STEPS))?, StageEntry::Continue)
             }
             (RefineMode::Ensemble, None) => {
                 let message = "refine \"ensemble\" was provided without high_noise_frac".to_owned();
@@ -190,7 +193,7 @@ impl Admission<'_> {
         let spec = self.spec;
         let (schedule, steps) = (&refiner.model.schedule, spec.steps as usize);
         let plan = sampler::plan(refiner.sampler, schedule, steps, spec.first_step() as usize)
-            .map_err(invalid_steps(MODEL_STEPS))?;
+            .map_err(invalid_plan(MODEL_STEPS))?;
         self.warnings.extend(doubts(&plan, spec));
         if spec.lora.is_some() {
             self.warnings
@@ -202,12 +205,12 @@ impl Admission<'_> {
     fn by_refiner(&mut self, refiner: &Refiner, size: Key, plan: Plan, entry: StageEntry) -> Result<Stage, JobError> {
         let (model, networks) = (&refiner.model, Rc::clone(&refiner.networks));
         let guidance = self.guidance(model, &networks, Some(""), REFINER_GUIDANCE)?;
-        self.stage((model, networks), size, (guidance, REFINER_GUIDANCE), plan, entry)
+        self.stage(networks, size, (guidance, REFINER_GUIDANCE), plan, entry)
     }
 
     fn stage(
         &mut self,
-        (model, networks): (&Model, Rc<Networks>),
+        networks: Rc<Networks>,
         size: Key,
         (guidance, scale): (Guidance, f64),
         plan: Plan,
@@ -216,7 +219,7 @@ impl Admission<'_> {
         let timesteps: Vec<f64> = plan.rows.iter().map(|row| row.timestep).collect();
         let embed = || Ok(networks.unet.embed_times(&timesteps, scale, self.context)?);
         let times = self.offload.with(MovablePart::Unet(networks.number), embed).map_err(failed)?;
-        let run = SamplerRun::new(plan, Rc::clone(&model.schedule), times, self.context).map_err(failed)?;
+        let run = SamplerRun::new(plan, times, self.context).map_err(failed)?;
         let key = Key { networks: networks.number, ..size };
         Ok(Stage { key, networks, guidance, run, entry })
     }
@@ -294,9 +297,14 @@ fn doubts(plan: &Plan, spec: &Spec) -> Option<String> {
     }
 }
 
-/// What is wrong with the steps that came as `field`.
-fn invalid_steps(field: &'static str) -> impl Fn(PlanError) -> JobError {
-    move |cause| invalid(field, format!("{field}: {cause}"))
+/// What is wrong with a plan whose steps came as the field `steps`.
+fn invalid_plan(steps: &'static str) -> impl Fn(PlanError) -> JobError {
+    move |cause| match &cause {
+        PlanError::Unsupported { .. } | PlanError::Infinite { .. } => invalid("scheduler", cause.to_string()),
+        PlanError::Steps { .. } | PlanError::Start { .. } | PlanError::Begin { .. } => {
+            invalid(steps, format!("{steps}: {cause}"))
+        }
+    }
 }
 
 fn invalid(field: &str, message: String) -> JobError {

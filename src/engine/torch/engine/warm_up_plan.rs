@@ -132,6 +132,7 @@ pub(super) fn spec(shape: Shape, steps: u32, is_told: bool) -> Spec {
         denoising_end: None,
         refine: shape.refined.then_some(Refine { steps, mode: RefineMode::Strength, strength: 1.0 }),
         sigmas: SigmaSpacing::Default,
+        eta: 0.0,
     }
 }
 

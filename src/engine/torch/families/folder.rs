@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 use tch::Kind;
+use tracing::warn;
 
 use super::model::LoadedAutoencoder;
 use super::names;
@@ -74,5 +75,9 @@ pub(super) fn schedule(folder: &Path) -> Result<(NoiseSchedule, Option<Sampler>)
         .map_err(|cause| LoadError::Config { file: file.clone(), reason: format!("cannot be read: {cause}") })?;
     let schedule =
         NoiseSchedule::from_json(&text).map_err(|cause| LoadError::Schedule { file: file.clone(), cause })?;
+    let unknown: Vec<&str> = schedule.unknown_keys().collect();
+    if !unknown.is_empty() {
+        warn!("{}: no sampler knows {}, which changes nothing", file.display(), unknown.join(", "));
+    }
     Ok((schedule, Sampler::of_config(&text)))
 }

@@ -1,6 +1,7 @@
 //! Calls and pictures of tiny models, plain and with LoRAs, against what diffusers computed, frozen in
 //! `tests/golden/torch` by `scripts/parity/goldens.py`, of SDXL in `tests/golden/torch-xl` by `scripts/parity/xl_goldens.py`, and of distilled
-//! models of both in `tests/golden/torch-fast` by `scripts/parity/fast_pictures.py`: the same comparison as `make parity`, without Python.
+//! models of both in `tests/golden/torch-fast` by `scripts/parity/fast_pictures.py`, and with prompts of all kinds in `tests/golden/torch-prompts` by
+//! `scripts/parity/prompts.py`: the same comparison as `make parity`, without Python.
 
 #![cfg(feature = "torch")]
 #![allow(clippy::print_stdout, reason = "the report is a table; cargo shows it when a test fails")]
@@ -23,6 +24,7 @@ use report::Report;
 const SD1: &str = "torch";
 const SDXL: &str = "torch-xl";
 const FAST: &str = "torch-fast";
+const PROMPTS: &str = "torch-prompts";
 
 fn within_bounds(folder: &str, check: impl FnOnce(&Path, &mut Report) -> anyhow::Result<()>) {
     tch::set_num_threads(1);
@@ -66,6 +68,11 @@ fn pictures_of_sdxl_and_its_refiner_are_the_reference_s() {
 #[test]
 fn pictures_of_distilled_models_are_the_reference_s() {
     within_bounds(FAST, |dir, report| pictures::check(dir, "pictures", report));
+}
+
+#[test]
+fn weights_chunks_layers_left_out_and_textual_inversions_are_the_reference_s() {
+    within_bounds(PROMPTS, |dir, report| pictures::check(dir, "pictures", report));
 }
 
 #[test]

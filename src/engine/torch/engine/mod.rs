@@ -23,6 +23,7 @@ use crate::engine::torch::denoise::stage::Stage;
 use crate::engine::torch::denoise::unet_batch::UnetBatch;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::threads::Threads;
+use crate::engine::torch::embeddings::EmbeddingLibrary;
 use crate::engine::torch::error::TorchError;
 use crate::engine::torch::families::{Model, Refiner};
 use crate::engine::torch::lora::LoraCache;
@@ -41,6 +42,7 @@ pub struct TorchEngine {
     /// What goes on after it.
     refiner: Option<Refiner>,
     loras: LoraCache,
+    embeddings: EmbeddingLibrary,
     prompts: ConditioningCache,
     /// In order of admission.
     active: Vec<Lane>,
@@ -79,13 +81,14 @@ impl TorchEngine {
         let (active, jobs) = (Vec::new(), HashMap::new());
         let usual_area = model.family.usual_latents().iter().product();
         let loras = LoraCache::new(&model);
-        let prompts = ConditioningCache::default();
+        let (embeddings, prompts) = (EmbeddingLibrary::new(None, model.target.device), ConditioningCache::default());
         let (decodes, context) = (DecodeQueue::plain(model.target), DeviceContext::plain(model.target.device));
         Self {
             decodes,
             model,
             refiner: None,
             loras,
+            embeddings,
             prompts,
             active,
             jobs,

@@ -144,6 +144,7 @@ fn the_configuration_knows_where_it_came_from() {
         ("models", json!([]), "default"),
         ("models_memory", json!("auto"), "default"),
         ("lora_dir", json!(""), "default"),
+        ("embeddings_dir", json!(""), "default"),
         ("queue", json!(""), "default"),
         ("listen", json!("127.0.0.1:8000"), "default"),
         ("store", json!("/data/latentd/queue.db"), "default"),

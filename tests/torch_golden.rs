@@ -1,7 +1,8 @@
 //! Calls and pictures of tiny models, plain and with LoRAs, against what diffusers computed, frozen in
 //! `tests/golden/torch` by `scripts/parity/goldens.py`, of SDXL in `tests/golden/torch-xl` by `scripts/parity/xl_goldens.py`, and of distilled
-//! models of both in `tests/golden/torch-fast` by `scripts/parity/fast_pictures.py`, and of other scheduler files and samplers in
-//! `tests/golden/torch-more` by `scripts/parity/more_pictures.py`: the same comparison as `make parity`, without Python.
+//! models of both in `tests/golden/torch-fast` by `scripts/parity/fast_pictures.py`, of other scheduler files and samplers in
+//! `tests/golden/torch-more` by `scripts/parity/more_pictures.py`, and with prompts of all kinds in `tests/golden/torch-prompts` by
+//! `scripts/parity/prompts.py`: the same comparison as `make parity`, without Python.
 
 #![cfg(feature = "torch")]
 #![allow(clippy::print_stdout, reason = "the report is a table; cargo shows it when a test fails")]
@@ -28,6 +29,7 @@ const SD1: &str = "torch";
 const SDXL: &str = "torch-xl";
 const FAST: &str = "torch-fast";
 const MORE: &str = "torch-more";
+const PROMPTS: &str = "torch-prompts";
 
 fn goldens() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -75,6 +77,11 @@ fn pictures_of_sdxl_and_its_refiner_are_the_reference_s() {
 #[test]
 fn pictures_of_distilled_models_are_the_reference_s() {
     within_bounds(FAST, |dir, report| pictures::check(dir, "pictures", report));
+}
+
+#[test]
+fn weights_chunks_layers_left_out_and_textual_inversions_are_the_reference_s() {
+    within_bounds(PROMPTS, |dir, report| pictures::check(dir, "pictures", report));
 }
 
 #[test]

@@ -16,8 +16,8 @@ const ROW: f64 = 0.002;
 /// Jobs of one run.
 const JOBS: usize = 4000;
 
-const USUAL: Key = Key { height: 64, width: 64, networks: 0 };
-const LARGE: Key = Key { height: 96, width: 96, networks: 0 };
+const USUAL: Key = Key { height: 64, width: 64, tokens: 77, networks: 0 };
+const LARGE: Key = Key { height: 96, width: 96, tokens: 77, networks: 0 };
 
 /// A job of one image.
 #[derive(Debug, Clone, Copy)]

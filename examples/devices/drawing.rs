@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Picture, Ticket};
-use latentd::job::{Img2Img, LoadedImage, Size, Spec};
+use latentd::job::{Img2Img, LoadedImage, PromptSyntax, Size, Spec};
 use latentd::sampler::{Sampler, SigmaSpacing};
 
 /// Jobs by what a table calls them.
@@ -16,7 +16,7 @@ pub(crate) type Pictures = BTreeMap<Ticket, Picture>;
 /// Decibels of equal pictures.
 pub(crate) const EQUAL: f64 = 99.0;
 
-/// Every sampler, from noise and from a picture.
+/// Every sampler, from noise and from a picture, and a weighted prompt of several chunks.
 pub(crate) fn jobs() -> Jobs {
     let size = Size { width: 256, height: 192 };
     let pixels = (0..size.height).flat_map(|y| (0..size.width).flat_map(move |x| [x as u8, y as u8, (x ^ y) as u8]));
@@ -26,6 +26,8 @@ pub(crate) fn jobs() -> Jobs {
         model: "m".into(),
         prompt: "a red apple".into(),
         negative_prompt: None,
+        prompt_syntax: PromptSyntax::Plain,
+        clip_skip: 0,
         size,
         num_outputs: 1,
         steps: 20,
@@ -45,7 +47,9 @@ pub(crate) fn jobs() -> Jobs {
         let name = sampler.name();
         [(name.to_owned(), job(sampler, None)), (format!("{name} from an image"), job(sampler, start()))]
     };
-    Sampler::ALL.iter().flat_map(both).collect()
+    let long = "a (red:1.4) apple and [many] more ".repeat(12);
+    let weighted = Spec { prompt: long, prompt_syntax: PromptSyntax::Weighted, ..job(&Sampler::Ddim, None) };
+    Sampler::ALL.iter().flat_map(both).chain([("a long weighted prompt".to_owned(), weighted)]).collect()
 }
 
 /// The picture of each job, drawn one after the other or all side by side.

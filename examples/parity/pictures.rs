@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use latentd::engine::torch::TorchEngine;
 use latentd::engine::{Engine, Event, Ticket};
-use latentd::job::{Img2Img, LoadedImage, Mask, Picture, Refine, RefineMode, Shade, Size, Spec};
+use latentd::job::{Img2Img, LoadedImage, Mask, Picture, PromptSyntax, Refine, RefineMode, Shade, Size, Spec};
 use latentd::sampler::{Sampler, SigmaSpacing};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -30,6 +30,9 @@ pub(crate) struct Case {
     pub(crate) file: String,
     prompt: String,
     negative_prompt: Option<String>,
+    prompt_syntax: Option<String>,
+    #[serde(default)]
+    clip_skip: u32,
     width: u32,
     height: u32,
     steps: u32,
@@ -121,11 +124,14 @@ pub(crate) fn path_of(dir: &Path, model: &str) -> PathBuf {
 /// The job of a case, with its images from `dir`.
 pub(crate) fn spec(dir: &Path, case: &Case) -> Result<Spec> {
     let sigmas = case.sigmas.as_deref().map_or(Some(SigmaSpacing::Default), SigmaSpacing::from_name);
+    let syntax = case.prompt_syntax.as_deref().map_or(Some(PromptSyntax::Plain), PromptSyntax::from_name);
     let sampler = Sampler::ALL.iter().find(|sampler| sampler.name() == case.scheduler);
     Ok(Spec {
         model: case.model.clone(),
         prompt: case.prompt.clone(),
         negative_prompt: case.negative_prompt.clone(),
+        prompt_syntax: syntax.context("prompt_syntax")?,
+        clip_skip: case.clip_skip,
         size: Size { width: case.width, height: case.height },
         start: case.start.as_ref().map(|begun| begun.read(dir)).transpose()?,
         num_outputs: case.num_outputs,
@@ -150,7 +156,8 @@ impl Case {
     }
 
     fn engine(&self, dir: &Path) -> Result<TorchEngine> {
-        let engine = TorchEngine::new(calls::load(&path_of(dir, &self.model))?);
+        let embeddings = Some(dir.join("embeddings").join(&self.model)).filter(|folder| folder.is_dir());
+        let engine = TorchEngine::new(calls::load(&path_of(dir, &self.model))?).with_embeddings(embeddings);
         match &self.refined {
             Some(Refined { refiner, .. }) => {
                 let path = dir.join("refiners").join(refiner);

@@ -7,8 +7,10 @@ pub(super) use without::{MISSING, ahead, devices, pool, start_one};
 
 #[cfg(feature = "torch")]
 mod with_torch {
+    use std::fs;
     use std::sync::Arc;
 
+    use anyhow::Context;
     use tokio::task::JoinSet;
 
     use super::super::checks::{self, Check};
@@ -103,7 +105,12 @@ mod with_torch {
     ) -> Result<Host, HostError> {
         let (settings, model) = (config.clone(), model.clone());
         let build = move || -> anyhow::Result<torch::TorchEngine> {
-            Ok(load(&settings, &model, device)?.with_loras(settings.lora_dir.clone()))
+            // Whoever set it wants to know now; no job fails for it later.
+            if let Some(folder) = &settings.embeddings_dir {
+                fs::read_dir(folder).with_context(|| format!("embeddings_dir = {}", folder.display()))?;
+            }
+            let engine = load(&settings, &model, device)?.with_loras(settings.lora_dir.clone());
+            Ok(engine.with_embeddings(settings.embeddings_dir.clone()))
         };
         host((config, device), (number, metrics), build).await
     }

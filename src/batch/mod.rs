@@ -1,6 +1,7 @@
 //! Which lanes share the next evaluation. Pure: no clock, no tensors.
 //!
-//! Lanes can share a call of the UNet when their latents have one size and no LoRA tells them apart. The lane that waited
+//! Lanes can share a call of the UNet when their latents have one size, their prompts are as long, and no LoRA
+//! tells them apart. The lane that waited
 //! longest decides which key is next, so keys take turns and none starves; others of that key fill the call up. The
 //! number of rows is rounded down to a bucket (1, 2, 3, 4, 6, 8, 12, 16, …): few shapes recur, and what is left
 //! over goes first next time.
@@ -12,6 +13,8 @@ pub struct Key {
     pub height: u32,
     /// Columns of the latent.
     pub width: u32,
+    /// Tokens of a prompt: keys and values of every cross-attention. A prompt of several chunks has more.
+    pub tokens: u32,
     /// Number of the networks that evaluate it: the model itself, or what a LoRA makes of it.
     pub networks: u64,
 }
@@ -67,8 +70,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const SMALL: Key = Key { height: 16, width: 16, networks: 0 };
-    const LARGE: Key = Key { height: 64, width: 64, networks: 0 };
+    const SMALL: Key = Key { height: 16, width: 16, tokens: 77, networks: 0 };
+    const LARGE: Key = Key { height: 64, width: 64, tokens: 77, networks: 0 };
 
     fn lane(key: Key, rows: usize, served: u64) -> Waiting {
         Waiting { key, rows, served }
@@ -119,7 +122,7 @@ mod tests {
             max_rows in 2..40usize,
         ) {
             let mut lanes: Vec<Waiting> =
-                shapes.iter().map(|&(size, rows)| lane(Key { height: 8, width: 8, networks: size }, rows, 0)).collect();
+                shapes.iter().map(|&(size, rows)| lane(Key { height: 8, width: 8, tokens: 77, networks: size }, rows, 0)).collect();
             for tick in 1..=2 * lanes.len() as u64 {
                 let chosen = choose(&lanes, |_| max_rows);
                 prop_assert!(!chosen.is_empty());

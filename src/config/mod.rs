@@ -55,6 +55,8 @@ pub struct Config {
     hub_caches: Vec<PathBuf>,
     /// Where LoRA files lie, if anywhere.
     pub lora_dir: Option<PathBuf>,
+    /// Where textual inversions lie; `None` is nowhere.
+    pub embeddings_dir: Option<PathBuf>,
     /// Where to compute.
     pub device: Device,
     /// What to compute in.
@@ -176,7 +178,8 @@ impl Reader {
         let (model, models_dir) = (self.read("model"), self.folder("models_dir", environment::default_models_dir));
         let refiner = self.read("refiner");
         let (listed, models_memory) = (self.read("models"), self.read("models_memory"));
-        let (lora_dir, queue) = (self.read("lora_dir"), self.read("queue"));
+        let (lora_dir, embeddings_dir) = (self.read("lora_dir"), self.read("embeddings_dir"));
+        let queue = self.read("queue");
         let (device, dtype, cuda) = (self.read("device"), self.read("dtype"), self.cuda());
         let (log, images, net) = (self.log(environment), self.images(), self.net());
         let (hub, worker, runpod) = (self.hub(environment), self.worker(), self.runpod());
@@ -187,6 +190,7 @@ impl Reader {
             models_dir: models_dir?,
             hub_caches: hub_cache::folders(environment),
             lora_dir: lora_dir?,
+            embeddings_dir: embeddings_dir?,
             device: device?,
             dtype: dtype?,
             cuda: cuda?,

@@ -119,6 +119,8 @@ pub fn spec(num_outputs: u32, steps: u32) -> Spec {
         num_outputs,
         steps,
         guidance_scale: 7.5,
+        prompt_syntax: crate::job::PromptSyntax::Plain,
+        clip_skip: 0,
         sampler: crate::sampler::Sampler::KLms,
         seed: 1,
         start: None,

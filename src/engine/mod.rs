@@ -4,6 +4,7 @@ mod events;
 pub mod fake;
 pub mod host;
 pub mod pool;
+pub mod prompt;
 pub mod tokenizer;
 #[cfg(feature = "torch")]
 pub mod torch;

@@ -5,10 +5,12 @@
 //! words (letters; single digits; runs of anything else), bytes, and byte-pair merges with `</w>` ending each word.
 
 mod files;
+mod several_vectors;
 mod special;
 mod vocabulary;
 mod written;
 
+use std::iter;
 use std::path::Path;
 
 use tokenizers::models::bpe::BPE;
@@ -17,10 +19,11 @@ use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as NormalizerSeq
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizerSequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{Encoding, SplitDelimiterBehavior, Tokenizer as LibraryTokenizer};
+use tokenizers::{SplitDelimiterBehavior, Tokenizer as LibraryTokenizer};
 
 pub use files::TokenizerError;
 use files::read_json;
+use several_vectors::SeveralVectors;
 use special::Special;
 use vocabulary::Vocabulary;
 use written::Serialized;
@@ -38,6 +41,7 @@ pub struct Tokenizer {
     begin: u32,
     end: u32,
     pad: u32,
+    several: SeveralVectors,
 }
 
 /// A text as the text encoder takes it.
@@ -95,7 +99,8 @@ impl Tokenizer {
         };
         let (begin, end, pad) = (id(&special.begin)?, id(&special.end)?, id(&special.pad)?);
         let vocab_size = highest.map_or(0, |id| id as usize + 1);
-        Ok(Self { pipeline, max_length: special.max_length, vocab_size, begin, end, pad })
+        let several = SeveralVectors::of(&pipeline);
+        Ok(Self { pipeline, max_length: special.max_length, vocab_size, begin, end, pad, several })
     }
 
     /// The ids of `text` as the text encoder takes them, and what had to be left out.
@@ -103,16 +108,26 @@ impl Tokenizer {
     /// # Errors
     /// The library refused the text.
     pub fn encode(&self, text: &str) -> Result<Encoded, TokenizerError> {
-        let encoding = self.run(text)?;
-        let all = encoding.get_ids();
-        let room = self.max_length - 2;
-        let mut ids = Vec::with_capacity(self.max_length);
-        ids.push(self.begin);
-        ids.extend(&all[..all.len().min(room)]);
-        ids.push(self.end);
-        ids.resize(self.max_length, self.pad);
-        let cut = encoding.get_offsets().get(room).map(|&(start, _)| text.floor_char_boundary(start));
-        Ok(Encoded { ids: ids.into_iter().map(i64::from).collect(), total: all.len() + 2, cut })
+        let tokens = self.tokens(text)?;
+        let ids: Vec<u32> = tokens.iter().map(|(id, _)| *id).collect();
+        let cut = tokens.get(self.max_length - 2).map(|(_, at)| *at);
+        Ok(Encoded { ids: self.framed(&ids), total: ids.len() + 2, cut })
+    }
+
+    /// Begin, as many of `tokens` as fit, end, padding: always [`Tokenizer::max_length`] ids.
+    pub fn framed(&self, tokens: &[u32]) -> Vec<i64> {
+        let kept = tokens.iter().take(self.max_length - 2);
+        let ids = [&self.begin].into_iter().chain(kept).chain([&self.end]).chain(iter::repeat(&self.pad));
+        ids.take(self.max_length).copied().map(i64::from).collect()
+    }
+
+    /// The id of a comma, if it is one token.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub fn comma(&self) -> Result<Option<u32>, TokenizerError> {
+        let ids = self.encode_all(",")?;
+        Ok(if let [comma] = ids[..] { Some(comma) } else { None })
     }
 
     /// Every id of `text`, without begin, end, padding or limit.
@@ -120,7 +135,7 @@ impl Tokenizer {
     /// # Errors
     /// As for [`Tokenizer::encode`].
     pub fn encode_all(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        Ok(self.run(text)?.get_ids().to_vec())
+        Ok(self.tokens(text)?.into_iter().map(|(id, _)| id).collect())
     }
 
     /// Ids that the text encoder is given for each text; 77 for every CLIP.
@@ -133,8 +148,24 @@ impl Tokenizer {
         self.vocab_size
     }
 
-    fn run(&self, text: &str) -> Result<Encoding, TokenizerError> {
-        self.pipeline.encode(text, false).map_err(|reason| TokenizerError::Text { bytes: text.len(), reason })
+    /// Every id of `text` and where it begins, in bytes. A token of several vectors, `<t>`, brings its further ones, `<t>_1` …, where they do not
+    /// stand behind it already.
+    ///
+    /// # Errors
+    /// As for [`Tokenizer::encode`].
+    pub fn tokens(&self, text: &str) -> Result<Vec<(u32, usize)>, TokenizerError> {
+        let encoding = self.pipeline.encode(text, false);
+        let encoding = encoding.map_err(|reason| TokenizerError::Text { bytes: text.len(), reason })?;
+        let (ids, offsets) = (encoding.get_ids(), encoding.get_offsets());
+        let mut tokens = Vec::with_capacity(ids.len());
+        for (number, (&id, &(start, end))) in ids.iter().zip(offsets).enumerate() {
+            let at = text.floor_char_boundary(start);
+            tokens.push((id, at));
+            let written = text.get(start..end).unwrap_or_default();
+            let further = self.several.further(id, written, ids.get(number + 1).copied());
+            tokens.extend(further.iter().map(|&id| (id, at)));
+        }
+        Ok(tokens)
     }
 }
 

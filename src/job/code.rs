@@ -26,6 +26,8 @@ codes! {
     Bug = "bug";
     /// The client or a signal ended it.
     Cancelled = "cancelled";
+    /// An embedding that its prompt names cannot be used.
+    EmbeddingFailed = "embedding_failed";
     /// An image cannot be made a PNG file.
     EncodeFailed = "encode_failed";
     /// The engine met an error while it drew.

@@ -20,7 +20,7 @@ fn parameters(spec: &Spec, index: u32) -> String {
     let spacing = spec.sigmas.title().map(|title| format!(", Schedule type: {title}")).unwrap_or_default();
     let eta = if spec.eta > 0.0 { format!(", Eta: {}", spec.eta) } else { String::new() };
     format!(
-        "{}{}\nSteps: {}, Sampler: {}{spacing}{eta}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}{}, Version: latentd {}",
+        "{}{}\nSteps: {}, Sampler: {}{spacing}{eta}, CFG scale: {}, Seed: {}, Size: {}x{}, Model: {}{}{}{}{}, Version: latentd {}",
         spec.prompt,
         negative.map(|negative| format!("\nNegative prompt: {negative}")).unwrap_or_default(),
         spec.steps,
@@ -31,6 +31,7 @@ fn parameters(spec: &Spec, index: u32) -> String {
         spec.size.height,
         quoted(&spec.model),
         spec.denoising_end.map(|end| format!(", Denoising end: {end}")).unwrap_or_default(),
+        if spec.clip_skip > 0 { format!(", Clip skip: {}", spec.clip_skip + 1) } else { String::new() },
         spec.start.as_ref().map(|start| format!(", Denoising strength: {}", start.strength)).unwrap_or_default(),
         spec.lora
             .as_ref()
@@ -76,8 +77,8 @@ mod tests {
     use super::*;
 
     use crate::job::{
-        Defaults, ImageSource, Img2Img, LoadedImage, Lora, Mask, Offer, OfferedModel, Picture, Refine, RefineMode,
-        Shade, Size, validate,
+        Defaults, ImageSource, Img2Img, LoadedImage, Lora, Mask, Offer, OfferedModel, Picture, PromptSyntax, Refine,
+        RefineMode, Shade, Size, validate,
     };
     use crate::sampler::SigmaSpacing;
 
@@ -90,6 +91,8 @@ mod tests {
             num_outputs: 3,
             steps: 20,
             guidance_scale: 7.0,
+            prompt_syntax: PromptSyntax::Plain,
+            clip_skip: 0,
             sampler: Sampler::KLms,
             sigmas: SigmaSpacing::Default,
             eta: 0.0,
@@ -147,9 +150,12 @@ mod tests {
         let mask = Mask { image: image("bb"), repaint: Shade::White, paste: true };
         let start = Img2Img { image: image("aa"), strength: 0.3, mask: Some(mask) };
         let lora = Lora { name: "ink".into(), scale: 0.5 };
-        let spec = Spec { model: "m".into(), start: Some(start), lora: Some(lora), ..spec() };
+        let spec = Spec { model: "m".into(), start: Some(start), lora: Some(lora), clip_skip: 1, ..spec() };
         let [(_, line), (_, text)] = text_chunks(Contract::Sd1, &spec, 0);
-        assert!(line.contains(", Model: m, Denoising strength: 0.3, Lora: ink, Lora scale: 0.5, Version: "), "{line}");
+        assert!(
+            line.contains(", Model: m, Clip skip: 2, Denoising strength: 0.3, Lora: ink, Lora scale: 0.5, Version: "),
+            "{line}"
+        );
         let input: Value = serde_json::from_str(&text).unwrap();
         for (field, value) in [
             ("init_image", json!("sha256:aa")),
@@ -221,13 +227,14 @@ mod tests {
 
     #[test]
     fn the_json_says_what_a_model_may_have_another_default_for() {
-        let fields = r#"{"defaults": {"sigmas": "sgm_uniform", "num_inference_steps": 7, "guidance_scale": 2}}"#;
+        let fields = r#"{"defaults": {"sigmas": "sgm_uniform", "num_inference_steps": 7, "guidance_scale": 2, "clip_skip": 1, "prompt_syntax": "weighted"}}"#;
         for &contract in Contract::ALL {
             let defaults = Defaults::from_json(fields.as_bytes(), contract).unwrap();
             let offer = Offer { models: vec![OfferedModel::new("own", defaults)], ..Offer::default() };
             let read = |input: &Value| validate(input, &offer, 0).unwrap().with_start(None);
-            let asked =
-                read(&json!({"prompt": "p", "sigmas": "default", "guidance_scale": 1, "num_inference_steps": 8}));
+            let asked = read(
+                &json!({"prompt": "p", "sigmas": "default", "guidance_scale": 1, "num_inference_steps": 8, "clip_skip": 0, "prompt_syntax": "plain"}),
+            );
             let [_, (_, text)] = text_chunks(contract, &asked, 0);
             assert_eq!(read(&serde_json::from_str(&text).unwrap()), asked, "{contract}");
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::picture::Picture;
+use super::prompt::PromptSyntax;
 use crate::sampler::{Sampler, SigmaSpacing};
 
 /// Width and height of an image in pixels.
@@ -24,6 +25,11 @@ pub struct Spec<I = LoadedImage> {
     pub prompt: String,
     /// What to keep away from; `None` is nothing, which some models tell from the empty prompt.
     pub negative_prompt: Option<String>,
+    /// How both are read.
+    pub prompt_syntax: PromptSyntax,
+    /// Layers that are left out at the end of the text encoders, 0 to 11 (diffusers' `clip_skip`). They count for the negative prompt where
+    /// prompts are weighted, as in the WebUI, and not where they are plain, as in diffusers.
+    pub clip_skip: u32,
     /// Size of every image, each side one of its contract's. Where the image to begin from sets it, it is that of [`LoadedImage`] once that is
     /// at hand, and means nothing before.
     pub size: Size,
@@ -226,6 +232,8 @@ impl<I> Spec<I> {
             model,
             prompt,
             negative_prompt,
+            prompt_syntax,
+            clip_skip,
             size,
             num_outputs,
             steps,
@@ -244,6 +252,8 @@ impl<I> Spec<I> {
             model,
             prompt,
             negative_prompt,
+            prompt_syntax,
+            clip_skip,
             size,
             start,
             num_outputs,

@@ -100,6 +100,10 @@ pub fn validate(input: &Value, offer: &Offer, entropy: u16) -> Result<Spec<Image
     }
     // What was sent wrong is as it is in a new draft, where samplers take all.
     let (table, refined) = (defaults.contract.table(), model.and_then(|model| model.refined));
+    for (field, error) in draft.wrong_weights() {
+        let hint = Some("use a number, as in (word:1.3), or a backslash before each bracket".into());
+        faults.insert(field, Complaint { field: field.into(), text: format!("{field} {error}."), hint });
+    }
     for conflict in Conflict::of_job(&draft, table, refined) {
         faults.insert(conflict.field, conflicting(&conflict));
     }
@@ -267,6 +271,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Map, json};
 
+    use super::super::prompt::PromptSyntax;
     use super::super::spec::{Img2Img, Lora, Mask, Shade, Size};
     use super::*;
     use crate::sampler::{Sampler, SigmaSpacing};
@@ -299,6 +304,8 @@ mod tests {
                 model: "miniature".into(),
                 prompt: "a red apple".into(),
                 negative_prompt: None,
+                prompt_syntax: PromptSyntax::Plain,
+                clip_skip: 0,
                 size: Size { width: 512, height: 512 },
                 start: None,
                 num_outputs: 1,
@@ -321,6 +328,8 @@ mod tests {
         let accepted = [
             ("prompt", json!(["", "x", "🍎\u{0}"])),
             ("negative_prompt", json!([null, "", "n", "n".repeat(32 * 1024)])),
+            ("prompt_syntax", json!(["plain", "weighted"])),
+            ("clip_skip", json!([0, 1, 11])),
             ("width", json!(Contract::Sd1.sides().all())),
             ("height", json!(Contract::Sd1.sides().all())),
             ("init_image", json!([null, "http://x/i.png", "data:image/png;base64,AA==", "AA=="])),

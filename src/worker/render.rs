@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::rendering::{Drawn, Png, Rendering};
 use crate::engine::host::Host;
 use crate::intake::Intake;
-use crate::job::{Offer, Spec, Timings, validate};
+use crate::job::{Offer, Spec, Timings, prompt, validate};
 use crate::telemetry::traces;
 
 /// What a job is run on, beside the engine.
@@ -51,6 +51,7 @@ pub async fn render<H: Borrow<Host>, I>(
         let spec = validate(input, &context.offer, context.entropy)?;
         let contract = context.offer.contract(&spec.model);
         let mut warnings = context.offer.warnings(input);
+        warnings.extend(prompt::warnings(&spec));
         let asked = spec.start.as_ref().map(|_| Instant::now());
         let span = asked.map_or_else(Span::none, |_| traces::fetch());
         let brought = context.intake.bring(spec, contract).instrument(span).await;

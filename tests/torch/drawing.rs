@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use latentd::engine::torch::{Model, Target, TorchEngine};
 use latentd::engine::{Engine, EngineTimings, Event, Picture, Ticket};
-use latentd::job::{JobError, Size, Spec};
+use latentd::job::{JobError, PromptSyntax, Size, Spec};
 use latentd::sampler::{Sampler, SigmaSpacing};
 use proptest::prelude::*;
 
@@ -38,6 +38,8 @@ pub(crate) fn spec(sampler: Sampler, steps: u32, seed: u64) -> Spec {
         model: "m".into(),
         prompt: "a red apple".into(),
         negative_prompt: None,
+        prompt_syntax: PromptSyntax::Plain,
+        clip_skip: 0,
         size: Size { width: 128, height: 128 },
         num_outputs: 1,
         steps,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use latentd::engine::torch::{Model, PreviewPace, Target, TorchEngine};
 use latentd::engine::{Engine, Picture, Ticket};
-use latentd::job::{Contract, Img2Img, LoadedImage, Mask, Shade, Size, Spec};
+use latentd::job::{Contract, Img2Img, LoadedImage, Mask, PromptSyntax, Shade, Size, Spec};
 use latentd::sampler::Sampler;
 use proptest::prelude::*;
 use tch::{Device, Kind};
@@ -176,11 +176,12 @@ proptest! {
         let size = Size { width, height };
         let mask = mask.map(|(grey, repaint, paste)| Mask { image: plain(size, grey), repaint, paste });
         let start = start.map(|(grey, strength)| Img2Img { image: plain(size, grey), strength, mask });
+        let (prompt_syntax, clip_skip) = (PromptSyntax::ALL[seed as usize / 2 % 2], (seed / 4 % 3) as u32);
         let (model, lora, preview) = ("m".into(), None, seed.is_multiple_of(2));
         let sigmas = sampler.spacings()[seed as usize % sampler.spacings().len()];
         let eta = if sampler.has_eta() { (seed % 3) as f64 / 2.0 } else { 0.0 };
         let spec =
-            Spec { model, prompt, negative_prompt, size, start, num_outputs, steps, denoising_end, guidance_scale, sampler, sigmas, eta, seed, lora, refine: None, preview };
+            Spec { model, prompt, negative_prompt, prompt_syntax, clip_skip, size, start, num_outputs, steps, denoising_end, guidance_scale, sampler, sigmas, eta, seed, lora, refine: None, preview };
         if let Err(cause) = engine.admit(Ticket(0), &spec) {
             prop_assert!(!cause.message.is_empty());
         } else {

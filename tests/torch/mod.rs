@@ -5,11 +5,13 @@
 
 mod decoding;
 mod drawing;
+mod embeddings;
 mod engine;
 mod fast;
 mod graphs;
 mod inpainting;
 mod loras;
+mod prompts;
 mod refiner;
 mod scheduler_files;
 mod sdxl;

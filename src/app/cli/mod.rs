@@ -187,6 +187,9 @@ pub(super) struct SettingFlags {
     /// Where LoRA files lie; a job names one without .safetensors.
     #[arg(long, global = true, value_name = "DIR")]
     lora_dir: Option<String>,
+    /// Where textual inversions lie, which prompts name.
+    #[arg(long, global = true, value_name = "DIR")]
+    embeddings_dir: Option<String>,
     /// The worker's queue, such as <http://host:8000/v2/stable-diffusion-v1>.
     #[arg(long, global = true, value_name = "URL")]
     queue: Option<String>,
@@ -261,6 +264,7 @@ impl SettingFlags {
             ("refiner", &self.refiner),
             ("models_dir", &self.models_dir),
             ("lora_dir", &self.lora_dir),
+            ("embeddings_dir", &self.embeddings_dir),
             ("queue", &self.queue),
             ("listen", &self.listen),
             ("device", &self.device),

@@ -4,12 +4,13 @@
 //! all of them, and lets each lane apply its own row of its own sampler's table: jobs with other samplers, steps, seeds
 //! and guidance share the call, and come and go between calls.
 //!
-//! From the bottom up, each using those before it: `error`, `device`, `weights`, `nn`, `networks`, `families`, `lora`, `denoise`, `decode`,
+//! From the bottom up, each using those before it: `error`, `device`, `weights`, `nn`, `embeddings` with `networks`, `families`, `lora`, `denoise`, `decode`,
 //! `engine`.
 
 pub mod decode;
 pub mod denoise;
 pub mod device;
+mod embeddings;
 mod engine;
 mod error;
 mod families;

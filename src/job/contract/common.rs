@@ -1,6 +1,7 @@
 //! Fields that every contract has, with one meaning.
 
 use super::field::{Catalog, Default, Field, Kind};
+use crate::job::prompt::PromptSyntax;
 use crate::sampler::SigmaSpacing;
 
 pub(super) const SIGMAS: Field = Field {
@@ -18,6 +19,26 @@ pub(super) const ETA: Field = Field {
     kind: Kind::Number(0.0..=1.0, |draft, eta| draft.eta = eta),
     default: Default::Number(0.0),
     meaning: "how much noise DDIM adds at each step: 0 none, 1 as much as DDPM. Other samplers have no such choice",
+    by_model: true,
+    ..Field::PLAIN
+};
+
+pub(super) const PROMPT_SYNTAX: Field = Field {
+    name: "prompt_syntax",
+    kind: Kind::PromptSyntax(|draft, syntax| draft.prompt_syntax = syntax),
+    default: Default::Text(PromptSyntax::Plain.name()),
+    meaning: "how prompts are read: as text, which is cut at 77 tokens; or by the rules of AUTOMATIC1111's WebUI, with weights such as \
+              (word:1.3), BREAK, and more than 77 tokens",
+    by_model: true,
+    ..Field::PLAIN
+};
+
+pub(super) const CLIP_SKIP: Field = Field {
+    name: "clip_skip",
+    kind: Kind::Count(0..=11, |draft, layers| draft.clip_skip = layers),
+    default: Default::Count(0),
+    meaning: "layers left out at the end of the text encoders; the WebUI's number is one more. The negative prompt skips none, as in \
+              diffusers, unless prompt_syntax is weighted",
     by_model: true,
     ..Field::PLAIN
 };

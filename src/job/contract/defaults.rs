@@ -270,7 +270,7 @@ mod tests {
             ),
             (
                 r#"{"defaults": {"steps": 1}}"#,
-                "defaults.steps is no key that a model may set: there are width, height, num_inference_steps, guidance_scale, scheduler, sigmas, eta",
+                "defaults.steps is no key that a model may set: there are prompt_syntax, clip_skip, width, height, num_inference_steps, guidance_scale, scheduler, sigmas, eta",
             ),
         ] {
             assert_eq!(read(text).unwrap_err(), words);

@@ -9,6 +9,7 @@ use super::field::{Field, Kind};
 use super::list::Contract;
 use super::sdxl::REFINE;
 use super::text::either;
+use crate::job::prompt::PromptSyntax;
 use crate::job::spec::{RefineMode, Shade};
 use crate::sampler::{Sampler, SigmaSpacing};
 
@@ -24,6 +25,7 @@ impl Field {
             Kind::Share(_) => "above 0 and below 1".into(),
             Kind::Sampler(_) => either(contract.samplers().map(|(name, _)| quoted(name))),
             Kind::Sigmas(_) => either(SigmaSpacing::ALL.iter().map(|spacing| quoted(spacing.name()))),
+            Kind::PromptSyntax(_) => either(PromptSyntax::ALL.iter().map(|syntax| quoted(syntax.name()))),
             Kind::Seed(_) => "a whole number below 2⁶⁴".into(),
             Kind::Flag(_) => format!("{} or {}", quoted("true"), quoted("false")),
             Kind::Shade(_) => either(Shade::ALL.iter().map(|shade| quoted(shade.name()))),
@@ -49,6 +51,7 @@ impl Field {
             Kind::Sigmas(_) => {
                 json!({ "type": "string", "enum": SigmaSpacing::ALL.iter().map(|spacing| spacing.name()).collect::<Vec<_>>() })
             }
+            Kind::PromptSyntax(_) => json!({ "type": "string", "enum": PromptSyntax::ALL.map(PromptSyntax::name) }),
             Kind::Seed(_) => json!({ "type": "integer", "maximum": u64::MAX }),
             Kind::Flag(_) => json!({ "type": "boolean" }),
             Kind::Shade(_) => {
@@ -172,7 +175,7 @@ mod tests {
             (field("width")["enum"][8].clone(), field("scheduler")["enum"][19].clone()),
             (json!(768), json!("KLMS"))
         );
-        assert_eq!((&schema["required"], schema["properties"].as_object().unwrap().len()), (&json!(["prompt"]), 21));
+        assert_eq!((&schema["required"], schema["properties"].as_object().unwrap().len()), (&json!(["prompt"]), 23));
     }
 
     #[test]

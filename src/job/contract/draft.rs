@@ -1,5 +1,6 @@
 //! A job while its input is read: what a contract has no field for stays as it is in a new one.
 
+use crate::job::prompt::{PromptSyntax, WeightError, emphasized};
 use crate::job::spec::{ImageSource, Img2Img, Lora, Mask, Refine, RefineMode, Shade, Size, Spec};
 use crate::sampler::{Sampler, SigmaSpacing};
 
@@ -9,6 +10,8 @@ pub struct Draft {
     pub(super) model: Option<String>,
     pub(super) prompt: String,
     pub(super) negative_prompt: Option<String>,
+    pub(super) prompt_syntax: PromptSyntax,
+    pub(super) clip_skip: u32,
     pub(super) size: Size,
     pub(super) init_image: Option<ImageSource>,
     pub(super) mask: Option<ImageSource>,
@@ -38,6 +41,8 @@ impl Draft {
             model: None,
             prompt: String::new(),
             negative_prompt: None,
+            prompt_syntax: PromptSyntax::Plain,
+            clip_skip: 0,
             size: Size { width: 0, height: 0 },
             init_image: None,
             mask: None,
@@ -70,6 +75,13 @@ impl Draft {
         self.refine.is_some() && self.init_image.is_some() && self.mask.is_none()
     }
 
+    /// What is wrong with weights in prompts, by field.
+    pub(in crate::job) fn wrong_weights(&self) -> impl Iterator<Item = (&'static str, WeightError)> {
+        let prompts = [("prompt", Some(&self.prompt)), ("negative_prompt", self.negative_prompt.as_ref())];
+        let weighted = prompts.into_iter().filter(|_| self.prompt_syntax == PromptSyntax::Weighted);
+        weighted.filter_map(|(field, prompt)| Some((field, emphasized(prompt?).err()?)))
+    }
+
     /// Where denoising ends, or the refiner goes on.
     pub(in crate::job) fn denoising_end(&self) -> Option<f64> {
         self.denoising_end
@@ -89,6 +101,8 @@ impl Draft {
             model: self.model.or_else(|| model.map(str::to_owned)).unwrap_or_default(),
             prompt: self.prompt,
             negative_prompt: self.negative_prompt,
+            prompt_syntax: self.prompt_syntax,
+            clip_skip: self.clip_skip,
             size: self.size,
             refine: self.refine.filter(|_| self.init_image.is_none()).map(refine),
             start: self.init_image.map(|image| Img2Img { image, strength, mask }),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::draft::Draft;
 use super::sides::Sides;
 use crate::job::form::{self, Json};
+use crate::job::prompt::PromptSyntax;
 use crate::job::role::ModelRole;
 use crate::job::spec::{ImageSource, RefineMode, Shade};
 use crate::sampler::{Sampler, SigmaSpacing};
@@ -50,6 +51,8 @@ pub enum Kind {
     Sampler(fn(&mut Draft, Sampler)),
     /// How a sampler's steps are spread.
     Sigmas(fn(&mut Draft, SigmaSpacing)),
+    /// How prompts are read.
+    PromptSyntax(fn(&mut Draft, PromptSyntax)),
     /// A seed of 64 bits; a negative one asks for any.
     Seed(fn(&mut Draft, Option<u64>)),
     /// Yes or no.
@@ -174,6 +177,7 @@ impl Field {
                 set(draft, required(value, named)?.1);
             }
             Kind::Sigmas(set) => set(draft, required(value, |name: String| SigmaSpacing::from_name(&name))?),
+            Kind::PromptSyntax(set) => set(draft, required(value, |name: String| PromptSyntax::from_name(&name))?),
             Kind::Seed(set) => {
                 let seed = |seed: i128| if seed < 0 { Some(None) } else { u64::try_from(seed).ok().map(Some) };
                 set(draft, self.optional(value, seed)?.flatten());

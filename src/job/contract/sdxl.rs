@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{ETA, LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
+use super::common::{CLIP_SKIP, ETA, LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, PROMPT_SYNTAX, SIGMAS};
 use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
@@ -43,12 +43,12 @@ pub(super) static SDXL: Table = Table {
     input,
 };
 
-static SDXL_FIELDS: [Field; 24] = [
+static SDXL_FIELDS: [Field; 26] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
         default: Default::Required,
-        meaning: "what to draw; what goes beyond 77 tokens is cut, with a warning",
+        meaning: "what to draw; what goes beyond 77 tokens is cut, with a warning, unless prompt_syntax is weighted",
         optional_with: Some(IMAGE),
         ..Field::PLAIN
     },
@@ -60,6 +60,8 @@ static SDXL_FIELDS: [Field; 24] = [
         role: Some(ModelRole::Base),
         ..Field::PLAIN
     },
+    PROMPT_SYNTAX,
+    Field { role: Some(ModelRole::Base), ..CLIP_SKIP },
     Field {
         name: "width",
         kind: Kind::Side(|draft, side| draft.size.width = side),
@@ -204,6 +206,8 @@ fn input(spec: &Spec, index: u32) -> Value {
     let mut input = json!({
         "prompt": spec.prompt,
         "negative_prompt": spec.negative_prompt,
+        "prompt_syntax": spec.prompt_syntax.name(),
+        "clip_skip": spec.clip_skip,
         "guidance_scale": spec.guidance_scale,
         "scheduler": spec.sampler.name(),
         "sigmas": spec.sigmas.name(),

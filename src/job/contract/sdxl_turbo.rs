@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::common::{ETA, LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, SIGMAS};
+use super::common::{CLIP_SKIP, ETA, LORA, LORA_SCALE, MODEL, NSFW, PREVIEW, PROMPT_SYNTAX, SIGMAS};
 use super::field::{Choices, Default, Field, Kind};
 use super::shape::OutputShape;
 use super::sides::Sides;
@@ -23,12 +23,12 @@ pub(super) static SDXL_TURBO: Table = Table {
     input,
 };
 
-static SDXL_TURBO_FIELDS: [Field; 16] = [
+static SDXL_TURBO_FIELDS: [Field; 18] = [
     Field {
         name: "prompt",
         kind: Kind::Text(PROMPT_BYTES, |draft, text| draft.prompt = text.unwrap_or_default()),
         default: Default::Required,
-        meaning: "what to draw; what goes beyond 77 tokens is cut, with a warning",
+        meaning: "what to draw; what goes beyond 77 tokens is cut, with a warning, unless prompt_syntax is weighted",
         ..Field::PLAIN
     },
     Field {
@@ -38,6 +38,8 @@ static SDXL_TURBO_FIELDS: [Field; 16] = [
         meaning: "what to keep away from; cut as the prompt is. It counts where guidance_scale is above 1",
         ..Field::PLAIN
     },
+    PROMPT_SYNTAX,
+    CLIP_SKIP,
     Field {
         name: "width",
         kind: Kind::Side(|draft, side| draft.size.width = side),
@@ -107,6 +109,8 @@ fn input(spec: &Spec, index: u32) -> Value {
     let mut input = json!({
         "prompt": spec.prompt,
         "negative_prompt": spec.negative_prompt,
+        "prompt_syntax": spec.prompt_syntax.name(),
+        "clip_skip": spec.clip_skip,
         "width": spec.size.width,
         "height": spec.size.height,
         "num_images": 1,

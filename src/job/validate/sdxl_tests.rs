@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Offer, OfferedModel, validate};
 use crate::job::contract::{Contract, Defaults};
+use crate::job::prompt::PromptSyntax;
 use crate::job::spec::{ImageSource, Img2Img, Lora, Refine, RefineMode, Size, Spec};
 use crate::sampler::{Sampler, SigmaSpacing};
 
@@ -43,6 +44,8 @@ fn a_prompt_alone_gets_the_defaults_of_the_reference_worker() {
         model: "xl".into(),
         prompt: "p".into(),
         negative_prompt: None,
+        prompt_syntax: PromptSyntax::Plain,
+        clip_skip: 0,
         size: Size { width: 1024, height: 1024 },
         start: None,
         num_outputs: 1,
@@ -89,6 +92,8 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
             json!([null, IMAGE, "data:image/png;base64,AA==", "AA=="]),
             json!(["", "ftp://x/i", "/etc/passwd."]),
         ),
+        ("prompt_syntax", json!(["plain", "weighted"]), json!(["Weighted", "compel", ""])),
+        ("clip_skip", json!([0, 1, 11]), json!([12, -1])),
         ("sigmas", json!(["default", "sgm_uniform"]), json!(["", "Karras", "trailing"])),
         ("eta", json!([0, 1e-300, 0.5, 1, 1.0]), json!([-1e-300, 1.001])),
         ("mask_repaint", json!(["black", "white"]), json!(["grey", "Black", ""])),
@@ -113,7 +118,7 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
         }
     }
     let named: Vec<&str> = Contract::Sdxl.table().fields.iter().map(|field| field.name).collect();
-    assert_eq!(named.len(), 24, "a field has no edges here");
+    assert_eq!(named.len(), 26, "a field has no edges here");
 }
 
 #[test]
@@ -193,6 +198,8 @@ fn every_field_reaches_the_job() {
         model: "xl".into(),
         prompt: "a".into(),
         negative_prompt: Some(String::new()),
+        prompt_syntax: PromptSyntax::Plain,
+        clip_skip: 0,
         size: Size { width: 2048, height: 64 },
         start: None,
         num_outputs: 3,
@@ -241,18 +248,7 @@ fn a_prompt_is_required_unless_there_is_an_image() {
 
 #[test]
 fn fields_of_other_contracts_and_of_later_are_unexpected() {
-    for key in [
-        "num_outputs",
-        "init_image",
-        "prompt_strength",
-        "refiner",
-        "loras",
-        "clip_skip",
-        "prompt_syntax",
-        "output_format",
-        "size",
-        "n",
-    ] {
+    for key in ["num_outputs", "init_image", "prompt_strength", "refiner", "loras", "output_format", "size", "n"] {
         let complaint = format!("Unexpected input. {key} is not a valid input option.");
         assert_eq!(errors(&with(from_noise(), key, &json!("x"))), [complaint]);
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Offer, OfferedModel, validate};
 use crate::job::contract::Contract;
+use crate::job::prompt::PromptSyntax;
 use crate::job::spec::{ImageSource, Lora, Size, Spec};
 use crate::sampler::{Sampler, SigmaSpacing};
 
@@ -26,6 +27,8 @@ fn a_prompt_alone_gets_the_defaults_of_the_reference_worker() {
         model: "turbo".into(),
         prompt: "p".into(),
         negative_prompt: None,
+        prompt_syntax: PromptSyntax::Plain,
+        clip_skip: 0,
         size: Size { width: 512, height: 512 },
         start: None,
         num_outputs: 1,
@@ -55,6 +58,8 @@ fn every_field_is_taken_at_its_edges_and_refused_one_past() {
         ("guidance_scale", json!([0, 1e-300, 2, 2.0]), json!([-1e-300, 2.001])),
         ("seed", json!([null, 0, -1, u64::MAX]), json!([1e30])),
         ("scheduler", json!(["EULER-A", "DDIM"]), json!(["K_EULER_ANCESTRAL", ""])),
+        ("prompt_syntax", json!(["plain", "weighted"]), json!(["Weighted", "compel", ""])),
+        ("clip_skip", json!([0, 1, 11]), json!([12, -1])),
         ("sigmas", json!(["default", "sgm_uniform"]), json!(["", "Karras", "trailing"])),
         ("eta", json!([0, 0.0]), json!([-1e-300, 1.001])),
         ("lora_scale", json!([0, 1]), json!([-0.01, 1.01])),
@@ -80,12 +85,14 @@ fn every_field_reaches_the_job() {
     let input = json!({
         "prompt": "a", "negative_prompt": "", "width": 1024, "height": 64, "num_images": 3, "num_inference_steps": 7, "guidance_scale": 1.5,
         "scheduler": "EULER-D", "seed": 5, "lora": "ink", "lora_scale": 0.5, "model": "turbo", "preview": true, "nsfw": true,
-        "sigmas": "sgm_uniform",
+        "sigmas": "sgm_uniform", "prompt_syntax": "weighted", "clip_skip": 2,
     });
     let expected = Spec {
         model: "turbo".into(),
         prompt: "a".into(),
         negative_prompt: Some(String::new()),
+        prompt_syntax: PromptSyntax::Weighted,
+        clip_skip: 2,
         size: Size { width: 1024, height: 64 },
         start: None,
         num_outputs: 3,
@@ -107,7 +114,7 @@ fn every_field_reaches_the_job() {
 fn a_picture_says_by_what_input_it_is_drawn_again() {
     let input = json!({
         "prompt": "a", "negative_prompt": null, "width": 64, "height": 72, "num_images": 1, "num_inference_steps": 2, "guidance_scale": 0.0,
-        "scheduler": "EULER-A", "sigmas": "default", "seed": 6, "model": "turbo", "lora": "ink", "lora_scale": 0.5,
+        "scheduler": "EULER-A", "sigmas": "default", "prompt_syntax": "plain", "clip_skip": 0, "seed": 6, "model": "turbo", "lora": "ink", "lora_scale": 0.5,
     });
     let spec = check(
         &json!({"prompt": "a", "width": 64, "height": 72, "num_images": 3, "num_inference_steps": 2, "seed": 5, "lora": "ink", "lora_scale": 0.5}),

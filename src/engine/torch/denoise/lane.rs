@@ -206,7 +206,7 @@ mod tests {
         let plan = plan(sampler, &model.schedule, steps, begin).unwrap();
         let times = Tensor::zeros([plan.rows.len() as i64, 8], (Kind::Float, Device::Cpu));
         Stage {
-            key: Key { height: 2, width: 3, networks: number },
+            key: Key { height: 2, width: 3, tokens: 77, networks: number },
             networks: Rc::new(model.networks()),
             guidance: Guidance { positive: Rc::new(Conditioning::of_text(Vec::new())), negative: None },
             run: SamplerRun::new(plan, times, &context).unwrap(),

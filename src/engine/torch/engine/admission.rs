@@ -1,20 +1,21 @@
 //! What a job's lanes begin with: its text, its sampler's run, its initial image, and what it must be warned of.
 
+mod text;
+
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::{Job, TorchEngine, failed};
 use crate::batch::Key;
-use crate::engine::tokenizer::{Encoded, Tokenizer};
 use crate::engine::torch::decode::preview::PreviewTimer;
-use crate::engine::torch::denoise::conditioning_cache::{ConditioningCache, Prompt};
+use crate::engine::torch::denoise::conditioning_cache::ConditioningCache;
 use crate::engine::torch::denoise::init_image::InitImage;
 use crate::engine::torch::denoise::lane::{Lane, LaneId};
 use crate::engine::torch::denoise::stage::{Guidance, SamplerRun, Stage, StageEntry};
 use crate::engine::torch::device::context::DeviceContext;
-use crate::engine::torch::families::{Model, PromptKind, REFINER_GUIDANCE, Refiner};
+use crate::engine::torch::embeddings::EmbeddingLibrary;
+use crate::engine::torch::families::{Model, REFINER_GUIDANCE, Refiner};
 use crate::engine::torch::networks::Networks;
-use crate::engine::torch::networks::conditioning::Conditioning;
 use crate::engine::torch::networks::offload::{MovablePart, Offload};
 use crate::engine::{EngineTimings, Progress, Ticket};
 use crate::job::{Code, JobError, RefineMode, Size, Spec};
@@ -23,9 +24,6 @@ use crate::sampler::{self, Plan, PlanError};
 /// Fields that say how many steps there are, of the model and of a refiner after it.
 const MODEL_STEPS: &str = "num_inference_steps";
 const REFINER_STEPS: &str = "refiner_inference_steps";
-
-/// Characters of a prompt that a warning quotes.
-const MOST_QUOTED: usize = 200;
 
 impl TorchEngine {
     /// Takes a job in, or leaves everything as it was; warnings for its result.
@@ -67,7 +65,12 @@ impl TorchEngine {
                 return Err(invalid(field, format!("{field} = {side}: this model draws multiples of {factor} only")));
             }
         }
-        Ok(Key { height: size.height / factor, width: size.width / factor, networks: 0 })
+        Ok(Key {
+            height: size.height / factor,
+            width: size.width / factor,
+            tokens: self.model.tokens() as u32,
+            networks: 0,
+        })
     }
 
     /// What draws the job, one after the other: the base model, and the refiner if there is one. From an image without a mask the refiner
@@ -79,8 +82,8 @@ impl TorchEngine {
         timings: &mut EngineTimings,
         warnings: &mut Vec<String>,
     ) -> Result<Rc<[Stage]>, JobError> {
-        let Self { model, loras, prompts, refiner, context, offload, .. } = self;
-        let mut admission = Admission { spec, prompts, context, offload, text: Duration::ZERO, warnings };
+        let Self { model, loras, embeddings, prompts, refiner, context, offload, .. } = self;
+        let mut admission = Admission { spec, embeddings, prompts, context, offload, text: Duration::ZERO, warnings };
         let refiner = refiner.as_ref();
         let refines = refiner.filter(|_| spec.start.as_ref().is_some_and(|start| start.mask.is_none()));
         let mut stages = Vec::new();
@@ -116,6 +119,7 @@ impl TorchEngine {
 /// A job that is being taken in.
 struct Admission<'a> {
     spec: &'a Spec,
+    embeddings: &'a mut EmbeddingLibrary,
     prompts: &'a mut ConditioningCache,
     context: &'a DeviceContext,
     offload: &'a mut Offload,
@@ -124,16 +128,13 @@ struct Admission<'a> {
     warnings: &'a mut Vec<String>,
 }
 
-/// A text of guidance, and the field that it comes from; no text is all zeros.
-type Text<'a> = (&'static str, Option<&'a str>, PromptKind);
-
 impl Admission<'_> {
     /// What the base model does.
     fn base(&mut self, model: &Model, networks: Rc<Networks>, size: Key) -> Result<Stage, JobError> {
         let spec = self.spec;
         let negative = spec.negative_prompt.as_deref().or((!model.zeros_for_no_negative).then_some(""));
         let scale = spec.guidance_scale;
-        let guidance = self.guidance(model, &networks, negative, scale)?;
+        let guidance = self.guidance(model, &networks, negative, (scale, spec.clip_skip))?;
         if networks.unet.is_told_guidance()
             && spec.negative_prompt.as_ref().is_some_and(|negative| !negative.is_empty())
         {
@@ -204,7 +205,7 @@ impl Admission<'_> {
 
     fn by_refiner(&mut self, refiner: &Refiner, size: Key, plan: Plan, entry: StageEntry) -> Result<Stage, JobError> {
         let (model, networks) = (&refiner.model, Rc::clone(&refiner.networks));
-        let guidance = self.guidance(model, &networks, Some(""), REFINER_GUIDANCE)?;
+        let guidance = self.guidance(model, &networks, Some(""), (REFINER_GUIDANCE, 0))?;
         self.stage(networks, size, (guidance, REFINER_GUIDANCE), plan, entry)
     }
 
@@ -220,58 +221,8 @@ impl Admission<'_> {
         let embed = || Ok(networks.unet.embed_times(&timesteps, scale, self.context)?);
         let times = self.offload.with(MovablePart::Unet(networks.number), embed).map_err(failed)?;
         let run = SamplerRun::new(plan, times, self.context).map_err(failed)?;
-        let key = Key { networks: networks.number, ..size };
+        let key = Key { networks: networks.number, tokens: guidance.positive.tokens() as u32, ..size };
         Ok(Stage { key, networks, guidance, run, entry })
-    }
-
-    fn guidance(
-        &mut self,
-        model: &Model,
-        networks: &Networks,
-        negative: Option<&str>,
-        scale: f64,
-    ) -> Result<Guidance, JobError> {
-        let began = Instant::now();
-        let prompt = ("prompt", Some(self.spec.prompt.as_str()), PromptKind::Positive);
-        let positive = self.condition(model, networks, prompt)?;
-        let negative = if networks.unet.evaluates_negative(scale) {
-            let text = ("negative_prompt", negative, PromptKind::Negative);
-            Some((self.condition(model, networks, text)?, scale))
-        } else {
-            None
-        };
-        self.text += began.elapsed();
-        Ok(Guidance { positive, negative })
-    }
-
-    /// What a text is to `networks`, which are of `model`, for a picture of the job's size.
-    fn condition(
-        &mut self,
-        model: &Model,
-        networks: &Networks,
-        (field, text, kind): Text,
-    ) -> Result<Rc<Conditioning>, JobError> {
-        let tokens = text.map(|text| self.tokenize(model, field, text)).transpose()?;
-        let numbers = model.family.numbers(self.spec.size, kind);
-        let prompt = Prompt { networks: networks.number, tokens, numbers };
-        self.prompts.encode(model, networks, prompt, (self.context, self.offload)).map_err(failed)
-    }
-
-    /// Ids of `text` for each text encoder. A text that was cut is warned of once.
-    fn tokenize(&mut self, model: &Model, field: &str, text: &str) -> Result<Vec<Vec<i64>>, JobError> {
-        let encode =
-            |tokenizer: &Tokenizer| tokenizer.encode(text).map_err(|cause| invalid(field, format!("{field}: {cause}")));
-        let encoded: Vec<Encoded> = model.tokenizers.iter().map(encode).collect::<Result<_, _>>()?;
-        if let Some((first, cut)) = encoded.iter().find_map(|encoded| Some((encoded, encoded.cut?))) {
-            let (total, kept) = (first.total, first.ids.len());
-            let left_out: String = text[cut..].chars().take(MOST_QUOTED).collect();
-            let warning = format!("{field} has {total} tokens and was cut at {kept}; left out: {left_out:?}");
-            // A refiner reads the same text.
-            if !self.warnings.contains(&warning) {
-                self.warnings.push(warning);
-            }
-        }
-        Ok(encoded.into_iter().map(|encoded| encoded.ids).collect())
     }
 }
 

@@ -17,6 +17,7 @@ use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::cuda::{Gpu, Usage};
 use crate::engine::torch::device::target::Target;
 use crate::engine::torch::device::threads::Threads;
+use crate::engine::torch::embeddings::EmbeddingLibrary;
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::families::{Model, Refiner};
 use crate::engine::torch::networks::offload::{Offload, OffloadPlan};
@@ -27,6 +28,12 @@ impl TorchEngine {
     #[must_use]
     pub fn with_loras(self, folder: Option<PathBuf>) -> Self {
         Self { loras: self.loras.with_folder(folder), ..self }
+    }
+
+    /// The same with files of textual inversions from `folder`.
+    #[must_use]
+    pub fn with_embeddings(self, folder: Option<PathBuf>) -> Self {
+        Self { embeddings: EmbeddingLibrary::new(folder, self.context.clone()), ..self }
     }
 
     /// The same with the refiner at `path`, which goes on with what the model has made of jobs that ask for it, and draws from images.

@@ -24,6 +24,7 @@ use crate::engine::torch::denoise::stage::Stage;
 use crate::engine::torch::denoise::unet_batch::UnetBatch;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::threads::Threads;
+use crate::engine::torch::embeddings::EmbeddingLibrary;
 use crate::engine::torch::error::TorchError;
 use crate::engine::torch::families::{Model, Refiner};
 use crate::engine::torch::lora::LoraCache;
@@ -45,6 +46,7 @@ pub struct TorchEngine {
     loras: LoraCache,
     /// Which parts of both are where.
     offload: Offload,
+    embeddings: EmbeddingLibrary,
     prompts: ConditioningCache,
     /// In order of admission.
     active: Vec<Lane>,
@@ -83,8 +85,8 @@ impl TorchEngine {
         let (active, jobs) = (Vec::new(), HashMap::new());
         let usual_area = model.family.usual_latents().iter().product();
         let loras = LoraCache::new(&model);
-        let prompts = ConditioningCache::default();
         let (decodes, context) = (DecodeQueue::plain(model.target), DeviceContext::plain(model.target.device));
+        let (embeddings, prompts) = (EmbeddingLibrary::new(None, context.clone()), ConditioningCache::default());
         let offload = Offload::new(OffloadPlan::Never, context.clone());
         Self {
             decodes,
@@ -92,6 +94,7 @@ impl TorchEngine {
             refiner: None,
             loras,
             offload,
+            embeddings,
             prompts,
             active,
             jobs,

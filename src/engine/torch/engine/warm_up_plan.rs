@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::batch;
 use crate::engine::Ticket;
 use crate::engine::torch::denoise::graphs;
-use crate::job::{Refine, RefineMode, Size, Spec};
+use crate::job::{PromptSyntax, Refine, RefineMode, Size, Spec};
 use crate::sampler::{Sampler, SigmaSpacing};
 
 /// Names the job that no client asked for.
@@ -124,6 +124,8 @@ pub(super) fn spec(shape: Shape, steps: u32, is_told: bool) -> Spec {
         // One more than is evaluated, unless the picture is wanted.
         steps: if shape.refined { 1 } else { steps + u32::from(!shape.decode) },
         guidance_scale: if guided { 7.5 } else { 1.0 },
+        prompt_syntax: PromptSyntax::Plain,
+        clip_skip: 0,
         sampler: Sampler::Ddim,
         seed: 0,
         start: None,

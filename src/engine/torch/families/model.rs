@@ -9,12 +9,14 @@ use memmap2::Mmap;
 use tch::{Kind, Tensor};
 
 use super::source::ModelSource;
+use crate::engine::prompt::Chunk;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
+use crate::engine::torch::embeddings::{Embedding, EncoderKeys};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::networks::Networks;
-use crate::engine::torch::networks::clip_text::ClipTextModel;
+use crate::engine::torch::networks::clip_text::{ClipTextModel, TextInput};
 use crate::engine::torch::networks::encoded_text::EncodedText;
 use crate::engine::torch::networks::unet::Unet;
 use crate::engine::torch::networks::vae::Autoencoder;
@@ -65,14 +67,28 @@ pub(in crate::engine::torch) trait ModelFamily: Debug + Sync {
         context: &DeviceContext,
     ) -> Result<LoadedAutoencoder, LoadError>;
 
-    /// What the text encoders of `networks` make of a prompt. `tokens` are ids for each of them.
+    /// What the text encoders of `networks` make of a chunk of a prompt, which is there for each of them and has vectors of `embeddings`;
+    /// `clip_skip` of their layers are left out at the end, beyond [`Self::unused_layers`].
     ///
     /// # Errors
     /// libtorch's.
-    fn encode(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<EncodedText>;
+    fn encode(
+        &self,
+        networks: &Networks,
+        chunk: &[Chunk],
+        embeddings: &[Rc<Embedding>],
+        clip_skip: u32,
+        context: &DeviceContext,
+    ) -> Forward<EncodedText>;
+
+    /// Layers at the end of its text encoders whose states no UNet is told.
+    fn unused_layers(&self) -> u32;
 
     /// What the UNet is told beside the pooled text of `prompt`, for a picture of this size; none where it is told nothing.
     fn numbers(&self, size: Size, prompt: PromptKind) -> Vec<f32>;
+
+    /// What files of textual inversions call the vectors for each of its text encoders.
+    fn embedding_keys(&self) -> EncoderKeys;
 
     /// What LoRA files begin the names of its modules with.
     fn lora_prefixes(&self) -> LoraPrefixes;
@@ -151,7 +167,7 @@ impl Model {
     /// # Errors
     /// libtorch's: shapes that do not fit, or no memory.
     pub fn encode_text(&self, ids: &Tensor) -> Forward {
-        self.text_encoders[0].forward(ids)
+        self.text_encoders[0].forward(&TextInput::of(ids), 0)
     }
 
     /// What all text encoders make of a prompt; `tokens` are ids for each of them.
@@ -159,7 +175,8 @@ impl Model {
     /// # Errors
     /// libtorch's: shapes that do not fit, or no memory.
     pub fn encode_prompt(&self, tokens: &[Vec<i64>]) -> Forward<EncodedText> {
-        self.family.encode(&self.networks(), tokens, &DeviceContext::plain(self.target.device))
+        let chunk: Vec<Chunk> = tokens.iter().cloned().map(Chunk::plain).collect();
+        self.family.encode(&self.networks(), &chunk, &[], 0, &DeviceContext::plain(self.target.device))
     }
 
     /// UNet: latents `[batch, channels, height, width]`, one timestep a row, what is told of the text `[batch, …]`, and, of a family
@@ -205,6 +222,12 @@ impl Model {
         self.tokenizers.first().map_or(0, |tokenizer| tokenizer.max_length() as u64)
     }
 
+    /// Layers that a job may leave out at the end of all text encoders.
+    pub(in crate::engine::torch) fn most_skipped(&self) -> u32 {
+        let layers = self.text_encoders.iter().map(ClipTextModel::depth).min();
+        layers.unwrap_or(0).saturating_sub(self.family.unused_layers())
+    }
+
     /// The size of a picture that models of its family are made for.
     pub(in crate::engine::torch) fn usual_size(&self) -> Size {
         let [height, width] = self.family.usual_latents().map(|side| side as u32 * self.vae.factor());
@@ -213,6 +236,11 @@ impl Model {
 
     /// What lanes draw with where no LoRA changes it.
     pub(in crate::engine::torch) fn networks(&self) -> Networks {
-        Networks { number: 0, text_encoders: self.text_encoders.clone(), unet: self.unet.clone() }
+        Networks {
+            number: 0,
+            text_encoders: self.text_encoders.clone(),
+            unet: self.unet.clone(),
+            embeddings: Vec::new(),
+        }
     }
 }

@@ -31,7 +31,8 @@ impl Networks {
                 weight.add(|module, shape| file.change(&part, module, shape, scale))?;
             }
         }
+        let embeddings = file.embeddings(family.embedding_keys(), &self.text_widths()?)?;
         file.finish()?;
-        Ok(Self { number, text_encoders, unet })
+        Ok(Self { number, text_encoders, unet, embeddings })
     }
 }

@@ -1,9 +1,7 @@
 //! A model and what LoRA files make of it: the last few are remembered, and live on in the lanes that draw with them.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -15,6 +13,7 @@ use crate::engine::torch::error::LoadError;
 use crate::engine::torch::families::{Model, ModelFamily};
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::offload::Offload;
+use crate::engine::torch::weights::state::FileState;
 use crate::job::{Code, JobError, Lora};
 
 /// Changed models that are remembered, the one in use among them. The others together have at most as many bytes of their own as the model: of
@@ -42,15 +41,12 @@ pub(in crate::engine::torch) struct LoraCache {
 struct Origin {
     name: String,
     scale: f64,
-    /// Inode, size, and time of the last change in seconds and nanoseconds.
-    state: (u64, u64, i64, i64),
+    state: FileState,
 }
 
 impl Origin {
     fn of(path: &Path, lora: &Lora) -> io::Result<Self> {
-        let found = fs::metadata(path)?;
-        let state = (found.ino(), found.size(), found.mtime(), found.mtime_nsec());
-        Ok(Self { name: lora.name.clone(), scale: lora.scale, state })
+        Ok(Self { name: lora.name.clone(), scale: lora.scale, state: FileState::of(path)? })
     }
 }
 

@@ -1,13 +1,15 @@
 //! One LoRA file: found in order, it gives the change of each weight, and refuses what it has beyond that.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
+use std::rc::Rc;
 
 use tch::Kind;
 
 use super::names::{LoraPart, Spelling};
 use super::peft::{self, PeftMetadata};
 use crate::engine::torch::device::context::DeviceContext;
+use crate::engine::torch::embeddings::{Embedding, EncoderKeys};
 use crate::engine::torch::error::LoadError;
 use crate::engine::torch::families::ModelFamily;
 use crate::engine::torch::nn::LowRank;
@@ -29,6 +31,9 @@ const UNSUPPORTED: [(&str, &str); 10] = [
     ("lora_te2_", "LoRA for SDXL"),
     ("text_encoder_2.", "LoRA for SDXL"),
 ];
+
+/// What names of textual inversions' tensors begin with.
+const BUNDLED: &str = "bundle_emb.";
 
 /// A file whose header was checked.
 pub(super) struct LoraFile {
@@ -99,6 +104,23 @@ impl LoraFile {
             return Err(self.fault(format!("tensor {} is {alpha}", spelling.alpha)));
         }
         Ok(alpha / rank)
+    }
+
+    /// The textual inversions that were trained with it, which lie beside it as `bundle_emb.NAME.TENSOR`.
+    pub(super) fn embeddings(&self, keys: EncoderKeys, widths: &[i64]) -> Result<Vec<Rc<Embedding>>, LoadError> {
+        let tensors = self.shapes.keys().filter_map(|tensor| tensor.strip_prefix(BUNDLED));
+        // A name may have dots, and so has one of the tensors' names.
+        let name = |tensor: &str| {
+            keys.iter()
+                .copied()
+                .flatten()
+                .find_map(|key| tensor.strip_suffix(key)?.strip_suffix('.').map(str::to_owned))
+        };
+        let names: BTreeSet<String> = tensors.filter_map(name).collect();
+        let read = |name: &String| {
+            Embedding::read(name, (&self.weights, &format!("{BUNDLED}{name}.")), keys, widths).map(Rc::new)
+        };
+        names.iter().map(read).collect()
     }
 
     /// Refuses a file that has more than was asked for.

@@ -84,6 +84,22 @@ impl ClipTextConfig {
     }
 }
 
+/// A text as it goes in.
+#[derive(Debug)]
+pub(in crate::engine::torch) struct TextInput {
+    /// `[batch, length]` of i64, where the weights are.
+    pub(in crate::engine::torch) ids: Tensor,
+    /// Vectors, `[width]`, that are in the places of ids, by these.
+    pub(in crate::engine::torch) vectors: Vec<(i64, Tensor)>,
+}
+
+impl TextInput {
+    /// Of ids alone.
+    pub(in crate::engine::torch) fn of(ids: &Tensor) -> Self {
+        Self { ids: ids.shallow_clone(), vectors: Vec::new() }
+    }
+}
+
 /// Token ids in, one state a token out. Clones share their tensors.
 #[derive(Debug, Clone)]
 pub(in crate::engine::torch) struct ClipTextModel {
@@ -135,26 +151,38 @@ impl ClipTextModel {
         Ok([vocabulary, width, self.positions.size2()?.0])
     }
 
-    /// `ids` is `[batch, length]` of i64, where the weights are; the result `[batch, length, width]`, after the final norm.
-    pub(in crate::engine::torch) fn forward(&self, ids: &Tensor) -> Forward {
-        self.norm.forward(&through(&self.layers, self.embed(ids)?)?)
+    /// How many layers it has.
+    pub(in crate::engine::torch) fn depth(&self) -> u32 {
+        self.layers.len() as u32
     }
 
-    /// The state before the last layer, without the final norm (`hidden_states[-2]`), and the pooled text, `[batch, projection]`: the final
-    /// state at token `end`, if there is a projection.
-    pub(in crate::engine::torch) fn forward_penultimate(
+    /// `[batch, length, width]`, after the final norm, and without the
+    /// last `skipped` layers: transformers' `hidden_states[-(skipped + 1)]`, normed.
+    pub(in crate::engine::torch) fn forward(&self, text: &TextInput, skipped: u32) -> Forward {
+        self.norm.forward(&through(self.split(skipped).0, self.embed(text)?)?)
+    }
+
+    /// The state before the last `skipped` layers, without the final norm (`hidden_states[-(skipped + 1)]`), and the pooled text,
+    /// `[batch, projection]`: the final state, after all layers, at token `end`, if there is a projection.
+    pub(in crate::engine::torch) fn forward_within(
         &self,
-        ids: &Tensor,
+        text: &TextInput,
+        skipped: u32,
         end: i64,
     ) -> Forward<(Tensor, Option<Tensor>)> {
-        let (before, last) = self.layers.split_at(self.layers.len().saturating_sub(1));
-        let penultimate = through(before, self.embed(ids)?)?;
+        let (before, last) = self.split(skipped);
+        let within = through(before, self.embed(text)?)?;
         let pooled = |projection: &Linear| {
-            let state = through(last, penultimate.shallow_clone())?.f_narrow(1, end, 1)?;
+            let state = through(last, within.shallow_clone())?.f_narrow(1, end, 1)?;
             projection.forward(&self.norm.forward(&state)?)?.f_squeeze_dim(1)
         };
         let pooled = self.projection.as_ref().map(pooled).transpose()?;
-        Ok((penultimate, pooled))
+        Ok((within, pooled))
+    }
+
+    /// The layers before the last `skipped`, and those.
+    fn split(&self, skipped: u32) -> (&[Layer], &[Layer]) {
+        self.layers.split_at(self.layers.len().saturating_sub(skipped as usize))
     }
 
     /// Where the end of the text of `ids` is; 0 if it has none.
@@ -166,9 +194,12 @@ impl ClipTextModel {
         ids.iter().position(|id| Some(*id) == end).unwrap_or(0) as i64
     }
 
-    fn embed(&self, ids: &Tensor) -> Forward {
-        let (_, length) = ids.size2()?;
-        let tokens = Tensor::f_embedding(&self.tokens, ids, -1, false, false)?;
+    fn embed(&self, text: &TextInput) -> Forward {
+        let (_, length) = text.ids.size2()?;
+        let tokens = Tensor::f_embedding(&self.tokens, &text.ids, -1, false, false)?;
+        for (place, vector) in &text.vectors {
+            tokens.f_select(1, *place)?.f_copy_(vector)?;
+        }
         tokens.f_add(&self.positions.f_narrow(0, 0, length)?)
     }
 

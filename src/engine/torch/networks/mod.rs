@@ -12,6 +12,8 @@ use std::rc::Rc;
 
 use self::clip_text::ClipTextModel;
 use self::unet::Unet;
+use crate::engine::torch::embeddings::Embedding;
+use crate::engine::torch::error::Forward;
 use crate::engine::torch::nn::WeightMemory;
 
 /// The parts of a model that a LoRA changes, as the model has them or changed.
@@ -22,9 +24,16 @@ pub(in crate::engine::torch) struct Networks {
     /// In the order of the family.
     pub(in crate::engine::torch) text_encoders: Vec<ClipTextModel>,
     pub(in crate::engine::torch) unet: Unet,
+    /// Textual inversions that came with a LoRA.
+    pub(in crate::engine::torch) embeddings: Vec<Rc<Embedding>>,
 }
 
 impl Networks {
+    /// Width of the states of each text encoder.
+    pub(in crate::engine::torch) fn text_widths(&self) -> Forward<Vec<i64>> {
+        self.text_encoders.iter().map(|encoder| Ok(encoder.shape()?[1])).collect()
+    }
+
     /// Where all weights lie that a LoRA may change.
     pub(in crate::engine::torch) fn memories(&self) -> Vec<Rc<WeightMemory>> {
         // Weights are reached by who may change them: clones are, and share their memory.

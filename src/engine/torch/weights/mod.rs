@@ -3,3 +3,4 @@
 pub(in crate::engine::torch) mod config;
 pub(in crate::engine::torch) mod files;
 mod source;
+pub(in crate::engine::torch) mod state;

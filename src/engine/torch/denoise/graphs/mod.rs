@@ -127,7 +127,7 @@ impl Graphs {
     }
 
     fn record(&mut self, graph: &Graph) -> Forward<State> {
-        let Graph { key: Key { height, width, networks }, rows, .. } = *graph;
+        let Graph { key: Key { height, width, networks, .. }, rows, .. } = *graph;
         let began = Instant::now();
         match self.capture.capture(graph.work()) {
             Ok(graph) => {

@@ -4,6 +4,7 @@ mod load;
 mod single_file;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use tch::Kind;
 
@@ -11,11 +12,13 @@ use super::folder;
 use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPrefixes, PromptKind};
 use super::part;
 use super::source::ModelSource;
+use crate::engine::prompt::Chunk;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
+use crate::engine::torch::embeddings::{Embedding, EncoderKeys, text_input};
 use crate::engine::torch::error::{Forward, LoadError};
 use crate::engine::torch::networks::Networks;
-use crate::engine::torch::networks::encoded_text::EncodedText;
+use crate::engine::torch::networks::encoded_text::{EncodedText, emphasize};
 use crate::job::{Family, Size};
 
 /// Stable Diffusion 1.x and what was trained from it.
@@ -74,14 +77,30 @@ impl ModelFamily for Sd1 {
         }
     }
 
-    /// The last state of its one text encoder, after the final norm.
-    fn encode(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<EncodedText> {
-        let ids = context.upload(&tokens[0], &[1, tokens[0].len() as i64])?;
-        Ok(EncodedText { states: networks.text_encoders[0].forward(&ids)?, pooled: None })
+    /// The last state of its one text encoder, or an earlier one, after the final norm.
+    fn encode(
+        &self,
+        networks: &Networks,
+        chunk: &[Chunk],
+        embeddings: &[Rc<Embedding>],
+        clip_skip: u32,
+        context: &DeviceContext,
+    ) -> Forward<EncodedText> {
+        let input = text_input(&chunk[0], 0, embeddings, context)?;
+        let states = networks.text_encoders[0].forward(&input, clip_skip)?;
+        Ok(EncodedText { states: emphasize(states, &chunk[0].weights, context)?, pooled: None })
+    }
+
+    fn unused_layers(&self) -> u32 {
+        0
     }
 
     fn numbers(&self, _: Size, _: PromptKind) -> Vec<f32> {
         Vec::new()
+    }
+
+    fn embedding_keys(&self) -> EncoderKeys {
+        &[&["emb_params", "string_to_param.*", "clip_l"]]
     }
 
     fn lora_prefixes(&self) -> LoraPrefixes {

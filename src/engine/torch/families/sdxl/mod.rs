@@ -7,6 +7,7 @@ mod load;
 mod single_file;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use tch::Kind;
 
@@ -14,8 +15,10 @@ use super::model::{LoadedAutoencoder, LoraPrefixes, Model, ModelFamily, PartPref
 use super::part;
 use super::source::ModelSource;
 use super::{folder, parts_fit};
+use crate::engine::prompt::Chunk;
 use crate::engine::torch::device::context::DeviceContext;
 use crate::engine::torch::device::target::Target;
+use crate::engine::torch::embeddings::{Embedding, EncoderKeys};
 use crate::engine::torch::error::{Forward, LoadError};
 use crate::engine::torch::networks::Networks;
 use crate::engine::torch::networks::encoded_text::EncodedText;
@@ -91,8 +94,19 @@ impl ModelFamily for Sdxl {
         }
     }
 
-    fn encode(&self, networks: &Networks, tokens: &[Vec<i64>], context: &DeviceContext) -> Forward<EncodedText> {
-        encode::encode(networks, tokens, context)
+    fn encode(
+        &self,
+        networks: &Networks,
+        chunk: &[Chunk],
+        embeddings: &[Rc<Embedding>],
+        clip_skip: u32,
+        context: &DeviceContext,
+    ) -> Forward<EncodedText> {
+        encode::encode(networks, (chunk, embeddings), self.unused_layers() + clip_skip, context)
+    }
+
+    fn unused_layers(&self) -> u32 {
+        1
     }
 
     /// The size of the picture that it was trained to take this for, where its upper left corner was cut out, and the size that it is to
@@ -104,6 +118,13 @@ impl ModelFamily for Sdxl {
             (ModelRole::Base, _) => [told, vec![height, width]].concat(),
             (ModelRole::Refiner, PromptKind::Positive) => [told, vec![AESTHETIC_SCORES[0]]].concat(),
             (ModelRole::Refiner, PromptKind::Negative) => [told, vec![AESTHETIC_SCORES[1]]].concat(),
+        }
+    }
+
+    fn embedding_keys(&self) -> EncoderKeys {
+        match self.0 {
+            ModelRole::Base => &[&["clip_l"], &["clip_g"]],
+            ModelRole::Refiner => &[&["clip_g"]],
         }
     }
 

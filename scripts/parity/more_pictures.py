@@ -52,7 +52,7 @@ class NoisyDdim(diffusers.DDIMScheduler):
 
 
 MORE = samplers.MORE | {"DPM-SDE": DpmSde}
-ALL = pictures.SAMPLERS | MORE
+ALL = samplers.SAMPLERS | {"IPNDM": pictures.Ipndm} | MORE
 NO_CURVE = ("DDIM", "DDPM", "PNDM", "EULER-A")
 CURVED = {f"{name} {curve}": Configured(ALL[name], **{key: True}) for name in ALL if name not in NO_CURVE for curve, key in CURVES.items()}
 TRAILING = {f"{name} sgm_uniform": Configured(cls, timestep_spacing="trailing") for name, cls in MORE.items()}

@@ -243,17 +243,15 @@ pub(super) fn read(
 
 /// The keys that a job's `spacing` is in place of, and what it says instead.
 fn replacement(spacing: SigmaSpacing) -> (&'static [&'static str], fn(&mut Options)) {
-    const CURVES: &[&str] = &["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"];
+    const CURVES_AND_SPACING: &[&str] =
+        &["use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "timestep_spacing"];
+    const CURVES: &[&str] = CURVES_AND_SPACING.split_at(3).0;
     match spacing {
         SigmaSpacing::Default => (&[], |_| ()),
         SigmaSpacing::Karras => (CURVES, |options| options.curve = SigmaCurve::Karras),
         SigmaSpacing::Exponential => (CURVES, |options| options.curve = SigmaCurve::Exponential),
         SigmaSpacing::Beta => (CURVES, |options| options.curve = SigmaCurve::Beta),
-        SigmaSpacing::SgmUniform => {
-            (&["timestep_spacing", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"], |options| {
-                options.spacing = Some(Spacing::Trailing)
-            })
-        }
+        SigmaSpacing::SgmUniform => (CURVES_AND_SPACING, |options| options.spacing = Some(Spacing::Trailing)),
     }
 }
 

@@ -73,12 +73,11 @@ impl EmbeddingLibrary {
         found.dedup();
         let mut used = Vec::new();
         for number in found {
-            used.push(match bundled.get(number) {
-                Some(embedding) => Rc::clone(embedding),
-                None => {
-                    let (name, path) = self.names[number - bundled.len()].clone();
-                    self.remembered(&name, &path, (keys, widths)).map_err(|cause| failed(&name, &path, &cause))?
-                }
+            used.push(if let Some(embedding) = bundled.get(number) {
+                Rc::clone(embedding)
+            } else {
+                let (name, path) = self.names[number - bundled.len()].clone();
+                self.remembered(&name, &path, (keys, widths)).map_err(|cause| failed(&name, &path, &cause))?
             });
         }
         Ok(used)
@@ -94,12 +93,11 @@ impl EmbeddingLibrary {
             .map_err(|cause| LoadError::Path { path: path.to_owned(), reason: cause.to_string() })?;
         let origin = Origin { path: path.to_owned(), state, widths: widths.to_vec(), keys };
         let found = self.known.iter().position(|(known, one)| *known == origin && one.name() == name);
-        let entry = match found.and_then(|at| self.known.remove(at)) {
-            Some(entry) => entry,
-            None => {
-                let weights = Weights::read(path, MOST_BYTES, &self.context)?;
-                (origin, Rc::new(Embedding::read(name, (&weights, ""), keys, widths)?))
-            }
+        let entry = if let Some(entry) = found.and_then(|at| self.known.remove(at)) {
+            entry
+        } else {
+            let weights = Weights::read(path, MOST_BYTES, &self.context)?;
+            (origin, Rc::new(Embedding::read(name, (&weights, ""), keys, widths)?))
         };
         let embedding = Rc::clone(&entry.1);
         self.known.push_front(entry);

@@ -146,14 +146,14 @@ pub(super) struct DraftRow {
 mod tests {
     use super::*;
 
-    fn draft(noise: f64, update: Update) -> DraftRow {
-        DraftRow { timestep: 0.0, level: Level::of_sigma(noise), input_scale: 1.0, update }
+    fn draft(noise: f64, update: &Update) -> DraftRow {
+        DraftRow { timestep: 0.0, level: Level::of_sigma(noise), input_scale: 1.0, update: *update }
     }
 
     #[test]
     fn keep_is_the_level_of_the_next_stage_and_clean_at_the_end() {
         let x = Update::x(LinearCombination::X);
-        let plan = Plan::of(1.0, &[draft(3.0, x), draft(2.0, x)]);
+        let plan = Plan::of(1.0, &[draft(3.0, &x), draft(2.0, &x)]);
         assert_eq!(plan.begin, Level::of_sigma(3.0));
         assert_eq!(plan.rows[0].keep, Level::of_sigma(2.0));
         assert_eq!(plan.rows[1].keep, Level::CLEAN);
@@ -169,7 +169,7 @@ mod tests {
             LinearCombination::X + LinearCombination::slot(1),
             [LinearCombination::OUTPUT, LinearCombination::slot(1)],
         );
-        let plan = Plan::of(1.0, &[draft(2.0, remember), draft(1.0, recall)]);
+        let plan = Plan::of(1.0, &[draft(2.0, &remember), draft(1.0, &recall)]);
         assert_eq!(plan.slots, 2);
         assert_eq!(
             plan.rows[0].update,

@@ -47,8 +47,8 @@ class DpmSde(samplers.DPMSolverSDEScheduler):
 class NoisyDdim(diffusers.DDIMScheduler):
     """With noise, whatever a pipeline asks."""
 
-    def step(self, *args, eta=0.0, **rest):  # noqa: D102
-        return super().step(*args, eta=NOISY, **rest)
+    def step(self, *args, eta=0.0, generator=None, **rest):  # noqa: D102
+        return super().step(*args, eta=NOISY, generator=generator, **rest)
 
 
 MORE = samplers.MORE | {"DPM-SDE": DpmSde}
@@ -56,7 +56,9 @@ ALL = samplers.SAMPLERS | {"IPNDM": pictures.Ipndm} | MORE
 NO_CURVE = ("DDIM", "DDPM", "PNDM", "EULER-A")
 CURVED = {f"{name} {curve}": Configured(ALL[name], **{key: True}) for name in ALL if name not in NO_CURVE for curve, key in CURVES.items()}
 TRAILING = {f"{name} sgm_uniform": Configured(cls, timestep_spacing="trailing") for name, cls in MORE.items()}
-pictures.SAMPLERS.update(MORE | CURVED | TRAILING | {"DDIM eta": NoisyDdim})
+# A pipeline for parts of images that is built with PNDM takes its Runge-Kutta start away.
+BUILT = {"PNDM built": Configured(diffusers.PNDMScheduler, skip_prk_steps=True)}
+pictures.SAMPLERS.update(MORE | CURVED | TRAILING | BUILT | {"DDIM eta": NoisyDdim})
 
 # Models by name, and what their scheduler files say.
 MODELS = {
@@ -77,7 +79,7 @@ def rows(model: str) -> list[tuple[str, int, float | None, bool]]:
         found += [(name, 8, None, False) for name in (*CURVED, *TRAILING)]
         return found + [(name, 9, 0.6, mask) for name, mask in itertools.product((*MORE, "DDIM eta", "DPM-M karras", "HEUN karras"), (False, True))]
     if model == "m-start":
-        return [("PNDM", steps, None, False) for steps in (4, 7, 20)] + [("PNDM", 9, strength, mask) for strength in (0.5, 1.0) for mask in (False, True)]
+        return [("PNDM", steps, None, False) for steps in (4, 7, 20)] + [(name, 9, strength, mask) for strength in (0.5, 1.0) for name, mask in (("PNDM", False), ("PNDM built", True))]
     names = [name for name in ALL if model != "m-sample" or name not in NO_SAMPLE]
     return [(name, steps, None, False) for name in names for steps in (2, 7)] + [(name, 8, 0.6, False) for name in names]
 
@@ -94,7 +96,7 @@ def case(model: str, number: int, row: tuple[str, int, float | None, bool]) -> p
 def line(one: dict) -> str:
     """A case as it is listed."""
     name, _, kind = one["scheduler"].partition(" ")
-    asked = {"": {}, "eta": {"eta": NOISY}}.get(kind, {"sigmas": kind})
+    asked = {"": {}, "built": {}, "eta": {"eta": NOISY}}.get(kind, {"sigmas": kind})
     return json.dumps(one | {"scheduler": name} | asked, ensure_ascii=False) + "\n"
 
 
@@ -129,7 +131,7 @@ FROZEN = (
     ("m", "DPM-M-SDE", 5, None, False), ("m", "DPM-3M-SDE", 6, None, False), ("m", "DPM-SDE", 4, None, False), ("m", "UNIPC", 5, None, False),
     ("m", "DEIS", 5, None, False), ("m", "DPM-M karras", 6, None, False), ("m", "EULER-D beta", 6, 0.7, False), ("m", "DDIM eta", 5, None, False),
     ("m-velocity", "EULER-A", 5, None, False), ("m-sample", "DDIM", 4, None, False), ("m-zero-snr", "EULER-D", 4, None, False),
-    ("m-start", "PNDM", 5, None, False), ("m-start", "PNDM", 5, 0.8, True),
+    ("m-start", "PNDM", 5, None, False), ("m-start", "PNDM built", 5, 0.8, True),
 )  # fmt: skip
 
 
@@ -149,7 +151,10 @@ def goldens() -> None:
         one = replace(case(model, number, tuple(row)), file=f"pictures/{number}.png")
         if one.start:
             starts.paint(one.start, out)
-        Image.fromarray(pictures.pixels(pipe, config | MODELS[model], one, out)[0]).save(out / one.file, optimize=True)
+        # What a file leaves open is listed, and each class has its own default for it.
+        left_open = [key for key in config["_use_default_values"] if key not in MODELS[model]]
+        said = config | MODELS[model] | {"_use_default_values": left_open}
+        Image.fromarray(pictures.pixels(pipe, said, one, out)[0]).save(out / one.file, optimize=True)
         lines.append(line(asdict(one)))
     (out / "pictures.jsonl").write_text("".join(lines), encoding="utf-8")
 

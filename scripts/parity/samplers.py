@@ -145,7 +145,7 @@ class Configured:
 
     def from_config(self, config):
         """As that of the class."""
-        return self.cls.from_config(dict(config) | self.keys)
+        return self.cls.from_config(config, **self.keys)
 
 
 SAMPLERS = {

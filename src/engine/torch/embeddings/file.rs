@@ -60,7 +60,9 @@ impl Embedding {
                     format!("tensor {tensor} has vectors {found} wide, and this model's text encoder takes {width}");
                 return Err(fault(reason));
             }
-            let held = weights.root(Kind::Float).tensor(&tensor, &shape)?.f_reshape([count, found])?;
+            // A copy: what is read in place goes with the file.
+            let held = weights.root(Kind::Float).tensor(&tensor, &shape)?.f_to_dtype(Kind::Float, false, true)?;
+            let held = held.f_reshape([count, found])?;
             if !f64::try_from(held.f_sum(Kind::Float)?)?.is_finite() {
                 return Err(fault(format!("tensor {tensor} holds no finite numbers")));
             }

@@ -38,7 +38,7 @@ test("a prompt becomes pictures: waiting, progress with a preview, done", async 
   const { seed, ...input } = job.input;
   assert.deepEqual(input, {
     prompt: "hills at dusk", negative_prompt: "people", width: 512, height: 384, num_outputs: 4, num_inference_steps: 20, guidance_scale: 7.5,
-    scheduler: "DDIM", sigmas: "default", preview: true,
+    scheduler: "DDIM", sigmas: "default", eta: 0, prompt_syntax: "plain", clip_skip: 0, preview: true,
   });
   const shown = await card(page, "IN_PROGRESS");
   await job.progress(7, 20, PREVIEW);
@@ -303,7 +303,7 @@ test("an endpoint of SDXL Turbo begins from no picture, and says what it drew be
     await draw(page, { prompt: "hills", width: 136, height: 72, num_outputs: 2, sigmas: "sgm_uniform", seed: BIGGEST });
     const job = await drawer.next();
     assert.deepEqual(job.input, {
-      prompt: "hills", width: 136, height: 72, num_images: 2, num_inference_steps: 1, guidance_scale: 0, scheduler: "EULER-A", sigmas: "sgm_uniform", preview: true, seed: BIGGEST,
+      prompt: "hills", width: 136, height: 72, num_images: 2, num_inference_steps: 1, guidance_scale: 0, scheduler: "EULER-A", sigmas: "sgm_uniform", eta: 0, prompt_syntax: "plain", clip_skip: 0, preview: true, seed: BIGGEST,
     });
     const images = [BIGGEST, "0"].map((seed) => ({ image: picture(seed, 136, 72).toString("base64"), seed }));
     await job.finish({ output: { generation_time: 0.4, images, parameters: { prompt: "hills", seed: BIGGEST } } });
@@ -342,7 +342,7 @@ test("an endpoint of SDXL has its own fields, sides and results", async () => {
     await draw(page, { high_noise_frac: 0.8, num_outputs: 2, num_inference_steps: 25, seed: BIGGEST });
     const job = await drawer.next();
     assert.deepEqual(job.input, {
-      prompt: "hills", width: 136, height: 72, num_images: 2, num_inference_steps: 25, guidance_scale: 7.5, scheduler: "DDIM", sigmas: "default", high_noise_frac: 0.8,
+      prompt: "hills", width: 136, height: 72, num_images: 2, num_inference_steps: 25, guidance_scale: 7.5, scheduler: "DDIM", sigmas: "default", eta: 0, prompt_syntax: "plain", clip_skip: 0, high_noise_frac: 0.8,
       refine: "strength", strength: 0.3, refiner_inference_steps: 50, preview: true, seed: BIGGEST,
     });
     const image = (seed) => `data:image/png;base64,${picture(seed, 136, 72).toString("base64")}`;
@@ -367,7 +367,7 @@ test("an endpoint of SDXL has its own fields, sides and results", async () => {
     await draw(page, { prompt: "on the hills", refiner_inference_steps: 20, seed: "7" });
     const begun = await drawer.next();
     assert.deepEqual(begun.input, {
-      prompt: "on the hills", guidance_scale: 7.5, scheduler: "DDIM", sigmas: "default", image_url: uri, strength: 0.3, refiner_inference_steps: 20, preview: true, seed: "7",
+      prompt: "on the hills", guidance_scale: 7.5, scheduler: "DDIM", sigmas: "default", eta: 0, prompt_syntax: "plain", clip_skip: 0, image_url: uri, strength: 0.3, refiner_inference_steps: 20, preview: true, seed: "7",
     });
     await begun.fail(["image_url does not meet the constraints.", "strength does not meet the constraints."]);
     await card(page, "FAILED");

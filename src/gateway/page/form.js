@@ -123,7 +123,10 @@ export function facts(input) {
   const size = input.width ? [`${input.width} × ${input.height}`] : [];
   const steps = input.num_inference_steps ?? input.refiner_inference_steps;
   const spread = input.sigmas && input.sigmas !== "default" ? [input.sigmas] : [];
-  const words = [...size, input.scheduler, ...spread, `${steps} steps`, `guidance ${input.guidance_scale}`];
+  const weighted = input.prompt_syntax === "weighted" ? ["weighted prompt"] : [];
+  const words = [...size, ...weighted, input.scheduler, ...spread, `${steps} steps`, `guidance ${input.guidance_scale}`];
+  if (input.eta) words.push(`eta ${input.eta}`);
+  if (input.clip_skip) words.push(`skips ${input.clip_skip}`);
   if (input.high_noise_frac) words.push(`ends after ${input.high_noise_frac}`);
   if (input.init_image) words.push(`${input.mask ? "masked picture" : "picture"}, ${Math.round(input.prompt_strength * 100)} % redrawn`);
   if (input.model) words.push(input.model);

@@ -175,7 +175,7 @@ mod tests {
         let model = &endpoint["models"][0];
         assert_eq!((&endpoint["id"], &model["name"]), (&json!("stable-diffusion-v1"), &Value::Null));
         assert_eq!(model["input"]["properties"]["width"]["enum"][8], 768);
-        assert_eq!(model["input"]["properties"]["scheduler"]["enum"].as_array().unwrap().len(), 14);
+        assert_eq!(model["input"]["properties"]["scheduler"]["enum"].as_array().unwrap().len(), 19);
         assert_eq!(model["parts"]["mask_paste"], "mask");
     }
 

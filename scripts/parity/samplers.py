@@ -143,9 +143,9 @@ class Configured:
     def __init__(self, cls, **keys):
         self.cls, self.keys = cls, keys
 
-    def from_config(self, config):
+    def from_config(self, config, **more):
         """As that of the class."""
-        return self.cls.from_config(config, **self.keys)
+        return self.cls.from_config(config, **self.keys, **more)
 
 
 SAMPLERS = {

@@ -206,6 +206,8 @@ def said(pipe: diffusers.DiffusionPipeline, case: Case) -> dict:
         positive, _ = states(pipe.tokenizer, pipe.text_encoder, [(token, 1.0) for token in tokens], case.clip_skip, xl)
         return {"prompt_embeds": positive, "negative_prompt": case.negative_prompt}
     positive, negative = dict(WEIGHTED)[case.prompt], dict(NEGATIVE)[case.negative_prompt]
+    if case.guidance_scale <= 1:
+        negative = positive  # what is not read makes no prompt longer, and pipelines want the same shape
     count = max(len(chunks(tokenizer, parts)) for tokenizer, _ in coders(pipe) for parts in (positive, negative))
     (positive, pooled), (negative, negative_pooled) = (embedded(pipe, parts, count, case.clip_skip) for parts in (positive, negative))
     if not xl:

@@ -70,7 +70,9 @@ KINDS = {
     "runge-kutta-velocity": {"skip_prk_steps": False, "prediction_type": "v_prediction", "timestep_spacing": "trailing"},
 }
 # Allowed relative difference, where float32 costs the reference more than usual: σ of 4096 is taken away from numbers of its size.
-ROUNDED = {"zero-snr": 5e-4, "zero-snr-sample": 5e-4, "order-3": 1e-4} | dict.fromkeys(("karras", "karras-leading", "exponential", "beta"), 5e-5)
+# Of KDPM2-A's first of two steps the reference finds the middle to three digits, and a velocity shows it.
+ROUNDED = {"zero-snr": 5e-4, "zero-snr-sample": 5e-4, "order-3": 1e-4, "velocity": 1e-4, "beta": 1e-4}
+ROUNDED |= dict.fromkeys(("karras", "karras-leading", "exponential"), 5e-5)
 # What latentd refuses and diffusers draws; and what DEIS writes, over which diffusers' own DPM-Solver classes trip.
 LEFT_OUT = {("DPM-S", "order-1"), ("DPM-S", "order-3"), ("DPM-S", "DEISMultistepScheduler"), ("DPM-M", "DEISMultistepScheduler")}
 # Classes whose configuration files Stable Diffusion models come with.
@@ -263,7 +265,9 @@ def noisy_cases(configs, golden):
             for begin in {0, steps // 2}:
                 for eta in (0.3, 1.0):
                     place = {"config": config, "steps": steps, "begin": begin, "eta": eta}
-                    yield place | run(scheduler, steps, begin, eta=eta)
+                    # Without any signal left, rounding may make the reference take the root of a number below 0.
+                    if not refused(lambda: run(scheduler, steps, begin, eta=eta)):
+                        yield place | run(scheduler, steps, begin, eta=eta)
 
 
 def shortened(value, digits):

@@ -6,6 +6,7 @@ use super::{
     betas,
     file_value::{UnsupportedKey, one_of},
     python_json,
+    registry::Sampler,
     schedule::NoiseSchedule,
     steps::MAX_STEPS,
 };
@@ -66,10 +67,11 @@ impl NoiseSchedule {
 
     /// Reads a parsed `scheduler_config.json`, whichever scheduler class wrote it, as `from_config` of another class
     /// would: what is set holds for every sampler whose class has such a key, what is not is each sampler's own default. Keys that start with
-    /// `_` and values of null are passed over. What a sampler cannot follow is its own matter ([`PlanError`](super::PlanError)).
+    /// `_` and values of null are passed over. What a sampler cannot follow is its own matter
+    /// ([`PlanError`](super::PlanError)), as long as another can.
     ///
     /// # Errors
-    /// [`ScheduleError`] for a key of the betas that is not supported, by name, and for betas that make no schedule.
+    /// [`ScheduleError`] for a key of the betas that is not supported, by name, or of all samplers, and for betas that make no schedule.
     pub fn from_config(config: &Value) -> Result<Self, ScheduleError> {
         let mut draft = Draft::default();
         for (key, value) in config.as_object().ok_or(ScheduleError::NotAnObject)? {
@@ -77,7 +79,15 @@ impl NoiseSchedule {
                 draft.read(key, value).ok_or_else(|| ScheduleError::unsupported(key, value))?;
             }
         }
-        Self::new(&draft.betas()?, draft.others).ok_or(ScheduleError::Betas)
+        let schedule = Self::new(&draft.betas()?, draft.others).ok_or(ScheduleError::Betas)?;
+        let faults = Sampler::ALL.iter().map_while(|sampler| schedule.of(*sampler).err());
+        match faults.enumerate().last() {
+            // A model that no sampler draws with is refused when it is read, not by each of its jobs.
+            Some((at, UnsupportedKey { key, value })) if at + 1 == Sampler::ALL.len() => {
+                Err(ScheduleError::Unsupported { key, value })
+            }
+            _ => Ok(schedule),
+        }
     }
 }
 

@@ -8,7 +8,6 @@ A case is that of pictures.py or xl_pictures.py, and `sigmas`. Both miniatures' 
 scheduler file.
 """
 
-import argparse
 import itertools
 import json
 import shutil
@@ -182,22 +181,5 @@ def goldens() -> None:
     (OUT / "loras.jsonl").write_text("".join(changed), encoding="utf-8")
 
 
-def main() -> None:
-    """Draws a part, or the goldens."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("part", choices=("pictures-fast", "pictures-xfast"), nargs="?")
-    parser.add_argument("--golden", action="store_true")
-    args = parser.parse_args()
-    if args.golden == bool(args.part):
-        parser.error("give either OUT and PART or --golden")
-    diffusers.utils.logging.set_verbosity_error()
-    torch.set_grad_enabled(False)
-    if args.golden:
-        goldens()
-    else:
-        record(args.out, args.part)
-
-
 if __name__ == "__main__":
-    main()
+    pictures.part_or_goldens(__doc__, ("pictures-fast", "pictures-xfast"), record, goldens)

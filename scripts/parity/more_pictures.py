@@ -7,7 +7,6 @@ scheduler files say that they predict something else than noise.
 A case is that of pictures.py, and `sigmas` and `eta`. All models have the same weights.
 """
 
-import argparse
 import itertools
 import json
 import shutil
@@ -17,7 +16,6 @@ from functools import partial
 from pathlib import Path
 
 import diffusers
-import torch
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
@@ -159,22 +157,5 @@ def goldens() -> None:
     (out / "pictures.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
-def main() -> None:
-    """Draws the part, or the goldens."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("part", choices=("pictures-more",), nargs="?")
-    parser.add_argument("--golden", action="store_true")
-    args = parser.parse_args()
-    if args.golden == bool(args.part):
-        parser.error("give either OUT and PART or --golden")
-    diffusers.utils.logging.set_verbosity_error()
-    torch.set_grad_enabled(False)
-    if args.golden:
-        goldens()
-    else:
-        record(args.out)
-
-
 if __name__ == "__main__":
-    main()
+    pictures.part_or_goldens(__doc__, ("pictures-more",), lambda out, _: record(out), goldens)

@@ -198,6 +198,23 @@ def parts() -> Parts:
     return found
 
 
+def part_or_goldens(about: str | None, parts: tuple[str, ...], record: Callable[[Path, str], None], goldens: Callable[[], None]) -> None:
+    """Draws one of `parts` into a folder by `record`, or rewrites the goldens."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("part", choices=parts, nargs="?")
+    parser.add_argument("--golden", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.golden == bool(arguments.part):
+        parser.error("give either OUT and PART or --golden")
+    diffusers.utils.logging.set_verbosity_error()
+    torch.set_grad_enabled(False)
+    if arguments.golden:
+        goldens()
+    else:
+        record(arguments.out, arguments.part)
+
+
 def main(about: str | None, found: Parts, draw: Callable[[Path, list[Case]], str]) -> None:
     """Draws a part with two processes, and lists it."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -9,9 +9,9 @@ to the pipelines. What diffusers has, it does by itself: plain prompts, SDXL's `
 those of files. A case is that of pictures.py, with `prompt_syntax` and `clip_skip`.
 """
 
-import argparse
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -276,6 +276,8 @@ def goldens() -> None:
         folder = write(model, OUT, kinds, 254)
         for file in folder.glob("*/*.safetensors"):
             miniatures.rewrite(file, lambda weights: {key: weight.half() for key, weight in weights.items()})
+        for file in folder.glob("**/*.json"):
+            file.write_text(re.sub(r' *"_name_or_path": .*\n', "", file.read_text(encoding="utf-8")), encoding="utf-8")
         pipe = with_file(kinds[1], folder)
         # Each prompt twice, with other negative prompts and layers.
         found = cases(model, "png")
@@ -286,22 +288,5 @@ def goldens() -> None:
     (OUT / "pictures.jsonl").write_text(lines(drawn), encoding="utf-8")
 
 
-def main() -> None:
-    """Draws a part, or the goldens."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("part", choices=("pictures-prompts", "pictures-xprompts"), nargs="?")
-    parser.add_argument("--golden", action="store_true")
-    args = parser.parse_args()
-    if args.golden == bool(args.part):
-        parser.error("give either OUT and PART or --golden")
-    diffusers.utils.logging.set_verbosity_error()
-    torch.set_grad_enabled(False)
-    if args.golden:
-        goldens()
-    else:
-        record(args.out, args.part)
-
-
 if __name__ == "__main__":
-    main()
+    pictures.part_or_goldens(__doc__, ("pictures-prompts", "pictures-xprompts"), record, goldens)

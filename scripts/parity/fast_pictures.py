@@ -64,13 +64,13 @@ pictures.SAMPLERS.update(FAST | SPACED)
 TEXT = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 64, "hidden_act": "quick_gelu"}
 TINY = xl_goldens.SHAPE
 SHAPES = {
-    "f": miniatures.Shape(
+    "g": miniatures.Shape(
         seed=61,
         text=TEXT,
         unet={"block_out_channels": (24, 32), "down": (CROSS, PLAIN), "layers_per_block": 1, "attention_head_dim": 4, "norm_num_groups": 8, "time_cond_proj_dim": 32},
         vae={"block_out_channels": (16,) * 4, "layers_per_block": 1, "norm_num_groups": 8, "scaling_factor": 0.18215},
     ),
-    "xf": replace(xl_miniatures.SHAPES["xb"], seed=62, unet=xl_miniatures.SHAPES["xb"].unet | {"time_cond_proj_dim": 24}),
+    "xg": replace(xl_miniatures.SHAPES["xb"], seed=62, unet=xl_miniatures.SHAPES["xb"].unet | {"time_cond_proj_dim": 24}),
     "tiny-lcm": miniatures.Shape(
         seed=63,
         text=TEXT | {"hidden_size": 16, "intermediate_size": 32},
@@ -130,7 +130,7 @@ def draw(out: Path, kind: Kind, batch: list) -> str:
 
 def record(out: Path, part: str) -> None:
     """Makes the part's miniature and draws its cases with two processes."""
-    model, kind = ("xf", SDXL) if part == "pictures-xfast" else ("f", SD1)
+    model, kind = ("xg", SDXL) if part == "pictures-xfast" else ("g", SD1)
     kind.write(SHAPES[model], out / "miniatures" / model)
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     found = cases(model)

@@ -106,7 +106,7 @@ def say(folder: Path, keys: dict) -> None:
 
 def record(out: Path) -> None:
     """Makes the miniatures and draws all cases with two processes."""
-    plain = replace(SHAPES["f"], seed=65, unet={key: value for key, value in SHAPES["f"].unet.items() if key != "time_cond_proj_dim"})
+    plain = replace(SHAPES["g"], seed=65, unet={key: value for key, value in SHAPES["g"].unet.items() if key != "time_cond_proj_dim"})
     miniatures.write(plain, out / "miniatures" / "m")
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     found = {}

@@ -253,7 +253,7 @@ fn invalid_plan(steps: &'static str) -> impl Fn(PlanError) -> JobError {
     move |cause| match &cause {
         PlanError::Unsupported { .. } | PlanError::Infinite { .. } => invalid("scheduler", cause.to_string()),
         PlanError::Steps { .. } | PlanError::Start { .. } | PlanError::Begin { .. } => {
-            invalid(steps, format!("{steps}: {cause}"))
+            invalid(steps, cause.to_string())
         }
     }
 }

@@ -80,6 +80,8 @@ SHAPES = {
     ),
     "tiny-xl-turbo": replace(TINY, seed=64, unet=TINY.unet | {"time_cond_proj_dim": 12}, scheduler=xl_samplers.TURBO),
 }  # fmt: skip
+# They lie beside those of other parts.
+assert not SHAPES.keys() & (miniatures.SHAPES.keys() | xl_miniatures.SHAPES.keys())
 
 
 @dataclass(frozen=True)

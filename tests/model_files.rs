@@ -211,12 +211,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ("text_encoder/config.json", "hidden_act", json!("relu"), "text_encoder/config.json: hidden_act = \"relu\""),
         ("model_index.json", "_class_name", json!("StableDiffusion3Pipeline"), "model_index.json: _class_name = "),
         ("model_index.json", "_class_name", json!("StableDiffusionXLPipeline"), "text_encoder_2: there is neither"),
-        (
-            "scheduler/scheduler_config.json",
-            "prediction_type",
-            json!("flow_prediction"),
-            "prediction_type = \"flow_prediction\"",
-        ),
+        ("scheduler/scheduler_config.json", "prediction_type", json!("flow_prediction"), "_type = \"flow_prediction\""),
     ] {
         let patient = Patient::new();
         patient.edit_json(file, |config| config[key] = value.clone());
